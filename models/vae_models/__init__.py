@@ -1,0 +1,28 @@
+"""Autoencoders as plain torch modules, built from a frozen config. No files, no data, no training."""
+
+from __future__ import annotations
+
+from .autoencoder import AE
+from .config import Family, LabelJoin, ModelConfig
+from .cvae import CVAE
+from .output import Output
+from .presets import PRESETS, preset
+from .vae import VAE
+
+__all__ = [
+    "AE",
+    "CVAE",
+    "PRESETS",
+    "VAE",
+    "Family",
+    "LabelJoin",
+    "ModelConfig",
+    "Output",
+    "build",
+    "preset",
+]
+
+
+def build(config: ModelConfig) -> AE | VAE | CVAE:
+    """The module that `config` describes, with fresh weights from torch's global generator."""
+    return {"ae": AE, "vae": VAE, "cvae": CVAE}[config.family](config)

@@ -1,0 +1,56 @@
+"""The plain autoencoder (Rumelhart et al. 1986), and what every family shares."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .config import ModelConfig
+from .conv import ConvDecoder, ConvEncoder
+from .mlp import MLPDecoder, MLPEncoder
+from .output import Output
+
+
+def make_encoder(config: ModelConfig) -> MLPEncoder | ConvEncoder:
+    """The encoder trunk of the configured backbone."""
+    return MLPEncoder(config) if config.backbone == "mlp" else ConvEncoder(config)
+
+
+def make_decoder(config: ModelConfig) -> MLPDecoder | ConvDecoder:
+    """The decoder of the configured backbone."""
+    return MLPDecoder(config) if config.backbone == "mlp" else ConvDecoder(config)
+
+
+class AE(nn.Module):
+    """Image → code → image, with no distribution over the code."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = make_encoder(config)
+        # The reference recipe's last encoder layer already is the code.
+        self.head: nn.Module = (
+            nn.Identity()
+            if config.relu_code
+            else nn.Linear(self.encoder.features, config.latent_dim)
+        )
+        self.decoder = make_decoder(config)
+
+    def encode(self, image: Tensor) -> Tensor:
+        """f32[N, C, H, W] in [0, 1] → z, f32[N, D]."""
+        z: Tensor = self.head(self.encoder(image))
+        return z
+
+    def decode_logits(self, z: Tensor) -> Tensor:
+        """f32[N, D] → f32[N, C, H, W], before the sigmoid."""
+        logits: Tensor = self.decoder(z)
+        return logits
+
+    def decode(self, z: Tensor) -> Tensor:
+        """f32[N, D] → f32[N, C, H, W] in [0, 1]."""
+        return torch.sigmoid(self.decode_logits(z))
+
+    def forward(self, image: Tensor) -> Output:
+        """f32[N, C, H, W] in [0, 1] → logits and z."""
+        z = self.encode(image)
+        return Output(self.decode_logits(z), z)

@@ -1,0 +1,85 @@
+"""Fully connected encoder and decoder trunks."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from .config import ModelConfig
+
+
+def film(x: Tensor, scale_shift: Tensor) -> Tensor:
+    """(1 + scale)·x + shift per feature or channel; `scale_shift` is f32[N, 2·features]."""
+    scale, shift = scale_shift.unflatten(1, (2, -1)).unbind(1)
+    while scale.dim() < x.dim():
+        scale, shift = scale.unsqueeze(-1), shift.unsqueeze(-1)
+    return x * (1 + scale) + shift
+
+
+class MLPTrunk(nn.Module):
+    """Linear layers, each followed by ReLU; the label, if any, by concatenation or FiLM."""
+
+    def __init__(self, widths: tuple[int, ...], join: str, label_width: int = 0) -> None:
+        """`widths` runs from the input to the last layer; `label_width` is used by `concat`."""
+        super().__init__()
+        self.join = join
+        extra = label_width if join == "concat" else 0
+        first, *others = widths
+        self.layers = nn.ModuleList(
+            nn.Linear(a, b) for a, b in pairwise((first + extra, *others))
+        )
+        self.film_width = 2 * sum(widths[1:])
+
+    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        """f32[N, widths[0]] and the label's vector → f32[N, widths[-1]]."""
+        if self.join == "concat" and label is not None:
+            x = torch.cat([x, label], 1)
+        start = 0
+        for layer in self.layers:
+            x = layer(x)
+            if self.join == "film" and label is not None:
+                width = 2 * x.shape[1]
+                x = film(x, label[:, start : start + width])
+                start += width
+            x = torch.relu(x)
+        return x
+
+
+class MLPEncoder(nn.Module):
+    """Image to features, on flattened pixels."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        code = (config.latent_dim,) if config.relu_code else ()
+        widths = (config.pixels, *config.hidden, *code)
+        self.label_width = config.classes if config.encoder_join == "concat" else 0
+        self.trunk = MLPTrunk(widths, config.encoder_join, self.label_width)
+        if config.encoder_join == "film":
+            self.label_width = self.trunk.film_width
+        self.features = widths[-1]
+
+    def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
+        """f32[N, C, H, W], f32[N, label_width] → f32[N, features]."""
+        features: Tensor = self.trunk(image.flatten(1), label)
+        return features
+
+
+class MLPDecoder(nn.Module):
+    """Code to image logits: the encoder's hidden layers in reverse."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        widths = (config.latent_dim, *reversed(config.hidden))
+        self.label_width = config.latent_dim
+        self.trunk = MLPTrunk(widths, config.label_join, self.label_width)
+        if config.label_join == "film":
+            self.label_width = self.trunk.film_width
+        self.image_shape = config.image_shape
+        self.head = nn.Linear(widths[-1], config.pixels)
+
+    def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """f32[N, D], f32[N, label_width] → f32[N, C, H, W]."""
+        logits: Tensor = self.head(self.trunk(z, label))
+        return logits.unflatten(1, self.image_shape)

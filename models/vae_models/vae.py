@@ -1,0 +1,55 @@
+"""The variational autoencoder (Kingma & Welling 2014, arXiv 1312.6114)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .autoencoder import make_decoder, make_encoder
+from .config import ModelConfig
+from .output import Output
+
+# exp(±LOG_VAR_LIMIT) stays far from overflow in fp16; no trained posterior comes near it.
+LOG_VAR_LIMIT = 10.0
+
+
+def reparameterise(mu: Tensor, log_var: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """mu + exp(log_var / 2)·eps with eps ~ N(0, I), drawn from `generator`; all f32[N, D]."""
+    eps = torch.empty_like(mu).normal_(generator=generator)
+    return mu + (0.5 * log_var).exp() * eps
+
+
+class VAE(nn.Module):
+    """Image → q(z | image) = N(mu, exp(log_var)) → image."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = make_encoder(config)
+        self.mu = nn.Linear(self.encoder.features, config.latent_dim)
+        self.log_var = nn.Linear(self.encoder.features, config.latent_dim)
+        self.decoder = make_decoder(config)
+
+    def encode(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """f32[N, C, H, W] in [0, 1] → mu and log_var, each f32[N, D]."""
+        return self.heads(self.encoder(image))
+
+    def heads(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """f32[N, features] → mu and log_var, the latter clamped to ± LOG_VAR_LIMIT."""
+        log_var = self.log_var(features).clamp(-LOG_VAR_LIMIT, LOG_VAR_LIMIT)
+        return self.mu(features), log_var
+
+    def decode_logits(self, z: Tensor) -> Tensor:
+        """f32[N, D] → f32[N, C, H, W], before the sigmoid."""
+        logits: Tensor = self.decoder(z)
+        return logits
+
+    def decode(self, z: Tensor) -> Tensor:
+        """f32[N, D] → f32[N, C, H, W] in [0, 1]."""
+        return torch.sigmoid(self.decode_logits(z))
+
+    def forward(self, image: Tensor, *, generator: torch.Generator | None = None) -> Output:
+        """Encode, draw one code for each image from `generator`, decode."""
+        mu, log_var = self.encode(image)
+        z = reparameterise(mu, log_var, generator)
+        return Output(self.decode_logits(z), z, mu, log_var)

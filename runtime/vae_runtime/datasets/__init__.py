@@ -1,0 +1,8 @@
+"""Image data sets, read without torch: MNIST, digits, IDX folders, image folders and `.npz`."""
+
+from __future__ import annotations
+
+from .dataset import Dataset
+from .load import load_dataset
+
+__all__ = ["Dataset", "load_dataset"]

@@ -1,0 +1,106 @@
+"""IDX files, the format of MNIST and its kin, gzipped or not.
+
+The format: two zero bytes, a type code, the number of dimensions, each dimension as a big-endian
+u32, then the values. Only unsigned bytes (type 8) are read: images and labels are stored so.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from math import prod
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import FileError, InputError, NotFound
+from .dataset import Dataset
+
+SPLITS = {"train": "train", "test": "t10k"}
+MAX_BYTES = 4 << 30  # what one file may unpack to
+
+
+def read_idx(path: Path, max_bytes: int = MAX_BYTES) -> NDArray[np.uint8]:
+    """Read one IDX file of unsigned bytes.
+
+    The header is compared with the payload before anything of its size is allocated.
+
+    Returns:
+        u8 of the shape in the header.
+
+    Raises:
+        NotFound: there is no such file.
+        InputError: not an IDX file, a damaged gzip, or a header that does not fit the payload.
+    """
+    try:
+        with path.open("rb") as file:
+            zipped = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path, "rb") if zipped else path.open("rb") as stream:
+            shape = _header(stream, path)
+            wanted = prod(shape)
+            if wanted > max_bytes:
+                raise InputError(f"{path}: header promises {wanted} bytes, limit {max_bytes}")
+            return np.frombuffer(_payload(stream, wanted, path), np.uint8).reshape(shape)
+    except FileNotFoundError as error:
+        raise NotFound(f"{path}: no such file") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(f"{path}: damaged or truncated gzip. Download it again.") from error
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror or error}") from error
+
+
+def _header(stream: IO[bytes], path: Path) -> tuple[int, ...]:
+    magic = stream.read(4)
+    if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] != 8 or not 1 <= magic[3] <= 4:
+        raise InputError(
+            f"{path}: starts with {magic.hex()}, expected an IDX header of unsigned bytes (000008nn)"
+        )
+    raw = stream.read(4 * magic[3])
+    if len(raw) < 4 * magic[3]:
+        raise InputError(f"{path}: ends inside the IDX header")
+    return tuple(int(n) for n in np.frombuffer(raw, ">u4"))
+
+
+def _payload(stream: IO[bytes], wanted: int, path: Path) -> bytes:
+    """Exactly `wanted` bytes, read in pieces: a lying header costs no memory."""
+    pieces, missing = [], wanted
+    while missing and (piece := stream.read(min(missing, 1 << 20))):
+        pieces.append(piece)
+        missing -= len(piece)
+    if missing or stream.read(1):
+        seen = f"only {wanted - missing}" if missing else "more than that"
+        raise InputError(f"{path}: header promises {wanted} bytes of data, the file has {seen}")
+    return b"".join(pieces)
+
+
+def is_idx_folder(folder: Path) -> bool:
+    """Whether the folder has files named as MNIST names its own."""
+    return any(folder.glob("*-idx3-ubyte*")) or any(folder.glob("*-idx4-ubyte*"))
+
+
+def load_idx(folder: Path, split: str) -> Dataset:
+    """Read `train-images-idx3-ubyte[.gz]` and its labels (`t10k-…` for the test split).
+
+    Four dimensions are read as N, H, W, C. Labels may be absent.
+    """
+    images_path = _find(folder, f"{SPLITS[split]}-images-idx?-ubyte*")
+    if images_path is None:
+        raise NotFound(f"{folder}: no {SPLITS[split]}-images-idx3-ubyte[.gz] for the {split} split")
+    images = read_idx(images_path)
+    if images.ndim not in (3, 4):
+        raise InputError(f"{images_path}: {images.ndim} dimensions, expected 3 (N, H, W) or 4")
+    images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
+    labels_path = _find(folder, f"{SPLITS[split]}-labels-idx1-ubyte*")
+    if labels_path is None:
+        return Dataset(folder.name, np.ascontiguousarray(images))
+    labels = read_idx(labels_path).astype(np.int64)
+    if len(labels) != len(images):
+        raise InputError(f"{labels_path}: {len(labels)} labels for {len(images)} images")
+    classes = tuple(str(k) for k in range(int(labels.max(initial=0)) + 1))
+    return Dataset(folder.name, np.ascontiguousarray(images), labels, classes)
+
+
+def _find(folder: Path, pattern: str) -> Path | None:
+    return next(iter(sorted(folder.glob(pattern))), None)

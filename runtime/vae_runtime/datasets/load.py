@@ -1,0 +1,66 @@
+"""From what the user typed after `--data` to a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import MissingExtra, NotFound, UsageError
+from .dataset import Dataset
+from .folder import load_folder, load_npz
+from .idx import is_idx_folder, load_idx
+from .mnist import load_mnist
+
+_DIGITS_TRAIN = 1500  # of 1,797; the rest is the test split
+
+
+def load_dataset(
+    source: str | Path,
+    split: str = "train",
+    *,
+    size: tuple[int, int] | None = None,
+    mode: str | None = None,
+) -> Dataset:
+    """Load one split of a data set.
+
+    Args:
+        source: `mnist` (downloaded once), `digits` (scikit-learn's 8×8 digits, no network), a
+            folder with IDX files, a folder of images with one sub-folder a class, or an `.npz`.
+        split: `train` or `test`.
+        size: (H, W) to resize image files to.
+        mode: `L` or `RGB`, for image files.
+
+    Raises:
+        NotFound: no such data, or no such split.
+        InputError: the data is malformed.
+    """
+    if split not in ("train", "test"):
+        raise UsageError(f"split is {split!r}, expected 'train' or 'test'")
+    if source in ("mnist", "digits"):
+        return load_mnist(split) if source == "mnist" else _load_digits(split)
+    path = Path(source)
+    if path.is_dir():
+        if is_idx_folder(path):
+            return load_idx(path, split)
+        return load_folder(path, split, size=size, mode=mode)
+    if path.suffix == ".npz":
+        return load_npz(path, split)
+    raise NotFound(
+        f"{path}: no such data. Expected mnist, digits, a folder of IDX files or images, or an .npz"
+    )
+
+
+def _load_digits(split: str) -> Dataset:
+    """8×8 digits with 17 grey levels (Alpaydin & Kaynak 1998), scaled to bytes."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise MissingExtra(
+            'digits: scikit-learn is not installed. Run: pip install "vae-onnx[train]"'
+        ) from error
+    pixels, labels = load_digits(return_X_y=True)
+    part = slice(None, _DIGITS_TRAIN) if split == "train" else slice(_DIGITS_TRAIN, None)
+    images = np.rint(pixels.reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
+    names = tuple(str(k) for k in range(10))
+    return Dataset("digits", images[part], labels[part].astype(np.int64), names)

@@ -1,0 +1,138 @@
+"""Checkpoints: torch's own zip of tensors and plain values, with the sha256 of its bytes inside.
+
+The digest stands in the zip's comment, the last bytes of the file, and covers all bytes before it.
+`torch.load` ignores it; `load_checkpoint` refuses a file whose digest is missing or wrong, because
+torch itself does not notice flipped bits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vae_models import ModelConfig, build
+from vae_runtime.errors import FileError, InputError, IntegrityError, NotFound, VaeError
+from vae_runtime.files import write_atomic
+from vae_runtime.prior import Prior
+
+from .config import TrainConfig
+from .loop import Model
+
+FORMAT = 1
+_MARK = b"sha256:"
+_COMMENT = len(_MARK) + 64
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything that export needs, and what was measured.
+
+    Attributes:
+        model: the shape of the model.
+        state: its tensors by name.
+        train: the recipe.
+        prior: the fitted latent prior.
+        classes: class names; empty without labels.
+        facts: data set, command, epochs, metrics, versions; plain values, copied to the manifest.
+        sha256: the digest of the file it was read from; empty if it was never a file.
+    """
+
+    model: ModelConfig
+    state: dict[str, Tensor]
+    train: TrainConfig
+    prior: Prior
+    classes: tuple[str, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+    sha256: str = ""
+
+    def build(self) -> Model:
+        """The trained module, in evaluation mode on the CPU."""
+        model = build(self.model)
+        model.load_state_dict(self.state)
+        return model.eval()
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path) -> str:
+    """Write a checkpoint; a previous file is replaced only by a whole one.
+
+    Returns:
+        The sha256 of the file.
+    """
+    buffer = io.BytesIO()
+    torch.save(
+        {
+            "format": FORMAT,
+            "model": checkpoint.model.to_dict(),
+            "state": {name: t.detach().cpu() for name, t in checkpoint.state.items()},
+            "train": checkpoint.train.to_dict(),
+            "prior": checkpoint.prior.to_json(),
+            "classes": list(checkpoint.classes),
+            "facts": checkpoint.facts,
+        },
+        buffer,
+    )
+    sealed = _seal(buffer.getvalue())
+    write_atomic(path, sealed)
+    return hashlib.sha256(sealed).hexdigest()
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint after checking its digest; only tensors and plain values are unpickled.
+
+    Raises:
+        NotFound: no such file.
+        IntegrityError: the bytes are not those that were written.
+        InputError: not a checkpoint of this project, or of a newer format.
+    """
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError as error:
+        raise NotFound(f"{path}: no such checkpoint. Train one with vae-train.") from error
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror}") from error
+    _check_seal(raw, path)
+    try:
+        data = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
+        if data["format"] != FORMAT:
+            raise InputError(
+                f"{path}: checkpoint format {data['format']}, this version reads {FORMAT}. "
+                "Upgrade: pip install -U vae-onnx"
+            )
+        return Checkpoint(
+            ModelConfig.from_dict(data["model"]),
+            data["state"],
+            TrainConfig.from_dict(data["train"]),
+            Prior.from_json(data["prior"]),
+            tuple(data["classes"]),
+            data["facts"],
+            hashlib.sha256(raw).hexdigest(),
+        )
+    except VaeError:
+        raise
+    except (RuntimeError, ValueError, KeyError, TypeError, EOFError, UnpicklingError) as error:
+        raise InputError(f"{path}: not a checkpoint that vae-train wrote") from error
+
+
+def _seal(raw: bytes) -> bytes:
+    """Append the digest as the zip's comment; its length stands in the last two bytes before."""
+    body = raw[:-2] + struct.pack("<H", _COMMENT)
+    return body + _MARK + hashlib.sha256(body).hexdigest().encode()
+
+
+def _check_seal(raw: bytes, path: Path) -> None:
+    body, comment = raw[:-_COMMENT], raw[-_COMMENT:]
+    if not comment.startswith(_MARK):
+        raise IntegrityError(
+            f"{path}: carries no digest: truncated, or not written by vae-train. "
+            "For an own model use vae-export --model."
+        )
+    if comment[len(_MARK) :].decode(errors="replace") != hashlib.sha256(body).hexdigest():
+        raise IntegrityError(f"{path}: damaged: its bytes do not match its sha256. Copy it again.")

@@ -1,0 +1,51 @@
+"""Training data as tensors: bytes on the device, shuffled by index, scaled a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vae_runtime.datasets import Dataset
+
+
+@dataclass(frozen=True)
+class Images:
+    """Pixels u8[N, C, H, W] and labels i64[N] or None, both on one device."""
+
+    pixels: Tensor
+    labels: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Images f32[B, C, H, W] in [0, 1] and labels i64[B], at `index` i64[B]."""
+        labels = None if self.labels is None else self.labels[index]
+        return self.pixels[index].float().div_(255), labels
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """All images in their order, `size` at a time."""
+        for index in torch.arange(len(self), device=self.pixels.device).split(size):
+            yield self.batch(index)
+
+
+def split(data: Dataset, validation: float, seed: int) -> tuple[Dataset, Dataset | None]:
+    """Training part and held-out part; which images are held out follows from `seed`."""
+    held = round(len(data) * validation)
+    if held == 0:
+        return data, None
+    order = np.random.default_rng(seed).permutation(len(data))
+    return data.take(np.sort(order[held:])), data.take(np.sort(order[:held]))
+
+
+def to_device(data: Dataset, device: torch.device, *, labelled: bool) -> Images:
+    """Copy a data set to `device`, without its labels unless the model reads them."""
+    labels = data.labels if labelled else None
+    return Images(
+        torch.tensor(data.images, device=device),
+        None if labels is None else torch.tensor(labels, device=device),
+    )

@@ -1,0 +1,65 @@
+"""The progress bar: loss, reconstruction, KL, images a second, time left. Standard error only."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeRemainingColumn
+
+from .loop import Epoch, Step
+
+_REDRAW_S = 0.1
+
+
+class Progress:
+    """A bar on a terminal; one line an epoch elsewhere; nothing if `quiet`."""
+
+    def __init__(self, epochs: int, *, quiet: bool = False) -> None:
+        self._console = Console(stderr=True, quiet=quiet, highlight=False)
+        self._bar = Bar(
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            BarColumn(None),
+            TextColumn("{task.fields[text]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=quiet or not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=None, epoch=1, epochs=epochs, text="")
+        self._epochs = epochs
+        self._drawn = 0.0
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def step(self, step: Step) -> None:
+        """Move the bar; at most ten times a second."""
+        now = time.monotonic()
+        if now - self._drawn < _REDRAW_S:
+            return
+        self._drawn = now
+        self._bar.update(
+            self._task,
+            total=step.steps * self._epochs,
+            completed=step.steps * (step.epoch - 1) + step.step,
+            epoch=step.epoch,
+            text=f"loss {step.loss:.2f} rec {step.reconstruction:.2f} KL {step.kl:.2f} "
+            f"{step.images_per_second:,.0f} images/s",
+        )
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Print the line of a finished epoch."""
+        held = "" if epoch.validation_loss is None else f" validation {epoch.validation_loss:.2f}"
+        self._console.print(
+            f"epoch {epoch.epoch}/{self._epochs}: loss {epoch.loss:.2f} "
+            f"reconstruction {epoch.reconstruction:.2f} KL {epoch.kl:.2f}{held} "
+            f"({epoch.images_per_second:,.0f} images/s)"
+        )
