@@ -12,9 +12,8 @@ from .config import ModelConfig
 
 def film(x: Tensor, scale_shift: Tensor) -> Tensor:
     """(1 + scale)·x + shift per feature or channel; `scale_shift` is f32[N, 2·features]."""
-    scale, shift = scale_shift.unflatten(1, (2, -1)).unbind(1)
-    while scale.dim() < x.dim():
-        scale, shift = scale.unsqueeze(-1), shift.unsqueeze(-1)
+    per_feature = (-1,) + (1,) * (x.dim() - 2)
+    scale, shift = (s.unflatten(1, per_feature) for s in scale_shift.chunk(2, 1))
     return x * (1 + scale) + shift
 
 

@@ -1,7 +1,55 @@
-"""Run exported autoencoders anywhere, without torch."""
+"""Run exported autoencoders anywhere, without torch.
+
+import vae_runtime as vae
+
+model = vae.load("cvae/")
+images = model.sample(16, label=3, seed=0)  # float32 [16, 1, 28, 28] in [0, 1]
+
+decoder = vae.Decoder("conditional_decoder.onnx")  # one file is enough in another app
+pixels = decoder(z, label=3, dtype="uint8")
+"""
 
 from __future__ import annotations
 
-from ._version import __version__
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["__version__"]
+from ._version import __version__
+from .errors import VaeError
+
+if TYPE_CHECKING:
+    from .autoencoder import Autoencoder, Scores, load
+    from .graphs import Decoder, Encoder
+    from .prior import Prior
+
+__all__ = [
+    "load",
+    "Autoencoder",
+    "Decoder",
+    "Encoder",
+    "Prior",
+    "Scores",
+    "VaeError",
+    "__version__",
+]
+
+_HOME = {
+    "load": "autoencoder",
+    "Autoencoder": "autoencoder",
+    "Scores": "autoencoder",
+    "Decoder": "graphs",
+    "Encoder": "graphs",
+    "Prior": "prior",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy, so that `vae-run --help` imports neither numpy nor onnxruntime.
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

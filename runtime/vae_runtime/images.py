@@ -127,7 +127,9 @@ def encode_image(image: NDArray[np.generic], extension: str = ".png", scale: int
 
     kind = Image.registered_extensions().get(extension.lower())
     if kind not in (*FORMATS, "GIF"):
-        raise UsageError(f"{extension}: not an image type. Expected {', '.join(EXTENSIONS)} or .gif")
+        raise UsageError(
+            f"{extension}: not an image type. Expected {', '.join(EXTENSIONS)} or .gif"
+        )
     buffer = io.BytesIO()
     to_pil(image, scale).save(buffer, kind, lossless=True)
     return buffer.getvalue()
@@ -149,9 +151,14 @@ def encode_animation(
     pictures = [to_pil(frame, scale) for frame in [*frames, *frames[-2:0:-1]]]
     buffer = io.BytesIO()
     pictures[0].save(
-        buffer, _ANIMATED[extension], save_all=True, append_images=pictures[1:], duration=ms,
-        loop=0, lossless=True,
-    )  # fmt: skip
+        buffer,
+        _ANIMATED[extension],
+        save_all=True,
+        append_images=pictures[1:],
+        duration=ms,
+        loop=0,
+        lossless=True,
+    )
     return buffer.getvalue()
 
 

@@ -59,7 +59,9 @@ class Prior:
         kind, dim = data.get("kind"), data.get("latent_dim")
         if kind not in KINDS or not isinstance(dim, int) or dim < 1:
             raise InputError(f"prior: kind {kind!r} of {dim!r} dimensions, expected one of {KINDS}")
-        names = {"normal": (), "uniform": ("low", "high")}.get(kind, ("weights", "mean", "cholesky"))
+        names = {"normal": (), "uniform": ("low", "high")}.get(
+            kind, ("weights", "mean", "cholesky")
+        )
         try:
             arrays = {name: np.asarray(data[name], np.float64) for name in names}
         except (KeyError, TypeError, ValueError) as error:
@@ -121,12 +123,27 @@ class Prior:
         component = (_unit(words[:, :1]) >= share[row]).sum(axis=1)
         return self._place(eps, row, component).astype(np.float32)
 
+    def spread(self, label: int | None = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and standard deviation of each dimension, f64[D] each, of a class or of all codes."""
+        if self.low is not None and self.high is not None:
+            return (self.low + self.high) / 2, (self.high - self.low) / np.sqrt(12)
+        if self.weights is None or self.mean is None or self.cholesky is None:
+            return np.zeros(self.latent_dim), np.ones(self.latent_dim)
+        row = self._row(label, 1)[0]
+        weights, means = self.weights[row][:, None], self.mean[row]
+        # The diagonal of L·Lᵀ: squares of the packed factor summed row by row.
+        starts = [i * (i + 1) // 2 for i in range(self.latent_dim)]
+        variances = np.add.reduceat(self.cholesky[row] ** 2, starts, axis=1)
+        mean = (weights * means).sum(axis=0)
+        variance = (weights * (variances + (means - mean) ** 2)).sum(axis=0)
+        return mean, np.sqrt(variance)
+
     def _place(
         self, eps: NDArray[np.float64], row: NDArray[np.intp], component: NDArray[np.intp]
     ) -> NDArray[np.float64]:
-        """mean + L·eps, one column of L at a time: plain sums, so a chunk's size changes no bit."""
-        assert self.mean is not None  # noqa: S101 - _check has seen the arrays
-        assert self.cholesky is not None  # noqa: S101
+        """Mean + L·eps, one column of L at a time: plain sums, so a chunk's size changes no bit."""
+        assert self.mean is not None
+        assert self.cholesky is not None
         z = self.mean[row, component]
         packed = self.cholesky[row, component]
         for i in range(self.latent_dim):
@@ -143,14 +160,18 @@ class Prior:
     def _check(self) -> None:
         d = self.latent_dim
         given = {
-            name: a for name in ("low", "high", "weights", "mean", "cholesky")
+            name: a
+            for name in ("low", "high", "weights", "mean", "cholesky")
             if (a := getattr(self, name)) is not None
         }
         rows, m = (self.weights.shape + (0, 0))[:2] if self.weights is not None else (0, 0)
         expected = {
-            "low": (d,), "high": (d,), "weights": (rows, m),
-            "mean": (rows, m, d), "cholesky": (rows, m, d * (d + 1) // 2),
-        }  # fmt: skip
+            "low": (d,),
+            "high": (d,),
+            "weights": (rows, m),
+            "mean": (rows, m, d),
+            "cholesky": (rows, m, d * (d + 1) // 2),
+        }
         for name, array in given.items():
             if array.shape != expected[name] or not np.isfinite(array).all():
                 raise InputError(

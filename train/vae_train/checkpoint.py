@@ -42,6 +42,9 @@ class Checkpoint:
         prior: the fitted latent prior.
         classes: class names; empty without labels.
         facts: data set, command, epochs, metrics, versions; plain values, copied to the manifest.
+        examples: u8[≤64, C, H, W], real images that the exporter checks its graphs with and stores
+            as golden vectors; of the test split where there is one.
+        example_labels: i64[≤64]; None without labels.
         sha256: the digest of the file it was read from; empty if it was never a file.
     """
 
@@ -49,6 +52,8 @@ class Checkpoint:
     state: dict[str, Tensor]
     train: TrainConfig
     prior: Prior
+    examples: Tensor
+    example_labels: Tensor | None = None
     classes: tuple[str, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
@@ -74,6 +79,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> str:
             "state": {name: t.detach().cpu() for name, t in checkpoint.state.items()},
             "train": checkpoint.train.to_dict(),
             "prior": checkpoint.prior.to_json(),
+            "examples": checkpoint.examples.cpu(),
+            "example_labels": checkpoint.example_labels,
             "classes": list(checkpoint.classes),
             "facts": checkpoint.facts,
         },
@@ -111,6 +118,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
             data["state"],
             TrainConfig.from_dict(data["train"]),
             Prior.from_json(data["prior"]),
+            data["examples"],
+            data["example_labels"],
             tuple(data["classes"]),
             data["facts"],
             hashlib.sha256(raw).hexdigest(),

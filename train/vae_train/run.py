@@ -23,6 +23,8 @@ from .data import split, to_device
 from .loop import Epoch, Step, evaluate, fit
 from .prior import fit_prior
 
+EXAMPLES = 64  # real images stored in a checkpoint
+
 
 def train(
     data: Dataset,
@@ -85,8 +87,16 @@ def train(
         names = ("test_loss", "test_reconstruction", "test_kl")
         facts["metrics"] |= dict(zip(names, evaluate(model, images, config), strict=True))
         facts["data"]["test"] = len(test)
+    examples = (data if test is None else test).take(slice(0, EXAMPLES))
     return Checkpoint(
-        model_config, model.state_dict(), config, fitted.prior, _classes(data, labelled), facts
+        model_config,
+        model.state_dict(),
+        config,
+        fitted.prior,
+        torch.tensor(examples.images),
+        torch.tensor(examples.labels) if labelled and examples.labels is not None else None,
+        data.classes if labelled else (),
+        facts,
     )
 
 
@@ -103,7 +113,7 @@ def versions() -> dict[str, str]:
     """What produced a checkpoint: this project, torch, Python."""
     return {
         "vae-onnx": __version__,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "python": platform.python_version(),
     }
 
@@ -112,10 +122,6 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
     """Append one record to a file of JSON lines."""
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
-
-
-def _classes(data: Dataset, labelled: bool) -> tuple[str, ...]:
-    return data.classes if labelled else ()
 
 
 def _check(data: Dataset, config: ModelConfig) -> None:

@@ -1,0 +1,89 @@
+"""Writing a bundle: into a temporary folder beside the target, then one rename."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+
+from vae_runtime.errors import FileError
+from vae_runtime.files import write_atomic
+from vae_runtime.manifest import NAME, Manifest
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date of a zip: the same bundle, the same bytes
+
+
+def write_bundle(manifest: Manifest, files: dict[str, bytes], out: Path) -> None:
+    """Write all files and the manifest to `out`, a folder or a `.zip`.
+
+    A previous bundle at `out` is replaced in the end and kept on any failure; anything else there
+    is never touched.
+
+    Raises:
+        FileError: `out` is not a bundle and not empty, or cannot be written.
+    """
+    content = {NAME: manifest.to_bytes(), **files}
+    if out.suffix == ".zip":
+        write_atomic(out, pack(content))
+        return
+    check_target(out)
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+    except OSError as error:
+        raise FileError(f"{out}: {error.strerror}, nothing was written") from error
+    try:
+        temporary.chmod(0o755)
+        for name, raw in content.items():
+            write_atomic(temporary / name, raw)
+        _swap(temporary, out)
+    except OSError as error:
+        raise FileError(f"{out}: {error.strerror or error}, a previous bundle was kept") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_target(out: Path) -> None:
+    """Refuse to replace anything but a bundle or an empty folder.
+
+    Raises:
+        FileError: what stands in the way.
+    """
+    if not out.parent.is_dir():
+        raise FileError(f"{out}: folder {out.parent} is missing")
+    if out.suffix == ".zip" or not out.exists():
+        return
+    if not out.is_dir() or (any(out.iterdir()) and not (out / NAME).is_file()):
+        raise FileError(f"{out}: exists and is not a bundle. Choose another --out.")
+
+
+def pack(content: dict[str, bytes]) -> bytes:
+    """A stored, uncompressed zip; the bytes depend on names and content alone."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, raw in content.items():
+            archive.writestr(zipfile.ZipInfo(name, _EPOCH), raw)
+    return buffer.getvalue()
+
+
+def _swap(new: Path, out: Path) -> None:
+    """Put `new` where `out` is; the old one goes last."""
+    if not out.exists():
+        new.rename(out)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".old", dir=out.parent))
+    out.rename(old / out.name)
+    try:
+        new.rename(out)
+    except OSError:
+        (old / out.name).rename(out)
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            shutil.rmtree(old)
+        handle = os.open(out.parent, os.O_RDONLY)
+        os.fsync(handle)
+        os.close(handle)

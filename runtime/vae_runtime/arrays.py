@@ -1,0 +1,134 @@
+"""Arrays from callers: checked and brought into the one form that the graphs take.
+
+onnxruntime runs some wrong arrays without a word: big-endian floats give wrong pixels, a negative
+label wraps around. So everything is refused here, before a session is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .card import Card, ImageSpec
+from .errors import InputError, UsageError
+
+Labels = int | str | Sequence[int | str] | NDArray[Any] | None
+
+
+def as_images(images: ArrayLike, spec: ImageSpec) -> NDArray[np.float32]:
+    """Images of any unambiguous layout → f32[N, C, H, W] in [0, 1], contiguous.
+
+    Accepts uint8 (0 to 255) or float32 in [0, 1], as H×W, N×H×W, C×H×W, H×W×C, N×C×H×W or N×H×W×C.
+
+    Raises:
+        InputError: another dtype, byte order, shape or range, or a number that is not finite.
+    """
+    array = np.asarray(images)
+    if array.dtype != np.uint8:
+        _check_float32(array, "images")
+    array = _layout(array, spec)
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array, np.float32) / np.float32(255)
+    if array.size and not (array.min() >= 0 and array.max() <= 1):
+        raise InputError(
+            f"images: values run from {array.min():g} to {array.max():g}, expected [0, 1]. "
+            "Divide by 255, or pass uint8."
+        )
+    return np.ascontiguousarray(array)
+
+
+def as_codes(z: ArrayLike, latent_dim: int) -> NDArray[np.float32]:
+    """Codes f32[N, D] or f32[D] → f32[N, D], contiguous.
+
+    Raises:
+        InputError: another dtype, byte order or shape, or a number that is not finite.
+    """
+    array = np.asarray(z)
+    _check_float32(array, "z")
+    if array.ndim == 1:
+        array = array[None]
+    if array.ndim != 2 or array.shape[1] != latent_dim:
+        raise InputError(f"z: shape {list(array.shape)}, expected [N, {latent_dim}]")
+    return np.ascontiguousarray(array)
+
+
+def as_labels(label: Labels, n: int, card: Card) -> NDArray[np.int64]:
+    """A class index, a class name, or n of them → i64[n]; None → the index that means "no label".
+
+    Raises:
+        UsageError: the model takes no label, or an unknown name.
+        InputError: an index out of range, another dtype, or not n of them.
+    """
+    classes = card.classes
+    if label is None:
+        return np.full(n, len(classes), np.int64)
+    if not classes:
+        raise UsageError(f"this {card.family} takes no label")
+    one = isinstance(label, (int, str, np.integer))
+    items = np.asarray([label] if one else label)
+    if items.dtype.kind == "U":
+        items = np.array([class_index(str(name), classes) for name in items.ravel()], np.int64)
+    if items.dtype.kind not in "iu" or items.ndim != 1 or not items.dtype.isnative:
+        raise InputError(f"label: {items.dtype}{list(items.shape)}, expected int64[{n}]")
+    if len(items) and (items.min() < 0 or items.max() >= len(classes)):
+        wrong = items.min() if items.min() < 0 else items.max()
+        raise InputError(f"label: {wrong} is out of range, expected 0 to {len(classes) - 1}")
+    if one:
+        items = np.full(n, items[0])
+    if len(items) != n:
+        raise InputError(f"label: {len(items)} labels for {n} items")
+    return items.astype(np.int64)
+
+
+def class_index(name: str, classes: Sequence[str]) -> int:
+    """The index of a class, by its name, or by the index itself written out.
+
+    Raises:
+        UsageError: an unknown name, with the known ones.
+    """
+    if name in classes:
+        return classes.index(name)
+    if name.isascii() and name.isdigit():
+        return int(name)
+    known = ", ".join(classes[:20]) + (", …" if len(classes) > 20 else "")
+    raise UsageError(f"label: unknown class {name!r}, expected one of: {known}")
+
+
+def _check_float32(array: NDArray[Any], what: str) -> None:
+    if array.dtype.kind == "f" and not array.dtype.isnative:
+        raise InputError(
+            f"{what}: big-endian {array.dtype.str}, expected native float32. "
+            f"Convert: {what}.astype(np.float32)"
+        )
+    if array.dtype != np.float32:
+        raise InputError(
+            f"{what}: {array.dtype}, expected float32{' or uint8' if what == 'images' else ''}. "
+            f"Convert: {what}.astype(np.float32)"
+        )
+    if not np.isfinite(array).all():
+        bad = np.argwhere(~np.isfinite(array))[0]
+        raise InputError(f"{what}: {array[tuple(bad)]} at {[int(i) for i in bad]}, expected finite")
+
+
+def _layout(array: NDArray[Any], spec: ImageSpec) -> NDArray[Any]:
+    """To N×C×H×W; a shape that fits two layouts is read in the order below."""
+    c, h, w = spec.shape
+    shape = array.shape
+    if shape[1:] == (c, h, w) and array.ndim == 4:
+        return array
+    if shape[1:] == (h, w, c) and array.ndim == 4:
+        return array.transpose(0, 3, 1, 2)
+    if shape == (c, h, w):
+        return array[None]
+    if shape == (h, w, c):
+        return array.transpose(2, 0, 1)[None]
+    if c == 1 and shape == (h, w):
+        return array[None, None]
+    if c == 1 and array.ndim == 3 and shape[1:] == (h, w):
+        return array[:, None]
+    raise InputError(
+        f"images: shape {list(shape)}, expected [N, {c}, {h}, {w}] or [N, {h}, {w}, {c}]"
+    )

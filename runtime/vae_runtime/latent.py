@@ -1,0 +1,89 @@
+"""Arithmetic on codes and likelihoods: traversals, interpolation, KL. Pure NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import UsageError
+from .prior import Prior
+
+_MOST_STEPS = 10_000
+
+
+def traversal(
+    start: NDArray[np.float32],
+    dim: int,
+    steps: int,
+    span: float,
+    mean: NDArray[np.float64],
+    std: NDArray[np.float64],
+) -> NDArray[np.float32]:
+    """Copies of `start` f32[D] whose `dim` runs over mean ± span·std: f32[steps, D]."""
+    if not 0 <= dim < len(start):
+        raise UsageError(f"dim is {dim}, expected 0 to {len(start) - 1}")
+    _check_steps(steps)
+    path = np.repeat(start[None], steps, axis=0)
+    path[:, dim] = np.linspace(mean[dim] - span * std[dim], mean[dim] + span * std[dim], steps)
+    return path
+
+
+def interpolation(
+    a: NDArray[np.float32], b: NDArray[np.float32], steps: int, how: str
+) -> NDArray[np.float32]:
+    """From code a f32[D] to code b, both included: f32[steps, D].
+
+    `spherical` turns the direction at a constant rate and scales the length linearly.
+    """
+    _check_steps(steps)
+    if how not in ("linear", "spherical"):
+        raise UsageError(f"how is {how!r}, expected 'linear' or 'spherical'")
+    t = np.linspace(0, 1, steps)[:, None]
+    start, end = a.astype(np.float64), b.astype(np.float64)
+    lengths = np.linalg.norm(start), np.linalg.norm(end)
+    angle = np.arccos(np.clip(start @ end / max(lengths[0] * lengths[1], 1e-12), -1, 1))
+    if how == "linear" or np.sin(angle) < 1e-6:
+        return ((1 - t) * start + t * end).astype(np.float32)
+    units = start / lengths[0], end / lengths[1]
+    turned = (np.sin((1 - t) * angle) * units[0] + np.sin(t * angle) * units[1]) / np.sin(angle)
+    return (((1 - t) * lengths[0] + t * lengths[1]) * turned).astype(np.float32)
+
+
+def posterior_draw(
+    mu: NDArray[np.float32], log_var: NDArray[np.float32], seed: int, draw: int
+) -> NDArray[np.float32]:
+    """Draw number `draw` of z ~ N(mu, exp(log_var)), f32[N, D]; the same seed gives the same."""
+    eps = Prior.normal(mu.shape[1]).sample(len(mu), seed=seed, start=draw * len(mu))
+    return mu + np.exp(0.5 * log_var) * eps
+
+
+def kl_to_standard_normal(
+    mu: NDArray[np.float32], log_var: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """f64[N], nats: KL(N(mu, exp(log_var)) ‖ N(0, I)); Kingma & Welling 2014, appendix B."""
+    m, v = mu.astype(np.float64), log_var.astype(np.float64)
+    total: NDArray[np.float64] = 0.5 * (m**2 + np.exp(v) - 1 - v).sum(axis=1)
+    return total
+
+
+def negative_log_likelihood(
+    decoded: NDArray[np.float32], images: NDArray[np.float32], likelihood: str
+) -> NDArray[np.float64]:
+    """f64[N], summed over pixels.
+
+    `bernoulli`: cross-entropy in nats, pixels read as probabilities. `gaussian`: the squared error,
+    which is the Gaussian one with variance 1/2 up to a constant.
+    """
+    p, x = decoded.astype(np.float64), images.astype(np.float64)
+    if likelihood == "gaussian":
+        each = np.square(p - x)
+    else:
+        p = np.clip(p, 1e-7, 1 - 1e-7)
+        each = -(x * np.log(p) + (1 - x) * np.log1p(-p))
+    total: NDArray[np.float64] = each.sum(axis=(1, 2, 3))
+    return total
+
+
+def _check_steps(steps: int) -> None:
+    if not 2 <= steps <= _MOST_STEPS:
+        raise UsageError(f"steps is {steps}, expected 2 to {_MOST_STEPS}")
