@@ -1,4 +1,4 @@
-"""Autoencoders as plain torch modules, built from a frozen config. No files, no data, no training."""
+"""Autoencoders as plain torch modules, built from a frozen config: no files, no training."""
 
 from __future__ import annotations
 
@@ -25,4 +25,5 @@ __all__ = [
 
 def build(config: ModelConfig) -> AE | VAE | CVAE:
     """The module that `config` describes, with fresh weights from torch's global generator."""
-    return {"ae": AE, "vae": VAE, "cvae": CVAE}[config.family](config)
+    families: dict[Family, type[AE | VAE | CVAE]] = {"ae": AE, "vae": VAE, "cvae": CVAE}
+    return families[config.family](config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -9,6 +10,9 @@ Family = Literal["ae", "vae", "cvae"]
 Backbone = Literal["mlp", "conv"]
 LabelJoin = Literal["add", "mean", "product", "concat", "film"]
 EncoderJoin = Literal["none", "concat", "film"]
+
+WIDEST = 65_536  # of any layer, picture side, code or list of classes
+GROUPS = 8  # of every group norm: what the channels of `conv` are a multiple of
 
 
 @dataclass(frozen=True)
@@ -25,12 +29,15 @@ class ModelConfig:
             `conv` the channels at each resolution below the image's own, finest first.
         relu_code: put Linear(·, D) and ReLU behind the hidden layers, as the reference recipe does:
             an AE's code is then never negative, and a VAE's heads read that narrow layer.
-        label_join: how the label meets the code in the decoder. `add`, `mean` and `product` join a
-            projection of the label to z, `concat` puts the two side by side, `film` scales and
-            shifts every hidden layer (Perez et al. 2018, arXiv 1709.07871).
+        label_join: how the label meets the code in the decoder of a `cvae`. `add`, `mean` and
+            `product` join a projection of the label to z, `concat` puts the two side by side,
+            `film` scales and shifts every hidden layer (Perez et al. 2018, arXiv 1709.07871).
         encoder_join: how the encoder sees the label: `none`, `concat` or `film`.
         null_label: learn a row for "no label" beside the classes. Without it, no label means the
             mean of all classes' rows.
+
+    Raises:
+        ValueError: a value outside its range, or values that do not go together.
     """
 
     family: Family
@@ -48,16 +55,46 @@ class ModelConfig:
         for name, allowed in _ALLOWED.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {allowed}")
-        if len(self.image_shape) != 3 or min(self.image_shape) < 1:
-            raise ValueError(f"image_shape is {self.image_shape}, expected (C, H, W), each ≥ 1")
-        if not self.hidden or min(self.hidden) < 1 or self.latent_dim < 1:
+        if len(self.image_shape) != 3 or not _whole(self.image_shape):
             raise ValueError(
-                f"hidden is {self.hidden} and latent_dim {self.latent_dim}, expected each ≥ 1"
+                f"image_shape is {self.image_shape}, expected (C, H, W), each 1 to {WIDEST}"
             )
-        if (self.family == "cvae") != (self.classes > 0):
-            raise ValueError(f"family {self.family} with {self.classes} classes: cvae needs ≥ 1")
-        if self.backbone == "conv" and (self.relu_code or any(c % 8 for c in self.hidden)):
-            raise ValueError(f"conv needs hidden in multiples of 8 and no relu_code: {self.hidden}")
+        if not self.hidden or not _whole(self.hidden):
+            raise ValueError(f"hidden is {self.hidden}, expected widths, each 1 to {WIDEST}")
+        if not _whole([self.latent_dim]):
+            raise ValueError(f"latent_dim is {self.latent_dim}, expected 1 to {WIDEST}")
+        self._check_labels()
+        self._check_backbone()
+
+    def _check_labels(self) -> None:
+        if self.family == "cvae":
+            if not _whole([self.classes]):
+                raise ValueError(f"classes is {self.classes}, a cvae needs 1 to {WIDEST}")
+        elif self.classes or self.encoder_join != "none" or self.null_label:
+            raise ValueError(
+                f"classes is {self.classes}, encoder_join {self.encoder_join!r}, null_label "
+                f"{self.null_label}: only a cvae has labels, this is {self.family!r}"
+            )
+
+    def _check_backbone(self) -> None:
+        if self.backbone != "conv":
+            return
+        if self.relu_code:
+            raise ValueError("relu_code needs the mlp backbone, this is 'conv'")
+        if any(c % GROUPS for c in self.hidden):
+            raise ValueError(f"hidden is {self.hidden}, conv needs multiples of {GROUPS}")
+        # A group norm over one number gives 0 whatever the number is.
+        _, h, w = self.image_shape
+        if any(max(h, w) <= 2**i and c == GROUPS for i, c in enumerate(self.hidden, 1)):
+            raise ValueError(
+                f"hidden is {self.hidden}: where halving has left 1x1 of {h}x{w}, conv needs more "
+                f"than {GROUPS} channels"
+            )
+
+    @property
+    def decoder_join(self) -> str:
+        """How the label meets the decoder: `label_join`, or `none` where there are no labels."""
+        return self.label_join if self.family == "cvae" else "none"
 
     @property
     def pixels(self) -> int:
@@ -74,12 +111,23 @@ class ModelConfig:
         """Read what `to_dict` wrote.
 
         Raises:
-            ValueError: an unknown field or a value outside its range.
+            ValueError: an unknown field, a missing one, or a value outside its range.
         """
         unknown = set(data) - {f.name for f in fields(cls)}
         if unknown:
             raise ValueError(f"unknown model config fields {sorted(unknown)}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+        missing = {"family", "image_shape"} - set(data)
+        if missing:
+            raise ValueError(f"model config without {sorted(missing)}")
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in data.items()
+        }
+        return cls(**values)
+
+
+def _whole(values: Sequence[object]) -> bool:
+    """Whether all are whole numbers from 1 to `WIDEST`; a bool is none."""
+    return all(type(v) is int and 1 <= v <= WIDEST for v in values)
 
 
 _ALLOWED = {

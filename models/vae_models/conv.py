@@ -1,7 +1,7 @@
-"""Residual convolutional encoder and decoder trunks, for any H × W and any number of channels.
+"""Residual convolutional encoder and decoder trunks, for any H, W and any number of channels.
 
-Each resolution has one residual block (He et al. 2016) of GroupNorm (Wu & He 2018), SiLU and 3×3
-convolutions. Sizes that are odd on the way down are cropped on the way up, so 28×28 and 37×53 both
+Each resolution has one residual block (He et al. 2016) of GroupNorm (Wu & He 2018), SiLU and 3x3
+convolutions. Sizes that are odd on the way down are cropped on the way up, so 28x28 and 37x53 both
 come back exactly.
 """
 
@@ -13,23 +13,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .config import ModelConfig
-from .mlp import film
+from .config import GROUPS, ModelConfig
+from .mlp import film, film_parts
 
-_GROUPS = 8
 _FINE = 16  # channels at the full resolution
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(silu(norm(conv(silu(norm(x)))))), the second norm scaled and shifted by the label."""
+    """x + conv(silu(norm(conv(silu(norm(x)))))), the label scaling and shifting the second norm."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(_GROUPS, channels)
+        self.norm1 = nn.GroupNorm(GROUPS, channels)
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.norm2 = nn.GroupNorm(_GROUPS, channels)
+        self.norm2 = nn.GroupNorm(GROUPS, channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.film_width = 2 * channels
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         """f32[N, C, H, W], f32[N, 2·C] or None → f32[N, C, H, W]."""
@@ -46,7 +44,7 @@ def sizes(image_shape: tuple[int, int, int], levels: int) -> list[tuple[int, int
 
 
 class ConvEncoder(nn.Module):
-    """Image to features: halve, residual block, halve, residual block, …"""
+    """Image to features: a halving and a residual block at each resolution."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -66,7 +64,7 @@ class ConvEncoder(nn.Module):
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         """f32[N, C, H, W], f32[N, label_width] → f32[N, features]."""
         x = image
-        parts = _split(label, self.film_widths, self.join)
+        parts = film_parts(label, self.film_widths, self.join)
         for down, block, part in zip([self.stem, *self.downs], self.blocks, parts, strict=True):
             x = block(down(x), part)
         features = F.silu(x).flatten(1)
@@ -76,7 +74,7 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """Code to image logits: residual block, double, residual block, double, …
+    """Code to image logits: a residual block and a doubling at each resolution.
 
     Doubling is a convolution to four times the channels and a pixel shuffle (Shi et al. 2016): an
     ordinary convolution to every runtime, where transposed ones are slow or unsafe. Nothing but the
@@ -87,7 +85,7 @@ class ConvDecoder(nn.Module):
         super().__init__()
         channels = tuple(reversed(config.hidden))
         self.sizes = sizes(config.image_shape, len(channels))[::-1]
-        self.join = config.label_join
+        self.join = config.decoder_join
         self.film_widths = [2 * c for c in channels]
         self.label_width = sum(self.film_widths) if self.join == "film" else config.latent_dim
         width = config.latent_dim + (self.label_width if self.join == "concat" else 0)
@@ -95,13 +93,13 @@ class ConvDecoder(nn.Module):
         self.entry = nn.Linear(width, channels[0] * self.sizes[0][0] * self.sizes[0][1])
         self.blocks = nn.ModuleList(ResidualBlock(c) for c in channels)
         self.ups = nn.ModuleList(nn.Conv2d(a, 4 * b, 1) for a, b in pairwise(channels))
-        self.norm = nn.GroupNorm(_GROUPS, channels[-1])
+        self.norm = nn.GroupNorm(GROUPS, channels[-1])
         self.last_up = nn.Conv2d(channels[-1], 4 * _FINE, 3, padding=1)
         self.head = nn.Conv2d(_FINE, config.image_shape[0], 3, padding=1)
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         """f32[N, D], f32[N, label_width] → f32[N, C, H, W]."""
-        parts = _split(label, self.film_widths, self.join)
+        parts = film_parts(label, self.film_widths, self.join)
         if self.join == "concat" and label is not None:
             z = torch.cat([z, label], 1)
         x = self.blocks[0](self.entry(z).unflatten(1, self.start), parts[0])
@@ -118,10 +116,3 @@ def _double(x: Tensor, size: tuple[int, int]) -> Tensor:
     """f32[N, 4·C, h, w] → f32[N, C, *size], where size is at most (2h, 2w)."""
     x = F.pixel_shuffle(x, 2)
     return x if x.shape[2:] == size else x[:, :, : size[0], : size[1]]
-
-
-def _split(label: Tensor | None, widths: list[int], join: str) -> list[Tensor | None]:
-    """The label's vector cut into one piece for each block, or Nones where it is not FiLM."""
-    if label is None or join != "film":
-        return [None] * len(widths)
-    return list(label.split(widths, 1))

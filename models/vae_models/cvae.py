@@ -56,7 +56,11 @@ class CVAE(VAE):
         return torch.sigmoid(self.decode_logits(z, label))
 
     def forward(
-        self, image: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
+        self,
+        image: Tensor,
+        label: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
     ) -> Output:
         """Encode, draw one code for each image from `generator`, decode with the same labels."""
         mu, log_var = self.encode(image, label)

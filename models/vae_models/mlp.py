@@ -13,36 +13,44 @@ from .config import ModelConfig
 def film(x: Tensor, scale_shift: Tensor) -> Tensor:
     """(1 + scale)·x + shift per feature or channel; `scale_shift` is f32[N, 2·features]."""
     per_feature = (-1,) + (1,) * (x.dim() - 2)
-    scale, shift = (s.unflatten(1, per_feature) for s in scale_shift.chunk(2, 1))
+    scale, shift = (torch.unflatten(s, 1, per_feature) for s in scale_shift.chunk(2, 1))
     return x * (1 + scale) + shift
+
+
+def film_parts(label: Tensor | None, widths: list[int], join: str) -> list[Tensor | None]:
+    """The label's vector cut into one piece for each layer or block; Nones where it is not FiLM."""
+    if label is None or join != "film":
+        return [None] * len(widths)
+    return list(torch.split(label, widths, 1))
 
 
 class MLPTrunk(nn.Module):
     """Linear layers, each followed by ReLU; the label, if any, by concatenation or FiLM."""
 
     def __init__(self, widths: tuple[int, ...], join: str, label_width: int = 0) -> None:
-        """`widths` runs from the input to the last layer; `label_width` is used by `concat`."""
+        """Make the layers.
+
+        Args:
+            widths: from the input to the last layer.
+            join: how the label enters: `concat` (at the input), `film` (at every layer), or any
+                other word for not at all.
+            label_width: of the label's vector, where it is concatenated.
+        """
         super().__init__()
         self.join = join
         extra = label_width if join == "concat" else 0
         first, *others = widths
-        self.layers = nn.ModuleList(
-            nn.Linear(a, b) for a, b in pairwise((first + extra, *others))
-        )
-        self.film_width = 2 * sum(widths[1:])
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise((first + extra, *others)))
+        self.film_widths = [2 * width for width in others]
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         """f32[N, widths[0]] and the label's vector → f32[N, widths[-1]]."""
+        parts = film_parts(label, self.film_widths, self.join)
         if self.join == "concat" and label is not None:
             x = torch.cat([x, label], 1)
-        start = 0
-        for layer in self.layers:
+        for layer, part in zip(self.layers, parts, strict=True):
             x = layer(x)
-            if self.join == "film" and label is not None:
-                width = 2 * x.shape[1]
-                x = film(x, label[:, start : start + width])
-                start += width
-            x = torch.relu(x)
+            x = torch.relu(x if part is None else film(x, part))
         return x
 
 
@@ -56,7 +64,7 @@ class MLPEncoder(nn.Module):
         self.label_width = config.classes if config.encoder_join == "concat" else 0
         self.trunk = MLPTrunk(widths, config.encoder_join, self.label_width)
         if config.encoder_join == "film":
-            self.label_width = self.trunk.film_width
+            self.label_width = sum(self.trunk.film_widths)
         self.features = widths[-1]
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
@@ -72,13 +80,13 @@ class MLPDecoder(nn.Module):
         super().__init__()
         widths = (config.latent_dim, *reversed(config.hidden))
         self.label_width = config.latent_dim
-        self.trunk = MLPTrunk(widths, config.label_join, self.label_width)
-        if config.label_join == "film":
-            self.label_width = self.trunk.film_width
+        self.trunk = MLPTrunk(widths, config.decoder_join, self.label_width)
+        if config.decoder_join == "film":
+            self.label_width = sum(self.trunk.film_widths)
         self.image_shape = config.image_shape
         self.head = nn.Linear(widths[-1], config.pixels)
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         """f32[N, D], f32[N, label_width] → f32[N, C, H, W]."""
         logits: Tensor = self.head(self.trunk(z, label))
-        return logits.unflatten(1, self.image_shape)
+        return torch.unflatten(logits, 1, self.image_shape)

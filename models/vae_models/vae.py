@@ -14,8 +14,11 @@ LOG_VAR_LIMIT = 10.0
 
 
 def reparameterise(mu: Tensor, log_var: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """mu + exp(log_var / 2)·eps with eps ~ N(0, I), drawn from `generator`; all f32[N, D]."""
-    eps = torch.empty_like(mu).normal_(generator=generator)
+    """Draw z = mu + exp(log_var / 2)·eps with eps ~ N(0, I) from `generator`; all f32[N, D].
+
+    Under autocast the noise, and so z, stays in float32.
+    """
+    eps = torch.randn(mu.shape, generator=generator, device=mu.device)
     return mu + (0.5 * log_var).exp() * eps
 
 

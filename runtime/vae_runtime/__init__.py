@@ -17,9 +17,11 @@ from ._version import __version__
 from .errors import VaeError
 
 if TYPE_CHECKING:
-    from .autoencoder import Autoencoder, Scores, load
+    from .autoencoder import Autoencoder
     from .graphs import Decoder, Encoder
+    from .loading import load
     from .prior import Prior
+    from .scoring import Scores
 
 __all__ = [
     "load",
@@ -33,9 +35,9 @@ __all__ = [
 ]
 
 _HOME = {
-    "load": "autoencoder",
+    "load": "loading",
     "Autoencoder": "autoencoder",
-    "Scores": "autoencoder",
+    "Scores": "scoring",
     "Decoder": "graphs",
     "Encoder": "graphs",
     "Prior": "prior",

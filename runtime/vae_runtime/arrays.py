@@ -7,19 +7,29 @@ label wraps around. So everything is refused here, before a session is called.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from .card import Card, ImageSpec
 from .errors import InputError, UsageError
 
-Labels = int | str | Sequence[int | str] | NDArray[Any] | None
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+Labels: TypeAlias = Union[int, str, Sequence[int | str], "NDArray[Any]", None]
 
 
 def as_images(images: ArrayLike, spec: ImageSpec) -> NDArray[np.float32]:
     """Images of any unambiguous layout → f32[N, C, H, W] in [0, 1], contiguous.
+
+    Accepts what `check_images` accepts, and raises what it raises.
+    """
+    return unit_floats(check_images(images, spec))
+
+
+def check_images(images: ArrayLike, spec: ImageSpec) -> NDArray[Any]:
+    """Images of any unambiguous layout → u8 or f32 [N, C, H, W], a view of the caller's memory.
 
     Accepts uint8 (0 to 255) or float32 in [0, 1], as H×W, N×H×W, C×H×W, H×W×C, N×C×H×W or N×H×W×C.
 
@@ -30,14 +40,21 @@ def as_images(images: ArrayLike, spec: ImageSpec) -> NDArray[np.float32]:
     if array.dtype != np.uint8:
         _check_float32(array, "images")
     array = _layout(array, spec)
-    if array.dtype == np.uint8:
-        return np.ascontiguousarray(array, np.float32) / np.float32(255)
-    if array.size and not (array.min() >= 0 and array.max() <= 1):
+    if array.dtype != np.uint8 and array.size and not (array.min() >= 0 and array.max() <= 1):
         raise InputError(
             f"images: values run from {array.min():g} to {array.max():g}, expected [0, 1]. "
             "Divide by 255, or pass uint8."
         )
-    return np.ascontiguousarray(array)
+    return array
+
+
+def unit_floats(images: NDArray[Any]) -> NDArray[np.float32]:
+    """Checked images, u8 or f32 → f32 in [0, 1], contiguous; bytes are divided by 255."""
+    if images.dtype != np.uint8:
+        return np.ascontiguousarray(images)
+    floats = np.ascontiguousarray(images, np.float32)
+    floats /= np.float32(255)
+    return floats
 
 
 def as_codes(z: ArrayLike, latent_dim: int) -> NDArray[np.float32]:
@@ -46,7 +63,8 @@ def as_codes(z: ArrayLike, latent_dim: int) -> NDArray[np.float32]:
     Raises:
         InputError: another dtype, byte order or shape, or a number that is not finite.
     """
-    array = np.asarray(z)
+    # A plain list has no dtype to be wrong; an array of another one was made by mistake.
+    array = np.asarray(z) if hasattr(z, "dtype") else np.asarray(z, np.float32)
     _check_float32(array, "z")
     if array.ndim == 1:
         array = array[None]
@@ -81,6 +99,27 @@ def as_labels(label: Labels, n: int, card: Card) -> NDArray[np.int64]:
     if len(items) != n:
         raise InputError(f"label: {len(items)} labels for {n} items")
     return items.astype(np.int64)
+
+
+def stream_labels(label: Labels, n: int | None, card: Card) -> NDArray[np.int64] | int | None:
+    """Labels of a stream of n items, checked once: an index for all, i64[n], or None.
+
+    Raises:
+        UsageError: an endless stream (n is None) with a list of labels.
+    """
+    if label is None:
+        return None
+    if isinstance(label, (int, str, np.integer)):
+        return one_index(label, card)
+    if n is None:
+        raise UsageError("an endless stream takes one label for all")
+    return as_labels(label, n, card)
+
+
+def one_index(label: int | str | np.integer[Any], card: Card) -> int:
+    """The class index of one label."""
+    plain = label if isinstance(label, str) else int(label)
+    return int(as_labels(plain, 1, card)[0])
 
 
 def class_index(name: str, classes: Sequence[str]) -> int:

@@ -1,38 +1,29 @@
-"""A whole bundle as one object: sample, encode, decode, reconstruct, traverse, interpolate, score."""
+"""A whole bundle as one object: sample, encode, decode, reconstruct, traverse, score."""
 
 from __future__ import annotations
 
-import threading
-from pathlib import Path
-from typing import Any, NamedTuple, Self
+from itertools import count
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from . import latent
-from .arrays import Labels, as_codes, as_images, as_labels
-from .bundle import Bundle, open_bundle
+from .arrays import Labels, as_codes, as_labels, check_images, one_index, stream_labels
+from .bundle import Bundle
 from .card import Card
+from .chunks import CHUNK
 from .errors import InputError, UsageError
-from .graphs import Decoder, Encoder, check_same_bundle
+from .graphs import check_dtype
+from .loaded import PLAIN, LoadedGraphs
 from .manifest import Manifest
-from .prior import Prior, fresh_seed
+from .prior import Prior, check_draw, fresh_seed
 
-DEFAULT_BUNDLE = "mnist"
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
+    from numpy.typing import ArrayLike, NDArray
 
-class Scores(NamedTuple):
-    """One number an image, each f64[N]; sums over pixels and latent dimensions.
-
-    Attributes:
-        error: squared error of the reconstruction from the mean code, a pixel.
-        kl: KL(q(z | image) ‖ N(0, I)) in nats; 0 for an AE.
-        negative_elbo: -log p(image | z) + KL in nats, z drawn from q; for an AE the first term.
-    """
-
-    error: NDArray[np.float64]
-    kl: NDArray[np.float64]
-    negative_elbo: NDArray[np.float64]
+    from .scoring import Scores
 
 
 class Autoencoder:
@@ -42,12 +33,19 @@ class Autoencoder:
     index, a class name, or one of these for each image. Graphs are loaded when first needed.
     """
 
-    def __init__(self, bundle: Bundle, *, device: str = "auto", threads: int = 1) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        device: str = "auto",
+        threads: int = 1,
+        variant: str = PLAIN,
+        tf32: bool = False,
+    ) -> None:
         """Wrap an opened bundle; `load` is the usual way."""
+        options = {"device": device, "threads": threads, "tf32": tf32}
         self._bundle = bundle
-        self._options: dict[str, Any] = {"device": device, "threads": threads}
-        self._graphs: dict[str, Encoder | Decoder] = {}
-        self._lock = threading.Lock()
+        self._graphs = LoadedGraphs(bundle, variant, options)
 
     @property
     def manifest(self) -> Manifest:
@@ -62,7 +60,7 @@ class Autoencoder:
     @property
     def device(self) -> str:
         """Where the model really runs: `cpu` or `cuda:N`."""
-        return self._decoder(None).device
+        return self._graphs.device
 
     def sample(
         self,
@@ -89,24 +87,101 @@ class Autoencoder:
         Returns:
             [n, C, H, W].
         """
+        check_draw(n, seed, temperature, truncation)
+        images = np.empty((n, *self.card.image.shape), check_dtype(dtype))
+        options: dict[str, Any] = {"temperature": temperature, "truncation": truncation}
+        parts = self.stream(n, label, seed, prior=prior, dtype=dtype, **options)
+        for i, part in enumerate(parts):
+            images[i * CHUNK : (i + 1) * CHUNK] = part
+        return images
+
+    def stream(
+        self,
+        n: int | None = None,
+        label: Labels = None,
+        seed: int | None = None,
+        *,
+        start: int = 0,
+        chunk: int = CHUNK,
+        prior: str = "fitted",
+        temperature: float = 1.0,
+        truncation: float | None = None,
+        dtype: str = "float32",
+    ) -> Iterator[NDArray[Any]]:
+        """Draw images `start` to `start + n` of a seed, a chunk at a time, in constant memory.
+
+        `np.concatenate(list(stream(n, label, seed)))` is `sample(n, label, seed)`, bit for bit.
+
+        Args:
+            n: how many; None never ends.
+            label: one class for all, or n of them.
+            seed: None draws a fresh one.
+            start: the index of the first image in the endless sequence that belongs to the seed.
+            chunk: images in each array.
+            prior: see `sample`, as for the others below.
+            temperature: likewise.
+            truncation: likewise.
+            dtype: likewise.
+
+        Yields:
+            [chunk, C, H, W], the last one shorter.
+        """
+        check_draw(0 if n is None else n, seed, temperature, truncation)
+        check_dtype(dtype)
+        if chunk < 1 or start < 0:
+            raise UsageError(f"chunk is {chunk} and start {start}, expected at least 1 and 0")
+        labels = stream_labels(label, n, self.card)
+        seed = fresh_seed() if seed is None else seed
+        options: dict[str, Any] = {"temperature": temperature, "truncation": truncation}
+
+        def one(first: int, count: int) -> NDArray[Any]:
+            part = labels[first : first + count] if isinstance(labels, np.ndarray) else labels
+            z = self.draw(count, part, seed, start=start + first, prior=prior, **options)
+            return self.decode(z, part, dtype=dtype)
+
+        self._prior(prior)  # refused by this call, not by the first step of the iterator
+        starts = count(0, chunk) if n is None else range(0, n, chunk)
+        return (one(i, chunk if n is None else min(chunk, n - i)) for i in starts)
+
+    def draw(
+        self,
+        n: int = 1,
+        label: Labels = None,
+        seed: int | None = None,
+        *,
+        start: int = 0,
+        prior: str = "fitted",
+        temperature: float = 1.0,
+        truncation: float | None = None,
+    ) -> NDArray[np.float32]:
+        """The codes f32[n, D] that `sample` decodes, with the same arguments."""
         labels = None if label is None else as_labels(label, n, self.card)
-        z = self._prior(prior).sample(
-            n, labels, seed, temperature=temperature, truncation=truncation
+        return self._prior(prior).sample(
+            n, labels, seed, start=start, temperature=temperature, truncation=truncation
         )
-        return self.decode(z, labels, dtype=dtype)
 
     def encode(self, images: ArrayLike, label: Labels = None) -> NDArray[np.float32]:
         """The code of each image, f32[N, D]: of a VAE, the posterior's mean."""
-        return self._encoder()(images, label)
+        return self._graphs.encoder()(images, label)
+
+    def posterior(
+        self, images: ArrayLike, label: Labels = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Mean and log variance of q(z | image), each f32[N, D]; an AE has no variance."""
+        return self._graphs.encoder().posterior(images, label)
 
     def decode(self, z: ArrayLike, label: Labels = None, *, dtype: str = "float32") -> NDArray[Any]:
-        """Images [N, C, H, W] of codes f32[N, D]."""
-        return self._decoder(label)(z, label, dtype=dtype)
+        """Images [N, C, H, W] of codes f32[N, D] or f32[D]."""
+        if label is not None and not self.card.classes:
+            raise UsageError(f"this {self.card.family} takes no label")
+        check_dtype(dtype)
+        decoder = self._graphs.decoder(conditional=label is not None, dtype=dtype)
+        return decoder(z, label, dtype=dtype)
 
     def reconstruct(
         self, images: ArrayLike, label: Labels = None, *, dtype: str = "float32"
     ) -> NDArray[Any]:
-        """Encode and decode: [N, C, H, W]."""
+        """Encode and decode: [N, C, H, W], from the mean code."""
         return self.decode(self.encode(images, label), label, dtype=dtype)
 
     def traverse(
@@ -135,7 +210,7 @@ class Autoencoder:
             [steps, C, H, W].
         """
         start = self._start(image, label, seed)
-        spread = self.card.prior.spread(None if label is None else int(self._label(label)))
+        spread = self.card.prior.spread(None if label is None else one_index(label, self.card))
         path = latent.traversal(start, dim, steps, span, *spread)
         return self.decode(path, label, dtype=dtype)
 
@@ -152,7 +227,8 @@ class Autoencoder:
         """Morph between two images, or two codes f32[D].
 
         Args:
-            a, b: where to start and to end.
+            a: where to start.
+            b: where to end.
             steps: how many frames, both ends included.
             label: the class, for a CVAE.
             how: `linear`, or `spherical` along the great circle (White 2016, arXiv 1609.04468).
@@ -161,8 +237,8 @@ class Autoencoder:
         Returns:
             [steps, C, H, W].
         """
-        ends = [self._code(end, label) for end in (a, b)]
-        return self.decode(latent.interpolation(*ends, steps, how), label, dtype=dtype)
+        path = latent.interpolation(self._code(a, label), self._code(b, label), steps, how)
+        return self.decode(path, label, dtype=dtype)
 
     def score(
         self, images: ArrayLike, label: Labels = None, *, samples: int = 1, seed: int = 0
@@ -175,56 +251,23 @@ class Autoencoder:
             samples: codes drawn from q(z | image) for the negative ELBO.
             seed: of those draws.
         """
-        pixels = as_images(images, self.card.image)
-        mu, log_var = self._encoder().posterior(pixels, label)
-        decoded = self.decode(mu, label)
-        error = np.square(decoded - pixels, dtype=np.float64).mean(axis=(1, 2, 3))
-        if log_var is None:
-            nll = latent.negative_log_likelihood(decoded, pixels, self.card.likelihood)
-            return Scores(error, np.zeros(len(pixels)), nll)
-        nll = np.zeros(len(pixels))
-        for k in range(samples):
-            z = latent.posterior_draw(mu, log_var, seed, k)
-            drawn = self.decode(z, label)
-            nll += latent.negative_log_likelihood(drawn, pixels, self.card.likelihood) / samples
-        kl = latent.kl_to_standard_normal(mu, log_var)
-        return Scores(error, kl, nll + kl)
+        from .scoring import score
+
+        if samples < 1:
+            raise UsageError(f"samples is {samples}, expected 1 or more")
+        pixels = check_images(images, self.card.image)
+        labels = None if label is None else as_labels(label, len(pixels), self.card)
+        return score(self, pixels, labels, samples, seed)
 
     def close(self) -> None:
         """Give all memory back; the model cannot be used afterwards."""
-        with self._lock:
-            for graph in self._graphs.values():
-                graph.close()
+        self._graphs.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _encoder(self) -> Encoder:
-        graph = self._graph("encoder")
-        assert isinstance(graph, Encoder)
-        return graph
-
-    def _decoder(self, label: Labels) -> Decoder:
-        if label is not None and not self.card.classes:
-            raise UsageError(f"this {self.card.family} takes no label")
-        graph = self._graph("decoder" if label is None else "conditional_decoder")
-        assert isinstance(graph, Decoder)
-        return graph
-
-    def _graph(self, role: str) -> Encoder | Decoder:
-        with self._lock:
-            if role not in self._graphs:
-                spec = self.manifest.graph(role)
-                if spec is None:
-                    raise InputError(f"{self._bundle.name}: has no {role}")
-                make = Encoder if role == "encoder" else Decoder
-                graph = make(self._bundle.read(spec.file), **self._options)
-                check_same_bundle(graph, self.card, f"{self._bundle.name}/{spec.file.file}")
-                self._graphs[role] = graph
-            return self._graphs[role]
 
     def _prior(self, name: str) -> Prior:
         if name == "fitted":
@@ -233,49 +276,26 @@ class Autoencoder:
             return Prior.normal(self.card.latent_dim)
         raise UsageError(f"prior is {name!r}, expected 'fitted' or 'normal'")
 
-    def _label(self, label: int | str) -> np.int64:
-        index: np.int64 = as_labels(label, 1, self.card)[0]
-        return index
-
     def _code(self, item: ArrayLike, label: Labels) -> NDArray[np.float32]:
         """A code f32[D] as it is; an image through the encoder."""
         array = np.asarray(item)
         if array.shape == (self.card.latent_dim,):
-            return as_codes(array, self.card.latent_dim)[0]
+            return _row(as_codes(array, self.card.latent_dim))
         return self._one_code(array, label)
 
     def _one_code(self, image: ArrayLike, label: Labels) -> NDArray[np.float32]:
         codes = self.encode(image, label)
         if len(codes) != 1:
             raise InputError(f"image: {len(codes)} images, expected one")
-        code: NDArray[np.float32] = codes[0]
-        return code
+        return _row(codes)
 
     def _start(
         self, image: ArrayLike | None, label: int | str | None, seed: int | None
     ) -> NDArray[np.float32]:
-        if image is not None:
-            return self._one_code(image, label)
-        index = None if label is None else as_labels(label, 1, self.card)
-        drawn = self.card.prior.sample(1, index, fresh_seed() if seed is None else seed)
-        start: NDArray[np.float32] = drawn[0]
-        return start
+        return _row(self.draw(1, label, seed)) if image is None else self._one_code(image, label)
 
 
-def load(
-    source: str | Path = DEFAULT_BUNDLE, *, device: str = "auto", threads: int = 1
-) -> Autoencoder:
-    """Open a bundle.
-
-    Args:
-        source: a folder or `.zip` that vae-export wrote, or an embedded bundle's name (`mnist`).
-        device: `auto` (CUDA if it works, else the CPU), `cpu`, `cuda` or `cuda:N`.
-        threads: of one run; for models this small one is the fastest.
-
-    Raises:
-        NotFound: no such bundle.
-        InputError: not a bundle, or one of a newer format.
-        IntegrityError: a file is damaged (found when it is first needed).
-        DeviceError: CUDA was asked for and is not available (likewise).
-    """
-    return Autoencoder(open_bundle(source), device=device, threads=threads)
+def _row(codes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The first of f32[N, D]."""
+    row: NDArray[np.float32] = codes[0]
+    return row

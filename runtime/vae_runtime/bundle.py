@@ -63,9 +63,10 @@ def open_bundle(source: str | Path) -> Bundle:
     elif (EMBEDDED / f"{source}.zip").is_file() and path.name == str(source):
         reader = _zip_reader(EMBEDDED / f"{source}.zip")
     else:
+        names = embedded_names()
         raise NotFound(
-            f"{source}: no such bundle. Expected a folder or .zip that vae-export wrote, or one of "
-            f"the embedded: {', '.join(embedded_names())}"
+            f"{source}: no such bundle. Expected a folder or .zip that vae-export wrote"
+            + (f", or an embedded one: {', '.join(names)}" if names else "")
         )
     try:
         raw = reader(NAME, MAX_MANIFEST + 1)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import FileError
+
+_LONGEST = 200  # bytes of the target's name kept in the temporary one; file systems allow 255
 
 
 def write_atomic(path: Path, data: bytes | memoryview) -> None:
@@ -27,21 +28,28 @@ def write_atomic(path: Path, data: bytes | memoryview) -> None:
 def writing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; what the block wrote there becomes `path` at its end.
 
-    If the block raises, the temporary file is removed and a previous `path` is untouched.
+    If the block raises, the temporary file is removed and a previous `path` is untouched. A link is
+    followed. A device or a pipe is written as it is: renaming would put a file in its place.
     """
     temporary = None
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        target = path.resolve()
+        if target.exists() and not target.is_file() and not target.is_dir():
+            yield target
+            return
+        kept = os.fsencode(target.name)[:_LONGEST].decode(errors="ignore")
+        beside = target.with_name(f".{kept}.{os.urandom(6).hex()}.part")
+        # Made here, with what the umask allows; never a name that is already there.
+        os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        temporary = beside
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
+        _sync(temporary, os.O_RDWR)
+        temporary.replace(target)
+        if os.name == "posix":  # a folder cannot be opened elsewhere
+            _sync(target.parent, os.O_RDONLY)
+    except FileError:
+        raise
     except OSError as error:
-        if isinstance(error, FileError):
-            raise
         raise FileError(f"{path}: {_reason(error)}, a previous file was kept") from error
     finally:
         if temporary is not None:
@@ -54,14 +62,8 @@ def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+def _sync(path: Path, flags: int) -> None:
+    handle = os.open(path, flags)
     try:
         os.fsync(handle)
     finally:

@@ -2,34 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-from .arrays import Labels, as_codes, as_images, as_labels
-from .card import METADATA_KEY, Card, parse_card
+from .arrays import Labels, as_codes, as_labels, check_images, unit_floats
+from .card import METADATA_KEY, Card, parse_card, same_id
+from .chunks import copy, quantise, run_chunked
 from .errors import FileError, InputError, NotFound, UsageError
-from .images import to_uint8
+from .manifest import ROLES
 from .session import Session
 
-CHUNK = 256  # fp32 products fall off above; results do not depend on it
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from .chunks import Rows
+    from .manifest import GraphSpec
+
+DTYPES = ("float32", "uint8")
 
 
 class Graph:
     """What both kinds of graph share: a session, and the card that the file carries.
 
+    Safe to share between threads. Any number of rows may be passed: they run in chunks, and the
+    result is bit for bit the same whatever the chunks and the number of threads.
+
     Attributes:
         card: family, image shape, latent size, classes, prior.
-        device: where it really runs.
+        role: `encoder`, `decoder` or `conditional_decoder`.
+        variant: precision or output type, `fp32` as exported.
+        session: what runs it.
     """
 
-    roles: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ROLES
 
     def __init__(
-        self, source: str | Path | bytes | Any, *, device: str = "auto", threads: int = 1
+        self,
+        source: str | Path | bytes | Any,
+        *,
+        device: str = "auto",
+        threads: int = 1,
+        tf32: bool = False,
+        known: tuple[Card, GraphSpec] | None = None,
     ) -> None:
         """Load one graph.
 
@@ -37,6 +53,8 @@ class Graph:
             source: path of an `.onnx` file, its bytes, or an existing onnxruntime session.
             device: `auto`, `cpu`, `cuda` or `cuda:N`.
             threads: of one run.
+            tf32: lets CUDA round to ten bits of mantissa: faster, not the same pixels.
+            known: the card and the list entry of the bundle that the graph was read from.
 
         Raises:
             NotFound: no such file.
@@ -44,29 +62,44 @@ class Graph:
             DeviceError: CUDA was asked for and is not available.
         """
         where, model = _source(source)
-        self._session = Session(model, device=device, threads=threads)
-        text = self._session.metadata.get(METADATA_KEY)
+        self.session = Session(model, device=device, threads=threads, tf32=tf32)
+        text = self.session.metadata.get(METADATA_KEY)
         if text is None:
-            raise InputError(f"{where}: carries no {METADATA_KEY} metadata. Export it again.")
-        self.card, self.role, self.variant = parse_card(text, where)
-        if self.role not in self.roles:
             raise InputError(
-                f"{where}: the role of this graph is {self.role}, expected {' or '.join(self.roles)}"
+                f"{where}: not a graph of a bundle: it carries no {METADATA_KEY} metadata. "
+                "Export it with vae-export."
             )
+        if known is not None and same_id(text, known[0]):
+            self.card, self.role, self.variant = known[0], known[1].role, known[1].variant
+        else:
+            self.card, self.role, self.variant = parse_card(text, where)
+        if self.role not in self.roles:
+            expected = " or ".join(self.roles)
+            raise InputError(f"{where}: the role of this graph is {self.role}, expected {expected}")
 
     @property
     def device(self) -> str:
-        """`cpu` or `cuda:N`."""
-        return self._session.device
+        """Where it really runs: `cpu` or `cuda:N`."""
+        return self.session.device
 
     @property
     def takes_label(self) -> bool:
         """Whether the graph has a `label` input."""
-        return "label" in self._session.inputs
+        return "label" in self.session.inputs
+
+    def tensors(self) -> dict[str, list[dict[str, Any]]]:
+        """Name, dtype and shape of the graph's `inputs` and `outputs`."""
+        sides = {"inputs": self.session.inputs, "outputs": self.session.outputs}
+        return {
+            side: [
+                {"name": t.name, "dtype": t.type[7:-1], "shape": t.shape} for t in found.values()
+            ]
+            for side, found in sides.items()
+        }
 
     def close(self) -> None:
-        """Give the memory back."""
-        self._session.close()
+        """Give the memory back; the graph cannot be used afterwards."""
+        self.session.close()
 
     def __enter__(self) -> Self:
         return self
@@ -74,24 +107,12 @@ class Graph:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _label(self, label: Labels, n: int) -> NDArray[np.int64]:
-        if label is not None and self.card.classes and not self.takes_label:
-            raise UsageError(f"this {self.role} takes no label")
-        return as_labels(label, n, self.card)
-
-    def _run(
-        self, outputs: tuple[str, ...], shapes: dict[str, tuple[int, ...]], **inputs: NDArray[Any]
-    ) -> list[NDArray[Any]]:
-        """Run in chunks of CHUNK rows into one array an output."""
-        n = len(next(iter(inputs.values())))
-        if n <= CHUNK:
-            return self._session.run(outputs, **inputs)
-        whole = [np.empty((n, *shapes[name]), np.float32) for name in outputs]
-        for i in range(0, n, CHUNK):
-            part = self._session.run(outputs, **{k: v[i : i + CHUNK] for k, v in inputs.items()})
-            for target, values in zip(whole, part, strict=True):
-                target[i : i + CHUNK] = values
-        return whole
+    def _with_label(self, inputs: dict[str, Rows], label: Labels, n: int) -> dict[str, Rows]:
+        """The inputs, and the label where the graph takes one; a wrong label is refused anyway."""
+        labels = as_labels(label, n, self.card)
+        if self.takes_label:
+            return inputs | {"label": lambda i, j: labels[i:j]}
+        return inputs
 
 
 class Decoder(Graph):
@@ -111,14 +132,27 @@ class Decoder(Graph):
 
         Returns:
             [N, C, H, W].
+
+        Raises:
+            InputError: codes of another dtype, byte order or shape, or not finite; a label out of
+                range.
+            UsageError: a label for a graph that takes none; an unknown class or dtype.
         """
-        finish = _finisher(dtype)
         codes = as_codes(z, self.card.latent_dim)
-        inputs: dict[str, NDArray[Any]] = {"z": codes}
-        labels = self._label(label, len(codes))
-        if self.takes_label:
-            inputs["label"] = labels
-        return finish(self._run(("image",), {"image": self.card.image.shape}, **inputs)[0])
+        images = np.empty((len(codes), *self.card.image.shape), check_dtype(dtype))
+        self.decode_into(images, codes, label)
+        return images
+
+    def decode_into(self, images: NDArray[Any], z: NDArray[np.float32], label: Labels) -> None:
+        """Decode codes f32[N, D] into `images`, f32 or u8 [N, C, H, W]."""
+        if label is not None and not self.takes_label:
+            raise UsageError(f"this {self.card.family} {self.role} takes no label")
+        bytes_out = "uint8" in self.session.outputs["image"].type
+        if bytes_out and images.dtype != np.uint8:
+            raise UsageError("this decoder gives bytes only. Pass dtype='uint8'.")
+        store = quantise if images.dtype == np.uint8 and not bytes_out else copy
+        inputs = self._with_label({"z": lambda i, j: z[i:j]}, label, len(z))
+        run_chunked(self.session, inputs, len(z), {"image": images}, store)
 
 
 class Encoder(Graph):
@@ -136,18 +170,27 @@ class Encoder(Graph):
         """Mean and log variance of q(z | image), each f32[N, D]; an AE has no variance.
 
         Args:
-            images: see `Autoencoder`.
+            images: u8, or f32 in [0, 1], in any layout that `Autoencoder` takes.
             label: read where the encoder takes one; None encodes without a label.
         """
-        pixels = as_images(images, self.card.image)
-        inputs: dict[str, NDArray[Any]] = {"image": pixels}
-        labels = as_labels(label, len(pixels), self.card)
-        if self.takes_label:
-            inputs["label"] = labels
+        pixels = check_images(images, self.card.image)
+        n = len(pixels)
         names = ("z",) if self.card.family == "ae" else ("mu", "log_var")
-        shape = (self.card.latent_dim,)
-        found = self._run(names, dict.fromkeys(names, shape), **inputs)
-        return found[0], (found[1] if len(found) > 1 else None)
+        found = {name: np.empty((n, self.card.latent_dim), np.float32) for name in names}
+        inputs = self._with_label({"image": lambda i, j: unit_floats(pixels[i:j])}, label, n)
+        run_chunked(self.session, inputs, n, found)
+        return found[names[0]], found.get("log_var")
+
+
+def check_dtype(dtype: str) -> str:
+    """`float32` or `uint8`, as it came.
+
+    Raises:
+        UsageError: anything else.
+    """
+    if dtype not in DTYPES:
+        raise UsageError(f"dtype is {dtype!r}, expected 'float32' or 'uint8'")
+    return dtype
 
 
 def check_same_bundle(graph: Graph, card: Card, where: str) -> None:
@@ -158,7 +201,7 @@ def check_same_bundle(graph: Graph, card: Card, where: str) -> None:
     """
     if graph.card.id != card.id:
         raise InputError(
-            f"{where}: belongs to bundle {graph.card.id}, not to {card.id}. Export again."
+            f"{where}: belongs to bundle {graph.card.id}, expected {card.id}. Export again."
         )
 
 
@@ -170,14 +213,6 @@ def _source(source: Any) -> tuple[str, Any]:
     try:
         return str(path), path.read_bytes()
     except FileNotFoundError as error:
-        raise NotFound(f"{path}: no such file") from error
+        raise NotFound(f"{path}: no such file. Expected an .onnx file of a bundle.") from error
     except OSError as error:
-        raise FileError(f"{path}: {error.strerror}") from error
-
-
-def _finisher(dtype: str) -> Callable[[NDArray[Any]], NDArray[Any]]:
-    if dtype == "float32":
-        return lambda images: images
-    if dtype == "uint8":
-        return to_uint8
-    raise UsageError(f"dtype is {dtype!r}, expected 'float32' or 'uint8'")
+        raise FileError(f"{path}: {(error.strerror or str(error)).lower()}") from error

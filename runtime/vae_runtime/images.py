@@ -6,15 +6,16 @@ Files are recognised by their content, not by their name; what does not decode w
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import InputError, LimitError, NotFound, UsageError
-from .files import write_atomic
+from .errors import FileError, InputError, LimitError, NotFound, UsageError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -22,7 +23,29 @@ if TYPE_CHECKING:
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 MAX_PIXELS = 16_000_000
+_KINDS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+    ".bmp": "BMP",
+    ".gif": "GIF",
+}
 _ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG"}
+_QUALITY: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}
+_LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "GIF": 65_535}  # what each format can hold
+# What Pillow's readers raise on damaged files.
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    TypeError,
+    LookupError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
 
 
 def read_image(
@@ -42,48 +65,60 @@ def read_image(
 
     Raises:
         NotFound: no such file.
+        FileError: the file cannot be read.
         InputError: not a PNG, JPEG, WebP or BMP, or a damaged one.
         LimitError: more than 16 million pixels.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image
 
     name = source if isinstance(source, Path) else "image"
+    picture = _decode(_read(source) if isinstance(source, Path) else source, name, mode)
+    if size and (picture.height, picture.width) != size:
+        picture = picture.resize((size[1], size[0]), Image.Resampling.LANCZOS)
+    pixels = np.array(picture)
+    return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
+
+
+def _read(path: Path) -> bytes:
     try:
-        raw = source.read_bytes() if isinstance(source, Path) else source
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise NotFound(f"{path}: no such file") from error
+    except OSError as error:
+        raise FileError(f"{path}: {(error.strerror or str(error)).lower()}") from error
+
+
+def _decode(raw: bytes, name: object, mode: str | None) -> Image.Image:
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
         with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise LimitError(
-                    f"{name}: {image.width}×{image.height} pixels, limit {MAX_PIXELS}. Resize it."
+                    f"{name}: {image.height}x{image.width} pixels, limit {MAX_PIXELS}. Resize it."
                 )
-            image.load()
-            picture = _flatten(ImageOps.exif_transpose(image), mode)
-    except FileNotFoundError as error:
-        raise NotFound(f"{name}: no such file") from error
+            return _flatten(ImageOps.exif_transpose(image), mode)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise LimitError(f"{name}: more than {MAX_PIXELS} pixels. Resize it.") from error
     except UnidentifiedImageError as error:
         raise InputError(f"{name}: not an image. Expected {', '.join(FORMATS)}") from error
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except _DAMAGED as error:
         raise InputError(f"{name}: damaged or unreadable image") from error
-    if size and (picture.height, picture.width) != size:
-        picture = picture.resize((size[1], size[0]), Image.Resampling.LANCZOS)
-    pixels = np.asarray(picture)
-    return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
 
 
 def _flatten(image: Image.Image, mode: str | None) -> Image.Image:
     """To `L` or `RGB`: 16-bit values scaled, palettes looked up, transparency over black."""
     from PIL import Image
 
-    if image.mode.startswith("I;16") or image.mode == "I":
-        wide = np.asarray(image.convert("I"), np.int64)
-        image = Image.fromarray((np.clip(wide, 0, 65535) >> 8).astype(np.uint8))
-    if "A" in image.getbands() or "transparency" in image.info:
+    if image.mode.startswith("I"):
+        wide = np.clip(np.asarray(image.convert("I"), np.int64), 0, 65535)
+        image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+    grey = image.mode in ("1", "L", "LA", "La")
+    if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:
         opaque = image.convert("RGBA")
         black = Image.new("RGBA", opaque.size, (0, 0, 0, 255))
-        image = Image.alpha_composite(black, opaque).convert(
-            "L" if image.mode in ("LA", "La") else "RGB"
-        )
-    if mode is None:
-        mode = "L" if image.mode in ("1", "L") else "RGB"
+        image = Image.alpha_composite(black, opaque).convert("RGB")
+    mode = mode or ("L" if grey else "RGB")
     return image if image.mode == mode else image.convert(mode)
 
 
@@ -91,11 +126,13 @@ def to_uint8(images: NDArray[np.generic]) -> NDArray[np.uint8]:
     """f32 in [0, 1] to u8: the nearest of 256 levels; bytes pass through."""
     if images.dtype == np.uint8:
         return images.view(np.uint8)
-    return np.rint(np.clip(images, 0, 1) * np.float32(255)).astype(np.uint8)
+    levels = np.rint(np.clip(images.astype(np.float32, copy=False), 0, 1) * np.float32(255))
+    pixels: NDArray[np.uint8] = levels.astype(np.uint8)
+    return pixels
 
 
 def grid(images: NDArray[np.generic], columns: int, gap: int = 2) -> NDArray[np.uint8]:
-    """Lay images N×C×H×W out row by row.
+    """Lay images [N, C, H, W] out row by row.
 
     Returns:
         u8[C, rows·(H + gap) - gap, columns·(W + gap) - gap]; empty cells and gaps are black.
@@ -114,7 +151,7 @@ def grid(images: NDArray[np.generic], columns: int, gap: int = 2) -> NDArray[np.
 
 
 def to_pil(image: NDArray[np.generic], scale: int = 1) -> Image.Image:
-    """C×H×W to a Pillow image, each pixel drawn as a square of `scale` pixels."""
+    """[C, H, W] to a Pillow image, each pixel drawn as a square of `scale` pixels."""
     from PIL import Image
 
     pixels = to_uint8(image).repeat(scale, 1).repeat(scale, 2)
@@ -122,63 +159,59 @@ def to_pil(image: NDArray[np.generic], scale: int = 1) -> Image.Image:
 
 
 def encode_image(image: NDArray[np.generic], extension: str = ".png", scale: int = 1) -> bytes:
-    """One image as the bytes of a file of the type that `extension` names."""
-    from PIL import Image
+    """One image as the bytes of a file of the type that `extension` names.
 
-    kind = Image.registered_extensions().get(extension.lower())
-    if kind not in (*FORMATS, "GIF"):
-        raise UsageError(
-            f"{extension}: not an image type. Expected {', '.join(EXTENSIONS)} or .gif"
+    Raises:
+        UsageError: no such type.
+        LimitError: the type cannot hold a picture this large.
+    """
+    kind = _KINDS.get(extension.lower())
+    if kind is None:
+        raise UsageError(f"{extension}: not an image type. Expected {', '.join(_KINDS)}")
+    return _save([to_pil(image, scale)], kind)
+
+
+def _save(pictures: list[Image.Image], kind: str, **options: Any) -> bytes:
+    """The first picture, or all as an animation, as the bytes of a file."""
+    longest = max(pictures[0].size)
+    if longest > _LONGEST_SIDE.get(kind, longest):
+        raise LimitError(
+            f"{kind}: {longest} pixels on a side, limit {_LONGEST_SIDE[kind]}. Use .png"
         )
-    buffer = io.BytesIO()
-    to_pil(image, scale).save(buffer, kind, lossless=True)
+    buffer = _Named()
+    # Told by a name instead of a format, Pillow imports the one plugin that it needs.
+    buffer.name = "image" + next(ending for ending, name in _KINDS.items() if name == kind)
+    pictures[0].save(buffer, **_QUALITY.get(kind, {}), **options)
     return buffer.getvalue()
+
+
+class _Named(io.BytesIO):
+    """Bytes in memory that have a file's name."""
+
+    name = ""
 
 
 def encode_animation(
     frames: Sequence[NDArray[np.generic]], extension: str = ".gif", *, scale: int = 1, ms: int = 80
 ) -> bytes:
-    """Frames C×H×W as an animation that plays forwards and back, for ever.
+    """Frames as an animation that plays forwards and back, for ever.
 
     Args:
-        frames: the pictures, all of one size.
+        frames: the pictures [C, H, W], all of one size.
         extension: `.gif`, `.webp` or `.png` (APNG).
         scale: pixels a pixel.
         ms: how long each frame stands, in milliseconds.
+
+    Raises:
+        UsageError: a type that holds no animation, or no frames.
     """
-    if extension not in _ANIMATED or not len(frames):
-        raise UsageError(f"{extension}: cannot hold an animation. Expected .gif, .webp or .png")
+    kind = _ANIMATED.get(extension.lower())
+    if kind is None:
+        raise UsageError(f"{extension}: cannot hold an animation. Expected {', '.join(_ANIMATED)}")
+    if not len(frames):
+        raise UsageError("an animation needs at least one frame")
     pictures = [to_pil(frame, scale) for frame in [*frames, *frames[-2:0:-1]]]
-    buffer = io.BytesIO()
-    pictures[0].save(
-        buffer,
-        _ANIMATED[extension],
-        save_all=True,
-        append_images=pictures[1:],
-        duration=ms,
-        loop=0,
-        lossless=True,
-    )
-    return buffer.getvalue()
-
-
-def write_images(
-    images: NDArray[np.generic], target: Path, *, columns: int | None = None, scale: int = 1
-) -> list[Path]:
-    """Write a grid to a file, or one PNG an image where `target` is a folder or has no extension.
-
-    Returns:
-        The files written.
-    """
-    if target.suffix and not target.is_dir():
-        sheet = grid(images, columns or grid_columns(len(images)))
-        write_atomic(target, encode_image(sheet, target.suffix, scale))
-        return [target]
-    target.mkdir(parents=True, exist_ok=True)
-    paths = [target / f"{i:0{max(3, len(str(len(images) - 1)))}d}.png" for i in range(len(images))]
-    for path, image in zip(paths, images, strict=True):
-        write_atomic(path, encode_image(image, ".png", scale))
-    return paths
+    return _save(pictures, kind, save_all=True, append_images=pictures[1:], duration=ms, loop=0)
 
 
 def grid_columns(n: int) -> int:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from numpy.typing import NDArray
 
 from .errors import UsageError
 from .prior import Prior
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _MOST_STEPS = 10_000
 
@@ -40,21 +44,25 @@ def interpolation(
         raise UsageError(f"how is {how!r}, expected 'linear' or 'spherical'")
     t = np.linspace(0, 1, steps)[:, None]
     start, end = a.astype(np.float64), b.astype(np.float64)
-    lengths = np.linalg.norm(start), np.linalg.norm(end)
-    angle = np.arccos(np.clip(start @ end / max(lengths[0] * lengths[1], 1e-12), -1, 1))
-    if how == "linear" or np.sin(angle) < 1e-6:
-        return ((1 - t) * start + t * end).astype(np.float32)
-    units = start / lengths[0], end / lengths[1]
-    turned = (np.sin((1 - t) * angle) * units[0] + np.sin(t * angle) * units[1]) / np.sin(angle)
-    return (((1 - t) * lengths[0] + t * lengths[1]) * turned).astype(np.float32)
+    lengths = float(np.linalg.norm(start)), float(np.linalg.norm(end))
+    cosine = float(start @ end) / max(lengths[0] * lengths[1], 1e-12)
+    angle = float(np.arccos(min(1.0, max(-1.0, cosine))))
+    path = (1 - t) * start + t * end
+    # Codes on one ray or opposite each other span no plane to turn in.
+    if how == "spherical" and np.sin(angle) > 1e-6:
+        units = start / lengths[0], end / lengths[1]
+        turned = np.sin((1 - t) * angle) * units[0] + np.sin(t * angle) * units[1]
+        path = ((1 - t) * lengths[0] + t * lengths[1]) * turned / np.sin(angle)
+    return np.asarray(path, np.float32)
 
 
 def posterior_draw(
-    mu: NDArray[np.float32], log_var: NDArray[np.float32], seed: int, draw: int
+    mu: NDArray[np.float32], log_var: NDArray[np.float32], seed: int, start: int
 ) -> NDArray[np.float32]:
-    """Draw number `draw` of z ~ N(mu, exp(log_var)), f32[N, D]; the same seed gives the same."""
-    eps = Prior.normal(mu.shape[1]).sample(len(mu), seed=seed, start=draw * len(mu))
-    return mu + np.exp(0.5 * log_var) * eps
+    """Draws z ~ N(mu, exp(log_var)), f32[N, D], with the noise `start` … of `seed`."""
+    eps = Prior.normal(mu.shape[1]).sample(len(mu), seed=seed, start=start)
+    z: NDArray[np.float32] = mu + np.exp(0.5 * log_var) * eps
+    return z
 
 
 def kl_to_standard_normal(
@@ -63,6 +71,16 @@ def kl_to_standard_normal(
     """f64[N], nats: KL(N(mu, exp(log_var)) ‖ N(0, I)); Kingma & Welling 2014, appendix B."""
     m, v = mu.astype(np.float64), log_var.astype(np.float64)
     total: NDArray[np.float64] = 0.5 * (m**2 + np.exp(v) - 1 - v).sum(axis=1)
+    return total
+
+
+def log_prior_ratio(
+    z: NDArray[np.float32], mu: NDArray[np.float32], log_var: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Log N(z; 0, I) - log N(z; mu, exp(log_var)), f64[N]: the part of IWAE's weight without x."""
+    code, v = z.astype(np.float64), log_var.astype(np.float64)
+    noise = (code - mu) ** 2 * np.exp(-v)
+    total: NDArray[np.float64] = 0.5 * (noise + v - code**2).sum(axis=1)
     return total
 
 

@@ -7,23 +7,25 @@ same codes bit for bit, and a port to another language needs Philox-4x64 and Box
 
 from __future__ import annotations
 
-import secrets
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .counter import normals, unit, words_of
 from .errors import InputError, UsageError
+from .schema import take
 
 KINDS = ("normal", "uniform", "gaussian", "gmm", "class_gmm")
-_WORDS = 4  # a Philox-4x64 block
-_DRAWS = 64  # redraws of a truncated normal before it is clamped: P < 1e-13 from truncation .5 up
+_ARRAYS = ("low", "high", "weights", "mean", "cholesky")
+_MOST_DIMENSIONS = 65_536
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prior:
-    """A latent prior over codes of `latent_dim` numbers.
+    """A latent prior over codes of `latent_dim` numbers; every array is checked when it is made.
 
     Attributes:
         kind: `normal` (N(0, I)), `uniform` (a box), `gaussian`, `gmm`, or `class_gmm`.
@@ -33,15 +35,36 @@ class Prior:
             whose last row describes codes without a label.
         mean: f64[R, M, D].
         cholesky: f64[R, M, D(D+1)/2], the lower Cholesky factor of each covariance, row by row.
+
+    Raises:
+        InputError: an unknown kind, a missing array, a shape that does not fit, a number that is
+            not finite.
     """
 
     kind: str
     latent_dim: int
-    low: NDArray[np.float64] | None = field(default=None, compare=False)
-    high: NDArray[np.float64] | None = field(default=None, compare=False)
-    weights: NDArray[np.float64] | None = field(default=None, compare=False)
-    mean: NDArray[np.float64] | None = field(default=None, compare=False)
-    cholesky: NDArray[np.float64] | None = field(default=None, compare=False)
+    low: NDArray[np.float64] | None = None
+    high: NDArray[np.float64] | None = None
+    weights: NDArray[np.float64] | None = None
+    mean: NDArray[np.float64] | None = None
+    cholesky: NDArray[np.float64] | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS or not 1 <= self.latent_dim <= _MOST_DIMENSIONS:
+            raise InputError(
+                f"prior: kind {self.kind!r} of {self.latent_dim} dimensions, expected one of "
+                f"{KINDS} of 1 to {_MOST_DIMENSIONS}"
+            )
+        given = tuple(name for name in _ARRAYS if getattr(self, name) is not None)
+        if given != _arrays_of(self.kind):
+            raise InputError(
+                f"prior: {self.kind} has the arrays {', '.join(given) or 'none'}, "
+                f"expected {', '.join(_arrays_of(self.kind)) or 'none'}"
+            )
+        if self.low is not None and self.high is not None:
+            self._check_box(self.low, self.high)
+        if self.weights is not None and self.mean is not None and self.cholesky is not None:
+            self._check_mixtures(self.weights, self.mean, self.cholesky)
 
     @classmethod
     def normal(cls, latent_dim: int) -> Prior:
@@ -53,27 +76,16 @@ class Prior:
         """Read what `to_json` wrote; every shape is checked.
 
         Raises:
-            InputError: an unknown kind, a missing array, a shape that does not fit, a number that
-                is not finite.
+            InputError: no such object, or arrays that do not fit; see the class.
         """
-        kind, dim = data.get("kind"), data.get("latent_dim")
-        if kind not in KINDS or not isinstance(dim, int) or dim < 1:
-            raise InputError(f"prior: kind {kind!r} of {dim!r} dimensions, expected one of {KINDS}")
-        names = {"normal": (), "uniform": ("low", "high")}.get(
-            kind, ("weights", "mean", "cholesky")
-        )
-        try:
-            arrays = {name: np.asarray(data[name], np.float64) for name in names}
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"prior: {kind} needs the number arrays {', '.join(names)}") from error
-        prior = cls(kind, dim, **arrays)
-        prior._check()
-        return prior
+        kind, dim = take(data, "kind", str, "prior"), take(data, "latent_dim", int, "prior")
+        names = [name for name in _ARRAYS if name in data]
+        return cls(kind, dim, **{name: _numbers(name, data[name]) for name in names})
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary of plain lists, numbers kept to six significant digits."""
         data: dict[str, Any] = {"kind": self.kind, "latent_dim": self.latent_dim}
-        for name in ("low", "high", "weights", "mean", "cholesky"):
+        for name in _ARRAYS:
             array = getattr(self, name)
             if array is not None:
                 data[name] = _rounded(array.tolist())
@@ -99,7 +111,8 @@ class Prior:
         Args:
             n: how many codes.
             label: for `class_gmm`, the class of each code, one index or i64[n]; None draws from the
-                mixture of codes without a label. Other kinds ignore it.
+                mixture of codes without a label, as does the index behind the last class. Other
+                kinds ignore it.
             seed: 0 to 2**64 - 1; None draws a fresh one.
             start: the index of the first code.
             temperature: scales the spread around each component's mean; 0 gives the means.
@@ -107,24 +120,29 @@ class Prior:
 
         Returns:
             f32[n, D].
+
+        Raises:
+            UsageError: a number outside its range, or labels that are not n integers.
         """
         check_draw(n, seed, temperature, truncation)
-        words = _words(fresh_seed() if seed is None else seed, start, n, self.latent_dim)
+        if start < 0:
+            raise UsageError(f"start is {start}, expected 0 or more")
+        words = words_of(fresh_seed() if seed is None else seed, start, n, self.latent_dim)
         if self.low is not None and self.high is not None:
             middle, half = (self.low + self.high) / 2, (self.high - self.low) / 2
-            uniform = _unit(words[:, 1 : 1 + self.latent_dim])
+            uniform = unit(words[:, 1 : 1 + self.latent_dim])
             return (middle + temperature * half * (2 * uniform - 1)).astype(np.float32)
-        eps = temperature * _normals(words[:, 1:], self.latent_dim, truncation)
+        eps = temperature * normals(words[:, 1:], self.latent_dim, truncation)
         if self.weights is None or self.mean is None or self.cholesky is None:
             return eps.astype(np.float32)
         row = self._row(label, n)
-        share = np.cumsum(self.weights, axis=1)
-        share[:, -1] = 1.0  # the weights were rounded; the last component takes the remainder
-        component = (_unit(words[:, :1]) >= share[row]).sum(axis=1)
+        share = np.cumsum(self.weights, axis=1, dtype=np.float64)
+        share /= share[:, -1:]  # the weights were rounded, and those at the end may be 0
+        component = (unit(words[:, :1]) >= share[row]).sum(axis=1)
         return self._place(eps, row, component).astype(np.float32)
 
     def spread(self, label: int | None = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean and standard deviation of each dimension, f64[D] each, of a class or of all codes."""
+        """Mean and standard deviation of each dimension, two f64[D], of a class or of all codes."""
         if self.low is not None and self.high is not None:
             return (self.low + self.high) / 2, (self.high - self.low) / np.sqrt(12)
         if self.weights is None or self.mean is None or self.cholesky is None:
@@ -145,49 +163,51 @@ class Prior:
         assert self.mean is not None
         assert self.cholesky is not None
         z = self.mean[row, component]
-        packed = self.cholesky[row, component]
-        for i in range(self.latent_dim):
-            first = i * (i + 1) // 2
-            for j in range(i + 1):
-                z[:, i] += packed[:, first + j] * eps[:, j]
+        for j in range(self.latent_dim):
+            below = np.arange(j, self.latent_dim)  # L[i, j] is number i·(i+1)/2 + j
+            column = self.cholesky[row[:, None], component[:, None], below * (below + 1) // 2 + j]
+            z[:, j:] += column * eps[:, j, None]
         return z
 
     def _row(self, label: NDArray[np.int64] | int | None, n: int) -> NDArray[np.intp]:
-        if self.kind != "class_gmm":
-            return np.zeros(n, np.intp)
-        return np.broadcast_to(np.asarray(self.rows - 1 if label is None else label, np.intp), (n,))
+        """The mixture of each of n codes; the last one describes codes without a label."""
+        if self.kind != "class_gmm" or label is None:
+            return np.full(n, self.rows - 1, np.intp)
+        labels = np.asarray(label)
+        if labels.dtype.kind not in "iu" or labels.shape not in ((), (n,)):
+            raise UsageError(
+                f"label is {labels.dtype}{list(labels.shape)}, expected one integer or int64[{n}]"
+            )
+        if labels.size and not (labels.min() >= 0 and labels.max() < self.rows):
+            raise UsageError(
+                f"label runs from {labels.min()} to {labels.max()}, expected 0 to {self.rows - 1}"
+            )
+        return np.broadcast_to(labels.astype(np.intp), (n,))
 
-    def _check(self) -> None:
+    def _check_box(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
+        _check_array("low", low, (self.latent_dim,))
+        _check_array("high", high, (self.latent_dim,))
+        if (low > high).any():
+            raise InputError("prior: low must not be above high")
+
+    def _check_mixtures(
+        self, weights: NDArray[np.float64], mean: NDArray[np.float64], cholesky: NDArray[np.float64]
+    ) -> None:
         d = self.latent_dim
-        given = {
-            name: a
-            for name in ("low", "high", "weights", "mean", "cholesky")
-            if (a := getattr(self, name)) is not None
-        }
-        rows, m = (self.weights.shape + (0, 0))[:2] if self.weights is not None else (0, 0)
-        expected = {
-            "low": (d,),
-            "high": (d,),
-            "weights": (rows, m),
-            "mean": (rows, m, d),
-            "cholesky": (rows, m, d * (d + 1) // 2),
-        }
-        for name, array in given.items():
-            if array.shape != expected[name] or not np.isfinite(array).all():
-                raise InputError(
-                    f"prior: {name} has shape {array.shape}, expected {expected[name]}, all finite"
-                )
-        if self.weights is not None and (
-            not self.weights.size
-            or self.weights.min() < 0
-            or np.abs(self.weights.sum(axis=1) - 1).max() > 1e-3
-        ):
-            raise InputError("prior: weights must be positive and sum to 1 in each row")
+        rows, m = weights.shape if weights.ndim == 2 else (0, 0)
+        _check_array("weights", weights, (rows, m))
+        _check_array("mean", mean, (rows, m, d))
+        _check_array("cholesky", cholesky, (rows, m, d * (d + 1) // 2))
+        if not weights.size or weights.min() < 0 or abs(weights.sum(axis=1) - 1).max() > 1e-3:
+            raise InputError("prior: weights must not be negative, and sum to 1 in each row")
+        fits = {"gaussian": rows == 1 and m == 1, "gmm": rows == 1, "class_gmm": rows > 1}
+        if not fits[self.kind]:
+            raise InputError(f"prior: {self.kind} with {rows} mixtures of {m} components")
 
 
 def fresh_seed() -> int:
     """A seed nobody has seen before, small enough to be read aloud."""
-    return secrets.randbits(32)
+    return int.from_bytes(os.urandom(4), "little")
 
 
 def check_draw(
@@ -198,63 +218,35 @@ def check_draw(
     Raises:
         UsageError: which one, and its range.
     """
-    if n < 0:
-        raise UsageError(f"n is {n}, expected 0 or more")
-    if seed is not None and not 0 <= seed < 2**64:
-        raise UsageError(f"seed is {seed}, expected 0 to 2**64 - 1")
+    if not isinstance(n, int | np.integer) or n < 0:
+        raise UsageError(f"n is {n!r}, expected a whole number, 0 or more")
+    if seed is not None and not (isinstance(seed, int | np.integer) and 0 <= seed < 2**64):
+        raise UsageError(f"seed is {seed!r}, expected a whole number from 0 to 2**64 - 1")
     if not 0 <= temperature < float("inf"):
         raise UsageError(f"temperature is {temperature}, expected a finite number, 0 or more")
     if truncation is not None and not 0.1 <= truncation < float("inf"):
         raise UsageError(f"truncation is {truncation}, expected a number from 0.1 up")
 
 
-def _words(seed: int, start: int, n: int, dim: int) -> NDArray[np.uint64]:
-    """u64[n, W]: the words of samples `start` …; the first picks the component, the rest the code."""
-    blocks = -(-(1 + dim + dim % 2) // _WORDS)
-    generator = np.random.Philox(key=seed, counter=start * blocks)
-    return generator.random_raw(n * blocks * _WORDS).reshape(n, blocks * _WORDS)
+def _arrays_of(kind: str) -> tuple[str, ...]:
+    """The arrays that a kind has, in the order of `_ARRAYS`."""
+    return {"normal": (), "uniform": ("low", "high")}.get(kind, ("weights", "mean", "cholesky"))
 
 
-def _unit(words: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """The top 53 bits of each word as a number in [0, 1)."""
-    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
+def _numbers(name: str, value: Any) -> NDArray[np.float64]:
+    """Nested lists of numbers as f64; strings, nulls and ragged lists are refused."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise InputError(f"prior: the lists of {name} are of different lengths") from error
+    if array.dtype.kind not in "iuf":
+        raise InputError(f"prior: {name} must hold numbers only")
+    return array.astype(np.float64)
 
 
-def _normals(words: NDArray[np.uint64], dim: int, truncation: float | None) -> NDArray[np.float64]:
-    """Standard normals f64[n, dim] by Box and Muller (1958), from u64[n, ≥ dim rounded up to even]."""
-    normals = _box_muller(words, dim)
-    if truncation is not None:
-        _truncate(normals, words, truncation)
-    return normals
-
-
-def _box_muller(words: NDArray[np.uint64], dim: int) -> NDArray[np.float64]:
-    even = dim + dim % 2
-    radius = np.sqrt(-2 * np.log1p(-_unit(words[:, 0:even:2])))
-    angle = 2 * np.pi * _unit(words[:, 1:even:2])
-    pairs = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=2)
-    return pairs.reshape(len(words), even)[:, :dim]
-
-
-def _truncate(normals: NDArray[np.float64], words: NDArray[np.uint64], bound: float) -> None:
-    """Redraw in place what lies outside ± bound, at most `_DRAWS` times, then clamp."""
-    for attempt in range(1, _DRAWS + 1):
-        rows = np.flatnonzero((np.abs(normals) > bound).any(axis=1))
-        if not len(rows):
-            return
-        # A redraw hashes the sample's own words, so it too depends on (seed, index) alone.
-        again = _box_muller(_mix(words[rows], attempt), normals.shape[1])
-        outside = np.abs(normals[rows]) > bound
-        normals[rows] = np.where(outside, again, normals[rows])
-    np.clip(normals, -bound, bound, out=normals)
-
-
-def _mix(words: NDArray[np.uint64], attempt: int) -> NDArray[np.uint64]:
-    """The finaliser of SplitMix64 (Steele et al. 2014) on words + attempt · golden ratio."""
-    x = words + np.uint64(attempt * 0x9E3779B97F4A7C15 % 2**64)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+def _check_array(name: str, array: NDArray[np.float64], shape: tuple[int, ...]) -> None:
+    if array.shape != shape or not np.isfinite(array).all():
+        raise InputError(f"prior: {name} has shape {array.shape}, expected {shape}, all finite")
 
 
 def _rounded(value: Any) -> Any:

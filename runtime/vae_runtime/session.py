@@ -10,23 +10,31 @@ import weakref
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self
 
-from numpy.typing import NDArray
-
-from .errors import DeviceError, InputError, MissingExtra, StateError, UsageError
+from .device import CPU, CUDA, device_of, parse_device, preload, providers, why_not_cuda
+from .errors import DeviceError, InputError, LimitError, MissingExtra, StateError, UsageError
+from .interrupt import stoppable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
+
 _creating = threading.Lock()  # creating sessions is not thread-safe, running them is
 _living: weakref.WeakSet[Session] = weakref.WeakSet()
 _hooked = False
+_fell_back = False  # CUDA failed once in this process: `auto` does not try it for every graph
+
+HOLLOW = (
+    "onnxruntime is hollow: its two packages overwrote each other. Run: pip uninstall -y "
+    "onnxruntime onnxruntime-gpu && pip install onnxruntime"
+)
 
 
 def onnxruntime() -> ModuleType:
     """Import onnxruntime, its telemetry off.
 
     Raises:
-        MissingExtra: neither `onnxruntime` nor `onnxruntime-gpu` is installed.
+        MissingExtra: neither `onnxruntime` nor `onnxruntime-gpu` is installed, or a broken mix.
     """
     # It must stand in the environment before the import; onnxruntime reads it once.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -38,10 +46,7 @@ def onnxruntime() -> ModuleType:
             "(or 'vae-onnx[gpu]' for CUDA; never both)"
         ) from error
     if not hasattr(ort, "InferenceSession"):
-        raise MissingExtra(
-            "onnxruntime is hollow: its two packages overwrote each other. Run: pip uninstall -y "
-            "onnxruntime onnxruntime-gpu && pip install onnxruntime"
-        )
+        raise MissingExtra(HOLLOW)
     module: ModuleType = ort
     return module
 
@@ -52,46 +57,72 @@ class Session:
     Attributes:
         device: where it really runs, `cpu` or `cuda:N`.
         metadata: the graph's own text properties.
+        inputs, outputs: onnxruntime's description of each tensor, by name.
     """
 
-    def __init__(self, model: bytes | Any, *, device: str = "auto", threads: int = 1) -> None:
+    def __init__(
+        self, model: bytes | Any, *, device: str = "auto", threads: int = 1, tf32: bool = False
+    ) -> None:
         """Load a graph.
 
         Args:
-            model: the bytes of an `.onnx` file, or an existing `onnxruntime.InferenceSession`.
+            model: the bytes of an `.onnx` file, or an existing `onnxruntime.InferenceSession`,
+                which keeps its own device and threads.
             device: `auto`, `cpu`, `cuda` or `cuda:N`.
             threads: of one run; for graphs this small one is the fastest.
+            tf32: lets CUDA round to ten bits of mantissa: faster, not the same pixels.
 
         Raises:
             DeviceError: CUDA was asked for and is not available.
             InputError: onnxruntime refuses the graph.
         """
-        ort = onnxruntime()
+        self._ort = onnxruntime()
         wanted = parse_device(device)
         if threads < 1:
             raise UsageError(f"threads is {threads}, expected 1 or more")
-        self._raw = model if hasattr(model, "get_inputs") else _create(ort, model, wanted, threads)
+        self._raw: Any = (
+            _create(self._ort, model, wanted, threads, tf32) if isinstance(model, bytes) else model
+        )
         self._pid = os.getpid()
-        self.device = _device_of(self._raw, wanted)
+        self.device = device_of(self._raw)
         self.metadata: Mapping[str, str] = self._raw.get_modelmeta().custom_metadata_map
         self.inputs: dict[str, Any] = {i.name: i for i in self._raw.get_inputs()}
         self.outputs: dict[str, Any] = {o.name: o for o in self._raw.get_outputs()}
         _register(self)
 
-    def run(self, outputs: Sequence[str], **inputs: NDArray[Any]) -> list[NDArray[Any]]:
-        """Run the graph by name; `outputs` names what to return, in that order.
+    @property
+    def raw(self) -> Any:
+        """The `onnxruntime.InferenceSession` itself.
 
         Raises:
             StateError: the session was closed, or belongs to the process this one was forked from.
         """
-        if self._raw is None:
+        raw = self._raw  # another thread may close the session meanwhile
+        if raw is None:
             raise StateError("this model was closed. Load it again.")
         if self._pid != os.getpid():
             raise StateError(
                 "this model was loaded before fork and cannot be used in the child process. "
                 "Load it in the child, or start processes with 'spawn'."
             )
-        results: list[NDArray[Any]] = self._raw.run(list(outputs), inputs)
+        return raw
+
+    def run(self, outputs: Sequence[str], **inputs: NDArray[Any]) -> list[NDArray[Any]]:
+        """Run the graph by name; `outputs` names what to return, in that order.
+
+        Raises:
+            StateError: the session was closed, or belongs to the process this one was forked from.
+            LimitError: onnxruntime ran out of memory.
+            InputError: onnxruntime refuses these inputs.
+        """
+        raw = self.raw
+        try:
+            with stoppable(self._ort) as options:
+                results: list[NDArray[Any]] = raw.run(list(outputs), inputs, options)
+        except Exception as error:
+            if "alloc" in str(error).lower():
+                raise LimitError("out of memory in onnxruntime. Run fewer items.") from error
+            raise InputError(f"onnxruntime could not run the graph: {error}") from error
         return results
 
     def __enter__(self) -> Self:
@@ -106,72 +137,72 @@ class Session:
             self._raw = None
 
 
-def parse_device(device: str) -> tuple[str, int]:
-    """`auto`, `cpu`, `cuda` or `cuda:N` → the word and N.
-
-    Raises:
-        UsageError: anything else.
-    """
-    word, _, number = device.partition(":")
-    if word not in ("auto", "cpu", "cuda") or (
-        (":" in device) and (word != "cuda" or not number.isdigit())
-    ):
-        raise UsageError(f"device is {device!r}, expected auto, cpu, cuda or cuda:N")
-    return word, int(number or 0)
-
-
-def _create(ort: ModuleType, model: bytes, wanted: tuple[str, int], threads: int) -> Any:
+def _create(
+    ort: ModuleType, model: bytes, wanted: tuple[str, int], threads: int, tf32: bool
+) -> Any:
+    """A session on the device wanted; `auto` ends on the CPU where CUDA does not start."""
     word, number = wanted
+    if word == "cpu" or (word == "auto" and (_fell_back or CUDA not in _available(ort))):
+        return _on_cpu(ort, model, threads)
+    if CUDA not in _available(ort):
+        raise _no_cuda(ort, number)
+    preload(ort)
+    try:
+        with _creating:
+            session = ort.InferenceSession(
+                model, _options(ort, threads), providers=providers(number, tf32=tf32)
+            )
+        # Without its libraries onnxruntime takes the CPU and says nothing.
+        if session.get_providers()[0] == CUDA:
+            return session
+    except Exception as error:
+        _on_cpu(ort, model, threads)  # a graph that the CPU refuses as well is not CUDA's fault
+        if word == "cuda":
+            raise _no_cuda(ort, number) from error
+    if word == "cuda":
+        raise _no_cuda(ort, number)
+    _say_fallback(ort)
+    return _on_cpu(ort, model, threads)
+
+
+def _on_cpu(ort: ModuleType, model: bytes, threads: int) -> Any:
+    try:
+        with _creating:
+            return ort.InferenceSession(model, _options(ort, threads), providers=[CPU])
+    except Exception as error:
+        raise InputError(f"onnxruntime refuses the graph: {error}") from error
+
+
+def _options(ort: ModuleType, threads: int) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
     # Spinning threads burn the cores that the caller's own work needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    cuda = "CUDAExecutionProvider" in ort.get_available_providers() and word != "cpu"
-    if word == "cuda" and not cuda:
-        raise DeviceError(_no_cuda(ort, "this onnxruntime is built for the CPU only"))
-    providers: list[Any] = ["CPUExecutionProvider"]
-    if cuda:
-        if hasattr(ort, "preload_dlls"):
-            ort.preload_dlls()
-        # TF32 keeps ten bits of the mantissa: not the pixels that torch gave.
-        settings = {
-            "device_id": number,
-            "use_tf32": 0,
-            "cudnn_conv_algo_search": "HEURISTIC",
-        }
-        providers.insert(0, ("CUDAExecutionProvider", settings))
-    try:
-        with _creating:
-            session = ort.InferenceSession(model, options, providers=providers)
-    except Exception as error:
-        if cuda and word == "auto":
-            _say_fallback()
-            return _create(ort, model, ("cpu", 0), threads)
-        raise InputError(f"onnxruntime refuses the graph: {error}") from error
-    used = session.get_providers()[0]
-    if cuda and used != "CUDAExecutionProvider":
-        if word == "cuda":
-            raise DeviceError(_no_cuda(ort, "its CUDA libraries or the driver did not load"))
-        _say_fallback()
-    return session
+    return options
 
 
-def _no_cuda(ort: ModuleType, reason: str) -> str:
-    return (
-        f"device cuda: not available: {reason} (onnxruntime {ort.__version__}). "
+def _available(ort: ModuleType) -> list[str]:
+    found: list[str] = ort.get_available_providers()
+    return found
+
+
+def _no_cuda(ort: ModuleType, number: int) -> DeviceError:
+    return DeviceError(
+        f"device cuda:{number}: not available: {why_not_cuda(ort, number)}. "
         "Run vae-run doctor, or use --device cpu."
     )
 
 
-def _say_fallback() -> None:
-    warnings.warn("CUDA did not start; running on the CPU", RuntimeWarning, stacklevel=4)
-
-
-def _device_of(session: Any, wanted: tuple[str, int]) -> str:
-    on_cuda = session.get_providers()[0] == "CUDAExecutionProvider"
-    return f"cuda:{wanted[1]}" if on_cuda else "cpu"
+def _say_fallback(ort: ModuleType) -> None:
+    global _fell_back
+    _fell_back = True
+    warnings.warn(
+        f"CUDA did not start ({why_not_cuda(ort)}); running on the CPU",
+        RuntimeWarning,
+        stacklevel=5,
+    )
 
 
 def _register(session: Session) -> None:
@@ -184,5 +215,7 @@ def _register(session: Session) -> None:
 
 def _abandon() -> None:
     """In a forked child: never destroy inherited sessions, their threads are not there to join."""
+    global _creating
+    _creating = threading.Lock()  # a thread that did not survive the fork may have held it
     for session in list(_living):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(session._raw))

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from vae_models import ModelConfig, build
-from vae_runtime.errors import FileError, InputError, IntegrityError, NotFound, VaeError
+from vae_runtime.errors import FileError, InputError, IntegrityError, NotFound
 from vae_runtime.files import write_atomic
 from vae_runtime.prior import Prior
 
@@ -29,9 +29,14 @@ from .loop import Model
 FORMAT = 1
 _MARK = b"sha256:"
 _COMMENT = len(_MARK) + 64
+_ZIP = b"PK\x03\x04"  # how a checkpoint begins
+# What torch.load and the records above raise on a file that some other program wrote.
+_REFUSED = (
+    RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError, UnpicklingError,
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Checkpoint:
     """Everything that export needs, and what was measured.
 
@@ -76,7 +81,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> str:
         {
             "format": FORMAT,
             "model": checkpoint.model.to_dict(),
-            "state": {name: t.detach().cpu() for name, t in checkpoint.state.items()},
+            # Cloned: of a view, torch would store all that it is a view of.
+            "state": {name: t.detach().cpu().clone() for name, t in checkpoint.state.items()},
             "train": checkpoint.train.to_dict(),
             "prior": checkpoint.prior.to_json(),
             "examples": checkpoint.examples.cpu(),
@@ -113,7 +119,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
                 f"{path}: checkpoint format {data['format']}, this version reads {FORMAT}. "
                 "Upgrade: pip install -U vae-onnx"
             )
-        return Checkpoint(
+        checkpoint = Checkpoint(
             ModelConfig.from_dict(data["model"]),
             data["state"],
             TrainConfig.from_dict(data["train"]),
@@ -124,10 +130,32 @@ def load_checkpoint(path: Path) -> Checkpoint:
             data["facts"],
             hashlib.sha256(raw).hexdigest(),
         )
-    except VaeError:
+        fits = _parts_fit(checkpoint)
+    except InputError:
         raise
-    except (RuntimeError, ValueError, KeyError, TypeError, EOFError, UnpicklingError) as error:
+    except _REFUSED as error:
         raise InputError(f"{path}: not a checkpoint that vae-train wrote") from error
+    if not fits:
+        raise InputError(f"{path}: its tensors, classes or prior do not fit its model")
+    return checkpoint
+
+
+def _parts_fit(checkpoint: Checkpoint) -> bool:
+    """Whether the parts belong together. The model is laid out without memory for its weights."""
+    model = checkpoint.model
+    with torch.device("meta"):
+        expected = build(model).state_dict()
+    state = checkpoint.state
+    return (
+        state.keys() == expected.keys()
+        and all(
+            state[k].shape == t.shape and state[k].dtype == t.dtype for k, t in expected.items()
+        )
+        and checkpoint.prior.latent_dim == model.latent_dim
+        and (checkpoint.prior.kind != "class_gmm" or checkpoint.prior.rows == model.classes + 1)
+        and len(checkpoint.classes) == model.classes
+        and tuple(checkpoint.examples.shape[1:]) == model.image_shape
+    )
 
 
 def _seal(raw: bytes) -> bytes:
@@ -138,7 +166,10 @@ def _seal(raw: bytes) -> bytes:
 
 def _check_seal(raw: bytes, path: Path) -> None:
     body, comment = raw[:-_COMMENT], raw[-_COMMENT:]
-    if not comment.startswith(_MARK):
+    sealed = comment.startswith(_MARK)
+    if not sealed and not _ZIP.startswith(raw[: len(_ZIP)]):
+        raise InputError(f"{path}: not a checkpoint: neither the start nor the end of one")
+    if not sealed:
         raise IntegrityError(
             f"{path}: carries no digest: truncated, or not written by vae-train. "
             "For an own model use vae-export --model."

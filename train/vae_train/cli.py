@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from vae_runtime import __version__
-from vae_runtime.cli.entry import note, require, run
+from vae_runtime.cli.entry import require, run
 
 EPILOG = """\b
 Examples:
@@ -21,19 +20,40 @@ Examples:
 """
 
 
-@click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+class _Recording(click.Command):
+    """Keeps the arguments as they were typed, for the checkpoint to tell."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["typed"] = list(args)
+        return super().parse_args(ctx, args)
+
+
+@click.command(
+    cls=_Recording, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.argument("family", type=click.Choice(["ae", "vae", "cvae"]))
 @click.option("--data", required=True, help="mnist, digits, a folder of IDX files or images, .npz")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Checkpoint to write.")
-@click.option("--preset", type=click.Choice(["default", "reference"]), default="default",
-              show_default=True, help="The model and recipe that other options adjust.")
+@click.option(
+    "--preset",
+    type=click.Choice(["default", "reference"]),
+    default="default",
+    show_default=True,
+    help="The model and recipe that other options adjust.",
+)
 @click.option("--backbone", type=click.Choice(["mlp", "conv"]))
 @click.option("--latent-dim", type=click.IntRange(1, 4096), help="Length of a code.")
 @click.option("--hidden", help="Widths (mlp) or channels (conv), for example 512,256.")
-@click.option("--label-join", type=click.Choice(["add", "mean", "product", "concat", "film"]),
-              help="How the label meets the code in the decoder.")
-@click.option("--encoder-join", type=click.Choice(["none", "concat", "film"]),
-              help="How the encoder sees the label.")
+@click.option(
+    "--label-join",
+    type=click.Choice(["add", "mean", "product", "concat", "film"]),
+    help="How the label meets the code in the decoder.",
+)
+@click.option(
+    "--encoder-join",
+    type=click.Choice(["none", "concat", "film"]),
+    help="How the encoder sees the label.",
+)
 @click.option("--objective", type=click.Choice(["bce", "mse"]), help="Reconstruction term.")
 @click.option("--beta", type=float, help="Weight of the KL term.")
 @click.option("--epochs", type=click.IntRange(1))
@@ -43,39 +63,49 @@ Examples:
 @click.option("--precision", type=click.Choice(["float32", "bf16"]))
 @click.option("--label-dropout", type=float, help="Share of labels hidden while training.")
 @click.option("--validation", type=float, help="Share of the training data held out.")
-@click.option("--prior", default="auto", show_default=True,
-              type=click.Choice(["auto", "normal", "uniform", "gaussian", "gmm", "class_gmm"]),
-              help="What is fitted to the codes at the end.")
+@click.option(
+    "--prior",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "normal", "uniform", "gaussian", "gmm", "class_gmm"]),
+    help="What is fitted to the codes at the end.",
+)
 @click.option("--components", type=click.IntRange(1), help="Gaussians in each mixture.")
 @click.option("--size", help="Resize image files to HxW, for example 64x64.")
 @click.option("--mode", type=click.Choice(["L", "RGB"]), help="Convert image files.")
 @click.option("--metrics", type=click.Path(path_type=Path), help="Append JSON lines here.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True,
-              help="OpenMP threads; two pay off for conv only.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="OpenMP threads; two pay off for conv only.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 @click.version_option(__version__, prog_name="vae-train")
-def cli(family: str, data: str, out: Path, **options: Any) -> None:
+@click.pass_context
+def cli(context: click.Context, /, family: str, data: str, out: Path, **options: Any) -> None:
     """Train an AE, a VAE or a conditional VAE and write a checkpoint.
 
-    At the end a latent prior is fitted to the codes, and the test split, if there is one, is scored.
+    At the end a latent prior is fitted to the codes, and the test split, if any, is scored.
     """
     require("vae-train", "torch", "sklearn", "rich")
     from .command import train_command
 
-    train_command(family, data, out, options, _recorded(sys.argv[1:]))
+    train_command(family, data, out, options, recorded(context.meta["typed"]))
 
 
-def _recorded(arguments: list[str]) -> str:
+def recorded(arguments: list[str]) -> str:
     """The command as typed, with paths cut down to their last part."""
-    words = [Path(word).name if "/" in word else word for word in arguments]
+    words = []
+    for word in arguments:
+        option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        words.append(option + equals + (Path(value).name if "/" in value else value))
     return shlex.join(["vae-train", *words])
 
 
 def main() -> None:
     """The console script."""
     run(cli, "vae-train")
-
-
-__all__ = ["cli", "main", "note"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
+from math import inf
 from typing import Any, Literal, get_args
 
 from vae_runtime.errors import UsageError
@@ -10,6 +11,23 @@ from vae_runtime.errors import UsageError
 Objective = Literal["bce", "mse"]
 Schedule = Literal["constant", "one_cycle"]
 Precision = Literal["float32", "bf16"]
+
+_WORDS = {
+    "objective": get_args(Objective),
+    "schedule": get_args(Schedule),
+    "precision": get_args(Precision),
+}
+# Name: type, lowest, highest, and how the range is written; the highest is left out.
+_NUMBERS: dict[str, tuple[type, float, float, str]] = {
+    "beta": (float, 0, inf, "0 or more"),
+    "epochs": (int, 1, inf, "1 or more"),
+    "batch_size": (int, 1, inf, "1 or more"),
+    "learning_rate": (float, 1e-12, 10, "above 0, below 10"),
+    "adam_eps": (float, 0, inf, "0 or more"),
+    "label_dropout": (float, 0, 1, "0 or more, below 1"),
+    "validation": (float, 0, 1, "0 or more, below 1"),
+    "seed": (int, 0, 2**63, "0 to 2**63 - 1"),
+}
 
 
 @dataclass(frozen=True)
@@ -29,6 +47,9 @@ class TrainConfig:
         precision: `bf16` multiplies matrices in bfloat16 and keeps weights and losses in float32;
             twice as fast on a GPU, or on a CPU that has the instructions.
         seed: of weights, order and noise.
+
+    Raises:
+        UsageError: a field outside its range; the message names both.
     """
 
     objective: Objective = "bce"
@@ -44,21 +65,14 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        checks = {
-            "objective": self.objective in get_args(Objective),
-            "schedule": self.schedule in get_args(Schedule),
-            "precision": self.precision in get_args(Precision),
-            "beta": self.beta >= 0,
-            "epochs": self.epochs >= 1,
-            "batch_size": self.batch_size >= 1,
-            "learning_rate": 0 < self.learning_rate < 10,
-            "label_dropout": 0 <= self.label_dropout < 1,
-            "validation": 0 <= self.validation < 1,
-            "seed": 0 <= self.seed < 2**63,
-        }
-        for name, fits in checks.items():
-            if not fits:
-                raise UsageError(f"{name} is {getattr(self, name)!r}, which is out of its range")
+        for name, allowed in _WORDS.items():
+            if getattr(self, name) not in allowed:
+                raise UsageError(f"{name} is {getattr(self, name)!r}, expected one of {allowed}")
+        for name, (kind, low, high, text) in _NUMBERS.items():
+            value = getattr(self, name)
+            number = type(value) in (int, kind)  # a whole number is a fine float; a bool is none
+            if not number or not low <= value < high:
+                raise UsageError(f"{name} is {value!r}, expected {text}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings."""
@@ -80,9 +94,7 @@ def recipe(preset: str, family: str, pixels: int, **overrides: Any) -> TrainConf
     BCE + KL for the others (`objective="mse", beta=3` is its other objective).
     """
     if preset == "reference":
-        config = TrainConfig(
-            batch_size=32, learning_rate=1e-3, schedule="constant", validation=0.0
-        )
+        config = TrainConfig(batch_size=32, learning_rate=1e-3, schedule="constant", validation=0.0)
         if family == "ae":
             # The tutorial averages over pixels where we sum: gradients are `pixels` times larger,
             # and Adam takes the same steps if its epsilon is too.

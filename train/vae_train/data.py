@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vae_runtime.datasets import Dataset
+from vae_runtime.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,19 @@ class Images:
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         """All images in their order, `size` at a time."""
-        for index in torch.arange(len(self), device=self.pixels.device).split(size):
+        for index in torch.split(torch.arange(len(self), device=self.pixels.device), size):
             yield self.batch(index)
 
 
 def split(data: Dataset, validation: float, seed: int) -> tuple[Dataset, Dataset | None]:
-    """Training part and held-out part; which images are held out follows from `seed`."""
+    """Training part and held-out part; which images are held out follows from `seed`.
+
+    Raises:
+        UsageError: nothing would be left to train on.
+    """
     held = round(len(data) * validation)
+    if held == len(data):
+        raise UsageError(f"validation is {validation}: of {len(data)} images none is left to train")
     if held == 0:
         return data, None
     order = np.random.default_rng(seed).permutation(len(data))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vae_models import AE, CVAE, VAE, Output
+from vae_runtime.errors import UsageError
 
 from .config import TrainConfig
 from .data import Images
@@ -50,11 +51,14 @@ def run_model(
     model: Model, image: Tensor, label: Tensor | None, generator: torch.Generator
 ) -> Output:
     """One forward pass, giving each family what it takes."""
+    output: Output
     if isinstance(model, CVAE):
-        return model(image, label, generator=generator)  # type: ignore[no-any-return]
-    if isinstance(model, VAE):
-        return model(image, generator=generator)  # type: ignore[no-any-return]
-    return model(image)  # type: ignore[no-any-return]
+        output = model(image, label, generator=generator)
+    elif isinstance(model, VAE):
+        output = model(image, generator=generator)
+    else:
+        output = model(image)
+    return output
 
 
 def fit(
@@ -77,6 +81,9 @@ def fit(
 
     Returns:
         The record of each epoch.
+
+    Raises:
+        UsageError: the loss is no longer a finite number.
     """
     device = data.pixels.device
     order = torch.Generator().manual_seed(config.seed)  # shuffles, and drops labels
@@ -90,28 +97,27 @@ def fit(
     for epoch in range(1, config.epochs + 1):
         model.train()
         start = time.perf_counter()
-        sums = torch.zeros(3, device=device)  # loss, reconstruction, kl; summed over images
+        sums = torch.zeros(3, dtype=torch.float64)  # loss, reconstruction, kl; over images
         shuffled = torch.randperm(len(data), generator=order).to(device)
-        for step, index in enumerate(shuffled.split(config.batch_size), 1):
+        for step, index in enumerate(torch.split(shuffled, config.batch_size), 1):
             image, label = data.batch(index)
             label = _drop(label, model, config.label_dropout, order)
             with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
                 output = run_model(model, image, label, noise)
             terms = loss(output, image, config.objective, config.beta)
             optimiser.zero_grad()
-            terms.total.mean().backward()
+            torch.autograd.backward(terms.total.mean())
             optimiser.step()
             schedule.step()
-            batch = torch.stack([t.detach().sum() for t in terms])
-            sums += batch
-            mean = (batch / len(index)).tolist()
+            batch = torch.stack(terms).detach().mean(1).cpu()
+            _check_finite(batch[0], epoch, step, config)
+            sums += batch * len(index)
             done = (step - 1) * config.batch_size + len(index)
             rate = done / (time.perf_counter() - start)
-            on_step(Step(epoch, step, steps, *mean, images_per_second=rate))
+            on_step(Step(epoch, step, steps, *_three(batch), images_per_second=rate))
         seconds = time.perf_counter() - start
-        means = (sums / len(data)).tolist()
         held = (None, None, None) if validation is None else evaluate(model, validation, config)
-        record = Epoch(epoch, *means, seconds, len(data) / seconds, *held)
+        record = Epoch(epoch, *_three(sums / len(data)), seconds, len(data) / seconds, *held)
         history.append(record)
         on_epoch(record)
     return history
@@ -128,9 +134,22 @@ def evaluate(model: Model, data: Images, config: TrainConfig) -> tuple[float, fl
     sums = torch.zeros(3, dtype=torch.float64, device=data.pixels.device)
     for image, label in data.batches(256):
         terms = loss(run_model(model, image, label, noise), image, config.objective, config.beta)
-        sums += torch.stack([t.sum() for t in terms])
-    total, reconstruction, kl = (sums / len(data)).tolist()
+        sums += torch.stack(terms).sum(1)
+    return _three(sums / len(data))
+
+
+def _three(terms: Tensor) -> tuple[float, float, float]:
+    """Loss, reconstruction and KL as plain numbers."""
+    total, reconstruction, kl = terms.tolist()
     return total, reconstruction, kl
+
+
+def _check_finite(value: Tensor, epoch: int, step: int, config: TrainConfig) -> None:
+    if not value.isfinite():
+        raise UsageError(
+            f"training diverged: loss {value.item()} at epoch {epoch}, step {step}. "
+            f"Lower the learning rate ({config.learning_rate:g}) or beta ({config.beta:g})."
+        )
 
 
 def _schedule(

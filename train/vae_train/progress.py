@@ -6,7 +6,8 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 from .loop import Epoch, Step
 
@@ -35,7 +36,9 @@ class Progress:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
         self._bar.stop()
@@ -61,5 +64,6 @@ class Progress:
         self._console.print(
             f"epoch {epoch.epoch}/{self._epochs}: loss {epoch.loss:.2f} "
             f"reconstruction {epoch.reconstruction:.2f} KL {epoch.kl:.2f}{held} "
-            f"({epoch.images_per_second:,.0f} images/s)"
+            f"({epoch.images_per_second:,.0f} images/s)",
+            soft_wrap=True,  # one line in a log, however narrow rich believes it to be
         )

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 
 import click
 
 from .._version import __version__
-from .entry import run
+from ..interrupt import listen
+from .entry import InterruptError, claim_stdout, leave, run
 
-COMMANDS = ("sample", "reconstruct", "traverse", "info")
+COMMANDS = (
+    "sample",
+    "reconstruct",
+    "traverse",
+    "interpolate",
+    "encode",
+    "decode",
+    "score",
+    "evaluate",
+    "info",
+    "verify",
+    "doctor",
+    "bench",
+)
 
 EPILOG = """\b
 Examples:
-  vae-run sample --digit 3
+  vae-run sample --digit 3 --show
   vae-run sample --bundle cvae/ --digit 0 --digit 1 -n 8 --seed 0 -o digits.png
   vae-run reconstruct photo.png -o both.png
   vae-run traverse --digit 3 --dim 2 -o walk.gif
+
+\b
+Completion in the shell, in .bashrc (zsh and fish likewise):
+  eval "$(_VAE_RUN_COMPLETE=bash_source vae-run)"
 """
 
 
@@ -34,6 +53,13 @@ class LazyGroup(click.Group):
         command: click.Command = importlib.import_module(f".{cmd_name}", __name__).command
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command that was named."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise InterruptError from None
+
 
 @click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="vae-run")
@@ -46,4 +72,11 @@ def cli() -> None:
 
 def main() -> None:
     """The console script."""
-    run(cli, "vae-run")
+    # Imports make some hundred thousand objects that live to the end: not worth looking through.
+    gc.set_threshold(100_000, 50, 50)
+    claim_stdout()
+    listen()
+    try:
+        run(cli, "vae-run")
+    except SystemExit as end:
+        leave(end.code)

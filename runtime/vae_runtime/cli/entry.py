@@ -1,7 +1,8 @@
-"""How every command of this project starts and ends: one line on an error, the fitting exit code."""
+"""How every command starts and ends: one line on an error, the fitting exit code."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import sys
@@ -15,16 +16,21 @@ INTERRUPTED = 130
 BUG = 70
 
 
+class InterruptError(Exception):
+    """Ctrl-C, in a form that click does not answer with an empty line of its own."""
+
+
 def run(command: click.Command, program: str) -> NoReturn:
     """Run a click command, print any error as one line on standard error, exit with its code.
 
     Set VAE_DEBUG=1 to see the traceback as well.
     """
     try:
-        command.main(prog_name=program, standalone_mode=False)
+        code = command.main(prog_name=program, standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort, InterruptError):
         _fail("interrupted", INTERRUPTED)
     except click.ClickException as error:
         hint = f" Try: {program} --help" if isinstance(error, click.UsageError) else ""
@@ -35,15 +41,51 @@ def run(command: click.Command, program: str) -> NoReturn:
         _debug()
         _fail(error, error.exit_code)
     except BrokenPipeError:
-        # The reader of our output went away, as `| head` does. Python would complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_stdout()  # the reader of our output went away, as `| head` does
         sys.exit(0)
+    except OSError as error:
+        _debug()
+        _fail(f"{error.filename or 'output'}: {(error.strerror or str(error)).lower()}", 6)
     except MemoryError:
         _fail("out of memory. Ask for fewer or smaller images at a time.", 5)
     except Exception as error:  # noqa: BLE001 - the last line of defence: never a bare traceback
         _debug()
         _fail(f"{type(error).__name__}: {error}. This is a bug; VAE_DEBUG=1 shows where.", BUG)
-    sys.exit(0)
+    # click returns the code of `ctx.exit`, and what the command itself returned.
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def claim_stdout() -> None:
+    """Keep standard output for the payload alone.
+
+    onnxruntime and the libraries of CUDA print to file descriptor 1. It becomes standard error, and
+    `sys.stdout` writes to a copy of what it was.
+    """
+    try:
+        own = os.dup(1)
+        os.dup2(2, 1)
+    except OSError:
+        return  # one of them is closed; nothing to keep apart
+    previous = sys.stdout
+    encoding = getattr(previous, "encoding", None)
+    errors = getattr(previous, "errors", None)
+    sys.stdout = open(own, "w", encoding=encoding, errors=errors)  # noqa: PTH123, SIM115
+
+
+def leave(code: object) -> NoReturn:
+    """End the process at once: tearing numpy and onnxruntime down takes longer than a sample."""
+    import atexit
+
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    atexit._run_exitfuncs()
+    os._exit(code if isinstance(code, int) else 0)
+
+
+def drop_stdout() -> None:
+    """Let what is still buffered for standard output vanish: Python would complain at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def note(message: object) -> None:

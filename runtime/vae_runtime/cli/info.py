@@ -1,4 +1,4 @@
-"""`vae-run info`: what a bundle is."""
+"""`vae-run info`: what a bundle or a lone graph is."""
 
 from __future__ import annotations
 
@@ -8,61 +8,96 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import json_option
+from .target import print_json
 
 if TYPE_CHECKING:
+    from ..card import Card
     from ..manifest import Manifest
 
 EPILOG = """\b
 Examples:
   vae-run info
   vae-run info cvae/ --json
+  vae-run info cvae/conditional_decoder.onnx
 """
+
+Rows = list[tuple[str, str]]
 
 
 @click.command(epilog=EPILOG)
 @click.argument("bundle", default="mnist")
 @json_option
 def command(bundle: str, as_json: bool) -> None:
-    """Show what a bundle is: family, shapes, classes, prior, graphs, training, parity."""
+    """Show what a bundle is, or one .onnx file of it: family, shapes, classes, prior, parity.
+
+    BUNDLE is a folder, a .zip, an .onnx file, or by default the embedded mnist.
+    """
+    table, facts = _graph(bundle) if bundle.endswith(".onnx") else _bundle(bundle)
+    if as_json:
+        print_json(facts)
+        return
+    for name, value in table:
+        click.echo(f"{name:<20} {value}")
+
+
+def _bundle(name: str) -> tuple[Rows, dict[str, Any]]:
     from ..bundle import open_bundle
 
-    manifest = open_bundle(bundle).manifest
-    if as_json:
-        data: dict[str, Any] = json.loads(manifest.to_bytes())
-        click.echo(json.dumps(data, indent=2, ensure_ascii=False))
-        return
-    for name, value in rows(manifest):
-        click.echo(f"{name:<12} {value}")
+    manifest = open_bundle(name).manifest
+    facts: dict[str, Any] = json.loads(manifest.to_bytes())
+    return card_rows(manifest.card) + manifest_rows(manifest), facts
 
 
-def rows(manifest: Manifest) -> list[tuple[str, str]]:
-    """The table, as name and value."""
-    card, training = manifest.card, manifest.training
-    prior = card.prior
+def _graph(name: str) -> tuple[Rows, dict[str, Any]]:
+    """A lone file, by its metadata and the tensors that onnxruntime finds in it."""
+    from ..graphs import Graph
+
+    with Graph(name, device="cpu") as graph:
+        tensors = graph.tensors()
+        facts = graph.card.to_json() | {"role": graph.role, "variant": graph.variant, **tensors}
+        table = [("role", graph.role), ("variant", graph.variant)]
+        for kind, found in tensors.items():
+            for one in found:
+                shape = ", ".join(map(str, one["shape"]))
+                table.append((kind[:-1], f"{one['name']} {one['dtype']}[{shape}]"))
+        return table + card_rows(graph.card), facts
+
+
+def card_rows(card: Card) -> Rows:
+    """What every graph of a bundle knows."""
+    prior, image = card.prior, card.image
     mixture = (
         "" if prior.weights is None else f", {prior.rows} × {prior.weights.shape[1]} Gaussians"
     )
-    table = [
+    return [
         ("bundle", card.id),
         ("family", card.family),
-        ("image", f"{card.image.height}×{card.image.width} {card.image.mode}, [0, 1]"),
+        ("image", f"{image.height}×{image.width} {image.mode}, [0, 1]"),
         ("latent", f"{card.latent_dim} dimensions"),
         ("classes", ", ".join(card.classes) or "none"),
         ("likelihood", card.likelihood),
         ("prior", prior.kind + mixture),
     ]
-    table += [
+
+
+def manifest_rows(manifest: Manifest) -> Rows:
+    """Graphs, training and parity."""
+    table = [
         (
             graph.role if graph.variant == "fp32" else f"  {graph.variant}",
             f"{graph.file.file}, {graph.file.bytes:,} bytes, opset {graph.opset}",
         )
         for graph in manifest.graphs
     ]
+    training = manifest.training
     for key in ("command", "epochs", "parameters"):
         if training.get(key):
             table.append((key, str(training[key])))
     for key, value in dict(training.get("metrics") or {}).items():
         table.append((key, f"{value:.4f}" if isinstance(value, float) else str(value)))
     for key, value in manifest.parity.items():
-        table.append((key, str(value)))
+        if isinstance(value, dict):
+            table += [(key, f"{name} {one}") for name, one in value.items()]
+        else:
+            table.append((key, str(value)))
     return [(name, one.replace("\n", " ")) for name, one in table]

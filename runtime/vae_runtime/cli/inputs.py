@@ -1,76 +1,226 @@
-"""Images named on the command line: files, folders, IDX, arrays, standard input."""
+"""Images and codes named on the command line: files, folders, IDX, arrays, standard input."""
 
 from __future__ import annotations
 
+import io
 import sys
+import zipfile
 from collections.abc import Iterator
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..arrays import as_images
-from ..card import ImageSpec
-from ..datasets.folder import load_npz
-from ..datasets.idx import is_idx_folder, load_idx, read_idx
-from ..errors import InputError, NotFound
+from ..arrays import as_codes, check_images, unit_floats
+from ..datasets import load_dataset
+from ..datasets.idx import is_idx_folder, read_idx
+from ..errors import FileError, InputError, LimitError, NotFound
 from ..images import EXTENSIONS, read_image
+from .entry import note
 
-_MAX_STDIN = 64 << 20
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..card import Card, ImageSpec
+
+DATASETS = ("mnist", "digits")
+_MAX_STDIN = 1 << 30
+_NPY, _ZIP = b"\x93NUMPY", b"PK\x03\x04"
 
 
-def read_images(inputs: tuple[str, ...], spec: ImageSpec, limit: int) -> NDArray[np.float32]:
-    """All images that `inputs` name, at most `limit`: f32[N, C, H, W] in [0, 1].
+@dataclass(frozen=True)
+class Pictures:
+    """Images [N, C, H, W], u8 or f32, with what is known of each.
+
+    Attributes:
+        images: checked against the model's image shape.
+        names: where each came from.
+        labels: the class of each as a name, or None where the data has none.
+    """
+
+    images: NDArray[Any]
+    names: list[str]
+    labels: list[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def indices(self, card: Card) -> NDArray[np.int64] | None:
+        """The model's class index of each, i64[N]; None where the names are not the model's."""
+        if self.labels is None or not set(self.labels) <= set(card.classes):
+            return None
+        index = {name: i for i, name in enumerate(card.classes)}
+        return np.array([index[name] for name in self.labels], np.int64)
+
+
+def read_pictures(
+    inputs: tuple[str, ...], spec: ImageSpec, limit: int | None = None, split: str = "test"
+) -> Pictures:
+    """All images that `inputs` name, in that order, at most `limit`.
+
+    Args:
+        inputs: image files, folders, IDX files or folders of them, `.npy`, `.npz`, `mnist`,
+            `digits`, or `-` for standard input.
+        spec: what the model takes.
+        limit: stop after this many.
+        split: of data that has two.
 
     Raises:
         NotFound: a path that is not there, or a folder without images.
         InputError: an image of another size, or one that cannot be read.
     """
-    found = list(islice(_all(inputs, spec), limit))
-    return as_images(np.stack(found), spec)
+    parts: list[Pictures] = []
+    for part in _parts(inputs, spec, split):
+        parts.append(part)
+        if limit is not None and sum(map(len, parts)) >= limit:
+            break
+    kinds = {part.images.dtype for part in parts}
+    images = [part.images if len(kinds) == 1 else unit_floats(part.images) for part in parts]
+    whole = images[0] if len(images) == 1 else np.concatenate(images)
+    names = [name for part in parts for name in part.names]
+    labels = [label for part in parts for label in part.labels or ()]
+    return Pictures(
+        whole[:limit], names[:limit], labels[:limit] if len(labels) == len(names) else None
+    )
 
 
-def _all(inputs: tuple[str, ...], spec: ImageSpec) -> Iterator[NDArray[np.uint8]]:
+def _parts(inputs: tuple[str, ...], spec: ImageSpec, split: str) -> Iterator[Pictures]:
     for name in inputs:
         path = Path(name)
         if name == "-":
-            yield _one(sys.stdin.buffer.read(_MAX_STDIN), spec, "standard input")
-        elif path.is_dir():
+            yield _stdin(spec)
+        elif name in DATASETS and not path.exists():
+            yield _dataset(name, spec, split)
+        elif path.is_dir() and not is_idx_folder(path):
             yield from _folder(path, spec)
+        elif path.is_dir():
+            tests = any(path.glob("t10k-*"))
+            yield _dataset(name, spec, split if tests else "train")
         elif path.suffix == ".npz":
-            yield from _sized(load_npz(path, "train").images, spec, path)
-        elif path.suffix in (".npy",):
-            yield from (np.load(path, allow_pickle=False))
+            yield _dataset(name, spec, "train")
+        elif path.suffix == ".npy":
+            yield _array(_read(path), spec, name)
         elif "-ubyte" in path.name:
-            yield from _sized(read_idx(path)[:, None], spec, path)
+            yield _sized(read_idx(path)[:, None], spec, name)
         else:
-            yield _one(path, spec, name)
+            yield _picture(_read(path), spec, name)
 
 
-def _folder(path: Path, spec: ImageSpec) -> Iterator[NDArray[np.uint8]]:
-    if is_idx_folder(path):
-        yield from _sized(load_idx(path, "test").images, spec, path)
-        return
+def _folder(path: Path, spec: ImageSpec) -> Iterator[Pictures]:
     files = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)
     if not files:
         raise NotFound(f"{path}: no images in this folder ({', '.join(EXTENSIONS)})")
     for file in files:
-        yield _one(file, spec, str(file))
+        yield _picture(_read(file), spec, str(file))
 
 
-def _one(source: Path | bytes, spec: ImageSpec, name: str) -> NDArray[np.uint8]:
-    image = read_image(source, mode=spec.mode)
-    return next(_sized(image[None], spec, name))
+def _dataset(name: str, spec: ImageSpec, split: str) -> Pictures:
+    data = load_dataset(name, split)
+    labels = None if data.labels is None else [data.classes[k] for k in data.labels.tolist()]
+    return Pictures(_sized(data.images, spec, name).images, _numbered(name, len(data)), labels)
 
 
-def _sized(
-    images: NDArray[np.uint8], spec: ImageSpec, name: str | Path
-) -> Iterator[NDArray[np.uint8]]:
+def _stdin(spec: ImageSpec) -> Pictures:
+    raw = sys.stdin.buffer.read(_MAX_STDIN + 1)
+    if len(raw) > _MAX_STDIN:
+        raise LimitError(f"standard input: more than {_MAX_STDIN} bytes")
+    if not raw:
+        raise InputError("standard input: empty, expected an image or an .npy array")
+    where = "standard input"
+    return _array(raw, spec, where) if raw.startswith(_NPY) else _picture(raw, spec, where)
+
+
+def _picture(raw: bytes, spec: ImageSpec, name: str) -> Pictures:
+    """One image file, in the model's mode; a conversion is said."""
+    try:
+        image = read_image(raw)
+        if len(image) != spec.channels:
+            image = read_image(raw, mode=spec.mode)
+            change = "colour to grey" if spec.channels == 1 else "grey to colour"
+            note(f"note: {name}: {change}, as the model takes {spec.mode}")
+    except (InputError, LimitError) as error:
+        # The bytes were read here, so the reader does not know their name.
+        raise type(error)(f"{name}: {str(error).partition(': ')[2]}") from error
+    return _sized(image[None], spec, name)
+
+
+def _array(raw: bytes, spec: ImageSpec, name: str) -> Pictures:
+    array = _load_npy(raw, name)
+    try:
+        images = check_images(array, spec)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+    return Pictures(images, _numbered(name, len(images)))
+
+
+def _sized(images: NDArray[np.uint8], spec: ImageSpec, name: str) -> Pictures:
     if images.shape[1:] != spec.shape:
         c, h, w = images.shape[1:]
         raise InputError(
-            f"{name}: {h}×{w} pixels, {c} channels; the model takes {spec.height}×{spec.width}, "
-            f"{spec.channels}. Resize the image first."
+            f"{name}: {h}×{w} pixels, {c} channel{'s' if c > 1 else ''}; the model takes "
+            f"{spec.height}×{spec.width}, {spec.channels}. Resize the image first."
         )
-    yield from images
+    return Pictures(images, _numbered(name, len(images)))
+
+
+def _numbered(name: str, n: int) -> list[str]:
+    return [name] if n == 1 else [f"{name}#{i}" for i in range(n)]
+
+
+def read_codes(name: str, latent_dim: int) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
+    """Codes f32[N, D] from `.npy`, `.npz` (array `z`) or `.csv`, or `-`; with labels i64[N] if any.
+
+    Raises:
+        NotFound: no such file.
+        InputError: not readable, or of another shape.
+    """
+    raw = sys.stdin.buffer.read(_MAX_STDIN) if name == "-" else _read(Path(name))
+    where = "standard input" if name == "-" else name
+    labels = None
+    if raw.startswith(_NPY):
+        codes = _load_npy(raw, where)
+    elif raw.startswith(_ZIP):
+        arrays = _load_npz(raw, where)
+        if "z" not in arrays:
+            raise InputError(f"{where}: no array 'z', it has {', '.join(arrays) or 'none'}")
+        codes, labels = arrays["z"], arrays.get("labels")
+    else:
+        codes = _load_csv(raw, where)
+    try:
+        return as_codes(codes, latent_dim), labels
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise NotFound(f"{path}: no such file or folder") from error
+    except OSError as error:
+        raise FileError(f"{path}: {(error.strerror or str(error)).lower()}") from error
+
+
+def _load_npy(raw: bytes, where: str) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.load(io.BytesIO(raw), allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(f"{where}: not a readable .npy of plain numbers") from error
+    return array
+
+
+def _load_npz(raw: bytes, where: str) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(io.BytesIO(raw), allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{where}: not a readable .npz of plain numbers") from error
+
+
+def _load_csv(raw: bytes, where: str) -> NDArray[np.float32]:
+    try:
+        rows = [line.split(",") for line in raw.decode().splitlines() if line.strip()]
+        return np.array([[float(cell) for cell in row] for row in rows], np.float32)
+    except ValueError as error:
+        raise InputError(f"{where}: expected lines of comma-separated numbers") from error

@@ -1,91 +1,150 @@
-"""Options that several commands share. Imports click alone."""
+"""Options that several commands share. Imports click alone, so `--help` is instant."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 import click
+
+from .target import Target
 
 if TYPE_CHECKING:
     from ..autoencoder import Autoencoder
 
+P = ParamSpec("P")
+T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
+
+class Source(NamedTuple):
+    """The model that the options name: `--bundle --variant --device --threads --tf32`."""
+
+    bundle: str
+    variant: str
+    device: str
+    threads: int
+    tf32: bool
+
+    def open(self) -> Autoencoder:
+        """Load the bundle; a fall-back to the CPU is one line on standard error."""
+        import warnings
+
+        from ..loading import load
+        from .entry import note
+
+        def show(message: Warning | str, *_: Any, **__: Any) -> None:
+            note(f"note: {message}")
+
+        warnings.showwarning = show
+        return load(
+            self.bundle,
+            device=self.device,
+            threads=self.threads,
+            variant=self.variant,
+            tf32=self.tf32,
+        )
+
+
 _MODEL = (
-    click.option(
-        "--bundle",
-        "-b",
-        default="mnist",
-        show_default="the embedded mnist",
-        help="Folder or .zip that vae-export wrote.",
-    ),
+    click.option("--bundle", "-b", default="mnist", show_default="the embedded mnist",
+                 help="Folder or .zip that vae-export wrote."),
+    click.option("--variant", default="fp32", show_default=True,
+                 help="Precision of the graphs, where the bundle has more: fp16, int8."),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
-    click.option(
-        "--threads",
-        type=click.IntRange(1),
-        default=1,
-        show_default=True,
-        help="Threads of one run.",
-    ),
-)
+    click.option("--threads", type=click.IntRange(1), default=1, show_default=True,
+                 help="Threads of one run."),
+    click.option("--tf32", is_flag=True, help="Let CUDA round: faster, not the same pixels."),
+)  # fmt: skip
 
 
 def model_options(command: F) -> F:
-    """--bundle, --device, --threads."""
-    for option in reversed(_MODEL):
+    """The options of `Source`; the command gets them as its argument `source`."""
+
+    @functools.wraps(command)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        chosen = Source(*(kwargs.pop(name) for name in Source._fields))
+        return command(*args, source=chosen, **kwargs)
+
+    decorated: F = _with(_MODEL, call)
+    return decorated
+
+
+def output_options(default: str, what: str, *, pictures: bool = True) -> Callable[[F], F]:
+    """The options of `Target`; the command gets them as its argument `target`.
+
+    Args:
+        default: the file that is written without -o.
+        what: what the file may be, for the help.
+        pictures: whether the result can be drawn.
+    """
+    options = [
+        click.option("--out", "-o", help=f"{what} - is standard output. [default: {default}]"),
+        click.option("--format", "-f", "kind", help="Type of the output, where its name has none."),
+        click.option("--json", "as_json", is_flag=True, help="Facts as JSON on standard output."),
+    ]
+    if pictures:
+        options += [
+            click.option("--show", is_flag=True, help="Draw in the terminal; a file only with -o."),
+            click.option("--columns", "--grid", type=click.IntRange(1, 10_000),
+                         help="Images in a row of the picture."),
+            click.option("--scale", type=click.IntRange(1, 64),
+                         help="Pixels drawn a pixel. [default: grids to about 500 pixels]"),
+        ]  # fmt: skip
+
+    def decorate(command: F) -> F:
+        @functools.wraps(command)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            given = {name: kwargs.pop(name) for name in Target.FIELDS if name in kwargs}
+            return command(*args, target=Target(default, **given), **kwargs)
+
+        decorated: F = _with(options, call)
+        return decorated
+
+    return decorate
+
+
+def _with(options: Any, command: Any) -> Any:
+    for option in reversed(options):
         command = option(command)
     return command
 
 
-def output_option(default: str, what: str) -> Callable[[F], F]:
-    """-o/--out, with a default name."""
-    return click.option(
-        "--out",
-        "-o",
-        default=default,
-        show_default=True,
-        help=f"{what} A name without extension is a folder, one file an image; - is standard "
-        "output.",
-    )
+def one_label(labels: tuple[str, ...]) -> str | None:
+    """The only --label, or None.
+
+    Raises:
+        UsageError: more than one.
+    """
+    from ..errors import UsageError
+
+    if len(labels) > 1:
+        raise UsageError(f"{len(labels)} labels, expected one --label")
+    return labels[0] if labels else None
 
 
-label_option = click.option(
-    "--label",
-    "--digit",
-    "-l",
-    "labels",
-    multiple=True,
-    help="Class index or name. May be repeated.",
-)
-seed_option = click.option(
-    "--seed",
-    type=click.IntRange(0, 2**64 - 1),
-    help="Same seed, same images. [default: a fresh one]",
-)
-scale_option = click.option(
-    "--scale",
-    type=click.IntRange(1, 64),
-    help="Pixels drawn a pixel. [default: 1 for one image, grids to about 500 pixels]",
-)
+label_option = click.option("--label", "--digit", "-l", "labels", multiple=True,
+                            help="Class index or name. May be repeated.")  # fmt: skip
+label_one_option = click.option("--label", "--digit", "-l", "labels", multiple=True,
+                                help="Class index or name, for all.")  # fmt: skip
+seed_option = click.option("--seed", type=click.IntRange(0, 2**64 - 1),
+                           help="Same seed, same images. [default: a fresh one]")  # fmt: skip
+limit_option = click.option("--limit", type=click.IntRange(1),
+                            help="Take at most this many images.")  # fmt: skip
+_DRAW = (
+    click.option("--prior", type=click.Choice(["fitted", "normal"]), default="fitted",
+                 show_default=True, help="The bundle's own prior, or N(0, I)."),
+    click.option("--temperature", type=float, default=1.0, show_default=True,
+                 help="Spread of the codes; less is more typical."),
+    click.option("--truncation", type=float, help="Redraw codes beyond this many deviations."),
+)  # fmt: skip
+
+
+def prior_options(command: F) -> F:
+    """--prior, --temperature, --truncation."""
+    decorated: F = _with(_DRAW, command)
+    return decorated
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON to standard output.")
-
-
-def open_model(bundle: str, device: str, threads: int) -> Autoencoder:
-    """Load the bundle of the command line; a fall-back to the CPU is one line on standard error."""
-    import warnings
-
-    from ..autoencoder import load
-    from .entry import note
-
-    def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        note(f"note: {message}")
-
-    warnings.showwarning = show
-    return load(bundle, device=device, threads=threads)
-
-
-def target_path(out: str) -> Path | None:
-    """The path of -o, or None for standard output."""
-    return None if out == "-" else Path(out)

@@ -1,106 +1,182 @@
-"""Results to files or standard output, in the format that the file's name asks for."""
+"""Images to files in the format that the target asks for, a chunk at a time where it can be."""
 
 from __future__ import annotations
 
 import io
-import os
-import sys
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..errors import FileError, UsageError
+from ..errors import LimitError
 from ..files import write_atomic
-from ..images import (
-    encode_animation,
-    encode_image,
-    grid,
-    grid_columns,
-    to_uint8,
-    write_images,
-)
+from ..images import encode_animation, encode_image, grid, grid_columns, to_uint8
+from .target import FOLDER, PICTURES, TABLES, Target
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
-TABLES = (".npy", ".npz", ".csv")
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ANIMATIONS = (".gif", ".webp")
+IMAGES = (*PICTURES, *TABLES, FOLDER)
 _COMFORTABLE = 500  # pixels; what a grid is enlarged to
+_MOST_PIXELS = 64_000_000  # of one picture: what a viewer still opens
 
 
-def check_target(out: str) -> None:
-    """Refuse an output that cannot be written, before any work is done.
+class Column(NamedTuple):
+    """An array of n rows that is made chunk by chunk: `chunks()` may be called again."""
 
-    Raises:
-        UsageError: an extension that means nothing here.
-        FileError: the folder is missing or may not be written.
-    """
-    path = Path(out)
-    known = (*PICTURES, *TABLES, "")
-    if out != "-" and path.suffix.lower() not in known and not path.is_dir():
-        raise UsageError(
-            f"{out}: unknown type {path.suffix}, expected one of {' '.join(known[:-1])}"
+    shape: tuple[int, ...]
+    dtype: Any
+    chunks: Callable[[], Iterable[NDArray[Any]]]
+
+    @classmethod
+    def of(cls, array: NDArray[Any]) -> Column:
+        """An array that is already there."""
+        return cls(array.shape, array.dtype, lambda: [array])
+
+    def pieces(self) -> Iterator[bytes]:
+        """The bytes of an `.npy` file."""
+        header = io.BytesIO()
+        np.lib.format.write_array_header_2_0(
+            header,
+            {
+                "descr": np.lib.format.dtype_to_descr(np.dtype(self.dtype)),
+                "fortran_order": False,
+                "shape": self.shape,
+            },
         )
-    if out != "-" and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
-        raise FileError(f"{out}: folder {path.parent} is missing or may not be written")
+        yield header.getvalue()
+        for chunk in self.chunks():
+            yield np.ascontiguousarray(chunk, self.dtype).tobytes()
 
 
-def write_result(
-    images: NDArray[Any],
-    out: str,
-    *,
-    columns: int | None = None,
-    scale: int | None = None,
-    animate: bool = False,
-    extra: dict[str, NDArray[Any]] | None = None,
+def write_images(
+    images: Column, target: Target, extra: dict[str, Column] | None = None, columns: int = 0
 ) -> str:
-    """Write images N×C×H×W to `out`.
+    """Write images [N, C, H, W] as the target asks.
 
-    A picture is a grid, or with `animate` and `.gif` or `.webp` an animation; `.npy` and `.npz`
-    keep the floats (`.npz` the `extra` arrays too); `.csv` has one line of pixels an image; a name
-    without extension is a folder of PNGs; `-` is a PNG on standard output.
+    A picture is a grid; `.npy` and `.npz` keep the numbers (`.npz` the `extra` arrays too); `.csv`
+    has a line of pixel values (0 to 255) an image; a folder gets a PNG an image. Only pictures need
+    all images in memory.
+
+    Args:
+        images: f32 in [0, 1], or u8.
+        target: the checked options.
+        extra: further arrays for `.npz`.
+        columns: of a grid, where --columns is not given; 0 makes it square.
 
     Returns:
         What was written, in words.
+
+    Raises:
+        LimitError: a picture of more pixels than a viewer opens.
     """
-    path = Path(out)
-    suffix = ".png" if out == "-" else path.suffix.lower()
-    if suffix == "" or path.is_dir():
-        return f"{len(write_images(images, path, scale=scale or 1))} images in {path}/"
-    if animate and suffix in (".gif", ".webp"):
-        data = encode_animation(list(images), suffix, scale=scale or _scale(images, 1))
-    elif suffix in PICTURES:
-        columns = columns or grid_columns(len(images))
-        data = encode_image(
-            grid(images, columns), suffix, scale or _scale(images, min(columns, len(images)))
+    n = images.shape[0]
+    words = f"{n:,} image{'s' if n != 1 else ''} to {target.out}"
+    columns = target.columns or columns or grid_columns(n)
+    drawn = target.out is not None and target.kind in PICTURES
+    if target.show or drawn:
+        scale = target.scale or _scale(images.shape, min(columns, n))
+        _check_pixels(images, scale)
+        whole = np.concatenate(list(images.chunks()))
+        target.draw(whole, columns)
+        images = Column.of(whole)
+        if drawn:
+            target.put([encode_image(grid(whole, columns), target.kind, scale)])
+            return words
+    if target.out is None:
+        return f"{n:,} image{'s' if n != 1 else ''}"
+    if target.kind == FOLDER:
+        write_folder(images, Path(target.out), target.scale or 1)
+        words += "/"
+    else:
+        write_table(images, target, extra or {})
+    return words
+
+
+def write_table(
+    main: Column, target: Target, extra: dict[str, Column], name: str = "images"
+) -> None:
+    """Write an array, with `extra` ones beside it in an `.npz`: numbers, not pictures."""
+    if target.kind == ".npy":
+        target.put(main.pieces())
+    elif target.kind == ".npz":
+        target.put(_zipped({name: main, **extra}))
+    else:
+        target.put(_lines(main))
+
+
+def write_folder(images: Column, folder: Path, scale: int) -> None:
+    """One PNG an image, numbered, in a folder that is made if need be."""
+    folder.mkdir(exist_ok=True)
+    digits = max(3, len(str(images.shape[0] - 1)))
+    number = 0
+    for chunk in images.chunks():
+        for image in chunk:
+            write_atomic(folder / f"{number:0{digits}d}.png", encode_image(image, ".png", scale))
+            number += 1
+
+
+def write_frames(frames: list[NDArray[Any]], target: Target) -> None:
+    """An animation of frames [C, H, W] that plays to and fro."""
+    scale = target.scale or max(1, _COMFORTABLE // max(frames[0].shape[1:]) // 2)
+    target.put([encode_animation(frames, target.kind, scale=scale)])
+
+
+def _scale(shape: tuple[int, ...], columns: int) -> int:
+    return 1 if shape[0] == 1 else max(1, int(_COMFORTABLE // (columns * (shape[3] + 2))))
+
+
+def _check_pixels(images: Column, scale: int) -> None:
+    n, _, h, w = images.shape
+    pixels = n * (h + 2) * (w + 2) * scale**2
+    if pixels > _MOST_PIXELS:
+        raise LimitError(
+            f"a picture of {n:,} images would have {pixels:,} pixels, limit {_MOST_PIXELS:,}. "
+            "Write .npy, .npz, .csv or a folder."
         )
-    else:
-        data = _table(images, suffix, extra or {})
-    put(data, out)
-    return f"{len(images)} image{'s' if len(images) != 1 else ''} to {out}"
 
 
-def put(data: bytes, out: str) -> None:
-    """Bytes to a file, atomically, or to standard output."""
-    if out == "-":
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-    else:
-        write_atomic(Path(out), data)
+def _lines(column: Column) -> Iterator[bytes]:
+    """A line of comma-separated numbers a row; images as bytes, 0 to 255."""
+    pictures = len(column.shape) == 4
+    for chunk in column.chunks():
+        rows = (to_uint8(chunk) if pictures else chunk).reshape(len(chunk), -1)
+        for row in rows:
+            # NumPy's own str of a float32 is the shortest that reads back as the same number.
+            yield (
+                ",".join(map(str, row if row.dtype.kind == "f" else row.tolist())) + "\n"
+            ).encode()
 
 
-def _scale(images: NDArray[Any], columns: int) -> int:
-    if len(images) == 1:
-        return 1
-    return max(1, _COMFORTABLE // (columns * (images.shape[3] + 2)))
+class _Pipe(io.RawIOBase):
+    """Something to write to, emptied as it fills: a zip need never stand in memory whole."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.pieces.append(bytes(data))
+        return len(data)
+
+    def take(self) -> bytes:
+        whole, self.pieces = b"".join(self.pieces), []
+        return whole
 
 
-def _table(images: NDArray[Any], suffix: str, extra: dict[str, NDArray[Any]]) -> bytes:
-    buffer = io.BytesIO()
-    if suffix == ".npy":
-        np.save(buffer, images, allow_pickle=False)
-    elif suffix == ".npz":
-        np.savez(buffer, images=images, **extra)
-    else:
-        rows = to_uint8(images).reshape(len(images), -1)
-        np.savetxt(buffer, rows, fmt="%d", delimiter=",")
-    return buffer.getvalue()
+def _zipped(columns: dict[str, Column]) -> Iterator[bytes]:
+    """The bytes of an `.npz`, stored, as they come; the same arrays give the same bytes."""
+    pipe = _Pipe()
+    with zipfile.ZipFile(pipe, "w", zipfile.ZIP_STORED) as archive:
+        for name, column in columns.items():
+            info = zipfile.ZipInfo(f"{name}.npy")
+            with archive.open(info, "w", force_zip64=True) as member:
+                for piece in column.pieces():
+                    member.write(piece)
+                    yield pipe.take()
+    yield pipe.take()

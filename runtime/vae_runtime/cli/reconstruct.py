@@ -1,22 +1,41 @@
-"""`vae-run reconstruct`: originals above, reconstructions below."""
+"""`vae-run reconstruct`: originals above, reconstructions and the error below."""
 
 from __future__ import annotations
 
 import click
 
-from .options import label_option, model_options, open_model, output_option, scale_option
+from .options import (
+    Source,
+    label_one_option,
+    model_options,
+    one_label,
+    output_options,
+)
+from .target import Target
 
 EPILOG = """\b
 Examples:
   vae-run reconstruct digit.png
-  vae-run reconstruct digits/*.png -o both.png
-  vae-run reconstruct photos/ --bundle ae/ -o both.png
+  vae-run reconstruct digits/ -o both.png
+  vae-run reconstruct t10k-images-idx3-ubyte --limit 32 -o both.png
+  vae-run reconstruct digits/ --noise 0.3 --seed 0 -o denoised.png
+  vae-run reconstruct digits/ -o again.npz --json
 """
 
 
 @click.command(epilog=EPILOG)
 @click.argument("inputs", nargs=-1, required=True)
-@label_option
+@label_one_option
+@click.option(
+    "--noise",
+    type=click.FloatRange(0),
+    default=0.0,
+    metavar="SIGMA",
+    help="Add Gaussian noise first: what the code keeps is the picture, not the noise.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="Of the noise."
+)
 @click.option(
     "--limit",
     type=click.IntRange(1),
@@ -24,45 +43,65 @@ Examples:
     show_default=True,
     help="Take at most this many images.",
 )
-@click.option("--columns", type=click.IntRange(1, 1000), default=16, show_default=True)
-@scale_option
-@output_option("reconstruction.png", "A picture, or .npy .npz of the reconstructions.")
+@click.option(
+    "--error/--no-error",
+    default=True,
+    show_default=True,
+    help="A row with |original - reconstruction|.",
+)
+@output_options("reconstruction.png", "A picture, .npy .npz .csv or a folder of the results.")
 @model_options
 def command(
     inputs: tuple[str, ...],
     labels: tuple[str, ...],
+    noise: float,
+    seed: int,
     limit: int,
-    columns: int,
-    scale: int | None,
-    out: str,
-    bundle: str,
-    device: str,
-    threads: int,
+    error: bool,
+    source: Source,
+    target: Target,
 ) -> None:
-    """Encode images and decode them again; the error of each is printed.
+    """Encode images and decode them again; the error of each is reported.
 
-    INPUTS are image files, folders, IDX files, .npz or .npy, or - for standard input. A label helps
-    a conditional model: give one for all images.
+    INPUTS are image files, folders, IDX files, .npz or .npy, or - for standard input. A conditional
+    model reads --label, or else the labels that the data has. The picture has originals above
+    (noisy ones next, with --noise), reconstructions and the error below.
     """
-    from ..errors import UsageError
-    from .entry import note
-    from .inputs import read_images
-    from .output import check_target, write_result
-    from .pairs import stack_pairs
+    import numpy as np
 
-    check_target(out)
-    if len(labels) > 1:
-        raise UsageError("reconstruct takes one --label, for all images")
-    with open_model(bundle, device, threads) as model:
-        originals = read_images(inputs, model.card.image, limit)
-        label = labels[0] if labels else None
-        again = model.reconstruct(originals, label)
-    errors = ((again - originals) ** 2).mean(axis=(1, 2, 3))
-    if out.endswith((".npy", ".npz")):
-        written = write_result(again, out, extra={"originals": originals})
+    from ..arrays import unit_floats
+    from .inputs import read_pictures
+    from .output import IMAGES, Column, write_images
+    from .rows import interleave
+    from .target import PICTURES
+
+    target.check(*IMAGES)
+    with source.open() as model:
+        pictures = read_pictures(inputs, model.card.image, limit)
+        name = one_label(labels)
+        label = pictures.indices(model.card) if name is None else name
+        originals = unit_floats(pictures.images)
+        seen = originals
+        if noise:
+            grain = np.random.default_rng(seed).normal(0, noise, originals.shape)
+            seen = np.clip(originals + grain, 0, 1).astype(np.float32)
+        again = model.reconstruct(seen, label)
+        device = model.device
+    errors = np.square(again - originals, dtype=np.float64).mean(axis=(1, 2, 3))
+    layers = [originals, *([seen] if noise else []), again]
+    layers += [np.abs(again - originals)] if error else []
+    if target.show or target.out is None or target.kind in PICTURES:
+        rows, columns = interleave(layers, target.columns or 16)
+        target.columns = None
+        write_images(Column.of(rows), target, columns=columns)
     else:
-        rows, columns = stack_pairs(originals, again, columns)
-        written = write_result(rows, out, columns=columns, scale=scale)
-    note(
-        f"wrote {written}: mean squared error {errors.mean():.4f} a pixel, worst {errors.max():.4f}"
-    )
+        extra = {"originals": Column.of(originals), "errors": Column.of(errors)}
+        write_images(Column.of(again), target, extra)
+    n = len(errors)
+    text = f"{n} reconstruction{'s' if n > 1 else ''}{f' to {target.out}' if target.out else ''}"
+    text += f": mean squared error {errors.mean():.4f} a pixel, worst {errors.max():.4f}"
+    if noise:
+        before = np.square(seen - originals, dtype=np.float64).mean()
+        text += f" (of the noisy images {before:.4f})"
+    each = [{"name": a, "error": b} for a, b in zip(pictures.names, errors.tolist(), strict=True)]
+    target.report(text, n=n, mean_error=errors.mean(), images=each, noise=noise, device=device)

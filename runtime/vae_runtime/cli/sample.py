@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from .options import (
+    Source,
     label_option,
     model_options,
-    open_model,
-    output_option,
-    scale_option,
+    output_options,
+    prior_options,
     seed_option,
 )
+from .target import Target
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ..autoencoder import Autoencoder
+    from .output import Column
 
 EPILOG = """\b
 Examples:
   vae-run sample --digit 3
+  vae-run sample --digit 3 --show
   vae-run sample --digit 3 -n 16 --seed 0 -o threes.png
-  vae-run sample --digit 7 --digit 8 -n 8 -o grid.png     eight of each, a row a digit
-  vae-run sample --digit all -n 10 -o digits.png
-  vae-run sample -n 1000 --seed 1 -o samples.npz          floats, labels and codes
-  vae-run sample --digit 5 -o - | display
+  vae-run sample --digit 7 --digit 8 -n 8 -o grid.png
+  vae-run sample --digit all -n 10 --seed 1 -o digits.png
+  vae-run sample -n 1000 --seed 1 -o samples.npz
+  vae-run sample --codes samples.npz -o again.png
+  vae-run sample --digit 5 -o - > five.png
 """
 
 
@@ -38,55 +49,108 @@ Examples:
     help="Images of each label.",
 )
 @seed_option
-@click.option(
-    "--prior",
-    type=click.Choice(["fitted", "normal"]),
-    default="fitted",
-    show_default=True,
-    help="The bundle's own prior, or N(0, I).",
-)
-@click.option(
-    "--temperature",
-    type=float,
-    default=1.0,
-    show_default=True,
-    help="Spread of the codes; less is more typical.",
-)
-@click.option("--truncation", type=float, help="Redraw codes beyond this many deviations.")
-@click.option("--columns", type=click.IntRange(1), help="Of the grid. [default: one row a label]")
-@scale_option
-@output_option("sample.png", "A grid picture, or .npy .npz .csv.")
+@click.option("--codes", help="Decode these codes instead of drawing: .npy, .npz (z), .csv.")
+@prior_options
+@output_options("sample.png", "A grid picture, .npy .npz .csv, or a folder: a name with no dot.")
 @model_options
 def command(
     labels: tuple[str, ...],
     n: int,
     seed: int | None,
-    columns: int | None,
-    scale: int | None,
-    out: str,
-    bundle: str,
-    device: str,
-    threads: int,
+    codes: str | None,
+    source: Source,
+    target: Target,
     **draw: Any,
 ) -> None:
-    """Draw images from the latent prior, of a class where the model has classes."""
-    import numpy as np
+    """Draw images from the latent prior, of a class where the model has classes.
 
-    from ..arrays import class_index
+    With several --digit, a row each. An .npz also holds the codes (z) and the labels.
+    """
     from ..prior import fresh_seed
-    from .entry import note
-    from .output import check_target, write_result
+    from .output import IMAGES, write_images
 
-    check_target(out)
-    with open_model(bundle, device, threads) as model:
-        classes = model.card.classes
-        names = list(classes) if "all" in labels and "all" not in classes else list(labels)
-        wanted = [class_index(name, classes) for name in names]
-        label = np.repeat(wanted, n).astype(np.int64) if wanted else None
-        total = n * max(1, len(wanted))
-        seed = fresh_seed() if seed is None else seed
-        images = model.sample(total, label, seed, **draw)
-    columns = columns or (n if len(wanted) > 1 else None)
-    extra = {} if label is None else {"labels": label}
-    written = write_result(images, out, columns=columns, scale=scale, extra=extra)
-    note(f"wrote {written} (seed {seed})")
+    target.check(*IMAGES)
+    with source.open() as model:
+        if codes is None:
+            seed = fresh_seed() if seed is None else seed
+            job = _drawn(model, labels, n, seed, draw)
+        else:
+            job, seed = _given(model, labels, codes), None
+        words = write_images(job.images, target, job.extra, job.columns)
+        said = "" if seed is None else f" (seed {seed})"
+        target.report(words + said, n=job.images.shape[0], seed=seed, labels=job.names,
+                      device=model.device)  # fmt: skip
+
+
+class _Job(NamedTuple):
+    images: Column
+    extra: dict[str, Column]
+    names: list[str]
+    columns: int
+
+
+def _drawn(
+    model: Autoencoder, labels: tuple[str, ...], n: int, seed: int, draw: dict[str, Any]
+) -> _Job:
+    """Image i of all has index i of the seed, so nothing depends on chunks or on memory."""
+    from .output import Column
+
+    names = _names(model, labels)
+    rounds: list[str | None] = list(names) or [None]
+    total = n * len(rounds)
+
+    def chunks(of: str) -> Iterator[NDArray[Any]]:
+        import numpy as np
+
+        from ..chunks import CHUNK
+
+        for k, name in enumerate(rounds):
+            for first in range(0, n, CHUNK):
+                count = min(CHUNK, n - first)
+                if of == "labels":
+                    yield np.full(count, _index(model, name), np.int64)
+                    continue
+                z = model.draw(count, name, seed, start=k * n + first, **draw)
+                yield z if of == "z" else model.decode(z, name)
+
+    shape = model.card.image.shape
+    extra = {"z": Column((total, model.card.latent_dim), "<f4", lambda: chunks("z"))}
+    if names:
+        extra["labels"] = Column((total,), "<i8", lambda: chunks("labels"))
+    images = Column((total, *shape), "<f4", lambda: _watched(chunks("images"), total))
+    return _Job(images, extra, names, n if len(names) > 1 else 0)
+
+
+def _given(model: Autoencoder, labels: tuple[str, ...], codes: str) -> _Job:
+    """Codes from a file, as `vae-run decode` does it."""
+    from .decode import decoded
+    from .inputs import read_codes
+    from .options import one_label
+    from .output import Column
+
+    z, stored = read_codes(codes, model.card.latent_dim)
+    name = one_label(labels)
+    images = decoded(model, z, stored if name is None else name)
+    return _Job(images, {"z": Column.of(z)}, [] if name is None else [name], 0)
+
+
+def _names(model: Autoencoder, labels: tuple[str, ...]) -> list[str]:
+    """The class names wanted; `all` is every class, unless one is called so."""
+    from ..arrays import as_labels, class_index
+
+    classes = model.card.classes
+    if "all" in labels and "all" not in classes and classes:
+        return list(classes)
+    wanted = [class_index(name, classes) if classes else name for name in labels]
+    return [classes[as_labels(one, 1, model.card)[0]] for one in wanted]
+
+
+def _index(model: Autoencoder, name: str | None) -> int:
+    return -1 if name is None else model.card.classes.index(name)
+
+
+def _watched(chunks: Iterator[NDArray[np.float32]], total: int) -> Iterator[NDArray[np.float32]]:
+    from ..chunks import CHUNK
+    from .progress import counted
+
+    return counted(chunks, total, CHUNK)

@@ -19,6 +19,9 @@ class Dataset:
         images: u8[N, C, H, W], 0 to 255.
         labels: i64[N], an index into `classes`; None where the data has no labels.
         classes: the name of each class; empty where the data has no labels.
+
+    Raises:
+        InputError: no images, or labels and classes that do not fit them.
     """
 
     name: str
@@ -36,8 +39,12 @@ class Dataset:
             self._check_labels(self.labels)
 
     def _check_labels(self, labels: NDArray[np.int64]) -> None:
-        if len(labels) != len(self.images):
-            raise InputError(f"{self.name}: {len(labels)} labels for {len(self.images)} images")
+        if labels.ndim != 1 or len(labels) != len(self.images):
+            raise InputError(
+                f"{self.name}: labels {list(labels.shape)} for {len(self.images)} images"
+            )
+        if len(set(self.classes)) != len(self.classes):
+            raise InputError(f"{self.name}: two classes of the same name")
         if labels.min() < 0 or labels.max() >= len(self.classes):
             raise InputError(
                 f"{self.name}: labels run from {labels.min()} to {labels.max()}, "

@@ -1,8 +1,7 @@
-"""A folder of images with one sub-folder a class, and `.npz` files of arrays."""
+"""A folder of images with one sub-folder a class."""
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -18,35 +17,43 @@ def load_folder(
 ) -> Dataset:
     """Read `FOLDER/CLASS/*.png` (or .jpg .jpeg .webp .bmp); classes in the order of their names.
 
-    With `FOLDER/train` and `FOLDER/test` the split picks one of them; otherwise everything is
-    training data. Images without a class folder make a data set without labels.
+    With `FOLDER/train` and `FOLDER/test` the split picks one of them, and the classes are those of
+    `train`; otherwise everything is training data. Images without a class folder make a data set
+    without labels. Names that begin with a dot are passed over.
 
     Args:
         folder: where the images are.
         split: `train` or `test`.
         size: (H, W) to resize every image to; None demands that they agree.
-        mode: `L` or `RGB`; None keeps grey where the first image is grey.
+        mode: `L` or `RGB`; None keeps grey where every image is grey.
 
     Raises:
         NotFound: no image there, or no test split.
-        InputError: an image that cannot be read, or one of another size (both named).
+        InputError: an image that cannot be read, or one of another size (both named), or a class
+            that `train` does not have.
     """
     root = _split_folder(folder, split)
-    classes = sorted(d.name for d in root.iterdir() if d.is_dir() and any(_images(d)))
-    paths = [p for name in classes for p in _images(root / name)] if classes else list(_images(root))
+    found = _classes(root)
+    paths = [p for name in found for p in _images(root / name)] if found else _images(root)
     if not paths:
         raise NotFound(f"{root}: no images ({', '.join(EXTENSIONS)}), there or one folder below")
-    mode = mode or ("L" if read_image(paths[0]).shape[0] == 1 else "RGB")
-    images = [read_image(path, mode=mode, size=size) for path in paths]
+    images = _one_mode([read_image(path, mode=mode, size=size) for path in paths])
     for path, image in zip(paths, images, strict=True):
         if image.shape != images[0].shape:
-            seen, expected = image.shape[1:], images[0].shape[1:]
+            (h, w), (first_h, first_w) = image.shape[1:], images[0].shape[1:]
             raise InputError(
-                f"{path}: {seen[0]}×{seen[1]} pixels, expected {expected[0]}×{expected[1]} as "
-                f"{paths[0].name}. Resize all with --size {expected[0]}x{expected[1]}."
+                f"{path}: {h}x{w} pixels, expected {first_h}x{first_w} as {paths[0].name}. "
+                f"Resize all with --size {first_h}x{first_w}."
             )
-    labels = np.array([classes.index(p.parent.name) for p in paths], np.int64) if classes else None
-    return Dataset(folder.name, np.stack(images), labels, tuple(classes))
+    name = folder.resolve().name
+    if not found:
+        return Dataset(name, np.stack(images))
+    classes = found if split == "train" else _classes(folder / "train")
+    unknown = sorted(set(found) - set(classes))
+    if unknown:
+        raise InputError(f"{root / unknown[0]}: a class that {folder / 'train'} does not have")
+    labels = np.array([classes.index(p.parent.name) for p in paths], np.int64)
+    return Dataset(name, np.stack(images), labels, classes)
 
 
 def _split_folder(folder: Path, split: str) -> Path:
@@ -59,46 +66,21 @@ def _split_folder(folder: Path, split: str) -> Path:
     return folder
 
 
+def _classes(root: Path) -> tuple[str, ...]:
+    """The names of the sub-folders that hold images."""
+    folders = [d for d in root.iterdir() if d.is_dir() and not d.name.startswith(".")]
+    return tuple(sorted(d.name for d in folders if _images(d)))
+
+
 def _images(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS)
+    return sorted(
+        p
+        for p in folder.iterdir()
+        if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".") and p.is_file()
+    )
 
 
-def load_npz(path: Path, split: str) -> Dataset:
-    """Read arrays `images` and, if there, `labels` and `classes`; `test_images` … for the test split.
-
-    Images are N×H×W, N×C×H×W or N×H×W×C; bytes, or floats in [0, 1], which are rounded to bytes.
-    """
-    prefix = "" if split == "train" else "test_"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            found = {name: file[name] for name in file.files}
-    except FileNotFoundError as error:
-        raise NotFound(f"{path}: no such file") from error
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not a readable .npz of plain arrays") from error
-    if f"{prefix}images" not in found:
-        raise NotFound(f"{path}: no array '{prefix}images'; it has {', '.join(found) or 'none'}")
-    images = _bytes_nchw(found[f"{prefix}images"], path)
-    labels = found.get(f"{prefix}labels")
-    if labels is None:
-        return Dataset(path.stem, images)
-    if labels.dtype.kind not in "iu" or labels.ndim != 1 or not labels.size:
-        raise InputError(f"{path}: labels are {labels.dtype}{list(labels.shape)}, expected int[N]")
-    names = found.get("classes", np.arange(int(labels.max()) + 1))
-    return Dataset(path.stem, images, labels.astype(np.int64), tuple(str(n) for n in names))
-
-
-def _bytes_nchw(images: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:
-    if images.ndim == 3:
-        images = images[:, None]
-    if images.ndim != 4:
-        raise InputError(f"{path}: images have {images.ndim} dimensions, expected 3 or 4")
-    if images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
-        images = images.transpose(0, 3, 1, 2)
-    if images.dtype.kind == "f":
-        if not np.isfinite(images).all() or images.min() < 0 or images.max() > 1:
-            raise InputError(f"{path}: float images must be finite and lie in [0, 1]")
-        images = np.rint(images * 255).astype(np.uint8)
-    if images.dtype != np.uint8:
-        raise InputError(f"{path}: images are {images.dtype}, expected uint8 or float in [0, 1]")
-    return np.ascontiguousarray(images)
+def _one_mode(images: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    """Grey images turned to colour where any of the others has colour."""
+    channels = max(len(image) for image in images)
+    return [np.repeat(i, channels, axis=0) if len(i) < channels else i for i in images]

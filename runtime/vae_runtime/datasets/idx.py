@@ -10,12 +10,12 @@ import gzip
 import zlib
 from math import prod
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import FileError, InputError, NotFound
+from ..errors import FileError, InputError, LimitError, NotFound
 from .dataset import Dataset
 
 SPLITS = {"train": "train", "test": "t10k"}
@@ -32,16 +32,19 @@ def read_idx(path: Path, max_bytes: int = MAX_BYTES) -> NDArray[np.uint8]:
 
     Raises:
         NotFound: there is no such file.
+        FileError: the file cannot be read.
         InputError: not an IDX file, a damaged gzip, or a header that does not fit the payload.
+        LimitError: the header promises more than `max_bytes`.
     """
     try:
         with path.open("rb") as file:
             zipped = file.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rb") if zipped else path.open("rb") as stream:
+        with gzip.open(path, "rb") if zipped else path.open("rb") as opened:
+            stream = cast(BinaryIO, opened)
             shape = _header(stream, path)
             wanted = prod(shape)
             if wanted > max_bytes:
-                raise InputError(f"{path}: header promises {wanted} bytes, limit {max_bytes}")
+                raise LimitError(f"{path}: header promises {wanted} bytes, limit {max_bytes}")
             return np.frombuffer(_payload(stream, wanted, path), np.uint8).reshape(shape)
     except FileNotFoundError as error:
         raise NotFound(f"{path}: no such file") from error
@@ -51,11 +54,11 @@ def read_idx(path: Path, max_bytes: int = MAX_BYTES) -> NDArray[np.uint8]:
         raise FileError(f"{path}: {error.strerror or error}") from error
 
 
-def _header(stream: IO[bytes], path: Path) -> tuple[int, ...]:
+def _header(stream: BinaryIO, path: Path) -> tuple[int, ...]:
     magic = stream.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] != 8 or not 1 <= magic[3] <= 4:
         raise InputError(
-            f"{path}: starts with {magic.hex()}, expected an IDX header of unsigned bytes (000008nn)"
+            f"{path}: starts with {magic.hex()}, expected an IDX header of bytes (000008nn)"
         )
     raw = stream.read(4 * magic[3])
     if len(raw) < 4 * magic[3]:
@@ -63,7 +66,7 @@ def _header(stream: IO[bytes], path: Path) -> tuple[int, ...]:
     return tuple(int(n) for n in np.frombuffer(raw, ">u4"))
 
 
-def _payload(stream: IO[bytes], wanted: int, path: Path) -> bytes:
+def _payload(stream: BinaryIO, wanted: int, path: Path) -> bytearray:
     """Exactly `wanted` bytes, read in pieces: a lying header costs no memory."""
     pieces, missing = [], wanted
     while missing and (piece := stream.read(min(missing, 1 << 20))):
@@ -72,35 +75,43 @@ def _payload(stream: IO[bytes], wanted: int, path: Path) -> bytes:
     if missing or stream.read(1):
         seen = f"only {wanted - missing}" if missing else "more than that"
         raise InputError(f"{path}: header promises {wanted} bytes of data, the file has {seen}")
-    return b"".join(pieces)
+    return bytearray().join(pieces)
 
 
 def is_idx_folder(folder: Path) -> bool:
     """Whether the folder has files named as MNIST names its own."""
-    return any(folder.glob("*-idx3-ubyte*")) or any(folder.glob("*-idx4-ubyte*"))
+    return any(folder.glob("*images?idx[34]-ubyte*"))
 
 
 def load_idx(folder: Path, split: str) -> Dataset:
     """Read `train-images-idx3-ubyte[.gz]` and its labels (`t10k-…` for the test split).
 
-    Four dimensions are read as N, H, W, C. Labels may be absent.
+    Four dimensions are read as N, H, W, C. Labels may be absent. A dot in place of the second
+    hyphen, as some copies have it, is fine.
+
+    Raises:
+        NotFound: the folder has no images for this split.
+        InputError: a damaged file, or labels that do not fit the images.
     """
-    images_path = _find(folder, f"{SPLITS[split]}-images-idx?-ubyte*")
+    images_path = _find(folder, f"{SPLITS[split]}-images?idx[34]-ubyte")
     if images_path is None:
         raise NotFound(f"{folder}: no {SPLITS[split]}-images-idx3-ubyte[.gz] for the {split} split")
     images = read_idx(images_path)
     if images.ndim not in (3, 4):
         raise InputError(f"{images_path}: {images.ndim} dimensions, expected 3 (N, H, W) or 4")
     images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
-    labels_path = _find(folder, f"{SPLITS[split]}-labels-idx1-ubyte*")
+    name = folder.resolve().name
+    labels_path = _find(folder, f"{SPLITS[split]}-labels?idx1-ubyte")
     if labels_path is None:
-        return Dataset(folder.name, np.ascontiguousarray(images))
+        return Dataset(name, np.ascontiguousarray(images))
     labels = read_idx(labels_path).astype(np.int64)
-    if len(labels) != len(images):
-        raise InputError(f"{labels_path}: {len(labels)} labels for {len(images)} images")
+    if labels.shape != (len(images),):
+        raise InputError(f"{labels_path}: labels {list(labels.shape)} for {len(images)} images")
     classes = tuple(str(k) for k in range(int(labels.max(initial=0)) + 1))
-    return Dataset(folder.name, np.ascontiguousarray(images), labels, classes)
+    return Dataset(name, np.ascontiguousarray(images), labels, classes)
 
 
 def _find(folder: Path, pattern: str) -> Path | None:
-    return next(iter(sorted(folder.glob(pattern))), None)
+    """The file that fits the pattern, plain or else with `.gz` behind it."""
+    found = [*sorted(folder.glob(pattern)), *sorted(folder.glob(f"{pattern}.gz"))]
+    return found[0] if found else None

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import MissingExtra, NotFound, UsageError
+from .arrays import load_npz
 from .dataset import Dataset
-from .folder import load_folder, load_npz
+from .folder import load_folder
 from .idx import is_idx_folder, load_idx
 from .mnist import load_mnist
 
@@ -25,18 +26,34 @@ def load_dataset(
     """Load one split of a data set.
 
     Args:
-        source: `mnist` (downloaded once), `digits` (scikit-learn's 8×8 digits, no network), a
+        source: `mnist` (downloaded once), `digits` (scikit-learn's 8x8 digits, no network), a
             folder with IDX files, a folder of images with one sub-folder a class, or an `.npz`.
         split: `train` or `test`.
-        size: (H, W) to resize image files to.
-        mode: `L` or `RGB`, for image files.
+        size: (H, W) to resize image files to; what other data must have.
+        mode: `L` or `RGB` to convert image files to; what other data must have.
 
     Raises:
         NotFound: no such data, or no such split.
         InputError: the data is malformed.
+        UsageError: arrays or IDX files that are not of the `size` or `mode` asked for.
     """
     if split not in ("train", "test"):
         raise UsageError(f"split is {split!r}, expected 'train' or 'test'")
+    if mode not in (None, "L", "RGB"):
+        raise UsageError(f"mode is {mode!r}, expected 'L' or 'RGB'")
+    data = _load(source, split, size, mode)
+    channels, *seen = data.image_shape
+    if (size and tuple(seen) != size) or (mode and channels != {"L": 1, "RGB": 3}[mode]):
+        raise UsageError(
+            f"{source}: images are {data.image_shape} (C, H, W); only image files can be changed "
+            "by size and mode"
+        )
+    return data
+
+
+def _load(
+    source: str | Path, split: str, size: tuple[int, int] | None, mode: str | None
+) -> Dataset:
     if source in ("mnist", "digits"):
         return load_mnist(split) if source == "mnist" else _load_digits(split)
     path = Path(source)
@@ -44,7 +61,7 @@ def load_dataset(
         if is_idx_folder(path):
             return load_idx(path, split)
         return load_folder(path, split, size=size, mode=mode)
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return load_npz(path, split)
     raise NotFound(
         f"{path}: no such data. Expected mnist, digits, a folder of IDX files or images, or an .npz"
@@ -52,7 +69,7 @@ def load_dataset(
 
 
 def _load_digits(split: str) -> Dataset:
-    """8×8 digits with 17 grey levels (Alpaydin & Kaynak 1998), scaled to bytes."""
+    """8x8 digits with 17 grey levels (Alpaydin & Kaynak 1998), scaled to bytes."""
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import http.client
 import io
 import os
 import urllib.request
@@ -47,14 +48,15 @@ def load_mnist(split: str, folder: Path | None = None, mirrors: Sequence[str] = 
     """The 60,000 (`train`) or 10,000 (`test`) digits, from the cache or else from a mirror.
 
     Raises:
-        FileError: no mirror answered with the right bytes; the message says what to do instead.
+        FileError: no mirror answered with the right bytes, or the cache cannot be written; the
+            message says what to do instead.
     """
     folder = folder or cache_folder() / "mnist"
     prefix = "train" if split == "train" else "t10k"
     for name in SHA256:
         if name.startswith(prefix) and not (folder / f"{name}.gz").exists():
             content = _download(name, mirrors)
-            folder.mkdir(parents=True, exist_ok=True)
+            _make(folder)
             write_atomic(folder / f"{name}.gz", gzip.compress(content, 6, mtime=0))
     data = load_idx(folder, split)
     return Dataset("mnist", data.images, data.labels, data.classes)
@@ -69,13 +71,25 @@ def _download(name: str, mirrors: Sequence[str]) -> bytes:
                 packed = reply.read(_LARGEST)
             with gzip.GzipFile(fileobj=io.BytesIO(packed)) as stream:
                 content = stream.read(_LARGEST)
-        except (OSError, EOFError, zlib.error) as error:
-            failures.append(f"{mirror}: {error}")
+        except (OSError, http.client.HTTPException, EOFError, zlib.error) as error:
+            failures.append(f"{mirror}: {error or type(error).__name__}")
             continue
         if hashlib.sha256(content).hexdigest() == SHA256[name]:
             return content
         failures.append(f"{mirror}: other bytes than MNIST's")
+    # The way out comes first: a message is cut after 600 characters.
     raise FileError(
-        f"mnist: {name} could not be downloaded ({'; '.join(failures)}). Put the four .gz files in "
-        "a folder and pass --data FOLDER, or use --data digits, which needs no network."
+        f"mnist: {name} could not be downloaded. Put the four .gz files in a folder and pass "
+        "--data FOLDER, or use --data digits, which needs no network. "
+        f"Tried: {'; '.join(failures)}"
     )
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(
+            f"{folder}: {(error.strerror or str(error)).lower()}. "
+            "Name another folder in the environment variable VAE_ONNX_CACHE."
+        ) from error

@@ -1,0 +1,56 @@
+"""`vae-run doctor`: what is installed, what works, and the command that fixes what does not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import json_option
+from .target import print_json
+
+if TYPE_CHECKING:
+    from ..installation import Diagnosis
+
+EPILOG = """\b
+Examples:
+  vae-run doctor
+  vae-run doctor --json
+"""
+
+
+@click.command(epilog=EPILOG)
+@json_option
+def command(as_json: bool) -> None:
+    """Find out which onnxruntime is installed, which device really works and why CUDA does not.
+
+    Exits with 7 where nothing runs or the installation is broken.
+    """
+    from ..errors import DeviceError
+    from ..installation import diagnose
+
+    found = diagnose()
+    if as_json:
+        print_json(found.to_json())
+    else:
+        click.echo("\n".join(lines(found)))
+    if not found.ok:
+        what = "; ".join(found.problems)
+        raise DeviceError(f"installation: {what}. Run: {' && '.join(found.fixes)}")
+
+
+def lines(found: Diagnosis) -> list[str]:
+    """The report, a line a fact."""
+    table = [*found.versions.items()]
+    table += [
+        ("built with", ", ".join(found.providers) or "-"),
+        ("graphs run on", found.device or "nothing"),
+        ("cuda", found.cuda),
+    ]
+    if found.missing:
+        table.append(("missing", ", ".join(found.missing)))
+    table += [("problem", problem) for problem in found.problems]
+    table += [("to fix" if found.problems else "for cuda", fix) for fix in found.fixes]
+    if found.ok:
+        table.append(("result", "everything works"))
+    return [f"{name:<16} {value}" for name, value in table]

@@ -1,0 +1,110 @@
+"""`vae-run evaluate`: how good a model is on a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import Source, json_option, limit_option, model_options
+from .target import print_json
+
+if TYPE_CHECKING:
+    from ..evaluation import Evaluation
+
+EPILOG = """\b
+Examples:
+  vae-run evaluate mnist
+  vae-run evaluate mnist --limit 1000 --draws 64
+  vae-run evaluate photos/ --bundle vae/ --json
+  vae-run evaluate digits --bundle cvae/ --no-labels
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("data", nargs=-1, required=True)
+@limit_option
+@click.option(
+    "--draws",
+    "-k",
+    type=click.IntRange(1, 100_000),
+    default=16,
+    show_default=True,
+    help="K: codes an image for -ELBO and IWAE-K.",
+)
+@click.option(
+    "--binarise",
+    type=click.Choice(["sample", "threshold", "none"]),
+    help="Pixels for the likelihood. [default: sample for a Bernoulli one, else none]",
+)
+@click.option(
+    "--labels/--no-labels",
+    default=True,
+    show_default=True,
+    help="Give a conditional model the labels that the data has.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**64 - 1),
+    default=0,
+    show_default=True,
+    help="Of the pixels and codes drawn.",
+)
+@json_option
+@model_options
+def command(
+    data: tuple[str, ...],
+    limit: int | None,
+    draws: int,
+    binarise: str | None,
+    labels: bool,
+    seed: int,
+    as_json: bool,
+    source: Source,
+) -> None:
+    """Measure squared error, -ELBO, the IWAE-K bound on -log p(x), and active units.
+
+    DATA is mnist or digits (their test split), a folder of images or IDX files, .npz, .npy or image
+    files.
+    """
+    from ..chunks import CHUNK
+    from ..evaluation import evaluate
+    from .inputs import read_pictures
+    from .progress import counted
+
+    with source.open() as model:
+        pictures = read_pictures(data, model.card.image, limit)
+        known = pictures.indices(model.card) if labels else None
+
+        def watch(chunks: Iterable[int]) -> Iterator[int]:
+            return counted(chunks, len(pictures), CHUNK)
+
+        found = evaluate(model, pictures.images, known, draws=draws, binarise=binarise, seed=seed,
+                         watch=watch)  # fmt: skip
+        device = model.device
+    if as_json:
+        print_json({"data": list(data), **found.to_json(), "device": device})
+        return
+    for name, value in rows(found, device):
+        click.echo(f"{name:<14} {value}")
+
+
+def rows(found: Evaluation, device: str) -> list[tuple[str, str]]:
+    """The table, as name and value."""
+    given = "given" if found.labels else "not given"
+    table = [("images", f"{found.n:,}, labels {given}"), ("mse", f"{found.mse:.5f} a pixel")]
+    if found.iwae is not None:
+        how = {
+            "sample": "each pixel drawn with its grey level's probability",
+            "threshold": "pixels cut at one half",
+            "none": "grey levels as they are",
+        }[found.binarised]
+        table += [
+            ("kl", f"{found.kl:.3f} nats"),
+            ("-elbo", f"{found.negative_elbo:.3f} nats"),
+            (f"iwae-{found.draws}", f"{found.iwae:.3f} nats, an upper bound on -log p(x)"),
+            ("likelihood", f"{found.likelihood}, {how}"),
+            ("active units", f"{found.active_units} of {found.latent_dim}"),
+        ]
+    return [*table, ("device", device)]

@@ -1,0 +1,103 @@
+"""`vae-run interpolate`: morph from one image or code to another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import (
+    Source,
+    label_one_option,
+    model_options,
+    one_label,
+    output_options,
+)
+from .target import Target
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from ..autoencoder import Autoencoder
+
+EPILOG = """\b
+Examples:
+  vae-run interpolate one.png seven.png -o morph.gif
+  vae-run interpolate one.png seven.png --steps 12 --spherical -o strip.png
+  vae-run interpolate z.npy --digit 3 -o strip.png
+  vae-run interpolate --digit 3 --seed 4 -o morph.webp
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("ends", nargs=-1)
+@label_one_option
+@click.option(
+    "--steps",
+    type=click.IntRange(2, 1000),
+    default=9,
+    show_default=True,
+    help="Frames, both ends included.",
+)
+@click.option("--spherical", is_flag=True, help="Along the great circle instead of straight.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**64 - 1),
+    default=0,
+    show_default=True,
+    help="Of the two codes, where ENDS are not given.",
+)
+@output_options("interpolation.png", "A strip, or an animation (.gif, .webp).")
+@model_options
+def command(
+    ends: tuple[str, ...],
+    labels: tuple[str, ...],
+    steps: int,
+    spherical: bool,
+    seed: int,
+    source: Source,
+    target: Target,
+) -> None:
+    """Morph between two images, or two codes.
+
+    ENDS are two images, two files of one code (.npy, .csv), or one file of two codes; without them
+    two codes are drawn from the prior.
+    """
+    from .output import ANIMATIONS, IMAGES, Column, write_frames, write_images
+
+    target.check(*IMAGES)
+    with source.open() as model:
+        label = one_label(labels)
+        a, b = _ends(model, ends, label, seed)
+        how = "spherical" if spherical else "linear"
+        frames = model.interpolate(a, b, steps, label, how=how)
+        device = model.device
+    if target.out is not None and target.kind in ANIMATIONS:
+        target.draw(frames, steps)
+        write_frames(list(frames), target)
+    else:
+        write_images(Column.of(frames), target, columns=steps)
+    text = f"{steps} frames{f' to {target.out}' if target.out else ''}"
+    target.report(text, steps=steps, how=how, device=device)
+
+
+def _ends(
+    model: Autoencoder, ends: tuple[str, ...], label: str | None, seed: int
+) -> list[NDArray[Any]]:
+    """Two images or codes."""
+    from ..errors import UsageError
+    from .inputs import read_codes, read_pictures
+
+    if not ends:
+        return list(model.draw(2, label, seed))
+    found: list[NDArray[Any]] = []
+    for name in ends:
+        if name.lower().endswith((".npy", ".npz", ".csv")):
+            found += list(read_codes(name, model.card.latent_dim)[0])
+        else:
+            found += list(read_pictures((name,), model.card.image).images)
+    if len(found) != 2:
+        raise UsageError(f"{len(found)} images or codes given, expected two ends")
+    return found

@@ -1,0 +1,147 @@
+"""Where a result goes: the file of -o, standard output, the terminal, a line of JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import click
+
+from ..errors import FileError, UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+TABLES = (".npy", ".npz", ".csv")
+FOLDER = ""  # a name without extension
+
+
+class Target:
+    """The options -o, --format, --json, --show, --columns and --scale of one command."""
+
+    FIELDS: ClassVar = ("out", "kind", "as_json", "show", "columns", "scale")
+
+    def __init__(
+        self,
+        default: str,
+        out: str | None = None,
+        kind: str | None = None,
+        as_json: bool = False,
+        show: bool = False,
+        columns: int | None = None,
+        scale: int | None = None,
+    ) -> None:
+        """Options as click parsed them; `default` is the file without -o and --show."""
+        self.out = out if out is not None or show else default
+        self.default, self.as_json, self.show = default, as_json, show
+        self.columns, self.scale = columns, scale
+        self._kind = None if kind is None else f".{kind.lower().lstrip('.')}"
+
+    @property
+    def kind(self) -> str:
+        """The type of the output as a file extension; FOLDER for a folder."""
+        if self._kind is not None:
+            return self._kind
+        if self.out in (None, "-"):
+            return Path(self.default).suffix
+        path = Path(str(self.out))
+        return FOLDER if path.is_dir() else path.suffix.lower()
+
+    def check(self, *kinds: str) -> None:
+        """Refuse an output that cannot be written, before any work is done.
+
+        Args:
+            kinds: the extensions that make sense here.
+
+        Raises:
+            UsageError: another type, or two things on standard output.
+            FileError: the folder is missing or may not be written.
+        """
+        if self.kind not in kinds:
+            known = " ".join(k for k in kinds if k) + (" or a folder" if FOLDER in kinds else "")
+            raise UsageError(f"{self.out}: unknown type {self.kind or '(none)'}, expected {known}")
+        if self.out == "-" and self.as_json:
+            raise UsageError("-o - and --json both want standard output. Give -o a file.")
+        if self.out in (None, "-"):
+            return
+        folder = Path(str(self.out)).parent
+        if not folder.is_dir():
+            raise FileError(f"{self.out}: there is no folder {folder}. Make it first.")
+        if not os.access(folder, os.W_OK):
+            raise FileError(f"{self.out}: folder {folder} may not be written")
+
+    def put(self, pieces: Iterable[bytes]) -> None:
+        """Bytes to the file, atomically, or to standard output, piece by piece.
+
+        Raises:
+            FileError: no space, no permission; a previous file was kept.
+        """
+        if self.out == "-":
+            _to_stdout(pieces)
+            return
+        from ..files import writing
+
+        with writing(Path(str(self.out))) as temporary, temporary.open("wb") as file:
+            for piece in pieces:
+                file.write(piece)
+
+    def draw(self, images: NDArray[Any], columns: int) -> None:
+        """With --show, draw images [N, C, H, W] in the terminal."""
+        if not self.show:
+            return
+        from ..images import grid
+        from .terminal import draw
+
+        # Standard output is the payload's or the JSON's where one of them is asked for.
+        stream = sys.stderr if self.out == "-" or self.as_json else sys.stdout
+        click.echo(draw(grid(images, columns), stream), file=stream, color=True)
+
+    def report(self, text: str, **facts: Any) -> None:
+        """The closing line: words on standard error, or the facts as JSON on standard output."""
+        from .entry import note
+
+        if self.as_json:
+            print_json({"out": self.out, **facts})
+        else:
+            note(text if self.out is None else f"wrote {text}")
+
+
+def print_json(facts: Any) -> None:
+    """One JSON document on standard output; arrays become lists, NaN becomes null."""
+    text = json.dumps(_plain(facts), ensure_ascii=False, indent=1)
+    _to_stdout([f"{text}\n".encode()])
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float) and (value != value or abs(value) == float("inf")):
+        return None
+    return value
+
+
+def _to_stdout(pieces: Iterable[bytes]) -> None:
+    from .entry import drop_stdout
+
+    try:
+        for piece in pieces:
+            sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        # click would exit with 1; a reader that has seen enough is no failure.
+        drop_stdout()
+        raise click.exceptions.Exit(0) from None
+    except FileError:
+        raise
+    except OSError as error:
+        drop_stdout()
+        raise FileError(f"standard output: {(error.strerror or str(error)).lower()}") from error

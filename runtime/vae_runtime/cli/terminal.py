@@ -1,0 +1,67 @@
+"""Pictures in a terminal: two pixels a character, in colour; plain characters in a pipe."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_RAMP = " .:-=+*#%@"  # from dark to bright
+_RESET = "\x1b[0m"
+
+
+def draw(picture: NDArray[np.uint8], stream: IO[str], width: int | None = None) -> str:
+    """A picture u8[C, H, W] as text.
+
+    In a terminal each character is an upper half block whose foreground is one pixel and whose
+    background the pixel below (24-bit ANSI colour); elsewhere, or with NO_COLOR set, ten grey
+    levels as letters.
+
+    Args:
+        picture: what to draw; shrunk to fit.
+        stream: where it will be printed, asked whether it is a terminal.
+        width: characters in a line; by default the terminal's, 80 in a pipe.
+    """
+    colour = stream.isatty() and "NO_COLOR" not in os.environ
+    width = width or (shutil.get_terminal_size().columns if stream.isatty() else 80)
+    pixels = _fit(picture, width)
+    return _blocks(pixels) if colour else _letters(pixels)
+
+
+def _fit(picture: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
+    """u8[H, W, 3] of at most `width` columns; every k-th pixel averaged, never stretched."""
+    rgb = np.repeat(picture, 3, axis=0) if len(picture) == 1 else picture
+    k = -(-rgb.shape[2] // width)
+    if k > 1:
+        h, w = rgb.shape[1] // k * k, rgb.shape[2] // k * k
+        parts = rgb[:, :h, :w].reshape(3, h // k, k, w // k, k)
+        rgb = np.rint(parts.mean(axis=(2, 4))).astype(np.uint8)
+    pixels: NDArray[np.uint8] = rgb.transpose(1, 2, 0)
+    return pixels
+
+
+def _blocks(pixels: NDArray[np.uint8]) -> str:
+    if len(pixels) % 2:
+        pixels = np.concatenate([pixels, np.zeros_like(pixels[:1])])
+    lines = []
+    for upper, lower in zip(pixels[::2], pixels[1::2], strict=True):
+        cells, last = [], ""
+        for a, b in zip(upper.tolist(), lower.tolist(), strict=True):
+            code = f"\x1b[38;2;{a[0]};{a[1]};{a[2]};48;2;{b[0]};{b[1]};{b[2]}m"
+            cells.append(("" if code == last else code) + "▀")
+            last = code
+        lines.append("".join(cells) + _RESET)
+    return "\n".join(lines)
+
+
+def _letters(pixels: NDArray[np.uint8]) -> str:
+    """Every second line, since a character is twice as high as it is wide."""
+    grey = pixels[: len(pixels) // 2 * 2].astype(np.float64).mean(axis=2)
+    rows: Any = (grey[::2] + grey[1::2]) / 2
+    levels = np.rint(rows * ((len(_RAMP) - 1) / 255)).astype(int)
+    return "\n".join("".join(_RAMP[k] for k in row).rstrip() for row in levels)

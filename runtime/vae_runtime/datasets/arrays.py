@@ -1,0 +1,103 @@
+"""`.npz` files of arrays."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import FileError, InputError, NotFound
+from .dataset import Dataset
+
+_MOST_CLASSES = 65_536
+
+
+def load_npz(path: Path, split: str) -> Dataset:
+    """Read `images` and, if there, `labels` and `classes`; `test_images` and so on for `test`.
+
+    Images are [N, H, W], [N, C, H, W] or [N, H, W, C]; bytes, or floats in [0, 1], which are
+    rounded to bytes. Without `classes`, the classes are the numbers up to the largest label.
+
+    Raises:
+        NotFound: no such file, or no images for this split.
+        FileError: the file cannot be read.
+        InputError: not an `.npz` of plain arrays, or arrays of another kind, shape or range.
+    """
+    arrays = _load(path)
+    prefix = "" if split == "train" else "test_"
+    if f"{prefix}images" not in arrays:
+        raise NotFound(f"{path}: no array '{prefix}images'; it has {', '.join(arrays) or 'none'}")
+    images = _bytes_nchw(arrays[f"{prefix}images"], path)
+    labels = arrays.get(f"{prefix}labels")
+    if labels is None:
+        return Dataset(path.stem, images)
+    return Dataset(path.stem, images, _whole(labels, path), _classes(arrays, path))
+
+
+def _load(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        # Opened here: np.load leaves the file of a damaged archive open.
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError as error:
+        raise NotFound(f"{path}: no such file") from error
+    except (PermissionError, IsADirectoryError) as error:
+        raise FileError(f"{path}: {(error.strerror or str(error)).lower()}") from error
+    except (
+        ValueError,
+        OSError,
+        EOFError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise InputError(f"{path}: not a readable .npz of plain arrays") from error
+
+
+def _whole(labels: NDArray[Any], path: Path) -> NDArray[np.int64]:
+    if labels.dtype.kind not in "iu" or labels.ndim != 1 or not labels.size:
+        raise InputError(f"{path}: labels are {labels.dtype}{list(labels.shape)}, expected int[N]")
+    if labels.min() < 0 or labels.max() >= _MOST_CLASSES:
+        raise InputError(
+            f"{path}: labels run from {labels.min()} to {labels.max()}, "
+            f"expected 0 to {_MOST_CLASSES - 1}"
+        )
+    return labels.astype(np.int64)
+
+
+def _classes(arrays: dict[str, NDArray[Any]], path: Path) -> tuple[str, ...]:
+    """The names in the file, or else numbers that cover the labels of both splits."""
+    names = arrays.get("classes")
+    if names is not None:
+        if names.ndim != 1:
+            raise InputError(f"{path}: classes are {list(names.shape)}, expected one name each")
+        return tuple(str(name) for name in names)
+    splits = [arrays[name] for name in ("labels", "test_labels") if name in arrays]
+    largest = max(int(_whole(labels, path).max()) for labels in splits)
+    return tuple(str(k) for k in range(largest + 1))
+
+
+def _bytes_nchw(images: NDArray[Any], path: Path) -> NDArray[np.uint8]:
+    if images.ndim == 3:
+        images = images[:, None]
+    if images.ndim != 4 or not images.size:
+        raise InputError(
+            f"{path}: images are {list(images.shape)}, expected at least one image in 3 or 4 "
+            "dimensions"
+        )
+    if images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
+        images = images.transpose(0, 3, 1, 2)
+    if images.dtype.kind == "f":
+        if not (images.min() >= 0 and images.max() <= 1):  # a NaN is neither
+            raise InputError(f"{path}: float images must be finite and lie in [0, 1]")
+        images = np.rint(images * 255).astype(np.uint8)
+    if images.dtype != np.uint8:
+        raise InputError(f"{path}: images are {images.dtype}, expected uint8 or float in [0, 1]")
+    return np.ascontiguousarray(images)

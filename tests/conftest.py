@@ -1,0 +1,25 @@
+"""Fixtures for the whole suite; nothing here imports torch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def mnist_or_none() -> Path | None:
+    """The folder of MNIST's four `.gz` files, if there is one."""
+    folder = Path(os.environ.get("VAE_TEST_MNIST") or ROOT / "../shared/data/mnist")
+    return folder if (folder / "t10k-images-idx3-ubyte.gz").exists() else None
+
+
+@pytest.fixture(scope="session")
+def mnist_folder(mnist_or_none: Path | None) -> Path:
+    """The folder of MNIST's four `.gz` files; the test is skipped where there is none."""
+    if mnist_or_none is None:
+        pytest.skip("no MNIST: name its folder in VAE_TEST_MNIST")
+    return mnist_or_none

@@ -1,0 +1,181 @@
+"""The public surface: what is there, what it gives, on every kind of bundle."""
+
+from __future__ import annotations
+
+import zipfile
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import vae_runtime as vae
+from vae_runtime.bundle import EMBEDDED
+from vae_runtime.images import to_uint8
+
+pytestmark = pytest.mark.torch_free
+
+
+def test_public_names_are_pinned() -> None:
+    assert vae.__all__ == [
+        "load", "Autoencoder", "Decoder", "Encoder", "Prior", "Scores", "VaeError", "__version__",
+    ]  # fmt: skip
+    assert len(vae.__all__) <= 10
+    assert all(getattr(vae, name) is not None for name in vae.__all__)
+    assert set(vae.__all__) <= set(dir(vae))
+    with pytest.raises(AttributeError, match="has no attribute 'torch'"):
+        vae.torch  # noqa: B018
+
+
+def test_public_methods_are_pinned() -> None:
+    assert sorted(n for n in vars(vae.Autoencoder) if not n.startswith("_")) == [
+        "card", "close", "decode", "device", "draw", "encode", "interpolate", "manifest",
+        "posterior", "reconstruct", "sample", "score", "stream", "traverse",
+    ]  # fmt: skip
+
+
+def test_package_is_typed() -> None:
+    assert (resources.files("vae_runtime") / "py.typed").is_file()
+
+
+def test_every_call_on_every_bundle(any_bundle: Path) -> None:
+    with vae.load(any_bundle, device="cpu") as model:
+        c, h, w = model.card.image.shape
+        d = model.card.latent_dim
+        label = 3 if model.card.classes else None
+        images = model.sample(5, label=label, seed=0)
+        assert images.dtype == np.float32
+        assert images.shape == (5, c, h, w)
+        assert images.min() >= 0
+        assert images.max() <= 1
+        codes = model.encode(images, label)
+        assert (codes.dtype, codes.shape) == (np.float32, (5, d))
+        assert model.decode(codes, label).shape == images.shape
+        assert np.array_equal(model.reconstruct(images, label), model.decode(codes, label))
+        assert model.traverse(dim=d - 1, steps=7, label=label).shape == (7, c, h, w)
+        assert model.interpolate(images[0], images[1], 4, label).shape == (4, c, h, w)
+        scores = model.score(images, label)
+        assert [s.shape for s in scores] == [(5,)] * 3
+        assert all(np.isfinite(s).all() for s in scores)
+        assert (scores.kl == 0).all() == (model.card.family == "ae")
+        assert model.device == "cpu"
+
+
+def test_folder_and_zip_give_the_same(cvae_path: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(cvae_path) as archive:
+        archive.extractall(tmp_path / "cvae")
+    with vae.load(cvae_path) as a, vae.load(tmp_path / "cvae") as b, vae.load(str(cvae_path)) as c:
+        expected = a.sample(3, label=1, seed=5)
+        assert np.array_equal(b.sample(3, label=1, seed=5), expected)
+        assert np.array_equal(c.sample(3, label=1, seed=5), expected)
+
+
+@pytest.mark.skipif(not (EMBEDDED / "mnist.zip").is_file(), reason="no embedded mnist here")
+def test_embedded_bundle_is_a_cvae_on_mnist() -> None:
+    with vae.load() as model, vae.load("mnist") as named:
+        assert model.card.id == named.card.id
+        assert model.card.family == "cvae"
+        assert model.sample(2, label=3, seed=0).shape == (2, 1, 28, 28)
+
+
+def test_labels_as_index_name_list_and_array(cvae: vae.Autoencoder) -> None:
+    expected = cvae.sample(3, label=7, seed=1)
+    for label in ("7", [7, 7, 7], ["7", "7", "7"], np.array([7, 7, 7]), np.int64(7)):
+        assert np.array_equal(cvae.sample(3, label=label, seed=1), expected), label
+    mixed = cvae.sample(3, label=[7, 8, 7], seed=1)
+    assert np.array_equal(mixed[[0, 2]], expected[[0, 2]])
+    assert not np.array_equal(mixed[1], expected[1])
+
+
+def test_every_unambiguous_layout_is_read(cvae: vae.Autoencoder) -> None:
+    images = cvae.sample(4, label=2, seed=0, dtype="uint8")
+    expected = cvae.encode(images)
+    for layout in (images[:, 0], images.transpose(0, 2, 3, 1), images.astype(np.float32) / 255):
+        assert np.array_equal(cvae.encode(layout), expected)
+    assert np.array_equal(cvae.encode(images[0]), expected[:1])
+    assert np.array_equal(cvae.encode(images[0, 0]), expected[:1])
+    fortran = np.asfortranarray(images)
+    assert np.array_equal(cvae.encode(fortran), expected)
+
+
+def test_prior_temperature_and_truncation(cvae: vae.Autoencoder) -> None:
+    cold = cvae.draw(64, label=3, seed=0, temperature=0)
+    weights = cvae.card.prior.weights
+    assert weights is not None
+    assert len(np.unique(cold.round(4), axis=0)) <= weights.shape[1]
+    normal = cvae.draw(2000, label=3, seed=0, prior="normal")
+    assert abs(normal.mean()) < 0.05
+    assert abs(normal.std() - 1) < 0.05
+    assert np.abs(cvae.draw(500, seed=0, prior="normal", truncation=1.5)).max() <= 1.5
+    fitted = cvae.draw(2000, label=3, seed=0)
+    mean, std = cvae.card.prior.spread(3)
+    assert np.abs(fitted.mean(axis=0) - mean).max() < 0.15
+    assert np.abs(fitted.std(axis=0) - std).max() < 0.15
+    other = cvae.draw(2000, label=4, seed=0)
+    assert not np.array_equal(fitted, other), "a mixture for each class"
+
+
+def test_nothing_in_nothing_out(cvae: vae.Autoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vae_runtime.session import Session
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("the session was called")
+
+    monkeypatch.setattr(Session, "run", never)
+    c, h, w = cvae.card.image.shape
+    none = np.empty((0, c, h, w), np.float32)
+    assert cvae.sample(0, seed=0).shape == none.shape
+    assert cvae.sample(0, seed=0, dtype="uint8").dtype == np.uint8
+    assert list(cvae.stream(0, seed=0)) == []
+    assert cvae.encode(none).shape == (0, cvae.card.latent_dim)
+    assert cvae.decode(cvae.encode(none)).shape == none.shape
+    assert cvae.score(none).error.shape == (0,)
+
+
+def test_bytes_are_the_nearest_levels(any_bundle: Path) -> None:
+    with vae.load(any_bundle) as model:
+        floats = model.sample(300, seed=2)
+        found = model.sample(300, seed=2, dtype="uint8")
+        assert found.dtype == np.uint8
+        assert np.array_equal(found, to_uint8(floats))
+
+
+def test_traversal_moves_one_dimension(cvae: vae.Autoencoder) -> None:
+    frames = cvae.traverse(dim=1, steps=5, label=3, seed=9, span=2)
+    z = np.repeat(cvae.draw(1, label=3, seed=9), 5, axis=0)
+    mean, std = cvae.card.prior.spread(3)
+    z[:, 1] = np.linspace(mean[1] - 2 * std[1], mean[1] + 2 * std[1], 5)
+    assert np.array_equal(frames, cvae.decode(z, 3))
+    image = cvae.sample(1, label=3, seed=4)
+    frames = cvae.traverse(dim=1, steps=3, label=3, image=image)
+    held = np.delete(np.repeat(cvae.encode(image, 3), 3, axis=0), 1, axis=1)
+    z = np.insert(held, 1, np.linspace(mean[1] - 3 * std[1], mean[1] + 3 * std[1], 3), axis=1)
+    assert np.array_equal(frames, cvae.decode(z, 3))
+
+
+def test_interpolation_ends_where_it_should(cvae: vae.Autoencoder) -> None:
+    a, b = cvae.draw(2, label=5, seed=0)
+    for how in ("linear", "spherical"):
+        frames = cvae.interpolate(a, b, steps=5, label=5, how=how)
+        ends = cvae.decode(np.stack([a, b]), 5)
+        np.testing.assert_allclose(frames[[0, -1]], ends, atol=1e-6)
+    straight = cvae.interpolate(a, b, steps=3, label=5)[1]
+    np.testing.assert_allclose(straight, cvae.decode((a + b) / 2, 5)[0], atol=1e-6)
+
+
+def test_scores_follow_their_definition(cvae: vae.Autoencoder) -> None:
+    images = cvae.sample(6, label=1, seed=0)
+    scores = cvae.score(images, 1, samples=3, seed=7)
+    mu, log_var = cvae.posterior(images, 1)
+    assert log_var is not None
+    error = ((cvae.decode(mu, 1) - images).astype(np.float64) ** 2).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(scores.error, error, rtol=1e-12)
+    m, v = mu.astype(np.float64), log_var.astype(np.float64)
+    np.testing.assert_allclose(scores.kl, 0.5 * (m**2 + np.exp(v) - 1 - v).sum(1), rtol=1e-12)
+    assert (scores.negative_elbo > scores.kl).all()
+    assert np.array_equal(scores.negative_elbo, cvae.score(images, 1, samples=3, seed=7)[2])
+
+
+def test_a_variant_that_is_not_there(cvae_path: Path) -> None:
+    with pytest.raises(vae.VaeError, match=r"has no variant 'int4', expected one of: .*fp32"):
+        vae.load(cvae_path, variant="int4")

@@ -1,0 +1,132 @@
+"""What callers may pass, and the exact words for what they may not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vae_runtime as vae
+from vae_runtime.arrays import as_codes, as_images, as_labels
+from vae_runtime.card import ImageSpec
+from vae_runtime.errors import InputError, UsageError
+
+pytestmark = pytest.mark.torch_free
+
+GREY = ImageSpec(1, 4, 6)
+COLOUR = ImageSpec(3, 4, 6)
+OK = np.full((2, 1, 4, 6), 0.5, np.float32)
+
+
+def spoiled(value: float) -> Any:
+    array = OK.copy()
+    array[1, 0, 2, 3] = value
+    return array
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (OK.astype(np.float64), "images: float64, expected float32 or uint8. "
+         "Convert: images.astype(np.float32)"),
+        (OK.astype(">f4"), "images: big-endian >f4, expected native float32. "
+         "Convert: images.astype(np.float32)"),
+        (OK.astype(np.int64), "images: int64, expected float32 or uint8. "
+         "Convert: images.astype(np.float32)"),
+        (OK.astype(bool), "images: bool, expected float32 or uint8. "
+         "Convert: images.astype(np.float32)"),
+        (spoiled(np.nan), "images: nan at [1, 0, 2, 3], expected finite"),
+        (spoiled(-np.inf), "images: -inf at [1, 0, 2, 3], expected finite"),
+        (spoiled(255), "images: values run from 0.5 to 255, expected [0, 1]. "
+         "Divide by 255, or pass uint8."),
+        (spoiled(-0.1), "images: values run from -0.1 to 0.5, expected [0, 1]. "
+         "Divide by 255, or pass uint8."),
+        (OK[..., :5], "images: shape [2, 1, 4, 5], expected [N, 1, 4, 6] or [N, 4, 6, 1]"),
+        (np.zeros(24, np.uint8), "images: shape [24], expected [N, 1, 4, 6] or [N, 4, 6, 1]"),
+        (np.zeros((2, 4, 6, 3), np.uint8),
+         "images: shape [2, 4, 6, 3], expected [N, 1, 4, 6] or [N, 4, 6, 1]"),
+    ],
+)  # fmt: skip
+def test_images_refused(images: Any, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        as_images(images, GREY)
+    assert str(caught.value) == message
+
+
+def test_colour_layouts() -> None:
+    planes = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 6)).astype(np.uint8)
+    expected = planes.astype(np.float32) / np.float32(255)
+    for given in (planes, planes.transpose(0, 2, 3, 1)):
+        found = as_images(given, COLOUR)
+        assert np.array_equal(found, expected)
+        assert found.flags.c_contiguous
+    for given in (planes[0], planes[0].transpose(1, 2, 0)):
+        assert np.array_equal(as_images(given, COLOUR), expected[:1])
+    with pytest.raises(InputError, match=r"^images: shape \[2, 4, 6\], expected \[N, 3, 4, 6\]"):
+        as_images(planes[:, 0], COLOUR)
+
+
+def test_the_callers_array_is_left_alone() -> None:
+    pixels = np.full((1, 1, 4, 6), 200, np.uint8)
+    floats = OK.copy()
+    as_images(pixels, GREY)
+    as_images(floats, GREY)
+    assert (pixels == 200).all()
+    assert np.array_equal(floats, OK)
+
+
+@pytest.mark.parametrize(
+    ("z", "message"),
+    [
+        (np.zeros((2, 3)), "z: float64, expected float32. Convert: z.astype(np.float32)"),
+        (np.zeros((2, 3), ">f4"),
+         "z: big-endian >f4, expected native float32. Convert: z.astype(np.float32)"),
+        (np.zeros((2, 4), np.float32), "z: shape [2, 4], expected [N, 3]"),
+        (np.zeros((2, 3, 1), np.float32), "z: shape [2, 3, 1], expected [N, 3]"),
+        (np.float32([[0, np.nan, 0]]), "z: nan at [0, 1], expected finite"),
+    ],
+)  # fmt: skip
+def test_codes_refused(z: Any, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        as_codes(z, 3)
+    assert str(caught.value) == message
+
+
+def test_codes_accepted() -> None:
+    assert as_codes(np.zeros(3, np.float32), 3).shape == (1, 3)
+    assert as_codes([[0.5, 1, 2]], 3).dtype == np.float32
+    assert as_codes(np.zeros((4, 6), np.float32)[:, ::2], 3).flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    ("label", "kind", "message"),
+    [
+        (10, InputError, "label: 10 is out of range, expected 0 to 9"),
+        (-1, InputError, "label: -1 is out of range, expected 0 to 9"),
+        ("10", InputError, "label: 10 is out of range, expected 0 to 9"),
+        ("cat", UsageError,
+         "label: unknown class 'cat', expected one of: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
+        ([1, 2, 3], InputError, "label: 3 labels for 2 items"),
+        ([1.0, 2.0], InputError, "label: float64[2], expected int64[2]"),
+        (np.zeros((2, 1), np.int64), InputError, "label: int64[2, 1], expected int64[2]"),
+        (np.zeros(2, ">i8"), InputError, "label: >i8[2], expected int64[2]"),
+        ([True, False], InputError, "label: bool[2], expected int64[2]"),
+    ],
+)  # fmt: skip
+def test_labels_refused(
+    cvae: vae.Autoencoder, label: Any, kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind) as caught:
+        as_labels(label, 2, cvae.card)
+    assert str(caught.value) == message
+
+
+def test_a_model_without_classes_takes_no_label(vae_path: Any) -> None:
+    with vae.load(vae_path) as model:
+        for call in (model.sample, model.encode, model.decode):
+            argument = 1 if call == model.sample else np.zeros((1, 8, 8), np.float32)
+            if call == model.decode:
+                argument = np.zeros((1, model.card.latent_dim), np.float32)
+            with pytest.raises(UsageError, match=r"^this vae takes no label$"):
+                call(argument, 3)  # type: ignore[operator]

@@ -1,0 +1,318 @@
+"""The exact line for everything that people get wrong, with its exit code, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vae_runtime.bundle import embedded_names, open_bundle
+
+from .conftest import Run
+
+pytestmark = pytest.mark.torch_free
+
+
+def test_no_such_bundle(run: Run) -> None:
+    done = run("sample", "-b", "nowhere")
+    known = "".join(f", or an embedded one: {name}" for name in embedded_names())
+    assert (done.code, done.error) == (
+        6,
+        "error: nowhere: no such bundle. Expected a folder or .zip that vae-export wrote" + known,
+    )
+
+
+def test_a_folder_that_is_no_bundle(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    done = run("sample", "-b", "photos")
+    assert (done.code, done.error) == (
+        3,
+        "error: photos: no manifest.json inside, so not a bundle. Expected what vae-export wrote.",
+    )
+
+
+def test_a_file_that_is_no_bundle(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "x.bin").write_bytes(b"hello")
+    done = run("sample", "-b", "x.bin")
+    assert (done.code, done.error) == (
+        3, "error: x.bin: not a zip and not a folder, so not a bundle",
+    )  # fmt: skip
+
+
+def unpack(path: Path, target: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(target)
+
+
+def test_a_graph_of_another_bundle(
+    run: Run, cvae_path: Path, vae_path: Path, tmp_path: Path
+) -> None:
+    import hashlib
+
+    unpack(vae_path, tmp_path / "b")
+    other, own = open_bundle(cvae_path), open_bundle(vae_path)
+    spec = other.manifest.graph("decoder")
+    assert spec is not None
+    raw = other.read(spec.file)
+    (tmp_path / "b/decoder.onnx").write_bytes(raw)
+    manifest = json.loads((tmp_path / "b/manifest.json").read_text())
+    for graph in manifest["graphs"]:
+        if graph["file"] == "decoder.onnx":
+            graph |= {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
+    (tmp_path / "b/manifest.json").write_text(json.dumps(manifest))
+    done = run("sample", "-b", "b")
+    a, b = other.manifest.card.id, own.manifest.card.id
+    assert (done.code, done.error) == (
+        3, f"error: b/decoder.onnx: belongs to bundle {a}, expected {b}. Export again.",
+    )  # fmt: skip
+
+
+def test_a_damaged_graph(run: Run, vae_path: Path, tmp_path: Path) -> None:
+    unpack(vae_path, tmp_path / "b")
+    raw = bytearray((tmp_path / "b/decoder.onnx").read_bytes())
+    raw[1000] ^= 1
+    (tmp_path / "b/decoder.onnx").write_bytes(raw)
+    done = run("sample", "-b", "b")
+    assert (done.code, done.error) == (
+        4,
+        "error: b/decoder.onnx: damaged: its bytes do not match the sha256 in the manifest. "
+        "Copy or export the bundle again.",
+    )
+
+
+def test_a_newer_format(run: Run, vae_path: Path, tmp_path: Path) -> None:
+    unpack(vae_path, tmp_path / "b")
+    manifest = json.loads((tmp_path / "b/manifest.json").read_text())
+    (tmp_path / "b/manifest.json").write_text(json.dumps(manifest | {"format": "2.0"}))
+    done = run("info", "b")
+    assert (done.code, done.error) == (
+        3,
+        "error: b/manifest.json: bundle format 2.0, this runtime reads 1.0. "
+        "Upgrade: pip install -U vae-onnx",
+    )
+
+
+def test_wrong_image_size(run: Run, cvae_path: Path) -> None:
+    Image.new("L", (9, 7)).save("x.png")
+    done = run("reconstruct", "x.png", "-b", cvae_path)
+    assert (done.code, done.error) == (
+        3,
+        "error: x.png: 7×9 pixels, 1 channel; the model takes 8×8, 1. Resize the image first.",
+    )
+
+
+def test_label_out_of_range(run: Run, cvae_path: Path) -> None:
+    done = run("sample", "-b", cvae_path, "--digit", 10)
+    assert (done.code, done.error) == (
+        3, "error: label: 10 is out of range, expected 0 to 9",
+    )  # fmt: skip
+
+
+def test_unknown_label(run: Run, cvae_path: Path) -> None:
+    done = run("sample", "-b", cvae_path, "--label", "cat")
+    assert (done.code, done.error) == (
+        2,
+        "error: label: unknown class 'cat', expected one of: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
+    )
+
+
+def test_a_label_for_a_model_without(run: Run, vae_path: Path) -> None:
+    done = run("sample", "-b", vae_path, "--digit", 3)
+    assert (done.code, done.error) == (2, "error: this vae takes no label")
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.full((1, 1, 8, 8), np.nan, np.float32), "images: nan at [0, 0, 0, 0], expected finite"),
+        (np.zeros((1, 1, 8, 8)), "images: float64, expected float32 or uint8. "
+         "Convert: images.astype(np.float32)"),
+        (np.zeros((1, 1, 8, 8), ">f4"), "images: big-endian >f4, expected native float32. "
+         "Convert: images.astype(np.float32)"),
+        (np.zeros((1, 1, 8, 9), np.float32),
+         "images: shape [1, 1, 8, 9], expected [N, 1, 8, 8] or [N, 8, 8, 1]"),
+    ],
+)  # fmt: skip
+def test_arrays(run: Run, cvae_path: Path, array: np.ndarray, message: str) -> None:  # type: ignore[type-arg]
+    np.save("x.npy", array)
+    done = run("encode", "x.npy", "-b", cvae_path)
+    assert (done.code, done.error) == (3, f"error: x.npy: {message}")
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.float32([[np.inf] * 6]), "z: inf at [0, 0], expected finite"),
+        (np.zeros((1, 6)), "z: float64, expected float32. Convert: z.astype(np.float32)"),
+        (np.zeros((1, 5), np.float32), "z: shape [1, 5], expected [N, 6]"),
+    ],
+)
+def test_codes(run: Run, cvae_path: Path, array: np.ndarray, message: str) -> None:  # type: ignore[type-arg]
+    np.save("z.npy", array)
+    done = run("decode", "z.npy", "-b", cvae_path)
+    assert (done.code, done.error) == (3, f"error: z.npy: {message}")
+
+
+def test_an_empty_folder(run: Run, cvae_path: Path, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    done = run("reconstruct", "none", "-b", cvae_path)
+    assert (done.code, done.error) == (
+        6, "error: none: no images in this folder (.png, .jpg, .jpeg, .webp, .bmp)",
+    )  # fmt: skip
+
+
+def test_a_missing_image(run: Run, cvae_path: Path) -> None:
+    done = run("reconstruct", "none.png", "-b", cvae_path)
+    assert (done.code, done.error) == (6, "error: none.png: no such file or folder")
+
+
+def test_what_is_no_image(run: Run, cvae_path: Path) -> None:
+    Path("x.png").write_bytes(b"hello")
+    done = run("reconstruct", "x.png", "-b", cvae_path)
+    assert (done.code, done.error) == (
+        3, "error: x.png: not an image. Expected PNG, JPEG, WEBP, BMP",
+    )  # fmt: skip
+
+
+def test_nothing_on_standard_input(run: Run, cvae_path: Path) -> None:
+    done = run("reconstruct", "-", "-b", cvae_path)
+    assert (done.code, done.error) == (
+        3, "error: standard input: empty, expected an image or an .npy array",
+    )  # fmt: skip
+
+
+def test_an_output_folder_that_is_not_there(run: Run, cvae_path: Path) -> None:
+    done = run("sample", "-b", cvae_path, "-o", "no/x.png")
+    assert (done.code, done.error) == (
+        6, "error: no/x.png: there is no folder no. Make it first.",
+    )  # fmt: skip
+
+
+def test_an_unwritable_output(
+    run: Run, cvae_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Root may write everywhere, so the answer of the system is made up.
+    (tmp_path / "locked").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path).name != "locked")
+    done = run("sample", "-b", cvae_path, "-o", "locked/x.png")
+    assert (done.code, done.error) == (
+        6, "error: locked/x.png: folder locked may not be written",
+    )  # fmt: skip
+
+
+def test_an_output_of_no_known_type(run: Run, cvae_path: Path) -> None:
+    done = run("sample", "-b", cvae_path, "-o", "x.tiff")
+    assert (done.code, done.error) == (
+        2,
+        "error: x.tiff: unknown type .tiff, expected .png .jpg .jpeg .webp .bmp .gif .npy .npz "
+        ".csv or a folder",
+    )
+
+
+def test_two_things_on_standard_output(run: Run, cvae_path: Path) -> None:
+    done = run("sample", "-b", cvae_path, "-o", "-", "--json")
+    assert (done.code, done.error) == (
+        2, "error: -o - and --json both want standard output. Give -o a file.",
+    )  # fmt: skip
+
+
+def test_a_picture_too_large(run: Run, cvae_path: Path) -> None:
+    done = run("sample", "-b", cvae_path, "-n", 1_000_000, "-o", "x.png")
+    assert (done.code, done.error) == (
+        5,
+        "error: a picture of 1,000,000 images would have 100,000,000 pixels, limit 64,000,000. "
+        "Write .npy, .npz, .csv or a folder.",
+    )
+
+
+def test_device(run: Run, cvae_path: Path) -> None:
+    done = run("sample", "-b", cvae_path, "--device", "gpu")
+    assert (done.code, done.error) == (
+        2, "error: device is 'gpu', expected auto, cpu, cuda or cuda:N",
+    )  # fmt: skip
+
+
+def test_cuda_without_cuda(run: Run, cvae_path: Path) -> None:
+    from vae_runtime.device import cuda_devices, why_not_cuda
+    from vae_runtime.session import onnxruntime
+
+    if cuda_devices():
+        pytest.skip("there is CUDA here")
+    done = run("sample", "-b", cvae_path, "--device", "cuda")
+    assert (done.code, done.error) == (
+        7,
+        f"error: device cuda:0: not available: {why_not_cuda(onnxruntime())}. "
+        "Run vae-run doctor, or use --device cpu.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["paint"], 2, "No such command 'paint'. Try: vae-run --help"),
+        (["sample", "--seed", "-1"], 2,
+         "Invalid value for '--seed': -1 is not in the range 0<=x<=18446744073709551615. "
+         "Try: vae-run sample --help"),
+        (["sample", "-n", "0"], 2,
+         "Invalid value for '-n' / '--count': 0 is not in the range x>=1. "
+         "Try: vae-run sample --help"),
+        (["reconstruct"], 2, "Missing argument 'INPUTS...'. Try: vae-run reconstruct --help"),
+    ],
+)  # fmt: skip
+def test_usage(run: Run, args: list[str], code: int, message: str) -> None:
+    done = run(*args)
+    assert (done.code, done.error) == (code, f"error: {message}")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["sample", "--temperature", "-1"],
+         "temperature is -1.0, expected a finite number, 0 or more"),
+        (["sample", "--truncation", "0"], "truncation is 0.0, expected a number from 0.1 up"),
+        (["traverse", "--dim", "99"], "dim is 99, expected 0 to 5"),
+        (["traverse", "-l", "1", "-l", "2"], "2 labels, expected one --label"),
+        (["score", "-", "--threshold", "much"],
+         "threshold 'much': expected a number, or p0 to p100"),
+        (["score", "-", "--threshold", "p101"],
+         "threshold 'p101': expected a number, or p0 to p100"),
+        (["score", "-", "--normal", "x"],
+         "--normal needs --threshold, for example --threshold p99"),
+    ],
+)  # fmt: skip
+def test_values(run: Run, cvae_path: Path, args: list[str], message: str) -> None:
+    done = run(*args, "-b", cvae_path)
+    assert (done.code, done.error) == (2, f"error: {message}")
+
+
+def test_one_end_is_not_two(run: Run, cvae_path: Path, digits: Path) -> None:
+    done = run("interpolate", digits / "00.png", "-b", cvae_path)
+    assert (done.code, done.error) == (
+        2, "error: 1 images or codes given, expected two ends",
+    )  # fmt: skip
+
+
+def test_hostile_names_do_not_reach_the_terminal(run: Run) -> None:
+    done = run("sample", "-b", "a\x1b[31m\nb")
+    assert done.code == 6
+    assert done.error.startswith("error: a [31m b: no such bundle.")
+
+
+def test_a_bug_is_named_as_one(run: Run, cvae_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import vae_runtime.loading
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(vae_runtime.loading, "load", broken)
+    monkeypatch.delenv("VAE_DEBUG", raising=False)
+    done = run("sample", "-b", cvae_path)
+    assert (done.code, done.error) == (
+        70,
+        "error: ZeroDivisionError: division by zero. This is a bug; VAE_DEBUG=1 shows where.",
+    )

@@ -1,0 +1,250 @@
+"""The MNIST downloader, against servers on this machine."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vae_runtime.datasets import load_dataset, mnist
+from vae_runtime.datasets.mnist import cache_folder, load_mnist
+from vae_runtime.errors import FileError
+
+pytestmark = pytest.mark.torch_free
+
+N = {"train": 12, "t10k": 5}
+
+
+def content() -> dict[str, bytes]:
+    """Files named as MNIST's, of a few small images."""
+    rng = np.random.default_rng(0)
+    files = {}
+    for split, n in N.items():
+        images, labels = (
+            rng.integers(0, 256, (n, 28, 28), np.uint8),
+            np.arange(n, dtype=np.uint8) % 10,
+        )
+        header = struct.pack(">4B3I", 0, 0, 8, 3, n, 28, 28)
+        files[f"{split}-images-idx3-ubyte"] = header + images.tobytes()
+        files[f"{split}-labels-idx1-ubyte"] = struct.pack(">4BI", 0, 0, 8, 1, n) + labels.tobytes()
+    return files
+
+
+Reply = Callable[[str], bytes | int | str]  # the body, a status, or what is sent in place of HTTP
+
+
+class Mirror:
+    """A server on this machine; `asked` lists the files that were asked of it."""
+
+    def __init__(self, reply: Reply) -> None:
+        self.asked: list[str] = []
+        mirror = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                name = self.path.rpartition("/")[2].removesuffix(".gz")
+                mirror.asked.append(name)
+                body = reply(name)
+                if isinstance(body, str):
+                    self.wfile.write(body.encode())
+                    return
+                if isinstance(body, int):
+                    self.send_error(body)
+                    return
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(
+            target=self.server.serve_forever, kwargs={"poll_interval": 0.01}
+        )
+        self.thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_address[1]}/mnist/"
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """The content that the downloader takes for MNIST's."""
+    made = content()
+    digests = {name: hashlib.sha256(raw).hexdigest() for name, raw in made.items()}
+    monkeypatch.setattr(mnist, "SHA256", digests)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    return made
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Reply], Mirror]]:
+    mirrors: list[Mirror] = []
+
+    def start(reply: Reply) -> Mirror:
+        mirrors.append(Mirror(reply))
+        return mirrors[-1]
+
+    yield start
+    for mirror in mirrors:
+        mirror.close()
+
+
+Serve = Callable[[Reply], Mirror]
+Files = dict[str, bytes]
+
+
+def good(files: Files) -> Reply:
+    return lambda name: gzip.compress(files[name])
+
+
+def test_a_split_is_downloaded_once(files: Files, serve: Serve, tmp_path: Path) -> None:
+    mirror = serve(good(files))
+    data = load_mnist("train", tmp_path / "new" / "mnist", [mirror.url])
+    assert (data.name, len(data), data.image_shape) == ("mnist", 12, (1, 28, 28))
+    assert data.labels is not None
+    assert data.labels.tolist() == [k % 10 for k in range(12)]
+    assert sorted(mirror.asked) == ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"]
+    again = load_mnist("train", tmp_path / "new" / "mnist", ["http://127.0.0.1:9/"])
+    assert np.array_equal(again.images, data.images)
+    assert len(mirror.asked) == 2
+
+
+def test_each_split_is_downloaded_when_it_is_needed(
+    files: Files, serve: Serve, tmp_path: Path
+) -> None:
+    mirror = serve(good(files))
+    assert len(load_mnist("test", tmp_path, [mirror.url])) == 5
+    assert all(name.startswith("t10k") for name in mirror.asked)
+    assert len(load_mnist("train", tmp_path, [mirror.url])) == 12
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(f"{name}.gz" for name in files)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        lambda raw: gzip.compress(raw[:-1] + b"\0" + b"x"),  # other bytes
+        lambda raw: gzip.compress(b"<html>blocked by your network</html>"),
+        lambda raw: b"<html>blocked by your network</html>",
+        lambda raw: gzip.compress(raw)[:-20],
+        lambda raw: b"",
+        lambda raw: 404,
+        lambda raw: 503,
+        lambda raw: "this is not HTTP\r\n",
+    ],
+    ids=["other", "page", "plain", "truncated", "empty", "404", "503", "not http"],
+)
+def test_the_next_mirror_is_asked_when_one_has_other_bytes(
+    reply: Callable[[bytes], Any], files: Files, serve: Serve, tmp_path: Path
+) -> None:
+    wrong, right = serve(lambda name: reply(files[name])), serve(good(files))
+    data = load_mnist("train", tmp_path, [wrong.url, right.url])
+    assert len(data) == 12
+    assert wrong.asked == right.asked
+    for name in wrong.asked:
+        assert gzip.decompress((tmp_path / f"{name}.gz").read_bytes()) == files[name]
+
+
+def test_a_mirror_that_breaks_off_is_passed_over(
+    files: Files, serve: Serve, tmp_path: Path
+) -> None:
+    """A reply shorter than its Content-Length is no OSError to Python."""
+
+    class Cut(bytes):
+        def __len__(self) -> int:
+            return super().__len__() + 100
+
+    broken = serve(lambda name: Cut(gzip.compress(files[name])[:50]))
+    data = load_mnist("test", tmp_path, [broken.url, serve(good(files)).url])
+    assert len(data) == 5
+
+
+def test_when_no_mirror_helps_the_way_out_is_told(
+    files: Files, serve: Serve, tmp_path: Path
+) -> None:
+    mirrors = [serve(lambda name: 500).url, serve(lambda name: gzip.compress(b"x")).url]
+    unreachable = "http://127.0.0.1:9/"  # the port of `discard`: nobody listens
+    with pytest.raises(FileError) as caught:
+        load_mnist("train", tmp_path / "mnist", [*mirrors, unreachable])
+    text = str(caught.value)
+    assert "train-images-idx3-ubyte could not be downloaded" in text
+    assert "pass --data FOLDER, or use --data digits, which needs no network" in text
+    assert "500" in text
+    assert "other bytes than MNIST's" in text
+    assert unreachable in text
+    assert not (tmp_path / "mnist").exists()
+
+
+def test_the_way_out_is_told_however_long_the_reasons_are(tmp_path: Path) -> None:
+    mirrors = [f"http://127.0.0.1:9/{'long' * 100}/{i}/" for i in range(5)]
+    with pytest.raises(FileError, match="use --data digits"):
+        load_mnist("train", tmp_path, mirrors)
+
+
+def test_a_cache_that_cannot_be_made_is_told_with_the_variable(
+    files: Files, serve: Serve, tmp_path: Path
+) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(FileError, match="VAE_ONNX_CACHE"):
+        load_mnist("train", tmp_path / "taken", [serve(good(files)).url])
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"VAE_ONNX_CACHE": "own", "XDG_CACHE_HOME": "xdg"}, "own"),
+        ({"XDG_CACHE_HOME": "xdg"}, "xdg/vae-onnx"),
+        ({"HOME": "home"}, "home/.cache/vae-onnx"),
+    ],
+)
+def test_where_the_cache_is(
+    variables: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("VAE_ONNX_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert cache_folder() == Path(expected)
+
+
+def test_mnist_by_name_comes_from_the_cache(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VAE_ONNX_CACHE", str(tmp_path))
+    (tmp_path / "mnist").mkdir()
+    for name, raw in files.items():
+        (tmp_path / "mnist" / f"{name}.gz").write_bytes(gzip.compress(raw))
+    monkeypatch.setattr(mnist, "MIRRORS", ())
+    assert len(load_dataset("mnist")) == 12
+    assert len(load_dataset("mnist", "test")) == 5
+
+
+def test_the_digests_are_those_of_the_real_files(mnist_folder: Path) -> None:
+    for name, digest in mnist.SHA256.items():
+        content = gzip.decompress((mnist_folder / f"{name}.gz").read_bytes())
+        assert hashlib.sha256(content).hexdigest() == digest
+
+
+def test_the_real_files_are_taken_from_a_mirror(
+    mnist_folder: Path, serve: Serve, tmp_path: Path
+) -> None:
+    mirror = serve(lambda name: (mnist_folder / f"{name}.gz").read_bytes())
+    data = load_mnist("test", tmp_path, [mirror.url])
+    assert np.array_equal(data.images, load_dataset(mnist_folder, "test").images)

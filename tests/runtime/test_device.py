@@ -1,0 +1,248 @@
+"""Devices, with an onnxruntime made up for the purpose, and the real one where there is no CUDA."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vae_runtime as vae
+from vae_runtime import device, session
+from vae_runtime.chunks import CHUNK, run_chunked
+from vae_runtime.errors import DeviceError, InputError, UsageError
+from vae_runtime.session import Session
+
+pytestmark = pytest.mark.torch_free
+
+CUDA, CPU = device.CUDA, device.CPU
+
+
+class Ort:
+    """As much of onnxruntime as a session touches; `works` is whether CUDA does."""
+
+    __version__ = "9.9"
+    RunOptions = object
+
+    def __init__(self, built: bool = True, works: bool = True, broken: bool = False) -> None:
+        self.built, self.works, self.broken = built, works, broken
+        self.made: list[dict[str, Any]] = []
+        self.preloaded = 0
+
+    def get_available_providers(self) -> list[str]:
+        return [CUDA, CPU] if self.built else [CPU]
+
+    def preload_dlls(self) -> None:
+        self.preloaded += 1
+        print("libcublas could not be loaded")
+
+    def SessionOptions(self) -> Any:  # noqa: N802
+        entries: dict[str, str] = {}
+        return SimpleNamespace(add_session_config_entry=entries.__setitem__, entries=entries)
+
+    def InferenceSession(self, model: bytes, options: Any, providers: list[Any]) -> Any:  # noqa: N802
+        asked = providers[0][0] if isinstance(providers[0], tuple) else providers[0]
+        if self.broken or (asked == CUDA and self.works is None):
+            raise RuntimeError("no kernel image")
+        self.made.append({"options": options, "providers": providers})
+        used = CUDA if asked == CUDA and self.works else CPU
+        settings = providers[0][1] if used == CUDA else {}
+        return SimpleNamespace(
+            get_providers=lambda: [used],
+            get_provider_options=lambda: {used: {k: str(v) for k, v in settings.items()}},
+            get_modelmeta=lambda: SimpleNamespace(custom_metadata_map={}),
+            get_inputs=list,
+            get_outputs=list,
+        )
+
+
+@pytest.fixture
+def pretend(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(session, "_fell_back", False)
+
+    def use(ort: Any) -> Any:
+        monkeypatch.setattr(session, "onnxruntime", lambda: ort)
+        return ort
+
+    return use
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("auto", ("auto", 0)), ("cpu", ("cpu", 0)), ("cuda", ("cuda", 0)), ("cuda:3", ("cuda", 3))],
+)
+def test_device_names(text: str, expected: tuple[str, int]) -> None:
+    assert device.parse_device(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "gpu", "cuda:", "cuda:x", "cpu:0", "cuda:-1", "CUDA", "cuda:²"]
+)
+def test_device_names_refused(text: str) -> None:
+    with pytest.raises(
+        UsageError, match=f"^device is {text!r}, expected auto, cpu, cuda or cuda:N$"
+    ):
+        device.parse_device(text)
+
+
+def test_cuda_is_set_up_for_the_same_pixels(
+    pretend: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ort = pretend(Ort())
+    assert Session(b"", device="cuda:1").device == "cuda:1"
+    made = ort.made[0]
+    assert made["providers"] == [
+        (CUDA, {"device_id": 1, "use_tf32": 0, "cudnn_conv_algo_search": "HEURISTIC"}), CPU,
+    ]  # fmt: skip
+    assert ort.preloaded == 1
+    assert capsys.readouterr().out == "", "what preload_dlls prints is not the caller's output"
+    Session(b"", device="cuda", tf32=True)
+    assert ort.made[1]["providers"][0][1]["use_tf32"] == 1
+
+
+def test_auto_takes_cuda_where_it_works(pretend: Any) -> None:
+    pretend(Ort())
+    assert Session(b"").device == "cuda:0"
+
+
+@pytest.mark.parametrize("works", [False, None], ids=["silently the CPU", "raises"])
+def test_auto_falls_back_once_and_says_so(
+    pretend: Any, works: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ort = pretend(Ort(works=works))
+    monkeypatch.setattr(session, "why_not_cuda", lambda _: "no driver")
+    with pytest.warns(RuntimeWarning) as caught:
+        first = Session(b"")
+    assert first.device == "cpu"
+    assert Session(b"").device == "cpu"
+    assert [str(w.message) for w in caught] == [
+        "CUDA did not start (no driver); running on the CPU"
+    ]
+    assert ort.preloaded == 1, "the second graph goes to the CPU at once"
+
+
+@pytest.mark.parametrize("works", [False, None], ids=["silently the CPU", "raises"])
+def test_cuda_asked_for_is_cuda_or_an_error(
+    pretend: Any, works: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(Ort(works=works))
+    monkeypatch.setattr(session, "why_not_cuda", lambda *_: "no driver")
+    with pytest.raises(DeviceError) as caught:
+        Session(b"", device="cuda:2")
+    assert str(caught.value) == (
+        "device cuda:2: not available: no driver. Run vae-run doctor, or use --device cpu."
+    )
+
+
+def test_cuda_of_a_build_without_it(pretend: Any) -> None:
+    ort = pretend(Ort(built=False))
+    with pytest.raises(DeviceError, match=r"this onnxruntime 9.9 is built for the CPU only"):
+        Session(b"", device="cuda")
+    assert Session(b"").device == "cpu"
+    assert ort.preloaded == 0
+
+
+def test_cpu_never_touches_cuda(pretend: Any) -> None:
+    ort = pretend(Ort())
+    assert Session(b"", device="cpu", threads=3).device == "cpu"
+    made = ort.made[0]
+    assert made["providers"] == [CPU]
+    assert ort.preloaded == 0
+    assert made["options"].intra_op_num_threads == 3
+    assert made["options"].inter_op_num_threads == 1
+    assert made["options"].entries == {"session.intra_op.allow_spinning": "0"}
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda", "cpu"])
+def test_a_bad_graph_is_not_the_devices_fault(pretend: Any, name: str) -> None:
+    pretend(Ort(broken=True))
+    with pytest.raises(InputError, match=r"^onnxruntime refuses the graph: no kernel image$"):
+        Session(b"", device=name)
+
+
+def test_threads_refused() -> None:
+    with pytest.raises(UsageError, match=r"^threads is 0, expected 1 or more$"):
+        Session(b"", threads=0)
+
+
+class OnDevice:
+    """A session that keeps what it was asked."""
+
+    def __init__(self, where: str) -> None:
+        self.device = where
+        self.batches: list[int] = []
+
+    def run(self, outputs: Any, x: Any) -> Any:
+        self.batches.append(len(x))
+        return [x * 2]
+
+
+@pytest.mark.parametrize(
+    ("where", "n", "batches"),
+    [
+        ("cuda:0", 3, [4]),
+        ("cuda:0", 4, [4]),
+        ("cuda:0", 17, [64]),
+        ("cuda:0", CHUNK + 2, [256, 4]),
+        ("cpu", 3, [3]),
+        ("cpu", CHUNK + 2, [256, 2]),
+        ("cpu", 0, []),
+    ],
+)
+def test_batches_are_padded_on_cuda_alone(where: str, n: int, batches: list[int]) -> None:
+    fake: Any = OnDevice(where)
+    x = np.arange(n, dtype=np.float32)[:, None]
+    out = np.empty_like(x)
+    run_chunked(fake, {"x": lambda i, j: x[i:j]}, n, {"y": out})
+    assert fake.batches == batches
+    assert np.array_equal(out, 2 * x)
+
+
+def test_why_not_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    ort: Any = Ort()
+    reasons: list[Any] = [
+        (None, [], "no NVIDIA driver here (libcuda does not load)"),
+        (0, [], "the driver sees 0 CUDA devices"),
+        (1, ["libcudnn.so.9"], "these libraries do not load: libcudnn.so.9"),
+        (1, [], "onnxruntime could not start CUDA; the driver may be too old for it"),
+    ]
+    for devices, missing, expected in reasons:
+        monkeypatch.setattr(device, "cuda_devices", lambda d=devices: d)
+        monkeypatch.setattr(device, "missing_libraries", lambda _, m=missing: m)
+        assert device.why_not_cuda(ort) == expected
+    monkeypatch.setattr(device, "cuda_devices", lambda: 1)
+    assert device.why_not_cuda(ort, 1) == "the driver sees 1 CUDA device"
+
+
+def test_libraries_follow_the_build() -> None:
+    assert device.libraries(SimpleNamespace(cuda_version="12.8")) == (  # type: ignore[arg-type]
+        "libcudart.so.12", "libcublasLt.so.12", "libcublas.so.12", "libcufft.so.11",
+        "libcurand.so.10", "libcudnn.so.9",
+    )  # fmt: skip
+    assert "libcufft.so.12" in device.libraries(SimpleNamespace(cuda_version="13.0"))  # type: ignore[arg-type]
+
+
+def no_cuda_here() -> bool:
+    return not device.cuda_devices()
+
+
+@pytest.mark.skipif(not no_cuda_here(), reason="there is CUDA here")
+def test_cuda_really_fails_here(cvae_path: Path) -> None:
+    with (
+        vae.load(cvae_path, device="cuda") as model,
+        pytest.raises(DeviceError, match=r"^device cuda:0: not available: "),
+    ):
+        model.sample(1, seed=0)
+    with vae.load(cvae_path, device="auto") as model:
+        model.sample(1, seed=0)
+        assert model.device == "cpu"
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(no_cuda_here(), reason="no CUDA device")
+def test_cuda_gives_the_pixels_of_the_cpu(any_bundle: Path) -> None:
+    with vae.load(any_bundle, device="cpu") as a, vae.load(any_bundle, device="cuda") as b:
+        assert b.device == "cuda:0"
+        np.testing.assert_allclose(b.sample(300, seed=0), a.sample(300, seed=0), atol=1e-5)

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vae_runtime import files
+from vae_runtime.errors import FileError, InputError
+from vae_runtime.files import write_atomic, writing
+
+pytestmark = pytest.mark.torch_free
+
+
+def test_bytes_are_written_and_nothing_else_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    write_atomic(path, b"new")
+    write_atomic(path, memoryview(b"newer"))
+    assert path.read_bytes() == b"newer"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def write_half(path: Path) -> None:
+    with writing(path) as temporary:
+        temporary.write_bytes(b"half")
+        raise InputError("its own")
+
+
+@pytest.mark.parametrize("before", [None, b"old"])
+def test_a_block_that_raises_changes_nothing(before: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    if before is not None:
+        path.write_bytes(before)
+    with pytest.raises(InputError, match="its own"):
+        write_half(path)
+    assert [p.name for p in tmp_path.iterdir()] == ([] if before is None else ["model.pt"])
+    assert before is None or path.read_bytes() == before
+
+
+def test_the_target_is_whole_at_every_moment(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    path.write_bytes(b"old")
+    with writing(path) as temporary:
+        assert temporary.parent == path.parent  # a rename is atomic in one folder only
+        temporary.write_bytes(b"half of the new")
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"half of the new"
+
+
+@pytest.mark.parametrize(
+    ("code", "text"), [(errno.ENOSPC, "disk full"), (errno.EIO, "input/output error")]
+)
+def test_a_failing_disk_keeps_the_previous_file(
+    code: int, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.pt"
+    path.write_bytes(b"old")
+
+    def fail(*_: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(files, "_sync", fail)
+    with pytest.raises(FileError, match=rf"model\.pt: {text}, a previous file was kept"):
+        write_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_missing_folder_is_a_file_error(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="no such file or directory"):
+        write_atomic(tmp_path / "missing" / "model.pt", b"")
+
+
+def test_a_folder_in_the_place_of_the_file_is_a_file_error(tmp_path: Path) -> None:
+    (tmp_path / "model.pt").mkdir()
+    with pytest.raises(FileError, match="directory"):
+        write_atomic(tmp_path / "model.pt", b"new")
+    assert [p.name for p in tmp_path.iterdir()] == ["model.pt"]
+
+
+def test_a_file_error_of_the_block_is_passed_on_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"^own words$"), writing(tmp_path / "model.pt"):
+        raise FileError("own words")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_permissions_follow_the_umask(mask: int, mode: int, tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    before = os.umask(mask)
+    try:
+        write_atomic(path, b"")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links of POSIX")
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    real, link = tmp_path / "real" / "model.pt", tmp_path / "link.pt"
+    real.write_bytes(b"old")
+    link.symlink_to(real)
+    write_atomic(link, b"new")
+    assert link.is_symlink()
+    assert real.read_bytes() == b"new"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of POSIX")
+def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path: Path) -> None:
+    """Renaming over `/dev/null` would, for root, replace it by a file."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_atomic(pipe, b"through")
+        assert os.read(reader, 100) == b"through"
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+@pytest.mark.skipif(not Path("/dev/null").is_char_device(), reason="no /dev/null")
+def test_the_null_device_stays_a_device() -> None:
+    write_atomic(Path("/dev/null"), b"gone")
+    assert Path("/dev/null").is_char_device()
+
+
+@pytest.mark.parametrize("name", ["n" * 250, "é" * 120])
+def test_a_name_as_long_as_file_systems_allow(name: str, tmp_path: Path) -> None:
+    write_atomic(tmp_path / name, b"new")
+    assert [p.name for p in tmp_path.iterdir()] == [name]

@@ -1,0 +1,74 @@
+"""Torch's outputs travel with the bundle."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vae_runtime import golden
+from vae_runtime.bundle import open_bundle
+from vae_runtime.errors import InputError
+
+pytestmark = pytest.mark.torch_free
+
+
+def test_every_graph_computes_what_torch_computed(any_bundle: Path) -> None:
+    bundle = open_bundle(any_bundle)
+    found = list(golden.compare(bundle, device="cpu"))
+    assert {m.file for m in found} == {g.file.file for g in bundle.manifest.graphs}
+    for match in found:
+        assert match.ok, match
+        assert match.rows >= 8
+        assert match.device == "cpu"
+        if match.tolerance == golden.TOLERANCE:
+            assert match.max_error < 2e-6
+            assert match.levels in (None, 0)
+
+
+def test_other_weights_are_noticed(any_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = open_bundle(any_bundle)
+    arrays = golden.read_golden(bundle)
+    arrays["decoder.out.image"] = arrays["decoder.out.image"].copy()
+    arrays["decoder.out.image"][3, 0, 2, 2] += 0.01
+    monkeypatch.setattr(golden, "read_golden", lambda _: arrays)
+    found = {m.file: m for m in golden.compare(bundle, device="cpu")}
+    bad = found.pop("decoder.onnx")
+    assert not bad.ok
+    assert bad.max_error == pytest.approx(0.01, rel=1e-3)
+    assert bad.levels == 1
+    assert found["encoder.onnx"].ok
+
+
+def test_what_is_not_finite_fails(vae_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = open_bundle(vae_path)
+    arrays = golden.read_golden(bundle)
+    arrays["encoder.out.mu"] = np.full_like(arrays["encoder.out.mu"], np.nan)
+    monkeypatch.setattr(golden, "read_golden", lambda _: arrays)
+    assert not next(golden.compare(bundle, tolerance=1e9, device="cpu")).ok
+
+
+def test_missing_vectors(vae_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = open_bundle(vae_path)
+    monkeypatch.setattr(golden, "read_golden", lambda _: {})
+    with pytest.raises(InputError, match=r"no golden vectors encoder\.in\.image\. Export it again"):
+        next(golden.compare(bundle))
+
+
+def test_unreadable_vectors(vae_path: Path) -> None:
+    bundle = open_bundle(vae_path)
+    spec = dataclasses.replace(bundle.manifest.golden, file="manifest.json")
+    broken = dataclasses.replace(
+        bundle,
+        manifest=dataclasses.replace(bundle.manifest, golden=spec),
+        _read=lambda *_: b"no zip",
+    )
+    raw = b"no zip"
+    import hashlib
+
+    spec = dataclasses.replace(spec, bytes=len(raw), sha256=hashlib.sha256(raw).hexdigest())
+    broken = dataclasses.replace(broken, manifest=dataclasses.replace(bundle.manifest, golden=spec))
+    with pytest.raises(InputError, match=r"its golden vectors are not a readable \.npz$"):
+        golden.read_golden(broken)

@@ -1,0 +1,167 @@
+"""One `.onnx` file is enough: from a path, from bytes, from a session that somebody else made."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import vae_runtime as vae
+from vae_runtime.bundle import open_bundle
+from vae_runtime.errors import InputError, NotFound, UsageError
+from vae_runtime.graphs import Graph, check_same_bundle
+from vae_runtime.installation import _PROBE as FOREIGN
+from vae_runtime.session import onnxruntime
+
+pytestmark = pytest.mark.torch_free
+
+
+def graph_bytes(path: Path, role: str, variant: str = "fp32") -> bytes:
+    bundle = open_bundle(path)
+    spec = bundle.manifest.graph(role, variant)
+    assert spec is not None
+    return bundle.read(spec.file)
+
+
+def test_a_decoder_from_a_path_bytes_and_a_session(cvae_path: Path, tmp_path: Path) -> None:
+    raw = graph_bytes(cvae_path, "conditional_decoder")
+    (tmp_path / "d.onnx").write_bytes(raw)
+    session = onnxruntime().InferenceSession(raw, providers=["CPUExecutionProvider"])
+    with vae.load(cvae_path) as model:
+        z = model.draw(5, label=3, seed=0)
+        expected = model.decode(z, 3)
+    for source in (tmp_path / "d.onnx", str(tmp_path / "d.onnx"), raw, session):
+        with vae.Decoder(source) as decoder:
+            assert np.array_equal(decoder(z, label=3), expected)
+            assert np.array_equal(decoder(z, label="3", dtype="uint8"), np.rint(expected * 255))
+            assert np.array_equal(decoder(z[0], label=3), expected[:1])
+            assert (decoder.role, decoder.variant) == ("conditional_decoder", "fp32")
+            assert decoder.card.classes == tuple("0123456789")
+            assert decoder.device == "cpu"
+    assert session.get_inputs(), "a session that was lent is still its owner's"
+
+
+def test_an_encoder_alone(any_bundle: Path) -> None:
+    with vae.load(any_bundle) as model, vae.Encoder(graph_bytes(any_bundle, "encoder")) as encoder:
+        images = model.sample(3, seed=0)
+        assert np.array_equal(encoder(images), model.encode(images))
+        mu, log_var = encoder.posterior(images)
+        assert (log_var is None) == (model.card.family == "ae")
+        assert mu.shape == (3, model.card.latent_dim)
+
+
+def test_names_dtypes_and_shapes_of_every_graph(any_bundle: Path) -> None:
+    bundle = open_bundle(any_bundle)
+    for spec in bundle.manifest.graphs:
+        with Graph(bundle.read(spec.file)) as graph:
+            assert (graph.role, graph.variant) == (spec.role, spec.variant)
+            for side in ("inputs", "outputs"):
+                for given, found in zip(getattr(spec, side), graph.tensors()[side], strict=True):
+                    assert given.name == found["name"]
+                    assert list(given.shape) == found["shape"]
+                    short = {"float": "float32"}.get(found["dtype"], found["dtype"])
+                    assert given.dtype == short
+
+
+def test_the_null_label(cvae_path: Path) -> None:
+    with vae.load(cvae_path) as model:
+        z = model.draw(4, seed=0)
+        raw = graph_bytes(cvae_path, "conditional_decoder")
+        with vae.Decoder(raw) as decoder:
+            np.testing.assert_allclose(decoder(z), model.decode(z), atol=1e-6)
+
+
+def test_a_missing_file() -> None:
+    with pytest.raises(NotFound) as caught:
+        vae.Decoder("nowhere.onnx")
+    expected = "nowhere.onnx: no such file. Expected an .onnx file of a bundle."
+    assert str(caught.value) == expected
+
+
+def test_a_graph_of_another_role(cvae_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        vae.Decoder(graph_bytes(cvae_path, "encoder"))
+    assert str(caught.value) == (
+        "graph: the role of this graph is encoder, expected decoder or conditional_decoder"
+    )
+
+
+def test_a_graph_from_elsewhere() -> None:
+    with pytest.raises(InputError) as caught:
+        vae.Decoder(FOREIGN)
+    assert str(caught.value) == (
+        "graph: not a graph of a bundle: it carries no vae_onnx metadata. "
+        "Export it with vae-export."
+    )
+
+
+def test_bytes_that_are_no_graph() -> None:
+    with pytest.raises(InputError, match=r"^onnxruntime refuses the graph: "):
+        vae.Decoder(b"not a graph")
+
+
+def test_a_label_where_none_is_taken(cvae_path: Path, vae_path: Path) -> None:
+    for path, message in (
+        (cvae_path, "this cvae decoder takes no label"),
+        (vae_path, "this vae decoder takes no label"),
+    ):
+        with vae.Decoder(graph_bytes(path, "decoder")) as decoder:
+            z = np.zeros((1, decoder.card.latent_dim), np.float32)
+            with pytest.raises(UsageError, match=f"^{message}$"):
+                decoder(z, label=1)
+
+
+def test_an_unknown_dtype(vae_path: Path) -> None:
+    with vae.Decoder(graph_bytes(vae_path, "decoder")) as decoder:
+        z = np.zeros((1, decoder.card.latent_dim), np.float32)
+        with pytest.raises(UsageError, match=r"^dtype is 'int8', expected 'float32' or 'uint8'$"):
+            decoder(z, dtype="int8")
+
+
+def test_graphs_of_two_bundles(cvae_path: Path, vae_path: Path) -> None:
+    card = open_bundle(cvae_path).manifest.card
+    with vae.Encoder(graph_bytes(vae_path, "encoder")) as encoder:
+        with pytest.raises(InputError) as caught:
+            check_same_bundle(encoder, card, "b/encoder.onnx")
+        assert str(caught.value) == (
+            f"b/encoder.onnx: belongs to bundle {encoder.card.id}, expected {card.id}. "
+            "Export again."
+        )
+        check_same_bundle(encoder, dataclasses.replace(card, id=encoder.card.id), "b")
+
+
+def test_bytes_come_straight_from_the_graph_that_gives_them(
+    variants_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vae_runtime import chunks, graphs
+
+    def never(*_: object) -> None:
+        raise AssertionError("a second pass over the pixels")
+
+    with vae.load(variants_path) as model:
+        expected = np.rint(model.sample(9, label=3, seed=0) * np.float32(255))
+        monkeypatch.setattr(graphs, "quantise", never)
+        monkeypatch.setattr(chunks, "quantise", never)
+        assert np.array_equal(model.sample(9, label=3, seed=0, dtype="uint8"), expected)
+        assert model.sample(2, seed=0, dtype="uint8").dtype == np.uint8
+
+
+def test_a_graph_that_gives_bytes_gives_nothing_else(variants_path: Path) -> None:
+    with vae.Decoder(graph_bytes(variants_path, "decoder", "uint8")) as decoder:
+        z = np.zeros((1, decoder.card.latent_dim), np.float32)
+        assert decoder.variant == "uint8"
+        assert decoder(z, dtype="uint8").dtype == np.uint8
+        with pytest.raises(UsageError) as caught:
+            decoder(z)
+        assert str(caught.value) == "this decoder gives bytes only. Pass dtype='uint8'."
+
+
+def test_another_precision(variants_path: Path) -> None:
+    with vae.load(variants_path) as full, vae.load(variants_path, variant="fp16") as half:
+        expected, found = full.sample(9, 3, seed=0), half.sample(9, 3, seed=0)
+        assert found.dtype == np.float32
+        assert 0 < np.abs(found - expected).max() < 0.01
+        assert np.array_equal(half.encode(expected), full.encode(expected)), "as exported"
+        assert half.sample(2, seed=0, dtype="uint8").dtype == np.uint8

@@ -1,0 +1,371 @@
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from vae_runtime import images as module
+from vae_runtime.errors import FileError, InputError, LimitError, NotFound, UsageError
+from vae_runtime.images import (
+    encode_animation,
+    encode_image,
+    grid,
+    grid_columns,
+    read_image,
+    to_pil,
+    to_uint8,
+)
+
+pytestmark = pytest.mark.torch_free
+
+Bytes = NDArray[np.uint8]
+
+
+def noise(*shape: int) -> Bytes:
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def decoded(raw: bytes) -> Bytes:
+    return np.asarray(Image.open(io.BytesIO(raw)))
+
+
+GREY, COLOUR = noise(5, 7), noise(5, 7, 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [("PNG", {}), ("BMP", {}), ("WEBP", {"lossless": True})]
+)
+def test_lossless_files_come_back_exactly(kind: str, options: dict[str, Any]) -> None:
+    found = read_image(encoded(Image.fromarray(COLOUR), kind, **options))
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, COLOUR.transpose(2, 0, 1))
+
+
+def test_grey_stays_grey() -> None:
+    assert np.array_equal(read_image(encoded(Image.fromarray(GREY))), GREY[None])
+
+
+def test_jpeg_comes_back_nearly() -> None:
+    smooth = np.add.outer(np.arange(16), np.arange(16)).astype(np.uint8) * 8
+    found = read_image(encoded(Image.fromarray(smooth), "JPEG", quality=95))
+    assert found.shape == (1, 16, 16)
+    assert np.abs(found[0].astype(int) - smooth).max() <= 4
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP"])
+def test_the_content_decides_not_the_name(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "picture.txt"
+    path.write_bytes(encoded(Image.fromarray(COLOUR), kind))
+    assert read_image(path).shape == (3, 5, 7)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "ICO", "PPM"])
+def test_other_kinds_of_image_are_refused(kind: str) -> None:
+    with pytest.raises(InputError, match=r"not an image\. Expected PNG, JPEG, WEBP, BMP"):
+        read_image(encoded(Image.fromarray(COLOUR), kind))
+
+
+@pytest.mark.parametrize("raw", [b"", b"hello", b"\x89PNG\r\n\x1a\n"])
+def test_what_is_no_image_is_refused(raw: bytes) -> None:
+    with pytest.raises(InputError):
+        read_image(raw)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP"])
+def test_a_truncated_file_is_refused_wherever_it_ends(kind: str) -> None:
+    raw = encoded(Image.fromarray(noise(40, 30, 3)), kind)
+    # Behind the last pixel stand only an end mark or padding, which readers do without.
+    for length in range(0, len(raw) - 16, max(1, len(raw) // 60)):
+        with pytest.raises(InputError):
+            read_image(raw[:length])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP"])
+def test_a_damaged_file_is_read_or_refused_never_a_bare_error(kind: str) -> None:
+    raw = bytearray(encoded(Image.fromarray(noise(12, 9, 3)), kind))
+    rng = np.random.default_rng(1)
+    for _ in range(300):
+        broken = bytearray(raw)
+        for offset in rng.integers(0, min(len(raw), 120), 3):
+            broken[offset] = int(rng.integers(256))
+        try:
+            found = read_image(bytes(broken))
+        except (InputError, LimitError):
+            continue
+        assert found.dtype == np.uint8
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match=r"none\.png: no such file"):
+        read_image(tmp_path / "none.png")
+
+
+def test_a_folder_is_a_file_error_not_a_damaged_image(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="directory"):
+        read_image(tmp_path)
+
+
+def test_errors_name_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "broken.png"
+    path.write_bytes(b"hello")
+    with pytest.raises(InputError, match=r"broken\.png: not an image"):
+        read_image(path)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that promises a size and holds not a single pixel."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        crc = struct.pack(">I", zlib.crc32(name + body))
+        return struct.pack(">I", len(body)) + name + body + crc
+
+    size = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(4001, 4000), (1, 16_000_001), (9_500, 9_500), (60_000, 60_000)]
+)
+def test_too_many_pixels_are_refused_by_the_header_alone(width: int, height: int) -> None:
+    """Below Pillow's own limits, where it warns, and where it refuses by itself."""
+    with pytest.raises(LimitError, match="16000000"):
+        read_image(png_header(width, height))
+
+
+def test_the_limit_itself_is_allowed() -> None:
+    with pytest.raises(InputError, match="damaged"):  # it has no pixels, but not too many
+        read_image(png_header(4000, 4000))
+
+
+def test_sixteen_bits_are_scaled_to_the_nearest_level() -> None:
+    wide = np.array([[0, 128, 129, 257, 32768, 65406, 65407, 65535]], np.uint16)
+    expected = np.rint(wide / 257).astype(np.uint8)
+    found = read_image(encoded(Image.fromarray(wide)))
+    assert np.array_equal(found, expected[None])
+    assert expected.tolist() == [[0, 0, 1, 1, 128, 254, 255, 255]]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_transparency_is_laid_over_black(kind: str) -> None:
+    pixels = np.array([[[200, 100, 50, 0], [200, 100, 50, 255], [200, 100, 50, 128]]], np.uint8)
+    found = read_image(
+        encoded(Image.fromarray(pixels), kind, **({"lossless": True} if kind == "WEBP" else {}))
+    )
+    expected = np.array([[0, 0, 0], [200, 100, 50], [100, 50, 25]])
+    assert np.abs(found[:, 0].T.astype(int) - expected).max() <= 1
+
+
+def test_grey_with_transparency_stays_grey() -> None:
+    pixels = np.array([[[80, 255], [80, 0], [80, 128]]], np.uint8)
+    found = read_image(encoded(Image.fromarray(pixels)))
+    assert found.shape == (1, 1, 3)
+    assert np.abs(found[0, 0].astype(int) - [80, 0, 40]).max() <= 1
+
+
+def test_a_transparent_level_of_a_grey_image_becomes_black_and_grey_stays_grey() -> None:
+    pixels = np.array([[10, 20, 30]], np.uint8)
+    found = read_image(encoded(Image.fromarray(pixels), transparency=20))
+    assert found.tolist() == [[[10, 0, 30]]]
+
+
+def test_a_palette_is_looked_up() -> None:
+    picture = Image.new("P", (3, 1))
+    picture.putpalette([255, 0, 0, 0, 255, 0, 1, 2, 3])
+    picture.putdata([0, 1, 2])
+    found = read_image(encoded(picture))
+    assert found[:, 0].T.tolist() == [[255, 0, 0], [0, 255, 0], [1, 2, 3]]
+
+
+def test_a_transparent_palette_entry_becomes_black() -> None:
+    picture = Image.new("P", (2, 1))
+    picture.putpalette([255, 0, 0, 0, 255, 0])
+    picture.putdata([0, 1])
+    found = read_image(encoded(picture, transparency=1))
+    assert found[:, 0].T.tolist() == [[255, 0, 0], [0, 0, 0]]
+
+
+def test_one_bit_becomes_black_and_white() -> None:
+    assert read_image(encoded(Image.fromarray(np.array([[True, False]])))).tolist() == [[[255, 0]]]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_orientation_of_a_photo_is_applied(orientation: int) -> None:
+    upright = np.zeros((16, 32), np.uint8)
+    upright[:8, :8] = 255  # a white corner, top left
+    turned = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.T,
+        6: np.rot90(upright),
+        7: upright[::-1, ::-1].T,
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    raw = encoded(Image.fromarray(np.ascontiguousarray(turned)), "JPEG", quality=95, exif=exif)
+    found = read_image(raw)
+    assert found.shape == (1, 16, 32)
+    assert np.abs(found[0].astype(int) - upright).max() < 20
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3)])
+@pytest.mark.parametrize("pixels", [GREY, COLOUR], ids=["grey", "colour"])
+def test_the_mode_can_be_chosen(pixels: Bytes, mode: str, channels: int) -> None:
+    found = read_image(encoded(Image.fromarray(pixels)), mode=mode)
+    expected = np.asarray(Image.fromarray(pixels).convert(mode))
+    assert len(found) == channels
+    assert np.array_equal(found.transpose(1, 2, 0).squeeze(), expected)
+
+
+def test_an_image_is_resized_height_first() -> None:
+    assert read_image(encoded(Image.fromarray(COLOUR)), size=(20, 10)).shape == (3, 20, 10)
+    flat = read_image(encoded(Image.new("L", (9, 9), 77)), size=(4, 5))
+    assert np.array_equal(flat, np.full((1, 4, 5), 77))
+
+
+def test_pixels_can_be_written_to() -> None:
+    found = read_image(encoded(Image.fromarray(GREY)))
+    found[0, 0, 0] = 1
+    assert found.flags.c_contiguous
+
+
+def test_levels_are_rounded_to_the_nearest_and_clipped() -> None:
+    values = np.array([0, 0.5 / 255 - 1e-6, 0.5 / 255 + 1e-6, 1 / 255, 0.5, 1, -3, 9], np.float32)
+    assert to_uint8(values).tolist() == [0, 0, 1, 1, 128, 255, 0, 255]
+    every = (np.arange(256) / 255).astype(np.float32)
+    assert to_uint8(every).tolist() == list(range(256))
+
+
+def test_bytes_pass_through() -> None:
+    assert to_uint8(GREY).tolist() == GREY.tolist()
+
+
+def test_a_grid_is_laid_out_row_by_row() -> None:
+    images = np.arange(1, 6, dtype=np.uint8).reshape(5, 1, 1, 1) * np.ones((1, 1, 2, 3), np.uint8)
+    expected = [
+        [1, 1, 1, 0, 2, 2, 2, 0, 3, 3, 3],
+        [1, 1, 1, 0, 2, 2, 2, 0, 3, 3, 3],
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        [4, 4, 4, 0, 5, 5, 5, 0, 0, 0, 0],
+        [4, 4, 4, 0, 5, 5, 5, 0, 0, 0, 0],
+    ]
+    assert grid(images, 3, gap=1).tolist() == [expected]
+
+
+def test_a_grid_of_colour_without_gaps() -> None:
+    images = noise(4, 3, 2, 2)
+    found = grid(images, 2, gap=0)
+    assert found.shape == (3, 4, 4)
+    assert np.array_equal(found[:, :2, 2:], images[1])
+    assert np.array_equal(found[:, 2:, :2], images[2])
+
+
+def test_a_grid_is_no_wider_than_its_images() -> None:
+    assert grid(noise(2, 1, 4, 4), 10).shape == (1, 4, 10)
+
+
+@pytest.mark.parametrize(("n", "columns"), [(0, 3), (3, 0)])
+def test_an_empty_grid_is_refused(n: int, columns: int) -> None:
+    with pytest.raises(UsageError, match="at least one image and one column"):
+        grid(noise(n, 1, 2, 2), columns)
+
+
+@pytest.mark.parametrize(
+    ("n", "columns"), [(0, 1), (1, 1), (2, 2), (4, 2), (5, 3), (16, 4), (17, 5)]
+)
+def test_the_squarest_grid(n: int, columns: int) -> None:
+    assert grid_columns(n) == columns
+
+
+def test_each_pixel_is_drawn_as_a_square() -> None:
+    picture = to_pil(np.array([[[1, 2], [3, 4]]], np.uint8), scale=2)
+    expected = [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
+    assert np.asarray(picture).tolist() == expected
+
+
+@pytest.mark.parametrize("extension", [".png", ".PNG", ".bmp", ".webp"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_encoded_image_comes_back(extension: str, channels: int) -> None:
+    image = noise(channels, 6, 5)
+    found = read_image(encode_image(image, extension), mode="L" if channels == 1 else "RGB")
+    assert np.array_equal(found, image)
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".jpeg"])
+def test_jpeg_is_written_at_a_quality_that_keeps_edges(extension: str) -> None:
+    image = np.zeros((1, 16, 16), np.uint8)
+    image[:, 5:11, 5:11] = 255
+    found = read_image(encode_image(image, extension))
+    assert np.abs(found.astype(int) - image).mean() < 4
+
+
+def test_floats_are_encoded_as_levels() -> None:
+    image = np.linspace(0, 1, 20, dtype=np.float32).reshape(1, 4, 5)
+    assert np.array_equal(decoded(encode_image(image)), to_uint8(image)[0])
+
+
+@pytest.mark.parametrize("extension", [".txt", "", ".tiff", "png"])
+def test_an_unknown_type_is_refused(extension: str) -> None:
+    with pytest.raises(UsageError, match=r"not an image type\. Expected \.png"):
+        encode_image(noise(1, 2, 2), extension)
+
+
+@pytest.mark.parametrize(("extension", "side"), [(".webp", 16_384), (".jpg", 65_501)])
+def test_a_picture_larger_than_the_type_can_hold_is_refused(extension: str, side: int) -> None:
+    with pytest.raises(LimitError, match=r"Use \.png"):
+        encode_image(np.zeros((1, 1, side), np.uint8), extension)
+
+
+@pytest.mark.parametrize("extension", [".gif", ".GIF", ".webp", ".png"])
+@pytest.mark.parametrize(("n", "expected"), [(1, 1), (2, 2), (3, 4), (6, 10)])
+def test_an_animation_plays_forwards_and_back(n: int, expected: int, extension: str) -> None:
+    frames = [np.full((1, 4, 4), 40 * (i + 1), np.uint8) for i in range(n)]
+    with Image.open(io.BytesIO(encode_animation(frames, extension, scale=2, ms=120))) as picture:
+        assert getattr(picture, "n_frames", 1) == expected
+        seen = []
+        for k in range(expected):
+            picture.seek(k)
+            seen.append(int(np.asarray(picture.convert("L"))[0, 0]))
+            assert n == 1 or picture.info["duration"] == 120
+        assert picture.size == (8, 8)
+        assert n == 1 or picture.info.get("loop", 0) == 0
+    there_and_back = [*range(n), *range(n - 2, 0, -1)]
+    assert seen == [40 * (i + 1) for i in there_and_back]
+
+
+def test_an_animation_of_colour() -> None:
+    frames = list(noise(3, 3, 5, 4))
+    with Image.open(io.BytesIO(encode_animation(frames, ".webp"))) as picture:
+        picture.seek(1)
+        found = np.asarray(picture.convert("RGB")).transpose(2, 0, 1)
+    assert np.array_equal(found, frames[1])
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".bmp", "", ".mp4"])
+def test_a_type_that_holds_no_animation_is_refused(extension: str) -> None:
+    with pytest.raises(UsageError, match=r"cannot hold an animation\. Expected \.gif"):
+        encode_animation([noise(1, 2, 2)], extension)
+
+
+def test_an_animation_without_frames_is_refused() -> None:
+    with pytest.raises(UsageError, match="at least one frame"):
+        encode_animation([], ".gif")
+
+
+def test_pillow_is_imported_only_when_a_picture_is_made() -> None:
+    assert "Image" not in vars(module)

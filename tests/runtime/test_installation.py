@@ -1,0 +1,136 @@
+"""The doctor, on installations made up for the purpose."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from vae_runtime import installation
+from vae_runtime.device import CPU, CUDA
+from vae_runtime.errors import DeviceError, InputError, MissingExtra
+from vae_runtime.installation import diagnose
+from vae_runtime.session import HOLLOW
+
+pytestmark = pytest.mark.torch_free
+
+CPU_ONLY: Any = SimpleNamespace(get_available_providers=lambda: [CPU], __version__="1.32.0")
+WITH_CUDA: Any = SimpleNamespace(get_available_providers=lambda: [CUDA, CPU], __version__="1.32.0")
+HERE = {"onnxruntime": "1.32.0"}
+GPU = {"onnxruntime-gpu": "1.32.0"}
+
+
+def raising(error: Exception) -> Any:
+    def call(*_: Any) -> Any:
+        raise error
+
+    return call
+
+
+def on_cpu(device: str) -> str:
+    if device == "cuda":
+        raise DeviceError("no")
+    return "cpu"
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installation, "cuda_devices", lambda: None)
+
+
+def test_this_machine() -> None:
+    found = diagnose()
+    assert found.ok
+    assert found.problems == []
+    assert found.device is not None
+    assert found.versions["onnxruntime"]
+    assert found.to_json()["ok"] is True
+
+
+def test_both_packages() -> None:
+    found = diagnose(lambda: HERE | GPU, lambda: WITH_CUDA, on_cpu)
+    assert not found.ok
+    assert found.problems == [
+        "onnxruntime and onnxruntime-gpu are both installed and overwrote each other's files"
+    ]
+    assert found.fixes == [
+        "pip uninstall -y onnxruntime onnxruntime-gpu", 'pip install "vae-onnx[gpu]"',
+    ]  # fmt: skip
+
+
+def test_hollow_module() -> None:
+    found = diagnose(lambda: HERE, raising(MissingExtra(HOLLOW)))
+    assert found.problems == ["the module onnxruntime is hollow: a package's files were removed"]
+    assert found.fixes == ["pip uninstall -y onnxruntime", 'pip install "vae-onnx[cpu]"']
+    assert found.device is None
+
+
+def test_nothing_installed() -> None:
+    found = diagnose(dict, raising(MissingExtra("onnxruntime is not installed")))
+    assert found.problems == ["onnxruntime is not installed"]
+    assert found.fixes == ['pip install "vae-onnx[cpu]"']
+
+
+def test_does_not_import() -> None:
+    found = diagnose(lambda: HERE, raising(MissingExtra("libstdc++ is too old")))
+    assert found.problems == ["onnxruntime is installed and does not import: libstdc++ is too old"]
+    assert found.fixes == ["pip install --force-reinstall onnxruntime"]
+
+
+def test_too_old() -> None:
+    found = diagnose(lambda: {"onnxruntime": "1.16.3"}, lambda: CPU_ONLY, on_cpu)
+    assert found.problems == ["onnxruntime 1.16.3 is older than 1.18"]
+    assert found.fixes == ['pip install -U "onnxruntime>=1.18"']
+
+
+def test_no_graph_runs() -> None:
+    found = diagnose(lambda: HERE, lambda: CPU_ONLY, raising(InputError("illegal instruction")))
+    assert found.problems == ["no graph runs: illegal instruction"]
+    assert found.fixes == ["pip install --force-reinstall onnxruntime"]
+
+
+def test_cuda_works() -> None:
+    found = diagnose(lambda: GPU, lambda: WITH_CUDA, lambda _: "cuda:0")
+    assert (found.ok, found.cuda, found.device, found.fixes) == (True, "works", "cuda:0", [])
+
+
+def test_cuda_listed_and_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installation, "why_not_cuda", lambda _: "no NVIDIA driver here")
+    found = diagnose(lambda: GPU, lambda: WITH_CUDA, on_cpu)
+    assert (found.ok, found.cuda, found.device) == (True, "no NVIDIA driver here", "cpu")
+    assert found.fixes == []
+
+
+def test_libraries_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installation, "cuda_devices", lambda: 1)
+    monkeypatch.setattr(installation, "why_not_cuda", lambda _: "…")
+    monkeypatch.setattr(installation, "missing_libraries", lambda _: ["libcublas.so.12"])
+    found = diagnose(lambda: GPU, lambda: WITH_CUDA, on_cpu)
+    assert found.missing == ["libcublas.so.12"]
+    assert found.fixes == ['pip install -U "onnxruntime-gpu[cuda,cudnn]"']
+
+
+def test_a_gpu_that_the_package_cannot_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installation, "cuda_devices", lambda: 1)
+    found = diagnose(lambda: HERE, lambda: CPU_ONLY, on_cpu)
+    assert found.ok, "it works, only slower than it could"
+    assert found.cuda == "this onnxruntime 1.32.0 is built for the CPU only"
+    assert found.fixes == ["pip uninstall -y onnxruntime", 'pip install "vae-onnx[gpu]"']
+
+
+def test_missing_module_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    from vae_runtime.session import onnxruntime
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingExtra) as caught:
+        onnxruntime()
+    assert str(caught.value) == (
+        "onnxruntime is not installed. Run: pip install 'vae-onnx[cpu]' "
+        "(or 'vae-onnx[gpu]' for CUDA; never both)"
+    )
+    monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace())
+    with pytest.raises(MissingExtra, match=r"^onnxruntime is hollow"):
+        onnxruntime()

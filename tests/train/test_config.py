@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from vae_runtime.errors import UsageError
+from vae_train import TrainConfig
+from vae_train.config import recipe
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"objective": "l1"},
+        {"schedule": "cosine"},
+        {"precision": "fp16"},
+        {"beta": -1},
+        {"beta": float("nan")},
+        {"beta": float("inf")},
+        {"epochs": 0},
+        {"epochs": 1.5},
+        {"epochs": True},
+        {"batch_size": 0},
+        {"learning_rate": 0},
+        {"learning_rate": float("nan")},
+        {"learning_rate": 10},
+        {"adam_eps": -1e-8},
+        {"label_dropout": 1},
+        {"label_dropout": -0.1},
+        {"validation": 1},
+        {"seed": -1},
+        {"seed": 2**63},
+    ],
+)
+def test_a_number_outside_its_range_is_refused_by_name(wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    with pytest.raises(UsageError, match=f"^{name} is .*expected"):
+        TrainConfig(**wrong)
+
+
+def test_a_whole_number_is_a_fine_float() -> None:
+    assert TrainConfig(beta=2, validation=0, label_dropout=0).beta == 2
+
+
+def test_a_config_survives_its_dictionary() -> None:
+    config = TrainConfig(objective="mse", beta=3, seed=7, precision="bf16")
+    assert TrainConfig.from_dict(config.to_dict()) == config
+
+
+def test_a_dictionary_with_an_unknown_field_is_refused() -> None:
+    with pytest.raises(UsageError, match="warmup"):
+        TrainConfig.from_dict({"warmup": 3})
+
+
+@pytest.mark.parametrize(
+    ("family", "objective", "eps"), [("ae", "mse", 784e-8), ("vae", "bce", 1e-8)]
+)
+def test_the_reference_recipe(family: str, objective: str, eps: float) -> None:
+    config = recipe("reference", family, 784)
+    assert (config.objective, config.beta, config.epochs) == (objective, 1, 10)
+    assert (config.batch_size, config.learning_rate, config.schedule) == (32, 1e-3, "constant")
+    assert (config.validation, config.label_dropout) == (0, 0)
+    assert config.adam_eps == pytest.approx(eps)
+
+
+def test_the_references_other_objective() -> None:
+    config = recipe("reference", "vae", 784, objective="mse", beta=3)
+    assert (config.objective, config.beta) == ("mse", 3)
+
+
+@pytest.mark.parametrize(
+    ("family", "dropout", "objective"), [("ae", 0, "mse"), ("vae", 0, "bce"), ("cvae", 0.1, "bce")]
+)
+def test_the_default_recipe(family: str, dropout: float, objective: str) -> None:
+    config = recipe("default", family, 784)
+    assert (config.label_dropout, config.objective) == (dropout, objective)
+    assert config.schedule == "one_cycle"
+
+
+def test_overrides_of_none_leave_the_recipe_as_it_is() -> None:
+    assert recipe("default", "vae", 9, beta=None, seed=None) == recipe("default", "vae", 9)
+    assert recipe("default", "vae", 9, beta=2.0).beta == 2

@@ -1,0 +1,303 @@
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from vae_models import build, preset
+from vae_runtime.datasets import Dataset
+from vae_runtime.errors import UsageError
+from vae_train import TrainConfig, loop
+from vae_train.data import Images, split, to_device
+from vae_train.loop import Epoch, Step, evaluate, fit
+
+SHAPE = (1, 6, 6)
+CPU = torch.device("cpu")
+Weights = dict[str, Tensor]
+
+
+def images(n: int = 50, classes: int = 3) -> Images:
+    """Bright squares whose place is the class."""
+    rng = np.random.default_rng(0)
+    labels = torch.arange(n) % classes
+    pixels = torch.from_numpy(rng.integers(0, 60, (n, *SHAPE))).to(torch.uint8)
+    for k in range(classes):
+        pixels[labels == k, :, 2 * k : 2 * k + 2] += 150
+    return Images(pixels, labels)
+
+
+def model(family: Any, seed: int = 0, **changes: Any) -> Any:
+    torch.manual_seed(seed)
+    changes = {"backbone": "mlp", "hidden": (16,), "latent_dim": 3} | changes
+    return build(preset("default", family, SHAPE, 3, **changes))
+
+
+def config(**changes: Any) -> TrainConfig:
+    return TrainConfig(**({"epochs": 2, "batch_size": 16, "validation": 0.0} | changes))
+
+
+def trained(family: Any, **changes: Any) -> tuple[Weights, list[Epoch]]:
+    made = model(family)
+    history = fit(made, images(), None, config(**changes))
+    return made.state_dict(), history
+
+
+def equal(a: Weights, b: Weights) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("family", ["ae", "vae", "cvae"])
+@pytest.mark.parametrize("schedule", ["constant", "one_cycle"])
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(family: Any, schedule: str) -> None:
+    dropout = 0.5 if family == "cvae" else 0.0
+    runs = [trained(family, schedule=schedule, label_dropout=dropout, seed=4) for _ in range(2)]
+    assert equal(runs[0][0], runs[1][0])
+    other, _ = trained(family, schedule=schedule, label_dropout=dropout, seed=5)
+    assert not equal(runs[0][0], other)
+
+
+@pytest.mark.parametrize("family", ["ae", "vae", "cvae"])
+@pytest.mark.parametrize("objective", ["bce", "mse"])
+def test_the_loss_goes_down(family: Any, objective: str) -> None:
+    history = trained(family, epochs=12, learning_rate=0.01, objective=objective)[1]
+    assert history[-1].loss < 0.9 * history[0].loss
+
+
+@pytest.mark.parametrize("backbone", ["mlp", "conv"])
+def test_bf16_trains_to_almost_the_same_losses_and_keeps_float32_weights(backbone: str) -> None:
+    losses = []
+    for precision in ("float32", "bf16"):
+        made = model("cvae", backbone=backbone, hidden=(16,))
+        history = fit(made, images(), None, config(precision=precision, epochs=3))
+        assert {p.dtype for p in made.parameters()} == {torch.float32}
+        losses.append([epoch.loss for epoch in history])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=0.02)
+    assert losses[0] != losses[1]  # it did run in another precision
+
+
+def test_steps_and_epochs_are_recorded() -> None:
+    steps: list[Step] = []
+    epochs: list[Epoch] = []
+    data = images(50)
+    history = fit(model("vae"), data, images(10), config(beta=2), steps.append, epochs.append)
+    assert history == epochs
+    assert [(s.epoch, s.step, s.steps) for s in steps] == [
+        (e, s, 4) for e in (1, 2) for s in (1, 2, 3, 4)
+    ]
+    assert all(s.images_per_second > 0 for s in steps)
+    for epoch in history:
+        own = [s for s in steps if s.epoch == epoch.epoch]
+        sizes = [16, 16, 16, 2]  # the last batch is small and weighs less
+        for name in ("loss", "reconstruction", "kl"):
+            values = [getattr(s, name) for s in own]
+            assert getattr(epoch, name) == pytest.approx(np.average(values, weights=sizes))
+        assert epoch.loss == pytest.approx(epoch.reconstruction + 2 * epoch.kl, rel=1e-5)
+        assert epoch.validation_loss == pytest.approx(
+            epoch.validation_reconstruction + 2 * epoch.validation_kl,
+            rel=1e-5,  # type: ignore[operator]
+        )
+
+
+def test_without_validation_data_nothing_is_said_of_it() -> None:
+    (epoch,) = trained("ae", epochs=1)[1]
+    assert (epoch.validation_loss, epoch.validation_reconstruction, epoch.validation_kl) == (
+        None,
+        None,
+        None,
+    )
+    assert epoch.kl == 0
+
+
+def test_every_image_is_seen_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = images(37)
+    data.pixels[:, 0, 0, 0] = torch.arange(37)  # each image carries its number
+    seen: list[Tensor] = []
+    plain = loop.run_model
+
+    def spy(made: Any, image: Tensor, label: Tensor | None, noise: torch.Generator) -> Any:
+        seen.append((image[:, 0, 0, 0] * 255).round())
+        return plain(made, image, label, noise)
+
+    monkeypatch.setattr(loop, "run_model", spy)
+    fit(model("ae"), data, None, config(epochs=2))
+    first, second = torch.cat(seen[:3]), torch.cat(seen[3:])
+    assert torch.equal(first.sort().values, torch.arange(37.0))
+    assert torch.equal(second.sort().values, torch.arange(37.0))
+    assert not torch.equal(first, second)  # shuffled anew
+
+
+def test_validation_does_not_change_the_training() -> None:
+    a, b = model("cvae"), model("cvae")
+    fit(a, images(), None, config(label_dropout=0.3))
+    fit(b, images(), images(9), config(label_dropout=0.3))
+    assert equal(a.state_dict(), b.state_dict())
+
+
+def test_evaluate_is_repeatable_and_leaves_the_weights_alone() -> None:
+    made = model("vae")
+    before = {name: p.clone() for name, p in made.state_dict().items()}
+    first = evaluate(made, images(), config())
+    assert evaluate(made, images(), config()) == first
+    assert equal(made.state_dict(), before)
+    assert evaluate(made, images(), config(seed=1)) != first  # other codes are drawn
+    assert not made.training
+
+
+def test_evaluate_takes_the_mean_over_images_not_over_batches() -> None:
+    data = images(300)  # one batch of 256, one of 44
+    made = model("ae")
+    total, error, kl = evaluate(made, data, config(objective="mse"))
+    with torch.no_grad():
+        image = data.pixels.float() / 255
+        expected = (made(image).logits.sigmoid() - image).square().sum((1, 2, 3)).mean()
+    assert total == error == pytest.approx(expected.item(), rel=1e-5)
+    assert kl == 0
+
+
+def test_one_cycle_rises_to_its_peak_then_falls_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+
+    class Recording(torch.optim.Adam):
+        def step(self, closure: Any = None) -> Any:
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    monkeypatch.setattr(torch.optim, "Adam", Recording)
+    fit(model("ae"), images(64), None, config(epochs=25, learning_rate=0.01))  # 100 steps
+    assert len(rates) == 100
+    assert rates[0] == pytest.approx(0.01 / 25)
+    assert max(rates) == pytest.approx(0.01, rel=1e-3)
+    assert 12 <= int(np.argmax(rates)) <= 16
+    assert rates[-1] < 1e-5
+    assert all(a > b for a, b in pairwise(rates[20:]))
+
+
+@pytest.mark.parametrize("steps", range(1, 9))
+def test_one_cycle_takes_any_number_of_steps(steps: int) -> None:
+    history = fit(model("ae"), images(16 * steps), None, config(epochs=1))
+    assert np.isfinite(history[0].loss)
+
+
+def test_constant_keeps_the_learning_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: set[float] = set()
+
+    class Recording(torch.optim.Adam):
+        def step(self, closure: Any = None) -> Any:
+            rates.add(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    monkeypatch.setattr(torch.optim, "Adam", Recording)
+    fit(model("ae"), images(), None, config(schedule="constant", learning_rate=0.002))
+    assert rates == {0.002}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.9])
+def test_label_dropout_hides_its_share_of_the_labels(
+    share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Tensor] = []
+    plain = loop.run_model
+
+    def spy(made: Any, image: Tensor, label: Tensor, noise: torch.Generator) -> Any:
+        seen.append(label)
+        return plain(made, image, label, noise)
+
+    monkeypatch.setattr(loop, "run_model", spy)
+    data = images(300)
+    fit(model("cvae"), data, None, config(epochs=10, label_dropout=share, batch_size=300))
+    labels = torch.stack(seen)
+    hidden = (labels == 3).float().mean().item()
+    assert hidden == pytest.approx(share, abs=0.03)
+    # What is not hidden is unchanged: the classes are 100 images each.
+    for k in range(3):
+        assert (labels == k).float().mean().item() == pytest.approx((1 - share) / 3, abs=0.03)
+    assert data.labels is not None
+    assert data.labels.max() == 2  # the data itself was not written to
+
+
+def test_a_loss_that_is_no_number_stops_the_training_at_once() -> None:
+    steps: list[Step] = []
+    with pytest.raises(UsageError, match=r"diverged: loss (inf|nan) at epoch 1, step 1.*learning"):
+        fit(model("vae"), images(), None, config(beta=1e39), on_step=steps.append)
+    assert not steps
+
+
+@pytest.mark.parametrize("family", ["ae", "vae", "cvae"])
+def test_families_get_what_they_take(family: Any) -> None:
+    noise = torch.Generator().manual_seed(0)
+    image, label = images(4).batch(torch.arange(4))
+    output = loop.run_model(model(family), image, label, noise)
+    assert (output.mu is None) == (family == "ae")
+
+
+def dataset(n: int) -> Dataset:
+    pixels = np.arange(n, dtype=np.uint8).reshape(n, 1, 1, 1)
+    return Dataset("numbers", pixels, np.arange(n) % 4, ("a", "b", "c", "d"))
+
+
+@pytest.mark.parametrize(("n", "share", "held"), [(100, 0.2, 20), (99, 0.05, 5), (7, 0.5, 4)])
+def test_the_validation_split_is_disjoint_and_whole(n: int, share: float, held: int) -> None:
+    training, validation = split(dataset(n), share, seed=3)
+    assert validation is not None
+    a, b = training.images.ravel().tolist(), validation.images.ravel().tolist()
+    assert len(b) == held
+    assert sorted(a + b) == list(range(n))
+    for part in (training, validation):  # labels go with their images
+        assert part.labels is not None
+        assert (part.labels == part.images.ravel() % 4).all()
+
+
+def test_the_validation_split_follows_from_the_seed() -> None:
+    a, b, c = (split(dataset(100), 0.2, seed)[1] for seed in (1, 1, 2))
+    assert a is not None
+    assert b is not None
+    assert c is not None
+    assert np.array_equal(a.images, b.images)
+    assert not np.array_equal(a.images, c.images)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001])
+def test_no_share_holds_nothing_out(share: float) -> None:
+    data = dataset(100)
+    assert split(data, share, 0) == (data, None)
+
+
+def test_a_share_that_leaves_nothing_to_train_on_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"validation is 0\.99.*of 10 images"):
+        split(dataset(10), 0.99, 0)
+
+
+def test_labels_travel_only_where_the_model_reads_them() -> None:
+    data = dataset(8)
+    assert to_device(data, CPU, labelled=False).labels is None
+    labelled = to_device(data, CPU, labelled=True)
+    assert labelled.labels is not None
+    assert labelled.labels.dtype == torch.int64
+    labelled.pixels[0] = 99
+    assert data.images[0, 0, 0, 0] == 0  # a copy
+
+
+def test_batches_come_in_order_scaled_to_0_to_1() -> None:
+    data = to_device(dataset(200), CPU, labelled=True)
+    parts = list(data.batches(64))
+    assert [len(image) for image, _ in parts] == [64, 64, 64, 8]
+    whole = torch.cat([image for image, _ in parts]).ravel()
+    torch.testing.assert_close(whole, torch.arange(200.0) / 255)
+    assert data.pixels.dtype == torch.uint8
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("family", ["ae", "vae", "cvae"])
+def test_training_on_cuda_gives_the_losses_of_the_cpu(family: Any) -> None:
+    losses = []
+    for name in ("cpu", "cuda"):
+        data = images()
+        made = model(family).to(name)
+        placed = Images(data.pixels.to(name), None if data.labels is None else data.labels.to(name))
+        losses.append([e.loss for e in fit(made, placed, placed, config(epochs=3))])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=0.05)  # other noise is drawn there

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vae_models import build, preset
+from vae_runtime.errors import UsageError
+from vae_runtime.prior import Prior
+from vae_train.data import Images
+from vae_train.prior import check_kind, codes, fit_prior
+
+Array = NDArray[np.float64]
+
+
+class Passing(nn.Module):
+    """An encoder whose code is the picture itself, so that the codes are known."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.features = features
+
+    def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
+        return image.flatten(1)
+
+
+def passing(family: Any, dim: int, classes: int = 0, spread: float = -10.0) -> Any:
+    """A model whose mean code is the picture's first `dim` pixels."""
+    config = preset(
+        "default",
+        family,
+        (1, 1, dim),
+        classes,
+        backbone="mlp",
+        hidden=(4,),
+        latent_dim=dim,
+        encoder_join="none",
+    )
+    model: Any = build(config)
+    model.encoder = Passing(dim)
+    for head in [model.head] if family == "ae" else [model.mu]:
+        head.weight, head.bias = nn.Parameter(torch.eye(dim)), nn.Parameter(torch.zeros(dim))
+    if family != "ae":
+        model.log_var.weight = nn.Parameter(torch.zeros(dim, dim))
+        model.log_var.bias = nn.Parameter(torch.full((dim,), spread))
+    return model
+
+
+def pictures(values: Array, labels: NDArray[np.int64] | None = None) -> Images:
+    """Images whose pixels, in [0, 1], are `values` f64[N, D]."""
+    pixels = torch.from_numpy(np.rint(values * 255).astype(np.uint8)[:, None, None])
+    return Images(pixels, None if labels is None else torch.from_numpy(labels))
+
+
+def blobs(n: int, seed: int = 0) -> tuple[Array, NDArray[np.int64]]:
+    """Two clouds in the unit square: 70% at (.25, .3), 30% at (.75, .6), deviation .05 and .08."""
+    rng = np.random.default_rng(seed)
+    which = (rng.random(n) < 0.3).astype(np.int64)
+    centers, spread = np.array([[0.25, 0.3], [0.75, 0.6]]), np.array([0.05, 0.08])
+    return np.clip(centers[which] + rng.normal(size=(n, 2)) * spread[which, None], 0, 1), which
+
+
+def covariance(prior: Prior, row: int, component: int) -> Array:
+    assert prior.cholesky is not None
+    factor = np.zeros((prior.latent_dim,) * 2)
+    factor[np.tril_indices(prior.latent_dim)] = prior.cholesky[row, component]
+    found: Array = factor @ factor.T
+    return found
+
+
+@pytest.mark.parametrize("family", ["ae", "vae"])
+def test_a_known_mixture_is_recovered(family: Any) -> None:
+    values, _ = blobs(4000)
+    prior = fit_prior(passing(family, 2), pictures(values), "gmm", components=2).prior
+    assert prior.kind == "gmm"
+    assert prior.weights is not None
+    assert prior.mean is not None
+    order = np.argsort(prior.mean[0, :, 0])
+    np.testing.assert_allclose(prior.weights[0, order], [0.7, 0.3], atol=0.02)
+    np.testing.assert_allclose(prior.mean[0, order], [[0.25, 0.3], [0.75, 0.6]], atol=0.01)
+    for component, deviation in zip(order, (0.05, 0.08), strict=True):
+        expected = np.eye(2) * deviation**2
+        np.testing.assert_allclose(covariance(prior, 0, component), expected, atol=6e-4)
+
+
+def test_the_number_of_components_is_picked_by_held_out_codes() -> None:
+    one, _ = blobs(1500)
+    rng = np.random.default_rng(1)
+    single = np.clip(0.5 + 0.1 * rng.normal(size=(1500, 2)), 0, 1)
+    prior = fit_prior(passing("ae", 2), pictures(single)).prior
+    assert prior.weights is not None
+    assert prior.weights.shape == (1, 1)
+    several = fit_prior(passing("ae", 2), pictures(one)).prior
+    assert several.weights is not None
+    assert several.weights.shape[1] > 1
+
+
+def test_the_score_is_the_log_likelihood_of_codes_that_were_not_fitted() -> None:
+    rng = np.random.default_rng(1)
+    values = np.clip(0.5 + 0.1 * rng.normal(size=(4000, 2)), 0, 1)
+    fitted = fit_prior(passing("ae", 2), pictures(values), "gaussian")
+    # The negative entropy of N(., .1² I) in two dimensions.
+    expected = -(1 + np.log(2 * np.pi) + 2 * np.log(0.1))
+    assert fitted.held_out_log_likelihood == pytest.approx(expected, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "gmm", "uniform", "normal", "auto"])
+@pytest.mark.parametrize("family", ["ae", "vae", "cvae"])
+def test_every_kind_fits_every_family(family: Any, kind: str) -> None:
+    values, labels = blobs(200)
+    model = passing(family, 2, classes=2 if family == "cvae" else 0)
+    fitted = fit_prior(model, pictures(values, labels), kind)
+    expected = {"auto": "class_gmm" if family == "cvae" else "gmm"}.get(kind, kind)
+    assert fitted.prior.kind == expected
+    assert (fitted.held_out_log_likelihood is None) == (kind in ("uniform", "normal"))
+    drawn = fitted.prior.sample(500, seed=0)
+    assert drawn.shape == (500, 2)
+    assert np.isfinite(drawn).all()
+
+
+def test_gaussian_is_the_mean_and_covariance_of_the_codes() -> None:
+    values, _ = blobs(3000)
+    prior = fit_prior(passing("ae", 2), pictures(values), "gaussian").prior
+    assert prior.mean is not None
+    np.testing.assert_allclose(prior.mean[0, 0], values.mean(0), atol=0.01)
+    np.testing.assert_allclose(covariance(prior, 0, 0), np.cov(values.T), atol=2e-3)
+
+
+def test_uniform_is_the_box_that_the_codes_span() -> None:
+    values, _ = blobs(100)
+    prior = fit_prior(passing("ae", 2), pictures(values), "uniform").prior
+    assert prior.low is not None
+    assert prior.high is not None
+    np.testing.assert_allclose(prior.low, values.min(0), atol=0.003)
+    np.testing.assert_allclose(prior.high, values.max(0), atol=0.003)
+
+
+def test_class_gmm_has_a_row_for_each_class_and_one_for_none() -> None:
+    values, labels = blobs(2000)
+    model = passing("cvae", 2, classes=2)
+    prior = fit_prior(model, pictures(values, labels), components=1).prior
+    assert prior.kind == "class_gmm"
+    assert prior.mean is not None
+    assert prior.mean.shape == (3, 1, 2)
+    np.testing.assert_allclose(prior.mean[0, 0], [0.25, 0.3], atol=0.01)
+    np.testing.assert_allclose(prior.mean[1, 0], [0.75, 0.6], atol=0.02)
+    np.testing.assert_allclose(prior.mean[2, 0], values.mean(0), atol=0.02)
+
+
+def test_a_rare_class_gets_fewer_components_and_takes_none_from_the_others() -> None:
+    rng = np.random.default_rng(0)
+    many, _ = blobs(2000)
+    few = np.clip(0.9 + 0.01 * rng.normal(size=(6, 2)), 0, 1)
+    labels = np.repeat([0, 1, 2], [2000, 6, 1])
+    values = np.concatenate([many, few, [[0.1, 0.9]]])
+    model = passing("cvae", 2, classes=4)  # the fourth class has no images
+    prior = fit_prior(model, pictures(values, labels)).prior
+    assert prior.weights is not None
+    used = (prior.weights > 0).sum(1)
+    assert used[0] > 1
+    assert used[1] == used[2] == 1
+    np.testing.assert_allclose(prior.weights.sum(1), 1)
+    only = prior.sample(50, label=2, seed=0)
+    np.testing.assert_allclose(only, np.tile([0.1, 0.9], (50, 1)), atol=0.01)
+    nothing = prior.sample(2000, label=3, seed=0)  # the codes of all
+    np.testing.assert_allclose(nothing.mean(0), values.mean(0), atol=0.02)
+
+
+def test_more_components_than_codes_are_cut_down() -> None:
+    values, _ = blobs(12)
+    prior = fit_prior(passing("ae", 2), pictures(values), "gmm", components=100).prior
+    assert prior.weights is not None
+    assert prior.weights.shape[1] <= 12
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_a_handful_of_images_is_enough(n: int) -> None:
+    prior = fit_prior(passing("ae", 2), pictures(blobs(n)[0])).prior
+    assert np.isfinite(prior.sample(10, seed=0)).all()
+
+
+@pytest.mark.parametrize("dead", [1, 3])
+def test_units_that_never_fire_make_no_trouble(dead: int) -> None:
+    """A ReLU'd code has units that are 0 for every image, and many zeros in the others."""
+    rng = np.random.default_rng(0)
+    values = np.clip(rng.normal(0.1, 0.3, (800, 3)), 0, 1)
+    values[:, 3 - dead :] = 0
+    prior = fit_prior(passing("ae", 3), pictures(values)).prior
+    drawn = prior.sample(1000, seed=0)
+    assert np.abs(drawn[:, 3 - dead :]).max() < 1e-2
+    np.testing.assert_allclose(drawn.mean(0), values.mean(0), atol=0.05)
+
+
+def test_codes_far_from_zero_and_of_different_scales_are_fitted_as_well() -> None:
+    """The fit runs in float32, which has no digits to spare for a mean of 10,000."""
+    values, _ = blobs(2000)
+    model = passing("ae", 2)
+    model.head.weight = nn.Parameter(torch.diag(torch.tensor([1.0, 100.0])))
+    model.head.bias = nn.Parameter(torch.tensor([10_000.0, 0.0]))
+    prior = fit_prior(model, pictures(values), "gaussian").prior
+    expected = np.cov(values.T) * np.outer([1, 100], [1, 100])
+    np.testing.assert_allclose(covariance(prior, 0, 0), expected, rtol=0.1)
+
+
+@pytest.mark.parametrize("seed", [0, 2**63 - 1])
+def test_the_fit_follows_from_the_seed(seed: int) -> None:
+    values, labels = blobs(300)
+    model, data = passing("cvae", 2, classes=2), pictures(values, labels)
+    fits = [fit_prior(model, data, components=3, seed=seed).prior.to_json() for _ in range(2)]
+    assert fits[0] == fits[1]
+    assert (
+        fit_prior(model, data, components=3, seed=seed - 1 if seed else 1).prior.to_json()
+        != (fits[0])
+    )
+
+
+def test_a_fitted_prior_survives_json() -> None:
+    values, labels = blobs(300)
+    prior = fit_prior(passing("cvae", 2, classes=2), pictures(values, labels)).prior
+    again = Prior.from_json(prior.to_json())
+    np.testing.assert_allclose(
+        again.sample(100, 1, seed=3), prior.sample(100, 1, seed=3), atol=1e-4
+    )
+
+
+def test_codes_of_a_vae_are_draws_and_those_of_an_ae_are_not() -> None:
+    values, _ = blobs(500)
+    data = pictures(values)
+    exact = np.rint(values * 255) / 255
+    np.testing.assert_allclose(codes(passing("ae", 2), data, seed=0), exact, atol=1e-6)
+    noise = codes(passing("vae", 2, spread=float(np.log(0.04))), data, seed=0) - exact
+    assert noise.std() == pytest.approx(0.2, rel=0.06)
+    model = passing("vae", 2, spread=0.0)
+    assert np.array_equal(codes(model, data, seed=1), codes(model, data, seed=1))
+    assert not np.array_equal(codes(model, data, seed=1), codes(model, data, seed=2))
+
+
+@pytest.mark.parametrize(
+    ("kind", "family", "named"),
+    [("laplace", "vae", "laplace"), ("class_gmm", "vae", "cvae"), ("class_gmm", "ae", "cvae")],
+)
+def test_a_prior_that_does_not_fit_the_family_is_refused(
+    kind: str, family: Any, named: str
+) -> None:
+    config = preset("default", family, (1, 8, 8))
+    with pytest.raises(UsageError, match=named):
+        check_kind(kind, config)
+    with pytest.raises(UsageError, match=named):
+        fit_prior(passing(family, 2), pictures(blobs(10)[0]), kind)
+
+
+def test_class_gmm_without_labels_is_refused() -> None:
+    with pytest.raises(UsageError, match="label"):
+        fit_prior(passing("cvae", 2, classes=2), pictures(blobs(10)[0]))
+
+
+def test_codes_that_are_no_numbers_are_said_to_be_so() -> None:
+    model = passing("ae", 2)
+    model.head.bias = nn.Parameter(torch.tensor([float("nan"), 0.0]))
+    with pytest.raises(UsageError, match="not finite"):
+        fit_prior(model, pictures(blobs(10)[0]))

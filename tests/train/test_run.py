@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from vae_models import ModelConfig, preset
+from vae_runtime.datasets import Dataset
+from vae_runtime.errors import DeviceError, FileError, UsageError
+from vae_train import Checkpoint, TrainConfig, train
+from vae_train.run import pick_device, write_record
+
+NAMES = ("zero", "one", "two")
+
+
+def dataset(n: int = 60, shape: tuple[int, int, int] = (1, 6, 6), **changes: Any) -> Dataset:
+    rng = np.random.default_rng(n)
+    fields: dict[str, Any] = {
+        "images": rng.integers(0, 256, (n, *shape), np.uint8),
+        "labels": np.arange(n) % 3,
+        "classes": NAMES,
+    }
+    return Dataset("squares", **(fields | changes))
+
+
+def model(family: Any = "cvae", **changes: Any) -> ModelConfig:
+    changes = {"backbone": "mlp", "hidden": (8,), "latent_dim": 2} | changes
+    return preset("default", family, (1, 6, 6), 3, **changes)
+
+
+def config(**changes: Any) -> TrainConfig:
+    return TrainConfig(**({"epochs": 1, "batch_size": 16, "validation": 0.1} | changes))
+
+
+def run(family: Any = "cvae", **changes: Any) -> Checkpoint:
+    return train(dataset(), model(family), config(), **changes)
+
+
+def test_the_checkpoint_tells_what_was_done_and_measured() -> None:
+    checkpoint = run(test=dataset(20), command="vae-train cvae", prior="normal")
+    facts = checkpoint.facts
+    assert facts["command"] == "vae-train cvae"
+    assert facts["data"] == {
+        "name": "squares",
+        "training": 54,
+        "test": 20,
+        "classes": ["zero", "one", "two"],
+    }
+    assert facts["epochs"] == 1
+    assert facts["parameters"] == sum(p.numel() for p in checkpoint.build().parameters())
+    assert set(facts["metrics"]) == {
+        f"{part}{term}"
+        for part in ("", "validation_", "test_")
+        for term in ("loss", "reconstruction", "kl")
+    }
+    assert all(np.isfinite(v) for v in facts["metrics"].values())
+    assert set(facts["versions"]) == {"vae-onnx", "torch", "python"}
+    assert all(type(v) is str for v in facts["versions"].values())  # torch's own is not
+    assert json.loads(json.dumps(facts)) == facts
+
+
+def test_examples_come_from_the_test_split_where_there_is_one() -> None:
+    data, test = dataset(100), dataset(70)
+    checkpoint = train(data, model(), config(), test=test, prior="normal")
+    assert checkpoint.examples.dtype == torch.uint8
+    assert np.array_equal(checkpoint.examples.numpy(), test.images[:64])
+    assert checkpoint.example_labels is not None
+    assert checkpoint.example_labels.tolist() == [k % 3 for k in range(64)]
+    without = train(data, model(), config(), prior="normal")
+    assert np.array_equal(without.examples.numpy(), data.images[:64])
+
+
+def test_classes_and_labels_are_kept_for_a_cvae_only() -> None:
+    assert run("cvae").classes == NAMES
+    plain = run("vae")
+    assert plain.classes == ()
+    assert plain.example_labels is None
+
+
+def test_the_same_seed_gives_the_same_checkpoint() -> None:
+    a, b = run(), run()
+    assert all(torch.equal(a.state[name], b.state[name]) for name in a.state)
+    assert a.prior.to_json() == b.prior.to_json()
+    assert a.facts["metrics"] == b.facts["metrics"]
+
+
+def test_the_callers_random_numbers_and_threads_are_left_alone() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    before = torch.get_num_threads()
+    run(threads=before + 1, prior="normal")
+    assert torch.equal(torch.rand(4), expected)
+    assert torch.get_num_threads() == before
+
+
+def test_threads_are_those_asked_for_while_training() -> None:
+    seen: set[int] = set()
+    run(threads=2, prior="normal", on_step=lambda step: seen.add(torch.get_num_threads()))
+    assert seen == {2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"data": dataset(shape=(1, 6, 7))}, r"\(1, 6, 7\).*expected \(1, 6, 6\)"),
+        ({"data": dataset(labels=None, classes=())}, "no labels"),
+        ({"data": dataset(classes=(*NAMES, "three"))}, "4 classes, model has 3"),
+        ({"test": dataset(shape=(3, 6, 6))}, r"\(3, 6, 6\)"),
+        ({"test": dataset(labels=None, classes=())}, "no labels"),
+        ({"test": dataset(classes=("two", "one", "zero"))}, "classes of the test split"),
+        ({"test": dataset(classes=(*NAMES, "three"))}, "classes of the test split"),
+        ({"prior": "cauchy"}, "cauchy"),
+        ({"model_config": model("vae"), "prior": "class_gmm"}, "class_gmm"),
+        ({"config": config(label_dropout=0.1), "model_config": model("vae")}, "label_dropout"),
+        (
+            {"config": config(label_dropout=0.1), "model_config": model(null_label=False)},
+            "label_dropout",
+        ),
+        ({"config": config(validation=0.999)}, "validation"),
+        ({"device": "tpu"}, "tpu"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_before_any_training(
+    changes: dict[str, Any], named: str
+) -> None:
+    steps: list[Any] = []
+    arguments = {"data": dataset(), "model_config": model(), "config": config()} | changes
+    with pytest.raises(UsageError, match=named):
+        train(**arguments, on_step=steps.append)
+    assert not steps
+
+
+def test_two_channels_are_refused_because_no_bundle_can_hold_them() -> None:
+    with pytest.raises(UsageError, match="2 channels, expected 1 or 3"):
+        train(dataset(shape=(2, 6, 6)), preset("default", "ae", (2, 6, 6)), config())
+
+
+def test_a_test_split_may_lack_the_last_class() -> None:
+    part = dataset(20, labels=np.arange(20) % 2, classes=NAMES[:2])
+    assert run(test=part, prior="normal").facts["data"]["test"] == 20
+
+
+def test_auto_finds_a_device() -> None:
+    assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert pick_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("word", ["gpu", "cuda:", "cuda:x", "CUDA", "", "mps", "cuda:-1"])
+def test_an_unknown_device_is_a_usage_error(word: str) -> None:
+    with pytest.raises(UsageError, match="expected auto, cpu, cuda or cuda:N"):
+        pick_device(word)
+
+
+@pytest.mark.parametrize("word", ["cuda", "cuda:0", "cuda:99"])
+def test_a_cuda_device_that_is_not_there_is_refused(
+    word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match="sees 0 CUDA devices"):
+        pick_device(word)
+
+
+def test_only_the_devices_that_are_there_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert pick_device("cuda:1") == torch.device("cuda:1")
+    assert pick_device("auto") == torch.device("cuda")
+    with pytest.raises(DeviceError, match="sees 2"):
+        pick_device("cuda:2")
+
+
+def test_records_are_lines_of_json(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    write_record(path, {"epoch": 1, "loss": 2.5})
+    write_record(path, {"epoch": 2, "loss": None})
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert lines == [{"epoch": 1, "loss": 2.5}, {"epoch": 2, "loss": None}]
+
+
+def test_a_record_that_cannot_be_written_is_a_file_error(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="no such file or directory"):
+        write_record(tmp_path / "missing" / "metrics.jsonl", {})
