@@ -1,59 +1,123 @@
-"""`vae-export`: from a checkpoint to a bundle of verified ONNX graphs."""
+"""`vae-export`: from a checkpoint, or a module of your own, to a bundle of verified ONNX graphs."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from vae_runtime import __version__
-from vae_runtime.cli.entry import note, require, run
+from vae_runtime.cli.entry import require, run
 
 EPILOG = """\b
 Examples:
   vae-export --ckpt cvae.pt
-  vae-export --ckpt cvae.pt --out model.zip
-  vae-export --ckpt cvae.pt --data mnist          check with 1,000 images of the test split
+  vae-export --ckpt cvae.pt --zip --variant int8 --report
+  vae-export --ckpt cvae.pt --data mnist          check with images of the test split
+  vae-export --ckpt cvae.pt --triton models/      also for Triton Inference Server
+
+\b
+A module of your own, with encode and decode (or encoder and decoder):
+  vae-export --model my.package:make --ckpt weights.pt --data photos/ --activation sigmoid
 """
+_OWN = "Of your own module: "
 
 
 @click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--ckpt", required=True, type=click.Path(path_type=Path), help="From vae-train.")
+@click.option(
+    "--ckpt",
+    type=click.Path(path_type=Path),
+    help="From vae-train; with --model, a state dict saved by torch.",
+)
 @click.option(
     "--out",
     "-o",
     type=click.Path(path_type=Path),
     help="Folder, or .zip. [default: the checkpoint's name without .pt]",
 )
-@click.option("--data", help="Data set whose test split the graphs are checked with.")
-@click.option("--opset", type=click.IntRange(18, 23), default=18, show_default=True)
+@click.option("--zip", "zipped", is_flag=True, help="One stored .zip instead of a folder.")
+@click.option(
+    "--data",
+    help="Data set whose images the graphs are checked with: mnist, digits, "
+    "a folder, .npz. With --model also what the latent prior is fitted to.",
+)
+@click.option("--size", help="Resize image files of --data to HxW, for example 64x64.")
+@click.option(
+    "--opset",
+    type=click.IntRange(18, 23),
+    default=18,
+    show_default=True,
+    help="18 is read by onnxruntime 1.16 and newer.",
+)
+@click.option(
+    "--variant",
+    "variants",
+    multiple=True,
+    type=click.Choice(["fp16", "int8", "uint8"]),
+    help="Also write the decoders with half the bytes (fp16), a quarter and faster "
+    "(int8, MLP only), or with bytes as pixels (uint8). May be repeated.",
+)
+@click.option("--allow-lossy", is_flag=True, help="Accept a variant under 45 dB.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    is_flag=False,
+    flag_value=Path(),
+    help="Write parity.json and parity.html to this folder. [default: OUT-report]",
+    metavar="[DIR]",
+)
+@click.option(
+    "--triton",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write a Triton model repository as well.",
+)
+@click.option("--model", metavar="PACKAGE.MODULE:FACTORY", help="What makes a module of your own.")
+@click.option("--classes", is_flag=True, help=_OWN + "its decoder takes the data's labels.")
+@click.option("--one-hot", is_flag=True, help=_OWN + "labels are one-hot, not indices.")
+@click.option("--null-label", type=click.IntRange(0), help=_OWN + 'the index for "no label".')
+@click.option(
+    "--activation",
+    type=click.Choice(["none", "sigmoid", "tanh", "clip"]),
+    default="none",
+    show_default=True,
+    help=_OWN + "what makes its output an image in [0, 1].",
+)
+@click.option(
+    "--spread",
+    type=click.Choice(["log_var", "var", "std", "log_std"]),
+    default="log_var",
+    show_default=True,
+    help=_OWN + "what encode's second tensor is.",
+)
+@click.option("--signed", is_flag=True, help=_OWN + "it encodes pixels in [-1, 1].")
+@click.option(
+    "--likelihood",
+    type=click.Choice(["bernoulli", "gaussian"]),
+    default="bernoulli",
+    show_default=True,
+    help=_OWN + "how a reconstruction is scored.",
+)
+@click.option(
+    "--prior",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "normal", "uniform", "gaussian", "gmm", "class_gmm"]),
+    help=_OWN + "what is fitted to the codes of --data.",
+)
 @click.version_option(__version__, prog_name="vae-export")
-def cli(ckpt: Path, out: Path | None, data: str | None, opset: int) -> None:
-    """Export a checkpoint to ONNX, each graph compared with torch before anything is written.
+def cli(**options: Any) -> None:
+    """Export a model to ONNX, each graph compared with torch before anything is written.
 
-    Writes encoder.onnx, decoder.onnx, for a conditional model conditional_decoder.onnx,
-    manifest.json and golden.npz. On any failure nothing is written and a previous bundle is kept.
+    Writes encoder.onnx, decoder.onnx, for a conditional model conditional_decoder.onnx, the
+    variants asked for, manifest.json and golden.npz. On any failure nothing is written and a
+    previous bundle is kept; the exit code is 4 where a graph differs from torch.
     """
     require("vae-export", "torch", "onnx", "onnxscript")
-    from vae_runtime.datasets import load_dataset
-    from vae_train import load_checkpoint
+    from .command import export_command
 
-    from .bundle import check_target
-    from .export import export_checkpoint
-    from .parity import Worst
-
-    target = out or ckpt.with_suffix("")
-    checkpoint = load_checkpoint(ckpt)
-    check_target(target)
-    images = None if data is None else load_dataset(data, "test")
-
-    def say(role: str, worst: list[Worst]) -> None:
-        largest = max(worst, key=lambda w: w.error)
-        note(f"{role}: as torch, max error {largest.error:.1e} (allowed {largest.tolerance:.1e})")
-
-    manifest = export_checkpoint(checkpoint, target, data=images, opset=opset, on_graph=say)
-    size = sum(spec.bytes for spec in manifest.files().values())
-    note(f"wrote {target}, {size:,} bytes. Next: vae-run sample --bundle {target}")
+    export_command(options)
 
 
 def main() -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import onnx
-from google.protobuf.message import Message
+from google.protobuf.message import Message  # type: ignore[import-untyped]
 from onnx import StringStringEntryProto, TensorProto
 
 from vae_runtime.card import METADATA_KEY
 from vae_runtime.errors import IntegrityError
+from vae_runtime.manifest import TensorSpec
 
 RANDOM_OPS = {
     "Bernoulli",
@@ -21,70 +24,93 @@ RANDOM_OPS = {
     "RandomUniform",
     "RandomUniformLike",
 }
-_DTYPES = {
-    "image": TensorProto.FLOAT,
-    "z": TensorProto.FLOAT,
-    "mu": TensorProto.FLOAT,
-    "log_var": TensorProto.FLOAT,
-    "label": TensorProto.INT64,
+_DTYPES: dict[int, str] = {
+    TensorProto.FLOAT: "float32",
+    TensorProto.INT64: "int64",
+    TensorProto.UINT8: "uint8",
 }
-# A file of the machine that exported: /home/…, C:\…, or a line of a stack trace.
-_PATH = re.compile(r"/(?:home|root|usr|tmp|opt|var|mnt|Users)/|[A-Za-z]:\\|\.py\b|\bFile \"")
+# A file of the machine that exported: /a/b, C:\a, or a line of a stack trace.
+_PATH = re.compile(r"(?:^|[\s\"'=(])/[\w.-]+/[\w.-]+|\b[A-Za-z]:\\|\.py\b|\bFile \"")
 
 
-def check_contract(
-    model: onnx.ModelProto,
-    role: str,
-    inputs: tuple[str, ...],
-    outputs: tuple[str, ...],
-    opset: int,
-    ir: int,
-) -> None:
+@dataclass(frozen=True)
+class Contract:
+    """What one graph promises.
+
+    Attributes:
+        name: of the graph, with its variant; begins each error.
+        inputs, outputs: names, dtypes and shapes, in order; the first axis is `batch`.
+        opset, ir: versions.
+    """
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    opset: int
+    ir: int
+
+
+def check_contract(model: onnx.ModelProto, contract: Contract) -> None:
     """Check one graph.
 
     Raises:
         IntegrityError: the first clause that does not hold.
     """
-    for broken in _broken(model, inputs, outputs, opset, ir):
-        raise IntegrityError(f"{role}: {broken}. The graph was not written.")
+    for broken in _broken(model, contract):
+        raise IntegrityError(f"{contract.name}: {broken}. The graph was not written.")
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise IntegrityError(f"{role}: onnx.checker refuses it: {error}") from error
+        raise IntegrityError(f"{contract.name}: onnx.checker refuses it: {error}") from error
 
 
-def _broken(
-    model: onnx.ModelProto,
-    inputs: tuple[str, ...],
-    outputs: tuple[str, ...],
-    opset: int,
-    ir: int,
-) -> Iterator[str]:
+def _broken(model: onnx.ModelProto, contract: Contract) -> Iterator[str]:
     """Every clause that does not hold, in words."""
     domains = {o.domain or "ai.onnx": o.version for o in model.opset_import}
-    if domains != {"ai.onnx": opset}:
-        yield f"operator sets {domains}, expected ai.onnx {opset} alone"
-    if model.ir_version != ir:
-        yield f"IR version {model.ir_version}, expected {ir}"
-    for kind, values, names in (
-        ("inputs", model.graph.input, inputs),
-        ("outputs", model.graph.output, outputs),
-    ):
-        if tuple(v.name for v in values) != names:
-            yield f"{kind} {[v.name for v in values]}, expected {list(names)}"
-        for value in values:
-            yield from _broken_tensor(value)
-    for node in model.graph.node:
+    if domains != {"ai.onnx": contract.opset}:
+        yield f"operator sets {domains}, expected ai.onnx {contract.opset} alone"
+    if model.ir_version != contract.ir:
+        yield f"IR version {model.ir_version}, expected {contract.ir}"
+    yield from _broken_tensors("inputs", model.graph.input, contract.inputs)
+    yield from _broken_tensors("outputs", model.graph.output, contract.outputs)
+    for function in model.functions:
+        yield f"holds the function {function.name}"
+    yield from _broken_nodes(model.graph)
+    for text in _strings(model):
+        if _PATH.search(text):
+            yield f"holds the path-like string {text[:80]!r}"
+
+
+def _broken_tensors(
+    kind: str, values: Iterable[onnx.ValueInfoProto], expected: tuple[TensorSpec, ...]
+) -> Iterator[str]:
+    names = [v.name for v in values]
+    if names != [spec.name for spec in expected]:
+        yield f"{kind} {names}, expected {[spec.name for spec in expected]}"
+        return
+    for value, spec in zip(values, expected, strict=True):
+        tensor = value.type.tensor_type
+        dtype = _DTYPES.get(tensor.elem_type, f"element type {tensor.elem_type}")
+        shape = tuple(d.dim_param or d.dim_value for d in tensor.shape.dim)
+        if dtype != spec.dtype:
+            yield f"{value.name} is {dtype}, expected {spec.dtype}"
+        if not shape or shape[0] != "batch":
+            yield f"{value.name} has shape {list(shape)}, its first axis is not the free batch"
+        elif shape != spec.shape:
+            yield f"{value.name} has shape {list(shape)}, expected {list(spec.shape)}"
+
+
+def _broken_nodes(graph: onnx.GraphProto) -> Iterator[str]:
+    for node in graph.node:
         if node.domain not in ("", "ai.onnx"):
             yield f"operator {node.domain}.{node.op_type} is not of ai.onnx"
         if node.op_type in RANDOM_OPS:
             yield f"operator {node.op_type} is random"
-    for tensor in model.graph.initializer:
-        if tensor.data_location == TensorProto.EXTERNAL:
+        if any(a.HasField("g") or a.graphs for a in node.attribute):
+            yield f"operator {node.op_type} holds a graph of its own"
+    for tensor in graph.initializer:
+        if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
             yield f"weight {tensor.name} is stored outside the file"
-    for text in _strings(model):
-        if _PATH.search(text):
-            yield f"holds the path-like string {text[:80]!r}"
 
 
 def _strings(message: Message) -> Iterator[str]:
@@ -92,20 +118,9 @@ def _strings(message: Message) -> Iterator[str]:
     if isinstance(message, StringStringEntryProto) and message.key == METADATA_KEY:
         return
     for field, value in message.ListFields():
-        values = [value] if isinstance(value, (str, bytes, Message)) else value
+        values: Any = [value] if isinstance(value, (str, bytes, Message)) else value
         if field.type == field.TYPE_STRING:
             yield from values
         elif field.type == field.TYPE_MESSAGE:
             for part in values:
                 yield from _strings(part)
-
-
-def _broken_tensor(value: onnx.ValueInfoProto) -> Iterator[str]:
-    tensor = value.type.tensor_type
-    dims = tensor.shape.dim
-    if tensor.elem_type != _DTYPES.get(value.name):
-        yield f"{value.name} has element type {tensor.elem_type}"
-    if not dims or dims[0].dim_param != "batch":
-        yield f"{value.name}: its first axis is not symbolic"
-    if any(not d.dim_value for d in dims[1:]):
-        yield f"{value.name}: an axis besides the first is not a fixed number"

@@ -53,7 +53,9 @@ class DecoderGraph(nn.Module):
         """f32[N, D] → f32[N, C, H, W] in [0, 1]."""
         if not isinstance(self.model, CVAE):
             return self.model.decode(z)
-        row = self.get_buffer("row").expand(z.shape[0], -1)
+        row = self.get_buffer("row")
+        if self.model.config.label_join == "concat":
+            row = row.expand(z.shape[0], -1)  # every other join broadcasts one row
         return torch.sigmoid(self.model.decode_row(z, row))
 
 

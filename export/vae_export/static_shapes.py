@@ -12,7 +12,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 
 def make_reshapes_static(model: ir.Model) -> None:
-    """Rewrite the model's Reshape nodes in place, and drop the nodes that nothing needs any more."""
+    """Rewrite the model's Reshape nodes in place, and drop the nodes that nothing needs."""
     for node in model.graph:
         if node.op_type != "Reshape":
             continue
@@ -33,7 +33,7 @@ def make_reshapes_static(model: ir.Model) -> None:
 
 
 def _static_dims(node: ir.Node) -> list[int] | None:
-    """All axes of the result but the first; None where one is not known or the batch is not kept."""
+    """All axes of the result but the first; None if one is unknown or the batch is not kept."""
     source, target = node.inputs
     shape = node.outputs[0].shape
     producer = None if target is None else target.producer()

@@ -1,96 +1,95 @@
-"""One traced module to the bytes of one `.onnx` file: same module, same bytes."""
+"""One ONNX model to the bytes of one `.onnx` file: the card added, the contract checked."""
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import json
-import logging
-import warnings
-from collections.abc import Iterator
 
 import onnx
-import onnx_ir
-import torch
-from onnx_ir.passes.common import ClearMetadataAndDocStringPass
-from torch import Tensor
 
 from vae_runtime.card import METADATA_KEY, Card
+from vae_runtime.manifest import FileSpec, GraphSpec, TensorSpec
 
-from .contract import check_contract
+from .contract import Contract, check_contract
 from .graphs import Graph
-from .static_shapes import make_reshapes_static
+from .trace import IR_VERSIONS
 
-OPSET = 18
-# The lowest IR that holds each opset, so that the oldest runtime reads it: onnxruntime 1.16 for 18.
-IR_VERSIONS = {18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11}
 PRODUCER = "vae-onnx"
 
 
-def write_graph(graph: Graph, example: dict[str, Tensor], card: Card, opset: int = OPSET) -> bytes:
-    """Export one graph and check its contract.
+def write_model(
+    model: onnx.ModelProto, graph: Graph, card: Card, variant: str = "fp32", opset: int = 18
+) -> tuple[bytes, GraphSpec]:
+    """Stamp a model with its bundle's card and check it.
 
     Args:
-        graph: what to trace.
-        example: an input of at least two rows for each name.
+        model: changed in place.
+        graph: its role and its tensors' names.
         card: stored in the file's metadata.
-        opset: of `ai.onnx`.
+        variant: `fp32`, `fp16`, `int8` or `uint8`.
+        opset: that `model` must have.
 
     Returns:
-        The bytes of a self-contained ONNX model.
+        The bytes of a self-contained ONNX file, and what the manifest says of it.
 
     Raises:
-        IntegrityError: the exporter wrote something else than the bundle format allows.
+        IntegrityError: the model is something else than the bundle format allows.
     """
-    batch = torch.export.Dim.DYNAMIC
-    with _quiet():
-        program = torch.onnx.export(
-            graph.module,
-            tuple(example[name] for name in graph.inputs),
-            input_names=list(graph.inputs),
-            output_names=list(graph.outputs),
-            opset_version=opset,
-            dynamic_shapes=tuple({0: batch} for _ in graph.inputs),
-            dynamo=True,
-            verbose=False,
-        )
-    assert program is not None
-    model = program.model
-    make_reshapes_static(model)
-    ClearMetadataAndDocStringPass()(model)
-    proto = onnx_ir.to_proto(model)
-    proto.ir_version = IR_VERSIONS[opset]
-    _normalise(proto, graph, card)
-    check_contract(proto, graph.role, graph.inputs, graph.outputs, opset, IR_VERSIONS[opset])
-    return proto.SerializeToString(deterministic=True)
+    _normalise(model, graph, card, variant)
+    inputs, outputs = (
+        tuple(_tensor(name, card, variant) for name in names)
+        for names in (graph.inputs, graph.outputs)
+    )
+    label = graph.role if variant == "fp32" else f"{graph.role}.{variant}"
+    check_contract(model, Contract(label, inputs, outputs, opset, IR_VERSIONS[opset]))
+    raw = model.SerializeToString(deterministic=True)
+    name = f"{label}.onnx"
+    spec = GraphSpec(
+        graph.role, variant, file_spec(name, raw), opset, IR_VERSIONS[opset], inputs, outputs
+    )
+    return raw, spec
 
 
-def _normalise(proto: onnx.ModelProto, graph: Graph, card: Card) -> None:
+def file_spec(name: str, raw: bytes) -> FileSpec:
+    """What the manifest says of a file's bytes."""
+    return FileSpec(name, len(raw), hashlib.sha256(raw).hexdigest())
+
+
+def digest(models: list[onnx.ModelProto], card: Card) -> str:
+    """Sixteen hexadecimal digits that follow from all graphs and from the card, its id aside.
+
+    Each graph carries the id, so it is taken before any graph is stamped.
+    """
+    total = hashlib.sha256(json.dumps(card.to_json() | {"id": ""}, sort_keys=True).encode())
+    for model in models:
+        total.update(model.SerializeToString(deterministic=True))
+    return total.hexdigest()[:16]
+
+
+def _tensor(name: str, card: Card, variant: str) -> TensorSpec:
+    shape: tuple[int | str, ...] = ("batch", card.latent_dim)
+    if name == "image":
+        shape = ("batch", *card.image.shape)
+    elif name == "label":
+        shape = ("batch",)
+    kind = "int64" if name == "label" else "float32"
+    return TensorSpec(name, "uint8" if (name, variant) == ("image", "uint8") else kind, shape)
+
+
+def _normalise(model: onnx.ModelProto, graph: Graph, card: Card, variant: str) -> None:
     """Leave nothing that depends on where, when or by which version the file was made."""
-    proto.producer_name = PRODUCER
-    proto.producer_version = ""
-    proto.graph.name = graph.role
-    del proto.metadata_props[:]
-    del proto.functions[:]
-    # Intermediate shapes help no runtime; onnxruntime infers them again.
-    del proto.graph.value_info[:]
-    for value in (*proto.graph.input, *proto.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
-    own = card.to_json() | {"role": graph.role, "variant": "fp32"}
+    model.producer_name = PRODUCER
+    model.producer_version = ""
+    model.doc_string = ""
+    model.graph.name = graph.role
+    model.graph.doc_string = ""
+    del model.metadata_props[:]
+    del model.graph.metadata_props[:]
+    del model.graph.value_info[:]
+    for value in (*model.graph.input, *model.graph.output):
+        dims = value.type.tensor_type.shape.dim
+        if dims and not dims[0].dim_value:
+            dims[0].dim_param = "batch"
+    own = card.to_json() | {"role": graph.role, "variant": variant}
     text = json.dumps(own, separators=(",", ":"), ensure_ascii=False)
-    proto.metadata_props.add(key=METADATA_KEY, value=text)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's own chatter away from the user; what matters is checked afterwards."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    model.metadata_props.add(key=METADATA_KEY, value=text)

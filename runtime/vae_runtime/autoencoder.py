@@ -16,7 +16,7 @@ from .errors import InputError, UsageError
 from .graphs import check_dtype
 from .loaded import PLAIN, LoadedGraphs
 from .manifest import Manifest
-from .prior import Prior, check_draw, fresh_seed
+from .prior import check_draw, choose_prior, fresh_seed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,7 +139,7 @@ class Autoencoder:
             z = self.draw(count, part, seed, start=start + first, prior=prior, **options)
             return self.decode(z, part, dtype=dtype)
 
-        self._prior(prior)  # refused by this call, not by the first step of the iterator
+        choose_prior(self.card.prior, prior)  # refuse now, not at the iterator's first step
         starts = count(0, chunk) if n is None else range(0, n, chunk)
         return (one(i, chunk if n is None else min(chunk, n - i)) for i in starts)
 
@@ -156,7 +156,7 @@ class Autoencoder:
     ) -> NDArray[np.float32]:
         """The codes f32[n, D] that `sample` decodes, with the same arguments."""
         labels = None if label is None else as_labels(label, n, self.card)
-        return self._prior(prior).sample(
+        return choose_prior(self.card.prior, prior).sample(
             n, labels, seed, start=start, temperature=temperature, truncation=truncation
         )
 
@@ -268,13 +268,6 @@ class Autoencoder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _prior(self, name: str) -> Prior:
-        if name == "fitted":
-            return self.card.prior
-        if name == "normal":
-            return Prior.normal(self.card.latent_dim)
-        raise UsageError(f"prior is {name!r}, expected 'fitted' or 'normal'")
 
     def _code(self, item: ArrayLike, label: Labels) -> NDArray[np.float32]:
         """A code f32[D] as it is; an image through the encoder."""

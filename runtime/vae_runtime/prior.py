@@ -205,6 +205,19 @@ class Prior:
             raise InputError(f"prior: {self.kind} with {rows} mixtures of {m} components")
 
 
+def choose_prior(fitted: Prior, name: str) -> Prior:
+    """The prior that a caller names: `fitted`, the bundle's own, or `normal`, N(0, I).
+
+    Raises:
+        UsageError: another name.
+    """
+    if name == "fitted":
+        return fitted
+    if name == "normal":
+        return Prior.normal(fitted.latent_dim)
+    raise UsageError(f"prior is {name!r}, expected 'fitted' or 'normal'")
+
+
 def fresh_seed() -> int:
     """A seed nobody has seen before, small enough to be read aloud."""
     return int.from_bytes(os.urandom(4), "little")
