@@ -1,0 +1,174 @@
+"""What `vae-export` does once its options are parsed."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import io
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vae_runtime.cli.entry import note
+from vae_runtime.datasets import Dataset, load_dataset
+from vae_runtime.errors import FileError, InputError, NotFound, UsageError
+from vae_train import load_checkpoint
+from vae_train.command import parse_size
+
+from .bundle import check_target
+from .foreign import Foreign, from_module
+from .pipeline import Exported, Options, export_source
+from .probe import Modules
+from .report import write_report
+from .source import Source, from_checkpoint
+from .triton import write_triton
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model")  # under which others save the weights
+_OWN = ("one_hot", "null_label", "activation", "spread", "signed", "likelihood", "prior")
+
+
+def export_command(options: dict[str, Any]) -> None:
+    """Export, then write what else was asked for, and say what is where."""
+    out = _target(options)
+    check_target(out)
+    chosen = Options(options["opset"], options["variants"], options["allow_lossy"], note)
+    source = _own_source(options) if options["model"] else _checkpoint_source(options)
+    exported = export_source(source, out, chosen)
+    size = sum(spec.bytes for spec in exported.manifest.files().values())
+    _write_rest(exported, out, options)
+    note(f"wrote {out}, {size:,} bytes. Next: vae-run sample --bundle {out}")
+
+
+def _target(options: dict[str, Any]) -> Path:
+    """Where the bundle goes."""
+    ckpt, out = options["ckpt"], options["out"]
+    if ckpt is None and options["model"] is None:
+        raise UsageError("--ckpt is missing. Say which checkpoint, from vae-train, to export.")
+    if out is not None:
+        target: Path = out
+    elif ckpt is not None:
+        target = ckpt.with_suffix("")
+    else:
+        raise UsageError("--out is missing. Say where the bundle of --model goes.")
+    if options["zipped"] and target.suffix != ".zip":
+        target = target.with_name(f"{target.name}.zip")
+    if target == ckpt:
+        raise UsageError(f"{ckpt}: the bundle would replace the checkpoint. Say --out.")
+    return target
+
+
+def _checkpoint_source(options: dict[str, Any]) -> Source:
+    given = [name for name in ("classes", "one_hot", "signed") if options[name]]
+    if given or options["null_label"] is not None:
+        raise UsageError("--classes, --one-hot, --null-label and --signed go with --model only.")
+    checkpoint = load_checkpoint(options["ckpt"])
+    return from_checkpoint(checkpoint, _data(options, "test"))
+
+
+def _own_source(options: dict[str, Any]) -> Source:
+    data = _data(options, "train")
+    if data is None:
+        raise UsageError("--data is missing. A module of your own needs images for its prior.")
+    module = load_factory(options["model"])
+    sha256 = ""
+    if options["ckpt"] is not None:
+        sha256 = load_weights(module, options["ckpt"])
+    classes = data.classes if options["classes"] else ()
+    facts = Foreign(
+        name=options["model"].rpartition(":")[2],
+        classes=classes,
+        **{name: options[name] for name in _OWN},
+    )
+    return from_module(module, data, facts, sha256)
+
+
+def _data(options: dict[str, Any], split: str) -> Dataset | None:
+    if options["data"] is None:
+        return None
+    return load_dataset(options["data"], split, size=parse_size(options["size"]))
+
+
+def load_factory(name: str) -> Modules:
+    """Import `package.module:factory` and call it.
+
+    Raises:
+        UsageError: no such module or factory, or it made something else than a module.
+    """
+    place, _, attribute = name.partition(":")
+    if not place or not attribute:
+        raise UsageError(f"--model {name}: expected PACKAGE.MODULE:FACTORY")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        factory = getattr(importlib.import_module(place), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"--model {name}: {error}") from error
+    finally:
+        sys.path.pop(0)
+    made = factory if isinstance(factory, nn.Module) else factory()
+    parts = made if isinstance(made, tuple) and len(made) == 2 else (made,)
+    if not all(isinstance(part, nn.Module) for part in parts):
+        raise UsageError(
+            f"--model {name}: made a {type(made).__name__}, expected a torch module or a pair "
+            "(encoder, decoder)."
+        )
+    return made
+
+
+def load_weights(module: Modules, path: Path) -> str:
+    """Load a state dict, of a pair both with the prefixes `encoder.` and `decoder.`.
+
+    Returns:
+        The sha256 of the file.
+
+    Raises:
+        NotFound: no such file.
+        InputError: not a state dict, or one that does not fit the module.
+    """
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError as error:
+        raise NotFound(f"{path}: no such file") from error
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror}") from error
+    try:
+        state = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
+    except (RuntimeError, ValueError, KeyError, TypeError, EOFError, UnpicklingError) as error:
+        raise InputError(
+            f"{path}: not tensors alone, which is all that is read. Save model.state_dict()."
+        ) from error
+    for key in _WRAPPERS:
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
+            state = state[key]
+            break
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise InputError(f"{path}: not a state dict. Save model.state_dict().")
+    whole = (
+        nn.ModuleDict({"encoder": module[0], "decoder": module[1]})
+        if isinstance(module, tuple)
+        else module
+    )
+    try:
+        whole.load_state_dict(dict(state))
+    except RuntimeError as error:
+        line = " ".join(str(error).split())
+        raise InputError(f"{path}: does not fit the module: {line}") from error
+    return hashlib.sha256(raw).hexdigest()
+
+
+def _write_rest(exported: Exported, out: Path, options: dict[str, Any]) -> None:
+    """The report and the Triton repository."""
+    if options["report"] is not None:
+        folder = options["report"]
+        if folder == Path():
+            folder = out.with_name(f"{out.stem if out.suffix == '.zip' else out.name}-report")
+        write_report(exported, folder)
+        note(f"wrote {folder / 'parity.html'}")
+    if options["triton"] is not None:
+        prefix = out.stem if out.suffix == ".zip" else out.name
+        names = write_triton(exported.manifest, exported.files, options["triton"], prefix)
+        note(f"wrote {options['triton']} with {', '.join(names)}")

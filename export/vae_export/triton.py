@@ -1,0 +1,86 @@
+"""A model repository for Triton Inference Server: a folder a graph, with its `config.pbtxt`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from vae_runtime.card import Card
+from vae_runtime.errors import FileError
+from vae_runtime.files import write_atomic
+from vae_runtime.manifest import GraphSpec, Manifest, TensorSpec
+
+MAX_BATCH = 256
+_DELAY_US = 500  # what a request waits for others to join its batch
+_TYPES = {"float32": "TYPE_FP32", "int64": "TYPE_INT64", "uint8": "TYPE_UINT8"}
+
+
+def write_triton(
+    manifest: Manifest, files: dict[str, bytes], folder: Path, prefix: str
+) -> list[str]:
+    """Write every graph as a model of its own.
+
+    Args:
+        manifest: of the bundle.
+        files: its files, by name.
+        folder: the repository; made if missing, other models in it are left alone.
+        prefix: begins each model's name, `mnist` → `mnist_decoder`.
+
+    Returns:
+        The names of the models.
+
+    Raises:
+        FileError: a file could not be written.
+    """
+    names = []
+    for spec in manifest.graphs:
+        name = f"{prefix}_{spec.file.file.removesuffix('.onnx').replace('.', '_')}"
+        model = folder / name
+        try:
+            (model / "1").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FileError(f"{model}: {error.strerror}") from error
+        write_atomic(model / "1" / "model.onnx", files[spec.file.file])
+        write_atomic(model / "config.pbtxt", config_text(name, spec, manifest.card).encode())
+        if manifest.card.classes:
+            labels = "".join(f"{label}\n" for label in manifest.card.classes)
+            write_atomic(model / "labels.txt", labels.encode())
+        names.append(name)
+    return names
+
+
+def config_text(name: str, spec: GraphSpec, card: Card) -> str:
+    """The text of one `config.pbtxt`: onnxruntime backend, dynamic batching."""
+    parts = [
+        f"name: {_quoted(name)}",
+        'backend: "onnxruntime"',
+        f"max_batch_size: {MAX_BATCH}",
+        *(_tensor("input", tensor) for tensor in spec.inputs),
+        *(_tensor("output", tensor) for tensor in spec.outputs),
+        f"dynamic_batching {{\n  max_queue_delay_microseconds: {_DELAY_US}\n}}",
+        # For graphs this small one thread is the fastest.
+        _parameter("intra_op_thread_count", "1"),
+        _parameter("vae_onnx_bundle", card.id),
+    ]
+    if card.classes:
+        parts.append(_parameter("labels", "labels.txt"))
+    return "\n".join(parts) + "\n"
+
+
+def _tensor(kind: str, tensor: TensorSpec) -> str:
+    lines = [f"  name: {_quoted(tensor.name)}", f"  data_type: {_TYPES[tensor.dtype]}"]
+    if tensor.shape[1:]:
+        lines.append(f"  dims: [ {', '.join(str(n) for n in tensor.shape[1:])} ]")
+    else:
+        # Triton has no scalars: a request holds [N, 1], the graph sees [N].
+        lines += ["  dims: [ 1 ]", "  reshape { shape: [ ] }"]
+    return f"{kind} {{\n" + "\n".join(lines) + "\n}"
+
+
+def _parameter(key: str, value: str) -> str:
+    return f"parameters {{\n  key: {_quoted(key)}\n  value {{ string_value: {_quoted(value)} }}\n}}"
+
+
+def _quoted(text: str) -> str:
+    """A string of protobuf's text format; JSON's escapes of ASCII are valid there."""
+    return json.dumps(text)

@@ -1,0 +1,292 @@
+"""Modules of others, from tracing to the runtime."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+import vae_runtime
+from vae_export import export
+from vae_export.adapter import unpack_code, unpack_image
+from vae_export.cli import cli
+from vae_runtime.datasets import Dataset, load_dataset
+from vae_runtime.errors import InputError, IntegrityError, UsageError, VaeError
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+import strangers  # noqa: E402
+
+sys.path.remove(str(HERE))
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    return load_dataset("digits").take(slice(0, 400))
+
+
+CASES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "upsampler": (strangers.Upsampler, {}),
+    "library": (strangers.Library, {"activation": "sigmoid"}),
+    "pair": (strangers.pair, {"activation": "sigmoid", "prior": "gaussian"}),
+    "distributions": (strangers.Distributions, {"activation": "tanh", "signed": True}),
+    "conditional": (strangers.Conditional, {"classes": True}),
+    "null row": (lambda: strangers.Conditional(11), {"classes": True, "prior": "normal"}),
+    "one-hot": (
+        strangers.OneHot,
+        {"classes": True, "one_hot": True, "spread": "std", "prior": "normal"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_strangers_module_becomes_a_bundle(name: str, digits: Dataset, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    make, options = CASES[name]
+    options = options | ({"classes": digits.classes} if "classes" in options else {})
+    export(make(), tmp_path / "bundle", digits, **options)
+    with vae_runtime.load(tmp_path / "bundle", device="cpu") as model:
+        label = 3 if "classes" in options else None
+        images = model.sample(5, label=label, seed=1)
+        assert images.shape == (5, 1, 8, 8)
+        assert images.min() >= 0
+        assert images.max() <= 1
+        assert model.reconstruct(digits.images[:7]).shape == (7, 1, 8, 8)
+        assert np.isfinite(model.score(digits.images[:7]).negative_elbo).all()
+
+
+def test_the_module_itself_is_left_as_it_was(digits: Dataset) -> None:
+    module = strangers.Upsampler()
+    assert module.training
+    before = {name: t.clone() for name, t in module.state_dict().items()}
+    export(module, None, digits, prior="normal")
+    assert module.training
+    assert all(torch.equal(before[name], t) for name, t in module.state_dict().items())
+    assert all(p.requires_grad for p in module.parameters())
+
+
+def test_labels_reach_the_decoder(digits: Dataset, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = strangers.Conditional()
+    export(module, tmp_path / "bundle.zip", digits, classes=digits.classes, prior="normal")
+    z = np.zeros((2, 3), np.float32)
+    with vae_runtime.load(tmp_path / "bundle.zip", device="cpu") as model:
+        found = model.decode(z, [3, 7])
+        none = model.decode(z)
+    expected = module.decode(torch.zeros(2, 3), torch.tensor([3, 7])).detach().numpy()
+    assert np.abs(found - expected).max() < 1e-6
+    row = module.table.weight.mean(0)
+    mean = torch.sigmoid(module.outer(torch.cat([torch.zeros(3), row])))
+    assert np.abs(none[0].ravel() - mean.detach().numpy()).max() < 1e-6
+
+
+REFUSED: dict[str, tuple[Any, dict[str, Any], type[VaeError], str]] = {
+    "random": (
+        strangers.Sampling,
+        {"activation": "sigmoid"},
+        InputError,
+        "encoder: aten.randn_like.default is random, made at strangers.py:LINE in encode: "
+        "eps = torch.randn_like(mean). A graph must compute the same each time: return the mean, "
+        "or the parameters of the distribution.",
+    ),
+    "range": (
+        strangers.Library,
+        {},
+        UsageError,
+        "decode: pixels run from LOW to HIGH, expected [0, 1]. Say activation (--activation): "
+        "sigmoid for logits, tanh for [-1, 1], clip to cut off.",
+    ),
+    "neither": (
+        lambda: torch.nn.Linear(2, 2),
+        {},
+        UsageError,
+        "Linear: has neither a method encode nor a module encoder. Add one, or pass the pair "
+        "(encoder, decoder).",
+    ),
+    "spread": (
+        strangers.Library,
+        {"spread": "sigma"},
+        UsageError,
+        "spread is 'sigma', expected one of log_var, var, std, log_std",
+    ),
+    "activation": (
+        strangers.Library,
+        {"activation": "relu"},
+        UsageError,
+        "activation is 'relu', expected one of none, sigmoid, clip, tanh",
+    ),
+    "classes": (
+        strangers.Conditional,
+        {"classes": ("a", "b")},
+        UsageError,
+        "digits: 10 classes, the module has 2",
+    ),
+    "null label": (
+        lambda: strangers.Conditional(12),
+        {"classes": tuple("0123456789")},
+        UsageError,
+        "the module has no embedding of 10 or 11 rows, so what it takes for no label is unknown. "
+        "Say null_label (--null-label), or one_hot (--one-hot).",
+    ),
+    "class_gmm": (
+        strangers.Library,
+        {"activation": "sigmoid", "prior": "class_gmm"},
+        UsageError,
+        "prior class_gmm needs classes. Use gmm.",
+    ),
+    "opset": (
+        strangers.Library,
+        {"opset": 17},
+        UsageError,
+        "opset is 17, expected 18 to 23",
+    ),
+    "variant": (
+        strangers.Library,
+        {"variants": ("int4",)},
+        UsageError,
+        "variant is 'int4', expected one of fp16, int8, uint8",
+    ),
+}
+
+
+def generic(text: str) -> str:
+    import re
+
+    text = re.sub(r"strangers\.py:\d+", "strangers.py:LINE", text)
+    return re.sub(r"from -?[\d.]+ to -?[\d.]+", "from LOW to HIGH", text)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refusals(name: str, digits: Dataset, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    make, options, kind, text = REFUSED[name]
+    with pytest.raises(kind) as caught:
+        export(make(), tmp_path / "bundle", digits, **options)
+    assert generic(str(caught.value)) == text
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_rows_that_depend_on_one_another_fail_the_gate(digits: Dataset) -> None:
+    torch.manual_seed(0)
+    with pytest.raises(IntegrityError, match=r"^encoder\.z: error .* in a batch of \d+ at "):
+        export(strangers.BatchStatistics(), None, digits, activation="sigmoid")
+
+
+def test_a_module_that_fixes_the_batch_is_refused(digits: Dataset) -> None:
+    module = strangers.Library()
+    module.encode = lambda x: x.reshape(2, 64)[:, :3]  # type: ignore[assignment]
+    with pytest.raises((InputError, RuntimeError)):
+        export(module, None, digits, activation="sigmoid")
+
+
+def test_what_is_not_understood_is_said() -> None:
+    tensor = torch.zeros(1)
+    with pytest.raises(UsageError) as caught:
+        unpack_code((tensor, tensor, tensor))
+    assert str(caught.value) == (
+        "encode: returned (Tensor, Tensor, Tensor), expected one tensor or (mu, log_var). Wrap the "
+        "module so that encode returns these alone."
+    )
+    with pytest.raises(UsageError) as caught:
+        unpack_code(7)
+    assert str(caught.value) == (
+        "encode: returned int, expected a tensor, (mu, log_var), a normal distribution, or an "
+        "object with such fields. Wrap the module."
+    )
+    with pytest.raises(UsageError) as caught:
+        unpack_code(torch.distributions.Laplace(tensor, tensor + 1))
+    assert str(caught.value) == (
+        "encode: returned a Laplace distribution, expected Normal, or Independent of it."
+    )
+    with pytest.raises(UsageError) as caught:
+        unpack_image(7)
+    assert str(caught.value) == (
+        "decode: returned int, expected a tensor, a tuple that begins with one, a distribution, or "
+        "an object with such a field. Wrap the module."
+    )
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(HERE)
+    path = tmp_path / "weights.pt"
+    torch.save({"state_dict": strangers.upsampler().state_dict()}, path)
+    return path
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(cli, arguments, standalone_mode=False)
+
+
+def test_the_command_line_takes_a_factory(weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "own"
+    done = run("--model", "strangers:upsampler", "--ckpt", str(weights), "--data", "digits",
+               "-o", str(out), "--prior", "gaussian", "--zip")  # fmt: skip
+    assert done.exception is None, done.exception
+    with vae_runtime.load(tmp_path / "own.zip", device="cpu") as model:
+        assert model.manifest.training["model"] == "upsampler"
+        assert len(model.manifest.checkpoint_sha256) == 64
+
+
+def refused(*arguments: str) -> str:
+    return str(run("--data", "digits", *arguments).exception)
+
+
+def test_the_command_line_refuses(weights: Path, tmp_path: Path) -> None:
+    out = ("-o", str(tmp_path / "b"))
+    own = ("--model", "strangers:upsampler")
+    assert refused(*out) == ("--ckpt is missing. Say which checkpoint, from vae-train, to export.")
+    assert refused(*own) == "--out is missing. Say where the bundle of --model goes."
+    assert refused("--model", "strangers", *out) == (
+        "--model strangers: expected PACKAGE.MODULE:FACTORY"
+    )
+    assert refused("--model", "strangers:gone", *out) == (
+        "--model strangers:gone: module 'strangers' has no attribute 'gone'"
+    )
+    assert refused("--model", "strangers:nothing", *out) == (
+        "--model strangers:nothing: made a SimpleNamespace, expected a torch module or a pair "
+        "(encoder, decoder)."
+    )
+    assert str(run(*own, *out).exception) == (
+        "--data is missing. A module of your own needs images for its prior."
+    )
+    assert refused("--ckpt", str(weights), "--one-hot") == (
+        "--classes, --one-hot, --null-label and --signed go with --model only."
+    )
+    plain = tmp_path / "plain"
+    plain.write_bytes(b"x")
+    assert refused("--ckpt", str(plain)) == (
+        f"{plain}: the bundle would replace the checkpoint. Say --out."
+    )
+    missing = tmp_path / "none.pt"
+    assert refused(*own, *out, "--ckpt", str(missing)) == f"{missing}: no such file"
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return print, ("never printed",)
+
+
+def test_foreign_weights_run_no_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(HERE)
+    path = tmp_path / "evil.pt"
+    out = str(tmp_path / "b")
+    torch.save(Evil(), path)
+    own = ("--model", "strangers:upsampler", "-o", out, "--ckpt", str(path))
+    assert refused(*own) == (
+        f"{path}: not tensors alone, which is all that is read. Save model.state_dict()."
+    )
+    torch.save([1, 2], path)
+    assert refused(*own) == f"{path}: not a state dict. Save model.state_dict()."
+    torch.save({"a": torch.zeros(1)}, path)
+    assert refused(*own).startswith(
+        f"{path}: does not fit the module: Error(s) in loading state_dict for Upsampler: Missing"
+    )
+    assert "never printed" not in capsys.readouterr().out

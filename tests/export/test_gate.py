@@ -1,0 +1,163 @@
+"""What the gate lets through, what it refuses, and what a failure leaves behind."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from onnx import numpy_helper
+
+from vae_export import export_checkpoint, pipeline
+from vae_export.bundle import check_target
+from vae_export.cli import cli
+from vae_export.inputs import gate_inputs
+from vae_export.parity import BATCHES, run_batches
+from vae_export.source import from_checkpoint
+from vae_runtime.errors import FileError, IntegrityError, UsageError
+
+Damage = Callable[[onnx.ModelProto], None]
+
+
+@pytest.fixture
+def damaged(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Damage], None]:
+    """Have the tracer hand out a graph that something happened to."""
+    real = pipeline.trace
+
+    def arrange(role: str, damage: Damage) -> None:
+        def trace(graph: Any, *arguments: Any) -> onnx.ModelProto:
+            model = real(graph, *arguments)
+            if graph.role == role:
+                damage(model)
+            return model
+
+        monkeypatch.setattr(pipeline, "trace", trace)
+
+    return arrange
+
+
+def shift(amount: float) -> Damage:
+    """Add `amount` to one number of the last layer's bias."""
+
+    def damage(model: onnx.ModelProto) -> None:
+        last = [node for node in model.graph.node if node.op_type == "Gemm"][-1]
+        for tensor in model.graph.initializer:
+            if tensor.name == last.input[2]:
+                values = numpy_helper.to_array(tensor).copy()
+                values[5] += amount
+                tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
+    return damage
+
+
+def test_a_wrong_weight_is_named_with_both_values(
+    checkpoint_of: Any, damaged: Any, tmp_path: Path
+) -> None:
+    damaged("decoder", shift(1e-3))
+    with pytest.raises(IntegrityError) as caught:
+        export_checkpoint(checkpoint_of("vae-mlp"), tmp_path / "out")
+    found = re.fullmatch(
+        r"decoder\.image: error (\S+) over tolerance (\S+) in a batch of (\d+) at "
+        r"\[\d+, 0, 0, 5\]: onnxruntime (\S+), torch float64 (\S+)",
+        str(caught.value),
+    )
+    assert found
+    error, tolerance, batch, ours, theirs = (float(text) for text in found.groups())
+    assert error > tolerance
+    assert batch in BATCHES
+    assert abs(abs(ours - theirs) - error) < 1e-2 * error
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_error_that_float32_itself_does_not_make_is_refused(
+    checkpoint_of: Any, damaged: Any
+) -> None:
+    damaged("encoder", shift(3e-5))
+    with pytest.raises(IntegrityError, match=r"^encoder\.(mu|log_var): error "):
+        export_checkpoint(checkpoint_of("vae-mlp"), None)
+
+
+def test_what_is_not_finite_is_refused(checkpoint_of: Any, damaged: Any) -> None:
+    damaged("decoder", shift(float("nan")))
+    with pytest.raises(IntegrityError) as caught:
+        export_checkpoint(checkpoint_of("vae-mlp"), None)
+    assert str(caught.value) == (
+        "decoder.image: nan in a batch of 1 at [0, 0, 0, 5], expected finite"
+    )
+
+
+def test_a_failure_keeps_the_previous_bundle_and_exits_4(
+    saved: Any, damaged: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "bundle"
+    arguments = ["--ckpt", str(saved("vae-mlp")), "-o", str(out)]
+    runner = CliRunner()
+    assert runner.invoke(cli, arguments, standalone_mode=False).exception is None
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    damaged("decoder", shift(1e-2))
+    failed = runner.invoke(cli, arguments, standalone_mode=False).exception
+    assert isinstance(failed, IntegrityError)
+    assert failed.exit_code == 4
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_other_folders_are_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").touch()
+    with pytest.raises(FileError) as caught:
+        check_target(tmp_path / "photos")
+    assert str(caught.value) == (
+        f"{tmp_path / 'photos'}: exists and is not a bundle. Choose another --out."
+    )
+    with pytest.raises(FileError) as caught:
+        check_target(tmp_path / "none" / "b")
+    assert str(caught.value) == f"{tmp_path / 'none' / 'b'}: folder {tmp_path / 'none'} is missing"
+
+
+def test_images_of_another_shape_are_refused(checkpoint_of: Any) -> None:
+    from vae_runtime.datasets import Dataset
+
+    data = Dataset("big", np.zeros((2, 1, 9, 9), np.uint8))
+    with pytest.raises(UsageError) as caught:
+        export_checkpoint(checkpoint_of("vae-mlp"), None, data=data)
+    assert str(caught.value) == "big: images (1, 9, 9), model (1, 8, 8)"
+
+
+def test_the_rows_hold_every_label_and_the_extremes(checkpoint_of: Any) -> None:
+    source = from_checkpoint(checkpoint_of("cvae-conv"))
+    prior = source.card.prior
+    by_role = {
+        g.role: gate_inputs(g, source.images, source.labels, prior, 10) for g in source.graphs
+    }
+    assert set(by_role["encoder"]["label"]) == set(range(11))
+    assert len(by_role["encoder"]["image"]) > 200  # scikit-learn has the data set itself
+    mean, std = prior.spread()
+    for role in ("decoder", "conditional_decoder"):
+        z = by_role[role]["z"]
+        for expected in (0 * mean, mean + 6 * std, mean - 6 * std):
+            close = np.isclose(z, expected.astype(np.float32)).all(1)
+            assert close.any()
+            if role == "conditional_decoder":
+                assert set(by_role[role]["label"][close]) == set(range(11))
+
+
+def test_all_rows_run_where_the_largest_batch_is_too_small(exported_of: Any) -> None:
+    exported = exported_of("vae-mlp")
+    graph = from_checkpoint_graph(exported)
+    rows = {"z": np.zeros((1200, exported.manifest.card.latent_dim), np.float32)}
+    batches = [n for n, _, _ in run_batches(graph, exported.files["decoder.onnx"], rows)]
+    assert batches == [*BATCHES, 1200]
+
+
+def from_checkpoint_graph(exported: Any) -> Any:
+    from torch import nn
+
+    from vae_export.graphs import Graph
+
+    return Graph("decoder", nn.Identity(), ("z",), ("image",))

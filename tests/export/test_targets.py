@@ -1,0 +1,182 @@
+"""Zip, report and Triton repository."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import vae_runtime
+from vae_export.bundle import write_bundle
+from vae_export.cli import cli
+from vae_export.report import write_report
+from vae_export.triton import config_text, write_triton
+
+
+def test_a_zip_is_stored_and_always_the_same(exported_of: Any, tmp_path: Path) -> None:
+    exported = exported_of("cvae-conv")
+    for name in ("a.zip", "b.zip"):
+        write_bundle(exported.manifest, exported.files, tmp_path / name)
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+    members = zipfile.ZipFile(tmp_path / "a.zip").infolist()
+    assert {m.compress_type for m in members} == {zipfile.ZIP_STORED}
+    assert {m.filename for m in members} == {"manifest.json", *exported.files}
+    with vae_runtime.load(tmp_path / "a.zip", device="cpu") as model:
+        assert model.sample(2, label=3, seed=0).shape == (2, 1, 8, 8)
+
+
+class Outside(HTMLParser):
+    """Collects what a page would fetch, and its tags."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.fetched: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.fetched += [str(v) for k, v in attrs if k in ("src", "href", "data", "action")]
+
+
+def test_the_report_stands_alone(exported_of: Any, tmp_path: Path) -> None:
+    exported = exported_of("vae-mlp")
+    write_report(exported, tmp_path / "report")
+    assert {p.name for p in (tmp_path / "report").iterdir()} == {"parity.json", "parity.html"}
+    data = json.loads((tmp_path / "report" / "parity.json").read_text())
+    assert data["bundle"] == exported.manifest.card.id
+    worst = [case for output in data["outputs"] for case in output["worst"]]
+    assert {c["output"] for c in worst} == {"mu", "log_var", "image"}
+    assert all(c["error"] <= c["tolerance"] for c in worst)
+    assert {v["graph"] for v in data["variants"]} == {m.graph for m in exported.measured}
+    page = (tmp_path / "report" / "parity.html").read_text()
+    parser = Outside()
+    parser.feed(page)
+    assert parser.fetched == []
+    assert not {"script", "link", "img", "iframe"} & set(parser.tags)
+    assert parser.tags.count("svg") == 3
+    assert "url(" not in page
+    assert "decoder.int8" in page
+
+
+def test_the_histogram_counts_every_element(exported_of: Any) -> None:
+    for checked in exported_of("vae-mlp").checked:
+        for counts in checked.histogram.values():
+            assert counts.sum() % sum((1, 2, 7, 64, 1000)) == 0
+            assert counts.sum() > 0
+
+
+def test_the_command_line_writes_all_of_it(saved: Any, tmp_path: Path) -> None:
+    arguments = ["--ckpt", str(saved("vae-mlp")), "-o", str(tmp_path / "m"), "--zip", "--triton",
+                 str(tmp_path / "models"), "--variant", "uint8", "--report"]  # fmt: skip
+    done = CliRunner().invoke(cli, arguments, standalone_mode=False)
+    assert done.exception is None
+    names = {p.name for p in tmp_path.iterdir()}
+    assert names == {"m.zip", "m-report", "models"}
+    assert {p.name for p in (tmp_path / "models").iterdir()} == {
+        "m_encoder", "m_decoder", "m_decoder_uint8",
+    }  # fmt: skip
+    assert "encoder: as torch, max error" in done.stderr
+    assert done.stdout == ""
+
+
+CONFIG = """\
+name: "m_conditional_decoder"
+backend: "onnxruntime"
+max_batch_size: 256
+input {
+  name: "z"
+  data_type: TYPE_FP32
+  dims: [ 16 ]
+}
+input {
+  name: "label"
+  data_type: TYPE_INT64
+  dims: [ 1 ]
+  reshape { shape: [ ] }
+}
+output {
+  name: "image"
+  data_type: TYPE_FP32
+  dims: [ 1, 8, 8 ]
+}
+dynamic_batching {
+  max_queue_delay_microseconds: 500
+}
+parameters {
+  key: "intra_op_thread_count"
+  value { string_value: "1" }
+}
+parameters {
+  key: "vae_onnx_bundle"
+  value { string_value: "ID" }
+}
+parameters {
+  key: "labels"
+  value { string_value: "labels.txt" }
+}
+"""
+
+
+def test_a_triton_repository(exported_of: Any, tmp_path: Path) -> None:
+    exported = exported_of("cvae-conv")
+    names = write_triton(exported.manifest, exported.files, tmp_path / "models", "m")
+    assert names == [p.name for p in sorted((tmp_path / "models").iterdir(), key=lambda p:
+                                            names.index(p.name))]  # fmt: skip
+    folder = tmp_path / "models" / "m_conditional_decoder"
+    assert (folder / "1" / "model.onnx").read_bytes() == exported.files["conditional_decoder.onnx"]
+    assert (folder / "labels.txt").read_text().split() == list("0123456789")
+    text = (folder / "config.pbtxt").read_text()
+    assert text == CONFIG.replace("ID", exported.manifest.card.id)
+
+
+CHECK = """
+import sys
+from pathlib import Path
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+for path in Path(sys.argv[1]).glob("*/config.pbtxt"):
+    config = text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
+    assert config.name == path.parent.name and config.backend == "onnxruntime"
+    assert config.HasField("dynamic_batching") and config.max_batch_size == 256
+    assert all(i.data_type and i.dims for i in [*config.input, *config.output])
+    print(config.name)
+"""
+
+
+@pytest.mark.slow
+def test_triton_reads_the_text(exported_of: Any, tmp_path: Path) -> None:
+    """In a venv of its own: tritonclient pins older protobuf and ml-dtypes than onnx wants."""
+    exported = exported_of("cvae-mlp")
+    names = write_triton(exported.manifest, exported.files, tmp_path / "models", "m")
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "-q", "tritonclient[grpc]==2.73.0"], check=True)
+    done = subprocess.run(
+        [python, "-c", CHECK, tmp_path / "models"], check=True, capture_output=True, text=True
+    )
+    assert sorted(done.stdout.split()) == sorted(names)
+
+
+def test_names_in_the_config_are_quoted(exported_of: Any) -> None:
+    manifest = exported_of("vae-mlp").manifest
+    text = config_text('a"b\nc', manifest.graphs[0], manifest.card)
+    assert text.startswith('name: "a\\"b\\nc"\n')
+    assert importlib.util.find_spec("google.protobuf") is not None
+
+
+def test_the_help_reads_well() -> None:
+    text = CliRunner().invoke(cli, ["--help"]).stdout
+    assert text.startswith("Usage: ")
+    assert max(len(line) for line in text.splitlines()) <= 95
+    for option in ("--ckpt", "--variant", "--report", "--triton", "--model", "--zip", "--opset"):
+        assert re.search(rf"^\s+(-\w, )?{option}\b", text, re.MULTILINE)
+    assert "vae-export --ckpt cvae.pt" in text

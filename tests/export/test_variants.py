@@ -1,0 +1,191 @@
+"""Variants: what they are made of, how near they come, what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+
+from vae_export import export_checkpoint
+from vae_export.rounding import LEVELS, round_columns
+from vae_export.variants import Measured
+from vae_runtime.card import METADATA_KEY, parse_card
+from vae_runtime.errors import IntegrityError, UsageError
+from vae_runtime.images import to_uint8
+from vae_runtime.manifest import Manifest
+from vae_runtime.session import Session
+
+MODELS = ("vae-mlp", "cvae-conv")
+
+
+def rows(exported: Any, n: int) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+    card = exported.manifest.card
+    label = np.arange(n, dtype=np.int64) % (len(card.classes) + 1)
+    return {"z": card.prior.sample(n, label if card.classes else None, seed=5), "label": label}
+
+
+def run(exported: Any, file: str, n: int) -> Any:
+    spec = next(g for g in exported.manifest.graphs if g.file.file == file)
+    inputs = {t.name: rows(exported, n)[t.name] for t in spec.inputs}
+    with Session(exported.files[file], device="cpu") as session:
+        return session.run(["image"], **inputs)[0]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_files_cards_and_manifest_agree(exported_of: Any, name: str) -> None:
+    exported = exported_of(name)
+    again = Manifest.from_bytes(exported.manifest.to_bytes(), "again")
+    assert again.graphs == exported.manifest.graphs
+    variants = {"fp32", "fp16", "uint8"} | ({"int8"} if name.endswith("mlp") else set())
+    for role in ("decoder", *(["conditional_decoder"] if name.startswith("cvae") else [])):
+        assert {g.variant for g in again.graphs if g.role == role} == variants
+    for spec in again.graphs:
+        suffix = "" if spec.variant == "fp32" else f".{spec.variant}"
+        assert spec.file.file == f"{spec.role}{suffix}.onnx"
+        model = onnx.load_from_string(exported.files[spec.file.file])
+        text = {p.key: p.value for p in model.metadata_props}[METADATA_KEY]
+        card, role, variant = parse_card(text, "graph")
+        assert (card.id, role, variant) == (again.card.id, spec.role, spec.variant)
+        assert all(node.domain == "" for node in model.graph.node)
+    assert set(again.parity["variants"]) == {m.graph for m in exported.measured}
+    assert "ms" not in again.parity["variants"]["decoder.fp16"]  # timings: no two are alike
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("batch", [0, 1, 300])
+def test_uint8_is_the_rounded_fp32_graph_bit_for_bit(
+    exported_of: Any, name: str, batch: int
+) -> None:
+    exported = exported_of(name)
+    for role in ("decoder", *(["conditional_decoder"] if name.startswith("cvae") else [])):
+        found = run(exported, f"{role}.uint8.onnx", batch)
+        assert found.dtype == np.uint8
+        assert np.array_equal(found, to_uint8(run(exported, f"{role}.onnx", batch)))
+
+
+def test_uint8_rounds_every_float_near_a_half_as_numpy_does() -> None:
+    from onnx import TensorProto, helper
+
+    from vae_export.uint8 import to_uint8 as convert
+
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch"])
+    z = helper.make_tensor_value_info("z", TensorProto.FLOAT, ["batch"])
+    graph = helper.make_graph([helper.make_node("Identity", ["z"], ["image"])], "g", [z], [image])
+    model = convert(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), {}
+    )
+    halves = ((np.arange(-3, 260) + 0.5) / 255).astype(np.float32)
+    values = np.concatenate([np.nextafter(halves, 0), halves, np.nextafter(halves, 2)])
+    with Session(model.SerializeToString(), device="cpu") as session:
+        assert np.array_equal(session.run(["image"], z=values)[0], to_uint8(values))
+
+
+def test_int8_is_near_small_and_of_seven_bits(exported_of: Any) -> None:
+    exported = exported_of("vae-mlp")
+    found = next(m for m in exported.measured if m.graph == "decoder.int8")
+    assert found.psnr >= 45
+    assert found.bytes < 0.6 * found.bytes_fp32
+    ours, theirs = (run(exported, f"decoder{s}.onnx", 300) for s in ("", ".int8"))
+    assert -10 * np.log10(np.square(ours - theirs).mean()) >= 45
+    model = onnx.load_from_string(exported.files["decoder.int8.onnx"])
+    assert [n.op_type for n in model.graph.node].count("MatMulInteger") == 2
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.INT8:
+            # Beyond, a CPU without VNNI saturates where it adds two products.
+            assert np.abs(numpy_helper.to_array(tensor).astype(int)).max() <= LEVELS == 63
+
+
+def test_int8_weights_lie_in_column_scales_and_beat_plain_rounding() -> None:
+    rng = np.random.default_rng(0)
+    hidden = np.maximum(rng.standard_normal((500, 6)) @ rng.standard_normal((6, 80)), 0)
+    hidden = hidden.astype(np.float32)
+    weight = rng.standard_normal((80, 30)).astype(np.float32) * rng.uniform(0.1, 9, 30)
+    weight = weight.astype(np.float32)
+    values, scale = round_columns(weight, hidden)
+    plain = np.rint(weight / scale).clip(-LEVELS, LEVELS)
+    exact = hidden @ weight
+    ours, theirs = (np.square(hidden @ (w * scale) - exact).mean() for w in (values, plain))
+    assert values.dtype == np.int8
+    assert ours < theirs / 3
+
+
+def test_a_column_of_zeros_stays_zero() -> None:
+    weight = np.zeros((4, 2), np.float32)
+    weight[:, 1] = 1
+    values, scale = round_columns(weight, np.ones((3, 4), np.float32))
+    assert not values[:, 0].any()
+    assert np.allclose(values[:, 1] * scale[1], 1, atol=1e-6)
+
+
+def test_int8_of_convolutions_is_refused_with_the_reason(checkpoint_of: Any) -> None:
+    with pytest.raises(UsageError) as caught:
+        export_checkpoint(checkpoint_of("ae-conv"), None, variants=("int8",))
+    assert str(caught.value) == (
+        "int8: decoder has 4 convolutions, which run 3.3 times slower in dynamic int8 than in "
+        "float32 (measured). Use --variant fp16 or uint8."
+    )
+
+
+def test_int8_of_a_tiny_decoder_is_refused(checkpoint_of: Any) -> None:
+    from vae_models import build
+
+    checkpoint = checkpoint_of("vae-mlp")
+    config = replace(checkpoint.model, hidden=(8,))
+    tiny = replace(checkpoint, model=config, state=build(config).state_dict())
+    with pytest.raises(UsageError) as caught:
+        export_checkpoint(tiny, None, variants=("int8",))
+    assert str(caught.value) == (
+        "int8: decoder has no matrix product of 4,096 weights or more behind its first layer. "
+        "Use --variant fp16 or uint8."
+    )
+
+
+def test_fp16_refuses_weights_beyond_its_range(checkpoint_of: Any) -> None:
+    checkpoint = checkpoint_of("vae-mlp")
+    state = {name: tensor.clone() for name, tensor in checkpoint.state.items()}
+    state["decoder.head.bias"][0] = 7e4
+    with pytest.raises(UsageError) as caught:
+        export_checkpoint(replace(checkpoint, state=state), None, variants=("fp16",))
+    assert str(caught.value) == (
+        "fp16: weight model.decoder.head.bias reaches 7e+04, and float16 ends at 65504. "
+        "Use --variant uint8."
+    )
+
+
+def test_a_lossy_variant_is_refused_unless_it_is_allowed(
+    checkpoint_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import vae_export.variants as module
+
+    checkpoint = checkpoint_of("vae-mlp")
+    monkeypatch.setattr(module, "LOWEST_PSNR", 150.0)
+    with pytest.raises(IntegrityError) as caught:
+        export_checkpoint(checkpoint, None, variants=("fp16",))
+    text = str(caught.value)
+    assert text.startswith("decoder.fp16: ")
+    assert text.endswith(
+        " dB against fp32, expected 150 or more. Leave this variant out, or accept it with "
+        "--allow-lossy."
+    )
+    done = export_checkpoint(checkpoint, None, variants=("fp16", "fp16"), allow_lossy=True)
+    assert [m.graph for m in done.measured] == ["decoder.fp16"]
+
+
+def test_an_unknown_variant_is_refused(checkpoint_of: Any) -> None:
+    with pytest.raises(UsageError) as caught:
+        export_checkpoint(checkpoint_of("vae-mlp"), None, variants=("int4",))
+    assert str(caught.value) == "variant is 'int4', expected one of fp16, int8, uint8"
+
+
+def test_the_line_says_what_was_measured() -> None:
+    measured = Measured("decoder.int8", 500, 2000, 51.234, 0.1, 6, 0.25, 0.75)
+    assert measured.line() == (
+        "decoder.int8: 500 bytes (25% of fp32), 51.2 dB, 10.00% of pixels differ by at most 6 of "
+        "255, 3.00 times the speed (0.250 ms a batch of 64)"
+    )
+    assert torch.get_num_threads() >= 1

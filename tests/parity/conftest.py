@@ -1,0 +1,8 @@
+"""Where torch is not installed, these tests are not collected."""
+
+from __future__ import annotations
+
+import importlib.util
+
+if importlib.util.find_spec("torch") is None:
+    collect_ignore_glob = ["test_*.py"]
