@@ -1,4 +1,4 @@
-"""How long `vae-run sample --digit 3 -o x.png` takes beside a bare script, from process start to end.
+"""How long `vae-run sample --digit 3 -o x.png` takes beside a bare script, as whole processes.
 
     python tests/performance/start.py [--bundle BUNDLE] [--repeat 40]
 

@@ -131,7 +131,8 @@ def fit_codes(
     Args:
         groups: f64[n, D]; one, or for `class_gmm` one a class and then the codes without a label.
         kind: one of `vae_runtime.prior.KINDS`.
-        components, seed: see `fit_prior`.
+        components: Gaussians in each mixture; None picks the number by held-out likelihood.
+        seed: of the fit.
     """
     dim = groups[0].shape[1]
     if kind == "normal":
