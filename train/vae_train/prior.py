@@ -26,6 +26,7 @@ _CANDIDATES = (1, 3, 5, 10, 20, 30, 60)  # numbers of components that are tried
 _GAIN = 0.01  # nats a code that more components must bring on held-out codes
 _HELD_OUT = 0.1
 _LARGEST = 20_000  # codes a mixture is fitted to
+_MOST_NUMBERS = 32_000  # in all mixtures together: they travel as text in every exported graph
 _RIDGE = 3e-3  # added to each variance, as a share of that dimension's own
 _TOLERANCE = 2e-3  # nats a code: smaller gains stop a fit, and are lost on held-out codes anyway
 
@@ -109,7 +110,7 @@ def fit_prior(
         kind = "class_gmm" if isinstance(model, CVAE) else "gmm"
     if kind == "normal":
         return FittedPrior(Prior.normal(dim))
-    z = codes(model, data, seed)
+    z = codes(model, _some(data, seed) if kind in ("gaussian", "gmm") else data, seed)
     if not np.isfinite(z).all():
         raise UsageError("training diverged: codes are not finite. Lower the learning rate.")
     groups = [z]
@@ -119,7 +120,10 @@ def fit_prior(
         label = data.labels.cpu().numpy()
         groups = [z[label == k] for k in range(model.config.classes)]
         groups = [g if len(g) else z for g in groups]
-        groups.append(codes(model, data, seed, labelled=False))
+        some = _some(data, seed)
+        groups.append(
+            z if model.encoder_labels is None else codes(model, some, seed, labelled=False)
+        )
     return fit_codes(groups, kind, components, seed)
 
 
@@ -143,6 +147,15 @@ def fit_codes(
     return _mixtures(kind, groups, dim, 1 if kind == "gaussian" else components, seed)
 
 
+def _some(data: Images, seed: int) -> Images:
+    """As many images, drawn at random, as a mixture is fitted to."""
+    if len(data) <= _LARGEST:
+        return data
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
+    index = order[:_LARGEST].to(data.pixels.device)
+    return Images(data.pixels[index], None if data.labels is None else data.labels[index])
+
+
 def _mixtures(
     kind: str, groups: list[NDArray[np.float64]], dim: int, components: int | None, seed: int
 ) -> FittedPrior:
@@ -152,12 +165,13 @@ def _mixtures(
 
     rng = np.random.default_rng(seed)
     fitted: list[_Mixture] = []
+    most = _MOST_NUMBERS // (len(groups) * (1 + dim + dim * (dim + 1) // 2))
     # Matrices of 16 by 16 are far too small to share: two threads took 20 times as long.
     with threadpool_limits(1):
         for group in groups:
-            last = fitted and len(fitted) == len(groups) - 1
-            # The row of codes without a label may have as many as the classes': all share a size.
-            most = max(len(f.weights) for f in fitted) if last else _CANDIDATES[-1]
+            # All rows have the size of the largest: the last, of codes without a label, adds nothing.
+            if fitted and len(fitted) == len(groups) - 1:
+                most = max(len(f.weights) for f in fitted)
             fitted.append(_fit(rng.permutation(group)[:_LARGEST], components, most, seed))
     m = max(len(f.weights) for f in fitted)
     weights, mean = np.zeros((len(fitted), m)), np.zeros((len(fitted), m, dim))
