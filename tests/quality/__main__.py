@@ -13,10 +13,10 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
-from tests.quality.classifier import Classifier, judge, train_classifier
-from tests.quality.metrics import frechet, precision_recall
 
 import vae_runtime as vae
+from tests.quality.classifier import Classifier, judge, train_classifier
+from tests.quality.metrics import frechet, precision_recall
 from vae_runtime.datasets import Dataset, load_dataset
 from vae_train.data import to_device
 
