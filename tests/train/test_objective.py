@@ -68,6 +68,14 @@ def test_an_autoencoder_has_no_kl() -> None:
     assert torch.equal(terms.kl, torch.zeros(4))
 
 
+def test_the_sigmoid_of_a_half_precision_logit_is_taken_in_float32() -> None:
+    logits, image = torch.randn(2, 1, 4, 4).bfloat16(), torch.rand(2, 1, 4, 4)
+    for objective in ("bce", "mse"):
+        found = reconstruction(logits, image, objective)  # type: ignore[arg-type]
+        expected = reconstruction(logits.float(), image, objective)  # type: ignore[arg-type]
+        assert torch.equal(found, expected)
+
+
 def test_losses_are_float32_whatever_precision_the_model_ran_in() -> None:
     output = Output(
         torch.randn(2, 1, 2, 2).bfloat16(),

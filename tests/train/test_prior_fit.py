@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vae_models import build, preset
 from vae_runtime.errors import UsageError
 from vae_runtime.prior import Prior
+from vae_train import prior as module
 from vae_train.data import Images
 from vae_train.prior import check_kind, codes, fit_prior
 
@@ -204,6 +205,49 @@ def test_codes_far_from_zero_and_of_different_scales_are_fitted_as_well() -> Non
     prior = fit_prior(model, pictures(values), "gaussian").prior
     expected = np.cov(values.T) * np.outer([1, 100], [1, 100])
     np.testing.assert_allclose(covariance(prior, 0, 0), expected, rtol=0.1)
+
+
+def test_no_more_images_are_encoded_than_a_mixture_is_fitted_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_LARGEST", 60)
+    seen: list[int] = []
+    plain = module.codes
+
+    def spy(model: Any, data: Images, seed: int, *, labelled: bool = True) -> Array:
+        seen.append(len(data))
+        return plain(model, data, seed, labelled=labelled)
+
+    monkeypatch.setattr(module, "codes", spy)
+    values, labels = blobs(200)
+    data = pictures(values, labels)
+    fit_prior(passing("ae", 2), data)
+    assert seen == [60]
+    seen.clear()
+    prior = fit_prior(passing("ae", 2), data, "uniform").prior
+    assert seen == [200]  # the box is that of all codes
+    assert prior.low is not None
+    np.testing.assert_allclose(prior.low, values.min(0), atol=0.003)
+    seen.clear()
+    conditioned = build(preset("default", "cvae", (1, 1, 2), 2, backbone="mlp", hidden=(4,)))
+    fit_prior(conditioned, data)
+    assert seen == [200, 60]  # with labels, then as if there were none
+    seen.clear()
+    fit_prior(passing("cvae", 2, classes=2), data)
+    assert seen == [200]  # the encoder sees no label: both are the same codes
+
+
+def test_a_prior_does_not_grow_beyond_what_a_graph_can_carry(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values, _ = blobs(1500)
+    monkeypatch.setattr(module, "_MOST_NUMBERS", 2 * (1 + 2 + 3))
+    prior = fit_prior(passing("ae", 2), pictures(values)).prior
+    assert prior.weights is not None
+    assert prior.weights.shape == (1, 1)  # of 1, 3, 5 … only 1 fits
+    asked = fit_prior(passing("ae", 2), pictures(values), components=4).prior
+    assert asked.weights is not None
+    assert asked.weights.shape == (1, 4)  # what was asked for is not cut
 
 
 @pytest.mark.parametrize("seed", [0, 2**63 - 1])

@@ -169,7 +169,7 @@ def _mixtures(
     # Matrices of 16 by 16 are far too small to share: two threads took 20 times as long.
     with threadpool_limits(1):
         for group in groups:
-            # All rows have the size of the largest: the last, of codes without a label, adds nothing.
+            # All rows are stored as large as the largest; that without a label adds nothing to it.
             if fitted and len(fitted) == len(groups) - 1:
                 most = max(len(f.weights) for f in fitted)
             fitted.append(_fit(rng.permutation(group)[:_LARGEST], components, most, seed))
@@ -190,12 +190,12 @@ def _fit(group: NDArray[np.float64], components: int | None, most: int, seed: in
     """The mixture for one group of codes in random order, which is standardised first."""
     center, scale = group.mean(0), group.std(0)
     scale = np.maximum(scale, 1e-3 * np.sqrt(np.mean(scale**2)) + 1e-9)  # units that never fire
-    codes = ((group - center) / scale).astype(np.float32)
-    codes = codes if len(codes) > 1 else np.repeat(codes, 2, 0)
-    held = int(len(codes) * _HELD_OUT)
-    training, test = codes[held:], codes[:held] if held else codes
+    unit = ((group - center) / scale).astype(np.float32)
+    unit = unit if len(unit) > 1 else np.repeat(unit, 2, 0)
+    held = int(len(unit) * _HELD_OUT)
+    training, test = unit[held:], unit[:held] if held else unit
     # A full covariance wants several codes for each of its numbers.
-    enough = [m for m in _CANDIDATES if m <= most and len(codes) >= 5 * m * codes.shape[1]]
+    enough = [m for m in _CANDIDATES if m <= most and len(unit) >= 5 * m * unit.shape[1]]
     best: Any = None
     score = -np.inf
     for m in [min(components, len(training))] if components else enough or [1]:
