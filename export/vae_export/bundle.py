@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import shutil
 import tempfile
-import zipfile
 from pathlib import Path
 
+from vae_runtime.archive import pack
 from vae_runtime.errors import FileError
 from vae_runtime.files import write_atomic
 from vae_runtime.manifest import NAME, Manifest
-
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date of a zip: the same bundle, the same bytes
 
 
 def write_bundle(manifest: Manifest, files: dict[str, bytes], out: Path) -> None:
@@ -58,15 +55,6 @@ def check_target(out: Path) -> None:
         return
     if not out.is_dir() or (any(out.iterdir()) and not (out / NAME).is_file()):
         raise FileError(f"{out}: exists and is not a bundle. Choose another --out.")
-
-
-def pack(content: dict[str, bytes]) -> bytes:
-    """A stored, uncompressed zip; the bytes depend on names and content alone."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, raw in content.items():
-            archive.writestr(zipfile.ZipInfo(name, _EPOCH), raw)
-    return buffer.getvalue()
 
 
 def _swap(new: Path, out: Path) -> None:

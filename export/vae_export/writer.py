@@ -8,6 +8,7 @@ import json
 import onnx
 
 from vae_runtime.card import METADATA_KEY, Card
+from vae_runtime.guard import check_graph, seal
 from vae_runtime.manifest import FileSpec, GraphSpec, TensorSpec
 
 from .contract import Contract, check_contract
@@ -34,6 +35,7 @@ def write_model(
 
     Raises:
         IntegrityError: the model is something else than the bundle format allows.
+        InputError: it computes something that the runtime refuses.
     """
     _normalise(model, graph, card, variant)
     inputs, outputs = (
@@ -42,11 +44,10 @@ def write_model(
     )
     label = graph.role if variant == "fp32" else f"{graph.role}.{variant}"
     check_contract(model, Contract(label, inputs, outputs, opset, IR_VERSIONS[opset]))
-    raw = model.SerializeToString(deterministic=True)
-    name = f"{label}.onnx"
-    spec = GraphSpec(
-        graph.role, variant, file_spec(name, raw), opset, IR_VERSIONS[opset], inputs, outputs
-    )
+    raw = seal(model.SerializeToString(deterministic=True))
+    check_graph(raw, label)
+    file = file_spec(f"{label}.onnx", raw)
+    spec = GraphSpec(graph.role, variant, file, opset, IR_VERSIONS[opset], inputs, outputs)
     return raw, spec
 
 

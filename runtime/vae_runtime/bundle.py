@@ -7,18 +7,16 @@ checked is what onnxruntime is given.
 from __future__ import annotations
 
 import hashlib
-import io
-import zipfile
-from collections.abc import Callable
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from .archive import MAX_FILE, Reader, open_zip
 from .errors import FileError, InputError, IntegrityError, LimitError, NotFound
 from .manifest import NAME, FileSpec, Manifest
 
 EMBEDDED = Path(__file__).parent / "embedded"
 MAX_MANIFEST = 64 << 20
-MAX_FILE = 2 << 30  # protobuf's own limit for one message
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class Bundle:
 
     name: str
     manifest: Manifest
-    _read: Callable[[str, int], bytes]
+    _read: Reader
 
     def read(self, spec: FileSpec) -> bytes:
         """The bytes of one file.
@@ -57,16 +55,16 @@ def open_bundle(source: str | Path) -> Bundle:
     """
     path = Path(source)
     if path.is_dir():
-        reader = _folder_reader(path)
+        reader, names = _open_folder(path)
     elif path.is_file():
-        reader = _zip_reader(path)
+        reader, names = open_zip(path)
     elif (EMBEDDED / f"{source}.zip").is_file() and path.name == str(source):
-        reader = _zip_reader(EMBEDDED / f"{source}.zip")
+        reader, names = open_zip(EMBEDDED / f"{source}.zip")
     else:
-        names = embedded_names()
+        known = embedded_names()
         raise NotFound(
             f"{source}: no such bundle. Expected a folder or .zip that vae-export wrote"
-            + (f", or an embedded one: {', '.join(names)}" if names else "")
+            + (f", or an embedded one: {', '.join(known)}" if known else "")
         )
     try:
         raw = reader(NAME, MAX_MANIFEST + 1)
@@ -76,7 +74,13 @@ def open_bundle(source: str | Path) -> Bundle:
         ) from error
     if len(raw) > MAX_MANIFEST:
         raise LimitError(f"{source}/{NAME}: over {MAX_MANIFEST} bytes")
-    return Bundle(str(source), Manifest.from_bytes(raw, f"{source}/{NAME}"), reader)
+    manifest = Manifest.from_bytes(raw, f"{source}/{NAME}")
+    extra = sorted(set(names) - manifest.files().keys() - {NAME})
+    if extra:
+        raise InputError(
+            f"{source}: holds {extra[0]!r}, which the manifest does not list. Remove it."
+        )
+    return Bundle(str(source), manifest, reader)
 
 
 def embedded_names() -> list[str]:
@@ -84,12 +88,17 @@ def embedded_names() -> list[str]:
     return sorted(path.stem for path in EMBEDDED.glob("*.zip"))
 
 
-def _folder_reader(folder: Path) -> Callable[[str, int], bytes]:
+def _open_folder(folder: Path) -> tuple[Reader, list[str]]:
+    """A way to read the files of a folder, and their names; those with a leading dot aside."""
+
     def read(name: str, limit: int) -> bytes:
         path = folder / name
         try:
-            if path.is_symlink():
+            mode = path.lstat().st_mode
+            if stat.S_ISLNK(mode):
                 raise InputError(f"{path}: a symbolic link; a bundle holds plain files only")
+            if not stat.S_ISREG(mode):  # a pipe would wait for ever
+                raise InputError(f"{path}: not a file; a bundle holds plain files only")
             with path.open("rb") as file:
                 return file.read(min(limit, MAX_FILE))
         except FileNotFoundError as error:
@@ -97,34 +106,8 @@ def _folder_reader(folder: Path) -> Callable[[str, int], bytes]:
         except OSError as error:
             raise FileError(f"{path}: {error.strerror}") from error
 
-    return read
-
-
-def _zip_reader(path: Path) -> Callable[[str, int], bytes]:
-    """Read members of a zip; compressed, encrypted or doubly named members are refused."""
     try:
-        raw = path.read_bytes()
-        archive = zipfile.ZipFile(io.BytesIO(raw))
-    except zipfile.BadZipFile as error:
-        raise InputError(f"{path}: not a zip and not a folder, so not a bundle") from error
+        names = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
     except OSError as error:
-        raise FileError(f"{path}: {error.strerror}") from error
-    members = archive.infolist()
-    if len({m.filename for m in members}) < len(members):
-        raise InputError(f"{path}: two files of the same name in the zip")
-
-    def read(name: str, limit: int) -> bytes:
-        try:
-            member = archive.getinfo(name)
-            if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
-                raise InputError(f"{path}: {name} is compressed; a bundle's zip is stored")
-            with archive.open(member) as file:
-                return file.read(min(limit, MAX_FILE))
-        except KeyError as error:
-            raise NotFound(f"{path}: {name} is missing from the bundle") from error
-        except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise IntegrityError(f"{path}: {name} is damaged. Copy the file again.") from error
-
-    return read
+        raise FileError(f"{folder}: {error.strerror}") from error
+    return read, names

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,9 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .bundle import Bundle
+from .card import METADATA_KEY, same_id
 from .errors import InputError
+from .graphs import check_tensors
+from .guard import check_graph
+from .guard.trial import try_graphs
 from .images import to_uint8
 from .manifest import GraphSpec
+from .npz import read_npz
 from .session import Session
 
 if TYPE_CHECKING:
@@ -60,6 +63,18 @@ class Match:
         return {**asdict(self), "ok": self.ok}
 
 
+def try_in_child(bundle: Bundle) -> None:
+    """Run every graph once where it can do no harm, before this process does.
+
+    Raises:
+        InputError: a graph that is refused, or that ends the process that runs it.
+    """
+    graphs = {f"{bundle.name}/{g.file.file}": bundle.read(g.file) for g in bundle.manifest.graphs}
+    for where, raw in graphs.items():
+        check_graph(raw, where)
+    try_graphs(graphs)
+
+
 def compare(bundle: Bundle, *, tolerance: float | None = None, **options: Any) -> Iterator[Match]:
     """Run every graph of a bundle on its golden vectors.
 
@@ -78,20 +93,32 @@ def compare(bundle: Bundle, *, tolerance: float | None = None, **options: Any) -
     for spec in bundle.manifest.graphs:
         inputs = _of(arrays, f"{spec.role}.in.", [t.name for t in spec.inputs], bundle.name)
         expected = _of(arrays, f"{spec.role}.out.", [t.name for t in spec.outputs], bundle.name)
-        with Session(bundle.read(spec.file), **options) as session:
+        raw = bundle.read(spec.file)
+        check_graph(raw, f"{bundle.name}/{spec.file.file}")
+        with Session(raw, **options) as session:
+            _check_fits(session, bundle, spec)
             found = session.run(list(expected), **inputs)
             for (name, theirs), ours in zip(expected.items(), found, strict=True):
                 yield _match(spec, name, ours, theirs, _allowed(spec, tolerance), session.device)
 
 
+def _check_fits(session: Session, bundle: Bundle, spec: GraphSpec) -> None:
+    """Refuse a graph of another bundle, or one that is not what the manifest says."""
+    card, where = bundle.manifest.card, f"{bundle.name}/{spec.file.file}"
+    if not same_id(session.metadata.get(METADATA_KEY, ""), card):
+        raise InputError(f"{where}: belongs to another bundle, expected {card.id}. Export again.")
+    check_tensors(session, card, spec.role, spec.variant, where)
+
+
 def read_golden(bundle: Bundle) -> dict[str, NDArray[Any]]:
     """The arrays of `golden.npz`: `ROLE.in.NAME` and `ROLE.out.NAME`."""
-    raw = bundle.read(bundle.manifest.golden)
-    try:
-        with np.load(io.BytesIO(raw), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{bundle.name}: its golden vectors are not a readable .npz") from error
+    arrays = read_npz(
+        bundle.read(bundle.manifest.golden), f"{bundle.name}/{bundle.manifest.golden.file}"
+    )
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise InputError(f"{bundle.name}: golden vectors {name} are not finite")
+    return arrays
 
 
 def _of(

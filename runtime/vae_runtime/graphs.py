@@ -11,7 +11,8 @@ from .arrays import Labels, as_codes, as_labels, check_images, unit_floats
 from .card import METADATA_KEY, Card, parse_card, same_id
 from .chunks import copy, quantise, run_chunked
 from .errors import FileError, InputError, NotFound, UsageError
-from .manifest import ROLES
+from .guard import check_graph, check_seal
+from .manifest import ROLES, expected_tensors
 from .session import Session
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from .manifest import GraphSpec
 
 DTYPES = ("float32", "uint8")
+_ORT = {"float32": "tensor(float)", "int64": "tensor(int64)", "uint8": "tensor(uint8)"}
 
 
 class Graph:
@@ -58,17 +60,18 @@ class Graph:
 
         Raises:
             NotFound: no such file.
-            InputError: not a graph that vae-export wrote, or one of another role.
+            InputError: not a graph that vae-export wrote, one of another role, or one that holds
+                what could harm; found before onnxruntime sees it.
+            IntegrityError: its bytes are not those that were written.
             DeviceError: CUDA was asked for and is not available.
         """
         where, model = _source(source)
+        if isinstance(model, bytes):
+            _check_bytes(model, where, sealed=known is None)  # else the manifest vouches for them
         self.session = Session(model, device=device, threads=threads, tf32=tf32)
         text = self.session.metadata.get(METADATA_KEY)
         if text is None:
-            raise InputError(
-                f"{where}: not a graph of a bundle: it carries no {METADATA_KEY} metadata. "
-                "Export it with vae-export."
-            )
+            raise _stranger(where)
         if known is not None and same_id(text, known[0]):
             self.card, self.role, self.variant = known[0], known[1].role, known[1].variant
         else:
@@ -76,6 +79,7 @@ class Graph:
         if self.role not in self.roles:
             expected = " or ".join(self.roles)
             raise InputError(f"{where}: the role of this graph is {self.role}, expected {expected}")
+        check_tensors(self.session, self.card, self.role, self.variant, where)
 
     @property
     def device(self) -> str:
@@ -203,6 +207,51 @@ def check_same_bundle(graph: Graph, card: Card, where: str) -> None:
         raise InputError(
             f"{where}: belongs to bundle {graph.card.id}, expected {card.id}. Export again."
         )
+
+
+def check_tensors(session: Session, card: Card, role: str, variant: str, where: str) -> None:
+    """Refuse a graph whose inputs and outputs, as onnxruntime finds them, its card does not fit.
+
+    Raises:
+        InputError: with the first tensor that differs.
+    """
+    labelled = role == "conditional_decoder" or (role == "encoder" and "label" in session.inputs)
+    expected = expected_tensors(card, role, variant, labelled=labelled)
+    for side, found in zip(expected, (session.inputs, session.outputs), strict=True):
+        wanted = [(t.name, _ORT[t.dtype], list(t.shape[1:])) for t in side]
+        given = [(t.name, t.type, list(t.shape[1:])) for t in found.values()]
+        free = all(t.shape and not isinstance(t.shape[0], int) for t in found.values())
+        if given != wanted or not free:
+            raise InputError(
+                f"{where}: its tensors {given} do not fit its card, which says {wanted}"
+            )
+
+
+def _stranger(where: str) -> InputError:
+    return InputError(
+        f"{where}: not a graph of a bundle: it carries no {METADATA_KEY} metadata. "
+        "Export it with vae-export."
+    )
+
+
+def read_graph(path: str | Path) -> bytes:
+    """The bytes of a lone `.onnx` file, after every check that needs no onnxruntime.
+
+    Raises:
+        NotFound: no such file.
+        InputError: not a graph that vae-export wrote, or one that holds what could harm.
+        IntegrityError: its bytes are not those that were written.
+    """
+    where, raw = _source(path)
+    _check_bytes(raw, where, sealed=True)
+    return bytes(raw)
+
+
+def _check_bytes(raw: bytes, where: str, *, sealed: bool) -> None:
+    if sealed:
+        check_seal(raw, where)
+    if METADATA_KEY not in check_graph(raw, where):
+        raise _stranger(where)
 
 
 def _source(source: Any) -> tuple[str, Any]:

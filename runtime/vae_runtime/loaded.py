@@ -82,8 +82,7 @@ class LoadedGraphs:
 
     def _load(self, spec: GraphSpec) -> Encoder | Decoder:
         make = Encoder if spec.role == "encoder" else Decoder
-        graph = make(self._bundle.read(spec.file), **self._options)
-        check_same_bundle(
-            graph, self._bundle.manifest.card, f"{self._bundle.name}/{spec.file.file}"
-        )
+        card = self._bundle.manifest.card
+        graph = make(self._bundle.read(spec.file), known=(card, spec), **self._options)
+        check_same_bundle(graph, card, f"{self._bundle.name}/{spec.file.file}")
         return graph

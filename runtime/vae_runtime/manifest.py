@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from .card import Card
-from .errors import InputError
+from .card import Card, check_format
+from .errors import InputError, IntegrityError
 from .schema import take
 
 NAME = "manifest.json"
@@ -16,6 +17,8 @@ ROLES = ("encoder", "decoder", "conditional_decoder")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _DTYPES = ("float32", "int64", "uint8")
+VARIANTS = ("fp32", "fp16", "int8", "uint8")
+_STAMP = b'{\n "sha256": "'
 
 
 @dataclass(frozen=True)
@@ -139,19 +142,32 @@ class Manifest:
         # The prior's arrays are long: one line for them, indentation for what people read.
         head = json.dumps(data, indent=1, ensure_ascii=False)
         tail = json.dumps(prior, separators=(",", ":"))
-        return f'{head[:-2]},\n "prior": {tail}\n}}\n'.encode()
+        return stamp(f'{head[:-2]},\n "prior": {tail}\n}}\n'.encode())
 
     @classmethod
     def from_bytes(cls, raw: bytes, where: str) -> Manifest:
         """Read what `to_bytes` wrote; `where` begins every error message.
 
         Raises:
+            IntegrityError: its bytes are not those that were written.
             InputError: not JSON, or any value that is missing, wrong or contradicts another.
         """
+        stamped = raw.startswith(_STAMP)
+        if stamped and raw != stamp(raw):
+            raise IntegrityError(
+                f"{where}: damaged or edited: its bytes do not match its own sha256. "
+                "Copy or export the bundle again."
+            )
         try:
             data = json.loads(raw)
         except (ValueError, RecursionError) as error:
             raise InputError(f"{where}: not JSON. The bundle is damaged or was edited.") from error
+        check_format(take(data, "format", str, where), where)
+        if not stamped:
+            raise IntegrityError(
+                f"{where}: damaged or edited: it does not begin with its own sha256. "
+                "Copy or export the bundle again."
+            )
         manifest = cls(
             Card.from_json(data, where),
             tuple(GraphSpec.from_json(g, where) for g in take(data, "graphs", list, where)),
@@ -174,18 +190,42 @@ class Manifest:
             if self.graph(role) is None:
                 raise InputError(f"{where}: no {role} among its graphs")
         for graph in self.graphs:
+            if graph.role not in needed:
+                raise InputError(f"{where}: a {graph.role}, and no classes")
             self._check_tensors(graph, where)
 
     def _check_tensors(self, graph: GraphSpec, where: str) -> None:
-        """The shapes in the list of graphs must be those that the card promises."""
-        code, image = ("batch", self.card.latent_dim), ("batch", *self.card.image.shape)
-        shapes = {"image": image, "z": code, "mu": code, "log_var": code, "label": ("batch",)}
-        given = graph.inputs[:1] + graph.outputs
-        expected = {
-            "encoder": ("image", "z") if self.card.family == "ae" else ("image", "mu", "log_var")
-        }.get(graph.role, ("z", "image"))
-        fits = tuple(t.name for t in given) == expected and all(
-            t.shape == shapes.get(t.name) for t in (*graph.inputs, *graph.outputs)
+        """Names, types and shapes in the list of graphs must be those that the card promises."""
+        labelled = graph.role == "conditional_decoder" or (
+            graph.role == "encoder" and bool(self.card.classes) and len(graph.inputs) > 1
         )
-        if not fits:
+        expected = expected_tensors(self.card, graph.role, graph.variant, labelled=labelled)
+        known = graph.variant in (VARIANTS[:1] if graph.role == "encoder" else VARIANTS)
+        if not known or (graph.inputs, graph.outputs) != expected:
             raise InputError(f"{where}: {graph.file.file}: its tensors do not fit the card")
+
+
+def expected_tensors(
+    card: Card, role: str, variant: str, *, labelled: bool
+) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Inputs and outputs that a graph of this card must have, in order."""
+    kind = "uint8" if variant == "uint8" else "float32"
+    encodes = role == "encoder"
+    image = TensorSpec("image", "float32" if encodes else kind, ("batch", *card.image.shape))
+    codes = (
+        TensorSpec(name, "float32", ("batch", card.latent_dim))
+        for name in (("mu", "log_var") if encodes and card.family != "ae" else ("z",))
+    )
+    label = (TensorSpec("label", "int64", ("batch",)),) if labelled else ()
+    return ((image, *label), tuple(codes)) if encodes else ((*codes, *label), (image,))
+
+
+def stamp(raw: bytes) -> bytes:
+    """A JSON object's bytes with the sha256 of all that follows put first; an old one is replaced.
+
+    The digest is over the bytes behind it, so nothing need be parsed to check it.
+    """
+    if raw.startswith(_STAMP):
+        raw = b"{" + raw[len(_STAMP) + 66 :]
+    rest = raw[1:]
+    return _STAMP + hashlib.sha256(rest).hexdigest().encode() + b'",' + rest

@@ -24,6 +24,7 @@ from vae_runtime.files import write_atomic
 from vae_runtime.prior import Prior
 
 from .config import TrainConfig
+from .container import check_container
 from .loop import Model
 
 FORMAT = 1
@@ -98,7 +99,9 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> str:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint after checking its digest; only tensors and plain values are unpickled.
+    """Read a checkpoint after checking its digest and what its zip and pickle hold.
+
+    Only tensors and plain values are unpickled.
 
     Raises:
         NotFound: no such file.
@@ -112,6 +115,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except OSError as error:
         raise FileError(f"{path}: {error.strerror}") from error
     _check_seal(raw, path)
+    check_container(raw, path)
     try:
         data = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
         if data["format"] != FORMAT:
@@ -155,7 +159,19 @@ def _parts_fit(checkpoint: Checkpoint) -> bool:
         and (checkpoint.prior.kind != "class_gmm" or checkpoint.prior.rows == model.classes + 1)
         and len(checkpoint.classes) == model.classes
         and tuple(checkpoint.examples.shape[1:]) == model.image_shape
+        and checkpoint.examples.dtype == torch.uint8
+        and _labels_fit(checkpoint)
+        and all(isinstance(name, str) for name in checkpoint.classes)
+        and isinstance(checkpoint.facts, dict)
     )
+
+
+def _labels_fit(checkpoint: Checkpoint) -> bool:
+    labels = checkpoint.example_labels
+    if labels is None:
+        return True
+    fits = labels.dtype == torch.int64 and labels.shape == checkpoint.examples.shape[:1]
+    return fits and bool(((labels >= 0) & (labels <= checkpoint.model.classes)).all())
 
 
 def _seal(raw: bytes) -> bytes:

@@ -50,8 +50,10 @@ def _bundle(name: str) -> tuple[Rows, dict[str, Any]]:
 
 def _graph(name: str) -> tuple[Rows, dict[str, Any]]:
     """A lone file, by its metadata and the tensors that onnxruntime finds in it."""
-    from ..graphs import Graph
+    from ..graphs import Graph, read_graph
+    from ..guard.trial import try_graphs
 
+    try_graphs({name: read_graph(name)})
     with Graph(name, device="cpu") as graph:
         tensors = graph.tensors()
         facts = graph.card.to_json() | {"role": graph.role, "variant": graph.variant, **tensors}

@@ -29,10 +29,12 @@ def command(tolerance: float | None, as_json: bool, source: Source) -> None:
     """
     from ..bundle import open_bundle
     from ..errors import IntegrityError
-    from ..golden import compare
+    from ..golden import compare, try_in_child
 
     options = {"device": source.device, "threads": source.threads, "tf32": source.tf32}
-    found = list(compare(open_bundle(source.bundle), tolerance=tolerance, **options))
+    bundle = open_bundle(source.bundle)
+    try_in_child(bundle)
+    found = list(compare(bundle, tolerance=tolerance, **options))
     wrong = [match for match in found if not match.ok]
     if as_json:
         print_json({

@@ -1,0 +1,182 @@
+"""Hostile graphs: refused from their bytes, before onnxruntime sees them."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import vae_runtime as vae
+from tests.security.build import SOUND, bombs, hostile, layers
+from vae_runtime.errors import InputError
+from vae_runtime.guard import check_graph, seal
+from vae_runtime.guard.model import _GRAPH, _MODEL
+from vae_runtime.guard.tensors import read_tensor
+from vae_runtime.guard.trial import try_graphs
+from vae_runtime.guard.wire import BYTES, message
+
+pytestmark = pytest.mark.torch_free
+
+DATA = Path(__file__).parents[1] / "data"
+HOSTILE = hostile()
+BOMBS = bombs()
+CHILD = """
+import os, struct, sys
+from vae_runtime.session import onnxruntime
+ort = onnxruntime()
+options = ort.SessionOptions()
+options.log_severity_level, options.intra_op_num_threads = 4, 1
+source, answers = sys.stdin.buffer, os.dup(1)
+os.dup2(2, 1)  # onnxruntime prints there
+while size := source.read(4):
+    raw = source.read(struct.unpack("<I", size)[0])
+    try:
+        ort.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
+        answer = b"+"
+    except Exception:
+        answer = b"-"
+    os.write(answers, answer)
+"""
+
+
+def graphs() -> Iterator[tuple[str, bytes]]:
+    for path in sorted(DATA.glob("*.zip")):
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                if name.endswith(".onnx"):
+                    yield f"{path.stem}/{name}", archive.read(name)
+
+
+def test_every_graph_that_we_ship_passes() -> None:
+    found = [check_graph(raw, name) for name, raw in graphs()]
+    assert check_graph(SOUND, "sound") == check_graph(layers(), "layers") == {}
+    assert len(found) == 18
+    assert all(keys.keys() == {"vae_onnx", "vae_onnx_sha256"} for keys in found)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_graph_is_refused(name: str) -> None:
+    raw, reason = HOSTILE[name]
+    with pytest.raises(InputError) as caught:
+        check_graph(raw, "x.onnx")
+    assert str(caught.value).startswith("x.onnx: refused: ")
+    assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_is_refused_in_no_time(name: str) -> None:
+    began = time.perf_counter()
+    with pytest.raises(InputError, match=r"more than|impossible|sizes say|output_shape"):
+        check_graph(BOMBS[name], "x.onnx")
+    assert time.perf_counter() - began < 1
+
+
+def test_a_sealed_hostile_graph_is_refused_as_a_lone_file(tmp_path: Path) -> None:
+    count = 0
+    for raw in [raw for raw, _ in HOSTILE.values()] + list(BOMBS.values()):
+        path = tmp_path / "d.onnx"
+        path.write_bytes(seal(raw))
+        with pytest.raises(InputError, match=r"d\.onnx: "):
+            vae.Decoder(path)
+        count += 1
+    print(f"\n{count} hostile graphs refused as lone files, {len(BOMBS)} of them bombs")
+
+
+def test_the_layers_of_the_mutants_run() -> None:
+    try_graphs({"layers": layers()})
+
+
+class Loader:
+    """A child process that loads graphs with onnxruntime: it may die, this process may not."""
+
+    def __init__(self) -> None:
+        self.deaths = 0
+        self.child = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def load(self, raw: bytes) -> str:
+        assert self.child.stdin is not None
+        assert self.child.stdout is not None
+        self.child.stdin.write(len(raw).to_bytes(4, "little") + raw)
+        self.child.stdin.flush()
+        answer = self.child.stdout.read(1).decode()
+        if not answer:
+            self.deaths += 1
+            self.close()
+            self.child = self._start()
+        return answer or "died"
+
+    def close(self) -> None:
+        for pipe in (self.child.stdin, self.child.stdout):
+            assert pipe is not None
+            pipe.close()
+        self.child.wait()
+
+
+def structure(raw: bytes) -> list[int]:
+    """Where a graph's bytes are neither weights nor the card: flips there are what harms."""
+    whole = message(raw, (0, len(raw), BYTES), _MODEL, "")
+    body = message(raw, whole[7][0], _GRAPH, "")
+    free = bytearray(b"\1" * len(raw))
+    for span in [*(read_tensor(raw, part).span for part in body[5]), *whole.get(14, ())]:
+        if span is not None and span[1] - span[0] > 64:
+            free[span[0] : span[1]] = bytes(span[1] - span[0])
+    return [i for i, one in enumerate(free) if one]
+
+
+def mutant(raw: bytes, places: list[int], chance: random.Random) -> bytes:
+    """One to four changed bits or bytes; four of five in the structure; one of ten cut off."""
+    data = bytearray(raw)
+    for _ in range(chance.randint(1, 4)):
+        at = chance.choice(places) if chance.random() < 0.8 else chance.randrange(len(data))
+        if chance.random() < 0.5:
+            data[at] ^= 1 << chance.randrange(8)
+        else:
+            data[at] = chance.choice((0, 1, 2, 0x7F, 0x80, 0xFF, chance.randrange(256)))
+    if chance.random() < 0.1:
+        del data[chance.randrange(len(data)) :]
+    return bytes(data)
+
+
+def hunt(count: int) -> dict[str, int]:
+    """Mutants of sound graphs: those that pass the guard are loaded, in a child."""
+    chance = random.Random(0)
+    shipped = [raw for _, raw in graphs()]
+    # As many mutants of the one that has every risky layer as of those that we ship.
+    sources = [(raw, structure(raw)) for raw in (*shipped, *[layers()] * len(shipped))]
+    tally = {"mutants": 0, "refused": 0, "+": 0, "-": 0, "died": 0}
+    loader = Loader()
+    try:
+        for _ in range(count):
+            raw = mutant(*chance.choice(sources), chance)
+            tally["mutants"] += 1
+            try:
+                check_graph(raw, "m")
+            except InputError:
+                tally["refused"] += 1
+            else:
+                tally[loader.load(raw)] += 1
+    finally:
+        loader.close()
+    print(f"\n{tally}")
+    return tally
+
+
+def test_mutants_never_end_the_process() -> None:
+    assert hunt(1000)["died"] == 0
+
+
+@pytest.mark.slow
+def test_twenty_thousand_mutants_never_end_the_process() -> None:
+    assert hunt(20_000)["died"] == 0

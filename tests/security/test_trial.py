@@ -1,0 +1,93 @@
+"""A graph that the guard cannot see through dies in a child, and is refused in words."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.security.build import SOUND, field, graph, model, node, whole
+from tests.security.restamp import read_files
+from vae_runtime.errors import InputError
+from vae_runtime.guard import check_graph, trial
+from vae_runtime.guard.trial import try_graphs
+
+pytestmark = pytest.mark.torch_free
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+def computed_zero() -> bytes:
+    """1 / (Shape(x)[0] - 1) in whole numbers: a division by zero for a batch of one."""
+    nodes = [
+        node("Shape", "x", "s"), node("Gather", "s i", "n"), node("Sub", "n one", "m"),
+        node("Div", "one m", "d"), node("Cast", "d", "c", to=1), node("Mul", "x c", "y"),
+    ]  # fmt: skip
+    return model(graph(nodes, [whole("i", 0), whole("one", 1)]))
+
+
+def doubling(times: int = 8) -> bytes:
+    """x + xᵀ, flattened, again and again: each step squares the size."""
+    nodes, name = [], "x"
+    for i in range(times):
+        nodes += [
+            node("Reshape", f"{name} row", f"r{i}"), node("Reshape", f"{name} column", f"c{i}"),
+            node("Add", f"r{i} c{i}", f"n{i}"),
+        ]  # fmt: skip
+        name = f"n{i}"
+    nodes.append(node("Reshape", f"{name} row", "y"))
+    return model(graph(nodes, [whole("row", 1, -1), whole("column", -1, 1)]))
+
+
+@pytest.mark.parametrize("make", [computed_zero, doubling])
+def test_what_passes_the_guard_and_harms_dies_in_the_child(make: object) -> None:
+    assert callable(make)
+    raw = make()
+    check_graph(raw, "x.onnx")
+    began = time.perf_counter()
+    with pytest.raises(InputError, match=r"^b/x\.onnx: refused: a trial run of it in another"):
+        try_graphs({"b/sound.onnx": SOUND, "b/x.onnx": raw})
+    print(f"\n{make.__name__}: {time.perf_counter() - began:.1f} s")
+
+
+def test_sound_graphs_pass_in_one_child() -> None:
+    files = read_files(DATA / "cvae_mlp.zip")
+    graphs = {name: raw for name, raw in files.items() if name.endswith(".onnx")}
+    began = time.perf_counter()
+    try_graphs(graphs)
+    print(f"\n{len(graphs)} graphs: {time.perf_counter() - began:.2f} s")
+
+
+def test_a_folder_with_a_stranger_s_modules_is_not_imported_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "numpy.py").write_text("import pathlib; pathlib.Path('trap').touch()")
+    monkeypatch.chdir(tmp_path)
+    try_graphs({"sound": SOUND})
+    assert not (tmp_path / "trap").exists()
+
+
+def test_a_graph_cannot_say_that_it_passed() -> None:
+    bad = node("Div", "one zero", "y", more=field(3, "passed\npassed\n"))
+    raw = model(graph([bad, node("Relu", "x", "r")], [whole("one", 1), whole("zero", 0)]))
+    with pytest.raises(InputError, match="refused: a trial run"):
+        try_graphs({"a": SOUND, "b": raw})
+
+
+def test_a_run_without_end_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "_SECONDS", 0.01)
+    with pytest.raises(InputError, match=r"^a: refused: a trial run took over 0\.01 seconds$"):
+        try_graphs({"a": SOUND})
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_a_signal_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nkill -8 $$\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(InputError, match=r"^a: refused: .* ended by signal 8$"):
+        try_graphs({"a": SOUND})
