@@ -20,14 +20,6 @@ if TYPE_CHECKING:
 Labels: TypeAlias = Union[int, str, Sequence[int | str], "NDArray[Any]", None]
 
 
-def as_images(images: ArrayLike, spec: ImageSpec) -> NDArray[np.float32]:
-    """Images of any unambiguous layout → f32[N, C, H, W] in [0, 1], contiguous.
-
-    Accepts what `check_images` accepts, and raises what it raises.
-    """
-    return unit_floats(check_images(images, spec))
-
-
 def check_images(images: ArrayLike, spec: ImageSpec) -> NDArray[Any]:
     """Images of any unambiguous layout → u8 or f32 [N, C, H, W], a view of the caller's memory.
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import vae_runtime as vae
-from vae_runtime.arrays import as_codes, as_images, as_labels
+from vae_runtime.arrays import as_codes, as_labels, check_images, unit_floats
 from vae_runtime.card import ImageSpec
 from vae_runtime.errors import InputError, UsageError
 
@@ -17,6 +17,11 @@ pytestmark = pytest.mark.torch_free
 GREY = ImageSpec(1, 4, 6)
 COLOUR = ImageSpec(3, 4, 6)
 OK = np.full((2, 1, 4, 6), 0.5, np.float32)
+
+
+def as_images(images: Any, spec: ImageSpec) -> Any:
+    """The two steps that every image goes through: checked whole, scaled a chunk at a time."""
+    return unit_floats(check_images(images, spec))
 
 
 def spoiled(value: float) -> Any:
