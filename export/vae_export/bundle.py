@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 from vae_runtime.archive import pack
 from vae_runtime.errors import FileError
-from vae_runtime.files import write_atomic
+from vae_runtime.files import write_atomic, writing_folder
 from vae_runtime.manifest import NAME, Manifest
 
 
@@ -28,19 +24,9 @@ def write_bundle(manifest: Manifest, files: dict[str, bytes], out: Path) -> None
         write_atomic(out, pack(content))
         return
     check_target(out)
-    try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
-    except OSError as error:
-        raise FileError(f"{out}: {error.strerror}, nothing was written") from error
-    try:
-        temporary.chmod(0o755)
+    with writing_folder(out) as folder:
         for name, raw in content.items():
-            write_atomic(temporary / name, raw)
-        _swap(temporary, out)
-    except OSError as error:
-        raise FileError(f"{out}: {error.strerror or error}, a previous bundle was kept") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            (folder / name).write_bytes(raw)
 
 
 def check_target(out: Path) -> None:
@@ -55,23 +41,3 @@ def check_target(out: Path) -> None:
         return
     if not out.is_dir() or (any(out.iterdir()) and not (out / NAME).is_file()):
         raise FileError(f"{out}: exists and is not a bundle. Choose another --out.")
-
-
-def _swap(new: Path, out: Path) -> None:
-    """Put `new` where `out` is; the old one goes last."""
-    if not out.exists():
-        new.rename(out)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".old", dir=out.parent))
-    out.rename(old / out.name)
-    try:
-        new.rename(out)
-    except OSError:
-        (old / out.name).rename(out)
-        raise
-    finally:
-        with contextlib.suppress(OSError):
-            shutil.rmtree(old)
-        handle = os.open(out.parent, os.O_RDONLY)
-        os.fsync(handle)
-        os.close(handle)

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from vae_runtime.cli.entry import note
 from vae_runtime.datasets import Dataset, load_dataset
-from vae_runtime.errors import FileError, InputError, NotFound, UsageError
+from vae_runtime.errors import InputError, UsageError
+from vae_runtime.files import read_bytes
 from vae_train import load_checkpoint
 from vae_train.command import parse_size
 
@@ -129,12 +130,7 @@ def load_weights(module: Modules, path: Path) -> str:
         NotFound: no such file.
         InputError: not a state dict, or one that does not fit the module.
     """
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError as error:
-        raise NotFound(f"{path}: no such file") from error
-    except OSError as error:
-        raise FileError(f"{path}: {error.strerror}") from error
+    raw = read_bytes(path)
     try:
         state = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
     except (RuntimeError, ValueError, KeyError, TypeError, EOFError, UnpicklingError) as error:

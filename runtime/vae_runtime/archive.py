@@ -15,7 +15,8 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from .errors import FileError, InputError, IntegrityError, LimitError, NotFound
+from .errors import InputError, IntegrityError, NotFound
+from .files import read_bytes
 
 Reader = Callable[[str, int], bytes]
 
@@ -48,12 +49,7 @@ def open_zip(path: Path) -> tuple[Reader, list[str]]:
         IntegrityError: a zip that is cut off or damaged.
         FileError: it cannot be read.
     """
-    try:
-        if path.stat().st_size > _MAX_ZIP:
-            raise LimitError(f"{path}: over {_MAX_ZIP >> 30} GB")
-        raw = path.read_bytes()
-    except OSError as error:
-        raise FileError(f"{path}: {error.strerror}") from error
+    raw = read_bytes(path, limit=_MAX_ZIP)
     try:
         archive = zipfile.ZipFile(io.BytesIO(raw))
         _check_frame(raw, archive)

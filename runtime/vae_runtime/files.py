@@ -1,4 +1,4 @@
-"""Writing that leaves either the old file or the new one, never half of one."""
+"""Files read within a limit, and written so that either the old or the new one is there, whole."""
 
 from __future__ import annotations
 
@@ -8,9 +8,38 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import FileError
+from .errors import FileError, LimitError, NotFound
+from .exchange import exchange
+from .leftovers import temporary
 
-_LONGEST = 200  # bytes of the target's name kept in the temporary one; file systems allow 255
+MAX_BYTES = 2 << 30
+
+
+def read_bytes(path: Path, hint: str = "", limit: int = MAX_BYTES) -> bytes:
+    """The bytes of a file.
+
+    Args:
+        path: of the file.
+        hint: what to do where there is none, a sentence.
+        limit: bytes that it may have.
+
+    Raises:
+        NotFound: no such file.
+        FileError: it cannot be read.
+        LimitError: it is larger than `limit`.
+    """
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size > limit:
+                raise LimitError(f"{path}: over {limit >> 20:,} MB")
+            raw = file.read(limit + 1)  # what is no plain file has no size
+    except FileNotFoundError as error:
+        raise NotFound(f"{path}: no such file{hint and f'. {hint}'}") from error
+    except OSError as error:
+        raise FileError(f"{path}: {reason(error)}") from error
+    if len(raw) > limit:
+        raise LimitError(f"{path}: over {limit >> 20:,} MB")
+    return raw
 
 
 def write_atomic(path: Path, data: bytes | memoryview) -> None:
@@ -20,8 +49,8 @@ def write_atomic(path: Path, data: bytes | memoryview) -> None:
         FileError: the disk is full, the folder is missing or may not be written; a previous file
             is untouched.
     """
-    with writing(path) as temporary:
-        temporary.write_bytes(data)
+    with writing(path) as beside:
+        beside.write_bytes(data)
 
 
 @contextlib.contextmanager
@@ -31,35 +60,101 @@ def writing(path: Path) -> Iterator[Path]:
     If the block raises, the temporary file is removed and a previous `path` is untouched. A link is
     followed. A device or a pipe is written as it is: renaming would put a file in its place.
     """
-    temporary = None
-    try:
+    with _said(path, "previous file kept"):
         target = path.resolve()
         if target.exists() and not target.is_file() and not target.is_dir():
             yield target
             return
-        kept = os.fsencode(target.name)[:_LONGEST].decode(errors="ignore")
-        beside = target.with_name(f".{kept}.{os.urandom(6).hex()}.part")
-        # Made here, with what the umask allows; never a name that is already there.
-        os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-        temporary = beside
-        yield temporary
-        _sync(temporary, os.O_RDWR)
-        temporary.replace(target)
-        if os.name == "posix":  # a folder cannot be opened elsewhere
-            _sync(target.parent, os.O_RDONLY)
-    except FileError:
-        raise
-    except OSError as error:
-        raise FileError(f"{path}: {_reason(error)}, a previous file was kept") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        with temporary(target, _make_file) as beside:
+            yield beside
+            _sync(beside, os.O_RDWR)
+            beside.replace(target)
+            _sync_folder(target.parent)
 
 
-def _reason(error: OSError) -> str:
+@contextlib.contextmanager
+def writing_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder beside `path`; with the plain files put there it becomes `path`.
+
+    A previous folder is replaced in one step where the system can do that, and removed; if the
+    block raises, it is untouched. Whether it may be replaced is for the caller to know.
+    """
+    with _said(path, "previous folder kept"):
+        target = path.resolve()
+        with temporary(target, _make_folder) as beside:
+            yield beside
+            for file in beside.iterdir():
+                _sync(file, os.O_RDWR)
+            _sync_folder(beside)
+            if target.exists():
+                exchange(beside, target)
+            else:
+                beside.rename(target)
+            _sync_folder(target.parent)
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Add a line, whole or not at all; half a line that a dead process left goes first.
+
+    Raises:
+        FileError: it cannot be written; the lines before are kept.
+    """
+    with _said(path, "previous lines kept"), path.open("a+b", buffering=0) as file:
+        size = _whole_lines(path)
+        file.truncate(size)
+        try:
+            view = memoryview(line + b"\n")
+            while view:
+                view = view[file.write(view) :]
+        except OSError:
+            file.truncate(size)
+            raise
+
+
+def reason(error: OSError) -> str:
+    """What went wrong, in lower case and few words."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "disk full"
     return (error.strerror or str(error)).lower()
+
+
+@contextlib.contextmanager
+def _said(path: Path, kept: str) -> Iterator[None]:
+    """Turn what the system raises into this project's error."""
+    try:
+        yield
+    except FileError:
+        raise
+    except OSError as error:
+        raise FileError(f"{path}: {reason(error)}, {kept}") from error
+
+
+def _whole_lines(path: Path) -> int:
+    """Bytes up to the end of the last whole line."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - 65_536)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+            end = start
+    return 0
+
+
+def _make_file(path: Path) -> None:
+    """With what the umask allows; never a name that is already there."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+
+
+def _make_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def _sync_folder(path: Path) -> None:
+    if os.name == "posix":  # a folder cannot be opened elsewhere
+        _sync(path, os.O_RDONLY)
 
 
 def _sync(path: Path, flags: int) -> None:

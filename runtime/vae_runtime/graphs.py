@@ -10,7 +10,8 @@ import numpy as np
 from .arrays import Labels, as_codes, as_labels, check_images, unit_floats
 from .card import METADATA_KEY, Card, parse_card, same_id
 from .chunks import copy, quantise, run_chunked
-from .errors import FileError, InputError, NotFound, UsageError
+from .errors import InputError, UsageError
+from .files import read_bytes
 from .guard import check_graph, check_seal
 from .manifest import ROLES, expected_tensors
 from .session import Session
@@ -259,9 +260,4 @@ def _source(source: Any) -> tuple[str, Any]:
     if isinstance(source, bytes) or hasattr(source, "get_inputs"):
         return "graph", source
     path = Path(source)
-    try:
-        return str(path), path.read_bytes()
-    except FileNotFoundError as error:
-        raise NotFound(f"{path}: no such file. Expected an .onnx file of a bundle.") from error
-    except OSError as error:
-        raise FileError(f"{path}: {(error.strerror or str(error)).lower()}") from error
+    return str(path), read_bytes(path, "Expected an .onnx file of a bundle.")

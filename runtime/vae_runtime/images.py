@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import FileError, InputError, LimitError, NotFound, UsageError
+from .errors import InputError, LimitError, UsageError
+from .files import read_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
 
+Say = Callable[[str], None]
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 MAX_PIXELS = 16_000_000
+MAX_BYTES = 256 << 20  # of one file; the pixels need no more
 _KINDS = {
     ".png": "PNG",
     ".jpg": "JPEG",
@@ -49,7 +53,11 @@ _DAMAGED = (
 
 
 def read_image(
-    source: Path | bytes, *, mode: str | None = None, size: tuple[int, int] | None = None
+    source: Path | bytes,
+    *,
+    mode: str | None = None,
+    size: tuple[int, int] | None = None,
+    say: Say = lambda line: None,
 ) -> NDArray[np.uint8]:
     """Decode one image file.
 
@@ -59,6 +67,7 @@ def read_image(
         source: a path, or the bytes of a file.
         mode: `L` or `RGB` to convert to; None keeps grey grey and makes all else RGB.
         size: (H, W) to resize to, with a Lanczos filter.
+        say: called with a line on what is not seen in the pixels: transparency, further frames.
 
     Returns:
         u8[C, H, W].
@@ -72,33 +81,31 @@ def read_image(
     from PIL import Image
 
     name = source if isinstance(source, Path) else "image"
-    picture = _decode(_read(source) if isinstance(source, Path) else source, name, mode)
+    raw = read_bytes(source, limit=MAX_BYTES) if isinstance(source, Path) else source
+    picture = _decode(raw, name, mode, say)
     if size and (picture.height, picture.width) != size:
         picture = picture.resize((size[1], size[0]), Image.Resampling.LANCZOS)
     pixels = np.array(picture)
     return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise NotFound(f"{path}: no such file") from error
-    except OSError as error:
-        raise FileError(f"{path}: {(error.strerror or str(error)).lower()}") from error
-
-
-def _decode(raw: bytes, name: object, mode: str | None) -> Image.Image:
+def _decode(raw: bytes, name: object, mode: str | None, say: Say) -> Image.Image:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
+        # What Pillow warns of is refused, said by `say`, or of no importance to the pixels.
+        with (
+            warnings.catch_warnings(action="ignore"),
+            Image.open(io.BytesIO(raw), formats=FORMATS) as image,
+        ):
             if image.width * image.height > MAX_PIXELS:
                 raise LimitError(
                     f"{name}: {image.height}x{image.width} pixels, limit {MAX_PIXELS}. Resize it."
                 )
-            return _flatten(ImageOps.exif_transpose(image), mode)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            if getattr(image, "n_frames", 1) > 1:
+                say("the first of its frames is taken")
+            return _flatten(ImageOps.exif_transpose(image), mode, say)
+    except Image.DecompressionBombError as error:
         raise LimitError(f"{name}: more than {MAX_PIXELS} pixels. Resize it.") from error
     except UnidentifiedImageError as error:
         raise InputError(f"{name}: not an image. Expected {', '.join(FORMATS)}") from error
@@ -106,7 +113,7 @@ def _decode(raw: bytes, name: object, mode: str | None) -> Image.Image:
         raise InputError(f"{name}: damaged or unreadable image") from error
 
 
-def _flatten(image: Image.Image, mode: str | None) -> Image.Image:
+def _flatten(image: Image.Image, mode: str | None, say: Say) -> Image.Image:
     """To `L` or `RGB`: 16-bit values scaled, palettes looked up, transparency over black."""
     from PIL import Image
 
@@ -115,9 +122,11 @@ def _flatten(image: Image.Image, mode: str | None) -> Image.Image:
         image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
     grey = image.mode in ("1", "L", "LA", "La")
     if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:
-        opaque = image.convert("RGBA")
-        black = Image.new("RGBA", opaque.size, (0, 0, 0, 255))
-        image = Image.alpha_composite(black, opaque).convert("RGB")
+        clear = image.convert("RGBA")
+        if clear.getchannel("A").getextrema() != (255, 255):
+            say("its transparent parts are laid over black")
+        black = Image.new("RGBA", clear.size, (0, 0, 0, 255))
+        image = Image.alpha_composite(black, clear).convert("RGB")
     mode = mode or ("L" if grey else "RGB")
     return image if image.mode == mode else image.convert(mode)
 

@@ -170,7 +170,7 @@ def test_an_empty_folder(run: Run, cvae_path: Path, tmp_path: Path) -> None:
 
 def test_a_missing_image(run: Run, cvae_path: Path) -> None:
     done = run("reconstruct", "none.png", "-b", cvae_path)
-    assert (done.code, done.error) == (6, "error: none.png: no such file or folder")
+    assert (done.code, done.error) == (6, "error: none.png: no such file")
 
 
 def test_what_is_no_image(run: Run, cvae_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_a_failing_disk_keeps_the_previous_file(
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(files, "_sync", fail)
-    with pytest.raises(FileError, match=rf"model\.pt: {text}, a previous file was kept"):
+    with pytest.raises(FileError, match=rf"model\.pt: {text}, previous file kept"):
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]

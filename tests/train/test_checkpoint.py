@@ -226,7 +226,7 @@ def test_a_failed_write_keeps_the_previous_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files, "_sync", full)
-    with pytest.raises(FileError, match="disk full, a previous file was kept"):
+    with pytest.raises(FileError, match="disk full, previous file kept"):
         save_checkpoint(replace(made(), facts={}), saved)
     assert saved.read_bytes() == before
     assert list(saved.parent.iterdir()) == [saved]

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from vae_models import ModelConfig, build
-from vae_runtime.errors import FileError, InputError, IntegrityError, NotFound
-from vae_runtime.files import write_atomic
+from vae_runtime.errors import InputError, IntegrityError
+from vae_runtime.files import read_bytes, write_atomic
 from vae_runtime.prior import Prior
 
 from .config import TrainConfig
@@ -108,12 +108,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         IntegrityError: the bytes are not those that were written.
         InputError: not a checkpoint of this project, or of a newer format.
     """
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError as error:
-        raise NotFound(f"{path}: no such checkpoint. Train one with vae-train.") from error
-    except OSError as error:
-        raise FileError(f"{path}: {error.strerror}") from error
+    raw = read_bytes(path, "Train a checkpoint with vae-train.")
     _check_seal(raw, path)
     check_container(raw, path)
     try:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import sys
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +13,10 @@ import numpy as np
 from ..arrays import as_codes, check_images, unit_floats
 from ..datasets import load_dataset
 from ..datasets.idx import is_idx_folder, read_idx
-from ..errors import FileError, InputError, LimitError, NotFound
-from ..images import EXTENSIONS, read_image
+from ..errors import InputError, LimitError, NotFound
+from ..files import read_bytes
+from ..images import EXTENSIONS, MAX_BYTES, read_image
+from ..npz import read_npy, read_npz
 from .entry import note
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..card import Card, ImageSpec
 
 DATASETS = ("mnist", "digits")
-_MAX_STDIN = 1 << 30
+_STDIN, _MAX_STDIN = "standard input", 1 << 30
 _NPY, _ZIP = b"\x93NUMPY", b"PK\x03\x04"
 
 
@@ -89,7 +89,7 @@ def _parts(inputs: tuple[str, ...], spec: ImageSpec, split: str) -> Iterator[Pic
     for name in inputs:
         path = Path(name)
         if name == "-":
-            yield _stdin(spec)
+            yield _given(spec)
         elif name in DATASETS and not path.exists():
             yield _dataset(name, spec, split)
         elif path.is_dir() and not is_idx_folder(path):
@@ -100,11 +100,11 @@ def _parts(inputs: tuple[str, ...], spec: ImageSpec, split: str) -> Iterator[Pic
         elif path.suffix == ".npz":
             yield _dataset(name, spec, "train")
         elif path.suffix == ".npy":
-            yield _array(_read(path), spec, name)
+            yield _array(read_bytes(path), spec, name)
         elif "-ubyte" in path.name:
             yield _sized(read_idx(path)[:, None], spec, name)
         else:
-            yield _picture(_read(path), spec, name)
+            yield _picture(read_bytes(path, limit=MAX_BYTES), spec, name)
 
 
 def _folder(path: Path, spec: ImageSpec) -> Iterator[Pictures]:
@@ -112,7 +112,7 @@ def _folder(path: Path, spec: ImageSpec) -> Iterator[Pictures]:
     if not files:
         raise NotFound(f"{path}: no images in this folder ({', '.join(EXTENSIONS)})")
     for file in files:
-        yield _picture(_read(file), spec, str(file))
+        yield _picture(read_bytes(file, limit=MAX_BYTES), spec, str(file))
 
 
 def _dataset(name: str, spec: ImageSpec, split: str) -> Pictures:
@@ -121,20 +121,24 @@ def _dataset(name: str, spec: ImageSpec, split: str) -> Pictures:
     return Pictures(_sized(data.images, spec, name).images, _numbered(name, len(data)), labels)
 
 
-def _stdin(spec: ImageSpec) -> Pictures:
+def _given(spec: ImageSpec) -> Pictures:
+    raw = _stdin()
+    if not raw:
+        raise InputError(f"{_STDIN}: empty, expected an image or an .npy array")
+    return _array(raw, spec, _STDIN) if raw.startswith(_NPY) else _picture(raw, spec, _STDIN)
+
+
+def _stdin() -> bytes:
     raw = sys.stdin.buffer.read(_MAX_STDIN + 1)
     if len(raw) > _MAX_STDIN:
-        raise LimitError(f"standard input: more than {_MAX_STDIN} bytes")
-    if not raw:
-        raise InputError("standard input: empty, expected an image or an .npy array")
-    where = "standard input"
-    return _array(raw, spec, where) if raw.startswith(_NPY) else _picture(raw, spec, where)
+        raise LimitError(f"{_STDIN}: more than {_MAX_STDIN} bytes")
+    return raw
 
 
 def _picture(raw: bytes, spec: ImageSpec, name: str) -> Pictures:
     """One image file, in the model's mode; a conversion is said."""
     try:
-        image = read_image(raw)
+        image = read_image(raw, say=lambda line: note(f"note: {name}: {line}"))
         if len(image) != spec.channels:
             image = read_image(raw, mode=spec.mode)
             change = "colour to grey" if spec.channels == 1 else "grey to colour"
@@ -146,7 +150,7 @@ def _picture(raw: bytes, spec: ImageSpec, name: str) -> Pictures:
 
 
 def _array(raw: bytes, spec: ImageSpec, name: str) -> Pictures:
-    array = _load_npy(raw, name)
+    array = read_npy(raw, name)
     try:
         images = check_images(array, spec)
     except InputError as error:
@@ -175,13 +179,13 @@ def read_codes(name: str, latent_dim: int) -> tuple[NDArray[np.float32], NDArray
         NotFound: no such file.
         InputError: not readable, or of another shape.
     """
-    raw = sys.stdin.buffer.read(_MAX_STDIN) if name == "-" else _read(Path(name))
-    where = "standard input" if name == "-" else name
+    raw = _stdin() if name == "-" else read_bytes(Path(name))
+    where = _STDIN if name == "-" else name
     labels = None
     if raw.startswith(_NPY):
-        codes = _load_npy(raw, where)
+        codes = read_npy(raw, where)
     elif raw.startswith(_ZIP):
-        arrays = _load_npz(raw, where)
+        arrays = read_npz(raw, where)
         if "z" not in arrays:
             raise InputError(f"{where}: no array 'z', it has {', '.join(arrays) or 'none'}")
         codes, labels = arrays["z"], arrays.get("labels")
@@ -191,31 +195,6 @@ def read_codes(name: str, latent_dim: int) -> tuple[NDArray[np.float32], NDArray
         return as_codes(codes, latent_dim), labels
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise NotFound(f"{path}: no such file or folder") from error
-    except OSError as error:
-        raise FileError(f"{path}: {(error.strerror or str(error)).lower()}") from error
-
-
-def _load_npy(raw: bytes, where: str) -> NDArray[Any]:
-    try:
-        array: NDArray[Any] = np.load(io.BytesIO(raw), allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{where}: not a readable .npy of plain numbers") from error
-    return array
-
-
-def _load_npz(raw: bytes, where: str) -> dict[str, NDArray[Any]]:
-    try:
-        with np.load(io.BytesIO(raw), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{where}: not a readable .npz of plain numbers") from error
 
 
 def _load_csv(raw: bytes, where: str) -> NDArray[np.float32]:

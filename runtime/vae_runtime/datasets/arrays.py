@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import FileError, InputError, NotFound
+from ..errors import InputError, NotFound
+from ..files import read_bytes
+from ..npz import NUMBERS, TEXT, read_npz
 from .dataset import Dataset
+from .idx import MAX_BYTES
 
 _MOST_CLASSES = 65_536
 
@@ -26,8 +27,9 @@ def load_npz(path: Path, split: str) -> Dataset:
         NotFound: no such file, or no images for this split.
         FileError: the file cannot be read.
         InputError: not an `.npz` of plain arrays, or arrays of another kind, shape or range.
+        LimitError: more than four gigabytes of arrays.
     """
-    arrays = _load(path)
+    arrays = read_npz(read_bytes(path, limit=MAX_BYTES), str(path), NUMBERS + TEXT, MAX_BYTES)
     prefix = "" if split == "train" else "test_"
     if f"{prefix}images" not in arrays:
         raise NotFound(f"{path}: no array '{prefix}images'; it has {', '.join(arrays) or 'none'}")
@@ -36,29 +38,6 @@ def load_npz(path: Path, split: str) -> Dataset:
     if labels is None:
         return Dataset(path.stem, images)
     return Dataset(path.stem, images, _whole(labels, path), _classes(arrays, path))
-
-
-def _load(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        # Opened here: np.load leaves the file of a damaged archive open.
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except FileNotFoundError as error:
-        raise NotFound(f"{path}: no such file") from error
-    except (PermissionError, IsADirectoryError) as error:
-        raise FileError(f"{path}: {(error.strerror or str(error)).lower()}") from error
-    except (
-        ValueError,
-        OSError,
-        EOFError,
-        LookupError,
-        AttributeError,
-        TypeError,
-        RuntimeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise InputError(f"{path}: not a readable .npz of plain arrays") from error
 
 
 def _whole(labels: NDArray[Any], path: Path) -> NDArray[np.int64]:
