@@ -6,12 +6,14 @@ a zip without a bound.
 
 from __future__ import annotations
 
+import ast
 import io
 import math
+import re
 import struct
 import zipfile
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
 MAX_BYTES = 1 << 30
 NUMBERS = "fiub"
 TEXT = "U"
-# What zipfile, zlib and numpy raise on bytes that are no such file.
+_LONGEST_HEADER = 10_000
+_DESCR = re.compile(r"[<>|=](O|[fiubcUSVmM][0-9]{1,9})")
+# What zipfile, zlib, ast and numpy raise on bytes that are no such file.
 _REFUSED = (
     ValueError, OSError, EOFError, LookupError, TypeError, RuntimeError, SyntaxError,
     OverflowError, struct.error, zipfile.BadZipFile, zlib.error,
@@ -87,19 +91,28 @@ def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
 
 
 def _array(raw: bytes, where: str, kinds: str) -> NDArray[Any]:
-    file = io.BytesIO(raw)
-    version = np.lib.format.read_magic(file)
-    read = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }[version]
-    shape, fortran, dtype = read(file)
-    left = len(raw) - file.tell()
+    dtype, order, shape, start = _header(raw)
     if dtype.kind not in kinds:
         raise InputError(f"{where}: holds {dtype}, expected plain numbers")
-    if math.prod(shape) * dtype.itemsize != left:
+    if math.prod(shape) * dtype.itemsize != len(raw) - start:
         raise ValueError("a header that does not fit its bytes")
-    if not left:
+    if not math.prod(shape) or not dtype.itemsize:
         return np.empty(shape, dtype)
-    flat = np.frombuffer(raw, dtype, offset=file.tell())
-    return flat.reshape(shape, order="F" if fortran else "C")
+    return np.frombuffer(raw, dtype, offset=start).reshape(shape, order=order)
+
+
+def _header(raw: bytes) -> tuple[np.dtype[Any], Literal["C", "F"], tuple[int, ...], int]:
+    """dtype, order and shape, and where the numbers begin (numpy.lib.format, versions 1 and 2)."""
+    size = {b"\x93NUMPY\1\0": "<H", b"\x93NUMPY\2\0": "<I"}[raw[:8]]
+    start = 8 + struct.calcsize(size)
+    (length,) = struct.unpack_from(size, raw, 8)
+    if length > min(_LONGEST_HEADER, len(raw) - start):
+        raise ValueError("a long header")
+    # NumPy's own reader hands what it cannot read to a tokeniser of Python 2.
+    header = ast.literal_eval(raw[start : start + length].decode("latin1").strip())
+    descr, fortran, shape = (header[key] for key in ("descr", "fortran_order", "shape"))
+    if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
+        raise ValueError("a shape that is none")
+    if not _DESCR.fullmatch(descr) or not isinstance(fortran, bool):
+        raise ValueError("another dtype than of one number")
+    return np.dtype(descr), "F" if fortran else "C", shape, start + length

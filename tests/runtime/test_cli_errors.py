@@ -228,7 +228,7 @@ def test_a_picture_too_large(run: Run, cvae_path: Path) -> None:
     assert (done.code, done.error) == (
         5,
         "error: a picture of 1,000,000 images would have 100,000,000 pixels, limit 64,000,000. "
-        "Write .npy, .npz, .csv or a folder.",
+        "Write .npy, .npz, .csv or a folder, or say --pixel-limit.",
     )
 
 

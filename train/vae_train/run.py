@@ -17,7 +17,8 @@ import torch
 from vae_models import ModelConfig, build
 from vae_runtime import __version__
 from vae_runtime.datasets import Dataset
-from vae_runtime.errors import DeviceError, FileError, UsageError
+from vae_runtime.errors import DeviceError, UsageError
+from vae_runtime.files import append_line
 
 from .checkpoint import Checkpoint
 from .config import TrainConfig
@@ -153,11 +154,7 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
     Raises:
         FileError: the file cannot be written.
     """
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-    except OSError as error:
-        raise FileError(f"{path}: {(error.strerror or str(error)).lower()}") from error
+    append_line(path, json.dumps(record).encode())
 
 
 @contextmanager

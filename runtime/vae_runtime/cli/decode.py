@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import Source, label_one_option, model_options, one_label, output_options
+from .options import (
+    Source,
+    check_count,
+    count_limit_option,
+    label_one_option,
+    model_options,
+    one_label,
+    output_options,
+)
 from .target import Target
 
 if TYPE_CHECKING:
@@ -28,9 +36,12 @@ Examples:
 @click.command(epilog=EPILOG)
 @click.argument("codes")
 @label_one_option
+@count_limit_option
 @output_options("decoded.png", "A grid picture, .npy .npz .csv, or a folder: a name with no dot.")
 @model_options
-def command(codes: str, labels: tuple[str, ...], source: Source, target: Target) -> None:
+def command(
+    codes: str, labels: tuple[str, ...], limit: int, source: Source, target: Target
+) -> None:
     """Turn codes into images.
 
     CODES is an .npy f32[N, D], an .npz with z (and labels), a .csv of N lines, or - for standard
@@ -42,6 +53,7 @@ def command(codes: str, labels: tuple[str, ...], source: Source, target: Target)
     target.check(*IMAGES)
     with source.open() as model:
         z, stored = read_codes(codes, model.card.latent_dim)
+        check_count(len(z), limit)
         name = one_label(labels)
         images = decoded(model, z, stored if name is None else name)
         words = write_images(images, target, {"z": Column.of(z)})

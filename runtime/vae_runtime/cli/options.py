@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 import click
 
-from .target import Target
+from .target import MOST_PIXELS, Target
 
 if TYPE_CHECKING:
     from ..autoencoder import Autoencoder
@@ -91,6 +91,8 @@ def output_options(default: str, what: str, *, pictures: bool = True) -> Callabl
                          help="Images in a row of the picture."),
             click.option("--scale", type=click.IntRange(1, 64),
                          help="Pixels drawn a pixel. [default: grids to about 500 pixels]"),
+            click.option("--pixel-limit", type=click.IntRange(1), default=MOST_PIXELS,
+                         show_default=True, help="Refuse to draw a picture of more pixels."),
         ]  # fmt: skip
 
     def decorate(command: F) -> F:
@@ -124,6 +126,18 @@ def one_label(labels: tuple[str, ...]) -> str | None:
     return labels[0] if labels else None
 
 
+def check_count(n: int, limit: int) -> None:
+    """Refuse to make more than `limit` images.
+
+    Raises:
+        LimitError: with the option that allows it.
+    """
+    from ..errors import LimitError
+
+    if n > limit:
+        raise LimitError(f"{n:,} images, limit {limit:,}. If you mean it, say --limit {n}.")
+
+
 label_option = click.option("--label", "--digit", "-l", "labels", multiple=True,
                             help="Class index or name. May be repeated.")  # fmt: skip
 label_one_option = click.option("--label", "--digit", "-l", "labels", multiple=True,
@@ -132,6 +146,9 @@ seed_option = click.option("--seed", type=click.IntRange(0, 2**64 - 1),
                            help="Same seed, same images. [default: a fresh one]")  # fmt: skip
 limit_option = click.option("--limit", type=click.IntRange(1),
                             help="Take at most this many images.")  # fmt: skip
+count_limit_option = click.option("--limit", type=click.IntRange(1), default=1_000_000,
+                                  show_default=True,
+                                  help="Refuse to make more images than this.")  # fmt: skip
 _DRAW = (
     click.option("--prior", type=click.Choice(["fitted", "normal"]), default="fitted",
                  show_default=True, help="The bundle's own prior, or N(0, I)."),

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..errors import LimitError
 from ..files import write_atomic
 from ..images import encode_animation, encode_image, grid, grid_columns, to_uint8
 from .target import FOLDER, PICTURES, TABLES, Target
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 ANIMATIONS = (".gif", ".webp")
 IMAGES = (*PICTURES, *TABLES, FOLDER)
 _COMFORTABLE = 500  # pixels; what a grid is enlarged to
-_MOST_PIXELS = 64_000_000  # of one picture: what a viewer still opens
 
 
 class Column(NamedTuple):
@@ -79,7 +77,8 @@ def write_images(
     drawn = target.out is not None and target.kind in PICTURES
     if target.show or drawn:
         scale = target.scale or _scale(images.shape, min(columns, n))
-        _check_pixels(images, scale)
+        height, width = ((side + 2) * scale for side in images.shape[2:])
+        target.check_pixels(n, height, width)
         whole = np.concatenate(list(images.chunks()))
         target.draw(whole, columns)
         images = Column.of(whole)
@@ -120,23 +119,19 @@ def write_folder(images: Column, folder: Path, scale: int) -> None:
 
 
 def write_frames(frames: list[NDArray[Any]], target: Target) -> None:
-    """An animation of frames [C, H, W] that plays to and fro."""
+    """An animation of frames [C, H, W] that plays to and fro.
+
+    Raises:
+        LimitError: more pixels in all frames together than a picture may have.
+    """
     scale = target.scale or max(1, _COMFORTABLE // max(frames[0].shape[1:]) // 2)
+    height, width = (side * scale for side in frames[0].shape[1:])
+    target.check_pixels(len(frames), height, width)
     target.put([encode_animation(frames, target.kind, scale=scale)])
 
 
 def _scale(shape: tuple[int, ...], columns: int) -> int:
     return 1 if shape[0] == 1 else max(1, int(_COMFORTABLE // (columns * (shape[3] + 2))))
-
-
-def _check_pixels(images: Column, scale: int) -> None:
-    n, _, h, w = images.shape
-    pixels = n * (h + 2) * (w + 2) * scale**2
-    if pixels > _MOST_PIXELS:
-        raise LimitError(
-            f"a picture of {n:,} images would have {pixels:,} pixels, limit {_MOST_PIXELS:,}. "
-            "Write .npy, .npz, .csv or a folder."
-        )
 
 
 def _lines(column: Column) -> Iterator[bytes]:

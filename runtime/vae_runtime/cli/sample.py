@@ -9,6 +9,8 @@ import click
 
 from .options import (
     Source,
+    check_count,
+    count_limit_option,
     label_option,
     model_options,
     output_options,
@@ -49,6 +51,7 @@ Examples:
     help="Images of each label.",
 )
 @seed_option
+@count_limit_option
 @click.option("--codes", help="Decode these codes instead of drawing: .npy, .npz (z), .csv.")
 @prior_options
 @output_options("sample.png", "A grid picture, .npy .npz .csv, or a folder: a name with no dot.")
@@ -57,6 +60,7 @@ def command(
     labels: tuple[str, ...],
     n: int,
     seed: int | None,
+    limit: int,
     codes: str | None,
     source: Source,
     target: Target,
@@ -76,6 +80,7 @@ def command(
             job = _drawn(model, labels, n, seed, draw)
         else:
             job, seed = _given(model, labels, codes), None
+        check_count(job.images.shape[0], limit)
         words = write_images(job.images, target, job.extra, job.columns)
         said = "" if seed is None else f" (seed {seed})"
         target.report(words + said, n=job.images.shape[0], seed=seed, labels=job.names,

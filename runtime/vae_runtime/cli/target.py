@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
-from ..errors import FileError, UsageError
+from ..errors import FileError, LimitError, UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 TABLES = (".npy", ".npz", ".csv")
 FOLDER = ""  # a name without extension
+MOST_PIXELS = 64_000_000  # of one picture: what a viewer still opens
 
 
 class Target:
-    """The options -o, --format, --json, --show, --columns and --scale of one command."""
+    """The options on output that one command was given."""
 
-    FIELDS: ClassVar = ("out", "kind", "as_json", "show", "columns", "scale")
+    FIELDS: ClassVar = ("out", "kind", "as_json", "show", "columns", "scale", "pixel_limit")
 
     def __init__(
         self,
@@ -35,11 +36,12 @@ class Target:
         show: bool = False,
         columns: int | None = None,
         scale: int | None = None,
+        pixel_limit: int = MOST_PIXELS,
     ) -> None:
         """Options as click parsed them; `default` is the file without -o and --show."""
         self.out = out if out is not None or show else default
         self.default, self.as_json, self.show = default, as_json, show
-        self.columns, self.scale = columns, scale
+        self.columns, self.scale, self.pixel_limit = columns, scale, pixel_limit
         self._kind = None if kind is None else f".{kind.lower().lstrip('.')}"
 
     @property
@@ -89,6 +91,19 @@ class Target:
         with writing(Path(str(self.out))) as temporary, temporary.open("wb") as file:
             for piece in pieces:
                 file.write(piece)
+
+    def check_pixels(self, n: int, height: int, width: int) -> None:
+        """Refuse to draw `n` cells of so many pixels.
+
+        Raises:
+            LimitError: with what to do instead.
+        """
+        pixels = n * height * width
+        if pixels > self.pixel_limit:
+            raise LimitError(
+                f"a picture of {n:,} images would have {pixels:,} pixels, limit "
+                f"{self.pixel_limit:,}. Write .npy, .npz, .csv or a folder, or say --pixel-limit."
+            )
 
     def draw(self, images: NDArray[Any], columns: int) -> None:
         """With --show, draw images [N, C, H, W] in the terminal."""

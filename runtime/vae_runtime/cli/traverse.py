@@ -6,6 +6,8 @@ import click
 
 from .options import (
     Source,
+    check_count,
+    count_limit_option,
     label_one_option,
     model_options,
     one_label,
@@ -42,6 +44,7 @@ Examples:
     show_default=True,
     help="Of the code to start from.",
 )
+@count_limit_option
 @output_options("traversal.png", "A strip or matrix, or an animation (.gif, .webp).")
 @model_options
 def command(
@@ -51,6 +54,7 @@ def command(
     span: float,
     image: str | None,
     seed: int,
+    limit: int,
     source: Source,
     target: Target,
 ) -> None:
@@ -68,6 +72,7 @@ def command(
         spec, label = model.card.image, one_label(labels)
         start = None if image is None else read_pictures((image,), spec, 1).images[0]
         dims = range(model.card.latent_dim) if dim is None else [dim]
+        check_count(steps * len(dims), limit)
         strips = [model.traverse(d, steps, label, seed, image=start, span=span) for d in dims]
         device = model.device
     if target.out is not None and target.kind in ANIMATIONS:

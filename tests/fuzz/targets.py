@@ -1,0 +1,221 @@
+"""What is fuzzed: each reader takes any bytes, and either reads them or raises an error of ours."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import pickle
+import struct
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from vae_runtime import archive, card, images, npz
+from vae_runtime.cli import inputs
+from vae_runtime.datasets import idx
+from vae_runtime.errors import VaeError
+from vae_runtime.guard import check_graph, check_seal, seal
+from vae_runtime.manifest import NAME, Manifest, stamp
+
+DATA = Path(__file__).parents[1] / "data"
+_FOLDER = tempfile.TemporaryDirectory(prefix="vae-fuzz-")
+_FILE = Path(_FOLDER.name) / "file"
+
+
+class Target(NamedTuple):
+    """A reader, and whole files of its kind."""
+
+    read: Callable[[bytes], object]
+    seeds: Callable[[], Iterator[bytes]]
+
+
+def reads(name: str, raw: bytes) -> bool:
+    """Whether the target takes these bytes; anything but an error of ours goes through."""
+    try:
+        TARGETS[name].read(raw)
+    except VaeError as error:
+        said = error
+    else:
+        return True
+    assert str(said), "an error without a message"
+    assert "\n" not in str(said)
+    assert said.exit_code in (3, 4, 5), said
+    return False
+
+
+def _bundle(name: str) -> dict[str, bytes]:
+    with zipfile.ZipFile(DATA / name) as file:
+        return {member: file.read(member) for member in file.namelist()}
+
+
+def _manifest(raw: bytes) -> None:
+    # The digest made right: what is behind it is to be tried, not the digest.
+    Manifest.from_bytes(stamp(raw), NAME)
+
+
+def _manifests() -> Iterator[bytes]:
+    for path in sorted(DATA.glob("*.zip")):
+        raw = _bundle(path.name)[NAME]
+        yield raw
+        prior = {"kind": "normal", "latent_dim": json.loads(raw)["latent_dim"]}
+        yield json.dumps(json.loads(raw) | {"prior": prior}).encode()  # the arrays are most of it
+
+
+def _card(raw: bytes) -> None:
+    card.parse_card(raw.decode(errors="replace"), "graph")
+
+
+def _cards() -> Iterator[bytes]:
+    for raw in _manifests():
+        yield json.dumps(json.loads(raw) | {"role": "decoder", "variant": "fp32"}).encode()
+
+
+def _zip(raw: bytes) -> None:
+    _FILE.write_bytes(raw)
+    read, names = archive.open_zip(_FILE)
+    for name in names:
+        read(name, 1 << 20)
+
+
+def _zips() -> Iterator[bytes]:
+    small = {NAME: b"{}", "decoder.onnx": b"12345", "golden.npz": b""}
+    packed = archive.pack(small)
+    yield packed
+    yield packed[:-73] + b"\0\0"  # without its digest, as another program makes it
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", method) as file:
+            file.writestr("a", b"a" * 50)
+        yield buffer.getvalue()
+
+
+def _graph(raw: bytes) -> None:
+    check_graph(raw, "x.onnx")
+
+
+def _seal(raw: bytes) -> None:
+    check_seal(raw, "x.onnx")
+
+
+def _graphs() -> Iterator[bytes]:
+    from tests.security.build import SOUND, layers
+
+    yield SOUND
+    yield layers()
+    yield seal(SOUND)
+
+
+def _arrays(raw: bytes) -> None:
+    npz.read_npz(raw, "x.npz", npz.NUMBERS + npz.TEXT, 64 << 20)
+
+
+def _array(raw: bytes) -> None:
+    npz.read_npy(raw, "x.npy")
+
+
+def _npys() -> Iterator[bytes]:
+    for array in (np.zeros((2, 3), np.float32), np.arange(4), np.zeros((0, 5), ">f4"),
+                  np.asfortranarray(np.zeros((2, 3)))):  # fmt: skip
+        buffer = io.BytesIO()
+        np.save(buffer, array)
+        yield buffer.getvalue()
+
+
+def _npzs() -> Iterator[bytes]:
+    for save in (np.savez, np.savez_compressed):
+        buffer = io.BytesIO()
+        arrays: Any = {"images": np.zeros((2, 4, 4), np.uint8), "classes": np.array(["a", "b"])}
+        save(buffer, **arrays)
+        yield buffer.getvalue()
+
+
+def _idx(raw: bytes) -> None:
+    _FILE.write_bytes(raw)
+    idx.read_idx(_FILE, 64 << 20)
+
+
+def _idxs() -> Iterator[bytes]:
+    for shape in ((5,), (2, 3, 3), (1, 2, 2, 3)):
+        head = bytes([0, 0, 8, len(shape)]) + struct.pack(f">{len(shape)}I", *shape)
+        whole = head + bytes(int(np.prod(shape)))
+        yield whole
+        yield gzip.compress(whole, mtime=0)
+
+
+def _image(raw: bytes) -> None:
+    images.read_image(raw)
+
+
+def _images() -> Iterator[bytes]:
+    for kind, modes in {"PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"),
+                        "JPEG": ("L", "RGB", "CMYK"), "WEBP": ("RGB", "RGBA"),
+                        "BMP": ("1", "L", "P", "RGB")}.items():  # fmt: skip
+        for mode in modes:
+            buffer = io.BytesIO()
+            Image.new(mode, (5, 4)).save(buffer, kind)
+            yield buffer.getvalue()
+
+
+def _csv(raw: bytes) -> None:
+    inputs._load_csv(raw, "x.csv")
+
+
+def _csvs() -> Iterator[bytes]:
+    yield b"0.5,-1,2e-3\n1,2,3\n"
+    yield b"nan,inf,1e400\r\n\r\n"
+
+
+def _checkpoint(raw: bytes) -> None:
+    from vae_train.container import check_container
+
+    check_container(raw, "x.pt")
+
+
+def _pickle(raw: bytes) -> None:
+    """The pickle alone, in a zip that is right: flips in a zip rarely get as far."""
+    _checkpoint(_zipped({"archive/data.pkl": raw, "archive/data/0": bytes(16)}))
+
+
+def _pickles() -> Iterator[bytes]:
+    from tests.security.pickles import tensor
+
+    yield pickle.dumps(
+        {"format": 1, "a": [1, 2.5, None, True, "x", (1, 2)], "b": {"c": 1 << 40}}, 2
+    )
+    yield tensor((4,), (1,), 4)
+    yield tensor((2, 2), (2, 1), 4)
+
+
+def _checkpoints() -> Iterator[bytes]:
+    for raw in _pickles():
+        yield _zipped({"archive/data.pkl": raw, "archive/data/0": bytes(16)})
+
+
+def _zipped(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as out:
+        for name, raw in files.items():
+            out.writestr(zipfile.ZipInfo(name), raw)
+    return buffer.getvalue()
+
+
+TARGETS = {
+    "manifest": Target(_manifest, _manifests),
+    "card": Target(_card, _cards),
+    "zip": Target(_zip, _zips),
+    "graph": Target(_graph, _graphs),
+    "seal": Target(_seal, _graphs),
+    "npz": Target(_arrays, _npzs),
+    "npy": Target(_array, _npys),
+    "idx": Target(_idx, _idxs),
+    "image": Target(_image, _images),
+    "csv": Target(_csv, _csvs),
+    "checkpoint": Target(_checkpoint, _checkpoints),
+    "pickle": Target(_pickle, _pickles),
+}

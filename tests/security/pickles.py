@@ -1,0 +1,179 @@
+"""Pickles and checkpoints' zips that mean harm, written opcode by opcode: no torch needed."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import struct
+import sys
+import zipfile
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+GLOBAL, STOP = b"c", b"."
+
+
+class Call:
+    """Pickled as a call: unpickling it would make it."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.function, self.arguments = function, arguments
+
+    def __reduce__(self) -> Any:
+        return self.function, self.arguments
+
+
+def named(module: str, name: str, *arguments: Any) -> bytes:
+    """A pickle that calls a name which need not exist here."""
+    body = pickle.dumps(arguments, 2)[2:-1]
+    return b"\x80\x02" + GLOBAL + f"{module}\n{name}\n".encode() + body + b"R" + STOP
+
+
+def archive(
+    program: bytes, method: int = zipfile.ZIP_STORED, more: dict[str, bytes] | None = None
+) -> bytes:
+    """A checkpoint's zip around a pickle."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as out:
+        out.writestr("archive/data.pkl", program)
+        out.writestr("archive/byteorder", b"little")
+        for name, raw in (more or {}).items():
+            out.writestr(name, raw)
+        out.writestr("archive/version", b"3\n")
+    return buffer.getvalue()
+
+
+def payloads(trap: Path) -> Iterator[tuple[str, bytes]]:
+    """Pickles that would run something: each makes the file `trap` if it does."""
+    import os
+    import subprocess
+
+    touch = f"import pathlib; pathlib.Path({str(trap)!r}).touch()"
+    for name, call in (
+        ("exec", Call(exec, touch)), ("eval", Call(eval, f"exec({touch!r})")),
+        ("system", Call(os.system, f"touch {trap}")), ("open", Call(open, str(trap), "w")),
+        ("popen", Call(subprocess.Popen, ["touch", str(trap)])),
+        ("getattr", Call(getattr, "x", "upper")), ("import", Call(__import__, "os")),
+        ("compile", Call(compile, touch, "x", "exec")), ("mkdir", Call(os.mkdir, str(trap))),
+        ("print", Call(print, "pwned")), ("input", Call(input, "?")), ("exit", Call(sys.exit, 1)),
+    ):  # fmt: skip
+        yield name, pickle.dumps({"format": 1, "model": call}, 2)
+        if name in ("exec", "system", "open"):
+            for protocol in (0, 1, 3, 4, 5):
+                yield f"{name} by protocol {protocol}", pickle.dumps({"a": call}, protocol)
+    for module, name in (
+        ("torch", "load"), ("torch.hub", "load"), ("torch.storage", "_load_from_bytes"),
+        ("torch.jit", "load"), ("torch.serialization", "load"), ("torch", "Tensor"),
+        ("torch._utils", "_rebuild_parameter"), ("torch._utils", "_rebuild_qtensor"),
+        ("torch._utils", "_rebuild_sparse_tensor"), ("torch._utils", "_rebuild_wrapper_subclass"),
+        ("torch.nn.modules.linear", "Linear"), ("numpy", "load"), ("pathlib", "Path"),
+        ("numpy.core.multiarray", "_reconstruct"), ("_codecs", "encode"), ("pickle", "loads"),
+        ("vae_models", "build"), ("vae_train.checkpoint", "save_checkpoint"),
+        ("collections", "Counter"), ("builtins", "set"), ("builtins", "bytearray"),
+        ("torch._utils", "_rebuild_tensor_v2.__globals__"), ("torch", "FloatStorage.__init__"),
+    ):  # fmt: skip
+        yield f"{module}.{name}", named(module, name, str(trap))
+    yield "persistent id", b"\x80\x02" + pickle.dumps(("module", "x"), 2)[2:-1] + b"Q."
+    yield "text persistent id", b"Pstorage\n."
+    yield "extension", b"\x80\x02\x82\x01."
+    yield "inst", f"(S'touch {trap}'\nios\nsystem\n.".encode()
+    yield "build", named("collections", "OrderedDict")[:-1] + b"}(X\x01\0\0\0aK\x01ub."
+    yield "nothing", b""
+    yield "no stop", b"\x80\x02}"
+    yield "noise", bytes(range(256))
+
+
+def tensor(size: Any, stride: Any, count: int, offset: int = 0, key: str = "0") -> bytes:
+    """A pickle of one tensor that claims a storage."""
+    storage = ("storage", _Name("torch", "FloatStorage"), key, "cpu", count)
+    arguments = (_Stored(storage), offset, size, stride, False, OrderedDict())
+    return _dumps({"format": 1, "state": _Made("torch._utils", "_rebuild_tensor_v2", arguments)})
+
+
+class _Name:
+    def __init__(self, module: str, name: str) -> None:
+        self.text = f"{module}\n{name}\n".encode()
+
+
+class _Stored:
+    def __init__(self, pid: Any) -> None:
+        self.pid = pid
+
+
+class _Made:
+    def __init__(self, module: str, name: str, arguments: Any) -> None:
+        self.name, self.arguments = _Name(module, name), arguments
+
+
+def _dumps(value: Any) -> bytes:
+    return b"\x80\x02" + _write(value) + STOP
+
+
+def _write(value: Any) -> bytes:
+    if isinstance(value, _Name):
+        return GLOBAL + value.text
+    if isinstance(value, _Stored):
+        return _write(value.pid) + b"Q"
+    if isinstance(value, _Made):
+        return _write(value.name) + _write(value.arguments) + b"R"
+    if isinstance(value, OrderedDict):
+        return GLOBAL + b"collections\nOrderedDict\n" + b")R"
+    if isinstance(value, tuple):
+        return b"(" + b"".join(map(_write, value)) + b"t"
+    if isinstance(value, dict):
+        items = b"".join(_write(k) + _write(v) for k, v in value.items())
+        return b"}(" + items + b"u"
+    return pickle.dumps(value, 2)[2:-1].split(b"q\x00")[0]
+
+
+def laughs(levels: int) -> Any:
+    value: Any = ["lol"] * 10
+    for _ in range(levels):
+        value = [value] * 10
+    return value
+
+
+def deep(levels: int) -> bytes:
+    return b"\x80\x02" + b"]" * levels + b"a" * (levels - 1) + b"."
+
+
+def bombs() -> Iterator[tuple[str, bytes]]:
+    """Small files that ask for gigabytes, or for bytes that are not theirs."""
+    four = {"archive/data/0": b"\0" * 16}
+    yield "bytearray", archive(pickle.dumps({"a": Call(bytearray, 10**11)}, 2))
+    yield "Tensor", archive(named("torch", "Tensor", 10**5, 10**6))
+    yield "storage", archive(tensor((10**11,), (1,), 10**11), more=four)
+    yield "storage beyond its bytes", archive(tensor((5,), (1,), 5), more=four)
+    yield "storage of nothing", archive(tensor((4,), (1,), 4, key="9"), more=four)
+    yield "tensor beyond its storage", archive(tensor((4,), (2,), 4), more=four)
+    yield "tensor before its storage", archive(tensor((4,), (1,), 4, -2), more=four)
+    yield "expanded tensor", archive(tensor((10**6, 10**6), (0, 0), 4), more=four)
+    yield "negative sizes", archive(tensor((-4, -1), (1, 1), 4), more=four)
+    yield "no whole number", archive(tensor((True,), (1,), 4), more=four)
+    yield "deflated", archive(pickle.dumps({"a": "\0" * 10**8}, 2), zipfile.ZIP_DEFLATED)
+    yield "bzip2", archive(pickle.dumps({"a": "\0" * 10**8}, 2), zipfile.ZIP_BZIP2)
+    yield "billion laughs", archive(pickle.dumps({"facts": laughs(12)}, 2))
+    yield "deep", archive(deep(100_000))
+    yield "cycle", archive(b"\x80\x02]q\x00h\x00a.")
+    yield "huge memo", archive(b"\x80\x02]r\xff\xff\xff\x7f.")
+    yield "huge text", archive(b"\x80\x02X\xff\xff\xff\x7f.")
+    yield "huge number", archive(b"\x80\x02\x8b\xff\xff\xff\x7f.")
+    whole = archive(pickle.dumps({"a": 1}, 2), more=four)
+    yield "a name twice", _renamed(whole, b"archive/version", b"archive/data.pk")
+    doubled = archive(pickle.dumps({"a": 1}, 2), more={"archive/data.pkL": b"x"})
+    yield "a name twice but for case", doubled
+    yield "outside the folder", archive(pickle.dumps({"a": 1}, 2), more={"../evil": b"x"})
+    yield "two folders", archive(pickle.dumps({"a": 1}, 2), more={"b/data.pkl": b"x"})
+    yield "a larger entry than the file", _larger(whole)
+
+
+def _renamed(raw: bytes, old: bytes, new: bytes) -> bytes:
+    """Entries whose names become equal in the zip's directory: `.pkl` and `.pk` cut alike."""
+    return raw.replace(old, new).replace(b"archive/data.pkl", b"archive/data.pk\0")
+
+
+def _larger(raw: bytes) -> bytes:
+    at = raw.index(b"PK\x01\x02")
+    return raw[: at + 20] + struct.pack("<II", 1 << 30, 1 << 30) + raw[at + 28 :]
