@@ -28,7 +28,7 @@ def check_images(images: ArrayLike, spec: ImageSpec) -> NDArray[Any]:
     Raises:
         InputError: another dtype, byte order, shape or range, or a number that is not finite.
     """
-    array = np.asarray(images)
+    array = _array(images, "images")
     if array.dtype != np.uint8:
         _check_float32(array, "images")
     array = _layout(array, spec)
@@ -56,7 +56,7 @@ def as_codes(z: ArrayLike, latent_dim: int) -> NDArray[np.float32]:
         InputError: another dtype, byte order or shape, or a number that is not finite.
     """
     # A plain list has no dtype to be wrong; an array of another one was made by mistake.
-    array = np.asarray(z) if hasattr(z, "dtype") else np.asarray(z, np.float32)
+    array = _array(z, "z", None if hasattr(z, "dtype") else np.float32)
     _check_float32(array, "z")
     if array.ndim == 1:
         array = array[None]
@@ -78,7 +78,7 @@ def as_labels(label: Labels, n: int, card: Card) -> NDArray[np.int64]:
     if not classes:
         raise UsageError(f"this {card.family} takes no label")
     one = isinstance(label, (int, str, np.integer))
-    items = np.asarray([label] if one else label)
+    items = _array([label] if one else label, "label")
     if items.dtype.kind == "U":
         items = np.array([class_index(str(name), classes) for name in items.ravel()], np.int64)
     if items.dtype.kind not in "iu" or items.ndim != 1 or not items.dtype.isnative:
@@ -126,6 +126,15 @@ def class_index(name: str, classes: Sequence[str]) -> int:
         return int(name)
     known = ", ".join(classes[:20]) + (", …" if len(classes) > 20 else "")
     raise UsageError(f"label: unknown class {name!r}, expected one of: {known}")
+
+
+def _array(value: Any, what: str, dtype: type[np.float32] | None = None) -> NDArray[Any]:
+    """A plain array of what a caller passed; numbers too large for `dtype` become infinite."""
+    try:
+        with np.errstate(over="ignore"):
+            return np.asarray(value, dtype)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InputError(f"{what}: {type(value).__name__}, expected an array of numbers") from error
 
 
 def _check_float32(array: NDArray[Any], what: str) -> None:

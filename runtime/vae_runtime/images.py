@@ -37,6 +37,7 @@ _KINDS = {
 }
 _ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG"}
 _QUALITY: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}
+_PNG_END = b"IEND\xaeB`\x82"  # Pillow reads on without it once all pixels are there
 _LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "GIF": 65_535}  # what each format can hold
 # What Pillow's readers raise on damaged files.
 _DAMAGED = (
@@ -102,11 +103,15 @@ def _decode(raw: bytes, name: object, mode: str | None, say: Say) -> Image.Image
                 raise LimitError(
                     f"{name}: {image.height}x{image.width} pixels, limit {MAX_PIXELS}. Resize it."
                 )
+            if image.format == "PNG" and _PNG_END not in raw:
+                raise InputError(f"{name}: cut off: the end of a PNG is missing")
             if getattr(image, "n_frames", 1) > 1:
                 say("the first of its frames is taken")
             return _flatten(ImageOps.exif_transpose(image), mode, say)
     except Image.DecompressionBombError as error:
         raise LimitError(f"{name}: more than {MAX_PIXELS} pixels. Resize it.") from error
+    except (InputError, LimitError):
+        raise
     except UnidentifiedImageError as error:
         raise InputError(f"{name}: not an image. Expected {', '.join(FORMATS)}") from error
     except _DAMAGED as error:

@@ -1,0 +1,179 @@
+"""Image files from strangers, through the reader that every command uses."""
+
+from __future__ import annotations
+
+import random
+import resource
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from tests.security.pictures import (
+    RAMP,
+    animated,
+    bmp,
+    chunk,
+    encoded,
+    jpeg,
+    png,
+    ramp,
+    sound,
+    tagged,
+    webp,
+    zeros,
+)
+from vae_runtime.card import ImageSpec
+from vae_runtime.cli.inputs import read_pictures
+from vae_runtime.errors import InputError, LimitError, VaeError
+
+pytestmark = pytest.mark.torch_free
+
+GREY = ImageSpec(1, 8, 8)
+PLAIN = zeros(0)
+
+
+def half_clear() -> Image.Image:
+    return Image.merge("LA", [ramp("L"), Image.new("L", (8, 8), 128)])
+
+
+def one_bit() -> bytes:
+    return encoded(ramp("L").point(lambda v: 255 * (v > 127), "1"), "PNG")
+
+
+def wrong_checksum() -> bytes:
+    raw = bytearray(encoded(ramp("L"), "PNG"))
+    raw[raw.index(b"IDAT") + 4] ^= 32
+    return bytes(raw)
+
+
+def wide(level: int) -> bytes:
+    return encoded(Image.fromarray(np.full((8, 8), level, np.uint16)), "PNG")
+
+
+# Name: the file, and the pixels or the error with words of its message; then the note, if any.
+CASES: dict[str, tuple[bytes, Any, str]] = {
+    "PNG": (encoded(ramp("L"), "PNG"), RAMP, ""),
+    "JPEG, nearly": (encoded(ramp("L"), "JPEG", quality=95), RAMP, ""),
+    "WebP": (encoded(ramp("RGB"), "WEBP", lossless=True), RAMP, "colour to grey"),
+    "BMP": (encoded(ramp("L"), "BMP"), RAMP, ""),
+    "16 bits": (wide(257 * 100 + 100), np.full((8, 8), 100), ""),
+    "16 bits, full": (wide(65535), np.full((8, 8), 255), ""),
+    "alpha": (encoded(half_clear(), "PNG"), RAMP * (128 / 255), "laid over black"),
+    "alpha, all opaque": (encoded(ramp("LA"), "PNG"), RAMP, ""),
+    "EXIF orientation": (tagged(6), np.rot90(RAMP, 3), ""),
+    "EXIF, no such orientation": (tagged(77), RAMP, ""),
+    "EXIF, damaged": (
+        encoded(ramp("L"), "PNG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\xff" * 40), RAMP, ""
+    ),
+    "animated WebP": (animated("WEBP"), np.zeros((8, 8)), "first of its frames"),
+    "animated PNG": (animated("PNG"), np.zeros((8, 8)), "first of its frames"),
+    "CMYK": (encoded(ramp("CMYK"), "JPEG", quality=95), RAMP, "colour to grey"),
+    "palette": (encoded(ramp("P"), "PNG"), RAMP, "colour to grey"),
+    "1 bit": (one_bit(), RAMP // 128 * 255, ""),
+    "cut off": (encoded(ramp("L"), "PNG")[:-1], InputError, "cut off"),
+    "cut off in a BMP": (encoded(ramp("L"), "BMP")[:-1], InputError, "damaged"),
+    "zero wide": (png(0, 8, PLAIN), InputError, "damaged|not an image"),
+    "zero BMP": (bmp(0, 0), InputError, "damaged|not an image"),
+    "negative BMP": (bmp(-8, 8), LimitError, "pixels"),
+    "GIF": (encoded(ramp("L"), "GIF"), InputError, "not an image"),
+    "TIFF": (encoded(ramp("L"), "TIFF"), InputError, "not an image"),
+    "nothing": (b"", InputError, "not an image"),
+    "text": (b"hello", InputError, "not an image"),
+    "wrong checksum": (wrong_checksum(), InputError, "damaged"),
+    "one pixel more than the limit": (png(16_000_001, 1, PLAIN), LimitError, "16000001 pixels"),
+    "PNG bomb": (png(30_000, 30_000, zeros(64 << 20)), LimitError, "pixels"),
+    "PNG, 4 billion wide": (png(2**31 - 1, 2**31 - 1, PLAIN), LimitError, "pixels"),
+    "WebP bomb": (webp(16_383, 16_383), LimitError, "pixels"),
+    "BMP bomb": (bmp(100_000, 100_000), LimitError, "pixels"),
+    "JPEG bomb": (jpeg(65_500, 65_500), LimitError, "pixels"),
+    "pixels that never end": (png(8, 8, zeros(256 << 20)), np.zeros((8, 8)), ""),
+    "text bomb": (
+        png(8, 8, zeros(1 << 20), chunk(b"zTXt", b"a\0\0" + zeros(256 << 20))),
+        InputError, "damaged",
+    ),
+    "profile bomb": (
+        png(8, 8, zeros(1 << 20), chunk(b"iCCP", b"a\0\0" + zeros(256 << 20))),
+        InputError, "damaged",
+    ),
+}  # fmt: skip
+
+
+def read(path: Path) -> NDArray[Any]:
+    return read_pictures((str(path),), GREY).images
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_named_case(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    raw, expected, words = CASES[name]
+    path = tmp_path / "picture.gif"  # the content decides
+    path.write_bytes(raw)
+    before, began = memory(), time.perf_counter()
+    if isinstance(expected, type):
+        with pytest.raises(expected, match=words) as caught:
+            read(path)
+        assert str(caught.value).startswith(f"{path}: ")
+    else:
+        found = read(path)[0, 0].astype(float)
+        assert np.abs(found - expected).max() <= (6 if "nearly" in name or name == "CMYK" else 1)
+        said = capsys.readouterr().err
+        assert words in said
+        assert bool(said) == bool(words)
+    assert memory() - before < 150
+    assert time.perf_counter() - began < 5
+
+
+def memory() -> int:
+    """The most that this process has used, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+
+def damaged(raw: bytes, chance: random.Random) -> bytes:
+    """One to six bytes or bits changed, some removed or doubled, or the end cut off."""
+    data = bytearray(raw)
+    for _ in range(chance.randint(1, 6)):
+        at = chance.randrange(len(data))
+        way = chance.random()
+        if way < 0.4:
+            data[at] ^= 1 << chance.randrange(8)
+        elif way < 0.8:
+            data[at] = chance.choice((0, 1, 0x7F, 0x80, 0xFF, chance.randrange(256)))
+        elif way < 0.9:
+            del data[at : at + chance.randint(1, 8)]
+            data = data or bytearray(b"\0")
+        else:
+            data[at:at] = data[at : at + 16]
+    return bytes(data[: chance.randrange(len(data))] if chance.random() < 0.1 else data)
+
+
+def hunt(count: int, tmp_path: Path) -> Counter[str]:
+    chance, sources, path = random.Random(0), sound(), tmp_path / "m.png"
+    for raw in sources:  # what is damaged is sound
+        path.write_bytes(raw)
+        assert read(path).shape == (1, 1, 8, 8)
+    before, tally = memory(), Counter[str]()
+    for index in range(count):
+        path.write_bytes(damaged(sources[index % len(sources)], chance))
+        try:
+            assert read(path).shape == (1, 1, 8, 8)
+            tally["read"] += 1
+        except VaeError as error:
+            tally[type(error).__name__ + " in many lines" * ("\n" in str(error))] += 1
+    grown = memory() - before
+    print(f"\n{count} damaged images: {dict(tally)}, memory grew by {grown} MB")
+    assert grown < 200
+    return tally
+
+
+def test_damaged_images_are_read_or_refused(tmp_path: Path) -> None:
+    assert set(hunt(600, tmp_path)) <= {"read", "InputError", "LimitError"}
+
+
+@pytest.mark.slow
+def test_six_thousand_damaged_images(tmp_path: Path) -> None:
+    assert set(hunt(6_000, tmp_path)) <= {"read", "InputError", "LimitError"}
