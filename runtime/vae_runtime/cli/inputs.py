@@ -200,6 +200,7 @@ def read_codes(name: str, latent_dim: int) -> tuple[NDArray[np.float32], NDArray
 def _load_csv(raw: bytes, where: str) -> NDArray[np.float32]:
     try:
         rows = [line.split(",") for line in raw.decode().splitlines() if line.strip()]
-        return np.array([[float(cell) for cell in row] for row in rows], np.float32)
+        with np.errstate(over="ignore"):  # to infinity, which is refused with its place
+            return np.array([[float(cell) for cell in row] for row in rows], np.float32)
     except ValueError as error:
         raise InputError(f"{where}: expected lines of comma-separated numbers") from error

@@ -63,7 +63,10 @@ def _header(stream: BinaryIO, path: Path) -> tuple[int, ...]:
     raw = stream.read(4 * magic[3])
     if len(raw) < 4 * magic[3]:
         raise InputError(f"{path}: ends inside the IDX header")
-    return tuple(int(n) for n in np.frombuffer(raw, ">u4"))
+    shape = tuple(int(n) for n in np.frombuffer(raw, ">u4"))
+    if 0 in shape and prod(max(n, 1) for n in shape) >= 1 << 63:  # NumPy makes no such array
+        raise InputError(f"{path}: impossible sizes {list(shape)}")
+    return shape
 
 
 def _payload(stream: BinaryIO, wanted: int, path: Path) -> bytearray:
