@@ -1,0 +1,61 @@
+"""kill -9 while writing: the old or the new, whole; what the dead left is swept."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vae_runtime.leftovers import temporary
+
+pytestmark = [
+    pytest.mark.torch_free,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here"),
+]
+
+ROOT = Path(__file__).parents[2]
+
+
+def kills(count: int, *more: object) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.security.kills", str(count), *map(str, more)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    print(done.stdout)
+    return done.stdout
+
+
+def test_a_kill_leaves_the_old_or_the_new(tmp_path: Path) -> None:
+    assert "40 kills over" in kills(40, tmp_path, "light")
+
+
+@pytest.mark.slow
+def test_three_hundred_kills(tmp_path: Path) -> None:
+    assert "300 kills over" in kills(300, tmp_path)
+
+
+def make(path: Path) -> None:
+    path.write_bytes(b"half")
+
+
+def test_what_a_living_process_writes_is_not_swept(tmp_path: Path) -> None:
+    sweep = "import sys; from pathlib import Path; from vae_runtime.files import write_atomic; "
+    sweep += "write_atomic(Path(sys.argv[1]), b'other')"
+    dead = tmp_path / ".model.pt.0123456789ab.part"
+    dead.write_bytes(b"half")
+    (tmp_path / ".model.pt.part").write_bytes(b"somebody else's")
+    folder = tmp_path / ".bundle.0123456789ab.part"
+    folder.mkdir()
+    (folder / "decoder.onnx").write_bytes(b"half")
+    with temporary(tmp_path / "model.pt", make) as mine:
+        dead.write_bytes(b"half")  # this process has swept already
+        folder.mkdir(exist_ok=True)
+        subprocess.run([sys.executable, "-c", sweep, str(tmp_path / "other")], check=True)
+        names = {p.name for p in tmp_path.iterdir()}
+        assert names == {mine.name, "other", ".model.pt.part"}
+        assert mine.read_bytes() == b"half"
+    assert {p.name for p in tmp_path.iterdir()} == {"other", ".model.pt.part"}
