@@ -28,6 +28,7 @@ from vae_runtime.errors import InputError, IntegrityError, NotFound
 from vae_runtime.manifest import NAME, stamp
 
 DATA = Path(__file__).parents[1] / "data"
+GOOD = sorted(DATA.glob("*.zip"))
 Files = dict[str, bytes]
 PATHS = (
     "../x.onnx",
@@ -51,18 +52,17 @@ class Bad:
     error: type[Exception]
 
 
-def bad_bundles() -> Iterator[Bad]:
-    """All of them, in a fixed order."""
-    for path in sorted(DATA.glob("*.zip")):
-        files = read_files(path)
-        for name, change in lies(files):
-            manifest = json.loads(files[NAME])
-            change(manifest)
-            yield Bad(f"{path.stem}: {name}", _zip(signed(files, manifest)), InputError)
-        for name, changed, error in damage(files):
-            yield Bad(f"{path.stem}: {name}", _zip(changed), error)
-        for name, make, error in containers(files):
-            yield Bad(f"{path.stem}: {name}", make, error)
+def bad_bundles(good: Path) -> Iterator[Bad]:
+    """All that are made from one good bundle, in a fixed order."""
+    files = read_files(good)
+    for name, change in lies(files):
+        manifest = json.loads(files[NAME])
+        change(manifest)
+        yield Bad(f"{good.stem}: {name}", _zip(signed(files, manifest)), InputError)
+    for name, changed, error in damage(files):
+        yield Bad(f"{good.stem}: {name}", _zip(changed), error)
+    for name, make, error in containers(files):
+        yield Bad(f"{good.stem}: {name}", make, error)
 
 
 def lies(files: Files) -> Iterator[tuple[str, Callable[[dict[str, Any]], object]]]:
@@ -241,6 +241,7 @@ def _raw(raw: bytes) -> Callable[[Path], None]:
 if __name__ == "__main__":
     target = Path(sys.argv[1])
     target.mkdir(parents=True, exist_ok=True)
-    for index, bad in enumerate(bad_bundles()):
+    found = (bad for good in GOOD for bad in bad_bundles(good))
+    for index, bad in enumerate(found):
         bad.make(target / f"{index:03}")
         print(f"{index:03} {bad.error.__name__:<15} {bad.name}")

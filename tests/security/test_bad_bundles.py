@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import vae_runtime as vae
-from tests.security.bad_bundles import DATA, bad_bundles
+from tests.security.bad_bundles import GOOD, bad_bundles
 from tests.security.restamp import read_files, signed
 from vae_runtime.bundle import open_bundle
 from vae_runtime.errors import IntegrityError, VaeError
@@ -23,9 +23,10 @@ def use(path: Path) -> None:
         raise IntegrityError("differs from torch")
 
 
-def test_every_bad_bundle_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("good", GOOD, ids=lambda path: path.stem)
+def test_every_bad_bundle_is_refused(good: Path, tmp_path: Path) -> None:
     wrong, seen = [], Counter[str]()
-    for index, bad in enumerate(bad_bundles()):
+    for index, bad in enumerate(bad_bundles(good)):
         path = tmp_path / str(index)
         bad.make(path)
         try:
@@ -40,12 +41,12 @@ def test_every_bad_bundle_is_refused(tmp_path: Path) -> None:
             wrong.append(f"{bad.name}: {found}, expected {bad.error.__name__}")
     print(f"\n{sum(seen.values())} bad bundles: {dict(seen)}")
     assert not wrong
-    assert sum(seen.values()) >= 300
+    assert sum(seen.values()) >= 100, "300 and more of all six"
 
 
 def test_signing_alone_makes_nothing_bad(tmp_path: Path) -> None:
     """What the lies are made with gives a good bundle where nothing was changed."""
-    for source in sorted(DATA.glob("*.zip")):
+    for source in GOOD:
         folder = tmp_path / source.stem
         folder.mkdir()
         for name, raw in signed(read_files(source)).items():

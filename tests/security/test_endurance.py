@@ -104,7 +104,7 @@ def test_forks_get_an_error_and_no_crash(forks: int) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc here")
-@pytest.mark.parametrize("runs", [2_000, pytest.param(20_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("runs", [2_000, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_memory_is_flat(runs: int) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.security.endurance", str(runs)],
