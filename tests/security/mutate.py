@@ -106,7 +106,9 @@ def _operands(node: ast.AST) -> Iterator[tuple[ast.BoolOp, ast.expr]]:
         yield from ((part, value) for part in parts for value in part.values)
     for part in ast.walk(test) if test is not None else ():
         if isinstance(part, ast.BoolOp):
-            yield from ((part, value) for value in part.values)
+            # What is returned by `or` is a default, not a check.
+            if not isinstance(node, ast.Return) or isinstance(part.op, ast.And):
+                yield from ((part, value) for value in part.values)
 
 
 def _index(tree: ast.Module, wanted: ast.AST) -> int:

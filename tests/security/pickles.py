@@ -32,16 +32,19 @@ def named(module: str, name: str, *arguments: Any) -> bytes:
 
 
 def archive(
-    program: bytes, method: int = zipfile.ZIP_STORED, more: dict[str, bytes] | None = None
+    program: bytes,
+    method: int = zipfile.ZIP_STORED,
+    more: dict[str, bytes] | None = None,
+    root: str = "archive",
 ) -> bytes:
     """A checkpoint's zip around a pickle."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as out:
-        out.writestr("archive/data.pkl", program)
-        out.writestr("archive/byteorder", b"little")
+        out.writestr(f"{root}/data.pkl", program)
+        out.writestr(f"{root}/byteorder", b"little")
         for name, raw in (more or {}).items():
             out.writestr(name, raw)
-        out.writestr("archive/version", b"3\n")
+        out.writestr(f"{root}/version", b"3\n")
     return buffer.getvalue()
 
 
@@ -85,10 +88,13 @@ def payloads(trap: Path) -> Iterator[tuple[str, bytes]]:
     yield "noise", bytes(range(256))
 
 
-def tensor(size: Any, stride: Any, count: int, offset: int = 0, key: str = "0") -> bytes:
+def tensor(
+    size: Any, stride: Any, count: Any, offset: int = 0, key: str = "0", grad: bool = False
+) -> bytes:
     """A pickle of one tensor that claims a storage."""
     storage = ("storage", _Name("torch", "FloatStorage"), key, "cpu", count)
-    arguments = (_Stored(storage), offset, size, stride, False, OrderedDict())
+    stored = count if isinstance(count, list) else _Stored(storage)
+    arguments = (stored, offset, size, stride, grad, OrderedDict())
     return _dumps({"format": 1, "state": _Made("torch._utils", "_rebuild_tensor_v2", arguments)})
 
 
@@ -149,6 +155,13 @@ def bombs() -> Iterator[tuple[str, bytes]]:
     yield "storage of nothing", archive(tensor((4,), (1,), 4, key="9"), more=four)
     yield "tensor beyond its storage", archive(tensor((4,), (2,), 4), more=four)
     yield "tensor before its storage", archive(tensor((4,), (1,), 4, -2), more=four)
+    yield "tensor of a list", archive(tensor((4,), (1,), [0, 1, 2, 3]), more=four)
+    yield "gradients", archive(tensor((4,), (1,), 4, grad=True), more=four)
+    yield (
+        "a count that is none",
+        archive(tensor((1,), (1,), True), more={"archive/data/0": b"\0" * 4}),
+    )
+    yield "seventeen dimensions", archive(tensor((1,) * 17, (1,) * 17, 4), more=four)
     yield "expanded tensor", archive(tensor((10**6, 10**6), (0, 0), 4), more=four)
     yield "negative sizes", archive(tensor((-4, -1), (1, 1), 4), more=four)
     yield "no whole number", archive(tensor((True,), (1,), 4), more=four)
@@ -165,6 +178,9 @@ def bombs() -> Iterator[tuple[str, bytes]]:
     doubled = archive(pickle.dumps({"a": 1}, 2), more={"archive/data.pkL": b"x"})
     yield "a name twice but for case", doubled
     yield "outside the folder", archive(pickle.dumps({"a": 1}, 2), more={"../evil": b"x"})
+    plain = pickle.dumps({"a": 1}, 2)
+    yield "two pickles", archive(plain, more={"archive/x/data.pkl": plain})
+    yield "a folder in a folder", archive(plain, root="a/b")
     yield "two folders", archive(pickle.dumps({"a": 1}, 2), more={"b/data.pkl": b"x"})
     yield "a larger entry than the file", _larger(whole)
 

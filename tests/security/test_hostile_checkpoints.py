@@ -63,6 +63,16 @@ def test_the_bombs_are_refused_for_what_they_ask() -> None:
     check_container(archive(pickle.dumps({"facts": laughs(3)}, 2)), "x.pt")
 
 
+def test_a_pickle_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vae_train import container
+
+    raw = archive(pickle.dumps({"a": "x" * 1000}, 2))
+    container.check_container(raw, "x.pt")
+    monkeypatch.setattr(container, "_MOST_PICKLE", 1000)
+    with pytest.raises(InputError, match=r"^x\.pt: not a checkpoint"):
+        container.check_container(raw, "x.pt")
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int32, torch.bool])
 def test_what_torch_saves_passes(dtype: torch.dtype) -> None:
     from vae_train.container import check_container
@@ -73,6 +83,7 @@ def test_what_torch_saves_passes(dtype: torch.dtype) -> None:
         "e": torch.zeros(0),
     }
     wide = torch.zeros(3, 5).to(dtype)
+    plain |= {"empty": torch.zeros(5, 0)}
     torch.save(plain | {"t": wide, "view": wide.T[1:], "one": torch.tensor(1).to(dtype)}, buffer)
     check_container(buffer.getvalue(), "x.pt")
     check: Callable[[bytes, str], None] = check_container

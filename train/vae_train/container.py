@@ -134,7 +134,7 @@ class _Reader(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> Any:
         """A storage: its number of elements, which must be what the zip holds of it."""
         word, kind, key, _, count = pid
-        if word != "storage" or type(count) is not int or not isinstance(kind, _Storage):
+        if word != "storage" or type(count) is not int:
             raise ValueError("a storage of another form")
         if self._sizes[key] != count * kind.item:
             raise ValueError("a storage of another size than its bytes")

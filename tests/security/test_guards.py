@@ -1,0 +1,134 @@
+"""Checks that no other test needs: each was found by turning it off."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vae_runtime import files
+from vae_runtime.errors import FileError, InputError, LimitError, NotFound
+from vae_runtime.files import append_line, read_bytes
+from vae_runtime.npz import read_npy, read_npz
+
+pytestmark = pytest.mark.torch_free
+
+
+def npy(descr: object, data: bytes = bytes(8), shape: object = (2,), padding: int = 0) -> bytes:
+    header = repr({"descr": descr, "fortran_order": False, "shape": shape}).encode()
+    header += b" " * padding
+    return b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header + data
+
+
+@pytest.mark.parametrize("descr", ["f4", "a4", "(2,)f4", "f2,f2", "<f4 ", None, ["<f4"], 4])
+def test_a_dtype_is_of_one_number_in_numpy_s_own_words(descr: object) -> None:
+    assert read_npy(npy("<f4"), "x").tolist() == [0, 0]
+    with pytest.raises(InputError, match=r"^x: not a readable \.npy of plain numbers$"):
+        read_npy(npy(descr), "x")
+
+
+def test_a_header_of_over_ten_thousand_bytes_is_not_read() -> None:
+    assert read_npy(npy("<f4", padding=9_900), "x").tolist() == [0, 0]
+    with pytest.raises(InputError):
+        read_npy(npy("<f4", padding=10_000), "x")
+
+
+@pytest.mark.parametrize(
+    ("shape", "data"),
+    [((0,), b"more"), ((2,), bytes(4)), ((2,), bytes(12)), ((-2,), bytes(8)), ((-1, -2), bytes(8)),
+     ((2.0,), bytes(8)), ("2", bytes(8)), (None, bytes(8)), ((0, 1 << 64), b"")],
+)  # fmt: skip
+def test_a_shape_fits_its_bytes(shape: object, data: bytes) -> None:
+    with pytest.raises(InputError, match=r"^x: not a readable"):
+        read_npy(npy("<f4", data, shape), "x")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_only_numpy_s_own_compression_is_unpacked(method: int) -> None:
+    """zipfile unpacks these two without a bound."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        archive.writestr("a.npy", npy("<f4"))
+    with pytest.raises(InputError, match=r"^x: not a readable \.npz"):
+        read_npz(buffer.getvalue(), "x")
+
+
+def test_arrays_have_a_limit() -> None:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, a=np.zeros(1 << 20, np.uint8), b=np.zeros(1 << 20, np.uint8))
+    assert list(read_npz(buffer.getvalue(), "x", limit=3 << 20)) == ["a", "b"]
+    with pytest.raises(LimitError, match=r"^x: over 2 MB of arrays$"):
+        read_npz(buffer.getvalue(), "x", limit=2 << 20)
+
+
+def test_a_file_has_a_limit(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(bytes(2 << 20))
+    assert len(read_bytes(path, limit=2 << 20)) == 2 << 20
+    with pytest.raises(LimitError, match=r"f: over 1 MB$"):
+        read_bytes(path, limit=(2 << 20) - 1)
+
+
+def test_no_such_file_and_no_file_at_all(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match=r"x: no such file$"):
+        read_bytes(tmp_path / "x")
+    with pytest.raises(NotFound, match=r"x: no such file\. Make it\.$"):
+        read_bytes(tmp_path / "x", "Make it.")
+    with pytest.raises(FileError, match=r": is a directory$"):
+        read_bytes(tmp_path)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no /dev/zero here")
+def test_what_has_no_size_has_a_limit_too() -> None:
+    with pytest.raises(LimitError, match=r"^/dev/zero: over 1 MB$"):
+        read_bytes(Path("/dev/zero"), limit=1 << 20)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(b"", b"new\n"), (b"half", b"new\n"), (b"old\n", b"old\nnew\n"), (b"old\nha", b"old\nnew\n"),
+     (b"old\n" + b"x" * 200_000, b"old\nnew\n")],
+)  # fmt: skip
+def test_half_a_line_is_removed(before: bytes, after: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(before)
+    append_line(path, b"new")
+    assert path.read_bytes() == after
+
+
+def test_folders_change_places_where_the_system_cannot_do_it_in_one_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vae_runtime import exchange
+
+    for name in ("new", "old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    monkeypatch.setattr(exchange, "_at_once", lambda new, old: False)
+    exchange.exchange(tmp_path / "new", tmp_path / "old")
+    assert (tmp_path / "old" / "file").read_text() == "new"
+    assert (tmp_path / "new" / "file").read_text() == "old"
+    (tmp_path / "new" / "file").unlink()
+    (tmp_path / "new").rmdir()
+    with pytest.raises(FileNotFoundError):
+        exchange.exchange(tmp_path / "new", tmp_path / "old")
+    assert (tmp_path / "old" / "file").read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_folder_that_cannot_be_replaced_is_kept(tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    target.mkdir()
+    (target / "old").touch()
+
+    def write() -> None:
+        with files.writing_folder(target) as folder:
+            (folder / "new").touch()
+            raise KeyError("its own")
+
+    with pytest.raises(KeyError):
+        write()
+    assert [p.name for p in tmp_path.rglob("*")] == ["bundle", "old"]
