@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 SECONDS = 90  # of one mutant's tests
 RUNTIME, TRAIN = ROOT / "runtime" / "vae_runtime", ROOT / "train" / "vae_train"
 _GRAPHS = ["tests/security/test_graphs.py", "tests/fuzz/test_fuzz.py"]
-_BUNDLES = ["tests/security/test_bad_bundles.py", "tests/security/test_guards.py"]
+_BUNDLES = ["tests/security/test_guards.py", "tests/security/test_bad_bundles.py"]
 _FILES = ["tests/runtime/test_files.py", "tests/security/test_guards.py",
           "tests/security/test_full_disk.py", "tests/security/test_kills.py"]  # fmt: skip
 _POINTS = ["tests/train/test_checkpoint.py", "tests/security/test_hostile_checkpoints.py"]
@@ -105,10 +105,10 @@ def _operands(node: ast.AST) -> Iterator[tuple[ast.BoolOp, ast.expr]]:
         parts = [v for v in checks if isinstance(v, ast.BoolOp)]
         yield from ((part, value) for part in parts for value in part.values)
     for part in ast.walk(test) if test is not None else ():
-        if isinstance(part, ast.BoolOp):
-            # What is returned by `or` is a default, not a check.
-            if not isinstance(node, ast.Return) or isinstance(part.op, ast.And):
-                yield from ((part, value) for value in part.values)
+        # What is returned by `or` is a default, not a check.
+        default = isinstance(node, ast.Return) and not isinstance(getattr(part, "op", 0), ast.And)
+        if isinstance(part, ast.BoolOp) and not default:
+            yield from ((part, value) for value in part.values)
 
 
 def _index(tree: ast.Module, wanted: ast.AST) -> int:
