@@ -74,7 +74,8 @@ def payloads(trap: Path) -> Iterator[tuple[str, bytes]]:
         ("torch.nn.modules.linear", "Linear"), ("numpy", "load"), ("pathlib", "Path"),
         ("numpy.core.multiarray", "_reconstruct"), ("_codecs", "encode"), ("pickle", "loads"),
         ("vae_models", "build"), ("vae_train.checkpoint", "save_checkpoint"),
-        ("collections", "Counter"), ("builtins", "set"), ("builtins", "bytearray"),
+        ("collections", "Counter"),
+        ("collections", "OrderedDict"), ("builtins", "set"), ("builtins", "bytearray"),
         ("torch._utils", "_rebuild_tensor_v2.__globals__"), ("torch", "FloatStorage.__init__"),
     ):  # fmt: skip
         yield f"{module}.{name}", named(module, name, str(trap))
@@ -179,10 +180,40 @@ def bombs() -> Iterator[tuple[str, bytes]]:
     yield "a name twice but for case", doubled
     yield "outside the folder", archive(pickle.dumps({"a": 1}, 2), more={"../evil": b"x"})
     plain = pickle.dumps({"a": 1}, 2)
+    yield "deflated to its own size", same_size()
+    yield "a size that is not its own", shorter(archive(plain, more={"archive/x": b"12345678"}))
+    yield "two entries of the same bytes", overlapping(archive(plain, more={"archive/x": b"1"}))
+    yield "a last entry larger than the file", _larger(whole, whole.rindex(b"PK\x01\x02"))
     yield "two pickles", archive(plain, more={"archive/x/data.pkl": plain})
     yield "a folder in a folder", archive(plain, root="a/b")
     yield "two folders", archive(pickle.dumps({"a": 1}, 2), more={"b/data.pkl": b"x"})
-    yield "a larger entry than the file", _larger(whole)
+    yield "a larger entry than the file", _larger(whole, whole.index(b"PK\x01\x02"))
+
+
+def same_size() -> bytes:
+    """A checkpoint with one deflated entry that is as long as what it unpacks to."""
+    for zeros in range(60):
+        buffer, content = io.BytesIO(), bytes(range(60)) + bytes(zeros)
+        with zipfile.ZipFile(buffer, "w") as out:
+            out.writestr("archive/data.pkl", pickle.dumps({"a": 1}, 2))
+            out.writestr("archive/x", content, zipfile.ZIP_DEFLATED)
+            if out.getinfo("archive/x").compress_size != len(content):
+                continue
+        return buffer.getvalue()
+    raise AssertionError("no such size")
+
+
+def shorter(raw: bytes) -> bytes:
+    """The directory says of the entry `x` that it unpacks to a byte less."""
+    at = raw.rindex(b"archive/x") - 46
+    return raw[: at + 24] + struct.pack("<I", 7) + raw[at + 28 :]
+
+
+def overlapping(raw: bytes) -> bytes:
+    """Two entries of the directory begin at the same place."""
+    at = raw.rindex(b"PK\x01\x02") + 42  # the last one's place
+    other = raw.rindex(b"archive/x") - 4
+    return raw[:at] + raw[other : other + 4] + raw[at + 4 :]
 
 
 def _renamed(raw: bytes, old: bytes, new: bytes) -> bytes:
@@ -190,6 +221,5 @@ def _renamed(raw: bytes, old: bytes, new: bytes) -> bytes:
     return raw.replace(old, new).replace(b"archive/data.pkl", b"archive/data.pk\0")
 
 
-def _larger(raw: bytes) -> bytes:
-    at = raw.index(b"PK\x01\x02")
+def _larger(raw: bytes, at: int) -> bytes:
     return raw[: at + 20] + struct.pack("<II", 1 << 30, 1 << 30) + raw[at + 28 :]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from vae_runtime import files
+from vae_runtime.datasets.idx import read_idx
 from vae_runtime.errors import FileError, InputError, LimitError, NotFound
 from vae_runtime.files import append_line, read_bytes
 from vae_runtime.npz import read_npy, read_npz
@@ -54,6 +55,13 @@ def test_only_numpy_s_own_compression_is_unpacked(method: int) -> None:
         archive.writestr("a.npy", npy("<f4"))
     with pytest.raises(InputError, match=r"^x: not a readable \.npz"):
         read_npz(buffer.getvalue(), "x")
+
+
+def test_sizes_beside_a_zero_that_numpy_cannot_make(tmp_path: Path) -> None:
+    path = tmp_path / "idx"
+    path.write_bytes(bytes([0, 0, 8, 4, 0, 0, 0, 0]) + b"\xff" * 12)
+    with pytest.raises(InputError, match=r"idx: impossible sizes \[0, 4294967295"):
+        read_idx(path)
 
 
 def test_arrays_have_a_limit() -> None:
@@ -113,8 +121,9 @@ def test_folders_change_places_where_the_system_cannot_do_it_in_one_step(
     assert (tmp_path / "new" / "file").read_text() == "old"
     (tmp_path / "new" / "file").unlink()
     (tmp_path / "new").rmdir()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError) as caught:
         exchange.exchange(tmp_path / "new", tmp_path / "old")
+    assert caught.value.filename == str(tmp_path / "new")
     assert (tmp_path / "old" / "file").read_text() == "new"
     assert [p.name for p in tmp_path.iterdir()] == ["old"]
 

@@ -63,12 +63,13 @@ def test_the_bombs_are_refused_for_what_they_ask() -> None:
     check_container(archive(pickle.dumps({"facts": laughs(3)}, 2)), "x.pt")
 
 
-def test_a_pickle_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("limit", "value"), [("_MOST_PICKLE", 1000), ("_MOST_ENTRIES", 2)])
+def test_a_limit(limit: str, value: int, monkeypatch: pytest.MonkeyPatch) -> None:
     from vae_train import container
 
     raw = archive(pickle.dumps({"a": "x" * 1000}, 2))
     container.check_container(raw, "x.pt")
-    monkeypatch.setattr(container, "_MOST_PICKLE", 1000)
+    monkeypatch.setattr(container, limit, value)
     with pytest.raises(InputError, match=r"^x\.pt: not a checkpoint"):
         container.check_container(raw, "x.pt")
 
