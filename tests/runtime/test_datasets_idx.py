@@ -212,7 +212,7 @@ def test_labels_may_be_absent(tmp_path: Path) -> None:
 def test_labels_that_do_not_fit_the_images_are_refused(labels: Bytes, tmp_path: Path) -> None:
     folder(tmp_path, pictures(6))
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(labels))
-    with pytest.raises(InputError, match=r"labels \[[56].* for 6 images"):
+    with pytest.raises(InputError, match=r"labels-idx1-ubyte: labels \[[56].* for 6 images"):
         load_idx(tmp_path, "train")
 
 

@@ -80,6 +80,7 @@ def payloads(trap: Path) -> Iterator[tuple[str, bytes]]:
     ):  # fmt: skip
         yield f"{module}.{name}", named(module, name, str(trap))
     yield "persistent id", b"\x80\x02" + pickle.dumps(("module", "x"), 2)[2:-1] + b"Q."
+    yield "a name that nothing calls", b"\x80\x02}X\x01\0\0\0acos\nsystem\ns."
     yield "text persistent id", b"Pstorage\n."
     yield "extension", b"\x80\x02\x82\x01."
     yield "inst", f"(S'touch {trap}'\nios\nsystem\n.".encode()
@@ -90,10 +91,16 @@ def payloads(trap: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def tensor(
-    size: Any, stride: Any, count: Any, offset: int = 0, key: str = "0", grad: bool = False
+    size: Any,
+    stride: Any,
+    count: Any,
+    offset: int = 0,
+    key: str = "0",
+    grad: bool = False,
+    word: str = "storage",
 ) -> bytes:
     """A pickle of one tensor that claims a storage."""
-    storage = ("storage", _Name("torch", "FloatStorage"), key, "cpu", count)
+    storage = (word, _Name("torch", "FloatStorage"), key, "cpu", count)
     stored = count if isinstance(count, list) else _Stored(storage)
     arguments = (stored, offset, size, stride, grad, OrderedDict())
     return _dumps({"format": 1, "state": _Made("torch._utils", "_rebuild_tensor_v2", arguments)})
@@ -157,6 +164,7 @@ def bombs() -> Iterator[tuple[str, bytes]]:
     yield "tensor beyond its storage", archive(tensor((4,), (2,), 4), more=four)
     yield "tensor before its storage", archive(tensor((4,), (1,), 4, -2), more=four)
     yield "tensor of a list", archive(tensor((4,), (1,), [0, 1, 2, 3]), more=four)
+    yield "another word", archive(tensor((4,), (1,), 4, word="module"), more=four)
     yield "gradients", archive(tensor((4,), (1,), 4, grad=True), more=four)
     yield (
         "a count that is none",

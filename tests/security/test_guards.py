@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.security.build import field, graph, model, node, reals, tensor, whole
+from tests.security.restamp import read_files
 from vae_runtime import files
 from vae_runtime.datasets.idx import read_idx
-from vae_runtime.errors import FileError, InputError, LimitError, NotFound
+from vae_runtime.errors import FileError, InputError, IntegrityError, LimitError, NotFound
 from vae_runtime.files import append_line, read_bytes
+from vae_runtime.guard import check_graph, check_seal, promise
 from vae_runtime.npz import read_npy, read_npz
 
 pytestmark = pytest.mark.torch_free
@@ -141,3 +145,53 @@ def test_a_folder_that_cannot_be_replaced_is_kept(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         write()
     assert [p.name for p in tmp_path.rglob("*")] == ["bundle", "old"]
+
+
+def reading(constant: bytes, *nodes: bytes) -> bytes:
+    """A graph that reads one constant `c`."""
+    return model(graph(list(nodes) or [node("Add", "x c")], [constant]))
+
+
+FLOATS = struct.pack("<5f", *range(5))
+CONSTANTS = {
+    "no numbers, a negative size": (tensor("c", [0, -1], b""), "impossible sizes"),
+    "no numbers, a huge size": (tensor("c", [1 << 40, 0], b""), "impossible sizes"),
+    "type of another kind": (field(1, 1) + field(2, b"\1") + field(8, "c"), "of the wrong kind"),
+    "two lists": (
+        field(1, 1) + field(2, 1) + field(4, FLOATS[:4]) + field(7, b"\1") + field(8, "c"), "lists 1",
+    ),
+    "half a number": (field(1, 1) + field(2, 1) + field(4, FLOATS[:5]) + field(8, "c"), "cut off"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_a_constant_that_is_none(name: str) -> None:
+    constant, reason = CONSTANTS[name]
+    check_graph(reading(reals("c", 1)), "x.onnx")
+    with pytest.raises(InputError, match=f"refused: .*{reason}"):
+        check_graph(reading(constant), "x.onnx")
+
+
+def test_only_whole_numbers_may_not_be_divided_by_zero() -> None:
+    check_graph(reading(reals("c", 0), node("Div", "x c")), "x.onnx")
+    check_graph(reading(whole("c", 2), node("Div", "c c", "q"), node("Mul", "x q")), "x.onnx")
+    check_graph(reading(reals("c", 1), node("Add", "x c", "d"), node("Div", "x d")), "x.onnx")
+    with pytest.raises(InputError, match="by zero"):
+        check_graph(reading(whole("c", 2, 0), node("Div", "c c", "q")), "x.onnx")
+
+
+def test_a_size_of_too_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = [node("Add", "c c", "a0"), node("Add", "a0 c", "a1"), node("Reshape", "x a1")]
+    check_graph(reading(whole("c", 1), *steps), "x.onnx")
+    monkeypatch.setattr(promise, "_MOST_STEPS", 1)
+    with pytest.raises(InputError, match="too many steps"):
+        check_graph(reading(whole("c", 1), *steps), "x.onnx")
+
+
+def test_a_seal_is_missed_where_only_its_name_is_left() -> None:
+    raw = bytearray(read_files(Path(__file__).parents[1] / "data" / "ae_mlp.zip")["decoder.onnx"])
+    check_seal(bytes(raw), "x.onnx")
+    raw[5] ^= 1  # the producer's name
+    raw[-66] ^= 1  # behind the key of the seal
+    with pytest.raises(IntegrityError, match="carries no sha256"):
+        check_seal(bytes(raw), "x.onnx")

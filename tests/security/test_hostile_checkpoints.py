@@ -6,6 +6,7 @@ import io
 import pickle
 import resource
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import pytest
 import torch
 
 from tests.security.pickles import archive, bombs, laughs, payloads, tensor
+from tests.train.test_checkpoint import made
 from vae_runtime.errors import InputError, IntegrityError
+from vae_runtime.prior import Prior
 from vae_train import load_checkpoint
-from vae_train.checkpoint import _seal
+from vae_train.checkpoint import _seal, save_checkpoint
 
 
 def refused(raw: bytes, path: Path) -> str:
@@ -27,6 +30,29 @@ def refused(raw: bytes, path: Path) -> str:
     assert "torch" not in text.removeprefix(str(path)).lower()
     assert "\n" not in text
     return text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"state": {"stranger": torch.zeros(1)}}, {"prior": Prior.normal(3)},
+        {"examples": torch.zeros(4, 1, 6, 5)}, {"examples": torch.zeros(4, 1, 6, 6).byte()},
+        {"example_labels": torch.tensor([0, 1, 2, 4])}, {"example_labels": torch.tensor([0, 1])},
+        {"example_labels": torch.tensor([0, 1, 2, -1])}, {"example_labels": torch.zeros(4)},
+        {"classes": (1, 2, 3)}, {"classes": ("a", "b")}, {"facts": ["a"]},
+    ],
+    ids=lambda change: next(iter(change)),
+)  # fmt: skip
+def test_parts_that_do_not_fit_each_other(change: dict[str, Any], tmp_path: Path) -> None:
+    good, path = made(), tmp_path / "m.pt"
+    save_checkpoint(good, path)
+    assert load_checkpoint(path).classes == good.classes
+    state = {"state": good.state | change["state"]} if "state" in change else {}
+    save_checkpoint(replace(good, **change | state), path)
+    with pytest.raises(
+        InputError, match=r"m\.pt: (its tensors, classes or prior do not|not a che)"
+    ):
+        load_checkpoint(path)
 
 
 def forbid(*_: Any, **__: Any) -> None:
