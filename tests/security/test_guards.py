@@ -158,7 +158,8 @@ CONSTANTS = {
     "no numbers, a huge size": (tensor("c", [1 << 40, 0], b""), "impossible sizes"),
     "type of another kind": (field(1, 1) + field(2, b"\1") + field(8, "c"), "of the wrong kind"),
     "two lists": (
-        field(1, 1) + field(2, 1) + field(4, FLOATS[:4]) + field(7, b"\1") + field(8, "c"), "lists 1",
+        field(1, 1) + field(2, 1) + field(4, FLOATS[:4]) + field(7, b"\1") + field(8, "c"),
+        "lists 1",
     ),
     "half a number": (field(1, 1) + field(2, 1) + field(4, FLOATS[:5]) + field(8, "c"), "cut off"),
 }  # fmt: skip
