@@ -57,7 +57,8 @@ TESTS: dict[str, list[str]] = {
     "vae_runtime.files": _FILES,
     "vae_runtime.leftovers": _FILES,
     "vae_runtime.exchange": _FILES,
-    "vae_runtime.images": ["tests/runtime/test_images.py", "tests/security/test_hostile_images.py"],
+    "vae_runtime.images": ["tests/runtime/test_images.py", "tests/runtime/test_pictures.py",
+                           "tests/security/test_hostile_images.py"],
     "vae_train.container": _POINTS,
     "vae_train.checkpoint": _POINTS,
 }  # fmt: skip

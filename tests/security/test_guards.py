@@ -12,7 +12,7 @@ import pytest
 
 from tests.security.build import field, graph, model, node, reals, tensor, whole
 from tests.security.restamp import read_files
-from vae_runtime import files
+from vae_runtime import bundle, files
 from vae_runtime.datasets.idx import read_idx
 from vae_runtime.errors import FileError, InputError, IntegrityError, LimitError, NotFound
 from vae_runtime.files import append_line, read_bytes
@@ -20,6 +20,8 @@ from vae_runtime.guard import check_graph, check_seal, promise
 from vae_runtime.npz import read_npy, read_npz
 
 pytestmark = pytest.mark.torch_free
+
+BUNDLE = Path(__file__).parents[1] / "data" / "ae_mlp.zip"
 
 
 def npy(descr: object, data: bytes = bytes(8), shape: object = (2,), padding: int = 0) -> bytes:
@@ -66,6 +68,24 @@ def test_sizes_beside_a_zero_that_numpy_cannot_make(tmp_path: Path) -> None:
     path.write_bytes(bytes([0, 0, 8, 4, 0, 0, 0, 0]) + b"\xff" * 12)
     with pytest.raises(InputError, match=r"idx: impossible sizes \[0, 4294967295"):
         read_idx(path)
+
+
+def test_a_manifest_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = len(read_files(BUNDLE)["manifest.json"])
+    monkeypatch.setattr(bundle, "MAX_MANIFEST", size)
+    bundle.open_bundle(BUNDLE)
+    monkeypatch.setattr(bundle, "MAX_MANIFEST", size - 1)
+    with pytest.raises(LimitError, match=rf"manifest\.json: over {size - 1} bytes$"):
+        bundle.open_bundle(BUNDLE)
+
+
+def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    with pytest.raises(FileError, match=r": Permission denied$"):
+        bundle.open_bundle(tmp_path)
 
 
 def test_arrays_have_a_limit() -> None:
@@ -190,7 +210,7 @@ def test_a_size_of_too_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_seal_is_missed_where_only_its_name_is_left() -> None:
-    raw = bytearray(read_files(Path(__file__).parents[1] / "data" / "ae_mlp.zip")["decoder.onnx"])
+    raw = bytearray(read_files(BUNDLE)["decoder.onnx"])
     check_seal(bytes(raw), "x.onnx")
     raw[5] ^= 1  # the producer's name
     raw[-66] ^= 1  # behind the key of the seal
