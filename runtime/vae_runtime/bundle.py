@@ -95,10 +95,9 @@ def _open_folder(folder: Path) -> tuple[Reader, list[str]]:
         path = folder / name
         try:
             mode = path.lstat().st_mode
-            if stat.S_ISLNK(mode):
-                raise InputError(f"{path}: a symbolic link; a bundle holds plain files only")
-            if not stat.S_ISREG(mode):  # a pipe would wait for ever
-                raise InputError(f"{path}: not a file; a bundle holds plain files only")
+            if not stat.S_ISREG(mode):  # a link leads elsewhere, a pipe would wait for ever
+                what = "a symbolic link" if stat.S_ISLNK(mode) else "not a file"
+                raise InputError(f"{path}: {what}; a bundle holds plain files only")
             with path.open("rb") as file:
                 return file.read(min(limit, MAX_FILE))
         except FileNotFoundError as error:

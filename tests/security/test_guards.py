@@ -88,6 +88,23 @@ def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.Monk
         bundle.open_bundle(tmp_path)
 
 
+def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, raw in read_files(BUNDLE).items():
+        (tmp_path / name).write_bytes(raw)
+
+    def refused(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(FileError, match=r"manifest\.json: Input/output error$"):
+        bundle.open_bundle(tmp_path)
+
+
+def test_no_such_bundle(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match=r"none: no such bundle\. .*an embedded one: mnist$"):
+        bundle.open_bundle(tmp_path / "none")
+
+
 def test_arrays_have_a_limit() -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, a=np.zeros(1 << 20, np.uint8), b=np.zeros(1 << 20, np.uint8))
