@@ -59,4 +59,3 @@ def _sample(bundle: str, n: int, out: Path) -> int:
         [sys.executable, "-c", _MEASURED, *words], capture_output=True, text=True, check=True
     )
     return int(done.stderr.split()[-1])
-
