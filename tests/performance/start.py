@@ -62,8 +62,9 @@ def run(table: Table) -> None:
             if key in found:
                 ratio = ours.median / found[key].median
                 ratio = ratio if better == "cost" else 1 / ratio
-                table.add(Row("vae-run sample --digit 3 -o x.png, from cold", f"{key} script", ratio,
-                              better, reach, ours, found[key]))  # fmt: skip
+                work = "vae-run sample --digit 3 -o x.png, from cold"
+                row = Row(work, f"{key} script", ratio, better, reach, ours, found[key])
+                table.add(row)
         for work, mine, other, theirs, reach in (
             ("import vae_runtime", [sys.executable, "-c", "import vae_runtime"],
              "import numpy", [sys.executable, "-c", "import numpy"], 1.1),
