@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from .parity import Arrays
@@ -26,7 +29,7 @@ def to_uint8(model: onnx.ModelProto, _drawn: Arrays) -> onnx.ModelProto:
         for index, name in enumerate(node.input):
             if name == "image":
                 node.input[index] = "unit_image"
-    constants = {
+    constants: dict[str, NDArray[Any]] = {
         "pixel_levels": np.array(255, np.float32),
         "pixel_step": np.array(1, np.float32),
         "pixel_zero": np.array(0, np.uint8),
