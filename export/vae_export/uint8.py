@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from .parity import Arrays
@@ -12,8 +15,9 @@ from .parity import Arrays
 def to_uint8(model: onnx.ModelProto, _drawn: Arrays) -> onnx.ModelProto:
     """A copy of a decoder whose output `image` is u8[N, C, H, W], 0 to 255.
 
-    Clip, times 255, round half to even, cast: each exact in float32, so the bytes are those that
-    the float32 graph gives after `vae_runtime.images.to_uint8`.
+    Times 255, then QuantizeLinear with a scale of 1, which rounds half to even and saturates: the
+    bytes are those that the float32 graph gives after `vae_runtime.images.to_uint8`, and one pass
+    costs less than Clip, Round and Cast.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
@@ -25,18 +29,20 @@ def to_uint8(model: onnx.ModelProto, _drawn: Arrays) -> onnx.ModelProto:
         for index, name in enumerate(node.input):
             if name == "image":
                 node.input[index] = "unit_image"
-    constants = {"pixel_low": 0.0, "pixel_high": 1.0, "pixel_levels": 255.0}
+    constants: dict[str, NDArray[Any]] = {
+        "pixel_levels": np.array(255, np.float32),
+        "pixel_step": np.array(1, np.float32),
+        "pixel_zero": np.array(0, np.uint8),
+    }
     graph.initializer.extend(
-        numpy_helper.from_array(np.array(value, np.float32), name)
-        for name, value in constants.items()
+        numpy_helper.from_array(value, name) for name, value in constants.items()
     )
     make = helper.make_node
+    quantise = ["levels", "pixel_step", "pixel_zero"]
     graph.node.extend(
         [
-            make("Clip", ["unit_image", "pixel_low", "pixel_high"], ["clipped"], name="clip"),
-            make("Mul", ["clipped", "pixel_levels"], ["levels"], name="scale"),
-            make("Round", ["levels"], ["whole_levels"], name="round"),
-            make("Cast", ["whole_levels"], ["image"], name="cast", to=TensorProto.UINT8),
+            make("Mul", ["unit_image", "pixel_levels"], ["levels"], name="scale"),
+            make("QuantizeLinear", quantise, ["image"], name="quantise"),
         ]
     )
     graph.output[0].type.tensor_type.elem_type = TensorProto.UINT8

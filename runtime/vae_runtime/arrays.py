@@ -7,6 +7,7 @@ label wraps around. So everything is refused here, before a session is called.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import numpy as np
@@ -77,6 +78,8 @@ def as_labels(label: Labels, n: int, card: Card) -> NDArray[np.int64]:
         return np.full(n, len(classes), np.int64)
     if not classes:
         raise UsageError(f"this {card.family} takes no label")
+    if type(label) is int and 0 <= label < len(classes):
+        return np.full(n, label, np.int64)
     one = isinstance(label, (int, str, np.integer))
     items = _array([label] if one else label, "label")
     if items.dtype.kind == "U":
@@ -148,9 +151,15 @@ def _check_float32(array: NDArray[Any], what: str) -> None:
             f"{what}: {array.dtype}, expected float32{' or uint8' if what == 'images' else ''}. "
             f"Convert: {what}.astype(np.float32)"
         )
-    if not np.isfinite(array).all():
+    if not _all_finite(array):
         bad = np.argwhere(~np.isfinite(array))[0]
         raise InputError(f"{what}: {array[tuple(bad)]} at {[int(i) for i in bad]}, expected finite")
+
+
+def _all_finite(array: NDArray[Any]) -> bool:
+    # The sum of squares is finite only if every number is, and far cheaper than a mask; where the
+    # squares overflow, the mask decides.
+    return isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())
 
 
 def _layout(array: NDArray[Any], spec: ImageSpec) -> NDArray[Any]:

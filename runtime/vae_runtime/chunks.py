@@ -1,8 +1,8 @@
-"""Running a graph over many rows: fixed chunks, one preallocated output, nothing copied twice."""
+"""Running a graph over many rows: in chunks, several at a time where threads were asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
     from .session import Session
 
-CHUNK = 256  # fp32 products fall off above; results do not depend on it
+CHUNK = 256  # rows at most; fp32 products fall off above, and results do not depend on it
+_PIXELS = CHUNK * 28 * 28  # in a chunk: large pictures go fewer at a time, in constant memory
 
-# From the values that a graph gave to their place in the output.
-Store = Callable[["NDArray[Any]", "NDArray[Any]"], object]
-Rows = Callable[[int, int], "NDArray[Any]"]
+Prepare = Callable[["NDArray[Any]"], "NDArray[Any]"]
+Tail = tuple[tuple[int, ...], str]  # the shape of one row of an output, and the dtype wanted
 
 
-def copy(values: NDArray[Any], place: NDArray[Any]) -> None:
-    """Keep the values as they are."""
-    place[...] = values
+def rows_at_once(pixels: int) -> int:
+    """How many pictures of `pixels` numbers run together, 1 to CHUNK."""
+    return max(1, min(CHUNK, _PIXELS // pixels))
 
 
 def quantise(values: NDArray[Any], place: NDArray[Any]) -> None:
@@ -34,32 +34,78 @@ def quantise(values: NDArray[Any], place: NDArray[Any]) -> None:
     np.copyto(place, values, casting="unsafe")
 
 
-def run_chunked(
+def run_rows(
     session: Session,
-    inputs: Mapping[str, Rows],
-    n: int,
-    outputs: Mapping[str, NDArray[Any]],
-    store: Store = copy,
-) -> None:
-    """Run `n` rows in chunks of CHUNK and store each output in its array.
+    inputs: Mapping[str, NDArray[Any]],
+    outputs: Mapping[str, Tail],
+    chunk: int = CHUNK,
+    prepare: Mapping[str, Prepare] | None = None,
+) -> list[NDArray[Any]]:
+    """Run all rows and return each output whole, in the order of `outputs`.
+
+    What fits one chunk is returned as the session gave it, without a copy. Of several chunks, as
+    many run at a time as the session has threads: small products gain more from that than from
+    threads inside each of them.
 
     Args:
         session: the graph.
-        inputs: for each input, rows `start` to `stop`, made when they are needed.
-        n: how many rows; with 0 the session is not called.
-        outputs: for each output, the array of n rows to fill.
-        store: how values get there.
+        inputs: an array of n rows for each input; with n = 0 the session is not called.
+        outputs: shape of a row and dtype of each output; `uint8` of a float graph is quantised.
+        chunk: rows in one run.
+        prepare: what to do to the rows of an input before they run, chunk by chunk.
     """
-    names: Sequence[str] = list(outputs)
-    for start in range(0, n, CHUNK):
-        stop = min(start + CHUNK, n)
-        rows = {name: take(start, stop) for name, take in inputs.items()}
-        for name, values in zip(names, _run(session, names, rows, stop - start), strict=True):
-            store(values, outputs[name][start:stop])
+    names = list(outputs)
+    n = len(next(iter(inputs.values())))
+    if 0 < n <= chunk:
+        found = _run(session, names, _prepared(inputs, prepare), n)
+        return [_as(v, dtype) for v, (_, dtype) in zip(found, outputs.values(), strict=True)]
+    whole = [np.empty((n, *shape), dtype) for shape, dtype in outputs.values()]
+
+    def one(start: int) -> None:
+        stop = min(start + chunk, n)
+        rows = _prepared({name: v[start:stop] for name, v in inputs.items()}, prepare)
+        for values, place in zip(_run(session, names, rows, stop - start), whole, strict=True):
+            _store(values, place[start:stop])
+
+    starts = range(0, n, chunk)
+    workers = min(session.threads, len(starts)) if session.device == "cpu" else 1
+    if workers <= 1:
+        for start in starts:
+            one(start)
+        return whole
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(workers) as pool:
+        for _ in pool.map(one, starts):  # raises here what a thread raised, and drops the rest
+            pass
+    return whole
+
+
+def _prepared(
+    rows: Mapping[str, NDArray[Any]], prepare: Mapping[str, Prepare] | None
+) -> Mapping[str, NDArray[Any]]:
+    if prepare is None:
+        return rows
+    return {name: prepare[name](v) if name in prepare else v for name, v in rows.items()}
+
+
+def _as(values: NDArray[Any], dtype: str) -> NDArray[Any]:
+    if values.dtype == dtype:
+        return values
+    place = np.empty(values.shape, dtype)
+    quantise(values, place)
+    return place
+
+
+def _store(values: NDArray[Any], place: NDArray[Any]) -> None:
+    if values.dtype == place.dtype:
+        place[...] = values
+    else:
+        quantise(values, place)
 
 
 def _run(
-    session: Session, names: Sequence[str], rows: dict[str, NDArray[Any]], n: int
+    session: Session, names: list[str], rows: Mapping[str, NDArray[Any]], n: int
 ) -> list[NDArray[Any]]:
     """One run; on CUDA filled up to a fixed batch with copies of the last row."""
     if session.device == "cpu" or bucket(n) == n:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from .arrays import Labels, as_codes, as_labels, check_images, unit_floats
 from .card import METADATA_KEY, Card, parse_card, same_id
-from .chunks import copy, quantise, run_chunked
+from .chunks import rows_at_once, run_rows
 from .errors import InputError, UsageError
 from .files import read_bytes
 from .guard import check_graph, check_seal
@@ -19,7 +20,7 @@ from .session import Session
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from .chunks import Rows
+    from .chunks import Prepare, Tail
     from .manifest import GraphSpec
 
 DTYPES = ("float32", "uint8")
@@ -81,6 +82,7 @@ class Graph:
             expected = " or ".join(self.roles)
             raise InputError(f"{where}: the role of this graph is {self.role}, expected {expected}")
         check_tensors(self.session, self.card, self.role, self.variant, where)
+        self._at_once = rows_at_once(prod(self.card.image.shape))
 
     @property
     def device(self) -> str:
@@ -112,12 +114,18 @@ class Graph:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _with_label(self, inputs: dict[str, Rows], label: Labels, n: int) -> dict[str, Rows]:
-        """The inputs, and the label where the graph takes one; a wrong label is refused anyway."""
-        labels = as_labels(label, n, self.card)
+    def _run(
+        self,
+        inputs: dict[str, NDArray[Any]],
+        label: Labels,
+        outputs: dict[str, Tail],
+        prepare: dict[str, Prepare] | None = None,
+    ) -> list[NDArray[Any]]:
+        """Run; with the label where the graph takes one. A wrong label is refused anyway."""
+        labels = as_labels(label, len(next(iter(inputs.values()))), self.card)
         if self.takes_label:
-            return inputs | {"label": lambda i, j: labels[i:j]}
-        return inputs
+            inputs["label"] = labels
+        return run_rows(self.session, inputs, outputs, self._at_once, prepare)
 
 
 class Decoder(Graph):
@@ -144,20 +152,11 @@ class Decoder(Graph):
             UsageError: a label for a graph that takes none; an unknown class or dtype.
         """
         codes = as_codes(z, self.card.latent_dim)
-        images = np.empty((len(codes), *self.card.image.shape), check_dtype(dtype))
-        self.decode_into(images, codes, label)
-        return images
-
-    def decode_into(self, images: NDArray[Any], z: NDArray[np.float32], label: Labels) -> None:
-        """Decode codes f32[N, D] into `images`, f32 or u8 [N, C, H, W]."""
         if label is not None and not self.takes_label:
             raise UsageError(f"this {self.card.family} {self.role} takes no label")
-        bytes_out = "uint8" in self.session.outputs["image"].type
-        if bytes_out and images.dtype != np.uint8:
+        if check_dtype(dtype) != "uint8" and self.variant == "uint8":
             raise UsageError("this decoder gives bytes only. Pass dtype='uint8'.")
-        store = quantise if images.dtype == np.uint8 and not bytes_out else copy
-        inputs = self._with_label({"z": lambda i, j: z[i:j]}, label, len(z))
-        run_chunked(self.session, inputs, len(z), {"image": images}, store)
+        return self._run({"z": codes}, label, {"image": (self.card.image.shape, dtype)})[0]
 
 
 class Encoder(Graph):
@@ -179,12 +178,10 @@ class Encoder(Graph):
             label: read where the encoder takes one; None encodes without a label.
         """
         pixels = check_images(images, self.card.image)
-        n = len(pixels)
         names = ("z",) if self.card.family == "ae" else ("mu", "log_var")
-        found = {name: np.empty((n, self.card.latent_dim), np.float32) for name in names}
-        inputs = self._with_label({"image": lambda i, j: unit_floats(pixels[i:j])}, label, n)
-        run_chunked(self.session, inputs, n, found)
-        return found[names[0]], found.get("log_var")
+        outputs: dict[str, Tail] = dict.fromkeys(names, ((self.card.latent_dim,), "float32"))
+        mu, *log_var = self._run({"image": pixels}, label, outputs, {"image": unit_floats})
+        return mu, log_var[0] if log_var else None
 
 
 def check_dtype(dtype: str) -> str:

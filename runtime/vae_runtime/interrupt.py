@@ -39,16 +39,18 @@ def listen() -> None:
     _listening = True
 
 
+def listening() -> bool:
+    """Whether `listen` was called: else runs need not be stoppable."""
+    return _listening
+
+
 @contextlib.contextmanager
 def stoppable(ort: Any) -> Iterator[Any]:
-    """Yield what to pass to onnxruntime's `run`: None where nobody listens, which costs nothing.
+    """Yield the options to pass to onnxruntime's `run`, which Ctrl-C then ends.
 
     Raises:
         KeyboardInterrupt: the run was stopped.
     """
-    if not _listening:
-        yield None
-        return
     options = ort.RunOptions()
     _runs.add(options)
     try:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MOST_STEPS = 10_000
+_LEAST = np.float32(1e-7)  # probability of a pixel: no logarithm of 0
 
 
 def traversal(
@@ -92,13 +93,20 @@ def negative_log_likelihood(
     `bernoulli`: cross-entropy in nats, pixels read as probabilities. `gaussian`: the squared error,
     which is the Gaussian one with variance 1/2 up to a constant.
     """
-    p, x = decoded.astype(np.float64), images.astype(np.float64)
     if likelihood == "gaussian":
-        each = np.square(p - x)
+        each = np.square(decoded - images)
     else:
-        p = np.clip(p, 1e-7, 1 - 1e-7)
-        each = -(x * np.log(p) + (1 - x) * np.log1p(-p))
-    total: NDArray[np.float64] = each.sum(axis=(1, 2, 3))
+        # Logarithms of float32 are vectorised, ten times as fast as of float64; 1 - p is exact
+        # where it is small. Only the sum needs more digits.
+        each = np.clip(decoded, _LEAST, 1 - _LEAST)
+        off = np.subtract(1, each, dtype=np.float32)
+        np.log(each, out=each)
+        np.log(off, out=off)
+        each -= off
+        each *= images
+        each += off
+        np.negative(each, out=each)
+    total: NDArray[np.float64] = each.sum(axis=(1, 2, 3), dtype=np.float64)
     return total
 
 

@@ -1,6 +1,6 @@
 """How long `vae-run sample --digit 3 -o x.png` takes beside a bare script, as whole processes.
 
-    python tests/performance/start.py [--bundle BUNDLE] [--repeat 40]
+    python -m tests.performance.start [--bundle BUNDLE] [--repeat 40]
 
 Three programs take turns: ours; the shortest script that imports numpy, onnxruntime and Pillow,
 runs the same graph on the same code and saves the same PNG; and its equivalent in torch, with the
@@ -17,6 +17,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from tests.performance.timing import Row, Table, Times
 
 BARE = """
 import sys
@@ -45,6 +47,33 @@ with torch.no_grad():
 pixels = numpy.rint(image[0, 0] * 255).astype(numpy.uint8)
 Image.fromarray(pixels).save(sys.argv[3])
 """
+
+EMPTY = "import click; click.command()(lambda: None)()"
+
+
+def run(table: Table) -> None:
+    """Cold starts, for the table of all benchmarks; and what importing and --help cost."""
+    repeat = 3 if table.quick else 40
+    with tempfile.TemporaryDirectory() as name:
+        times = measure(prepare("mnist", sys.executable, Path(name)), repeat)
+        found = {key: Times.of(seconds) for key, seconds in times.items()}
+        ours = found["vae-run"]
+        for key, better, reach in (("bare", "cost", 1.25), ("torch", "faster", 6.0)):
+            if key in found:
+                ratio = ours.median / found[key].median
+                ratio = ratio if better == "cost" else 1 / ratio
+                work = "vae-run sample --digit 3 -o x.png, from cold"
+                row = Row(work, f"{key} script", ratio, better, reach, ours, found[key])
+                table.add(row)
+        for work, mine, other, theirs, reach in (
+            ("import vae_runtime", [sys.executable, "-c", "import vae_runtime"],
+             "import numpy", [sys.executable, "-c", "import numpy"], 1.1),
+            ("vae-run --help", [str(Path(sys.executable).parent / "vae-run"), "--help"],
+             "an empty click program", [sys.executable, "-c", EMPTY, "--help"], 1.3),
+        ):  # fmt: skip
+            pair = measure({"mine": mine, "theirs": theirs}, repeat)
+            one, two = Times.of(pair["mine"]), Times.of(pair["theirs"])
+            table.add(Row(work, other, one.median / two.median, "cost", reach, one, two))
 
 
 def main() -> None:

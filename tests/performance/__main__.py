@@ -1,0 +1,47 @@
+"""Every measured claim about speed and size, side by side, in one run.
+
+    python -m tests.performance [--only decode,pictures] [--quick] [--out docs]
+
+Prints a line as each row is measured; with --out writes performance-results.md, performance.json
+and the pictures. Needs the train and dev extras and a quiet machine; all but --quick takes half an
+hour. Set OMP_NUM_THREADS=1, as the command itself does where it is not set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from importlib import import_module
+from pathlib import Path
+
+PARTS = ("start", "decode", "pictures", "scoring", "disk", "training", "bulk", "growth")
+
+
+def main() -> None:
+    """Measure, print, write."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")  # before NumPy is imported
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", help="parts, with commas: " + ", ".join(PARTS))
+    parser.add_argument("--quick", action="store_true", help="a few rounds, to see that it runs")
+    parser.add_argument("--out", type=Path, help="folder for the table, the JSON and the pictures")
+    chosen = parser.parse_args()
+    parts = chosen.only.split(",") if chosen.only else list(PARTS)
+    if unknown := set(parts) - set(PARTS):
+        parser.error(f"unknown parts {sorted(unknown)}, expected some of {', '.join(PARTS)}")
+
+    import torch
+
+    from .results import write
+    from .timing import Table
+
+    torch.set_num_threads(1)
+    table = Table(quick=chosen.quick)
+    for part in parts:
+        import_module(f".{part}", __package__).run(table)
+    if chosen.out:
+        write(table, chosen.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""Decoding codes to pixels: fully connected and convolutional, float, int8 and bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from .subjects import Subject, subject
+from .timing import Table, Work
+
+LABEL = 3
+
+
+def run(table: Table) -> None:
+    """All rows."""
+    mlp = subject("reference", ("int8", "uint8"))
+    with torch.inference_mode():
+        _one(table, mlp)
+        for n, rounds in ((64, 300), (256, 100), (4096, 15), (65_536, 5)):
+            _batch(table, mlp, n, rounds)
+        _variants(table, mlp)
+        for name, n in (("conv", 64), ("conv64", 8)):
+            _convolutional(table, subject(name), n)
+
+
+def _one(table: Table, mlp: Subject) -> None:
+    z, label = mlp.codes(1), np.array([LABEL])
+    decoder, bare = mlp.model(), mlp.session()
+    compiled = _compiled(mlp, z)
+    candidates: dict[str, Work] = {
+        "ours": lambda: decoder.decode(z, LABEL),
+        "bare session": lambda: bare.run(["image"], {"z": z, "label": label}),
+        "torch eager": _in_torch(mlp, z),
+        **({"torch.compile": compiled} if compiled else {}),
+    }
+    reaches: dict[str, tuple[str, float | None]] = {
+        "torch eager": ("faster", 2.5), "torch.compile": ("faster", 1.0),
+        "bare session": ("cost", 1.25),
+    }  # fmt: skip
+    table.compare("decode one code, every check made", candidates, reaches, rounds=3000)
+
+
+def _batch(table: Table, mlp: Subject, n: int, rounds: int) -> None:
+    z, model = mlp.codes(n), mlp.model()
+    hidden, pixels = np.empty((n, 256), np.float32), np.empty((n, 784), np.float32)
+    first = np.random.default_rng(1).random((z.shape[1], 256), np.float32)
+    second = np.random.default_rng(2).random((256, 784), np.float32)
+
+    def products() -> None:
+        np.dot(z, first, out=hidden)
+        np.dot(hidden, second, out=pixels)
+
+    candidates: dict[str, Work] = {
+        "ours": lambda: model.decode(z, LABEL),
+        "the bare products (BLAS)": products,
+        "torch eager": _in_torch(mlp, z),
+    }
+    reaches: dict[str, tuple[str, float | None]] = {
+        "the bare products (BLAS)": ("faster", 0.95), "torch eager": ("faster", 1.0),
+    }  # fmt: skip
+    table.compare(f"decode {n:,} codes", candidates, reaches, items=n, rounds=rounds)
+    if n >= 4096:
+        two = mlp.model(threads=2)
+        both: dict[str, Work] = {
+            "ours, two threads": lambda: two.decode(z, LABEL),
+            "ours, one thread": lambda: model.decode(z, LABEL),
+        }
+        table.compare(
+            f"decode {n:,} codes, threads=2", both, {"ours, one thread": ("faster", None)},
+            items=n, rounds=rounds,
+        )  # fmt: skip
+
+
+def _variants(table: Table, mlp: Subject) -> None:
+    n = 256
+    z, plain, int8 = mlp.codes(n), mlp.model(), mlp.model("int8")
+    error = np.square(plain.decode(z, LABEL) - int8.decode(z, LABEL)).mean()
+    psnr = float(-10 * np.log10(error))
+    eager: dict[str, tuple[str, float | None]] = {"torch eager": ("faster", 4.0)}
+    rest: dict[str, Work] = {"torch eager": _in_torch(mlp, z)}
+    for word, work in (
+        (f"int8, {psnr:.0f} dB", lambda: int8.decode(z, LABEL)),
+        (f"int8 and bytes out, {psnr:.0f} dB", lambda: int8.decode(z, LABEL, dtype="uint8")),
+        ("uint8", lambda: plain.decode(z, LABEL, dtype="uint8")),
+    ):
+        table.compare(
+            f"decode {n} codes, {word}", {"ours": work} | rest, eager, items=n, rounds=150
+        )
+
+
+def _convolutional(table: Table, conv: Subject, n: int) -> None:
+    c, h, w = conv.config.image_shape
+    model, z = conv.model(), conv.codes(n)
+    images = np.random.default_rng(0).random((n, c, h, w), np.float32)
+    label, pixels = torch.full((n,), LABEL), torch.from_numpy(images)
+    last = pixels.to(memory_format=torch.channels_last)
+    reach: dict[str, tuple[str, float | None]] = {
+        "torch eager": ("faster", 1.2), "torch, channels-last": ("faster", 1.2),
+    }  # fmt: skip
+    channels_last = _channels_last(conv)
+    codes = torch.from_numpy(z)
+    decoding: dict[str, Work] = {
+        "ours": lambda: model.decode(z, LABEL),
+        "torch eager": lambda: conv.torch.decode(codes, label).numpy(),
+        "torch, channels-last": lambda: channels_last.decode(codes, label).numpy(),
+    }
+    encoding: dict[str, Work] = {
+        "ours": lambda: model.encode(images, LABEL),
+        "torch eager": lambda: conv.torch.encode(pixels, label)[0].numpy(),
+        "torch, channels-last": lambda: channels_last.encode(last, label)[0].numpy(),
+    }
+    size = f"{n} of {c}×{h}×{w}"
+    table.compare(f"convolutional decode, {size}", decoding, reach, items=n, rounds=20)
+    table.compare(f"convolutional encode, {size}", encoding, reach, items=n, rounds=20)
+
+
+def _channels_last(conv: Subject) -> Any:
+    from copy import deepcopy
+
+    return deepcopy(conv.torch).to(memory_format=torch.channels_last)
+
+
+def _in_torch(mlp: Subject, z: Any) -> Work:
+    codes, label = torch.from_numpy(z), torch.full((len(z),), LABEL)
+    return lambda: mlp.torch.decode(codes, label).numpy()
+
+
+def _compiled(mlp: Subject, z: Any) -> Work | None:
+    """torch.compile's decode; None where no C++ compiler is at hand."""
+    codes, label = torch.from_numpy(z), torch.full((len(z),), LABEL)
+    decode = torch.compile(mlp.torch.decode)
+    try:
+        decode(codes, label)
+    except Exception as error:  # noqa: BLE001 - whatever the compiler lacks here
+        print(f"torch.compile: left out: {str(error).splitlines()[0]}")
+        return None
+    return lambda: decode(codes, label).numpy()

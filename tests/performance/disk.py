@@ -1,0 +1,62 @@
+"""What it takes on disk: the wheel, the embedded bundle, an installation with and without torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import vae_runtime
+
+from .timing import Row, Table
+
+_MB = 1e6
+
+
+def run(table: Table) -> None:
+    """Three rows, in megabytes."""
+    bundle = Path(vae_runtime.__file__).parent / "embedded" / "mnist.zip"
+    _size(table, "the embedded bundle", bundle.stat().st_size / _MB, 4)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(__file__).parents[2]
+        words = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, str(root)]
+        if subprocess.run(words, check=False, capture_output=True).returncode:
+            print("wheel: left out: pip cannot build it here")
+        else:
+            _size(table, "the wheel", next(Path(folder).glob("*.whl")).stat().st_size / _MB, 4)
+    # What this project adds to these is its wheel, above.
+    ours = _installed("onnxruntime", "numpy", "pillow", "click")
+    theirs = _installed("torch", "numpy", "pillow")
+    table.add(
+        Row("installed, without torch", "installed, torch", ours / theirs, "cost", 1 / 8, ours,
+            theirs, "MB", "torch's build for CPUs; with CUDA it is ten times larger")
+    )  # fmt: skip
+
+
+def _size(table: Table, what: str, megabytes: float, most: float) -> None:
+    ratio = megabytes / most
+    table.add(Row(what, f"{most:g} MB", ratio, "cost", 1.0, megabytes, float(most), "MB"))
+
+
+def _installed(*roots: str) -> float:
+    """Megabytes of the files of these distributions and of all that they require."""
+    wanted, seen, total = list(roots), set[str](), 0
+    while wanted:
+        name = canonicalize_name(wanted.pop())
+        if name in seen:
+            continue
+        seen.add(name)
+        try:
+            found = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            continue
+        needs = (Requirement(text) for text in found.requires or ())
+        wanted += [r.name for r in needs if r.marker is None or r.marker.evaluate({"extra": ""})]
+        paths = (Path(str(found.locate_file(f))) for f in found.files or () if f.suffix != ".pyc")
+        total += sum(path.stat().st_size for path in paths if path.is_file())
+    return total / _MB

@@ -1,0 +1,119 @@
+"""The table as Markdown, JSON and a picture."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+
+from .timing import Row, Table, Times
+
+HEAD = ("work", "beside", "ours", "the other", "ratio", "wanted", "")
+
+
+def write(table: Table, folder: Path) -> None:
+    """performance-results.md, performance.json, pictures/performance.png, pictures/growth.png."""
+    facts = machine()
+    lines = [
+        "# Performance, measured", "",
+        "Written by `python -m tests.performance --out docs`; what the numbers mean is in "
+        "[performance.md](performance.md).", "",
+        f"{facts['date']}, {facts['cpu']}, {facts['cores']} cores, one thread unless said "
+        f"otherwise; Python {facts['python']}, NumPy {facts['numpy']}, onnxruntime "
+        f"{facts['onnxruntime']}, torch {facts['torch']}.", "",
+        "Medians, and the quarter of the runs on either side in brackets. *faster* is the other's "
+        "time over ours, *cost* ours over the other's.", "",
+        *markdown(table.rows), "",
+    ]  # fmt: skip
+    (folder / "performance-results.md").write_text("\n".join(lines))
+    data = {"machine": facts, "rows": [asdict(row) | {"met": row.met} for row in table.rows]}
+    (folder / "performance.json").write_text(json.dumps(data, indent=1) + "\n")
+    draw(table.rows, folder / "pictures")
+
+
+def machine() -> dict[str, Any]:
+    """What was measured with, and where."""
+    words = [line for line in _cpuinfo() if line.startswith("model name")]
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "cpu": words[0].partition(":")[2].strip() if words else platform.machine(),
+        "cores": len(words) or 1,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "onnxruntime": onnxruntime.__version__,
+        "torch": str(torch.__version__),
+    }
+
+
+def markdown(rows: list[Row]) -> list[str]:
+    """A line a row."""
+    lines = [HEAD, ("---",) * len(HEAD)]
+    for row in rows:
+        sign = "≥" if row.better == "faster" else "≤"
+        wanted = "" if row.reach is None else f"{sign} {row.reach:.3g}"
+        word = {None: "", True: "met", False: "**missed**"}[row.met]
+        growth = row.work.startswith("growth")
+        cells = (row.note, "") if growth else (_text(row.ours, row), _text(row.against, row))
+        ratio = f"slope {row.ratio:.2f}" if growth else f"{row.ratio:.2f} {row.better}"
+        lines.append((row.work, row.other, *cells, ratio, wanted, word))
+    return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+def draw(rows: list[Row], folder: Path) -> None:
+    """A bar for each ratio against what was wanted, and the growth on logarithmic axes."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    folder.mkdir(exist_ok=True)
+    bars = [r for r in rows if r.reach and not r.work.startswith("growth")]
+    # One scale for both ways: how much better than wanted.
+    margin = [
+        r.ratio / r.reach if r.better == "faster" else r.reach / r.ratio for r in bars if r.reach
+    ]
+    figure, axes = plt.subplots(figsize=(9, 0.32 * len(bars) + 1), layout="constrained")
+    colours = ["#2a7f62" if m >= 1 else "#c0504d" for m in margin]
+    axes.barh([f"{r.work}\nbeside {r.other}" for r in bars], margin, color=colours)
+    axes.axvline(1, color="black", linewidth=1)
+    axes.set_xscale("log")
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", labelsize=6)
+    axes.set_xlabel("times as good as wanted (1: just met)")
+    figure.savefig(folder / "performance.png", dpi=110)
+    plt.close(figure)
+    _draw_growth([r for r in rows if r.work.startswith("growth")], folder / "growth.png")
+
+
+def _draw_growth(rows: list[Row], path: Path) -> None:
+    from matplotlib import pyplot as plt
+
+    if not rows:
+        return
+    figure, all_axes = plt.subplots(1, len(rows), figsize=(4 * len(rows), 3), layout="constrained")
+    for axes, row in zip(np.atleast_1d(all_axes), rows, strict=True):
+        pairs = [part.rsplit(": ", 1) for part in row.note.split(", ")]
+        sizes = [int(size.replace(",", "")) for size, _ in pairs]
+        axes.loglog(sizes, [float(ms.removesuffix(" ms")) for _, ms in pairs], "o-")
+        axes.set(title=row.work.removeprefix("growth: "), xlabel=row.other, ylabel="ms")
+        axes.text(0.05, 0.9, f"slope {row.ratio:.2f}", transform=axes.transAxes)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _text(value: Times | float, row: Row) -> str:
+    if isinstance(value, Times):
+        return f"{value.median:.3g} {row.unit} ({value.low:.3g}–{value.high:.3g})"
+    return f"{value:.3g} {row.unit}"
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []

@@ -1,0 +1,66 @@
+"""The benchmark's own arithmetic: what counts as met, and what is written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("matplotlib")
+
+from tests.performance.results import markdown, write
+from tests.performance.timing import Row, Table, Times, in_turns
+
+
+def test_candidates_take_turns() -> None:
+    calls: list[str] = []
+    times = in_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3)
+    assert calls == ["a", "b"] * 4  # once each before the clock starts
+    assert all(0 <= t.fastest <= t.low <= t.median <= t.high for t in times.values())
+
+
+@pytest.mark.parametrize(
+    ("better", "ratio", "reach", "met"),
+    [
+        ("faster", 2.5, 2.5, True),
+        ("faster", 2.4, 2.5, False),
+        ("cost", 1.25, 1.25, True),
+        ("cost", 1.3, 1.25, False),
+        ("cost", 9.0, None, None),
+    ],
+)
+def test_what_was_reached(better: str, ratio: float, reach: float | None, met: bool | None) -> None:
+    assert Row("w", "o", ratio, better, reach, 1.0, 1.0).met is met
+
+
+def test_ratios_are_of_the_medians_and_ours_is_the_first() -> None:
+    table = Table()
+
+    def slow() -> None:
+        sum(range(100_000))
+
+    reaches: dict[str, tuple[str, float | None]] = {"slow": ("faster", 2.0), "absent": ("cost", 1)}
+    table.compare("work", {"ours": lambda: None, "slow": slow}, reaches, rounds=5)
+    (row,) = table.rows
+    assert isinstance(row.ours, Times)
+    assert isinstance(row.against, Times)
+    assert row.ratio == row.against.median / row.ours.median > 2
+    assert row.met
+
+
+def test_a_miss_is_written_as_one(tmp_path: Path) -> None:
+    rows = [
+        Row("decode", "torch", 2.0, "faster", 2.5, Times(4, 3, 5, 3), Times(8, 7, 9, 7), "µs"),
+        Row("growth: codes", "n", 1.0, "cost", 1.1, 2.0, 1.0, "s", "1: 5 ms, 1,000: 6e+03 ms"),
+    ]
+    first, second = markdown(rows)[2:]
+    assert (
+        first == "| decode | torch | 4 µs (3–5) | 8 µs (7–9) | 2.00 faster | ≥ 2.5 | **missed** |"
+    )
+    assert second.endswith("| 1: 5 ms, 1,000: 6e+03 ms |  | slope 1.00 | ≤ 1.1 | met |")
+    write(Table(rows=rows), tmp_path)
+    data = json.loads((tmp_path / "performance.json").read_text())
+    assert [row["met"] for row in data["rows"]] == [False, True]
+    assert {p.name for p in (tmp_path / "pictures").iterdir()} == {"performance.png", "growth.png"}
