@@ -18,7 +18,7 @@ import torch
 
 from vae_runtime.errors import InputError, IntegrityError
 from vae_train import load_checkpoint
-from vae_train.checkpoint import _seal
+from vae_train.sealed import seal
 
 GLOBAL, STOP = b"c", b"."
 
@@ -188,7 +188,7 @@ def _larger(raw: bytes) -> bytes:
 
 
 def refused(raw: bytes, path: Path) -> str:
-    path.write_bytes(_seal(raw))
+    path.write_bytes(seal(raw))
     with pytest.raises((InputError, IntegrityError)) as caught:
         load_checkpoint(path)
     text = str(caught.value)

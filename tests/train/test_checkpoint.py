@@ -15,8 +15,8 @@ from vae_runtime import files
 from vae_runtime.errors import FileError, InputError, IntegrityError, NotFound
 from vae_runtime.prior import Prior
 from vae_train import Checkpoint, TrainConfig, load_checkpoint
-from vae_train import checkpoint as module
 from vae_train.checkpoint import save_checkpoint
+from vae_train.sealed import seal
 
 CLASSES = ("zero", "one", "twö")
 
@@ -139,7 +139,7 @@ def resealed(path: Path, content: Any) -> Path:
     """Any content under a digest that is right: what a newer version, or a stranger, may write."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    path.write_bytes(module._seal(buffer.getvalue()))
+    path.write_bytes(seal(buffer.getvalue()))
     return path
 
 

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from .loop import Epoch, Step
+from .loop import Step
+from .state import Epoch
 
 _REDRAW_S = 0.1
 
@@ -41,6 +42,10 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the bar off the terminal, so that a line can follow it."""
         self._bar.stop()
 
     def step(self, step: Step) -> None:
