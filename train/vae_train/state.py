@@ -152,7 +152,7 @@ class State:
 
     def _learned(self) -> dict[str, Any]:
         return {
-            "model": self.model.state_dict(),
+            "model": dict(self.model.state_dict()),
             "moments": self.optimiser.state_dict()["state"],
             "average": self.average,
             "variance": self.variance,
