@@ -25,6 +25,8 @@ class Scores(NamedTuple):
         error: squared error of the reconstruction from the mean code, a pixel.
         kl: KL(q(z | image) ‖ N(0, I)) in nats; 0 for an AE.
         negative_elbo: -log p(image | z) + KL in nats, z drawn from q; for an AE the first term.
+            A Gaussian likelihood is a density: below 0 where images are close. One without a
+            learned scale counts as the squared error.
     """
 
     error: NDArray[np.float64]

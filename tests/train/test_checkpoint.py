@@ -60,6 +60,22 @@ def test_a_checkpoint_comes_back_bit_for_bit(family: Any, tmp_path: Path) -> Non
     assert (after.example_labels is None) == (before.example_labels is None)
 
 
+@pytest.mark.parametrize("sigma", [0.0, -1.0, float("nan"), float("inf"), None, "0.1", 1])
+def test_a_gaussian_without_a_fitting_scale_is_refused(sigma: Any, saved: Path) -> None:
+    gaussian = replace(made(), train=TrainConfig(objective="gaussian"), sigma=0.1)
+    save_checkpoint(gaussian, saved)
+    assert load_checkpoint(saved).sigma == 0.1
+    save_checkpoint(replace(gaussian, sigma=sigma), saved)
+    with pytest.raises(InputError, match="do not fit"):
+        load_checkpoint(saved)
+
+
+def test_a_scale_is_for_the_gaussian_objective_alone(saved: Path) -> None:
+    save_checkpoint(replace(made(), sigma=0.1), saved)
+    with pytest.raises(InputError, match="do not fit"):
+        load_checkpoint(saved)
+
+
 def test_the_module_comes_back_with_its_weights(saved: Path) -> None:
     model = load_checkpoint(saved).build()
     expected = made().state
