@@ -91,14 +91,9 @@ def train(
     check_share(training, validation, ranks)
     own = place(training.take(ranks.part(len(training))))
     held = None if validation is None else place(validation.take(ranks.part(len(validation))))
-    same = {
-        "model": model_config.to_dict(),
-        "train": config.to_dict(),
-        "prior": {"kind": prior, "components": components},
-        "data": fingerprint(data),
-        "device": target.type,
-        "processes": ranks.world,
-    }
+    same = {"device": target.type, "processes": ranks.world, "data": fingerprint(data)}
+    same |= {"model": model_config.to_dict(), "train": config.to_dict()}
+    same |= {"prior": {"kind": prior, "components": components}}
     with torch.random.fork_rng(devices=[]), use_threads(threads):
         torch.manual_seed(config.seed)
         state = State(build(model_config).to(target), config)
