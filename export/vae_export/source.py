@@ -17,7 +17,7 @@ from vae_train import Checkpoint
 from .graphs import Graph, graphs_of
 from .inputs import ROWS
 
-_LIKELIHOOD = {"bce": "bernoulli", "mse": "gaussian"}
+_LIKELIHOOD = {"bce": "bernoulli", "mse": "gaussian", "gaussian": "gaussian"}
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ def from_checkpoint(checkpoint: Checkpoint, data: Dataset | None = None) -> Sour
         classes=checkpoint.classes,
         likelihood=_LIKELIHOOD[checkpoint.train.objective],
         prior=checkpoint.prior,
+        sigma=checkpoint.sigma,
     )
     if data is None:
         found = data_at_hand(str(checkpoint.facts.get("data", {}).get("name", "")))

@@ -18,7 +18,11 @@ def reparameterise(mu: Tensor, log_var: Tensor, generator: torch.Generator | Non
 
     Under autocast the noise, and so z, stays in float32.
     """
-    eps = torch.randn(mu.shape, generator=generator, device=mu.device)
+    return draw(mu, log_var, torch.randn(mu.shape, generator=generator, device=mu.device))
+
+
+def draw(mu: Tensor, log_var: Tensor, eps: Tensor) -> Tensor:
+    """Mu + exp(log_var / 2)·eps: mu and log_var f32[N, D], eps and the result f32[..., N, D]."""
     return mu + (0.5 * log_var).exp() * eps
 
 

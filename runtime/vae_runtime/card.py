@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from .errors import InputError
@@ -49,6 +50,8 @@ class Card:
         classes: class names; empty where the decoder takes no label.
         likelihood: `bernoulli` or `gaussian`, how `score` reads a reconstruction error.
         prior: what `sample` draws codes from.
+        sigma: standard deviation of the pixels in a `gaussian` likelihood, in units of [0, 1]; None
+            where none was learned, and `score` then takes the squared error as it is.
     """
 
     id: str
@@ -58,6 +61,7 @@ class Card:
     classes: tuple[str, ...]
     likelihood: str
     prior: Prior
+    sigma: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, in a fixed order."""
@@ -76,6 +80,7 @@ class Card:
             "latent_dim": self.latent_dim,
             "classes": list(self.classes),
             "likelihood": self.likelihood,
+            **({} if self.sigma is None else {"sigma": self.sigma}),
             "prior": self.prior.to_json(),
         }
 
@@ -96,6 +101,7 @@ class Card:
             classes=take_list(data, "classes", str, where),
             likelihood=take(data, "likelihood", str, where),
             prior=Prior.from_json(take(data, "prior", dict, where)),
+            sigma=take(data, "sigma", float, where) if "sigma" in data else None,
         )
         card._check(take(image, "mode", str, where), where)
         return card
@@ -106,6 +112,8 @@ class Card:
         fits = {
             f"family {self.family!r}": self.family in FAMILIES,
             f"likelihood {self.likelihood!r}": self.likelihood in LIKELIHOODS,
+            f"sigma {self.sigma}": self.sigma is None
+            or (self.likelihood == "gaussian" and 0 < self.sigma < inf),
             f"image {mode} {c}×{h}×{w}": c in (1, 3)
             and mode == self.image.mode
             and 1 <= h <= _LARGEST_SIDE

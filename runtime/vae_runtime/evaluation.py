@@ -139,7 +139,8 @@ class _Chunk:
         nll, weight = np.zeros(len(x)), np.full(len(x), -np.inf)
         for z in self._draws(mu, log_var):
             decoded = self.model.decode(z, self.label)
-            one = latent.negative_log_likelihood(decoded, x, self.model.card.likelihood)
+            card = self.model.card
+            one = latent.negative_log_likelihood(decoded, x, card.likelihood, card.sigma)
             nll += one / self.place[2]
             weight = np.logaddexp(weight, -one + latent.log_prior_ratio(z, mu, log_var))
         iwae = np.log(self.place[2]) - weight

@@ -86,15 +86,21 @@ def log_prior_ratio(
 
 
 def negative_log_likelihood(
-    decoded: NDArray[np.float32], images: NDArray[np.float32], likelihood: str
+    decoded: NDArray[np.float32],
+    images: NDArray[np.float32],
+    likelihood: str,
+    sigma: float | None = None,
 ) -> NDArray[np.float64]:
     """f64[N], summed over pixels.
 
-    `bernoulli`: cross-entropy in nats, pixels read as probabilities. `gaussian`: the squared error,
-    which is the Gaussian one with variance 1/2 up to a constant.
+    `bernoulli`: cross-entropy in nats, pixels read as probabilities. `gaussian`: in nats with the
+    standard deviation `sigma`; without one the squared error, which is the Gaussian one with
+    variance 1/2 up to a constant.
     """
     if likelihood == "gaussian":
-        each = np.square(decoded - images)
+        each = np.square(decoded - images, dtype=np.float64)
+        if sigma is not None:
+            each = each / (2 * sigma**2) + 0.5 * np.log(2 * np.pi * sigma**2)
     else:
         # Logarithms of float32 are vectorised, ten times as fast as of float64; 1 - p is exact
         # where it is small. Only the sum needs more digits.

@@ -25,6 +25,8 @@ class Scores(NamedTuple):
         error: squared error of the reconstruction from the mean code, a pixel.
         kl: KL(q(z | image) ‖ N(0, I)) in nats; 0 for an AE.
         negative_elbo: -log p(image | z) + KL in nats, z drawn from q; for an AE the first term.
+            A Gaussian likelihood is a density: below 0 where images are close. One without a
+            learned scale counts as the squared error.
     """
 
     error: NDArray[np.float64]
@@ -66,16 +68,16 @@ def _score_chunk(
     draws: tuple[int, int, int, int],
 ) -> Scores:
     samples, seed, first, n = draws
-    kind = model.card.likelihood
+    likelihood = model.card.likelihood, model.card.sigma
     mu, log_var = model.posterior(pixels, label)
     decoded = model.decode(mu, label)
     error = np.square(decoded - pixels, dtype=np.float64).mean(axis=(1, 2, 3))
     if log_var is None:
-        nll = latent.negative_log_likelihood(decoded, pixels, kind)
+        nll = latent.negative_log_likelihood(decoded, pixels, *likelihood)
         return Scores(error, np.zeros(len(pixels)), nll)
     nll = np.zeros(len(pixels))
     for k in range(samples):
         z = latent.posterior_draw(mu, log_var, seed, k * n + first)
-        nll += latent.negative_log_likelihood(model.decode(z, label), pixels, kind) / samples
+        nll += latent.negative_log_likelihood(model.decode(z, label), pixels, *likelihood) / samples
     kl = latent.kl_to_standard_normal(mu, log_var)
     return Scores(error, kl, nll + kl)

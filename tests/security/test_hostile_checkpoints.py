@@ -18,11 +18,12 @@ from tests.train.test_checkpoint import made
 from vae_runtime.errors import InputError, IntegrityError
 from vae_runtime.prior import Prior
 from vae_train import load_checkpoint
-from vae_train.checkpoint import _seal, save_checkpoint
+from vae_train.checkpoint import save_checkpoint
+from vae_train.sealed import seal
 
 
 def refused(raw: bytes, path: Path) -> str:
-    path.write_bytes(_seal(raw))
+    path.write_bytes(seal(raw))
     with pytest.raises((InputError, IntegrityError)) as caught:
         load_checkpoint(path)
     text = str(caught.value)

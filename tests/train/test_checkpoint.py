@@ -15,8 +15,8 @@ from vae_runtime import files
 from vae_runtime.errors import FileError, InputError, IntegrityError, NotFound
 from vae_runtime.prior import Prior
 from vae_train import Checkpoint, TrainConfig, load_checkpoint
-from vae_train import checkpoint as module
 from vae_train.checkpoint import save_checkpoint
+from vae_train.sealed import seal
 
 CLASSES = ("zero", "one", "twö")
 
@@ -58,6 +58,22 @@ def test_a_checkpoint_comes_back_bit_for_bit(family: Any, tmp_path: Path) -> Non
     assert all(torch.equal(after.state[name], before.state[name]) for name in before.state)
     assert torch.equal(after.examples, before.examples)
     assert (after.example_labels is None) == (before.example_labels is None)
+
+
+@pytest.mark.parametrize("sigma", [0.0, -1.0, float("nan"), float("inf"), None, "0.1", 1])
+def test_a_gaussian_without_a_fitting_scale_is_refused(sigma: Any, saved: Path) -> None:
+    gaussian = replace(made(), train=TrainConfig(objective="gaussian"), sigma=0.1)
+    save_checkpoint(gaussian, saved)
+    assert load_checkpoint(saved).sigma == 0.1
+    save_checkpoint(replace(gaussian, sigma=sigma), saved)
+    with pytest.raises(InputError, match="do not fit"):
+        load_checkpoint(saved)
+
+
+def test_a_scale_is_for_the_gaussian_objective_alone(saved: Path) -> None:
+    save_checkpoint(replace(made(), sigma=0.1), saved)
+    with pytest.raises(InputError, match="do not fit"):
+        load_checkpoint(saved)
 
 
 def test_the_module_comes_back_with_its_weights(saved: Path) -> None:
@@ -139,7 +155,7 @@ def resealed(path: Path, content: Any) -> Path:
     """Any content under a digest that is right: what a newer version, or a stranger, may write."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    path.write_bytes(module._seal(buffer.getvalue()))
+    path.write_bytes(seal(buffer.getvalue()))
     return path
 
 

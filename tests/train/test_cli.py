@@ -87,6 +87,8 @@ def test_every_option_reaches_the_checkpoint(tmp_path: Path) -> None:
         *("--objective", "mse", "--beta", "0.5", "--batch-size", "200", "--lr", "0.002"),
         *("--schedule", "constant", "--precision", "bf16", "--label-dropout", "0.2"),
         *("--validation", "0.1", "--prior", "gmm", "--components", "3", "--threads", "1"),
+        *("--kl-warmup", "0.5", "--free-bits", "0.1", "--noise", "0.2", "--ema", "0.9"),
+        *("--patience", "4", "--no-binarise"),
     )
     assert done.exit_code == 0, done.output
     checkpoint = load_checkpoint(out)
@@ -96,6 +98,9 @@ def test_every_option_reaches_the_checkpoint(tmp_path: Path) -> None:
     assert (train.objective, train.beta, train.batch_size) == ("mse", 0.5, 200)
     assert (train.learning_rate, train.schedule, train.precision) == (0.002, "constant", "bf16")
     assert (train.label_dropout, train.validation) == (0.2, 0.1)
+    assert (train.kl_warmup, train.free_bits, train.noise) == (0.5, 0.1, 0.2)
+    assert (train.ema, train.patience, train.binarise) == (0.9, 4, False)
+    assert checkpoint.facts["best_epoch"] == 1
     assert checkpoint.prior.weights is not None
     assert checkpoint.prior.weights.shape == (1, 3)
     assert checkpoint.facts["data"]["training"] == 1350
@@ -112,6 +117,7 @@ def test_the_command_is_kept_without_folders(tmp_path: Path) -> None:
 
 def test_paths_are_cut_to_their_last_part() -> None:
     typed = ["cvae", "--data", "../shared/data/mnist/", "--out=/home/me/a=b.pt", "--lr", "1e-3"]
+    typed.insert(1, "--resume")  # a run that was stopped is the same run
     assert recorded(typed) == "vae-train cvae --data mnist --out=a=b.pt --lr 1e-3"
 
 
@@ -168,6 +174,9 @@ def test_the_test_split_is_read_as_the_training_split_was(tmp_path: Path) -> Non
         (("ae", "--encoder-join", "film"), "--encoder-join is for cvae only"),
         (("vae", "--label-dropout", "0.1"), "--label-dropout is for cvae only"),
         (("ae", "--beta", "2"), "--beta is for vae and cvae only"),
+        (("ae", "-k", "5"), "--importance-samples is for vae and cvae only"),
+        (("vae", "--objective", "mse", "--binarise"), "binarise goes with objective bce"),
+        (("vae", "--patience", "2", "--validation", "0"), "early stopping needs held-out"),
         (("cvae", "--preset", "reference", "--label-dropout", "0.1"), "label_dropout"),
         (("vae", "--hidden", "16,x"), "hidden '16,x'"),
         (("vae", "--hidden", "16,"), "hidden '16,'"),
@@ -317,6 +326,15 @@ def test_the_script_as_a_process_of_its_own(tmp_path: Path) -> None:
     lines = done.stderr.splitlines()
     assert [line.split(":")[0] for line in lines] == ["epoch 1/1", "test", f"wrote {out}. Next"]
     assert load_checkpoint(out).model.family == "ae"
+
+
+def test_the_scale_of_a_gaussian_reaches_the_checkpoint(tmp_path: Path) -> None:
+    out = tmp_path / "model.pt"
+    done = invoke("vae", *DIGITS, *SMALL, "--objective", "gaussian", "-q", "--out", out)
+    assert done.exit_code == 0, done.output
+    sigma = load_checkpoint(out).sigma
+    assert sigma is not None
+    assert 0.15 < sigma < 0.5  # after one epoch no better than a mean image
 
 
 def test_usage_errors_keep_their_class_for_callers(tmp_path: Path) -> None:

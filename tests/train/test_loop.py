@@ -11,9 +11,12 @@ from torch import Tensor
 from vae_models import build, preset
 from vae_runtime.datasets import Dataset
 from vae_runtime.errors import UsageError
-from vae_train import TrainConfig, loop
+from vae_train import TrainConfig
+from vae_train.batches import Batches
 from vae_train.data import Images, split, to_device
-from vae_train.loop import Epoch, Step, evaluate, fit
+from vae_train.loop import Step, evaluate, fit
+from vae_train.objective import Batch
+from vae_train.state import Epoch
 
 SHAPE = (1, 6, 6)
 CPU = torch.device("cpu")
@@ -42,8 +45,21 @@ def config(**changes: Any) -> TrainConfig:
 
 def trained(family: Any, **changes: Any) -> tuple[Weights, list[Epoch]]:
     made = model(family)
-    history = fit(made, images(), None, config(**changes))
+    history = fit(made, images(), None, config(**changes)).history
     return made.state_dict(), history
+
+
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[Batch]:
+    """A list to which each batch is added as it is made."""
+    made: list[Batch] = []
+    plain = Batches.make
+
+    def make(self: Batches, *arguments: Any) -> Batch:
+        made.append(plain(self, *arguments))
+        return made[-1]
+
+    monkeypatch.setattr(Batches, "make", make)
+    return made
 
 
 def equal(a: Weights, b: Weights) -> bool:
@@ -72,7 +88,7 @@ def test_bf16_trains_to_almost_the_same_losses_and_keeps_float32_weights(backbon
     losses = []
     for precision in ("float32", "bf16"):
         made = model("cvae", backbone=backbone, hidden=(16,))
-        history = fit(made, images(), None, config(precision=precision, epochs=3))
+        history = fit(made, images(), None, config(precision=precision, epochs=3)).history
         assert {p.dtype for p in made.parameters()} == {torch.float32}
         losses.append([epoch.loss for epoch in history])
     np.testing.assert_allclose(losses[0], losses[1], rtol=0.02)
@@ -83,7 +99,9 @@ def test_steps_and_epochs_are_recorded() -> None:
     steps: list[Step] = []
     epochs: list[Epoch] = []
     data = images(50)
-    history = fit(model("vae"), data, images(10), config(beta=2), steps.append, epochs.append)
+    history = fit(
+        model("vae"), data, images(10), config(beta=2), steps.append, epochs.append
+    ).history
     assert history == epochs
     assert [(s.epoch, s.step, s.steps) for s in steps] == [
         (e, s, 4) for e in (1, 2) for s in (1, 2, 3, 4)
@@ -115,15 +133,9 @@ def test_without_validation_data_nothing_is_said_of_it() -> None:
 def test_every_image_is_seen_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     data = images(37)
     data.pixels[:, 0, 0, 0] = torch.arange(37)  # each image carries its number
-    seen: list[Tensor] = []
-    plain = loop.run_model
-
-    def spy(made: Any, image: Tensor, label: Tensor | None, noise: torch.Generator) -> Any:
-        seen.append((image[:, 0, 0, 0] * 255).round())
-        return plain(made, image, label, noise)
-
-    monkeypatch.setattr(loop, "run_model", spy)
+    made = watched(monkeypatch)
     fit(model("ae"), data, None, config(epochs=2))
+    seen = [(batch.image[:, 0, 0, 0] * 255).round() for batch in made]
     first, second = torch.cat(seen[:3]), torch.cat(seen[3:])
     assert torch.equal(first.sort().values, torch.arange(37.0))
     assert torch.equal(second.sort().values, torch.arange(37.0))
@@ -178,7 +190,7 @@ def test_one_cycle_rises_to_its_peak_then_falls_to_nothing(monkeypatch: pytest.M
 
 @pytest.mark.parametrize("steps", range(1, 9))
 def test_one_cycle_takes_any_number_of_steps(steps: int) -> None:
-    history = fit(model("ae"), images(16 * steps), None, config(epochs=1))
+    history = fit(model("ae"), images(16 * steps), None, config(epochs=1)).history
     assert np.isfinite(history[0].loss)
 
 
@@ -199,17 +211,10 @@ def test_constant_keeps_the_learning_rate(monkeypatch: pytest.MonkeyPatch) -> No
 def test_label_dropout_hides_its_share_of_the_labels(
     share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[Tensor] = []
-    plain = loop.run_model
-
-    def spy(made: Any, image: Tensor, label: Tensor, noise: torch.Generator) -> Any:
-        seen.append(label)
-        return plain(made, image, label, noise)
-
-    monkeypatch.setattr(loop, "run_model", spy)
+    made = watched(monkeypatch)
     data = images(300)
     fit(model("cvae"), data, None, config(epochs=10, label_dropout=share, batch_size=300))
-    labels = torch.stack(seen)
+    labels = torch.stack([batch.label for batch in made if batch.label is not None])
     hidden = (labels == 3).float().mean().item()
     assert hidden == pytest.approx(share, abs=0.03)
     # What is not hidden is unchanged: the classes are 100 images each.
@@ -224,14 +229,6 @@ def test_a_loss_that_is_no_number_stops_the_training_at_once() -> None:
     with pytest.raises(UsageError, match=r"diverged: loss (inf|nan) at epoch 1, step 1.*learning"):
         fit(model("vae"), images(), None, config(beta=1e39), on_step=steps.append)
     assert not steps
-
-
-@pytest.mark.parametrize("family", ["ae", "vae", "cvae"])
-def test_families_get_what_they_take(family: Any) -> None:
-    noise = torch.Generator().manual_seed(0)
-    image, label = images(4).batch(torch.arange(4))
-    output = loop.run_model(model(family), image, label, noise)
-    assert (output.mu is None) == (family == "ae")
 
 
 def dataset(n: int) -> Dataset:

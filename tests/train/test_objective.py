@@ -1,31 +1,57 @@
 from __future__ import annotations
 
+from math import log, pi
+from typing import Any, get_args
+
 import pytest
 import torch
+from torch import Tensor
 from torch.distributions import Bernoulli, Normal, kl_divergence
 from torch.nn import functional as F
 
-from vae_models import Output
-from vae_train.objective import kl_to_standard_normal, loss, reconstruction
+from vae_models import build, preset
+from vae_train import TrainConfig
+from vae_train.config import Objective
+from vae_train.objective import (
+    Batch,
+    Pass,
+    Terms,
+    importance_bound,
+    kl_to_standard_normal,
+    log_ratio,
+    mean_squared_error,
+    reconstruction,
+    total,
+)
+
+OBJECTIVES: tuple[Any, ...] = get_args(Objective)
 
 
 def test_kl_of_the_prior_itself_is_zero() -> None:
-    assert torch.equal(kl_to_standard_normal(torch.zeros(2, 3), torch.zeros(2, 3)), torch.zeros(2))
+    zero = torch.zeros(2, 3)
+    assert torch.equal(kl_to_standard_normal(zero, zero), zero)
 
 
 def test_kl_in_closed_form() -> None:
     # KL(N(1, 1) || N(0, 1)) = 1/2; KL(N(0, e) || N(0, 1)) = (e - 2) / 2.
     mu, log_var = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
-    torch.testing.assert_close(
-        kl_to_standard_normal(mu, log_var), torch.tensor([0.5 + (2.718281828 - 2) / 2])
-    )
+    expected = torch.tensor([[0.5, (2.718281828 - 2) / 2]])
+    torch.testing.assert_close(kl_to_standard_normal(mu, log_var), expected)
 
 
-def test_kl_is_that_of_torch_distributions_summed_over_the_code() -> None:
+def test_kl_is_that_of_torch_distributions() -> None:
     mu, log_var = 3 * torch.randn(64, 5), torch.randn(64, 5)
     posterior = Normal(mu, (0.5 * log_var).exp())
-    expected = kl_divergence(posterior, Normal(0.0, 1.0)).sum(1)
+    expected = kl_divergence(posterior, Normal(0.0, 1.0))
     torch.testing.assert_close(kl_to_standard_normal(mu, log_var), expected)
+
+
+def test_the_log_ratio_is_that_of_torch_distributions() -> None:
+    mu, log_var, eps = torch.randn(4, 5), torch.randn(4, 5), torch.randn(7, 4, 5)
+    posterior = Normal(mu, (0.5 * log_var).exp())
+    z = mu + posterior.stddev * eps
+    expected = (Normal(0.0, 1.0).log_prob(z) - posterior.log_prob(z)).sum(-1)
+    torch.testing.assert_close(log_ratio(z, log_var, eps), expected)
 
 
 def test_bce_is_the_bernoulli_negative_log_likelihood() -> None:
@@ -51,36 +77,149 @@ def test_mse_is_summed_over_pixels_not_averaged() -> None:
     assert reconstruction(logits, image, "mse").tolist() == [12 * 0.25, 0]
 
 
-@pytest.mark.parametrize("objective", ["bce", "mse"])
-def test_terms_are_per_image_and_the_total_weighs_the_kl(objective: str) -> None:
-    logits, image = torch.randn(4, 1, 2, 2), torch.rand(4, 1, 2, 2)
-    mu, log_var = torch.randn(4, 3), torch.randn(4, 3)
-    terms = loss(Output(logits, mu, mu, log_var), image, objective, beta=3)  # type: ignore[arg-type]
-    assert {t.shape for t in terms} == {(4,)}
-    torch.testing.assert_close(terms.total, terms.reconstruction + 3 * terms.kl)
-    torch.testing.assert_close(terms.kl, kl_to_standard_normal(mu, log_var))
+def test_gaussian_is_the_negative_log_density() -> None:
+    logits, image = torch.randn(3, 2, 4, 5), torch.rand(3, 2, 4, 5)
+    found = reconstruction(logits, image, "gaussian", variance=0.04)
+    expected = -Normal(logits.sigmoid(), 0.2).log_prob(image).sum((1, 2, 3))
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_squared_error_comes_back_out_of_the_density() -> None:
+    logits, image = torch.randn(3, 2, 4, 5), torch.rand(3, 2, 4, 5)
+    nll = reconstruction(logits, image, "gaussian", variance=0.04).mean().item()
+    expected = (logits.sigmoid() - image).square().mean().item()
+    assert mean_squared_error(nll, 40, 0.04) == pytest.approx(expected, rel=1e-5)
+    # It is the variance under which the image is likeliest.
+    best, *others = (
+        reconstruction(logits, image, "gaussian", variance=expected * f).mean().item()
+        for f in (1, 0.98, 1.02)
+    )
+    assert best < min(others)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_one_image_compares_with_each_of_its_reconstructions(objective: Any) -> None:
+    logits, image = torch.randn(5, 3, 1, 2, 2), torch.rand(3, 1, 2, 2)
+    found = reconstruction(logits, image, objective)
+    assert found.shape == (5, 3)
+    for k in range(5):
+        torch.testing.assert_close(found[k], reconstruction(logits[k], image, objective))
+
+
+def test_the_total_weighs_the_kl() -> None:
+    terms = Terms(torch.tensor([1.0, 3.0]), torch.tensor([[1.0, 0.0], [2.0, 1.0]]))
+    assert total(terms, beta=3).item() == 2 + 3 * (1.5 + 0.5)
+
+
+def test_free_bits_on_numbers_by_hand() -> None:
+    # Means of the two dimensions: 1.5 and 0.25. Half a nat is free in each.
+    kl = torch.tensor([[1.0, 0.5], [2.0, 0.0]], requires_grad=True)
+    loss = total(Terms(torch.zeros(2), kl), beta=2, free_bits=0.5)
+    assert loss.item() == 2 * (1.5 + 0.5)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert kl.grad is not None
+    assert kl.grad.tolist() == [[1, 0], [1, 0]]  # the second spends for nothing
+
+
+def test_free_bits_are_counted_over_all_processes() -> None:
+    terms = Terms(torch.zeros(1), torch.tensor([[0.2, 0.2]]))
+    loss = total(terms, 1, 0.5, mean_kl=torch.tensor([0.6, 0.4]))
+    assert loss.item() == pytest.approx(0.2 + 0.5)
+
+
+def model(family: Any = "vae") -> Any:
+    changes = {"backbone": "mlp", "hidden": (16,), "latent_dim": 3}
+    return build(preset("default", family, (1, 6, 6), 3, **changes))
+
+
+def batch(n: int = 4, k: int = 1) -> Batch:
+    image = torch.rand(n, 1, 6, 6)
+    return Batch(image, image, torch.arange(n) % 3, torch.randn(k, n, 3))
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("family", ["ae", "vae", "cvae"])
+def test_a_pass_gives_terms_of_each_image(family: Any, objective: Any) -> None:
+    config = TrainConfig(objective=objective)
+    made, given = model(family), batch()
+    terms = Pass(made, config)(given, 1.0, 0.1)
+    assert terms.reconstruction.shape == (4,)
+    assert terms.kl.shape == (4, 0 if family == "ae" else 3)
+    assert terms.bound is None
+    if family == "vae":
+        mu, log_var = made.encode(given.image)
+        logits = made.decode_logits(mu + (log_var / 2).exp() * given.eps[0])
+        expected = reconstruction(logits, given.image, objective, 0.1)
+        torch.testing.assert_close(terms.reconstruction, expected)
+        torch.testing.assert_close(terms.kl, kl_to_standard_normal(mu, log_var))
 
 
 def test_an_autoencoder_has_no_kl() -> None:
-    logits, image = torch.randn(4, 1, 2, 2), torch.rand(4, 1, 2, 2)
-    terms = loss(Output(logits, torch.randn(4, 3)), image, "mse", beta=5)
-    assert torch.equal(terms.total, terms.reconstruction)
-    assert torch.equal(terms.kl, torch.zeros(4))
+    terms = Pass(model("ae"), TrainConfig(beta=5))(batch(), 5.0, 0.1)
+    assert total(terms, 5).item() == terms.reconstruction.mean().item()
 
 
-def test_the_sigmoid_of_a_half_precision_logit_is_taken_in_float32() -> None:
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_losses_are_float32_whatever_precision_the_model_ran_in(objective: Any) -> None:
+    config = TrainConfig(objective=objective, precision="bf16", importance_samples=2)
+    terms = Pass(model(), config)(batch(k=2), 1.0, 0.1)
+    assert {t.dtype for t in terms if t is not None} == {torch.float32}
     logits, image = torch.randn(2, 1, 4, 4).bfloat16(), torch.rand(2, 1, 4, 4)
-    for objective in ("bce", "mse"):
-        found = reconstruction(logits, image, objective)  # type: ignore[arg-type]
-        expected = reconstruction(logits.float(), image, objective)  # type: ignore[arg-type]
-        assert torch.equal(found, expected)
+    exact = reconstruction(logits.float(), image, objective)
+    assert torch.equal(reconstruction(logits, image, objective), exact)
 
 
-def test_losses_are_float32_whatever_precision_the_model_ran_in() -> None:
-    output = Output(
-        torch.randn(2, 1, 2, 2).bfloat16(),
-        torch.randn(2, 3).bfloat16(),
-        torch.randn(2, 3).bfloat16(),
-        torch.randn(2, 3).bfloat16(),
+def bound(made: Any, given: Batch) -> Tensor:
+    config = TrainConfig(importance_samples=max(2, len(given.eps)))
+    found: Tensor = Pass(made, config)(given, 1.0, 0.1).bound
+    return found
+
+
+def test_one_importance_sample_is_the_elbo_estimate() -> None:
+    nll, ratio = torch.rand(1, 5), torch.randn(1, 5)
+    torch.testing.assert_close(importance_bound(nll, ratio), (nll - ratio)[0])
+    # Its expectation is the ELBO whose KL is in closed form.
+    made, given = model(), batch(n=2, k=20_000)
+    mu, log_var = made.encode(given.image)
+    z = mu + (log_var / 2).exp() * given.eps
+    ratios = log_ratio(z, log_var, given.eps).mean(0)
+    torch.testing.assert_close(
+        -ratios, kl_to_standard_normal(mu, log_var).sum(1), atol=0.02, rtol=0
     )
-    assert {t.dtype for t in loss(output, torch.rand(2, 1, 2, 2), "bce", 1)} == {torch.float32}
+
+
+def test_equal_samples_give_the_bound_of_one() -> None:
+    given = batch(k=1)
+    same = given._replace(eps=given.eps.expand(6, -1, -1).contiguous())
+    made = model()
+    twice = given._replace(eps=given.eps.expand(2, -1, -1).contiguous())
+    torch.testing.assert_close(bound(made, same), bound(made, twice))
+
+
+def test_the_bound_tightens_with_more_samples() -> None:
+    made, given = model(), batch(n=3, k=4096)
+    means = []
+    for k in (1, 4, 32):  # over many groups of k codes of the same images
+        groups = given.eps.view(-1, k, 3, 3).transpose(0, 1).reshape(k, -1, 3)
+        many = 4096 // k
+        spread = Batch(
+            given.image.repeat(many, 1, 1, 1), given.seen.repeat(many, 1, 1, 1), None, groups
+        )
+        mu, log_var = made.encode(spread.image)
+        z = mu + (log_var / 2).exp() * groups
+        logits = made.decode_logits(z.flatten(0, 1)).unflatten(0, (k, -1))
+        nll = 3 * reconstruction(logits, spread.image, "bce")
+        means.append(importance_bound(nll, log_ratio(z, log_var, groups)).mean().item())
+    assert means[0] > means[1] > means[2]
+
+
+def test_the_bound_is_stable_where_every_likelihood_underflows() -> None:
+    nll = torch.tensor([[5000.0], [5001.0]])
+    found = importance_bound(nll, torch.zeros(2, 1)).item()
+    assert found == pytest.approx(5000 + log(2) - log(1 + 2.718281828**-1), abs=1e-3)
+
+
+def test_constants() -> None:
+    zero = torch.zeros(1, 1, 1, 1)
+    half = torch.full((1, 1, 1, 1), 0.5)
+    assert reconstruction(zero, half, "gaussian", 1.0).item() == pytest.approx(log(2 * pi) / 2)

@@ -12,7 +12,8 @@ from vae_models import ModelConfig, preset
 from vae_runtime.datasets import Dataset
 from vae_runtime.errors import DeviceError, FileError, UsageError
 from vae_train import Checkpoint, TrainConfig, train
-from vae_train.run import pick_device, write_record
+from vae_train.device import pick_device
+from vae_train.folder import write_record
 
 NAMES = ("zero", "one", "two")
 

@@ -1,40 +1,24 @@
-"""Checkpoints: torch's own zip of tensors and plain values, with the sha256 of its bytes inside.
-
-The digest stands in the zip's comment, the last bytes of the file, and covers all bytes before it.
-`torch.load` ignores it; `load_checkpoint` refuses a file whose digest is missing or wrong, because
-torch itself does not notice flipped bits.
-"""
+"""Checkpoints: all that is left of a training run, and all that an export needs, in one file."""
 
 from __future__ import annotations
 
-import hashlib
-import io
-import struct
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from vae_models import ModelConfig, build
-from vae_runtime.errors import InputError, IntegrityError
-from vae_runtime.files import read_bytes, write_atomic
+from vae_runtime.errors import InputError
 from vae_runtime.prior import Prior
 
 from .config import TrainConfig
-from .container import check_container
-from .loop import Model
+from .objective import Model
+from .sealed import REFUSED, read_sealed, write_sealed
 
 FORMAT = 1
-_MARK = b"sha256:"
-_COMMENT = len(_MARK) + 64
-_ZIP = b"PK\x03\x04"  # how a checkpoint begins
-# What torch.load and the records above raise on a file that some other program wrote.
-_REFUSED = (
-    RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError, UnpicklingError,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +35,8 @@ class Checkpoint:
         examples: u8[≤64, C, H, W], real images that the exporter checks its graphs with and stores
             as golden vectors; of the test split where there is one.
         example_labels: i64[≤64]; None without labels.
+        sigma: standard deviation of the Gaussian likelihood that the decoder was trained with, in
+            units of [0, 1]; None for other objectives.
         sha256: the digest of the file it was read from; empty if it was never a file.
     """
 
@@ -62,6 +48,7 @@ class Checkpoint:
     example_labels: Tensor | None = None
     classes: tuple[str, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+    sigma: float | None = None
     sha256: str = ""
 
     def build(self) -> Model:
@@ -77,25 +64,21 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> str:
     Returns:
         The sha256 of the file.
     """
-    buffer = io.BytesIO()
-    torch.save(
-        {
-            "format": FORMAT,
-            "model": checkpoint.model.to_dict(),
-            # Cloned: of a view, torch would store all that it is a view of.
-            "state": {name: t.detach().cpu().clone() for name, t in checkpoint.state.items()},
-            "train": checkpoint.train.to_dict(),
-            "prior": checkpoint.prior.to_json(),
-            "examples": checkpoint.examples.cpu(),
-            "example_labels": checkpoint.example_labels,
-            "classes": list(checkpoint.classes),
-            "facts": checkpoint.facts,
-        },
-        buffer,
-    )
-    sealed = _seal(buffer.getvalue())
-    write_atomic(path, sealed)
-    return hashlib.sha256(sealed).hexdigest()
+    content = {
+        "format": FORMAT,
+        "model": checkpoint.model.to_dict(),
+        # Cloned: of a view, torch would store all that it is a view of.
+        "state": {name: t.detach().cpu().clone() for name, t in checkpoint.state.items()},
+        "train": checkpoint.train.to_dict(),
+        "prior": checkpoint.prior.to_json(),
+        "examples": checkpoint.examples.cpu(),
+        "example_labels": checkpoint.example_labels,
+        "classes": list(checkpoint.classes),
+        "facts": checkpoint.facts,
+    }
+    if checkpoint.sigma is not None:
+        content["sigma"] = checkpoint.sigma
+    return write_sealed(content, path)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -108,11 +91,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         IntegrityError: the bytes are not those that were written.
         InputError: not a checkpoint of this project, or of a newer format.
     """
-    raw = read_bytes(path, "Train a checkpoint with vae-train.")
-    _check_seal(raw, path)
-    check_container(raw, path)
+    data, digest = read_sealed(path)
     try:
-        data = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
         if data["format"] != FORMAT:
             raise InputError(
                 f"{path}: checkpoint format {data['format']}, this version reads {FORMAT}. "
@@ -127,12 +107,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
             data["example_labels"],
             tuple(data["classes"]),
             data["facts"],
-            hashlib.sha256(raw).hexdigest(),
+            data.get("sigma"),
+            digest,
         )
         fits = _parts_fit(checkpoint)
     except InputError:
         raise
-    except _REFUSED as error:
+    except REFUSED as error:
         raise InputError(f"{path}: not a checkpoint that vae-train wrote") from error
     if not fits:
         raise InputError(f"{path}: its tensors, classes or prior do not fit its model")
@@ -158,7 +139,15 @@ def _parts_fit(checkpoint: Checkpoint) -> bool:
         and _labels_fit(checkpoint)
         and all(isinstance(name, str) for name in checkpoint.classes)
         and isinstance(checkpoint.facts, dict)
+        and _sigma_fits(checkpoint)
     )
+
+
+def _sigma_fits(checkpoint: Checkpoint) -> bool:
+    sigma = checkpoint.sigma
+    if checkpoint.train.objective != "gaussian":
+        return sigma is None
+    return type(sigma) is float and 0 < sigma < inf
 
 
 def _labels_fit(checkpoint: Checkpoint) -> bool:
@@ -167,23 +156,3 @@ def _labels_fit(checkpoint: Checkpoint) -> bool:
         return True
     fits = labels.dtype == torch.int64 and labels.shape == checkpoint.examples.shape[:1]
     return fits and bool(((labels >= 0) & (labels <= checkpoint.model.classes)).all())
-
-
-def _seal(raw: bytes) -> bytes:
-    """Append the digest as the zip's comment; its length stands in the last two bytes before."""
-    body = raw[:-2] + struct.pack("<H", _COMMENT)
-    return body + _MARK + hashlib.sha256(body).hexdigest().encode()
-
-
-def _check_seal(raw: bytes, path: Path) -> None:
-    body, comment = raw[:-_COMMENT], raw[-_COMMENT:]
-    sealed = comment.startswith(_MARK)
-    if not sealed and not _ZIP.startswith(raw[: len(_ZIP)]):
-        raise InputError(f"{path}: not a checkpoint: neither the start nor the end of one")
-    if not sealed:
-        raise IntegrityError(
-            f"{path}: carries no digest: truncated, or not written by vae-train. "
-            "For an own model use vae-export --model."
-        )
-    if comment[len(_MARK) :].decode(errors="replace") != hashlib.sha256(body).hexdigest():
-        raise IntegrityError(f"{path}: damaged: its bytes do not match its sha256. Copy it again.")

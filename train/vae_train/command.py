@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, cast
+
+import click
 
 from vae_models import Family, ModelConfig, preset
 from vae_runtime.cli.entry import note
@@ -13,30 +15,24 @@ from vae_runtime.datasets import Dataset, load_dataset
 from vae_runtime.errors import FileError, NotFound, UsageError
 
 from .checkpoint import Checkpoint, save_checkpoint
-from .config import recipe
-from .loop import Epoch
+from .checks import require_labels
+from .config import TrainConfig, recipe
+from .config_file import to_toml
+from .device import pick_device, pick_precision
+from .folder import RunFolder, write_record
+from .loop import Stopped
+from .processes import joined
 from .progress import Progress
-from .run import require_labels, train, write_record
+from .ranks import Ranks
+from .run import train
+from .state import Epoch
 
-_MODEL = ("backbone", "latent_dim", "label_join", "encoder_join")
-_TRAIN = (
-    "objective",
-    "beta",
-    "epochs",
-    "batch_size",
-    "learning_rate",
-    "schedule",
-    "precision",
-    "label_dropout",
-    "validation",
-    "seed",
-)
 # Options that would be without effect elsewhere.
 _ONLY = {
     "label_join": ("cvae",),
     "encoder_join": ("cvae",),
     "label_dropout": ("cvae",),
-    "beta": ("vae", "cvae"),
+    **dict.fromkeys(("beta", "kl_warmup", "free_bits", "importance_samples"), ("vae", "cvae")),
 }
 
 
@@ -47,38 +43,71 @@ def train_command(
     for name, families in _ONLY.items():
         if options[name] is not None and family not in families:
             raise UsageError(f"--{name.replace('_', '-')} is for {' and '.join(families)} only")
-    size, hidden = parse_size(options["size"]), _numbers(options["hidden"])
+    options |= {"size": parse_size(options["size"]), "hidden": _numbers(options["hidden"])}
     metrics: Path | None = options["metrics"]
     for path in (out,) if metrics is None else (out, metrics):
         _check_writable(path)
+    with joined(options["device"]) as (ranks, device):
+        data, test = _load(source, options, ranks)
+        model = _model(options, cast(Family, family), data)
+        config = _config(options, family, model, device)
+        resolved = _resolved(family, source, options, model, config)
+        folder = RunFolder.beside(out, options["save_every"], resolved)
+        first = ranks.rank == 0
+        with Progress(config.epochs, quiet=options["quiet"] or not first) as progress:
+
+            def on_epoch(epoch: Epoch) -> None:
+                progress.epoch(epoch)
+                if metrics and first:
+                    write_record(metrics, asdict(epoch))
+
+            try:
+                checkpoint = train(
+                    data,
+                    model,
+                    config,
+                    test=test,
+                    prior=options["prior"],
+                    components=options["components"],
+                    device=device,
+                    threads=options["threads"],
+                    command=command,
+                    folder=folder,
+                    resume=options["resume"],
+                    ranks=ranks,
+                    interruptible=True,
+                    on_step=progress.step,
+                    on_epoch=on_epoch,
+                    notice=note if first else _nothing,
+                )
+            except Stopped as stopped:
+                progress.close()
+                if first:
+                    note(
+                        f"stopped: {folder.state} is kept. Go on with the same command and --resume"
+                    )
+                raise click.exceptions.Exit(128 + stopped.signal) from None
+        if first:
+            save_checkpoint(checkpoint, out)
+            folder.finished()
+            _report(checkpoint)
+            note(f"wrote {out}. Next: vae-export --ckpt {out}")
+
+
+def _nothing(text: str) -> None:
+    """Where another process speaks."""
+
+
+def _load(source: str, options: dict[str, Any], ranks: Ranks) -> tuple[Dataset, Dataset | None]:
+    """The training images, and the test split if there is one."""
+    if ranks.rank > 0:
+        ranks.first(None)  # the first process may have to download them
+    size = options["size"]
     data = load_dataset(source, size=size, mode=options["mode"])
-    model = _model(options, cast(Family, family), data, hidden)
-    config = recipe(
-        options["preset"], family, model.pixels, **{name: options[name] for name in _TRAIN}
-    )
-    with Progress(config.epochs, quiet=options["quiet"]) as progress:
-
-        def on_epoch(epoch: Epoch) -> None:
-            progress.epoch(epoch)
-            if metrics:
-                write_record(metrics, asdict(epoch))
-
-        checkpoint = train(
-            data,
-            model,
-            config,
-            test=_test_split(source, size, data),
-            prior=options["prior"],
-            components=options["components"],
-            device=options["device"],
-            threads=options["threads"],
-            command=command,
-            on_step=progress.step,
-            on_epoch=on_epoch,
-        )
-    save_checkpoint(checkpoint, out)
-    _report(checkpoint)
-    note(f"wrote {out}. Next: vae-export --ckpt {out}")
+    test = _test_split(source, size, data)
+    if ranks.rank == 0:
+        ranks.first(None)
+    return data, test
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
@@ -113,23 +142,38 @@ def _check_writable(path: Path) -> None:
         raise FileError(f"{path}: folder {path.parent} is missing or may not be written")
 
 
-def _model(
-    options: dict[str, Any], family: Family, data: Dataset, hidden: tuple[int, ...] | None
-) -> ModelConfig:
+def _model(options: dict[str, Any], family: Family, data: Dataset) -> ModelConfig:
     if family == "cvae":
         require_labels(data)
-    changes = {name: options[name] for name in _MODEL}
+    changes = _those(options, ModelConfig)
+    classes = len(data.classes)
     try:
-        return preset(
-            options["preset"],
-            family,
-            data.image_shape,
-            len(data.classes),
-            hidden=hidden,
-            **changes,
-        )
+        return preset(options["preset"], family, data.image_shape, classes, **changes)
     except ValueError as error:
         raise UsageError(error) from error
+
+
+def _config(options: dict[str, Any], family: str, model: ModelConfig, device: str) -> TrainConfig:
+    config = recipe(options["preset"], family, model.pixels, **_those(options, TrainConfig))
+    return replace(config, precision=pick_precision(config.precision, pick_device(device)))
+
+
+def _those(options: dict[str, Any], config: type[ModelConfig | TrainConfig]) -> dict[str, Any]:
+    """The options that are fields of a config."""
+    return {field.name: options[field.name] for field in fields(config) if field.name in options}
+
+
+def _resolved(
+    family: str, source: str, options: dict[str, Any], model: ModelConfig, config: TrainConfig
+) -> str:
+    """All that decides what is trained, as a file for `--config`."""
+    values = {"family": family, "data": source, "preset": options["preset"]}
+    for chosen in (model, config):
+        values |= {name: getattr(chosen, name) for name in _those(options, type(chosen))}
+    values |= {name: options[name] for name in ("prior", "components", "size", "mode")}
+    if values["size"] is not None:
+        values["size"] = "x".join(map(str, values["size"]))
+    return to_toml({k: v for k, v in values.items() if family in _ONLY.get(k, (family,))})
 
 
 def _test_split(source: str, size: tuple[int, int] | None, data: Dataset) -> Dataset | None:

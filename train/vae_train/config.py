@@ -8,9 +8,9 @@ from typing import Any, Literal, get_args
 
 from vae_runtime.errors import UsageError
 
-Objective = Literal["bce", "mse"]
+Objective = Literal["bce", "mse", "gaussian"]
 Schedule = Literal["constant", "one_cycle"]
-Precision = Literal["float32", "bf16"]
+Precision = Literal["auto", "float32", "bf16"]
 
 _WORDS = {
     "objective": get_args(Objective),
@@ -20,12 +20,18 @@ _WORDS = {
 # Name: type, lowest, highest, and how the range is written; the highest is left out.
 _NUMBERS: dict[str, tuple[type, float, float, str]] = {
     "beta": (float, 0, inf, "0 or more"),
+    "kl_warmup": (float, 0, inf, "0 or more"),
+    "free_bits": (float, 0, inf, "0 or more"),
+    "importance_samples": (int, 1, 10_001, "1 to 10000"),
+    "noise": (float, 0, inf, "0 or more"),
     "epochs": (int, 1, inf, "1 or more"),
     "batch_size": (int, 1, inf, "1 or more"),
     "learning_rate": (float, 1e-12, 10, "above 0, below 10"),
     "adam_eps": (float, 0, inf, "0 or more"),
     "label_dropout": (float, 0, 1, "0 or more, below 1"),
     "validation": (float, 0, 1, "0 or more, below 1"),
+    "patience": (int, 0, inf, "0 or more"),
+    "ema": (float, 0, 1, "0 or more, below 1"),
     "seed": (int, 0, 2**63, "0 to 2**63 - 1"),
 }
 
@@ -35,25 +41,45 @@ class TrainConfig:
     """The recipe.
 
     Attributes:
-        objective: reconstruction term; `bce` is the Bernoulli negative log-likelihood in nats,
-            `mse` the squared error. Both are summed over pixels and averaged over the batch.
+        objective: reconstruction term, summed over pixels and averaged over the batch. `bce` is the
+            Bernoulli negative log-likelihood in nats, `mse` the squared error, `gaussian` the
+            Gaussian negative log-likelihood in nats with one learned scale for all pixels (Rybkin
+            et al. 2021, arXiv 2006.13202).
         beta: weight of the KL term (Higgins et al. 2017).
+        kl_warmup: epochs, or a part of one, in which that weight rises from 0 to beta.
+        free_bits: nats of KL that each latent dimension may spend for nothing, as a mean over the
+            batch (Kingma et al. 2016, arXiv 1606.04934).
+        importance_samples: codes drawn for each image; from 2 on, the loss is the bound of Burda
+            et al. 2016 (arXiv 1509.00519).
+        noise: standard deviation of the noise that the encoder's image gets and the loss's does
+            not, in units of [0, 1] (Vincent et al. 2008).
+        binarise: draw each pixel as 0 or 1, anew at every step, with its grey level's probability.
         epochs, batch_size: passes over the data, images a step.
         learning_rate: of Adam; the peak where the schedule is `one_cycle` (Smith 2018).
         schedule: `constant`, or `one_cycle`: up for 15% of the steps, then down to zero.
         adam_eps: Adam's epsilon.
         label_dropout: share of labels replaced by "no label", for models with a null label.
         validation: share of the training data held out.
+        patience: epochs without a better validation loss after which training stops, with the best
+            weights and their optimiser state; 0 never stops early.
+        ema: decay a step of an average of the weights, which is then what is measured and kept;
+            0 keeps the weights themselves.
         precision: `bf16` multiplies matrices in bfloat16 and keeps weights and losses in float32;
-            twice as fast on a GPU, or on a CPU that has the instructions.
+            `auto` is `bf16` where the device has the instructions, and is resolved before training.
         seed: of weights, order and noise.
 
     Raises:
-        UsageError: a field outside its range; the message names both.
+        UsageError: a field outside its range, or fields that do not go together; the message names
+            them.
     """
 
     objective: Objective = "bce"
     beta: float = 1.0
+    kl_warmup: float = 0.0
+    free_bits: float = 0.0
+    importance_samples: int = 1
+    noise: float = 0.0
+    binarise: bool = False
     epochs: int = 10
     batch_size: int = 128
     learning_rate: float = 3e-3
@@ -61,6 +87,8 @@ class TrainConfig:
     adam_eps: float = 1e-8
     label_dropout: float = 0.0
     validation: float = 0.05
+    patience: int = 0
+    ema: float = 0.0
     precision: Precision = "float32"
     seed: int = 0
 
@@ -73,6 +101,26 @@ class TrainConfig:
             number = type(value) in (int, kind)  # a whole number is a fine float; a bool is none
             if not number or not low <= value < high:
                 raise UsageError(f"{name} is {value!r}, expected {text}")
+        if type(self.binarise) is not bool:
+            raise UsageError(f"binarise is {self.binarise!r}, expected True or False")
+        self._check_together()
+
+    def _check_together(self) -> None:
+        if self.binarise and self.objective != "bce":
+            raise UsageError(
+                f"binarise goes with objective bce, this is {self.objective}: the other objectives "
+                "are densities of grey levels"
+            )
+        if self.free_bits and self.importance_samples > 1:
+            raise UsageError(
+                f"free_bits is {self.free_bits} with {self.importance_samples} importance_samples: "
+                "that bound has no KL term to give them to. Set one of the two."
+            )
+        if self.patience and not self.validation:
+            raise UsageError(
+                f"patience is {self.patience} and validation 0: early stopping needs held-out "
+                "images. Set validation, for example 0.05."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings."""
@@ -100,7 +148,8 @@ def recipe(preset: str, family: str, pixels: int, **overrides: Any) -> TrainConf
             # and Adam takes the same steps if its epsilon is too.
             config = replace(config, objective="mse", adam_eps=1e-8 * pixels)
     else:
-        config = TrainConfig(label_dropout=0.1 if family == "cvae" else 0.0)
+        dropout = 0.1 if family == "cvae" else 0.0
+        config = TrainConfig(label_dropout=dropout, precision="auto")
         if family == "ae":
             config = replace(config, objective="mse")
     return replace(config, **{key: v for key, v in overrides.items() if v is not None})

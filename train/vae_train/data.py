@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from vae_runtime.datasets import Dataset
 from vae_runtime.errors import UsageError
+
+from .ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -56,3 +59,33 @@ def to_device(data: Dataset, device: torch.device, *, labelled: bool) -> Images:
         torch.tensor(data.images, device=device),
         None if labels is None else torch.tensor(labels, device=device),
     )
+
+
+def shuffle(n: int, ranks: Ranks, order: Tensor) -> tuple[Tensor, Tensor]:
+    """Put the images that a process holds in a new order, each shard in itself.
+
+    Args:
+        n: images held.
+        ranks: how many shards they are, and which.
+        order: the state of the generator that draws the order, u8[...].
+
+    Returns:
+        Indices i64[held, n / held], a row for each shard held, and the generator's state after.
+    """
+    generator = torch.Generator()
+    generator.set_state(order)
+    each = n // ranks.held
+    # Every shard's is drawn, so that a shard's order does not depend on who holds it.
+    whole = torch.stack([torch.randperm(each, generator=generator) for _ in range(ranks.shards)])
+    own = ranks.own(whole.unsqueeze(0)).view(ranks.held, each)
+    return own + each * torch.arange(ranks.held)[:, None], generator.get_state()
+
+
+def fingerprint(data: Dataset) -> str:
+    """The sha256 of all that a model can learn from: pixels, shapes, labels, class names."""
+    facts = (data.images.shape, data.classes, data.labels is not None)
+    digest = hashlib.sha256(repr(facts).encode())
+    digest.update(np.ascontiguousarray(data.images).data)
+    if data.labels is not None:
+        digest.update(np.ascontiguousarray(data.labels).data)
+    return digest.hexdigest()

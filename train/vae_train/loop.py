@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from signal import SIGINT
 
 import torch
-from torch import Tensor
+from torch import nn
 
-from vae_models import AE, CVAE, VAE, Output
 from vae_runtime.errors import UsageError
 
+from .batches import Batches
 from .config import TrainConfig
-from .data import Images
-from .objective import loss
+from .data import Images, shuffle
+from .objective import Batch, Model, Pass, Terms, total
+from .ranks import Ranks
+from .state import Epoch, State, best_epoch
 
-Model = AE | VAE | CVAE
+_RISE = 0.15  # share of the steps in which `one_cycle` goes up
+_START = 1 / 25  # of its peak
 
 
 @dataclass(frozen=True)
@@ -32,33 +37,16 @@ class Step:
     images_per_second: float
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """Means over one epoch of training, and over the validation data at its end."""
+class Stopped(Exception):
+    """Training was asked to stop, and stopped behind a step with its state saved.
 
-    epoch: int
-    loss: float
-    reconstruction: float
-    kl: float
-    seconds: float
-    images_per_second: float
-    validation_loss: float | None = None
-    validation_reconstruction: float | None = None
-    validation_kl: float | None = None
+    Attributes:
+        signal: the number of what asked.
+    """
 
-
-def run_model(
-    model: Model, image: Tensor, label: Tensor | None, generator: torch.Generator
-) -> Output:
-    """One forward pass, giving each family what it takes."""
-    output: Output
-    if isinstance(model, CVAE):
-        output = model(image, label, generator=generator)
-    elif isinstance(model, VAE):
-        output = model(image, generator=generator)
-    else:
-        output = model(image)
-    return output
+    def __init__(self, signal: int) -> None:
+        super().__init__(f"stopped by signal {signal}")
+        self.signal = signal
 
 
 def fit(
@@ -68,105 +56,181 @@ def fit(
     config: TrainConfig,
     on_step: Callable[[Step], None] = lambda step: None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
-) -> list[Epoch]:
+    *,
+    state: State | None = None,
+    ranks: Ranks = Ranks(),  # noqa: B008 - frozen
+    save: Callable[[State, bool], None] = lambda state, last: None,
+    stop: Callable[[], int] = lambda: 0,
+) -> State:
     """Train `model` in place.
 
     Args:
         model: on the same device as the data.
-        data: training images.
-        validation: held-out images, or None.
-        config: the recipe.
+        data: the training images that this process holds.
+        validation: the held-out images that it holds, or None.
+        config: the recipe; its precision resolved.
         on_step: called after every step.
         on_epoch: called after every epoch.
+        state: where to go on, of the same model; None begins.
+        ranks: the processes that train together.
+        save: called after every step and at the end with the whole state; the second argument says
+            that no other call will follow.
+        stop: asked at every step for the number of a signal to stop behind it; 0 goes on.
 
     Returns:
-        The record of each epoch.
+        The state at the end, with the history of the epochs. The model has the weights to keep:
+        the best where there is `patience`, averaged where there is `ema`.
 
     Raises:
         UsageError: the loss is no longer a finite number.
+        Stopped: `stop` said so; the state was saved.
     """
-    device = data.pixels.device
-    order = torch.Generator().manual_seed(config.seed)  # shuffles, and drops labels
-    noise = torch.Generator(device).manual_seed(config.seed)  # draws the codes
-    steps = -(-len(data) // config.batch_size)
-    optimiser = torch.optim.Adam(
-        model.parameters(), lr=config.learning_rate, eps=config.adam_eps, fused=True
-    )
-    schedule = _schedule(optimiser, config, steps * config.epochs)
-    history = []
-    for epoch in range(1, config.epochs + 1):
+    state = state or State(model, config)
+    compute = ranks.wrap(Pass(model, config))
+    batches = Batches(data, model.config, config, ranks, state.noise)
+    size = config.batch_size // ranks.shards  # images of each shard in a step
+    steps = -(-len(data) // (size * ranks.held))
+    while len(state.history) < config.epochs and not out_of_patience(state.history, config):
+        epoch = len(state.history) + 1
         model.train()
-        start = time.perf_counter()
-        sums = torch.zeros(3, dtype=torch.float64)  # loss, reconstruction, kl; over images
-        shuffled = torch.randperm(len(data), generator=order).to(device)
-        for step, index in enumerate(torch.split(shuffled, config.batch_size), 1):
-            image, label = data.batch(index)
-            label = _drop(label, model, config.label_dropout, order)
-            with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                output = run_model(model, image, label, noise)
-            terms = loss(output, image, config.objective, config.beta)
-            optimiser.zero_grad()
-            torch.autograd.backward(terms.total.mean())
-            optimiser.step()
-            schedule.step()
-            batch = torch.stack(terms).detach().mean(1).cpu()
-            _check_finite(batch[0], epoch, step, config)
-            sums += batch * len(index)
-            done = (step - 1) * config.batch_size + len(index)
-            rate = done / (time.perf_counter() - start)
-            on_step(Step(epoch, step, steps, *_three(batch), images_per_second=rate))
-        seconds = time.perf_counter() - start
-        held = (None, None, None) if validation is None else evaluate(model, validation, config)
-        record = Epoch(epoch, *_three(sums / len(data)), seconds, len(data) / seconds, *held)
-        history.append(record)
+        start = time.perf_counter() - state.seconds
+        shuffled, order = shuffle(len(data), ranks, state.order)
+        for step in range(state.step - (epoch - 1) * steps, steps):
+            index = shuffled[:, step * size : (step + 1) * size]
+            batch = batches.make(index, config.label_dropout)
+            beta = kl_weight(config, state.step, steps)
+            rate = learning_rate(config, state.step, steps * config.epochs)
+            local = _update(compute, state, batch, (beta, rate, config.free_bits), ranks)
+            # One exchange for all that processes must agree on: the losses, and whether to stop.
+            told = ranks.mean(torch.tensor([*local, float(stop() > 0)])).tolist()
+            means, stopping = told[:3], told[3] > 0
+            _check_finite(means[0], epoch, step + 1, config)
+            state.stepped(means, index.shape[1] * ranks.shards)
+            if config.objective == "gaussian":
+                state.learn_variance(means[1], model.config.pixels)
+            state.seconds = time.perf_counter() - start
+            done = (step * size + index.shape[1]) * ranks.shards
+            on_step(Step(epoch, step + 1, steps, *_three(means), done / state.seconds))
+            save(state, stopping)
+            if stopping:
+                raise Stopped(stop() or SIGINT)  # it may have been another process's
+        record = _record(state, epoch, len(data) * ranks.world, validation, config, ranks)
+        state.end_epoch(record, order, keep_best=config.patience > 0)
         on_epoch(record)
-    return history
+    save(state, True)
+    state.finish()
+    return state
+
+
+def _update(
+    compute: nn.Module, state: State, batch: Batch, weights: tuple[float, float, float],
+    ranks: Ranks,
+) -> list[float]:  # fmt: skip
+    """Take one step of the optimiser.
+
+    Args:
+        compute: a `Pass`, wrapped for several processes or not.
+        state: whose model and optimiser move.
+        batch: the images of this process.
+        weights: of the KL, the learning rate, and the free bits.
+        ranks: the processes.
+
+    Returns:
+        Loss, reconstruction and KL, means over the batch of this process.
+    """
+    beta, rate, free_bits = weights
+    terms: Terms = compute(batch, beta, state.variance)
+    mean_kl = ranks.mean(terms.kl.detach().mean(0)) if free_bits else None
+    loss = total(terms, beta, free_bits, mean_kl)
+    for group in state.optimiser.param_groups:
+        group["lr"] = rate
+    state.optimiser.zero_grad()
+    torch.autograd.backward(loss)
+    state.optimiser.step()
+    means = (loss.detach(), terms.reconstruction.detach().mean(), terms.kl.detach().sum(1).mean())
+    values: list[float] = torch.stack(means).tolist()
+    return values
+
+
+def _record(
+    state: State, epoch: int, images: int, validation: Images | None, config: TrainConfig,
+    ranks: Ranks,
+) -> Epoch:  # fmt: skip
+    """The means of the epoch that has just ended; the averaged weights are what is validated."""
+    loss, error, kl = _three([value / images for value in state.sums])
+    held: tuple[float | None, ...] = (None, None, None)
+    if validation is not None:
+        with state.averaged() as model:
+            held = evaluate(model, validation, config, variance=state.variance, ranks=ranks)
+    return Epoch(epoch, loss, error, kl, state.seconds, images / state.seconds, *held)
 
 
 @torch.no_grad()
-def evaluate(model: Model, data: Images, config: TrainConfig) -> tuple[float, float, float]:
-    """Loss, reconstruction and KL by the training objective, means over `data`.
+def evaluate(
+    model: Model, data: Images, config: TrainConfig, *, variance: float = 0.5,
+    ranks: Ranks = Ranks(),  # noqa: B008 - frozen
+) -> tuple[float, float, float]:  # fmt: skip
+    """Loss, reconstruction and KL by the training objective in float32, means over `data`.
 
-    The codes are drawn anew from the same seed at each call, so that epochs compare.
+    The KL has its full weight, and everything random is drawn anew from the same seed at each call,
+    so that epochs compare.
+
+    Args:
+        model: put in evaluation mode.
+        data: the images that this process holds.
+        config: the recipe.
+        variance: of the pixels, for the `gaussian` objective.
+        ranks: the processes that evaluate together.
     """
     model.eval()
     noise = torch.Generator(data.pixels.device).manual_seed(config.seed)
-    sums = torch.zeros(3, dtype=torch.float64, device=data.pixels.device)
-    for image, label in data.batches(256):
-        terms = loss(run_model(model, image, label, noise), image, config.objective, config.beta)
-        sums += torch.stack(terms).sum(1)
-    return _three(sums / len(data))
+    compute = Pass(model, replace(config, precision="float32"))
+    rows = []  # f64[1 + D + 1] of each chunk: sums of reconstruction, KL and bound
+    for batch in Batches(data, model.config, config, ranks, noise).all():
+        terms: Terms = compute(batch, config.beta, variance)
+        bound = terms.reconstruction if terms.bound is None else terms.bound
+        columns = (terms.reconstruction[:, None], terms.kl, bound[:, None])
+        rows.append(torch.cat(columns, 1).sum(0, dtype=torch.float64))
+    means = ranks.mean(torch.stack(rows).sum(0) / len(data))
+    error, kl, bound = means[:1], means[1:-1], means[-1:]
+    whole = Terms(error, kl[None], bound if config.importance_samples > 1 else None)
+    return total(whole, config.beta, config.free_bits).item(), error.item(), kl.sum().item()
 
 
-def _three(terms: Tensor) -> tuple[float, float, float]:
-    """Loss, reconstruction and KL as plain numbers."""
-    total, reconstruction, kl = terms.tolist()
-    return total, reconstruction, kl
+def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
+    """The rate of step `step`, from 0, of `steps`."""
+    if config.schedule == "constant":
+        return config.learning_rate
+    top = _RISE * steps
+    if step < top:
+        share = _START + (1 - _START) * (1 - math.cos(math.pi * step / top)) / 2
+    else:
+        share = (1 + math.cos(math.pi * (step - top) / (steps - top))) / 2
+    return config.learning_rate * share
 
 
-def _check_finite(value: Tensor, epoch: int, step: int, config: TrainConfig) -> None:
-    if not value.isfinite():
+def kl_weight(config: TrainConfig, step: int, steps: int) -> float:
+    """The weight of the KL at step `step`, from 0, where an epoch has `steps`."""
+    warmup = config.kl_warmup * steps
+    return config.beta * (min(1.0, step / warmup) if warmup else 1.0)
+
+
+def out_of_patience(history: list[Epoch], config: TrainConfig) -> bool:
+    """Whether the last `patience` epochs brought no better validation loss."""
+    if not config.patience or not history:
+        return False
+    return len(history) - 1 - best_epoch(history) >= config.patience
+
+
+def _three(values: list[float]) -> tuple[float, float, float]:
+    """Loss, reconstruction and KL."""
+    loss, error, kl = values
+    return loss, error, kl
+
+
+def _check_finite(value: float, epoch: int, step: int, config: TrainConfig) -> None:
+    if not math.isfinite(value):
         raise UsageError(
-            f"training diverged: loss {value.item()} at epoch {epoch}, step {step}. "
+            f"training diverged: loss {value} at epoch {epoch}, step {step}. "
             f"Lower the learning rate ({config.learning_rate:g}) or beta ({config.beta:g})."
         )
-
-
-def _schedule(
-    optimiser: torch.optim.Optimizer, config: TrainConfig, steps: int
-) -> torch.optim.lr_scheduler.LRScheduler:
-    if config.schedule == "constant":
-        return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1.0)
-    return torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, config.learning_rate, total_steps=steps + 1, pct_start=0.15, cycle_momentum=False
-    )
-
-
-def _drop(
-    label: Tensor | None, model: Model, share: float, generator: torch.Generator
-) -> Tensor | None:
-    """Replace a random share of the labels by "no label"."""
-    if label is None or share == 0:
-        return label
-    dropped = torch.rand(len(label), generator=generator).to(label.device) < share
-    return label.masked_fill(dropped, model.config.classes)

@@ -1,49 +1,163 @@
-"""The negative ELBO and its two terms, per image.
+"""The negative ELBO and its parts.
 
-Sums over pixels and latent dimensions; the caller averages over the batch.
+Sums over pixels and latent dimensions, means over the batch.
 """
 
 from __future__ import annotations
 
+from math import log, pi
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vae_models import Output
+from vae_models import AE, CVAE, VAE
+from vae_models.vae import draw
 
-from .config import Objective
+from .config import Objective, TrainConfig
+
+Model = AE | VAE | CVAE
 
 
-class Loss(NamedTuple):
-    """Each f32[N]: `total` = `reconstruction` + beta · `kl`."""
+class Batch(NamedTuple):
+    """What one step works on.
 
-    total: Tensor
+    Attributes:
+        image: f32[N, C, H, W] in [0, 1], what the loss compares with.
+        seen: as `image`, what the encoder sees: the same unless noise was added.
+        label: i64[N], or None where the model has no labels.
+        eps: f32[K, N, D], standard normal, what the codes are drawn with.
+    """
+
+    image: Tensor
+    seen: Tensor
+    label: Tensor | None
+    eps: Tensor
+
+
+class Terms(NamedTuple):
+    """The parts of a loss.
+
+    Attributes:
+        reconstruction: f32[N], the mean over the K codes of an image.
+        kl: f32[N, D], of each latent dimension; f32[N, 0] for an AE.
+        bound: f32[N], the importance-weighted bound; None where K is 1.
+    """
+
     reconstruction: Tensor
     kl: Tensor
+    bound: Tensor | None = None
 
 
-def loss(output: Output, image: Tensor, objective: Objective, beta: float) -> Loss:
-    """The loss of each image; `image` is f32[N, C, H, W] in [0, 1]."""
-    error = reconstruction(output.logits, image, objective)
-    if output.mu is None or output.log_var is None:
-        return Loss(error, error, torch.zeros_like(error))
-    kl = kl_to_standard_normal(output.mu, output.log_var)
-    return Loss(error + beta * kl, error, kl)
+class Pass(nn.Module):
+    """One pass through a model and its objective: what is wrapped for several processes."""
+
+    def __init__(self, model: Model, config: TrainConfig) -> None:
+        super().__init__()
+        self.model = model
+        self.objective: Objective = config.objective
+        self.bf16 = config.precision == "bf16"
+
+    def forward(self, batch: Batch, beta: float, variance: float) -> Terms:
+        """The terms of each image.
+
+        Args:
+            batch: the images and the noise.
+            beta: weight of the KL inside the importance-weighted bound.
+            variance: of the pixels, for the `gaussian` objective.
+        """
+        model, draws = self.model, len(batch.eps)
+        given = (batch.label,) if isinstance(model, CVAE) else ()
+        with torch.autocast(batch.image.device.type, torch.bfloat16, enabled=self.bf16):
+            if isinstance(model, AE):
+                mu, logits = None, model.decode_logits(model.encode(batch.seen))
+            else:
+                mu, log_var = model.encode(batch.seen, *given)
+                z = draw(mu, log_var, batch.eps)  # (K, N, D)
+                repeated = (None if label is None else label.repeat(draws) for label in given)
+                logits = model.decode_logits(z.flatten(0, 1), *repeated)  # (K·N, C, H, W)
+        if mu is None:
+            error = reconstruction(logits, batch.image, self.objective, variance)
+            return Terms(error, error.new_zeros(len(error), 0))
+        logits = torch.unflatten(logits, 0, (draws, -1))
+        error = reconstruction(logits, batch.image, self.objective, variance)  # (K, N)
+        kl = kl_to_standard_normal(mu, log_var)
+        if draws == 1:
+            return Terms(error[0], kl)
+        bound = importance_bound(error, beta * log_ratio(z, log_var, batch.eps))
+        return Terms(error.mean(0), kl, bound)
 
 
-def reconstruction(logits: Tensor, image: Tensor, objective: Objective) -> Tensor:
-    """f32[N]: -log p(image | z) of a Bernoulli for `bce`, squared error for `mse`."""
+def total(
+    terms: Terms, beta: float, free_bits: float = 0.0, mean_kl: Tensor | None = None
+) -> Tensor:
+    """The loss of a batch, one number: reconstruction + beta · KL, or the bound.
+
+    Args:
+        terms: of each image.
+        beta: weight of the KL.
+        free_bits: a dimension whose KL is below this many nats costs as much, whatever it spends.
+        mean_kl: f32[D], the KL of each dimension as a mean over the whole batch, where `terms` are
+            those of a part of it.
+    """
+    if terms.bound is not None:
+        return terms.bound.mean()
+    kl = terms.kl.mean(0)
+    if free_bits:
+        spent = kl.detach() if mean_kl is None else mean_kl
+        kl = torch.where(spent > free_bits, kl, free_bits)
+    return terms.reconstruction.mean() + beta * kl.sum()
+
+
+def reconstruction(
+    logits: Tensor, image: Tensor, objective: Objective, variance: float = 0.5
+) -> Tensor:
+    """-log p(image | z) in nats, for `mse` the squared error, of each image.
+
+    Args:
+        logits: f32[..., N, C, H, W], before the sigmoid.
+        image: f32[N, C, H, W] in [0, 1].
+        objective: which.
+        variance: of the pixels, for `gaussian`.
+
+    Returns:
+        f32[..., N], summed over pixels.
+    """
     logits = logits.float()  # the sums over pixels stay in float32 under autocast
     if objective == "bce":
-        each = F.binary_cross_entropy_with_logits(logits, image, reduction="none")
-    else:
-        each = (torch.sigmoid(logits) - image).square()
-    return each.flatten(1).sum(1)
+        each = F.binary_cross_entropy_with_logits(logits, image.expand_as(logits), reduction="none")
+        return each.flatten(-3).sum(-1)
+    error = (torch.sigmoid(logits) - image).square().flatten(-3).sum(-1)
+    return error if objective == "mse" else gaussian(error, image[0].numel(), variance)
+
+
+def gaussian(error: Tensor, pixels: int, variance: float) -> Tensor:
+    """-log N(image; decoded, variance) in nats, from the squared error summed over `pixels`."""
+    return error / (2 * variance) + pixels / 2 * log(2 * pi * variance)
+
+
+def mean_squared_error(nll: float, pixels: int, variance: float) -> float:
+    """The squared error a pixel that `gaussian` gave `nll` for; its best variance is this."""
+    return 2 * variance * (nll / pixels - log(2 * pi * variance) / 2)
 
 
 def kl_to_standard_normal(mu: Tensor, log_var: Tensor) -> Tensor:
-    """f32[N]: KL(N(mu, exp(log_var)) ‖ N(0, I)); Kingma & Welling 2014, appendix B."""
+    """f32[N, D]: KL(N(mu, exp(log_var)) ‖ N(0, 1)); Kingma & Welling 2014, appendix B."""
     mu, log_var = mu.float(), log_var.float()
-    return 0.5 * (mu.square() + log_var.exp() - 1 - log_var).sum(1)
+    return 0.5 * (mu.square() + log_var.exp() - 1 - log_var)
+
+
+def log_ratio(z: Tensor, log_var: Tensor, eps: Tensor) -> Tensor:
+    """Log N(z; 0, I) - log N(z; mu, exp(log_var)) for z = mu + exp(log_var / 2)·eps, f32[K, N]."""
+    return 0.5 * (eps.square() + log_var.float() - z.float().square()).sum(-1)
+
+
+def importance_bound(nll: Tensor, ratio: Tensor) -> Tensor:
+    """f32[N]: -log of the mean over K of p(image | z)·p(z) / q(z | image); Burda et al. 2016.
+
+    Args:
+        nll: f32[K, N], -log p(image | z).
+        ratio: f32[K, N], log p(z) - log q(z | image).
+    """
+    return log(len(nll)) - torch.logsumexp(ratio - nll, 0)

@@ -20,7 +20,7 @@ from vae_runtime.errors import UsageError
 from vae_runtime.prior import KINDS, Prior
 
 from .data import Images
-from .loop import Model
+from .objective import Model
 
 _CANDIDATES = (1, 3, 5, 10, 20, 30, 60)  # numbers of components that are tried
 _GAIN = 0.01  # nats a code that more components must bring on held-out codes

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from .loop import Epoch, Step
+from .loop import Step
+from .state import Epoch
 
 _REDRAW_S = 0.1
 
@@ -41,6 +43,10 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the bar off the terminal, so that a line can follow it."""
         self._bar.stop()
 
     def step(self, step: Step) -> None:
@@ -61,9 +67,10 @@ class Progress:
     def epoch(self, epoch: Epoch) -> None:
         """Print the line of a finished epoch."""
         held = "" if epoch.validation_loss is None else f" validation {epoch.validation_loss:.2f}"
+        left = timedelta(seconds=round(epoch.seconds * (self._epochs - epoch.epoch)))
         self._console.print(
             f"epoch {epoch.epoch}/{self._epochs}: loss {epoch.loss:.2f} "
             f"reconstruction {epoch.reconstruction:.2f} KL {epoch.kl:.2f}{held} "
-            f"({epoch.images_per_second:,.0f} images/s)",
+            f"({epoch.images_per_second:,.0f} images/s, {left} left)",
             soft_wrap=True,  # one line in a log, however narrow rich believes it to be
         )

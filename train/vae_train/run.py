@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import math
 import platform
-import re
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -17,14 +14,20 @@ import torch
 from vae_models import ModelConfig, build
 from vae_runtime import __version__
 from vae_runtime.datasets import Dataset
-from vae_runtime.errors import DeviceError, UsageError
-from vae_runtime.files import append_line
+from vae_runtime.prior import Prior
 
 from .checkpoint import Checkpoint
+from .checks import check, check_share
 from .config import TrainConfig
-from .data import split, to_device
-from .loop import Epoch, Step, evaluate, fit
-from .prior import check_kind, fit_prior
+from .data import Images, fingerprint, split, to_device
+from .device import pick_device, pick_precision, use_threads
+from .folder import RunFolder
+from .interrupt import asked_to_stop
+from .loop import Step, evaluate, fit
+from .prior import FittedPrior, check_kind, fit_prior
+from .ranks import Ranks
+from .resume import Run
+from .state import Epoch, State, best_epoch
 
 EXAMPLES = 64  # real images stored in a checkpoint
 _TEST_METRICS = ("test_loss", "test_reconstruction", "test_kl")
@@ -41,8 +44,13 @@ def train(
     device: str = "auto",
     threads: int = 1,
     command: str = "",
+    folder: RunFolder | None = None,
+    resume: bool = False,
+    ranks: Ranks = Ranks(),  # noqa: B008 - frozen
+    interruptible: bool = False,
     on_step: Callable[[Step], None] = lambda step: None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    notice: Callable[[str], None] = lambda text: None,
 ) -> Checkpoint:
     """Train a model, fit its prior, measure it.
 
@@ -56,87 +64,106 @@ def train(
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         threads: OpenMP threads of torch; more than one slows small models down.
         command: recorded in the checkpoint.
+        folder: where the state and the metrics are written while it trains; None keeps nothing.
+        resume: go on with the state in `folder`, if there is one.
+        ranks: the processes that train together, each with all of `data`; every one returns the
+            same checkpoint.
+        interruptible: answer Ctrl-C and SIGTERM behind the step in flight, with `Stopped`.
         on_step: called after each optimiser step.
         on_epoch: called after each epoch.
+        notice: told in one line what a user should know.
 
     Raises:
-        UsageError: data, model and recipe do not go together (found before any training), or the
-            loss is no longer finite.
+        UsageError: data, model and recipe do not go together, or not with the state in `folder`
+            (found before any training), or the loss is no longer finite.
         DeviceError: no CUDA where it was asked for.
+        Stopped: a signal asked for it; the state is in `folder`.
     """
-    _check(data, test, model_config, config)
+    check(data, test, model_config, config, ranks)
     check_kind(prior, model_config)
     target = pick_device(device)
-    labelled = model_config.family == "cvae"
+    config = replace(config, precision=pick_precision(config.precision, target))
+
+    def place(part: Dataset) -> Images:
+        return to_device(part, target, labelled=model_config.family == "cvae")
+
     training, validation = split(data, config.validation, config.seed)
-    images = to_device(training, target, labelled=labelled)
-    held = None if validation is None else to_device(validation, target, labelled=labelled)
-    with torch.random.fork_rng(devices=[]), _threads(threads):
+    check_share(training, validation, ranks)
+    own = place(training.take(ranks.part(len(training))))
+    held = None if validation is None else place(validation.take(ranks.part(len(validation))))
+    same = {"device": target.type, "processes": ranks.world, "data": fingerprint(data)}
+    same |= {"model": model_config.to_dict(), "train": config.to_dict()}
+    same |= {"prior": {"kind": prior, "components": components}}
+    with torch.random.fork_rng(devices=[]), use_threads(threads):
         torch.manual_seed(config.seed)
-        model = build(model_config).to(target)
-        start = time.perf_counter()
-        history = fit(model, images, held, config, on_step, on_epoch)
-        seconds = time.perf_counter() - start
-        fitted = fit_prior(model, images, prior, components, config.seed)
-        metrics = _metrics(history[-1])
-        if test is not None:
-            measured = evaluate(model, to_device(test, target, labelled=labelled), config)
-            metrics |= dict(zip(_TEST_METRICS, measured, strict=True))
-    examples = (data if test is None else test).take(slice(0, EXAMPLES))
+        state = State(build(model_config).to(target), config)
+        run = Run(same, threads, command, folder, ranks)
+        run = run.begin(state, resume=resume, notice=notice)
+
+        def record(epoch: Epoch) -> None:
+            run.record(epoch)
+            on_epoch(epoch)
+
+        with asked_to_stop() if interruptible else nullcontext(lambda: 0) as stop:
+            fit(
+                state.model, own, held, config, on_step, record,
+                state=state, ranks=ranks, save=run.save, stop=stop,
+            )  # fmt: skip
+
+        def finish() -> tuple[FittedPrior, dict[str, Any]]:
+            whole = own if ranks.world == 1 else place(training)
+            fitted = fit_prior(state.model, whole, prior, components, config.seed)
+            return fitted, _measure(state, config, None if test is None else place(test))
+
+        # One process fits, for all.
+        fitted, measured = ranks.first(finish() if ranks.rank == 0 else None)
+    facts = _facts(data, test, len(training), run.command) | measured
+    facts["prior_held_out_log_likelihood"] = fitted.held_out_log_likelihood
+    return _checkpoint(state, config, fitted.prior, data if test is None else test, facts)
+
+
+def _checkpoint(
+    state: State, config: TrainConfig, prior: Prior, data: Dataset, facts: dict[str, Any]
+) -> Checkpoint:
+    """All that is kept; the examples are the first images of `data`."""
+    model = state.model.config
+    labelled = model.family == "cvae"
+    examples = data.take(slice(0, EXAMPLES))
     return Checkpoint(
-        model_config,
-        model.state_dict(),
+        model,
+        state.model.state_dict(),
         config,
-        fitted.prior,
+        prior,
         torch.tensor(examples.images),
-        torch.tensor(examples.labels) if labelled and examples.labels is not None else None,
-        data.classes if labelled else (),
-        {
-            "command": command,
-            "data": {
-                "name": data.name,
-                "training": len(training),
-                "classes": list(data.classes),
-                **({} if test is None else {"test": len(test)}),
-            },
-            "epochs": len(history),
-            "seconds": round(seconds, 1),
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "metrics": metrics,
-            "prior_held_out_log_likelihood": fitted.held_out_log_likelihood,
-            "versions": versions(),
-        },
+        torch.tensor(examples.labels) if labelled else None,
+        tuple(facts["data"]["classes"]) if labelled else (),
+        facts,
+        math.sqrt(state.variance) if config.objective == "gaussian" else None,
     )
 
 
-def require_labels(data: Dataset) -> None:
-    """Refuse a data set without labels.
+def _facts(data: Dataset, test: Dataset | None, training: int, command: str) -> dict[str, Any]:
+    """What was trained on, and with what."""
+    counts = {"training": training} | ({} if test is None else {"test": len(test)})
+    return {
+        "command": command,
+        "data": {"name": data.name, "classes": list(data.classes), **counts},
+        "versions": versions(),
+    }
 
-    Raises:
-        UsageError: what to train instead.
-    """
-    if data.labels is None:
-        raise UsageError(f"{data.name}: no labels, and a cvae needs them. Train ae or vae.")
 
-
-def pick_device(device: str) -> torch.device:
-    """The torch device that a `--device` word means.
-
-    Raises:
-        UsageError: another word than `auto`, `cpu`, `cuda` or `cuda:N`.
-        DeviceError: a CUDA device that is not there.
-    """
-    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", device, re.ASCII):
-        raise UsageError(f"device is {device!r}, expected auto, cpu, cuda or cuda:N")
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device == "auto":
-        return torch.device("cuda" if count else "cpu")
-    if device != "cpu" and int(device[5:] or 0) >= count:
-        raise DeviceError(
-            f"device {device}: torch {torch.__version__} sees {count} CUDA devices. "
-            "Use --device cpu, or install a torch built for CUDA."
-        )
-    return torch.device(device)
+def _measure(state: State, config: TrainConfig, test: Images | None) -> dict[str, Any]:
+    """The losses of the epoch that is kept, and of the test split, if any."""
+    kept = best_epoch(state.history) if config.patience else len(state.history) - 1
+    metrics = _metrics(state.history[kept])
+    if test is not None:
+        measured = evaluate(state.model, test, config, variance=state.variance)
+        metrics |= dict(zip(_TEST_METRICS, measured, strict=True))
+    return {
+        "epochs": len(state.history),
+        "parameters": sum(p.numel() for p in state.model.parameters()),
+        "metrics": metrics,
+    } | ({"best_epoch": kept + 1} if config.patience else {})
 
 
 def versions() -> dict[str, str]:
@@ -148,59 +175,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def write_record(path: Path, record: dict[str, Any]) -> None:
-    """Append one record to a file of JSON lines.
-
-    Raises:
-        FileError: the file cannot be written.
-    """
-    append_line(path, json.dumps(record).encode())
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Let torch use `count` threads, and give a caller's own setting back afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _metrics(last: Epoch) -> dict[str, float]:
-    """The losses of the last epoch, training and validation; what was not measured is left out."""
+def _metrics(epoch: Epoch) -> dict[str, float]:
+    """The losses of an epoch, training and validation; what was not measured is left out."""
     other = ("epoch", "seconds", "images_per_second")
-    return {k: v for k, v in asdict(last).items() if k not in other and v is not None}
-
-
-def _check(data: Dataset, test: Dataset | None, model: ModelConfig, config: TrainConfig) -> None:
-    """Refuse, before anything is trained, what would fail or mean nothing afterwards."""
-    for part in (data,) if test is None else (data, test):
-        _check_images(part, model)
-    if config.label_dropout and not model.null_label:
-        raise UsageError(
-            f"label_dropout is {config.label_dropout}, expected 0: this {model.family} has no row "
-            "for a missing label (the default preset's cvae has)"
-        )
-    if model.family != "cvae":
-        return
-    if len(data.classes) != model.classes:
-        raise UsageError(f"{data.name}: {len(data.classes)} classes, model has {model.classes}")
-    # Labels are indices: a test split may lack the last classes, and no others.
-    if test is not None and test.classes != data.classes[: len(test.classes)]:
-        raise UsageError(
-            f"{test.name}: the classes of the test split are not those of the training"
-        )
-
-
-def _check_images(data: Dataset, model: ModelConfig) -> None:
-    if data.image_shape != model.image_shape:
-        raise UsageError(
-            f"{data.name}: images of {data.image_shape} (C, H, W), expected {model.image_shape} "
-            "as the model. Image files are resized by --size HxW."
-        )
-    if data.image_shape[0] not in (1, 3):
-        raise UsageError(f"{data.name}: {data.image_shape[0]} channels, expected 1 or 3")
-    if model.family == "cvae":
-        require_labels(data)
+    return {k: v for k, v in asdict(epoch).items() if k not in other and v is not None}

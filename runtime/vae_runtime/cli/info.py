@@ -71,13 +71,14 @@ def card_rows(card: Card) -> Rows:
     mixture = (
         "" if prior.weights is None else f", {prior.rows} × {prior.weights.shape[1]} Gaussians"
     )
+    scale = "" if card.sigma is None else f", sigma {card.sigma:.4g}"
     return [
         ("bundle", card.id),
         ("family", card.family),
         ("image", f"{image.height}×{image.width} {image.mode}, [0, 1]"),
         ("latent", f"{card.latent_dim} dimensions"),
         ("classes", ", ".join(card.classes) or "none"),
-        ("likelihood", card.likelihood),
+        ("likelihood", card.likelihood + scale),
         ("prior", prior.kind + mixture),
     ]
 

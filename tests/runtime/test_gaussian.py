@@ -1,0 +1,62 @@
+"""A Gaussian likelihood with a learned scale: read from the card, and used in every score."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vae_runtime.card import Card, ImageSpec
+from vae_runtime.errors import InputError
+from vae_runtime.latent import negative_log_likelihood
+from vae_runtime.prior import Prior
+
+pytestmark = pytest.mark.torch_free
+
+CARD = Card("id", "vae", ImageSpec(1, 4, 5), 2, (), "gaussian", Prior.normal(2), 0.125)
+
+
+def test_the_density_by_hand(rng: np.random.Generator) -> None:
+    decoded, images = rng.random((2, 3, 1, 4, 5), np.float32)
+    found = negative_log_likelihood(decoded, images, "gaussian", 0.1)
+    error = np.square(decoded.astype(np.float64) - images).sum((1, 2, 3))
+    np.testing.assert_allclose(found, error / 0.02 + 10 * np.log(2 * np.pi * 0.01))
+
+
+def test_without_a_scale_it_is_the_squared_error_as_before(rng: np.random.Generator) -> None:
+    decoded, images = rng.random((2, 3, 1, 4, 5), np.float32)
+    found = negative_log_likelihood(decoded, images, "gaussian")
+    np.testing.assert_allclose(found, np.square(decoded - images).sum((1, 2, 3)), rtol=1e-6)
+
+
+def test_the_scale_travels_with_the_card() -> None:
+    again = Card.from_json(json.loads(json.dumps(CARD.to_json())), "card")
+    assert again.sigma == 0.125
+    assert again.to_json() == CARD.to_json()
+
+
+def test_a_card_without_one_is_that_of_older_bundles() -> None:
+    older = replace(CARD, sigma=None)
+    assert "sigma" not in older.to_json()
+    assert Card.from_json(older.to_json(), "card").sigma is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sigma": 0.0},
+        {"sigma": -0.1},
+        {"sigma": float("nan")},
+        {"sigma": float("inf")},
+        {"sigma": "0.1"},
+        {"sigma": None},
+        {"sigma": True},
+        {"likelihood": "bernoulli"},
+    ],
+)
+def test_a_scale_that_does_not_fit_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="sigma"):
+        Card.from_json(CARD.to_json() | change, "card")

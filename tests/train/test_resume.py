@@ -1,0 +1,290 @@
+"""A run that is stopped anywhere and resumed ends in the same bits as one that nobody disturbed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from vae_models import ModelConfig, preset
+from vae_runtime.datasets import Dataset
+from vae_runtime.errors import InputError, IntegrityError, UsageError
+from vae_train import Checkpoint, TrainConfig, train
+from vae_train.checkpoint import save_checkpoint
+from vae_train.cli import cli
+from vae_train.folder import RunFolder
+from vae_train.loop import Step, Stopped
+from vae_train.sealed import read_sealed, write_sealed
+
+from .kills import RECIPE
+
+# 54 images in batches of 16: four steps an epoch, the last one small.
+STEPS, EPOCHS = 4, 3
+
+
+def dataset(n: int = 60, seed: int = 0) -> Dataset:
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (n, 1, 6, 6), np.uint8)
+    return Dataset("squares", images, np.arange(n) % 3, ("zero", "one", "two"))
+
+
+def model(family: Any = "cvae", **changes: Any) -> ModelConfig:
+    changes = {"backbone": "mlp", "hidden": (8,), "latent_dim": 2} | changes
+    return preset("default", family, (1, 6, 6), 3, **changes)
+
+
+# Everything that has a state of its own.
+FULL = TrainConfig(
+    epochs=EPOCHS, batch_size=16, validation=0.1, label_dropout=0.2, ema=0.9, patience=3,
+    kl_warmup=1.5, noise=0.1, binarise=True,
+)  # fmt: skip
+GAUSSIAN = replace(FULL, objective="gaussian", binarise=False)
+SIMPLE = TrainConfig(epochs=EPOCHS, batch_size=16, validation=0.1)
+
+
+def run(folder: RunFolder | None, config: TrainConfig = FULL, **changes: Any) -> Checkpoint:
+    family = changes.pop("family", "cvae")
+    if family != "cvae":
+        config = replace(config, label_dropout=0.0)
+    arguments = {"data": dataset(), "model_config": model(family), "config": config}
+    return train(**(arguments | {"prior": "normal", "folder": folder} | changes))
+
+
+def stop_at(folder: RunFolder, step: int, **changes: Any) -> None:
+    """Ask to stop when `step` steps of this call are done: training stops behind the next one."""
+    seen: list[Step] = []
+
+    def on_step(done: Step) -> None:
+        seen.append(done)
+        if len(seen) == step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Stopped) as stopped:
+        run(folder, on_step=on_step, interruptible=True, **changes)
+    assert stopped.value.signal == signal.SIGINT
+
+
+def digest(checkpoint: Checkpoint, folder: Path) -> str:
+    return save_checkpoint(checkpoint, folder / "model.pt")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder(tmp_path / "model.run")
+
+
+@pytest.mark.parametrize(
+    ("family", "config"),
+    [
+        ("cvae", FULL),
+        ("vae", GAUSSIAN),
+        ("ae", SIMPLE),
+        ("vae", replace(SIMPLE, importance_samples=3)),
+    ],
+    ids=["full", "gaussian", "ae", "importance"],
+)
+def test_stopped_at_any_step_it_ends_in_the_same_bits(
+    family: str, config: TrainConfig, tmp_path: Path
+) -> None:
+    expected = digest(run(None, config, family=family), tmp_path)
+    # The last one stops behind the last step, whose epoch is not counted yet.
+    for step in range(1, STEPS * EPOCHS):
+        folder = RunFolder(tmp_path / f"{step}.run")
+        stop_at(folder, step, config=config, family=family)
+        again = run(folder, config, family=family, resume=True)
+        assert digest(again, tmp_path) == expected, step
+
+
+def test_stopped_at_every_second_step_it_ends_in_the_same_bits(
+    folder: RunFolder, tmp_path: Path
+) -> None:
+    expected = digest(run(None), tmp_path)
+    for _ in range(STEPS * EPOCHS // 2):
+        stop_at(folder, 1, resume=True)
+    assert digest(run(folder, resume=True), tmp_path) == expected
+    lines = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+
+
+def test_the_command_is_that_of_the_first_start(folder: RunFolder) -> None:
+    stop_at(folder, 2, command="vae-train cvae")
+    again = run(folder, resume=True, command="vae-train cvae --save-every 0")
+    assert again.facts["command"] == "vae-train cvae"
+
+
+def test_metrics_written_after_the_last_save_are_written_again(folder: RunFolder) -> None:
+    stop_at(folder, STEPS + 1)
+    with folder.metrics.open("a") as file:
+        file.write('{"epoch": 2, "lo')  # killed in the middle of a line
+    run(folder, resume=True)
+    lines = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+
+
+def test_a_resumed_epoch_has_the_means_and_the_seconds_of_all_its_steps(folder: RunFolder) -> None:
+    stop_at(folder, 2)
+    _, state = folder.load()
+    run(folder, resume=True)
+    first = json.loads(folder.metrics.read_text().splitlines()[0])
+    assert first["seconds"] > state["seconds"]
+
+
+def test_an_unfinished_run_is_not_overwritten(folder: RunFolder) -> None:
+    stop_at(folder, 3)
+    before = folder.state.read_bytes()
+    with pytest.raises(UsageError, match=r"not finished. Add --resume .* delete this file"):
+        run(folder)
+    assert folder.state.read_bytes() == before
+
+
+def test_nothing_to_resume_is_said_and_training_begins(folder: RunFolder) -> None:
+    said: list[str] = []
+    run(folder, resume=True, notice=said.append)
+    assert said == [f"{folder.path}: nothing to resume, starting at the beginning"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"config": replace(FULL, beta=2)}, "train.beta was 1.0, is 2"),
+        ({"config": replace(FULL, epochs=4)}, "train.epochs was 3, is 4"),
+        ({"model_config": model(latent_dim=3)}, "model.latent_dim was 2, is 3"),
+        ({"prior": "gaussian"}, "prior.kind was 'normal', is 'gaussian'"),
+        ({"data": dataset(seed=1)}, "data was "),
+    ],
+)
+def test_another_run_is_refused_by_the_field_that_differs(
+    changes: dict[str, Any], named: str, folder: RunFolder
+) -> None:
+    stop_at(folder, 3)
+    with pytest.raises(UsageError, match="of another run") as refused:
+        run(folder, resume=True, **changes)
+    assert named in str(refused.value)
+
+
+def test_another_number_of_threads_is_warned_of(folder: RunFolder) -> None:
+    stop_at(folder, 3)
+    said: list[str] = []
+    run(folder, resume=True, threads=2, notice=said.append)
+    assert "resuming with 2 threads what ran with 1" in said[0]
+    assert said[1] == "resuming at epoch 1, behind 4 steps"
+
+
+def test_a_damaged_state_is_refused(folder: RunFolder) -> None:
+    stop_at(folder, 3)
+    raw = bytearray(folder.state.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    folder.state.write_bytes(raw)
+    with pytest.raises(IntegrityError, match=r"state\.pt: damaged"):
+        run(folder, resume=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": {}},
+        {"moments": {}, "average": [torch.zeros(2)]},
+        {"moments": {0: {"exp_avg": torch.zeros(3), "exp_avg_sq": torch.zeros(3)}}},
+        {"noise": torch.zeros(4, dtype=torch.uint8)},
+        {"order": torch.zeros(4, dtype=torch.uint8)},
+        {"history": [{"epoch": 1}]},
+        {"history": None},
+        {"best": {}},
+    ],
+    ids=lambda change: ",".join(change),
+)
+def test_a_state_that_does_not_fit_is_refused(change: dict[str, Any], folder: RunFolder) -> None:
+    stop_at(folder, STEPS + 1)
+    content, _ = read_sealed(folder.state)
+    content["state"] |= change
+    write_sealed(content, folder.state)
+    with pytest.raises(InputError, match="does not fit the model"):
+        run(folder, resume=True)
+
+
+@pytest.mark.parametrize("content", [{"format": 2}, {"format": 2, "facts": {}, "state": {}}, []])
+def test_a_state_of_another_format_is_refused(content: Any, folder: RunFolder) -> None:
+    folder.make()
+    write_sealed(content, folder.state)
+    with pytest.raises(InputError, match="not a state that this version wrote"):
+        run(folder, resume=True)
+
+
+def test_the_state_is_saved_as_often_as_asked(tmp_path: Path, monkeypatch: Any) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    folder, saves = RunFolder(tmp_path / "model.run", save_every=5), []
+
+    def on_step(step: Step) -> None:
+        saves.append(folder.state.exists())
+        folder.state.unlink(missing_ok=True)
+        clock[0] += 2
+
+    run(folder, on_step=on_step)
+    # Seen before the step's own save: at 2, 4, 6 seconds and so on, each third is due.
+    assert saves == [
+        False,
+        False,
+        False,
+        True,
+        False,
+        False,
+        True,
+        False,
+        False,
+        True,
+        False,
+        False,
+    ]
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_it_ends_in_the_same_checkpoint() -> None:
+    script = Path(__file__).with_name("kills.py")
+    done = subprocess.run(
+        [sys.executable, script, "--kills", "12"], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "12 kills in " in done.stdout
+    assert "0 checkpoints or metrics differ" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_go_on(number: signal.Signals, tmp_path: Path) -> None:
+    out = tmp_path / "model.pt"
+    state = tmp_path / "model.run" / "state.pt"
+    words = [*RECIPE, "--epochs", "5000", "--patience", "5000", "--out", str(out)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vae_train", *words], stderr=subprocess.PIPE, text=True
+    )
+    while not state.exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 128 + number
+    kept = f"stopped: {state} is kept. Go on with the same command and --resume\n"
+    assert errors == kept
+    assert not out.exists()
+    read_sealed(state)
+
+
+def test_a_finished_run_leaves_no_state(tmp_path: Path) -> None:
+    out = tmp_path / "model.pt"
+    words = [*RECIPE, "--epochs", "1", "--patience", "0", "--out", str(out)]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, done.output
+    left = sorted(path.name for path in out.with_suffix(".run").iterdir())
+    assert left == ["config.toml", "metrics.jsonl"]

@@ -1,0 +1,44 @@
+"""Joining the processes that `torchrun` started."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+
+from vae_runtime.errors import UsageError
+
+from .ranks import Ranks
+
+
+@contextmanager
+def joined(device: str) -> Iterator[tuple[Ranks, str]]:
+    """Meet the other processes, if `torchrun` started any.
+
+    Args:
+        device: what `--device` says.
+
+    Yields:
+        Which process this is, and its own device.
+
+    Raises:
+        UsageError: all processes were told to use one GPU.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1")) if dist.is_torchelastic_launched() else 1
+    if world == 1:
+        yield Ranks(), device
+        return
+    if device.startswith("cuda:"):
+        raise UsageError(f"device is {device!r} for {world} processes, expected auto, cuda or cpu")
+    if device != "cpu" and torch.cuda.is_available():
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+    # The few numbers that are exchanged outside of the gradients lie on the CPU.
+    dist.init_process_group("cuda:nccl,cpu:gloo" if device.startswith("cuda:") else "gloo")
+    try:
+        yield Ranks(dist.get_rank(), world, world), device
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,59 @@
+"""Several processes that train one model: who holds which images, and means over all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """How the images of every step are shared out.
+
+    The training images are cut into `shards` of one length, and each step takes as many from each.
+    A process holds its own shards alone; one process that holds all of them computes the same.
+
+    Attributes:
+        rank, world: which process this is, of how many.
+        shards: a multiple of `world`.
+    """
+
+    rank: int = 0
+    world: int = 1
+    shards: int = 1
+
+    @property
+    def held(self) -> int:
+        """Shards that this process holds."""
+        return self.shards // self.world
+
+    def part(self, n: int) -> slice:
+        """Which of `n` images this process holds; up to `shards` - 1 at the end are nobody's."""
+        each = n // self.shards * self.held
+        return slice(self.rank * each, (self.rank + 1) * each)
+
+    def own(self, whole: Tensor) -> Tensor:
+        """[K, shards, n, ...] → the rows of this process, [K, held·n, ...]."""
+        return whole.narrow(1, self.rank * self.held, self.held).flatten(1, 2)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over all processes, the same bits in each; written into `values`."""
+        if self.world > 1:
+            dist.all_reduce(values)
+            values /= self.world
+        return values
+
+    def first(self, value: Any) -> Any:
+        """What the first process has, in all of them."""
+        if self.world == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box)
+        return box[0]
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """Let `module` average its gradients over all processes."""
+        return module if self.world == 1 else nn.parallel.DistributedDataParallel(module)
