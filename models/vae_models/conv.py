@@ -16,8 +16,6 @@ from torch.nn import functional as F
 from .config import GROUPS, ModelConfig
 from .mlp import film, film_parts
 
-_FINE = 16  # channels at the full resolution
-
 
 class ResidualBlock(nn.Module):
     """x + conv(silu(norm(conv(silu(norm(x)))))), the label scaling and shifting the second norm."""
@@ -77,8 +75,9 @@ class ConvDecoder(nn.Module):
     """Code to image logits: a residual block and a doubling at each resolution.
 
     Doubling is a convolution to four times the channels and a pixel shuffle (Shi et al. 2016): an
-    ordinary convolution to every runtime, where transposed ones are slow or unsafe. Nothing but the
-    last, thin convolution runs at the full resolution, which is where the time would go.
+    ordinary convolution to every runtime, where transposed ones are slow or unsafe. Nothing runs at
+    the full resolution, where thin layers take time and do little: the head gives the four pixels
+    below each place of the half resolution at once, which only the last shuffle puts in order.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -94,8 +93,8 @@ class ConvDecoder(nn.Module):
         self.blocks = nn.ModuleList(ResidualBlock(c) for c in channels)
         self.ups = nn.ModuleList(nn.Conv2d(a, 4 * b, 1) for a, b in pairwise(channels))
         self.norm = nn.GroupNorm(GROUPS, channels[-1])
-        self.last_up = nn.Conv2d(channels[-1], 4 * _FINE, 3, padding=1)
-        self.head = nn.Conv2d(_FINE, config.image_shape[0], 3, padding=1)
+        self.wide = nn.Conv2d(channels[-1], 2 * channels[-1], 3, padding=1)
+        self.head = nn.Conv2d(2 * channels[-1], 4 * config.image_shape[0], 3, padding=1)
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         """f32[N, D], f32[N, label_width] → f32[N, C, H, W]."""
@@ -107,9 +106,8 @@ class ConvDecoder(nn.Module):
             self.ups, self.blocks[1:], parts[1:], self.sizes[1:-1], strict=True
         ):
             x = block(_double(up(x), size), part)
-        x = _double(self.last_up(F.silu(self.norm(x))), self.sizes[-1])
-        logits: Tensor = self.head(F.silu(x))
-        return logits
+        x = F.silu(self.wide(F.silu(self.norm(x))))
+        return _double(self.head(x), self.sizes[-1])
 
 
 def _double(x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -6,9 +6,10 @@ from dataclasses import replace
 from math import log2
 from typing import Any
 
-from .config import Family, ModelConfig
+from .config import Backbone, Family, ModelConfig
 
-PRESETS = ("default", "reference")
+PRESETS = ("default", "best", "reference")
+_FINEST = {"default": 32, "best": 64}  # channels of the finest resolution
 
 
 def preset(
@@ -17,8 +18,9 @@ def preset(
     """The config of a preset, with any field overridden.
 
     Args:
-        name: `reference` (one hidden layer of 256, ReLU'd code of 8, label added to z) or `default`
-            (convolutions, heads on the hidden layer, FiLM in encoder and decoder, a null label).
+        name: `reference` (one hidden layer of 256, ReLU'd code of 8, label added to z), `default`
+            (convolutions, heads on the hidden layer, FiLM in encoder and decoder, a null label) or
+            `best` (the same, twice as wide, for a longer run).
         family: `ae`, `vae` or `cvae`.
         image_shape: (C, H, W).
         classes: number of classes, used by `cvae` alone.
@@ -31,21 +33,23 @@ def preset(
         raise ValueError(f"preset is {name!r}, expected one of {PRESETS}")
     conditional = family == "cvae"
     changes = {key: value for key, value in overrides.items() if value is not None}
-    backbone = changes.get("backbone", "conv" if name == "default" else "mlp")
+    backbone = changes.get("backbone", "mlp" if name == "reference" else "conv")
     base = ModelConfig(family, image_shape, classes=classes if conditional else 0)
     if name == "reference":
         config = replace(base, latent_dim=8, relu_code=True, label_join="add")
     else:
         config = replace(
             base,
-            hidden=_channels(image_shape) if backbone == "conv" else (512, 256),
+            hidden=_hidden(image_shape, backbone, _FINEST[name]),
             encoder_join="film" if conditional else "none",
             null_label=conditional,
         )
     return replace(config, **changes | {"backbone": backbone})
 
 
-def _channels(image_shape: tuple[int, int, int]) -> tuple[int, ...]:
+def _hidden(image_shape: tuple[int, int, int], backbone: Backbone, finest: int) -> tuple[int, ...]:
     """Channels of each resolution, finest first: halve until the shorter side is 4 to 7."""
+    if backbone == "mlp":
+        return (16 * finest, 8 * finest)
     halvings = max(1, int(log2(min(image_shape[1:]) / 4)))
-    return tuple(min(32 * 2**i, 64) for i in range(halvings))
+    return tuple(min(finest * 2**i, 2 * finest) for i in range(halvings))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -96,6 +97,15 @@ def test_the_default_preset_halves_down_to_four_to_seven(
     assert preset("default", "vae", shape).hidden == channels
 
 
+def test_the_best_preset_is_the_default_one_twice_as_wide() -> None:
+    wide = preset("best", "cvae", (1, 28, 28), 10)
+    assert wide.hidden == (64, 128)
+    assert replace(wide, hidden=(32, 64)) == preset("default", "cvae", (1, 28, 28), 10)
+    assert preset("best", "vae", (3, 64, 48)).hidden == (64, 128, 128)
+    assert preset("best", "ae", (1, 28, 28), backbone="mlp").hidden == (1024, 512)
+    assert preset("default", "ae", (1, 28, 28), backbone="mlp").hidden == (512, 256)
+
+
 def test_only_a_cvae_gets_classes_and_label_joins_from_a_preset() -> None:
     conditional = preset("default", "cvae", (1, 28, 28), 10)
     assert (conditional.classes, conditional.encoder_join, conditional.null_label) == (
@@ -115,5 +125,5 @@ def test_overrides_of_none_leave_the_preset_as_it_is() -> None:
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"'best'.*default.*reference"):
-        preset("best", "vae", (1, 28, 28))
+    with pytest.raises(ValueError, match=r"'finest'.*default.*best.*reference"):
+        preset("finest", "vae", (1, 28, 28))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -76,6 +77,8 @@ def test_the_default_recipe(family: str, dropout: float, objective: str) -> None
     config = recipe("default", family, 784)
     assert (config.label_dropout, config.objective) == (dropout, objective)
     assert config.schedule == "one_cycle"
+    assert (config.beta, config.epochs) == (0.5 if family == "cvae" else 1, 16)
+    assert recipe("best", family, 784) == replace(config, epochs=30)
 
 
 def test_overrides_of_none_leave_the_recipe_as_it_is() -> None:

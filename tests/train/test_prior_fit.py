@@ -214,9 +214,9 @@ def test_no_more_images_are_encoded_than_a_mixture_is_fitted_to(
     seen: list[int] = []
     plain = module.codes
 
-    def spy(model: Any, data: Images, seed: int, *, labelled: bool = True) -> Array:
+    def spy(model: Any, data: Images, seed: int, **options: Any) -> Array:
         seen.append(len(data))
-        return plain(model, data, seed, labelled=labelled)
+        return plain(model, data, seed, **options)
 
     monkeypatch.setattr(module, "codes", spy)
     values, labels = blobs(200)
@@ -281,6 +281,30 @@ def test_codes_of_a_vae_are_draws_and_those_of_an_ae_are_not() -> None:
     model = passing("vae", 2, spread=0.0)
     assert np.array_equal(codes(model, data, seed=1), codes(model, data, seed=1))
     assert not np.array_equal(codes(model, data, seed=1), codes(model, data, seed=2))
+
+
+def test_a_prior_is_fitted_to_codes_of_half_the_posteriors_deviation() -> None:
+    values, _ = blobs(6000)
+    data = pictures(values)
+    model = passing("vae", 2, spread=float(np.log(0.3**2)))
+    fitted = fit_prior(model, data, "gaussian").prior
+    expected = np.cov(values.T) + np.eye(2) * (0.3 / 2) ** 2
+    np.testing.assert_allclose(covariance(fitted, 0, 0), expected, atol=3e-3)
+    means = codes(model, data, seed=0, spread=0)
+    np.testing.assert_allclose(means, np.rint(values * 255) / 255, atol=1e-6)
+
+
+def test_a_class_leaves_its_tail_out_and_codes_without_a_label_keep_theirs() -> None:
+    rng = np.random.default_rng(0)
+    values = np.clip(0.3 + 0.05 * rng.normal(size=(4000, 2)), 0, 1)
+    wrong = np.arange(0, 4000, 81)  # 1.25% of each class lie here and there, far away
+    values[wrong] = rng.uniform(0.7, 1, (len(wrong), 2))
+    labels = np.arange(4000) % 2
+    prior = fit_prior(passing("cvae", 2, classes=2), pictures(values, labels)).prior
+    far = [float((prior.sample(4000, k, seed=0)[:, 0] > 0.6).mean()) for k in (0, 1)]
+    assert far == [0, 0]
+    alone = fit_prior(passing("ae", 2), pictures(values)).prior.sample(4000, seed=0)
+    assert float((alone[:, 0] > 0.6).mean()) == pytest.approx(len(wrong) / 4000, abs=0.006)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ class _Recording(click.Command):
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Checkpoint to write.")
 @click.option(
     "--preset",
-    type=click.Choice(["default", "reference"]),
+    type=click.Choice(["default", "best", "reference"]),
     default="default",
     show_default=True,
     help="The model and recipe that other options adjust.",

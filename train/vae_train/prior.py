@@ -6,9 +6,7 @@ posterior and the prior (Ghosh et al. 2020, arXiv 1903.12436), and makes a plain
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,56 +18,48 @@ from vae_runtime.errors import UsageError
 from vae_runtime.prior import KINDS, Prior
 
 from .data import Images
+from .mixture import Mixture, fit_mixture
 from .objective import Model
 
-_CANDIDATES = (1, 3, 5, 10, 20, 30, 60)  # numbers of components that are tried
-_GAIN = 0.01  # nats a code that more components must bring on held-out codes
-_HELD_OUT = 0.1
+_SPREAD = 0.5  # of the posterior's own deviation, in the codes that a prior is fitted to
+_TAIL = 0.02  # share of a class's codes, the least likely ones, that its mixture is not fitted to
 _LARGEST = 20_000  # codes a mixture is fitted to
 _MOST_NUMBERS = 32_000  # in all mixtures together: they travel as text in every exported graph
-_RIDGE = 3e-3  # added to each variance, as a share of that dimension's own
-_TOLERANCE = 2e-3  # nats a code: smaller gains stop a fit, and are lost on held-out codes anyway
 
 
 @dataclass(frozen=True)
 class FittedPrior:
     """A prior and, in nats a code, the mean log-likelihood of held-out codes under it.
 
-    The mean runs over the mixtures of `class_gmm`, each weighing the same.
+    The mean runs over the mixtures of `class_gmm`, each weighing the same. The codes are those that
+    the prior is meant for: see `fit_prior`.
     """
 
     prior: Prior
     held_out_log_likelihood: float | None = None
 
 
-@dataclass(frozen=True)
-class _Mixture:
-    """One fitted mixture of M Gaussians.
-
-    Attributes:
-        weights: f64[M].
-        means: f64[M, D].
-        factors: f64[M, D, D], the lower Cholesky factor of each covariance.
-        score: mean log-likelihood of the held-out codes, in nats a code.
-    """
-
-    weights: NDArray[np.float64]
-    means: NDArray[np.float64]
-    factors: NDArray[np.float64]
-    score: float
-
-
 @torch.no_grad()
-def codes(model: Model, data: Images, seed: int, *, labelled: bool = True) -> NDArray[np.float64]:
-    """One posterior draw for each image (the code itself for an AE), f64[N, D]."""
+def codes(
+    model: Model, data: Images, seed: int, *, labelled: bool = True, spread: float = 1.0
+) -> NDArray[np.float64]:
+    """One posterior draw for each image (the code itself for an AE), f64[N, D].
+
+    Args:
+        model: trained.
+        data: the images.
+        seed: of the draws.
+        labelled: whether a CVAE's encoder is told the labels.
+        spread: scales the posterior's deviation; 0 gives the mean codes.
+    """
     model.eval()
     noise = torch.Generator(data.pixels.device).manual_seed(seed)
     found = []
     for image, label in data.batches(256):
-        if isinstance(model, CVAE):
-            z = reparameterise(*model.encode(image, label if labelled else None), noise)
-        elif isinstance(model, VAE):
-            z = reparameterise(*model.encode(image), noise)
+        if isinstance(model, VAE):
+            given = (label if labelled else None,) if isinstance(model, CVAE) else ()
+            mu, log_var = model.encode(image, *given)
+            z = torch.lerp(mu, reparameterise(mu, log_var, noise), spread)
         else:
             z = model.encode(image)
         found.append(z.double().cpu())
@@ -93,6 +83,10 @@ def fit_prior(
 ) -> FittedPrior:
     """Fit a prior of `kind` to the codes of `data`.
 
+    The codes are drawn with half the posterior's deviation: an image is decoded from its code's
+    mean, and a prior as wide as the draws samples more blur than it has images to show for it. Of
+    each class of `class_gmm`, the least likely 2% are left out (see `vae_train.mixture`).
+
     Args:
         model: trained.
         data: its training images.
@@ -110,7 +104,8 @@ def fit_prior(
         kind = "class_gmm" if isinstance(model, CVAE) else "gmm"
     if kind == "normal":
         return FittedPrior(Prior.normal(dim))
-    z = codes(model, _some(data, seed) if kind in ("gaussian", "gmm") else data, seed)
+    some = _some(data, seed)
+    z = codes(model, some if kind in ("gaussian", "gmm") else data, seed, spread=_SPREAD)
     if not np.isfinite(z).all():
         raise UsageError("training diverged: codes are not finite. Lower the learning rate.")
     groups = [z]
@@ -120,10 +115,8 @@ def fit_prior(
         label = data.labels.cpu().numpy()
         groups = [z[label == k] for k in range(model.config.classes)]
         groups = [g if len(g) else z for g in groups]
-        some = _some(data, seed)
-        groups.append(
-            z if model.encoder_labels is None else codes(model, some, seed, labelled=False)
-        )
+        blind = model.encoder_labels is None
+        groups.append(z if blind else codes(model, some, seed, labelled=False, spread=_SPREAD))
     return fit_codes(groups, kind, components, seed)
 
 
@@ -164,15 +157,18 @@ def _mixtures(
     from threadpoolctl import threadpool_limits
 
     rng = np.random.default_rng(seed)
-    fitted: list[_Mixture] = []
+    fitted: list[Mixture] = []
     most = _MOST_NUMBERS // (len(groups) * (1 + dim + dim * (dim + 1) // 2))
     # Matrices of 16 by 16 are far too small to share: two threads took 20 times as long.
     with threadpool_limits(1):
         for group in groups:
             # All rows are stored as large as the largest; that without a label adds nothing to it.
-            if fitted and len(fitted) == len(groups) - 1:
+            unlabelled = len(fitted) == len(groups) - 1
+            if fitted and unlabelled:
                 most = max(len(f.weights) for f in fitted)
-            fitted.append(_fit(rng.permutation(group)[:_LARGEST], components, most, seed))
+            some = rng.permutation(group)[:_LARGEST]
+            tail = 0 if unlabelled else _TAIL
+            fitted.append(fit_mixture(some, components, most, tail, seed))
     m = max(len(f.weights) for f in fitted)
     weights, mean = np.zeros((len(fitted), m)), np.zeros((len(fitted), m, dim))
     factors = np.tile(np.eye(dim), (len(fitted), m, 1, 1))
@@ -184,44 +180,3 @@ def _mixtures(
     packed = factors[:, :, lower[0], lower[1]]
     prior = Prior(kind, dim, weights=weights, mean=mean, cholesky=packed)
     return FittedPrior(prior, float(np.mean([f.score for f in fitted])))
-
-
-def _fit(group: NDArray[np.float64], components: int | None, most: int, seed: int) -> _Mixture:
-    """The mixture for one group of codes in random order, which is standardised first."""
-    center, scale = group.mean(0), group.std(0)
-    scale = np.maximum(scale, 1e-3 * np.sqrt(np.mean(scale**2)) + 1e-9)  # units that never fire
-    unit = ((group - center) / scale).astype(np.float32)
-    unit = unit if len(unit) > 1 else np.repeat(unit, 2, 0)
-    held = int(len(unit) * _HELD_OUT)
-    training, test = unit[held:], unit[:held] if held else unit
-    # A full covariance wants several codes for each of its numbers.
-    enough = [m for m in _CANDIDATES if m <= most and len(unit) >= 5 * m * unit.shape[1]]
-    best: Any = None
-    score = -np.inf
-    for m in [min(components, len(training))] if components else enough or [1]:
-        mixture = _em(training, m, seed)
-        found = float(mixture.score(test))
-        if best is not None and found < score + _GAIN:
-            break
-        best, score = mixture, found
-    factors = np.linalg.cholesky(best.covariances_.astype(np.float64))
-    return _Mixture(
-        best.weights_.astype(np.float64),
-        best.means_ * scale + center,
-        factors * scale[:, None],
-        score - float(np.log(scale).sum()),
-    )
-
-
-def _em(codes: NDArray[np.float32], m: int, seed: int) -> Any:
-    """M Gaussians by expectation maximisation (Dempster et al. 1977), from a k-means start."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.mixture import GaussianMixture
-
-    mixture = GaussianMixture(
-        m, reg_covar=_RIDGE, max_iter=60, tol=_TOLERANCE, random_state=seed % 2**32
-    )
-    with warnings.catch_warnings():
-        # An unfinished fit is still a fit, as are two components in one place.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return mixture.fit(codes)

@@ -1,0 +1,145 @@
+"""The estimate against models whose likelihood is known: by quadrature, or in closed form."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tests.quality.likelihood import binarised, log_mean_exp, log_weights, nll
+from vae_models import VAE, build, preset
+from vae_train.data import Images
+
+
+def tiny(family: Any, latent_dim: int = 2, **changes: Any) -> VAE:
+    """A small model of 1×4×4 images whose decoder depends on the code in earnest."""
+    torch.manual_seed(3)
+    config = preset(
+        "default",
+        family,
+        (1, 4, 4),
+        3,
+        backbone="mlp",
+        hidden=(8,),
+        latent_dim=latent_dim,
+        **changes,
+    )
+    model: Any = build(config).eval()
+    with torch.no_grad():
+        for parameter in model.decoder.parameters():
+            parameter.mul_(3)
+        model.log_var.bias.fill_(0.5)  # wider than the posterior, as importance sampling wants
+    found: VAE = model
+    return found
+
+
+def pictures(n: int, labelled: bool = False) -> Images:
+    random = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (n, 1, 4, 4), generator=random).byte()
+    return Images(pixels, torch.arange(n) % 3 if labelled else None)
+
+
+@torch.no_grad()
+def by_quadrature(model: Any, image: Tensor, label: Tensor | None) -> Tensor:
+    """log p(x) as a sum over a fine grid of two-dimensional codes, f64[N]."""
+    line = torch.linspace(-7, 7, 141)
+    z = torch.cartesian_prod(line, line)
+    log_prior = -(z.double().square().sum(1)) / 2 - math.log(2 * math.pi)
+    cell = 2 * math.log(float(line[1] - line[0]))
+    found = []
+    for i in range(len(image)):
+        labels = () if label is None else (label[i].expand(len(z)),)
+        logits = model.decode_logits(z, *labels).double()
+        target = image[i].double().expand_as(logits)
+        error = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        found.append((log_prior - error.flatten(1).sum(1)).logsumexp(0) + cell)
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("family", ["vae", "cvae"])
+def test_many_draws_give_the_likelihood_that_quadrature_gives(family: str) -> None:
+    model, data = tiny(family), pictures(6, labelled=family == "cvae")
+    image, label = binarised(data, 0).batch(torch.arange(6))
+    exact = by_quadrature(model, image, label)
+    found = log_mean_exp(log_weights(model, image, label, 4000, torch.Generator().manual_seed(1)))
+    torch.testing.assert_close(found, exact, atol=0.05, rtol=0)
+    estimate = nll(model, data, few=50, many=4000, subset=6)
+    assert estimate.nll == pytest.approx(-float(exact.mean()), abs=0.03)
+    assert estimate.standard_error == 0
+
+
+def test_the_label_is_part_of_what_is_measured() -> None:
+    model, data = tiny("cvae"), pictures(6, labelled=True)
+    assert data.labels is not None
+    with torch.no_grad():
+        assert model.get_submodule("decoder_labels.linear").weight.normal_().shape
+    wrong = Images(data.pixels, (data.labels + 1) % 3)
+    apart = [nll(model, part, few=50, many=1000, subset=6).nll for part in (data, wrong)]
+    exact = [
+        -float(by_quadrature(model, *binarised(part, 0).batch(torch.arange(6))).mean())
+        for part in (data, wrong)
+    ]
+    assert apart == pytest.approx(exact, abs=0.06)
+    assert abs(apart[0] - apart[1]) > 0.3
+
+
+def test_a_posterior_that_is_exact_needs_a_single_draw() -> None:
+    """A decoder that ignores the code: the posterior is N(0, I), log p(x) is p(x | z) for any z."""
+    model: Any = tiny("vae", latent_dim=3)
+    with torch.no_grad():
+        for layer in [model.mu, model.log_var, model.decoder.trunk.layers[0]]:
+            layer.weight.zero_()
+            layer.bias.zero_()
+    data = pictures(5)
+    image, _ = binarised(data, 0).batch(torch.arange(5))
+    weights = log_weights(model, image, None, 7, torch.Generator().manual_seed(0))
+    logits = model.decoder.head.bias.detach().view(1, 1, 4, 4).expand(5, -1, -1, -1)
+    closed = -F.binary_cross_entropy_with_logits(logits, image, reduction="none").sum((1, 2, 3))
+    torch.testing.assert_close(weights, closed.double()[:, None].expand(-1, 7), rtol=0, atol=1e-4)
+
+
+def test_the_paired_estimate_agrees_with_the_plain_one_within_its_error() -> None:
+    model, data = tiny("vae"), pictures(100)
+    plain = nll(model, data, few=5, many=500, subset=100)
+    assert plain.standard_error == 0
+    assert plain.nll == pytest.approx(plain.nll_few - plain.gain, abs=1e-9)
+    assert plain.gain > 0.02
+    paired = nll(model, data, few=5, many=500, subset=30)
+    assert paired.nll == pytest.approx(paired.nll_few - paired.gain, abs=1e-9)
+    assert 0 < paired.standard_error < 0.3
+    assert abs(paired.nll - plain.nll) < 3 * paired.standard_error
+
+
+def test_the_bound_rises_with_the_number_of_draws() -> None:
+    model, data = tiny("vae"), pictures(40)
+    found = [nll(model, data, few=k, many=1000, subset=2).nll_few for k in (1, 10, 100)]
+    assert found == sorted(found, reverse=True)
+    assert found[0] - found[2] > 0.1
+
+
+def test_pixels_are_drawn_with_their_grey_levels_probability_and_the_same_again() -> None:
+    grey = Images(torch.full((400, 1, 4, 4), 64, dtype=torch.uint8), None)
+    drawn = binarised(grey, 0)
+    assert set(drawn.pixels.unique().tolist()) == {0, 255}
+    assert float(drawn.pixels.float().mean()) == pytest.approx(64, abs=3)
+    assert torch.equal(drawn.pixels, binarised(grey, 0).pixels)
+    assert not torch.equal(drawn.pixels, binarised(grey, 1).pixels)
+    ends = Images(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1), None)
+    assert torch.equal(binarised(ends, 0).pixels, ends.pixels)
+
+
+@pytest.mark.parametrize(("few", "many", "subset"), [(3, 10, 5), (5, 5, 5), (5, 10, 9), (5, 10, 1)])
+def test_settings_that_do_not_go_together_are_refused(few: int, many: int, subset: int) -> None:
+    with pytest.raises(ValueError, match=f"few {few}, many {many}, subset {subset} of 8 images"):
+        nll(tiny("vae"), pictures(8), few=few, many=many, subset=subset)
+
+
+def test_log_mean_exp_is_what_it_says() -> None:
+    values = torch.tensor(list(itertools.repeat(math.log(2.0), 4)))
+    assert float(log_mean_exp(values)) == pytest.approx(math.log(2.0))
+    assert float(log_mean_exp(torch.tensor([0.0, math.log(3.0)]))) == pytest.approx(math.log(2))
