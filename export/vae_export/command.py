@@ -21,6 +21,7 @@ from vae_train import load_checkpoint
 from vae_train.command import parse_size
 
 from .bundle import check_target
+from .c_code import require_generator, write_c
 from .foreign import Foreign, from_module
 from .pipeline import Exported, Options, export_source
 from .probe import Modules
@@ -36,6 +37,8 @@ def export_command(options: dict[str, Any]) -> None:
     """Export, then write what else was asked for, and say what is where."""
     out = _target(options)
     check_target(out)
+    if options["c_code"] is not None:
+        require_generator()
     chosen = Options(options["opset"], options["variants"], options["allow_lossy"], note)
     source = _own_source(options) if options["model"] else _checkpoint_source(options)
     exported = export_source(source, out, chosen)
@@ -161,7 +164,7 @@ def load_weights(module: Modules, path: Path) -> str:
 
 
 def _write_rest(exported: Exported, out: Path, options: dict[str, Any]) -> None:
-    """The report and the Triton repository."""
+    """The report, the Triton repository and the C code."""
     if options["report"] is not None:
         folder = options["report"]
         if folder == Path():
@@ -172,3 +175,6 @@ def _write_rest(exported: Exported, out: Path, options: dict[str, Any]) -> None:
         prefix = out.stem if out.suffix == ".zip" else out.name
         names = write_triton(exported.manifest, exported.files, options["triton"], prefix)
         note(f"wrote {options['triton']} with {', '.join(names)}")
+    if options["c_code"] is not None:
+        write_c(exported.manifest, exported.files, options["c_code"])
+        note(f"wrote {options['c_code']}. Next: make -C {options['c_code']}")
