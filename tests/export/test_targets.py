@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-import subprocess
-import sys
 import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
@@ -136,34 +134,6 @@ def test_a_triton_repository(exported_of: Any, tmp_path: Path) -> None:
     assert (folder / "labels.txt").read_text().split() == list("0123456789")
     text = (folder / "config.pbtxt").read_text()
     assert text == CONFIG.replace("ID", exported.manifest.card.id)
-
-
-CHECK = """
-import sys
-from pathlib import Path
-from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2
-for path in Path(sys.argv[1]).glob("*/config.pbtxt"):
-    config = text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
-    assert config.name == path.parent.name and config.backend == "onnxruntime"
-    assert config.HasField("dynamic_batching") and config.max_batch_size == 256
-    assert all(i.data_type and i.dims for i in [*config.input, *config.output])
-    print(config.name)
-"""
-
-
-@pytest.mark.slow
-def test_triton_reads_the_text(exported_of: Any, tmp_path: Path) -> None:
-    """In a venv of its own: tritonclient pins older protobuf and ml-dtypes than onnx wants."""
-    exported = exported_of("cvae-mlp")
-    names = write_triton(exported.manifest, exported.files, tmp_path / "models", "m")
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
-    python = tmp_path / "venv" / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "-q", "tritonclient[grpc]==2.73.0"], check=True)
-    done = subprocess.run(
-        [python, "-c", CHECK, tmp_path / "models"], check=True, capture_output=True, text=True
-    )
-    assert sorted(done.stdout.split()) == sorted(names)
 
 
 def test_names_in_the_config_are_quoted(exported_of: Any) -> None:
