@@ -11,7 +11,7 @@ import ort from "onnxruntime-node";
 import { readCard } from "./engine/card.js";
 import { InputError, IntegrityError, UsageError } from "./engine/errors.js";
 import { Graph } from "./engine/graph.js";
-import { readProperties } from "./engine/wire.js";
+import { checkGraph } from "./engine/guard/model.js";
 
 const SEAL = 85; // bytes at the end of the file: the sha256 of all before them, as a text property
 
@@ -32,7 +32,7 @@ export class Decoder {
    */
   static async open(path) {
     const raw = await readFile(path);
-    const properties = readProperties(raw, path);
+    const properties = checkGraph(raw, path);
     const digest = createHash("sha256").update(raw.subarray(0, -SEAL)).digest("hex");
     const text = properties.get("vae_onnx");
     if (text === undefined) throw new InputError(`${path}: not a graph of a bundle. Export it with vae-export.`);
