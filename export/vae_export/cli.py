@@ -13,10 +13,10 @@ from vae_runtime.cli.entry import require, run
 EPILOG = """\b
 Examples:
   vae-export --ckpt cvae.pt
+  vae-export --ckpt cvae.pt --c cvae-c/           also as C without dependencies
   vae-export --ckpt cvae.pt --zip --variant int8 --report
   vae-export --ckpt cvae.pt --data mnist          check with images of the test split
   vae-export --ckpt cvae.pt --triton models/      also for Triton Inference Server
-  vae-export --ckpt cvae.pt --c cvae-c/           also as C without dependencies
 
 \b
 A module of your own, with encode and decode (or encoder and decoder):
@@ -61,6 +61,13 @@ _OWN = "Of your own module: "
 )
 @click.option("--allow-lossy", is_flag=True, help="Accept a variant under 45 dB.")
 @click.option(
+    "--c",
+    "c_code",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write the decoder as plain C as well, with a program around it.",
+)
+@click.option(
     "--report",
     type=click.Path(path_type=Path),
     is_flag=False,
@@ -73,13 +80,6 @@ _OWN = "Of your own module: "
     type=click.Path(path_type=Path),
     metavar="DIR",
     help="Write a Triton model repository as well.",
-)
-@click.option(
-    "--c",
-    "c_code",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Write the decoder as plain C as well, with a program around it.",
 )
 @click.option("--model", metavar="PACKAGE.MODULE:FACTORY", help="What makes a module of your own.")
 @click.option("--classes", is_flag=True, help=_OWN + "its decoder takes the data's labels.")

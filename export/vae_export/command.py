@@ -35,14 +35,17 @@ _OWN = ("one_hot", "null_label", "activation", "spread", "signed", "likelihood",
 
 def export_command(options: dict[str, Any]) -> None:
     """Export, then write what else was asked for, and say what is where."""
-    out = _target(options)
-    check_target(out)
     if options["c_code"] is not None:
         require_generator()
+    out = _target(options)
+    check_target(out)
     chosen = Options(options["opset"], options["variants"], options["allow_lossy"], note)
     source = _own_source(options) if options["model"] else _checkpoint_source(options)
     exported = export_source(source, out, chosen)
     size = sum(spec.bytes for spec in exported.manifest.files().values())
+    if options["c_code"] is not None:
+        write_c(exported.manifest, exported.files, options["c_code"])
+        note(f"wrote {options['c_code']}. Next: make -C {options['c_code']}")
     _write_rest(exported, out, options)
     note(f"wrote {out}, {size:,} bytes. Next: vae-run sample --bundle {out}")
 
@@ -164,7 +167,7 @@ def load_weights(module: Modules, path: Path) -> str:
 
 
 def _write_rest(exported: Exported, out: Path, options: dict[str, Any]) -> None:
-    """The report, the Triton repository and the C code."""
+    """The report and the Triton repository."""
     if options["report"] is not None:
         folder = options["report"]
         if folder == Path():
@@ -175,6 +178,3 @@ def _write_rest(exported: Exported, out: Path, options: dict[str, Any]) -> None:
         prefix = out.stem if out.suffix == ".zip" else out.name
         names = write_triton(exported.manifest, exported.files, options["triton"], prefix)
         note(f"wrote {options['triton']} with {', '.join(names)}")
-    if options["c_code"] is not None:
-        write_c(exported.manifest, exported.files, options["c_code"])
-        note(f"wrote {options['c_code']}. Next: make -C {options['c_code']}")
