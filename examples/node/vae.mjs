@@ -31,7 +31,7 @@ export class Decoder {
    * @throws {InputError} no decoder of a bundle
    */
   static async open(path) {
-    const raw = await readFile(path);
+    const raw = new Uint8Array(await readFile(path)); // plain: a Buffer slices without copying
     const properties = checkGraph(raw, path);
     const digest = createHash("sha256").update(raw.subarray(0, -SEAL)).digest("hex");
     const text = properties.get("vae_onnx");
