@@ -65,6 +65,21 @@ def test_generated_c_gives_torchs_pixels(
 
 
 @SLOW
+def test_the_example_program_links_the_library(
+    built: Callable[[str], tuple[Vectors, Path]], tmp_path: Path
+) -> None:
+    vectors, folder = built("cvae_mlp")
+    source = EXAMPLES / "c" / "program.c"
+    library = folder / "libvae.a"
+    call(["gcc", *STRICT, f"-I{folder}", source, library, "-lm", "-o", tmp_path / "program"])
+    lines = call([tmp_path / "program"]).splitlines()
+    _, height, width = vectors.card.image.shape
+    assert len(lines) == 10 * height // 2
+    assert {len(line) for line in lines} == {width}
+    assert len(set("".join(lines))) >= 4  # shades, not a blank page
+
+
+@SLOW
 def test_the_program_reads_codes_and_refuses_nonsense(
     built: Callable[[str], tuple[Vectors, Path]], tmp_path: Path
 ) -> None:

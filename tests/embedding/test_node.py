@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from vae_runtime.golden import TOLERANCE
 
 from .conftest import Open, here
-from .host import EXAMPLES, ONE_THREAD, call
+from .host import EXAMPLES, ONE_THREAD, ROOT, call
 from .node import HERE, node_app
 
 pytestmark = pytest.mark.slow  # npm ci, once
@@ -66,6 +67,25 @@ def test_node_draws_what_the_shell_draws(app: Path, open_vectors: Open, tmp_path
     with vae.load(vectors.folder, device="cpu") as model:
         expected = model.sample(5, 3, seed=7, dtype="uint8")[:, 0]
     assert np.abs(pixels.astype(int) - expected).max() <= 1  # a rounding edge
+
+
+def test_a_whole_bundle_opens_as_the_page_says(
+    app: Path, open_vectors: Open, tmp_path: Path
+) -> None:
+    vectors = open_vectors("cvae_mlp")
+    page = (EXAMPLES / "node" / "README.md").read_text()
+    lines = [line[4:] for line in page.splitlines() if re.match(r"    (import|const) ", line)]
+    assert len(lines) == 3
+    script = app / "whole.mjs"
+    script.write_text(
+        'import { readFile } from "node:fs/promises";\nimport ort from "onnxruntime-node";\n'
+        + "\n".join(lines).replace('"cvae.zip"', "process.argv[2]")
+        + "\nconsole.log((await model.golden()).maxAbsError, model.latentDim);\n"
+    )
+    source = ROOT / "tests" / "data" / "cvae_mlp.zip"
+    error, dim = call(["node", script, source]).split()
+    assert float(error) <= TOLERANCE
+    assert int(dim) == vectors.card.latent_dim
 
 
 def test_node_refuses_in_one_line(app: Path, open_vectors: Open, tmp_path: Path) -> None:
