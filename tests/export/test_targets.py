@@ -73,11 +73,17 @@ def test_the_histogram_counts_every_element(exported_of: Any) -> None:
 
 def test_the_command_line_writes_all_of_it(saved: Any, tmp_path: Path) -> None:
     arguments = ["--ckpt", str(saved("vae-mlp")), "-o", str(tmp_path / "m"), "--zip", "--triton",
-                 str(tmp_path / "models"), "--variant", "uint8", "--report"]  # fmt: skip
+                 str(tmp_path / "models"), "--variant", "uint8", "--report",
+                 "--c", str(tmp_path / "code")]  # fmt: skip
     done = CliRunner().invoke(cli, arguments, standalone_mode=False)
     assert done.exception is None
     names = {p.name for p in tmp_path.iterdir()}
-    assert names == {"m.zip", "m-report", "models"}
+    assert names == {"m.zip", "m-report", "models", "code"}
+    assert {p.name for p in (tmp_path / "code").iterdir()} == {
+        "Makefile", "decoder.c", "decoder_data.c", "main.c", "model.h", "prior_data.c", "vae.c",
+        "vae.h",
+    }  # fmt: skip
+    assert f"wrote {tmp_path / 'code'}. Next: make -C {tmp_path / 'code'}" in done.stderr
     assert {p.name for p in (tmp_path / "models").iterdir()} == {
         "m_encoder", "m_decoder", "m_decoder_uint8",
     }  # fmt: skip
@@ -146,6 +152,15 @@ def test_the_help_reads_well() -> None:
     text = CliRunner().invoke(cli, ["--help"]).stdout
     assert text.startswith("Usage: ")
     assert max(len(line) for line in text.splitlines()) <= 95
-    for option in ("--ckpt", "--variant", "--report", "--triton", "--model", "--zip", "--opset"):
+    for option in (
+        "--ckpt",
+        "--variant",
+        "--report",
+        "--triton",
+        "--c",
+        "--model",
+        "--zip",
+        "--opset",
+    ):
         assert re.search(rf"^\s+(-\w, )?{option}\b", text, re.MULTILINE)
     assert "vae-export --ckpt cvae.pt" in text
