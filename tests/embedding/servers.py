@@ -42,13 +42,11 @@ def environment(name: str) -> Path:
     """The interpreter of an environment with `vae-onnx[cpu]` and an example's requirements."""
     folder = CACHE / f"{name}-venv"
     requirements = EXAMPLES / name / "requirements.txt"
-    if not (folder / "bin" / "python").exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        # Without a pip of its own, and below without bytecode: half the time of an installation.
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-    command = [sys.executable, "-m", "pip", "--python", str(folder), "install", "-q"]
-    command += ["--no-compile", "-e", f"{ROOT}[cpu]", "-r", str(requirements)]
-    install_once(folder, requirements, command)
+    # Without a pip of its own and without bytecode: half the time of an installation.
+    make = [sys.executable, "-m", "venv", "--without-pip", str(folder)]
+    install = [sys.executable, "-m", "pip", "--python", str(folder), "install", "-q"]
+    install += ["--no-compile", "-e", f"{ROOT}[cpu]", "-r", str(requirements)]
+    install_once(folder, requirements, make, install)
     return folder / "bin" / "python"
 
 

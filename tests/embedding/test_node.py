@@ -28,7 +28,7 @@ def app() -> Path:
 
 
 def test_the_helper_has_the_types_it_says(app: Path) -> None:
-    call([app / "node_modules" / ".bin" / "tsc"], cwd=app)
+    call([app.parent / "node_modules" / ".bin" / "tsc"], cwd=app)
 
 
 def test_the_lock_file_names_no_host_and_pins_the_runtime() -> None:
