@@ -13,6 +13,7 @@ from vae_runtime.cli.entry import require, run
 EPILOG = """\b
 Examples:
   vae-export --ckpt cvae.pt
+  vae-export --ckpt cvae.pt --c cvae-c/           also as C without dependencies
   vae-export --ckpt cvae.pt --zip --variant int8 --report
   vae-export --ckpt cvae.pt --data mnist          check with images of the test split
   vae-export --ckpt cvae.pt --triton models/      also for Triton Inference Server
@@ -59,6 +60,13 @@ _OWN = "Of your own module: "
     "(int8, MLP only), or with bytes as pixels (uint8). May be repeated.",
 )
 @click.option("--allow-lossy", is_flag=True, help="Accept a variant under 45 dB.")
+@click.option(
+    "--c",
+    "c_code",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write the decoder as plain C as well, with a program around it.",
+)
 @click.option(
     "--report",
     type=click.Path(path_type=Path),

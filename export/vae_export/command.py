@@ -22,6 +22,7 @@ from vae_train import load_checkpoint
 from vae_train.command import parse_size
 
 from .bundle import check_target
+from .c_code import require_generator, write_c
 from .foreign import Foreign, from_module
 from .pipeline import Exported, Options, export_source
 from .probe import Modules
@@ -35,12 +36,17 @@ _OWN = ("one_hot", "null_label", "activation", "spread", "signed", "likelihood",
 
 def export_command(options: dict[str, Any]) -> None:
     """Export, then write what else was asked for, and say what is where."""
+    if options["c_code"] is not None:
+        require_generator()
     out = _target(options)
     check_target(out)
     chosen = Options(options["opset"], options["variants"], options["allow_lossy"], note)
     source = _own_source(options) if options["model"] else _checkpoint_source(options)
     exported = export_source(source, out, chosen)
     size = sum(spec.bytes for spec in exported.manifest.files().values())
+    if options["c_code"] is not None:
+        write_c(exported.manifest, exported.files, options["c_code"])
+        note(f"wrote {options['c_code']}. Next: make -C {options['c_code']}")
     _write_rest(exported, out, options)
     note(f"wrote {out}, {size:,} bytes. Next: vae-run sample --bundle {out}")
 

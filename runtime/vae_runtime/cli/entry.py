@@ -93,8 +93,8 @@ def note(message: object) -> None:
     click.echo(one_line(message), err=True)
 
 
-def require(program: str, *packages: str) -> None:
-    """Refuse to go on without the packages of the `train` extra.
+def require(program: str, *packages: str, extra: str = "cpu,train") -> None:
+    """Refuse to go on without the packages of an extra.
 
     Raises:
         MissingExtra: with the command that installs them.
@@ -103,7 +103,7 @@ def require(program: str, *packages: str) -> None:
     if missing:
         raise MissingExtra(
             f"{program} needs {', '.join(missing)}, not installed here. "
-            'Run: pip install "vae-onnx[cpu,train]"'
+            f'Run: pip install "vae-onnx[{extra}]"'
         )
 
 

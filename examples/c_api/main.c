@@ -1,0 +1,56 @@
+/* vae_ort GRAPH.onnx LABEL CODE.f32 OUT.pgm: one image of one code, native float32. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "vae_ort.h"
+
+static int fail(const char *where, const char *what)
+{
+    fprintf(stderr, "error: %s: %s\n", where, what);
+    return 3;
+}
+
+static int write_picture(const char *path, const float *image, const int64_t *shape)
+{
+    FILE *file = fopen(path, "wb");
+    if (!file)
+        return fail(path, "cannot be written");
+    fprintf(file, "P%d\n%d %d\n255\n", shape[0] == 1 ? 5 : 6, (int)shape[2], (int)shape[1]);
+    const int64_t plane = shape[1] * shape[2];
+    for (int64_t i = 0; i < plane; i++)
+        for (int64_t c = 0; c < shape[0]; c++)
+            fputc((int)lrintf(image[c * plane + i] * 255), file);
+    return fclose(file) ? fail(path, "cannot be written") : 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 5) {
+        fprintf(stderr, "usage: %s GRAPH.onnx LABEL CODE.f32 OUT.pgm\n", argv[0]);
+        return 2;
+    }
+    char *end;
+    const long long label = strtoll(argv[2], &end, 10);
+    if (end == argv[2] || *end)
+        return fail(argv[2], "the label is no whole number");
+    vae_ort *model = vae_ort_open(argv[1]);
+    if (!model)
+        return fail(argv[1], vae_ort_error());
+    const size_t dim = vae_ort_latent_dim(model);
+    float *z = malloc(dim * sizeof *z), *image = malloc(vae_ort_pixels(model) * sizeof *image);
+    FILE *codes = fopen(argv[3], "rb");
+    int code = 0;
+    if (!z || !image || !codes || fread(z, sizeof *z, dim, codes) != dim)
+        code = fail(argv[3], "cannot be read as one code");
+    else if (vae_ort_decode(model, z, label, image))
+        code = fail(argv[1], vae_ort_error());
+    else
+        code = write_picture(argv[4], image, vae_ort_shape(model));
+    if (codes)
+        fclose(codes);
+    free(z);
+    free(image);
+    vae_ort_close(model);
+    return code;
+}

@@ -1,0 +1,170 @@
+#define _POSIX_C_SOURCE 200809L /* setenv */
+#include "vae_ort.h"
+
+#include <dlfcn.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef HAVE_ORT_HEADER
+#include <onnxruntime_c_api.h>
+#else
+#include "ort_abi.h"
+#endif
+
+struct vae_ort {
+    OrtEnv *env;
+    OrtSession *session;
+    OrtMemoryInfo *memory;
+    OrtValue *inputs[2], *output; /* views of the three buffers below, made once */
+    float *z, *image;
+    int64_t label, dim, shape[3];
+    size_t count; /* of inputs */
+};
+
+static const OrtApi *api;
+static char reason[512];
+
+static int failed(const char *what)
+{
+    snprintf(reason, sizeof reason, "%s", what);
+    return 1;
+}
+
+/* Whether a call of onnxruntime failed; its message is kept. */
+static int wrong(OrtStatus *status)
+{
+    if (!status)
+        return 0;
+    failed(api->GetErrorMessage(status));
+    api->ReleaseStatus(status);
+    return 1;
+}
+
+static int load_library(void)
+{
+    if (api)
+        return 0;
+    const char *path = getenv("VAE_ORT_LIBRARY");
+    setenv("ORT_DISABLE_TELEMETRY", "1", 1); /* read once, when the library starts */
+    void *library = dlopen(path ? path : "libonnxruntime.so.1", RTLD_NOW);
+    if (!library)
+        return failed(dlerror());
+    const OrtApiBase *(*base)(void);
+    *(void **)&base = dlsym(library, "OrtGetApiBase"); /* as POSIX has one cast it */
+    if (!base)
+        return failed("no OrtGetApiBase in the library");
+    api = base()->GetApi(ORT_API_VERSION);
+    return api ? 0 : failed("this onnxruntime is older than the header");
+}
+
+/* The axes behind the batch of input or output `i`; 0 if there are `count` of them. */
+static int axes(vae_ort *m, int output, size_t i, int64_t *sizes, size_t count)
+{
+    OrtTypeInfo *type = NULL;
+    const OrtTensorTypeAndShapeInfo *tensor = NULL;
+    int64_t all[4] = {0, 0, 0, 0};
+    size_t found = 0;
+    if (wrong(output ? api->SessionGetOutputTypeInfo(m->session, i, &type)
+                     : api->SessionGetInputTypeInfo(m->session, i, &type)))
+        return 1;
+    int bad = wrong(api->CastTypeInfoToTensorInfo(type, &tensor)) || !tensor ||
+              wrong(api->GetDimensionsCount(tensor, &found)) || found != count + 1 ||
+              wrong(api->GetDimensions(tensor, all, found));
+    api->ReleaseTypeInfo(type);
+    for (size_t j = 0; j < count && !bad; j++)
+        bad = (sizes[j] = all[j + 1]) <= 0;
+    return bad && failed("not a decoder that vae-export wrote");
+}
+
+static int open_session(vae_ort *m, const char *graph)
+{
+    OrtSessionOptions *options = NULL;
+    if (wrong(api->CreateEnv(ORT_LOGGING_LEVEL_ERROR, "vae", &m->env)) ||
+        wrong(api->CreateSessionOptions(&options)))
+        return 1;
+    /* For graphs this small one thread is the fastest. */
+    const int bad = wrong(api->SetIntraOpNumThreads(options, 1)) ||
+                    wrong(api->CreateSession(m->env, graph, options, &m->session));
+    api->ReleaseSessionOptions(options);
+    return bad || wrong(api->SessionGetInputCount(m->session, &m->count)) ||
+           (m->count > 2 && failed("not a decoder that vae-export wrote")) ||
+           axes(m, 0, 0, &m->dim, 1) || axes(m, 1, 0, m->shape, 3);
+}
+
+static int make_tensors(vae_ort *m)
+{
+    const int64_t z[] = {1, m->dim}, one[] = {1};
+    const int64_t image[] = {1, m->shape[0], m->shape[1], m->shape[2]};
+    const size_t z_bytes = (size_t)m->dim * sizeof *m->z;
+    const size_t image_bytes = vae_ort_pixels(m) * sizeof *m->image;
+    m->z = calloc(1, z_bytes);
+    m->image = calloc(1, image_bytes);
+    if (!m->z || !m->image)
+        return failed("out of memory");
+    return wrong(api->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &m->memory)) ||
+           wrong(api->CreateTensorWithDataAsOrtValue(m->memory, m->z, z_bytes, z, 2,
+                                                     ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
+                                                     &m->inputs[0])) ||
+           wrong(api->CreateTensorWithDataAsOrtValue(m->memory, &m->label, sizeof m->label, one, 1,
+                                                     ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64,
+                                                     &m->inputs[1])) ||
+           wrong(api->CreateTensorWithDataAsOrtValue(m->memory, m->image, image_bytes, image, 4,
+                                                     ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
+                                                     &m->output));
+}
+
+vae_ort *vae_ort_open(const char *graph)
+{
+    if (load_library())
+        return NULL;
+    vae_ort *m = calloc(1, sizeof *m);
+    if (!m)
+        return failed("out of memory"), NULL;
+    if (open_session(m, graph) || make_tensors(m)) {
+        vae_ort_close(m);
+        return NULL;
+    }
+    return m;
+}
+
+void vae_ort_close(vae_ort *m)
+{
+    if (!m)
+        return;
+    api->ReleaseValue(m->inputs[0]);
+    api->ReleaseValue(m->inputs[1]);
+    api->ReleaseValue(m->output);
+    api->ReleaseMemoryInfo(m->memory);
+    api->ReleaseSession(m->session);
+    api->ReleaseEnv(m->env);
+    free(m->z);
+    free(m->image);
+    free(m);
+}
+
+size_t vae_ort_latent_dim(const vae_ort *m) { return (size_t)m->dim; }
+size_t vae_ort_pixels(const vae_ort *m) { return (size_t)(m->shape[0] * m->shape[1] * m->shape[2]); }
+const int64_t *vae_ort_shape(const vae_ort *m) { return m->shape; }
+int vae_ort_takes_label(const vae_ort *m) { return m->count == 2; }
+
+int vae_ort_decode(vae_ort *m, const float *z, int64_t label, float *image)
+{
+    static const char *const names[] = {"z", "label"}, *const outputs[] = {"image"};
+    for (int64_t i = 0; i < m->dim; i++)
+        if (!isfinite(z[i]))
+            return failed("code: not finite");
+    /* A label that is too large onnxruntime refuses; a negative one would count from the end. */
+    if (m->count == 2 && label < 0)
+        return failed("label: expected 0 or more");
+    memcpy(m->z, z, (size_t)m->dim * sizeof *z);
+    m->label = label;
+    if (wrong(api->Run(m->session, NULL, names, (const OrtValue *const *)m->inputs, m->count,
+                       outputs, 1, &m->output)))
+        return 1;
+    memcpy(image, m->image, vae_ort_pixels(m) * sizeof *image);
+    return 0;
+}
+
+const char *vae_ort_error(void) { return reason; }

@@ -1,0 +1,83 @@
+"""A bundle's decoder behind the Open Inference Protocol, as a custom runtime of MLServer.
+
+`parameters.extra.bundle` in model-settings.json names the bundle. Inputs: `z` FP32 [N, D], and of a
+model with classes `label`, INT64 [N] or the class names as BYTES [N]. Output: `image` FP32
+[N, C, H, W] in [0, 1].
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+from mlserver import MLModel
+from mlserver.codecs import CodecError, NumpyCodec, StringCodec
+from mlserver.errors import InferenceError
+from mlserver.types import InferenceRequest, InferenceResponse, MetadataTensor, RequestInput
+
+import vae_runtime as vae
+
+MOST_ROWS = 1024  # of one request; 4 MB of 28×28 images
+
+
+class VaeRuntime(MLModel):
+    """One model, shared by all requests; decoding leaves the event loop free."""
+
+    async def load(self) -> bool:
+        """Open the bundle, say what it takes and gives, decode once."""
+        extra = (self.settings.parameters and self.settings.parameters.extra) or {}
+        self._model = vae.load(extra.get("bundle", "mnist"), device="cpu")
+        card = self._model.card
+        self.inputs = [MetadataTensor(name="z", datatype="FP32", shape=[-1, card.latent_dim])]
+        if card.classes:
+            self.inputs += [MetadataTensor(name="label", datatype="INT64", shape=[-1])]
+        self.outputs = [
+            MetadataTensor(name="image", datatype="FP32", shape=[-1, *card.image.shape])
+        ]
+        self._model.decode(np.zeros(card.latent_dim, np.float32), 0 if card.classes else None)
+        return True
+
+    async def unload(self) -> bool:
+        """Give the memory back."""
+        self._model.close()
+        return True
+
+    async def predict(self, payload: InferenceRequest) -> InferenceResponse:
+        """Decode; whatever is wrong with the request is a 400 with one line."""
+        given = {tensor.name: tensor for tensor in payload.inputs}
+        known = {tensor.name for tensor in self.inputs or []}
+        if len(given) < len(payload.inputs) or not {"z"} <= set(given) <= known:
+            names = ", ".join(sorted(tensor.name for tensor in payload.inputs))
+            raise InferenceError(f"inputs: {names or 'none'}, expected z of {sorted(known)}")
+        z = _array(given["z"], "FP32")
+        if z.ndim != 2 or len(z) > MOST_ROWS:
+            raise InferenceError(f"z: shape {list(z.shape)}, expected at most [{MOST_ROWS}, D]")
+        try:
+            label = _labels(given["label"]) if "label" in given else None
+            images = await asyncio.to_thread(self._model.decode, z, label)
+        except vae.VaeError as error:
+            raise InferenceError(str(error)) from error
+        return InferenceResponse(
+            model_name=self.name,
+            model_version=self.version,
+            outputs=[NumpyCodec.encode_output("image", images)],
+        )
+
+
+def _array(tensor: RequestInput, datatype: str) -> np.ndarray:
+    if tensor.datatype != datatype:
+        raise InferenceError(f"{tensor.name}: {tensor.datatype}, expected {datatype}")
+    try:
+        return NumpyCodec.decode_input(tensor)
+    except (ValueError, TypeError, OverflowError, CodecError) as error:
+        reason = " ".join(str(error).split())
+        raise InferenceError(f"{tensor.name}: does not fit {tensor.shape}: {reason}") from error
+
+
+def _labels(tensor: RequestInput) -> np.ndarray | list[str]:
+    if tensor.datatype != "BYTES":
+        return _array(tensor, "INT64").reshape(-1)
+    try:
+        return StringCodec.decode_input(tensor)
+    except (ValueError, TypeError) as error:
+        raise InferenceError("label: expected class names in UTF-8") from error

@@ -1,0 +1,121 @@
+"""A small web app around a bundle: a page, pictures as PNG, a JSON API.
+
+`python app.py [BUNDLE] [--port 8000]`, then open http://127.0.0.1:8000. Needs
+`pip install "vae-onnx[cpu]" -r requirements.txt`, and no torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+from typing import Any
+
+import numpy as np
+from flask import Flask, Response, jsonify, render_template, request
+from PIL import Image
+from werkzeug.exceptions import BadRequest, HTTPException
+
+import vae_runtime as vae
+
+MOST_IMAGES = 256
+MOST_BYTES = 1 << 20  # of a request
+COLUMNS = 8
+
+
+def create_app(model: vae.Autoencoder) -> Flask:
+    """The app around one loaded model, which all its threads share."""
+    app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
+    card = model.card
+
+    @app.get("/")
+    def page() -> str:
+        return render_template("page.html", card=card, most=MOST_IMAGES)
+
+    @app.get("/api/model")
+    def about() -> Response:
+        facts = {"id": card.id, "family": card.family, "classes": card.classes}
+        return jsonify(facts | {"latent_dim": card.latent_dim, "image": card.image.shape})
+
+    @app.get("/sample.png")
+    def sample() -> Response:
+        n = whole(request.args.get("n", "1"), "n", 1, MOST_IMAGES)
+        seed = request.args.get("seed")
+        seed = None if seed in (None, "") else whole(seed, "seed", 0, 2**64 - 1)
+        label = request.args.get("label") or None
+        return png(model.sample(n, label, seed, dtype="uint8"))
+
+    @app.post("/api/decode")
+    def decode() -> Response:
+        body = request.get_json()
+        if not isinstance(body, dict) or not set(body) <= {"z", "label"} or "z" not in body:
+            raise BadRequest('expected {"z": [[…], …], "label": …}')
+        z = codes(body["z"])
+        if len(z) > MOST_IMAGES:
+            raise BadRequest(f"z: {len(z)} codes, expected at most {MOST_IMAGES}")
+        return jsonify(images=model.decode(z, body.get("label")).tolist())
+
+    @app.errorhandler(vae.VaeError)
+    def refused(error: vae.VaeError) -> tuple[Response, int]:
+        # What the caller sent is wrong; anything else is our fault, and said without details.
+        ours = not isinstance(error, ValueError)
+        return jsonify(error="the model failed" if ours else str(error)), 500 if ours else 400
+
+    @app.errorhandler(HTTPException)
+    def failed(error: HTTPException) -> tuple[Response, int]:
+        text = " ".join((error.description or error.name or "").split())
+        return jsonify(error=text), error.code or 500
+
+    return app
+
+
+def whole(text: str, name: str, low: int, high: int) -> int:
+    """A whole number of a query, or 400."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 20 and low <= int(text) <= high):
+        raise BadRequest(f"{name} is {text[:40]!r}, expected a whole number from {low} to {high}")
+    return int(text)
+
+
+def codes(value: Any) -> np.ndarray:
+    """JSON's nested lists of numbers as f32, or 400; the model checks shape and values."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise BadRequest("z: lists of different lengths") from error
+    if array.dtype.kind not in "if":
+        raise BadRequest("z: expected numbers only")
+    with np.errstate(over="ignore"):  # becomes infinite, which the model refuses
+        return array.astype(np.float32)
+
+
+def png(images: np.ndarray) -> Response:
+    """u8[n, C, H, W] in rows of eight."""
+    n, channels, height, width = images.shape
+    columns = min(n, COLUMNS)
+    rows = -(-n // columns)
+    cells = np.zeros((rows * columns, channels, height, width), np.uint8)
+    cells[:n] = images
+    sheet = cells.reshape(rows, columns, channels, height, width).transpose(0, 3, 1, 4, 2)
+    sheet = sheet.reshape(rows * height, columns * width, channels)
+    file = io.BytesIO()
+    Image.fromarray(sheet[:, :, 0] if channels == 1 else sheet).save(file, "PNG")
+    return Response(file.getvalue(), mimetype="image/png")
+
+
+def main() -> None:
+    """Load, decode once so that the first visitor waits for nothing, serve."""
+    from waitress import serve
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bundle", nargs="?", default="mnist")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    chosen = parser.parse_args()
+    model = vae.load(chosen.bundle)
+    label = 0 if model.card.classes else None
+    model.sample(1, label, seed=0)
+    serve(create_app(model), host=chosen.host, port=chosen.port, threads=4)
+
+
+if __name__ == "__main__":
+    main()

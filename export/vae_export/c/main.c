@@ -1,0 +1,125 @@
+/* A command line around vae.h: images of one label as PGM (grey) or PPM (colour).
+ *
+ *     ./vae --label 3 --seed 0 -n 8 > threes.pgm      the digits of Python's seed=0
+ *     ./vae --label 3 --codes z.f32 > two.pgm         codes as native float32, one after another
+ */
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vae.h"
+
+#define MOST 64 /* images, side by side in one picture */
+
+struct options {
+    const char *label, *codes;
+    unsigned long long seed;
+    unsigned long count;
+    double temperature;
+};
+
+static void fail(const char *what, const char *value)
+{
+    fprintf(stderr, "error: %s: %s\n", value, what);
+    exit(2);
+}
+
+static double number(const char *text, double highest)
+{
+    char *end;
+    const double value = strtod(text, &end);
+    if (end == text || *end || !(value >= 0 && value <= highest))
+        fail("not a number in its range", text);
+    return value;
+}
+
+static struct options parse(int argc, char **argv)
+{
+    struct options o = {NULL, NULL, 0, 1, 1.0};
+    for (int i = 1; i < argc; i += 2) {
+        if (i + 1 == argc)
+            fail("expected --label, --seed, -n, --temperature or --codes, and a value", argv[i]);
+        const char *name = argv[i], *value = argv[i + 1];
+        if (!strcmp(name, "--label"))
+            o.label = value;
+        else if (!strcmp(name, "--codes"))
+            o.codes = value;
+        else if (!strcmp(name, "-n"))
+            o.count = (unsigned long)number(value, MOST);
+        else if (!strcmp(name, "--temperature"))
+            o.temperature = number(value, 1e6);
+        else if (!strcmp(name, "--seed")) {
+            char *end;
+            errno = 0;
+            o.seed = strtoull(value, &end, 10);
+            if (errno || end == value || *end || *value == '-')
+                fail("expected a seed from 0 to 2**64 - 1", value);
+        } else
+            fail("unknown option", name);
+    }
+    return o;
+}
+
+/* A class name, or an index; no label at all means "any". */
+static int label_of(const char *text)
+{
+    if (!text)
+        return VAE_NO_LABEL;
+#if VAE_CLASSES
+    for (int i = 0; i < VAE_CLASSES; i++)
+        if (!strcmp(text, vae_class_names[i]))
+            return i;
+    char *end;
+    const long index = strtol(text, &end, 10);
+    if (end != text && !*end && index >= 0 && index < VAE_CLASSES)
+        return (int)index;
+    fail("unknown class", text);
+#endif
+    fail("this model takes no label", text);
+    return VAE_NO_LABEL;
+}
+
+static unsigned long read_codes(const char *path, float *z)
+{
+    FILE *file = fopen(path, "rb");
+    if (!file)
+        fail(strerror(errno), path);
+    const size_t size = VAE_LATENT_DIM * sizeof *z;
+    const unsigned long count = fread(z, 1, MOST * size, file) / size;
+    const int more = ftell(file) != (long)(count * size) || fgetc(file) != EOF;
+    fclose(file);
+    if (!count || more)
+        fail("not whole codes of float32, 1 to 64 of them", path);
+    return count;
+}
+
+static void write_picture(const float *images, unsigned long count)
+{
+    printf("P%d\n%lu %d\n255\n", VAE_CHANNELS == 1 ? 5 : 6, count * VAE_WIDTH, VAE_HEIGHT);
+    for (int y = 0; y < VAE_HEIGHT; y++)
+        for (unsigned long i = 0; i < count; i++)
+            for (int x = 0; x < VAE_WIDTH; x++)
+                for (int c = 0; c < VAE_CHANNELS; c++) {
+                    const float *image = images + i * VAE_PIXELS;
+                    putchar((int)lrintf(image[(c * VAE_HEIGHT + y) * VAE_WIDTH + x] * 255));
+                }
+}
+
+int main(int argc, char **argv)
+{
+    static float z[MOST][VAE_LATENT_DIM], images[MOST][VAE_PIXELS];
+    const struct options o = parse(argc, argv);
+    const int label = label_of(o.label);
+    const unsigned long count = o.codes ? read_codes(o.codes, z[0]) : o.count;
+    for (unsigned long i = 0; i < count; i++) {
+        if (!o.codes)
+            vae_draw(o.seed, i, label, o.temperature, z[i]);
+        const int found = vae_decode(z[i], label, images[i]);
+        if (found != VAE_OK)
+            fail(found == VAE_BAD_CODE ? "not finite" : "out of memory", "code");
+    }
+    write_picture(images[0], count);
+    return fflush(stdout) ? 6 : 0;
+}

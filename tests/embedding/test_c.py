@@ -1,0 +1,293 @@
+"""The decoder as generated C, and onnxruntime's C interface: compiled, run, compared with torch."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vae_runtime as vae
+from vae_export import c_code
+from vae_export.c_code import header_text, prior_text, write_c
+from vae_runtime.card import Card, ImageSpec
+from vae_runtime.errors import MissingExtra
+from vae_runtime.golden import TOLERANCE
+from vae_runtime.prior import Prior
+
+from .c import STRICT, build_c_api, build_generated, library_path, need
+from .conftest import Open, here, open_in
+from .host import EXAMPLES, ONE_THREAD, Vectors, call
+
+SLOW = pytest.mark.slow  # the generator takes three seconds a model, the compiler as long
+
+
+def picture(raw: bytes) -> np.ndarray:
+    """A PGM of images side by side: u8[n, H, W] of square ones."""
+    found = re.match(rb"P5\n(\d+) (\d+)\n255\n", raw)
+    assert found is not None
+    width, height = int(found[1]), int(found[2])
+    pixels = np.frombuffer(raw[found.end() :], np.uint8).reshape(height, width // height, height)
+    return pixels.transpose(1, 0, 2)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Vectors, Path]]:
+    """`cvae_mlp` → its golden vectors, and the folder of its decoder as C, compiled once."""
+
+    @cache
+    def make(name: str) -> tuple[Vectors, Path]:
+        vectors = open_in(tmp_path_factory.mktemp(name), name)
+        return vectors, here(build_generated, vectors, vectors.work / "c").parent
+
+    return make
+
+
+@SLOW
+@pytest.mark.parametrize("name", ["cvae_mlp", "ae_conv", "mnist"])
+def test_generated_c_gives_torchs_pixels(
+    built: Callable[[str], tuple[Vectors, Path]], name: str
+) -> None:
+    """The reference MLP, a model without labels, the default convolutions with FiLM."""
+    vectors, folder = built(name)
+    assert vectors.drive([folder / "drive", *vectors.files])[0] <= TOLERANCE
+    label = ["--label", "3"] if vectors.card.classes else []
+    raw = call([folder / "vae", *label, "--seed", "7", "-n", "5"], text=False)
+    with vae.load(vectors.folder, device="cpu") as model:
+        expected = model.sample(5, 3 if label else None, seed=7, dtype="uint8")[:, 0]
+    assert np.abs(picture(raw).astype(int) - expected).max() <= 1  # a rounding edge
+
+
+@SLOW
+def test_the_example_program_links_the_library(
+    built: Callable[[str], tuple[Vectors, Path]], tmp_path: Path
+) -> None:
+    vectors, folder = built("cvae_mlp")
+    source = EXAMPLES / "c" / "program.c"
+    library = folder / "libvae.a"
+    call(["gcc", *STRICT, f"-I{folder}", source, library, "-lm", "-o", tmp_path / "program"])
+    lines = call([tmp_path / "program"]).splitlines()
+    _, height, width = vectors.card.image.shape
+    assert len(lines) == 10 * height // 2
+    assert {len(line) for line in lines} == {width}
+    assert len(set("".join(lines))) >= 4  # shades, not a blank page
+
+
+@SLOW
+def test_the_program_reads_codes_and_refuses_nonsense(
+    built: Callable[[str], tuple[Vectors, Path]], tmp_path: Path
+) -> None:
+    vectors, folder = built("cvae_mlp")
+    program = folder / "vae"
+    with vae.load(vectors.folder, device="cpu") as model:
+        z = model.draw(3, 4, seed=1)
+        expected = model.decode(z, 4, dtype="uint8")[:, 0]
+    z.tofile(tmp_path / "codes.f32")
+    raw = call([program, "--label", "4", "--codes", tmp_path / "codes.f32"], text=False)
+    assert np.abs(picture(raw).astype(int) - expected).max() <= 1
+    (tmp_path / "cut.f32").write_bytes(z.tobytes()[:-1])
+    np.full(z.shape[1], np.nan, np.float32).tofile(tmp_path / "nan.f32")
+    refused = {
+        ("--label", "eleven"): "error: eleven: unknown class\n",
+        ("--label", "10"): "error: 10: unknown class\n",
+        ("--seed", "-1"): "error: -1: expected a seed from 0 to 2**64 - 1\n",
+        ("-n", "65"): "error: 65: not a number in its range\n",
+        ("--codes", "cut.f32"): "error: cut.f32: not whole codes of float32, 1 to 64 of them\n",
+        ("--codes", "nan.f32"): "error: code: not finite\n",
+        ("--codes", "no.f32"): "error: no.f32: No such file or directory\n",
+        ("--colour", "red"): "error: --colour: unknown option\n",
+    }
+    for words, message in refused.items():
+        done = subprocess.run([program, *words], cwd=tmp_path, capture_output=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr.decode()) == (2, b"", message)
+
+
+STUB = """
+#include <stdio.h>
+#include <stdlib.h>
+#include "vae.h"
+#if VAE_CLASSES
+void vae_graph(const float z[1][VAE_LATENT_DIM], const int64_t label[1],
+               float image[1][VAE_CHANNELS][VAE_HEIGHT][VAE_WIDTH])
+{ image[0][0][0][0] = z[0][0] + (float)label[0]; }
+#else
+void vae_graph(const float z[1][VAE_LATENT_DIM],
+               float image[1][VAE_CHANNELS][VAE_HEIGHT][VAE_WIDTH])
+{ image[0][0][0][0] = z[0][0]; }
+#endif
+int main(int argc, char **argv)
+{
+    float z[VAE_LATENT_DIM];
+    (void)argc;
+    for (unsigned i = 0; i < 500; i++) {
+        const int code = vae_draw(strtoull(argv[1], NULL, 10), i, atoi(argv[2]), atof(argv[3]), z);
+        if (code) return code;
+        fwrite(z, sizeof *z, VAE_LATENT_DIM, stdout);
+    }
+    return 0;
+}
+"""
+
+
+def mixture(kind: str, d: int, rows: int, m: int) -> Prior:
+    rng = np.random.default_rng(d)
+    weights = rng.dirichlet(np.ones(m), rows)
+    cholesky = rng.normal(0, 0.3, (rows, m, d * (d + 1) // 2))
+    return Prior(kind, d, weights=weights, mean=rng.normal(size=(rows, m, d)), cholesky=cholesky)
+
+
+PRIORS = [
+    Prior.normal(5),
+    Prior("uniform", 4, low=np.array([-1.0, 0, 2, 3]), high=np.array([0.0, 0, 3, 9])),
+    mixture("gaussian", 3, 1, 1),
+    mixture("gmm", 8, 1, 4),
+    mixture("class_gmm", 7, 4, 3),
+]
+
+
+@pytest.mark.parametrize("prior", PRIORS, ids=lambda p: p.kind)
+def test_c_draws_pythons_codes(prior: Prior, tmp_path: Path) -> None:
+    here(need, "gcc")
+    classes = ("a", "b", "c") if prior.kind == "class_gmm" else ()
+    family = "cvae" if classes else "vae"
+    card = Card("0", family, ImageSpec(1, 2, 2), prior.latent_dim, classes, "bernoulli", prior)
+    for path in (c_code._FIXED / "vae.c", c_code._FIXED / "vae.h"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "model.h").write_text(header_text(card))
+    (tmp_path / "prior_data.c").write_text(prior_text(card))
+    (tmp_path / "stub.c").write_text(STUB)
+    sources = [tmp_path / name for name in ("stub.c", "vae.c", "prior_data.c")]
+    call(["gcc", *STRICT, "-Wpedantic", *sources, "-lm", "-o", tmp_path / "draw"])
+    for seed, label, temperature in ((0, -1, 1.0), (2**64 - 1, 1 if classes else -1, 0.5)):
+        raw = call([tmp_path / "draw", str(seed), str(label), str(temperature)], text=False)
+        expected = prior.sample(500, None if label < 0 else label, seed, temperature=temperature)
+        found = np.frombuffer(raw, np.float32).reshape(expected.shape)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    for bad in (("0", str(len(classes)), "1"), ("0", "-2", "1")):
+        done = subprocess.run([tmp_path / "draw", *bad], check=False)
+        assert done.returncode == 1  # VAE_BAD_LABEL
+
+
+def test_class_names_become_literals(tmp_path: Path) -> None:
+    here(need, "gcc")
+    names = ('a"b', "back\\slash", "new\nline7", "what??/", "zwölf", "")
+    card = Card("0", "cvae", ImageSpec(1, 2, 2), 2, names, "bernoulli", Prior.normal(2))
+    (tmp_path / "model.h").write_text(header_text(card))
+    (tmp_path / "prior_data.c").write_text(prior_text(card))
+    (tmp_path / "main.c").write_text(
+        '#include <stdio.h>\n#include "model.h"\n'
+        "int main(void) { for (int i = 0; i < VAE_CLASSES; i++)"
+        " { fputs(vae_class_names[i], stdout); putchar(0); } return 0; }\n"
+    )
+    files = [tmp_path / "main.c", tmp_path / "prior_data.c"]
+    call(["gcc", "-std=c99", *files, "-o", tmp_path / "names"])
+    assert call([tmp_path / "names"], text=False).split(b"\0")[:-1] == [n.encode() for n in names]
+
+
+def test_without_the_generator_one_line_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, open_vectors: Open, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(c_code, "GENERATOR", "no_such_generator")
+    manifest = open_vectors("ae_mlp").bundle.manifest
+    with pytest.raises(MissingExtra) as error:
+        write_c(manifest, {}, tmp_path / "c")
+    assert str(error.value) == (
+        "vae-export --c needs no_such_generator, not installed here. "
+        'Run: pip install "vae-onnx[cpu,train,c]"'
+    )
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("name", ["cvae_conv", "vae_mlp"])
+def test_the_c_interface_gives_torchs_pixels(open_vectors: Open, tmp_path: Path, name: str) -> None:
+    vectors = open_vectors(name)
+    folder = here(build_c_api, tmp_path / "c_api")
+    library = {"VAE_ORT_LIBRARY": str(here(library_path))}
+    command = [folder / "drive", *vectors.files, vectors.graph]
+    assert vectors.drive(command, library)[0] <= TOLERANCE
+    vectors.z[:1].tofile(tmp_path / "one.f32")
+    label = str(vectors.label[0])
+    command = [folder / "vae_ort", vectors.graph, label, tmp_path / "one.f32", tmp_path / "o.pgm"]
+    call(command, library)
+    found = picture((tmp_path / "o.pgm").read_bytes())[0]
+    assert np.abs(found - 255 * vectors.image[0, 0]).max() <= 0.51
+
+
+def test_the_c_interface_refuses_in_one_line(open_vectors: Open, tmp_path: Path) -> None:
+    vectors = open_vectors("cvae_mlp")
+    folder = here(build_c_api, tmp_path / "c_api")
+    environment = ONE_THREAD | {"VAE_ORT_LIBRARY": str(here(library_path))}
+    np.full(vectors.z.shape[1], np.inf, np.float32).tofile(tmp_path / "inf.f32")
+
+    def refused(*words: Any, **changed: str) -> str:
+        done = subprocess.run(
+            [folder / "vae_ort", *words, tmp_path / "o.pgm"], capture_output=True, text=True,
+            env=environment | changed, check=False,
+        )  # fmt: skip
+        assert done.returncode == 3
+        assert not (tmp_path / "o.pgm").exists()
+        return done.stderr.splitlines()[-1]
+
+    graph, codes = vectors.graph, tmp_path / "z.f32"
+    assert refused(graph, "-1", codes) == f"error: {graph}: label: expected 0 or more"
+    assert "indices element out of data bounds, idx=11" in refused(graph, "11", codes)
+    assert refused(graph, "x", codes) == "error: x: the label is no whole number"
+    assert refused(graph, "1", tmp_path / "inf.f32") == f"error: {graph}: code: not finite"
+    assert "Load model no.onnx failed" in refused("no.onnx", "1", codes)
+    encoder = vectors.folder / "encoder.onnx"
+    assert refused(encoder, "1", codes) == f"error: {encoder}: not a decoder that vae-export wrote"
+    assert "cannot open shared object file" in refused(graph, "1", codes, VAE_ORT_LIBRARY="no.so")
+
+
+def header_folder() -> Path | None:
+    """Where onnxruntime's own header is, if it is installed; ORT_INCLUDE names another place."""
+    named = os.environ.get("ORT_INCLUDE")
+    places = [Path(named)] if named else [Path("/usr/include/onnxruntime"), Path("/usr/include")]
+    return next((p for p in places if (p / "onnxruntime_c_api.h").is_file()), None)
+
+
+def test_the_places_are_those_of_the_real_header(tmp_path: Path) -> None:
+    folder = header_folder()
+    if folder is None:
+        pytest.skip("onnxruntime_c_api.h is not installed (Debian: libonnxruntime-dev)")
+    here(need, "gcc")
+    own = (EXAMPLES / "c_api" / "ort_abi.h").read_text()
+    names = re.findall(r"\(\*(\w+)\)\(", own.partition("typedef struct OrtApi {")[2])
+    names = [name for name in names if name not in ("GetApi", "GetVersionString")]
+    assert len(names) == 21
+    lines = "".join(f'printf("{n} %zu\\n", offsetof(OrtApi, {n}));' for n in names)
+    found = []
+    for header in ("onnxruntime_c_api.h", "ort_abi.h"):
+        text = f"#include <stddef.h>\n#include <stdio.h>\n#include <{header}>\n"
+        (tmp_path / "places.c").write_text(f"{text}int main(void) {{ {lines} return 0; }}\n")
+        include = [f"-I{folder}", f"-I{EXAMPLES / 'c_api'}"]
+        call(["gcc", *include, tmp_path / "places.c", "-o", tmp_path / "places"])
+        found.append(call([tmp_path / "places"]))
+    assert found[0] == found[1]
+    call(["make", "-s", "-C", build_c_api(tmp_path / "c_api"), "-B", f"ORT_INCLUDE={folder}"])
+
+
+def test_nothing_of_the_model_is_lost(open_vectors: Open) -> None:
+    """Every number of the prior stands in the C text, to the last bit."""
+    card = open_vectors("cvae_mlp").card
+    text = prior_text(card)
+    numbers = np.array([float(x) for x in re.findall(r"-?\d+\.\d*(?:e-?\d+)?", text)])
+    expected = np.concatenate(
+        [getattr(card.prior, n).ravel() for n in ("weights", "mean", "cholesky")]
+    )
+    np.testing.assert_array_equal(numbers, expected)
+
+
+def test_vectors_say_no_to_another_shape_and_to_nan(open_vectors: Open) -> None:
+    vectors: Vectors = open_vectors("ae_mlp")
+    assert vectors.error(vectors.image) == 0
+    assert vectors.error(vectors.image[:-1]) == np.inf
+    broken = vectors.image.copy()
+    broken[0, 0, 0, 0] = np.nan
+    assert vectors.error(broken) == np.inf

@@ -1,0 +1,116 @@
+"""Node: the helper's types, its pixels, the digits of a seed, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vae_runtime.golden import TOLERANCE
+
+from .conftest import Open, here
+from .host import EXAMPLES, ONE_THREAD, ROOT, call
+from .node import HERE, node_app
+
+pytestmark = pytest.mark.slow  # npm ci, once
+
+
+@pytest.fixture(scope="module")
+def app() -> Path:
+    folder = here(node_app)
+    assert isinstance(folder, Path)
+    return folder
+
+
+def test_the_helper_has_the_types_it_says(app: Path) -> None:
+    call([app.parent / "node_modules" / ".bin" / "tsc"], cwd=app)
+
+
+def test_the_lock_file_names_no_host_and_pins_the_runtime() -> None:
+    lock = json.loads((EXAMPLES / "node" / "package-lock.json").read_text())
+    packages = lock["packages"]
+    assert packages["node_modules/onnxruntime-node"]["version"] == "1.30.0"
+    assert not [name for name, facts in packages.items() if "resolved" in facts]
+    assert all("integrity" in facts for name, facts in packages.items() if name)
+
+
+@pytest.mark.parametrize("name", ["cvae_mlp", "cvae_conv", "vae_mlp", "ae_conv"])
+def test_node_gives_torchs_pixels_and_pythons_digits(
+    app: Path, open_vectors: Open, name: str
+) -> None:
+    vectors = open_vectors(name)
+    seed, label = 2**64 - 3, "3" if vectors.card.classes else ""
+    drawn = vectors.work / "drawn.f32"
+    command = ["node", HERE / "drive.mjs", app / "vae.mjs", vectors.graph, *vectors.files]
+    error, _ = vectors.drive([*command, str(seed), label, drawn])
+    assert error <= TOLERANCE
+    expected = vectors.card.prior.sample(500, 3 if label else None, seed)
+    found = np.fromfile(drawn, np.float32).reshape(expected.shape)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+def test_node_draws_what_the_shell_draws(app: Path, open_vectors: Open, tmp_path: Path) -> None:
+    import vae_runtime as vae
+
+    vectors = open_vectors("cvae_conv")
+    words = ["--label", "3", "--seed", "7", "-n", "5"]
+    call(["node", app / "digits.mjs", vectors.graph, tmp_path / "threes.pgm", *words])
+    raw = (tmp_path / "threes.pgm").read_bytes()
+    head = b"P5\n40 8\n255\n"
+    assert raw.startswith(head)
+    pixels = np.frombuffer(raw[len(head) :], np.uint8).reshape(8, 5, 8).transpose(1, 0, 2)
+    with vae.load(vectors.folder, device="cpu") as model:
+        expected = model.sample(5, 3, seed=7, dtype="uint8")[:, 0]
+    assert np.abs(pixels.astype(int) - expected).max() <= 1  # a rounding edge
+
+
+def test_a_whole_bundle_opens_as_the_page_says(
+    app: Path, open_vectors: Open, tmp_path: Path
+) -> None:
+    vectors = open_vectors("cvae_mlp")
+    page = (EXAMPLES / "node" / "README.md").read_text()
+    lines = [line[4:] for line in page.splitlines() if re.match(r"    (import|const) ", line)]
+    assert len(lines) == 3
+    script = app / "whole.mjs"
+    script.write_text(
+        'import { readFile } from "node:fs/promises";\nimport ort from "onnxruntime-node";\n'
+        + "\n".join(lines).replace('"cvae.zip"', "process.argv[2]")
+        + "\nconsole.log((await model.golden()).maxAbsError, model.latentDim);\n"
+    )
+    source = ROOT / "tests" / "data" / "cvae_mlp.zip"
+    error, dim = call(["node", script, source]).split()
+    assert float(error) <= TOLERANCE
+    assert int(dim) == vectors.card.latent_dim
+
+
+def test_node_refuses_in_one_line(app: Path, open_vectors: Open, tmp_path: Path) -> None:
+    vectors = open_vectors("cvae_mlp")
+    raw = bytearray(vectors.graph.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (tmp_path / "flipped.onnx").write_bytes(raw)
+    shutil.copy(vectors.folder / "encoder.onnx", tmp_path / "encoder.onnx")
+    (tmp_path / "text.onnx").write_text("no graph at all")
+    good = str(vectors.graph)
+    refused = {
+        (good, "x.pgm", "--label", "x"): "error: label: unknown class 'x', expected one of: 0, 1,",
+        (good, "x.pgm", "--seed", "1.5"): "error: seed is 1.5, expected a whole number from 0 to",
+        (good, "x.pgm", "-n", "-1"): "error: ",
+        ("flipped.onnx", "x.pgm"): "error: flipped.onnx: damaged. Copy it again.",
+        ("encoder.onnx", "x.pgm"): "error: encoder.onnx: the role of this graph is encoder",
+        ("text.onnx", "x.pgm"): "error: text.onnx: ",
+        ("no.onnx", "x.pgm"): "error: ENOENT: no such file or directory, open 'no.onnx'",
+    }
+    for words, message in refused.items():
+        done = subprocess.run(
+            ["node", app / "digits.mjs", *words], cwd=tmp_path, env=ONE_THREAD,
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode != 0, words
+        assert done.stderr.startswith(message), done.stderr
+        assert done.stderr.count("\n") == 1
+        assert not (tmp_path / "x.pgm").exists()
