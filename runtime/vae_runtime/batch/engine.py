@@ -1,0 +1,123 @@
+"""Where the work runs: threads of this process, or the workers of a Dask cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import Any, TypeVar
+
+from ..errors import FileError, LimitError
+
+T = TypeVar("T")
+R = TypeVar("R")
+_AHEAD = 2  # tasks in flight for each thread: one runs while the next waits
+_FEWEST = 16
+_PATIENCE_S = 10
+
+
+@contextlib.contextmanager
+def threads(n: int) -> Iterator[Callable[[Callable[[T], R], Iterable[T]], Iterator[R]]]:
+    """A `map` over n threads that keeps the order and holds but a few items at a time."""
+    with ThreadPoolExecutor(n) as pool:
+
+        def over(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+            running: deque[Future[R]] = deque()
+            try:
+                for item in items:
+                    running.append(pool.submit(function, item))
+                    if len(running) > _AHEAD * n:
+                        yield running.popleft().result()
+                while running:
+                    yield running.popleft().result()
+            finally:
+                for future in running:
+                    future.cancel()
+
+        yield over
+
+
+@contextlib.contextmanager
+def local_cluster(workers: int, threads_each: int = 1, **options: Any) -> Iterator[Any]:
+    """A client of a new cluster on this machine, which listens on 127.0.0.1 alone.
+
+    Args:
+        workers: processes; one that dies is started again.
+        threads_each: threads in each.
+        options: further ones of `distributed.LocalCluster`.
+    """
+    dask = _distributed()
+    # A worker's death is reported by what became of its part, not by pages of log.
+    with (
+        dask.LocalCluster(
+            n_workers=workers,
+            threads_per_worker=threads_each,
+            host="127.0.0.1",
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+            **options,
+        ) as cluster,
+        dask.Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+@contextlib.contextmanager
+def remote_cluster(address: str) -> Iterator[Any]:
+    """A client of the cluster whose scheduler listens at `address`, such as `tcp://host:8786`.
+
+    Raises:
+        FileError: nobody answers there.
+    """
+    try:
+        client = _distributed().Client(address, timeout=_PATIENCE_S, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise FileError(
+            f"{address}: no Dask scheduler answers within {_PATIENCE_S} s. "
+            "Start one: dask scheduler"
+        ) from error
+    with client:
+        yield client
+
+
+def on_dask(client: Any, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Results of a function over items, each a task, in the order in which they are finished.
+
+    Some tasks for each thread of the cluster are in flight at a time, so that neither the client
+    nor the scheduler holds a list of millions. What a dead worker had is done by another one.
+
+    Raises:
+        LimitError: a task's worker died again and again.
+    """
+    dask = _distributed()
+    waiting = iter(items)
+    finished = dask.as_completed(loop=client.loop)
+    try:
+        while True:
+            for item in islice(waiting, max(0, _room(client) - finished.count())):
+                finished.add(client.submit(function, item, pure=False))
+            if not finished.count():
+                return
+            for future in next(iter(finished.batches())):
+                yield future.result()
+    except dask.KilledWorker as error:
+        raise LimitError(
+            f"a worker died at this part again and again ({error.last_worker.address}): it may be "
+            "out of memory. What is finished is kept: mend that, and use --resume."
+        ) from error
+
+
+def _room(client: Any) -> int:
+    """Tasks that may be in flight; more when workers join."""
+    threads: dict[str, int] = client.nthreads()
+    return max(_FEWEST, 2 * _AHEAD * sum(threads.values()))
+
+
+def _distributed() -> Any:
+    """The package; imported where a cluster is asked for, since it takes a second."""
+    import distributed
+
+    return distributed
