@@ -132,7 +132,9 @@ def _stacked(array: Any, size: int, faults: Faults) -> NDArray[Any]:
     """Lists → [N, size] of their own numbers; rows of another length become zeros."""
     nulls = _nulls(array)
     faults.add(nulls, "image: missing")
-    lengths = np.where(nulls, -1, pc.call_function("list_value_length", [array]).fill_null(-1).to_numpy())
+    lengths = np.where(
+        nulls, -1, pc.call_function("list_value_length", [array]).fill_null(-1).to_numpy()
+    )
     good = lengths == size
     faults.add(~good & ~nulls, lambda i: f"image: {lengths[i]} numbers, expected {size}")
     kept = (array if good.all() else array.filter(pa.array(good))).flatten()

@@ -29,6 +29,10 @@ def write_dataset(data: Dataset, path: Path) -> None:
         columns["label"] = pa.DictionaryArray.from_arrays(
             codes, list(data.classes)
         ).dictionary_decode()
-    options: dict[str, Any] = {"row_group_size": _GROUP_ROWS, "use_dictionary": ["label"]}
+    options: dict[str, Any] = {
+        "row_group_size": _GROUP_ROWS,
+        "use_dictionary": ["label"],
+        "write_page_checksum": True,
+    }
     with writing(path) as temporary:
         pq.write_table(pa.table(columns), temporary, **options)

@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 from ..errors import FileError, InputError
 from ..files import writing
 from .mapper import ERROR, Mapper
-from .plan import Part, open_parquet
+from .plan import Part, Piece, open_parquet
 
 if TYPE_CHECKING:
     from ..card import ImageSpec
 
 _CHUNK_BYTES = 8 << 20  # float pixels in a chunk
-_GROUP_BYTES = 64 << 20  # of a row group that is written
+_GROUP_BYTES = 16 << 20  # of a row group that is written
 _MOST_ROWS = 4096
 
 # How chunks are mapped: the builtin `map`, or one that keeps several in flight, in order.
@@ -118,16 +118,18 @@ def _read(part: Part, size: int) -> Iterator[Any]:
             rows = min(size, part.rows - start)
             yield pa.table({"": pa.nulls(rows)}).select([])
     for piece in part.pieces:
-        try:
-            with open_parquet(piece.file) as file:
-                for batch in file.iter_batches(size, row_groups=list(piece.groups)):
-                    yield pa.Table.from_batches([batch])
-        except pa.ArrowException as error:
+        with open_parquet(piece.file) as file:
+            yield from _batches(file, piece, size)
+
+
+def _batches(file: Any, piece: Piece, size: int) -> Iterator[Any]:
+    try:
+        for batch in file.iter_batches(size, row_groups=list(piece.groups)):
+            yield pa.Table.from_batches([batch])
+    except (pa.ArrowException, OSError) as error:
+        if getattr(error, "errno", None) is None:  # Arrow's own, not the system's
             raise InputError(f"{piece.file}: damaged: {error}") from error
-        except FileError:
-            raise
-        except OSError as error:
-            raise FileError(f"{piece.file}: {(error.strerror or str(error)).lower()}") from error
+        raise FileError(f"{piece.file}: {str(error).lower()}") from error
 
 
 class _Writer:
@@ -161,6 +163,6 @@ class _Writer:
         if self._file is None:
             # Numbers of images and codes hardly repeat: a dictionary of them only takes time.
             plain = [f.name for f in table.schema if not pa.types.is_nested(f.type)]
-            options: dict[str, Any] = {"use_dictionary": plain}
+            options: dict[str, Any] = {"use_dictionary": plain, "write_page_checksum": True}
             self._file = pq.ParquetWriter(self._path, table.schema, **options)
         self._file.write_table(table, row_group_size=table.num_rows)

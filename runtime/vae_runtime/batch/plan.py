@@ -128,7 +128,9 @@ def open_parquet(file: str) -> Any:
     """
     try:
         # Without a buffer size a whole column chunk is read at once.
-        return pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
+        return pq.ParquetFile(
+            file, buffer_size=1 << 20, pre_buffer=False, page_checksum_verification=True
+        )
     except pa.ArrowInvalid as error:
         raise InputError(f"{file}: not a readable Parquet file") from error
     except OSError as error:
