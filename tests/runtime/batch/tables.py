@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def in_parts(mapper: Any, table: Any, parts: int) -> Any:
     if "row" not in table.column_names:
         table = table.append_column("row", pa.array(np.arange(n)))
     edges = np.linspace(0, n, parts + 1).astype(int).tolist()
-    pieces = [mapper(table.slice(a, b - a)) for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [mapper(table.slice(a, b - a)) for a, b in itertools.pairwise(edges)]
     return pa.concat_tables(pieces)
 
 

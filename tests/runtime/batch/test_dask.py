@@ -17,8 +17,8 @@ import pytest
 pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra dask")
 pytest.importorskip("distributed", reason="distributed is not installed: the extra dask")
 
-from ..conftest import Run  # noqa: E402
-from .tables import read  # noqa: E402
+from ..conftest import Run
+from .tables import read
 
 pytestmark = [pytest.mark.torch_free, pytest.mark.slow]
 
@@ -118,8 +118,7 @@ def test_nobody_answers(parquet: Write, cvae_path: Path, tmp_path: Path) -> None
                    "--scheduler", "tcp://127.0.0.1:9", cwd=tmp_path)  # fmt: skip
     assert done.returncode == 6
     assert done.stderr.splitlines()[-1] == (
-        "error: tcp://127.0.0.1:9: no Dask scheduler answers within 10 s. "
-        "Start one: dask scheduler"
+        "error: tcp://127.0.0.1:9: no Dask scheduler answers within 10 s. Start one: dask scheduler"
     )
 
 

@@ -232,7 +232,8 @@ def test_a_job_that_was_killed_goes_on(run: Run, parquet: Write, cvae_path: Path
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (("none.parquet",), 6, "none.parquet: no Parquet file. Expected a file, a folder or a glob"),
+        (("none.parquet",), 6, "none.parquet: no Parquet file. Expected a file, a folder or "
+         "a glob"),
         (("text.parquet",), 3, "{}/text.parquet: not a readable Parquet file"),
         (("empty.parquet",), 3, "empty.parquet: no rows"),
         (("in.parquet", "--label", "ten"), 2, "label: unknown class 'ten', expected one of: "

@@ -153,7 +153,10 @@ GOOD = np.full((1, 8, 8), 7, np.uint8)
             pa.array([encode_image(GOOD), b"no image"]),
             "image: not an image. Expected PNG, JPEG, WEBP, BMP",
         ),
-        (pa.array([encode_image(GOOD), encode_image(GOOD)[:45]]), "image: damaged or unreadable image"),
+        (
+            pa.array([encode_image(GOOD), encode_image(GOOD)[:45]]),
+            "image: damaged or unreadable image",
+        ),
         (
             pa.array([encode_image(GOOD), bomb()]),
             "image: 5000x5000 pixels, limit 16000000. Resize it.",
