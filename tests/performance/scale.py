@@ -178,6 +178,11 @@ def pooled(bundle: str, source: Path, out: Path) -> None:
     writer.close()
 
 
+def warm(mapper: Mapper) -> None:
+    """Load a worker's model, as it is in a long job."""
+    mapper.model()
+
+
 def measure(bundle: str | Path, source: Path, folder: Path, repeat: int) -> dict[str, Any]:
     """Rows a second of each way; they take turns, the best of each counts."""
     rows = pq.ParquetFile(source).metadata.num_rows
@@ -215,7 +220,7 @@ def measure(bundle: str | Path, source: Path, folder: Path, repeat: int) -> dict
             timed(name, call)
         for workers in (1, 2):
             with engine.local_cluster(workers) as client:
-                client.run(mapper.model)  # loaded, as in a long job
+                client.run(warm, mapper)
                 timed(f"dask, {workers} worker{'s' * (workers > 1)}", partial(on, client))
     rates = {name: rows / min(found) for name, found in times.items()}
     print(f"\n{Path(bundle).name}, {rows:,} rows: rows/s, and of the bare loop")
