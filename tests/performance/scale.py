@@ -1,8 +1,8 @@
 """How far batch work reaches: rows a second beside the bare loop, and where a scheduler saturates.
 
-    python tests/performance/scale.py [--out docs/scale.json]     # some five minutes
-    python tests/performance/scale.py --quick                     # only to see that it runs
-    python tests/performance/scale_plot.py docs/scale.json docs/pictures/scale.png
+    python tests/performance/scale.py --out docs/scale-results.json    # some five minutes
+    python tests/performance/scale.py --quick                           # only to see that it runs
+    python tests/performance/scale_report.py docs/scale-results.json  # writes the page and the plot
 
 One run measures, on 28×28 images in Parquet: the bare single-process onnxruntime loop, Python's
 multiprocessing, `vae-run batch` in this process and on one and two Dask workers, for an encoder of
@@ -188,10 +188,9 @@ def measure(bundle: str | Path, source: Path, folder: Path, repeat: int) -> dict
     rows = pq.ParquetFile(source).metadata.num_rows
     mapper = Mapper("encode", bundle, device="cpu")
     found = plan.plan_files(str(source), GROUP)
-    count = iter(range(1000))
 
     def place() -> Path:
-        return folder / f"out-{next(count)}"
+        return Path(tempfile.mkdtemp(dir=folder)) / "out"
 
     def ours(threads: int) -> None:
         job.run(mapper, found, place(), job.Where(threads))
