@@ -48,20 +48,26 @@ def local_cluster(workers: int, threads_each: int = 1, **options: Any) -> Iterat
         workers: processes; one that dies is started again.
         threads_each: threads in each.
         options: further ones of `distributed.LocalCluster`.
+
+    Raises:
+        FileError: it did not start.
     """
     dask = _distributed()
-    # A worker's death is reported by what became of its part, not by pages of log.
-    with (
-        dask.LocalCluster(
-            n_workers=workers,
-            threads_per_worker=threads_each,
-            host="127.0.0.1",
-            dashboard_address=None,
-            silence_logs=logging.CRITICAL,
-            **options,
-        ) as cluster,
-        dask.Client(cluster, set_as_default=False) as client,
-    ):
+    with contextlib.ExitStack() as stack:
+        try:
+            cluster = dask.LocalCluster(
+                n_workers=workers,
+                threads_per_worker=threads_each,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",  # None would want port 8787, which may be taken
+                # A worker's death is told by what became of its part, not by pages of log.
+                silence_logs=logging.CRITICAL,
+                **options,
+            )
+            stack.enter_context(cluster)
+            client = stack.enter_context(dask.Client(cluster, set_as_default=False))
+        except (OSError, RuntimeError) as error:
+            raise FileError(f"the workers did not start: {error}. Try fewer --workers.") from error
         yield client
 
 
@@ -101,7 +107,7 @@ def on_dask(client: Any, function: Callable[[T], R], items: Iterable[T]) -> Iter
                 finished.add(client.submit(function, item, pure=False))
             if not finished.count():
                 return
-            for future in next(iter(finished.batches())):
+            for future in finished.next_batch(block=True):
                 yield future.result()
     except dask.KilledWorker as error:
         raise LimitError(

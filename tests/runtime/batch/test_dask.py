@@ -131,3 +131,29 @@ def test_an_error_of_a_worker_is_one_line(parquet: Write, cvae_path: Path, tmp_p
     assert done.returncode == 3
     assert done.stderr.startswith(f"error: {source}: damaged: ")
     assert done.stderr.count("\n") == 1
+
+
+DEADLY = """
+import os
+from vae_runtime.batch.engine import local_cluster, on_dask
+from vae_runtime.errors import LimitError
+with local_cluster(1) as client:
+    for address in (client.scheduler.address, *client.nthreads()):
+        assert address.startswith("tcp://127.0.0.1:"), address
+    assert client.cluster.scheduler.http_server.address == "127.0.0.1"
+    try:
+        list(on_dask(client, os._exit, [9]))
+    except LimitError as error:
+        print(error)
+"""
+
+
+def test_a_part_that_kills_every_worker_ends_the_job() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", DEADLY], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("a worker died at this part again and again (tcp://127.0.0.1:")
+    assert done.stdout.endswith(
+        "it may be out of memory. What is finished is kept: mend that, and use --resume.\n"
+    )

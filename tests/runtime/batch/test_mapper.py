@@ -267,6 +267,7 @@ def test_columns_that_are_not_there_or_of_another_type(cvae_path: Path, vae_path
     assert Mapper("encode", vae_path)(pa.table({"image": images, "label": ["?"]})).num_rows == 1
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 def test_a_mapper_is_small_and_travels(
     cvae_path: Path, table: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
