@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +18,7 @@ R = TypeVar("R")
 _AHEAD = 2  # tasks in flight for each thread: one runs while the next waits
 _FEWEST = 16
 _PATIENCE_S = 10
+_ASK_S = 1.0
 
 
 @contextlib.contextmanager
@@ -101,9 +103,12 @@ def on_dask(client: Any, function: Callable[[T], R], items: Iterable[T]) -> Iter
     dask = _distributed()
     waiting = iter(items)
     finished = dask.as_completed(loop=client.loop)
+    room, asked = 0, float("-inf")
     try:
         while True:
-            for item in islice(waiting, max(0, _room(client) - finished.count())):
+            if time.monotonic() - asked > _ASK_S:  # a question to the scheduler; workers may join
+                room, asked = _room(client), time.monotonic()
+            for item in islice(waiting, max(0, room - finished.count())):
                 finished.add(client.submit(function, item, pure=False))
             if not finished.count():
                 return
@@ -117,7 +122,7 @@ def on_dask(client: Any, function: Callable[[T], R], items: Iterable[T]) -> Iter
 
 
 def _room(client: Any) -> int:
-    """Tasks that may be in flight; more when workers join."""
+    """Tasks that may be in flight."""
     threads: dict[str, int] = client.nthreads()
     return max(_FEWEST, 2 * _AHEAD * sum(threads.values()))
 
