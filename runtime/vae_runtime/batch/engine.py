@@ -108,8 +108,10 @@ def on_dask(client: Any, function: Callable[[T], R], items: Iterable[T]) -> Iter
         while True:
             if time.monotonic() - asked > _ASK_S:  # a question to the scheduler; workers may join
                 room, asked = _room(client), time.monotonic()
-            for item in islice(waiting, max(0, room - finished.count())):
-                finished.add(client.submit(function, item, pure=False))
+            # Many in one message: a message for each task is what the scheduler is slow at.
+            if finished.count() <= room // 2:
+                more = list(islice(waiting, room - finished.count()))
+                finished.update(client.map(function, more, pure=False) if more else [])
             if not finished.count():
                 return
             for future in finished.next_batch(block=True):
