@@ -19,7 +19,7 @@ PACKAGES = {
     "vae_export": ROOT / "export" / "vae_export",
 }
 MAY_IMPORT = {
-    "vae_runtime": {"numpy", "onnxruntime", "PIL", "click", "sklearn"},
+    "vae_runtime": {"numpy", "onnxruntime", "PIL", "click", "sklearn", "pyarrow", "distributed"},
     "vae_models": {"torch"},
     "vae_train": {"torch", "numpy", "click", "rich", "sklearn", "matplotlib", "threadpoolctl"}
     | {"vae_models", "vae_runtime"},

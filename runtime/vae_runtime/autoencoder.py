@@ -241,7 +241,13 @@ class Autoencoder:
         return self.decode(path, label, dtype=dtype)
 
     def score(
-        self, images: ArrayLike, label: Labels = None, *, samples: int = 1, seed: int = 0
+        self,
+        images: ArrayLike,
+        label: Labels = None,
+        *,
+        samples: int = 1,
+        seed: int = 0,
+        start: int = 0,
     ) -> Scores:
         """How well the model knows each image: reconstruction error, KL, negative ELBO.
 
@@ -250,14 +256,13 @@ class Autoencoder:
             label: the class of each, for a CVAE; None scores without labels.
             samples: codes drawn from q(z | image) for the negative ELBO.
             seed: of those draws.
+            start: the index of the first image; image i of a seed has draws of its own.
         """
         from .scoring import score
 
-        if samples < 1:
-            raise UsageError(f"samples is {samples}, expected 1 or more")
         pixels = check_images(images, self.card.image)
         labels = None if label is None else as_labels(label, len(pixels), self.card)
-        return score(self, pixels, labels, samples, seed)
+        return score(self, pixels, labels, samples, seed, start)
 
     def close(self) -> None:
         """Give all memory back; the model cannot be used afterwards."""

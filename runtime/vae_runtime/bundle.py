@@ -21,10 +21,17 @@ MAX_MANIFEST = 64 << 20
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle: its manifest, and a way to read its files."""
+    """An opened bundle: its manifest, and a way to read its files.
+
+    Attributes:
+        name: where it was found.
+        manifest: what it says about itself.
+        sha256: of the manifest's bytes, which hold the sha256 of every other file.
+    """
 
     name: str
     manifest: Manifest
+    sha256: str
     _read: Reader
 
     def read(self, spec: FileSpec) -> bytes:
@@ -80,7 +87,7 @@ def open_bundle(source: str | Path) -> Bundle:
         raise InputError(
             f"{source}: holds {extra[0]!r}, which the manifest does not list. Remove it."
         )
-    return Bundle(str(source), manifest, reader)
+    return Bundle(str(source), manifest, hashlib.sha256(raw).hexdigest(), reader)
 
 
 def embedded_names() -> list[str]:

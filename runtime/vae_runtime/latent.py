@@ -10,6 +10,8 @@ from .errors import UsageError
 from .prior import Prior
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 _MOST_STEPS = 10_000
@@ -64,6 +66,20 @@ def posterior_draw(
     eps = Prior.normal(mu.shape[1]).sample(len(mu), seed=seed, start=start)
     z: NDArray[np.float32] = mu + np.exp(0.5 * log_var) * eps
     return z
+
+
+def posterior_draws(
+    mu: NDArray[np.float32], log_var: NDArray[np.float32], samples: int, seed: int, first: int
+) -> Iterator[NDArray[np.float32]]:
+    """`samples` draws z ~ N(mu, exp(log_var)), each f32[N, D], of the images `first` ….
+
+    Draw k of image i is number i · samples + k of the seed, whatever stands beside that image.
+    """
+    n, dim = mu.shape
+    eps = Prior.normal(dim).sample(n * samples, seed=seed, start=first * samples)
+    for noise in eps.reshape(n, samples, dim).transpose(1, 0, 2):
+        z: NDArray[np.float32] = mu + np.exp(0.5 * log_var) * noise
+        yield z
 
 
 def kl_to_standard_normal(

@@ -9,6 +9,7 @@ import numpy as np
 from . import latent
 from .arrays import unit_floats
 from .chunks import CHUNK
+from .errors import UsageError
 
 if TYPE_CHECKING:
     from typing import Any
@@ -40,6 +41,7 @@ def score(
     labels: NDArray[np.int64] | None,
     samples: int,
     seed: int,
+    first: int = 0,
 ) -> Scores:
     """Score checked images, u8 or f32 [N, C, H, W], chunk by chunk.
 
@@ -49,13 +51,21 @@ def score(
         labels: i64[N], or None to score without labels.
         samples: codes drawn from q(z | image) for the negative ELBO.
         seed: of those draws; image i gets the same draws whatever is scored beside it.
+        first: the index of the first image.
+
+    Raises:
+        UsageError: fewer than one sample.
     """
+    if samples < 1:
+        raise UsageError(f"samples is {samples}, expected 1 or more")
     n = len(images)
     whole = Scores(np.zeros(n), np.zeros(n), np.zeros(n))
     for start in range(0, n, CHUNK):
         part = slice(start, min(start + CHUNK, n))
         label = None if labels is None else labels[part]
-        found = _score_chunk(model, unit_floats(images[part]), label, (samples, seed, start, n))
+        found = _score_chunk(
+            model, unit_floats(images[part]), label, (samples, seed, first + start)
+        )
         for target, values in zip(whole, found, strict=True):
             target[part] = values
     return whole
@@ -65,9 +75,9 @@ def _score_chunk(
     model: Autoencoder,
     pixels: NDArray[np.float32],
     label: NDArray[np.int64] | None,
-    draws: tuple[int, int, int, int],
+    draws: tuple[int, int, int],
 ) -> Scores:
-    samples, seed, first, n = draws
+    samples, seed, first = draws
     likelihood = model.card.likelihood, model.card.sigma
     mu, log_var = model.posterior(pixels, label)
     decoded = model.decode(mu, label)
@@ -76,8 +86,7 @@ def _score_chunk(
         nll = latent.negative_log_likelihood(decoded, pixels, *likelihood)
         return Scores(error, np.zeros(len(pixels)), nll)
     nll = np.zeros(len(pixels))
-    for k in range(samples):
-        z = latent.posterior_draw(mu, log_var, seed, k * n + first)
+    for z in latent.posterior_draws(mu, log_var, samples, seed, first):
         nll += latent.negative_log_likelihood(model.decode(z, label), pixels, *likelihood) / samples
     kl = latent.kl_to_standard_normal(mu, log_var)
     return Scores(error, kl, nll + kl)

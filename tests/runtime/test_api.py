@@ -174,6 +174,8 @@ def test_scores_follow_their_definition(cvae: vae.Autoencoder) -> None:
     np.testing.assert_allclose(scores.kl, 0.5 * (m**2 + np.exp(v) - 1 - v).sum(1), rtol=1e-12)
     assert (scores.negative_elbo > scores.kl).all()
     assert np.array_equal(scores.negative_elbo, cvae.score(images, 1, samples=3, seed=7)[2])
+    part = cvae.score(images[4:], 1, samples=3, seed=7, start=4)
+    assert np.array_equal(scores.negative_elbo[4:], part.negative_elbo)
 
 
 def test_a_variant_that_is_not_there(cvae_path: Path) -> None:

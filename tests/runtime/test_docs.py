@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib
+import importlib.util
 import re
 import shlex
 import zipfile
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 import vae_runtime as vae
-from vae_runtime import bundle
+from vae_runtime import bundle, datasets
 from vae_runtime.cli import COMMANDS, EPILOG, inputs
 from vae_runtime.datasets import Dataset
 from vae_runtime.images import encode_image
@@ -75,6 +76,13 @@ def examples(
     (folder / "t10k-images-idx3-ubyte").write_bytes(idx)
     (folder / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx))
 
+    if importlib.util.find_spec("pyarrow"):
+        from vae_runtime.batch.convert import write_dataset
+
+        (folder / "data").mkdir()
+        for name in ("digits.parquet", "data/0.parquet", "data/1.parquet"):
+            write_dataset(Dataset(name, images, labels, tuple("0123456789")), folder / name)
+
     real = inputs.load_dataset
 
     def load(source: Any, split: str = "train", **options: Any) -> Dataset:
@@ -83,6 +91,7 @@ def examples(
         return real(source, split, **options)
 
     monkeypatch.setattr(inputs, "load_dataset", load)
+    monkeypatch.setattr(datasets, "load_dataset", load)
     return folder
 
 
@@ -109,6 +118,10 @@ def execute(run: Run, line: str) -> None:
 @pytest.mark.parametrize("line", sorted({*documented(), *helped()}))
 def test_command(run: Run, examples: Path, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(examples)
+    if line.startswith("vae-run batch"):
+        pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra dask")
+    # Threads in place of processes, which take seconds to start.
+    line = line.replace("--workers 2", "--threads 2")
     execute(run, line.replace("vae-run bench", "vae-run bench --seconds 0.01"))
 
 

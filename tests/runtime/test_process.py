@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 import signal
@@ -18,7 +19,10 @@ from vae_runtime.cli import COMMANDS
 pytestmark = pytest.mark.torch_free
 
 MAIN = "import sys; from vae_runtime.cli import main; sys.argv[0] = 'vae-run'; "
-HEAVY = ("numpy", "onnxruntime", "PIL", "torch", "onnx")
+HEAVY = ("numpy", "onnxruntime", "PIL", "torch", "onnx", "pyarrow", "distributed")
+NEEDS_ARROW = pytest.mark.skipif(
+    importlib.util.find_spec("pyarrow") is None, reason="pyarrow is not installed: the extra dask"
+)
 
 
 def python(code: str, *args: str | Path, **options: object) -> subprocess.CompletedProcess[bytes]:
@@ -53,6 +57,7 @@ def test_help_is_light(args: tuple[str, ...], tmp_path: Path) -> None:
         ("sample", "-n", "2"), ("traverse",), ("interpolate",), ("reconstruct", "x.png"),
         ("encode", "x.png"), ("decode", "z.npy"), ("score", "x.png"), ("evaluate", "x.png"),
         ("verify",), ("bench", "--batch", "1", "--seconds", "0.01"), ("info",), ("doctor",),
+        pytest.param(("batch", "sample", "3", "out"), marks=NEEDS_ARROW),
     ],
     ids=lambda args: args[0],
 )  # fmt: skip

@@ -20,6 +20,7 @@ COMMANDS = (
     "decode",
     "score",
     "evaluate",
+    "batch",
     "info",
     "verify",
     "doctor",

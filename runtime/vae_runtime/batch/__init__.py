@@ -1,0 +1,17 @@
+"""Millions of images: Arrow tables in, Arrow tables out, on the engines that people already run.
+
+from vae_runtime.batch import Mapper
+
+encode = Mapper("encode", "cvae/")   # small, picklable, torch-free; opens the bundle in each worker
+codes = encode(table)                # pyarrow.Table with a column `image` → `z`, `error`
+"""
+
+from __future__ import annotations
+
+from .extra import require
+
+require("pyarrow")
+
+from .mapper import Mapper  # noqa: E402 - without pyarrow the line above says what to install
+
+__all__ = ["Mapper"]

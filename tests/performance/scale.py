@@ -1,0 +1,276 @@
+"""How far batch work reaches: rows a second beside the bare loop, and where a scheduler saturates.
+
+    python tests/performance/scale.py --out docs/scale-results.json    # some five minutes
+    python tests/performance/scale.py --quick                           # only to see that it runs
+    python tests/performance/scale_report.py docs/scale-results.json  # writes the page and the plot
+
+One run measures, on 28×28 images in Parquet: the bare single-process onnxruntime loop, Python's
+multiprocessing, `vae-run batch` in this process and on one and two Dask workers, for an encoder of
+the reference recipe's size and for the embedded convolutional one; then the seconds a task costs
+beside its work, and the efficiency of 8, 64 and 512 workers that sleep in place of working.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vae_runtime.batch import Mapper, engine, job, plan
+from vae_runtime.batch.part import run_part
+from vae_runtime.bundle import open_bundle
+
+GROUP = 10_000
+CHUNK = 256
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=300_000, help="for the reference encoder")
+    parser.add_argument("--conv-rows", type=int, default=40_000, help="for the embedded one")
+    parser.add_argument("--repeat", type=int, default=2)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--out", type=Path)
+    chosen = parser.parse_args()
+    if chosen.quick:
+        chosen.rows, chosen.conv_rows, chosen.repeat = 4 * GROUP, 2 * GROUP, 1
+    found: dict[str, Any] = {"machine": machine(), "rows": {}, "simulation": []}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        reference = reference_bundle(folder)
+        for bundle, rows in ((reference, chosen.rows), ("mnist", chosen.conv_rows)):
+            source = make_rows(folder, rows)
+            key = "embedded conv" if bundle == "mnist" else "reference mlp"
+            found["rows"][key] = measure(bundle, source, folder, chosen.repeat)
+    found["overhead_ms"] = overhead(200 if chosen.quick else 1000)
+    found["simulation"] = list(simulations(quick=chosen.quick))
+    if chosen.out:
+        chosen.out.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def machine() -> dict[str, Any]:
+    """What the figures belong to."""
+    import distributed
+    import onnxruntime
+
+    model = Path("/proc/cpuinfo")
+    names = [line.split(":")[1].strip() for line in model.read_text().splitlines()
+             if line.startswith("model name")] if model.exists() else []  # fmt: skip
+    return {
+        "cores": os.cpu_count(),
+        "processor": names[0] if names else platform.processor(),
+        "python": platform.python_version(),
+        "onnxruntime": onnxruntime.__version__,
+        "distributed": distributed.__version__,
+        "pyarrow": pa.__version__,
+    }
+
+
+def reference_bundle(folder: Path) -> Path:
+    """A VAE of the reference recipe's size; its weights do not matter here."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (256, 1, 28, 28), np.uint8)
+    np.savez(folder / "noise.npz", images=images)
+    programs = Path(sys.executable).parent
+    train = [programs / "vae-train", "vae", "--preset", "reference", "--data", folder / "noise.npz",
+             "--epochs", "1", "--out", folder / "r.pt", "--quiet"]  # fmt: skip
+    export = [programs / "vae-export", "--ckpt", folder / "r.pt", "--out", folder / "reference"]
+    for words in (train, export):
+        subprocess.run([str(word) for word in words], check=True, capture_output=True)
+    return folder / "reference"
+
+
+def make_rows(folder: Path, rows: int) -> Path:
+    """Digits of the embedded model, repeated, as a Parquet file."""
+    path = folder / f"{rows}.parquet"
+    numbers = np.random.default_rng(0).integers(0, 256, (4096, 784), np.uint8)
+    schema = pa.schema({"image": pa.list_(pa.uint8(), 784)})
+    options: dict[str, Any] = {"use_dictionary": False, "write_page_checksum": True}
+    with pq.ParquetWriter(path, schema, **options) as out:
+        for start in range(0, rows, GROUP):
+            n = min(GROUP, rows - start)
+            part = np.resize(numbers, (n, 784))
+            column = pa.FixedSizeListArray.from_arrays(pa.array(part.ravel()), 784)
+            out.write_table(pa.table({"image": column}), row_group_size=n)
+    return path
+
+
+# The same work by each way: read Parquet, encode, write Parquet.
+
+
+def bare_session(bundle: str) -> Any:
+    """onnxruntime itself, one thread."""
+    import onnxruntime as ort
+
+    opened = open_bundle(bundle)
+    spec = opened.manifest.graph("encoder")
+    assert spec is not None
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    return ort.InferenceSession(opened.read(spec.file), options, providers=["CPUExecutionProvider"])
+
+
+def encode_bare(session: Any, table: pa.Table) -> pa.Table:
+    """The shortest loop over one table."""
+    column = table["image"].combine_chunks()
+    pixels = column.flatten().to_numpy().reshape(-1, 1, 28, 28)
+    names = [o.name for o in session.get_outputs()]
+    labels = {i.name for i in session.get_inputs()} - {"image"}
+    found = []
+    for start in range(0, len(pixels), CHUNK):
+        image = pixels[start : start + CHUNK].astype(np.float32) / np.float32(255)
+        extra = {name: np.full(len(image), 10, np.int64) for name in labels}
+        found.append(session.run(names, {"image": image, **extra}))
+    arrays = [np.concatenate(parts) for parts in zip(*found, strict=True)]
+    lists = [pa.FixedSizeListArray.from_arrays(pa.array(a.ravel()), a.shape[1]) for a in arrays]
+    return pa.table(dict(zip(names, lists, strict=True)))
+
+
+def bare(bundle: str, source: Path, out: Path) -> None:
+    """One process, one thread, no checks."""
+    session, writer = bare_session(bundle), None
+    with pq.ParquetFile(source) as file:
+        for batch in file.iter_batches(4096):
+            table = encode_bare(session, pa.Table.from_batches([batch]))
+            writer = writer or pq.ParquetWriter(out, table.schema)
+            writer.write_table(table)
+    assert writer is not None
+    writer.close()
+
+
+_session: Any = None
+
+
+def _start(bundle: str) -> None:
+    global _session
+    _session = bare_session(bundle)
+
+
+def _encode(table: pa.Table) -> pa.Table:
+    return encode_bare(_session, table)
+
+
+def pooled(bundle: str, source: Path, out: Path) -> None:
+    """Two processes of Python's own pool around the bare loop."""
+    context = multiprocessing.get_context("spawn")
+    writer = None
+    with pq.ParquetFile(source) as file, context.Pool(2, _start, (bundle,)) as pool:
+        tables = (pa.Table.from_batches([b]) for b in file.iter_batches(4096))
+        for table in pool.imap(_encode, tables):
+            writer = writer or pq.ParquetWriter(out, table.schema)
+            writer.write_table(table)
+    assert writer is not None
+    writer.close()
+
+
+def warm(mapper: Mapper) -> None:
+    """Load a worker's model, as it is in a long job."""
+    mapper.model()
+
+
+def measure(bundle: str | Path, source: Path, folder: Path, repeat: int) -> dict[str, Any]:
+    """Rows a second of each way; they take turns, the best of each counts."""
+    rows = pq.ParquetFile(source).metadata.num_rows
+    mapper = Mapper("encode", bundle, device="cpu")
+    found = plan.plan_files(str(source), GROUP)
+
+    def place() -> Path:
+        return Path(tempfile.mkdtemp(dir=folder)) / "out"
+
+    def ours(threads: int) -> None:
+        job.run(mapper, found, place(), job.Where(threads))
+
+    def on(client: Any) -> None:
+        out = place()
+        out.mkdir()
+        for _ in engine.on_dask(client, partial(run_part, mapper, str(out)), found.parts):
+            pass
+
+    ways: dict[str, Callable[[], object]] = {
+        "bare loop": lambda: bare(str(bundle), source, place()),
+        "batch, 1 thread": lambda: ours(1),
+        "batch, 2 threads": lambda: ours(2),
+        "multiprocessing, 2": lambda: pooled(str(bundle), source, place()),
+    }
+    times: dict[str, list[float]] = {}
+
+    def timed(name: str, call: Callable[[], object]) -> None:
+        start = time.perf_counter()
+        call()
+        times.setdefault(name, []).append(time.perf_counter() - start)
+
+    for _ in range(repeat):
+        for name, call in ways.items():
+            timed(name, call)
+        for workers in (1, 2):
+            with engine.local_cluster(workers) as client:
+                client.run(warm, mapper)
+                timed(f"dask, {workers} worker{'s' * (workers > 1)}", partial(on, client))
+    rates = {name: rows / min(found) for name, found in times.items()}
+    print(f"\n{Path(bundle).name}, {rows:,} rows: rows/s, and of the bare loop")
+    for name, rate in rates.items():
+        print(f"  {name:<20} {rate:>9,.0f} {rate / rates['bare loop']:>6.2f}")
+    print(f"  two Dask workers are {rates['dask, 2 workers'] / rates['dask, 1 worker']:.2f} × one")
+    return {"n": rows, "rows_per_second": rates}
+
+
+# What a scheduler costs: tasks that do nothing, and workers that sleep in place of working.
+
+
+def doze(seconds: float, _: int) -> None:
+    """A part's work as far as the scheduler can tell."""
+    time.sleep(seconds)
+
+
+def overhead(tasks: int) -> float:
+    """Milliseconds a task costs beside its work: tasks that do nothing, one worker."""
+    with engine.local_cluster(1) as client:
+        simulate(client, 20, 0.0)
+        ms = 1e3 * simulate(client, tasks, 0.0) / tasks
+    print(f"\noverhead: {ms:.2f} ms a task, so at most {1e3 / ms:,.0f} tasks a second")
+    return ms
+
+
+def simulations(*, quick: bool) -> Iterator[dict[str, Any]]:
+    """Efficiency of many workers by how long a part takes, on the engine that jobs use."""
+    print("\nefficiency by workers and seconds a part (simulated: workers sleep)")
+    for workers in (1, 2, 8, 64, 512):
+        processes = 1 if workers < 8 else 2
+        with engine.local_cluster(processes, workers // processes) as client:
+            simulate(client, 2 * workers, 0.0)  # every thread has started
+            for seconds in (0.1, 1.0) if quick else (0.03, 0.1, 0.3, 1.0, 3.0):
+                rounds = 2 if seconds >= 1 else 4
+                actual = simulate(client, workers * rounds, seconds)
+                found = {"workers": workers, "part_s": seconds,
+                         "efficiency": rounds * seconds / actual,
+                         "tasks_per_second": workers * rounds / actual}  # fmt: skip
+                print(f"  {workers:>4} workers, {seconds:>5.2f} s: {found['efficiency']:.2f}, "
+                      f"{found['tasks_per_second']:,.0f} tasks/s", flush=True)  # fmt: skip
+                yield found
+
+
+def simulate(client: Any, tasks: int, seconds: float) -> float:
+    """How long the cluster takes for tasks that sleep."""
+    start = time.perf_counter()
+    for _ in engine.on_dask(client, partial(doze, seconds), range(tasks)):
+        pass
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""Columns of images, and what to look at in results."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+def fixed(images: np.ndarray[Any, Any]) -> Any:
+    """Images [N, …] as lists of a fixed size."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(images.ravel()), images[0].size)
+
+
+def matrix(table: Any, name: str) -> np.ndarray[Any, Any]:
+    """A column of lists without nulls as [N, K]."""
+    return np.stack(table[name].to_numpy())
+
+
+def in_parts(mapper: Any, table: Any, parts: int) -> Any:
+    """A table with row numbers, mapped in so many parts and put together again."""
+    n = table.num_rows
+    if "row" not in table.column_names:
+        table = table.append_column("row", pa.array(np.arange(n)))
+    edges = np.linspace(0, n, parts + 1).astype(int).tolist()
+    pieces = [mapper(table.slice(a, b - a)) for a, b in itertools.pairwise(edges)]
+    return pa.concat_tables(pieces)
+
+
+def read(folder: Path) -> Any:
+    """All parts of a job, in order."""
+    return pa.concat_tables([pq.read_table(p) for p in sorted(folder.glob("part-*.parquet"))])

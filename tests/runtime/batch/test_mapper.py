@@ -1,0 +1,322 @@
+"""The callable: the library's own numbers, whatever the partition, the process or the column."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vae_runtime as vae
+from vae_runtime.errors import InputError, IntegrityError, NotFound, UsageError
+
+pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra dask")
+
+from vae_runtime.batch import Mapper  # noqa: E402
+from vae_runtime.images import encode_image  # noqa: E402
+
+from .tables import fixed, in_parts, matrix  # noqa: E402
+
+pytestmark = pytest.mark.torch_free
+
+VERBS = ("encode", "reconstruct", "score", "sample")
+N = 300
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_same_bits_as_one_call_of_the_library(verb: str, any_bundle: Path) -> None:
+    with vae.load(any_bundle, device="cpu") as model:
+        labels = np.arange(N) % 10 if model.card.classes else None
+        images = model.sample(N, labels, seed=1)
+        found: dict[str, Any] = {}
+        if verb == "encode":
+            found["z"], log_var = model.posterior(images, labels)
+            found |= {} if log_var is None else {"log_var": log_var}
+        elif verb == "score":
+            scores = model.score(images, labels, samples=2, seed=9)
+            found = dict(zip(("reconstruction_error", *scores._fields[1:]), scores, strict=True))
+        elif verb == "reconstruct":
+            found["image"] = model.reconstruct(images, labels)
+        else:
+            found["image"] = model.sample(N, labels, seed=9)
+    rows = pa.table({"image": fixed(images)} | ({} if labels is None else {"label": labels}))
+    options = {"score": {"samples": 2, "seed": 9}, "sample": {"seed": 9}}.get(verb, {})
+    mapper = Mapper(verb, any_bundle, dtype="float32", **options)
+    for n, parts in ((N, 1), (N, 2), (N, 5), (20, 20)):
+        done = in_parts(mapper, rows.slice(0, n), parts)
+        assert done["error"].null_count == n
+        assert done["row"].to_pylist() == list(range(n))
+        for name, expected in found.items():
+            got = matrix(done, name) if expected.ndim > 1 else done[name].to_numpy()
+            assert np.array_equal(got, expected[:n].reshape(got.shape)), (name, parts)
+
+
+def test_bytes_and_pictures_come_out(cvae: vae.Autoencoder, cvae_path: Path, table: Any) -> None:
+    images = matrix(table, "image").reshape(-1, 1, 8, 8)
+    again = cvae.reconstruct(images, np.arange(60) % 10, dtype="uint8")
+    done = Mapper("reconstruct", cvae_path)(table)
+    assert done.schema.field("image").type == pa.list_(pa.uint8(), 64)
+    assert np.array_equal(matrix(done, "image"), again.reshape(60, 64))
+    plain = Mapper("reconstruct", cvae_path, fixed=False)(table)
+    assert plain.schema.field("image").type == pa.list_(pa.uint8())
+    assert plain["image"].to_pylist() == done["image"].to_pylist()
+    files = Mapper("reconstruct", cvae_path, dtype="png")(table)["image"].to_pylist()
+    assert files == [encode_image(image) for image in again]
+
+
+def columns_of(images: np.ndarray[Any, Any]) -> dict[str, Any]:
+    """The same images in every form that a column may have."""
+    flat = images.reshape(len(images), -1)
+    files = [encode_image(image) for image in images]
+    return {
+        "fixed": fixed(images),
+        "plain": pa.array(flat.tolist(), pa.list_(pa.uint8())),
+        "large": pa.array(flat.tolist(), pa.large_list(pa.uint8())),
+        "shorts": pa.array(flat.tolist(), pa.list_(pa.int16())),
+        "floats": fixed(images.astype(np.float32) / np.float32(255)),
+        "files": pa.array(files, pa.binary()),
+        "large files": pa.array(files, pa.large_binary()),
+        "structs": pa.array([{"path": "x", "bytes": raw} for raw in files]),
+        "tensor": pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(images)),
+        "chunks": pa.chunked_array([fixed(images[:7]), fixed(images[7:])]),
+    }
+
+
+def test_every_form_of_a_column_gives_the_same(cvae_path: Path, table: Any) -> None:
+    images = matrix(table, "image").reshape(-1, 1, 8, 8)
+    encode = Mapper("encode", cvae_path)
+    expected = matrix(encode(table), "z")
+    for form, column in columns_of(images).items():
+        done = encode(pa.table({"image": column, "label": table["label"]}))
+        assert done["error"].null_count == len(images), form
+        assert np.array_equal(matrix(done, "z"), expected), form
+    for labels in (
+        pa.array([str(k % 10) for k in range(60)]),
+        pa.array([str(k % 10) for k in range(60)]).dictionary_encode(),
+        pa.array(np.arange(60) % 10, pa.uint8()),
+    ):
+        done = encode(pa.table({"image": table["image"], "label": labels}))
+        assert np.array_equal(matrix(done, "z"), expected)
+    batch = table.combine_chunks().to_batches()[0]
+    assert np.array_equal(matrix(encode(batch), "z"), expected)
+    (out,) = encode.batches([batch])
+    assert out.schema == encode.schema(table.schema)
+
+
+def test_what_comes_out(cvae_path: Path, ae_path: Path, table: Any) -> None:
+    def names(verb: str, bundle: Path) -> list[str]:
+        numbered = table.append_column("row", pa.array(np.arange(60)))
+        return Mapper(verb, bundle).schema(numbered.schema).names  # type: ignore[no-any-return]
+
+    kept = ["name", "label", "row"]
+    assert names("encode", cvae_path) == [*kept, "z", "log_var", "error"]
+    assert names("encode", ae_path) == [*kept, "z", "error"]
+    assert names("reconstruct", cvae_path) == [*kept, "image", "error"]
+    assert names("sample", cvae_path) == [*kept, "image", "error"]
+    scores = ["reconstruction_error", "kl", "negative_elbo"]
+    assert names("score", cvae_path) == [*kept, *scores, "error"]
+
+
+def bomb() -> bytes:
+    """A small PNG of 5,000 by 5,000 pixels."""
+    return encode_image(np.zeros((1, 5000, 5000), np.uint8))
+
+
+GOOD = np.full((1, 8, 8), 7, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("images", "reason"),
+    [
+        (pa.array([[7] * 64, None], pa.list_(pa.uint8())), "image: missing"),
+        (pa.array([[7] * 64, None], pa.list_(pa.uint8(), 64)), "image: missing"),
+        (pa.array([[7] * 64, [7] * 63]), "image: 63 numbers, expected 64"),
+        (pa.array([[7] * 64, []]), "image: 0 numbers, expected 64"),
+        (pa.array([[7] * 64, [7] * 63 + [None]]), "image: a number is missing"),
+        (pa.array([[7] * 64, [7] * 63 + [256]]), "image: numbers from 7 to 256, expected 0 to 255"),
+        (pa.array([[7] * 64, [7] * 63 + [-1]]), "image: numbers from -1 to 7, expected 0 to 255"),
+        (
+            pa.array([[7 / 255] * 64, [0.5] * 63 + [float("nan")]], pa.list_(pa.float32())),
+            "image: numbers from nan to nan, expected 0 to 1",
+        ),
+        (
+            pa.array([[7 / 255] * 64, [0.5] * 63 + [1.5]], pa.list_(pa.float32())),
+            "image: numbers from 0.5 to 1.5, expected 0 to 1",
+        ),
+        (pa.array([encode_image(GOOD), None]), "image: missing"),
+        (
+            pa.array([encode_image(GOOD), b"no image"]),
+            "image: not an image. Expected PNG, JPEG, WEBP, BMP",
+        ),
+        (
+            pa.array([encode_image(GOOD), encode_image(GOOD)[:45]]),
+            "image: damaged or unreadable image",
+        ),
+        (
+            pa.array([encode_image(GOOD), bomb()]),
+            "image: 5000x5000 pixels, limit 16000000. Resize it.",
+        ),
+        (
+            pa.array([encode_image(GOOD), encode_image(GOOD[:, :7])]),
+            "image: 7×8 pixels, expected 8×8",
+        ),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("verb", ["encode", "reconstruct", "score"])
+def test_a_bad_image_is_a_line_and_no_loss(
+    images: Any, reason: str, verb: str, vae_path: Path
+) -> None:
+    rows = pa.table({"image": images, "row": [0, 1], "kept": ["a", "b"]})
+    mapper = Mapper(verb, vae_path)
+    done = mapper(rows)
+    assert done["error"].to_pylist() == [None, reason]
+    assert done["kept"].to_pylist() == ["a", "b"]
+    made = [name for name in done.column_names if name not in ("row", "kept", "error")]
+    assert [done[name][1].as_py() for name in made] == [None] * len(made)
+    alone = mapper(pa.table({"image": fixed(GOOD[None]), "row": [0]}))
+    assert [done[name][0] for name in made] == [alone[name][0] for name in made]
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        (pa.array([3, None]), "label: missing"),
+        (pa.array([3, 10]), "label: 10 is out of range, expected 0 to 9"),
+        (pa.array([3, -1]), "label: -1 is out of range, expected 0 to 9"),
+        (pa.array([3, 2**64 - 1], pa.uint64()), "label: -1 is out of range, expected 0 to 9"),
+        (pa.array(["3", None]), "label: missing"),
+        (pa.array(["3", "99" * 20]), "label: 10 is out of range, expected 0 to 9"),
+        (
+            pa.array(["3", "three"]),
+            "label: unknown class 'three', expected one of: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
+        ),
+    ],
+)
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_bad_label_is_a_line(labels: Any, reason: str, verb: str, cvae_path: Path) -> None:
+    rows = pa.table({"image": fixed(np.stack([GOOD, GOOD])), "row": [0, 1], "label": labels})
+    done = Mapper(verb, cvae_path)(rows)
+    assert done["error"].to_pylist() == [None, reason]
+
+
+@pytest.mark.parametrize("verb", ["score", "sample"])
+def test_a_row_number_is_needed_where_something_is_drawn(verb: str, vae_path: Path) -> None:
+    images = fixed(np.stack([GOOD] * 3))
+    mapper = Mapper(verb, vae_path)
+    with pytest.raises(UsageError, match=r"no column 'row' in the table.*; it has: image"):
+        mapper(pa.table({"image": images}))
+    with pytest.raises(InputError, match=r"row: a column of string, expected whole numbers"):
+        mapper(pa.table({"image": images, "row": ["a", "b", "c"]}))
+    done = mapper(pa.table({"image": images, "row": [4, None, -1]}))
+    assert done["error"].to_pylist() == [None, "row: missing", "row: -1, expected 0 or more"]
+
+
+def test_rows_in_any_order_get_their_own_draws(cvae_path: Path, cvae: vae.Autoencoder) -> None:
+    index = np.array([5, 6, 7, 2, 9, 9, 0])
+    done = Mapper("sample", cvae_path, label="3", seed=4)(pa.table({"row": index}))
+    expected = cvae.sample(10, 3, seed=4, dtype="uint8")[index]
+    assert np.array_equal(matrix(done, "image"), expected.reshape(7, 64))
+
+
+def test_no_rows(cvae_path: Path, table: Any) -> None:
+    empty = table.append_column("row", pa.array(np.arange(60))).slice(0, 0)
+    for verb in VERBS:
+        assert Mapper(verb, cvae_path)(empty).num_rows == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"verb": "draw"}, "verb is 'draw', expected one of: encode, reconstruct, score, sample"),
+        ({"dtype": "int8"}, "dtype is 'int8', expected one of: uint8, float32, png"),
+        ({"samples": 0}, "samples is 0, expected 1 or more"),
+        ({"seed": -1}, "seed is -1, expected a whole number from 0 to 2**64 - 1"),
+        ({"prior": "best"}, "prior is 'best', expected 'fitted' or 'normal'"),
+        ({"colour": 1}, "colour: no such option of a Mapper"),
+        ({"label": "ten"}, "label: unknown class 'ten', expected one of: 0, 1, 2, 3, 4, 5, 6, 7, "
+                           "8, 9"),
+        ({"label": 1, "label_column": "y"}, "label and label_column are both given, expected one "
+                                            "of them"),
+    ],
+)  # fmt: skip
+def test_a_wrong_call(options: dict[str, Any], message: str, cvae_path: Path) -> None:
+    with pytest.raises(UsageError) as raised:
+        Mapper(options.pop("verb", "encode"), cvae_path, **options)
+    assert str(raised.value) == message
+
+
+def test_columns_that_are_not_there_or_of_another_type(cvae_path: Path, vae_path: Path) -> None:
+    images = fixed(np.stack([GOOD]))
+    for rows, message in (
+        ({"x": [1]}, "no column 'image' in the table, or two of them; it has: x"),
+        ({"image": [1.5]}, "image: a column of double, expected lists of uint8 or float32"),
+        ({"image": images, "label": [1.0]}, "label: a column of double, expected whole numbers"),
+    ):
+        with pytest.raises((UsageError, InputError), match=message):
+            Mapper("encode", cvae_path)(pa.table(rows))
+    with pytest.raises(UsageError, match="no column 'y'"):
+        Mapper("encode", cvae_path, label_column="y")(pa.table({"image": images}))
+    with pytest.raises(UsageError, match="this vae takes no label"):
+        Mapper("encode", vae_path, label_column="y")(pa.table({"image": images, "y": [1]}))
+    # A column that happens to be called so is no label for a model without classes.
+    assert Mapper("encode", vae_path)(pa.table({"image": images, "label": ["?"]})).num_rows == 1
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+def test_a_mapper_is_small_and_travels(
+    cvae_path: Path, table: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(cvae_path.parent)
+    encode = Mapper("encode", cvae_path.name)
+    expected = encode(table)
+    packed = pickle.dumps(encode)
+    assert len(packed) < 1000
+    monkeypatch.chdir(tmp_path)  # as a worker has another folder
+    assert pickle.loads(packed)(table).equals(expected)
+    for method in ("spawn", "fork"):
+        with multiprocessing.get_context(method).Pool(1) as pool:
+            done = pool.map(encode, [table.slice(0, 25), table.slice(25)])
+        assert pa.concat_tables(done).equals(expected), method
+    assert Mapper("encode", "mnist").bundle == "mnist"
+
+
+def test_another_bundle_at_the_same_path(cvae_path: Path, tmp_path: Path, table: Any) -> None:
+    place = tmp_path / "b.zip"
+    place.write_bytes(cvae_path.read_bytes())
+    encode = Mapper("encode", place)
+    place.write_bytes((cvae_path.parent / "cvae_mlp.zip").read_bytes())
+    with pytest.raises(IntegrityError) as raised:
+        encode(table)
+    assert str(raised.value).startswith(f"{place}: another bundle (sha256 ")
+    assert str(raised.value).endswith("Copy the same bundle to every worker.")
+    assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)
+    with pytest.raises(NotFound):
+        Mapper("encode", tmp_path / "none.zip")
+
+
+def test_a_mapper_works_without_torch(cvae_path: Path) -> None:
+    code = (
+        "import sys; from vae_runtime.batch import Mapper; import pyarrow as pa\n"
+        "done = Mapper('sample', sys.argv[1])(pa.table({'row': [0]}))\n"
+        "assert done.num_rows == 1\n"
+        "assert not {'torch', 'onnx', 'dask'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code, str(cvae_path)], check=True)
+
+
+def test_without_pyarrow_one_line_says_what_to_install() -> None:
+    code = (
+        "import sys, importlib.util as u; real = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name == 'pyarrow' else real(name, *a)\n"
+        "import vae_runtime.batch"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1] == (
+        "vae_runtime.errors.MissingExtra: batch work needs pyarrow, not installed here. "
+        'Run: pip install "vae-onnx[cpu,dask]"'
+    )
