@@ -24,6 +24,7 @@ COMMANDS = (
     "verify",
     "doctor",
     "bench",
+    "studio",
 )
 
 EPILOG = """\b

@@ -1,0 +1,74 @@
+"""What every studio is made of: the page's own files, onnxruntime-web, a bundle, codes for the map."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..archive import pack
+from ..bundle import Bundle
+from ..errors import MissingExtra
+from .fetch import ASSETS, COMMAND, HERE, SCRIPT, WASM, present
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PAGE = "index.html"
+STYLE = "style.css"
+# Two lines of the page that a single file replaces by what they name.
+STYLE_LINE = f'<link rel="stylesheet" href="{STYLE}">'
+SCRIPT_LINE = '<script type="module" src="boot/folder.js"></script>'
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """The changing parts of a studio.
+
+    Attributes:
+        bundle: what the page shows.
+        name: what Python loads it by; stands in the page's snippets.
+        points: codes f32[n, D] of a data set, for the map.
+        labels: i64[n], their classes, where the data set has any.
+    """
+
+    bundle: Bundle
+    name: str
+    points: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    labels: NDArray[np.int64] | None = None
+
+    def files(self) -> dict[str, bytes]:
+        """`bundle.zip`, `points.npz` and `page.json`, as a folder has them."""
+        return {
+            "bundle.zip": pack(self.bundle.read_all()),
+            "points.npz": self.points_file(),
+            "page.json": json.dumps({"name": self.name}).encode(),
+        }
+
+    def points_file(self) -> bytes:
+        """The codes as an `.npz`."""
+        arrays = {"z": np.ascontiguousarray(self.points, np.float32)}
+        if self.labels is not None:
+            arrays["label"] = self.labels.astype(np.int64)
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        return buffer.getvalue()
+
+
+def page_files() -> dict[str, bytes]:
+    """The page, its style, and every module, by path; onnxruntime-web among them.
+
+    Raises:
+        MissingExtra: onnxruntime-web is not there.
+    """
+    if not present():
+        raise MissingExtra(
+            f"the studio's onnxruntime-web is not here. Run: {COMMAND} (needs npm and a network)"
+        )
+    paths = [HERE / PAGE, HERE / STYLE, ASSETS / SCRIPT, ASSETS / WASM]
+    for folder in ("boot", "engine", "ui"):
+        paths += sorted((HERE / folder).glob("*.js"))
+    return {path.relative_to(HERE).as_posix(): path.read_bytes() for path in paths}
