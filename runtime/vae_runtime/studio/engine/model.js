@@ -171,7 +171,9 @@ export class Model {
   /** Give all memory back; the model cannot be used afterwards. */
   async close() {
     await this.#last;
-    for (const graph of this.#graphs.values()) await (await graph).close();
+    for (const found of await Promise.allSettled(this.#graphs.values())) {
+      if (found.status === "fulfilled") await found.value.close();
+    }
     this.#graphs.clear();
   }
 
