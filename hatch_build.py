@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ class StudioHook(BuildHookInterface[Any]):
             if not fetch["present"]():
                 fetch["fetch"]()
         except OSError as error:
-            self.app.display_warning(f"the wheel is built without the studio's engine: {error}")
+            # Not `self.app.display_warning`: under pip and build nothing of it is seen.
+            print(f"the wheel is built without the studio's engine: {error}", file=sys.stderr)
             return
         build_data["artifacts"].append(f"/{STUDIO}/assets/*")

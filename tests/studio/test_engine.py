@@ -1,4 +1,4 @@
-"""The JavaScript engine beside the Python runtime: the same codes, the same pixels, the same scores."""
+"""The JavaScript engine beside the Python runtime: the same codes, pixels and scores."""
 
 from __future__ import annotations
 

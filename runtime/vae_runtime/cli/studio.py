@@ -29,7 +29,9 @@ Examples:
 @click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True,
               help="Of 127.0.0.1; 0 takes a free one.")  # fmt: skip
 @click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
-@click.option("--data", help="Data set whose test split the map shows: mnist, digits, a folder, .npz.")
+@click.option(
+    "--data", help="Data set whose test split the map shows: mnist, digits, a folder, .npz."
+)
 @click.option("--limit", type=click.IntRange(1, 20_000), default=1000, show_default=True,
               help="Take at most this many images of it.")  # fmt: skip
 def command(

@@ -1,4 +1,4 @@
-"""Get onnxruntime-web for the studio: `python -m vae_runtime.studio.fetch`, or when a wheel is built.
+"""Get onnxruntime-web: `python -m vae_runtime.studio.fetch`, or when a wheel is built.
 
 npm installs what `package-lock.json` pins, by its sha512, into a temporary folder; two files of it
 are kept. Needs the standard library alone, so that the build of a wheel can run this very file.

@@ -1,4 +1,4 @@
-"""What every studio is made of: the page's own files, onnxruntime-web, a bundle, codes for the map."""
+"""What every studio is made of: the page, onnxruntime-web, a bundle, codes for the map."""
 
 from __future__ import annotations
 

@@ -14,9 +14,11 @@ from ..errors import InputError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+LIMIT = 1000  # images: enough to see where each class lies
+
 
 def encode_points(
-    bundle: Bundle, data: Dataset, limit: int
+    bundle: Bundle, data: Dataset, limit: int = LIMIT
 ) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
     """The mean codes f32[n, D] of at most `limit` images, spread evenly over the data; its labels.
 

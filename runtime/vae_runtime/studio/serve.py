@@ -35,15 +35,15 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "vae-run"
     sys_version = ""
 
-    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+    def do_GET(self) -> None:
         """A file, or 404."""
         self._answer(body=True)
 
-    def do_HEAD(self) -> None:  # noqa: N802
+    def do_HEAD(self) -> None:
         """A file's headers."""
         self._answer(body=False)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+    def log_message(self, format: str, *args: object) -> None:
         """Say nothing: a page's requests are no news."""
 
     def _answer(self, *, body: bool) -> None:

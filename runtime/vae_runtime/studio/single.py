@@ -1,7 +1,7 @@
 """A studio as one `.html` file: opens from a disk, asks no network, and says so in its policy.
 
-onnxruntime-web, the modules and the bundle are one gzip stream, written as text of seven bits a
-character: UTF-8 all through, and a seventh smaller than base64 would be.
+onnxruntime's wasm is one gzip stream, the modules and the bundle another, written as text of seven
+bits a character: UTF-8 all through, and a seventh smaller than base64 would be.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ def single_file(parts: Parts) -> bytes:
     boot, style = files[_BOOT].decode(), files[STYLE].decode()
     if "</script" in boot or "</style" in style:
         raise StateError("studio: a script or style would end the element that it stands in")
-    packed = gzip.compress(_payload(files, parts), 9, mtime=0)
+    packed = {
+        "wasm": files[f"assets/{WASM}"],
+        "payload": gzip.compress(_payload(files, parts), 9, mtime=0),
+    }
     policy = (
         f"default-src 'none'; script-src '{_digest(boot)}' blob: 'wasm-unsafe-eval'; "
         f"style-src '{_digest(style)}'; img-src blob: data:; base-uri 'none'; form-action 'none'"
@@ -48,9 +51,7 @@ def single_file(parts: Parts) -> bytes:
     return b"".join(
         (
             head.encode(),
-            f'<script type="text/plain" id="payload" data-size="{len(packed)}">'.encode(),
-            seven_bits(packed),
-            b"</script>\n",
+            *(_element(name, raw) for name, raw in packed.items()),
             f'<script type="module">{boot}</script>'.encode(),
             foot.encode(),
         )
@@ -75,13 +76,16 @@ def seven_bits(raw: bytes) -> bytes:
     return text.tobytes()
 
 
+def _element(name: str, raw: bytes) -> bytes:
+    """Bytes in a `<script>` that no browser runs."""
+    head = f'<script type="text/plain" id="{name}" data-size="{len(raw)}">'
+    return head.encode() + seven_bits(raw) + b"</script>\n"
+
+
 def _payload(files: dict[str, bytes], parts: Parts) -> bytes:
     """A line of JSON that names all files, the files, and the bundle's cut in blocks in turn."""
     modules = in_order(files, ENTRY)
-    plain = modules | {
-        "ort.wasm": gzip.decompress(files[f"assets/{WASM}"]),
-        "points.npz": parts.points_file(),
-    }
+    plain = modules | {"points.npz": parts.points_file()}
     bundle = parts.bundle.read_all()
     head = {
         "name": parts.name,

@@ -1,5 +1,5 @@
 /**
- * A page that is one file: everything lies gzipped in `#payload`, as text of seven bits a character.
+ * A page that is one file: all lies gzipped in `#wasm` and `#payload`, as text of seven bits a character.
  * See `single.py`, which writes it. No module can be imported from here: this text stands in the page.
  */
 
@@ -60,12 +60,16 @@ function modules(/** @type {Record<string, Uint8Array>} */ files, /** @type {str
   return urls;
 }
 
+/** What lies in an element, which is then dropped: its text is megabytes. */
+async function take(/** @type {string} */ id) {
+  const element = /** @type {HTMLElement} */ (document.getElementById(id));
+  const packed = new Response(bytesOf(element.textContent ?? "", Number(element.dataset.size))).body;
+  element.remove();
+  return new Response(packed?.pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+}
+
 (async () => {
-  const payload = /** @type {HTMLElement} */ (document.getElementById("payload"));
-  const packed = new Response(bytesOf(payload.textContent ?? "", Number(payload.dataset.size))).body;
-  const unpacked = packed?.pipeThrough(new DecompressionStream("gzip"));
-  const { files, bundle, modules: order, name } = unpack(new Uint8Array(await new Response(unpacked).arrayBuffer()));
-  payload.remove();
+  const { files, bundle, modules: order, name } = unpack(new Uint8Array(await take("payload")));
   const { run } = await import(modules(files, order)["boot/run.js"]);
-  await run(async () => ({ wasm: files["ort.wasm"].buffer, bundle, points: files["points.npz"], name }));
+  await run(async () => ({ wasm: await take("wasm"), bundle, points: files["points.npz"], name }));
 })();
