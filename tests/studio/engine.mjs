@@ -11,6 +11,8 @@ import { gunzipSync } from "node:zlib";
 const studio = process.argv[2];
 const ort = await import(pathToFileURL(join(studio, "assets/ort.min.mjs")).href);
 const engine = await import(pathToFileURL(join(studio, "engine/index.js")).href);
+const { checkGraph } = await import(pathToFileURL(join(studio, "engine/guard/model.js")).href);
+const tables = await import(pathToFileURL(join(studio, "engine/guard/ops.js")).href);
 ort.env.wasm.numThreads = 1;
 ort.env.wasm.wasmBinary = gunzipSync(readFileSync(join(studio, "assets/ort-wasm.gz.bin")));
 
@@ -45,6 +47,8 @@ const jobs = {
   },
 };
 const plain = {
+  guard: ({ base64 }) => Object.fromEntries(checkGraph(new Uint8Array(Buffer.from(base64, "base64")), "x.onnx")),
+  tables: () => ({ ...tables, ALLOWED: [...tables.ALLOWED], BOUNDS: Object.fromEntries(tables.BOUNDS), PICKS: [...tables.PICKS], DIVIDES: [...tables.DIVIDES] }),
   interpolate: ({ a, b, steps, how }) => list(engine.interpolate(Float32Array.from(a), Float32Array.from(b), steps, how)),
   pca: ({ z, dim }) => {
     const found = engine.pca(Float32Array.from(z), dim);

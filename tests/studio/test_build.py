@@ -147,7 +147,7 @@ def test_a_folder_has_no_inline_script_and_no_other_origin(
     assert not ADDRESS.search(page)
     assert "script-src 'self' 'wasm-unsafe-eval'; style-src 'self'" in page
     assert (target / "bundle.zip").read_bytes() == (DATA / "cvae_mlp.zip").read_bytes()
-    for path in (*target.glob("*.css"), *target.glob("[eub]*/*.js")):
+    for path in (*target.glob("*.css"), *target.glob("[eub]*/**/*.js")):
         assert not re.search(r"https?://(?!www\.w3\.org/)", path.read_text()), path
     with np.load(io.BytesIO((target / "points.npz").read_bytes())) as points:
         assert points["z"].shape == (0, 0)

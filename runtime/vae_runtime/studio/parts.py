@@ -70,5 +70,5 @@ def page_files() -> dict[str, bytes]:
         )
     paths = [HERE / PAGE, HERE / STYLE, ASSETS / SCRIPT, ASSETS / WASM]
     for folder in ("boot", "engine", "ui"):
-        paths += sorted((HERE / folder).glob("*.js"))
+        paths += sorted((HERE / folder).rglob("*.js"))
     return {path.relative_to(HERE).as_posix(): path.read_bytes() for path in paths}

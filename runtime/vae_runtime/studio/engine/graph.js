@@ -1,8 +1,8 @@
 /** One `.onnx` file of a bundle, run by the onnxruntime that the host gives. */
 
 import { InputError, LimitError } from "./errors.js";
+import { checkGraph } from "./guard/model.js";
 import { expectedTensors } from "./manifest.js";
-import { readProperties } from "./wire.js";
 
 const METADATA_KEY = "vae_onnx";
 
@@ -29,7 +29,7 @@ export class Graph {
    * @throws {InputError} a graph of another bundle, or not what the manifest says it is
    */
   static async load(raw, spec, card, { ort, providers = ["wasm"] }, where) {
-    checkCard(readProperties(raw, where).get(METADATA_KEY), card, where);
+    checkCard(checkGraph(raw, where).get(METADATA_KEY), card, where);
     const options = { executionProviders: providers, logSeverityLevel: 4, intraOpNumThreads: 1 };
     const session = await ort.InferenceSession.create(raw, options).catch((/** @type {Error} */ error) => {
       throw new InputError(`${where}: onnxruntime refuses the graph: ${error.message ?? error}`);
