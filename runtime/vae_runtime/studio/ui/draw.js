@@ -6,13 +6,14 @@ import { centred, inverted } from "./fit.js";
 import { paintSheet, readPixels } from "./pixels.js";
 import { posteriorChart } from "./posterior.js";
 
-const PAPER = 280; // canvas pixels of the longer side of the drawing
+const PAPER = 280; // canvas pixels of the longer side of the drawing, about
+const BRUSH = 0.085; // of that side; no thinner than 1.8 of the model's own pixels
 
 /** Null for a bundle without an encoder. */
 export function drawPanel(app) {
   const { model, store, say, signal } = app;
   if (!model.hasEncoder) return null;
-  const paper = sheetOfPaper(model.image, () => read(true));
+  const paper = sheetOfPaper(model.image, () => read());
   const grey = model.image.channels === 1;
   const centre = h("input", { type: "checkbox", checked: grey && model.image.height >= 16, onchange: () => read() });
   const invert = h("input", { type: "checkbox", onchange: () => read() });
@@ -23,17 +24,16 @@ export function drawPanel(app) {
   const chart = posteriorChart(app);
   const result = h("div", { class: "result", hidden: true },
     h("div", { class: "pair" }, figure(seen, "seen"), figure(back, "back")), facts, guess, chart.node);
-  const keep = { pixels: null, drawn: false };
 
-  function read(drawn = keep.drawn) {
-    keep.drawn = drawn;
-    keep.pixels = readPixels(paper.canvas, model.image);
-    if (invert.checked) keep.pixels = inverted(keep.pixels);
-    if (centre.checked && grey) keep.pixels = centred(keep.pixels, model.image);
-    infer(keep.pixels);
+  function read() {
+    let pixels = paper.pixels();
+    if (invert.checked) pixels = inverted(pixels);
+    if (centre.checked) pixels = centred(pixels, model.image);
+    infer(pixels);
   }
 
   const infer = newest(async (pixels) => {
+    result.setAttribute("aria-busy", "true");
     try {
       const found = await understand(model, pixels);
       result.hidden = false;
@@ -46,12 +46,13 @@ export function drawPanel(app) {
     } catch (error) {
       say(app.messageOf(error));
     }
+    result.setAttribute("aria-busy", "false");
   });
 
   const open = async (file) => {
     try {
       paper.put(await createImageBitmap(file));
-      read(false);
+      read();
     } catch {
       say(`${file.name}: not an image that this browser reads. Expected PNG, JPEG, WebP or BMP.`);
     }
@@ -71,8 +72,7 @@ export function drawPanel(app) {
     paintSheet(seen, images.subarray(at * size, (at + 1) * size), model.image);
     paper.put(seen);
     centre.checked = invert.checked = false;
-    keep.pixels = images.slice(at * size, (at + 1) * size);
-    infer(keep.pixels);
+    infer(images.slice(at * size, (at + 1) * size));
   };
   return card(
     "draw", "Draw or drop", "The code of what you draw moves everything else.",
@@ -105,11 +105,13 @@ async function understand(model, pixels) {
   return { mu, logVar, label, guesses, facts, reconstruction: await model.decode(mu, label) };
 }
 
-function sheetOfPaper({ channels, height, width }, changed) {
-  const scale = PAPER / Math.max(height, width);
-  const canvas = h("canvas", { class: "paper", id: "paper", width: Math.round(width * scale), height: Math.round(height * scale), role: "img", "aria-label": "Drawing area; with a keyboard, choose an image or an example instead" });
+function sheetOfPaper(shape, changed) {
+  const { channels, height, width } = shape;
+  const scale = Math.max(1, Math.floor(PAPER / Math.max(height, width)));
+  const canvas = h("canvas", { class: "paper", id: "paper", width: width * scale, height: height * scale, role: "img", "aria-label": "Drawing area; with a keyboard, choose an image or an example instead" });
   const colour = h("input", { type: "color", value: "#ffffff", "aria-label": "Colour of the brush" });
   const context = canvas.getContext("2d", { willReadFrequently: true });
+  const lineWidth = scale * Math.max(BRUSH * Math.max(height, width), 1.8);
   const clear = () => {
     context.fillStyle = "black";
     context.fillRect(0, 0, canvas.width, canvas.height);
@@ -121,7 +123,7 @@ function sheetOfPaper({ channels, height, width }, changed) {
   let from = null;
   const stroke = (event) => {
     const to = at(event);
-    Object.assign(context, { strokeStyle: colour.value, lineWidth: PAPER * 0.085, lineCap: "round" });
+    Object.assign(context, { strokeStyle: colour.value, lineWidth, lineCap: "round" });
     context.beginPath();
     context.moveTo(...(from ?? to));
     context.lineTo(...to);
@@ -139,12 +141,13 @@ function sheetOfPaper({ channels, height, width }, changed) {
   return {
     canvas,
     clear,
+    pixels: () => readPixels(context, shape, scale),
     node: h("div", { class: "easel" }, canvas, channels === 1 ? null : field("Brush", colour)),
     put(picture) {
       clear();
       const fit = Math.min(canvas.width / picture.width, canvas.height / picture.height);
       const [w, tall] = [picture.width * fit, picture.height * fit];
-      context.imageSmoothingEnabled = fit < 1;
+      Object.assign(context, { imageSmoothingEnabled: fit < 1, imageSmoothingQuality: "high" });
       context.drawImage(picture, (canvas.width - w) / 2, (canvas.height - tall) / 2, w, tall);
     },
   };

@@ -10,12 +10,12 @@ const LARGEST = 128; // codes in one decode
 /**
  * @param model  the engine's
  * @param store  see store.js
- * @param onError  told what a decode threw
+ * @param tell  { error(thrown), busy(boolean) }
  */
-export function createFrames(model, store, onError) {
+export function createFrames(model, store, tell) {
   const views = [];
   const endings = [];
-  const timing = { one: null, image: 1, painted: 0 };
+  const timing = { one: null, image: 1 };
   const watcher = new IntersectionObserver((entries) => {
     for (const { target, isIntersecting } of entries) {
       for (const view of views) if (view.element === target) view.seen = isIntersecting;
@@ -27,6 +27,7 @@ export function createFrames(model, store, onError) {
   function wake() {
     if (running) return;
     running = true;
+    tell.busy(true);
     requestAnimationFrame(pump);
   }
 
@@ -40,9 +41,10 @@ export function createFrames(model, store, onError) {
       }
     } catch (error) {
       for (const view of views) view.stale = view.job = null;
-      onError(error);
+      tell.error(error);
     }
     running = false;
+    tell.busy(false);
   }
 
   /** Decode the view's next chunk; paint once all of them are there. */
@@ -62,7 +64,6 @@ export function createFrames(model, store, onError) {
     if (job.done < job.n) return;
     view.job = null;
     view.last = job;
-    timing.painted++;
     view.paint(job.images, job);
   }
 

@@ -7,7 +7,7 @@ import { withDims } from "./store.js";
 const SIDE = 10;
 
 export function gridPanel(app) {
-  const { model, store, frames, range, activity, say } = app;
+  const { model, store, frames, range, say } = app;
   const canvas = h("canvas", {});
   const ring = h("i", { class: "ring", "aria-hidden": "true" });
   const pad = h("div", {
@@ -19,10 +19,7 @@ export function gridPanel(app) {
     element: pad,
     reads: ["z", "label", "x", "y"],
     codes: ({ z, label, x, y }) => ({ z: sheet(z, [x, range(x)], [y, range(y)]), labels: label }),
-    paint(images) {
-      paintSheet(canvas, images, model.image, SIDE, gap(model.image));
-      canvas.dataset.painted = Number(canvas.dataset.painted ?? 0) + 1;
-    },
+    paint: (images) => paintSheet(canvas, images, model.image, SIDE, gap(model.image)),
   });
 
   /** To the place (u right, v down; 0 to 1) on the pad: tile centres at the ends of the tiles' row. */

@@ -53,14 +53,17 @@ function build(ort, model, activity, points) {
   const spread = model.spread();
   const { state, notice } = fromHash(location.hash, model);
   const store = createStore({ ...initialState(model, activity), ...state });
-  const frames = createFrames(model, store, (error) => say(messageOf(error), true));
+  const main = h("main", {});
+  const frames = createFrames(model, store, {
+    error: (thrown) => say(messageOf(thrown), true),
+    busy: (now) => main.setAttribute("aria-busy", String(now)),
+  });
   const app = { model, store, frames, activity, say, messageOf, freshSeed, signal: life.signal, centre: Float32Array.from(spread.mean), range: rangeOf(spread) };
   // What is made first is decoded first; the sliders' films come last.
   const panels = {
     stage: stagePanel(app), labels: labelsPanel(app), grid: gridPanel(app), map: mapPanel(app, cloudOf(model, points)),
     morph: morphPanel(app), draw: drawPanel(app), share: sharePanel(app), sliders: slidersPanel(app),
   };
-  const main = h("main", {});
   root.replaceChildren(header(app, (files) => openFiles(ort, files)), main, loupe(app, panels.stage), keysDialog(app));
   arrange(main, panels, life.signal);
   followHash(app);

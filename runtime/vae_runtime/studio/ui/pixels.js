@@ -47,34 +47,22 @@ export function toBytes(images) {
 }
 
 /**
- * What a picture looks like to the model: planes Float32Array[C·H·W] of a canvas of any size.
- * Grey is 0.299 R + 0.587 G + 0.114 B; what is clear counts as black.
+ * What a drawing looks like to the model: the mean of each square of scale×scale canvas pixels.
+ * Grey is 0.299 R + 0.587 G + 0.114 B.
+ *
+ * @param context  of an opaque canvas, scale·W by scale·H
+ * @returns        planes Float32Array[C·H·W] in [0, 1]
  */
-export function readPixels(source, shape) {
-  const { channels, height, width } = shape;
-  const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
-  context.fillStyle = "black";
-  context.fillRect(0, 0, width, height);
-  context.imageSmoothingQuality = "high";
-  context.drawImage(shrink(source, width, height), 0, 0, width, height);
-  const { data } = context.getImageData(0, 0, width, height);
+export function readPixels(context, { channels, height, width }, scale) {
+  const { data } = context.getImageData(0, 0, width * scale, height * scale);
   const plane = height * width;
-  const pixels = new Float32Array(channels * plane);
-  for (let i = 0; i < plane; i++) {
-    const [r, g, b] = data.subarray(4 * i, 4 * i + 3);
-    if (channels === 1) pixels[i] = (0.299 * r + 0.587 * g + 0.114 * b) / 255;
-    else [r, g, b].forEach((value, c) => { pixels[c * plane + i] = value / 255; });
+  const sums = new Float64Array(3 * plane);
+  for (let i = 0; i < data.length; i += 4) {
+    const [x, y] = [(i / 4) % (width * scale), Math.floor(i / 4 / (width * scale))];
+    const at = Math.floor(y / scale) * width + Math.floor(x / scale);
+    for (let c = 0; c < 3; c++) sums[c * plane + at] += data[i + c];
   }
-  return pixels;
-}
-
-/** Halve until it nearly fits: one big step would skip pixels in some browsers. */
-function shrink(source, width, height) {
-  let from = source;
-  while (from.width > 2 * width && from.height > 2 * height) {
-    const half = new OffscreenCanvas(Math.ceil(from.width / 2), Math.ceil(from.height / 2));
-    half.getContext("2d").drawImage(from, 0, 0, half.width, half.height);
-    from = half;
-  }
-  return from;
+  const whole = 255 * scale * scale;
+  if (channels === 3) return Float32Array.from(sums, (sum) => sum / whole);
+  return Float32Array.from({ length: plane }, (_, i) => (0.299 * sums[i] + 0.587 * sums[plane + i] + 0.114 * sums[2 * plane + i]) / whole);
 }

@@ -82,5 +82,6 @@ export function rangeOf({ mean, std }) {
 }
 
 function number(value) {
-  return value.toFixed(Math.abs(value) < 100 ? 2 : 0).replace("-", "−");
+  const text = value.toFixed(Math.abs(value) < 100 ? 2 : 0);
+  return Number(text) === 0 ? text.replace("-", "") : text.replace("-", "−");
 }

@@ -10,11 +10,7 @@ export function stagePanel(app) {
     element: canvas,
     reads: ["z", "label"],
     codes: ({ z, label }) => ({ z, labels: label }),
-    paint(images, { z, labels }) {
-      paintSheet(canvas, images, model.image);
-      app.shown = { images, z, label: labels };
-      canvas.dataset.painted = frames.timing.painted;
-    },
+    paint: (images) => paintSheet(canvas, images, model.image),
   });
   store.on(["label"], ({ label }) => {
     const what = label === null ? "" : `, label ${model.classes[label]}`;
