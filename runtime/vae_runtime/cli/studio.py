@@ -7,35 +7,44 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..errors import FileError
 from .entry import note
 
 if TYPE_CHECKING:
     from ..studio.parts import Parts
+    from ..studio.serve import StudioServer
 
 EPILOG = """\b
 Examples:
-  vae-run studio                                    serve on 127.0.0.1 until Ctrl-C
-  vae-run studio --bundle cvae/ --open              and open it in the browser
-  vae-run studio --bundle cvae/ --out studio.html   one file, works offline
-  vae-run studio --bundle cvae/ --out site/         a folder for any web server
-  vae-run studio --data mnist --out studio.html     with a map of the encoded test set
+  vae-run studio
+  vae-run studio --bundle cvae/ --open
+  vae-run studio --bundle cvae/ --out studio.html
+  vae-run studio --bundle cvae/ --out site
+  vae-run studio --data mnist --out studio.html
+
+\b
+A single .html file works offline, from a disk; a folder is for any web server. Without --out the
+page is served on 127.0.0.1 until Ctrl-C.
 """
+_PORT = 8765
 
 
 @click.command(epilog=EPILOG)
 @click.option("--bundle", "-b", default="mnist", show_default="the embedded mnist",
               help="Folder or .zip that vae-export wrote.")  # fmt: skip
 @click.option("--out", "-o", help="Write a single FILE.html, or a folder. - is standard output.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True,
-              help="Of 127.0.0.1; 0 takes a free one.")  # fmt: skip
-@click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
 @click.option(
-    "--data", help="Data set whose test split the map shows: mnist, digits, a folder, .npz."
+    "--port",
+    type=click.IntRange(0, 65535),
+    help=f"Of 127.0.0.1; 0 takes a free one. [default: {_PORT}, or a free one]",
 )
+@click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
+@click.option("--data", help="Data set whose encoded test split the map shows: mnist, digits, a "
+              "folder, .npz.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(1, 20_000), default=1000, show_default=True,
               help="Take at most this many images of it.")  # fmt: skip
 def command(
-    bundle: str, out: str | None, port: int, opens: bool, data: str | None, limit: int
+    bundle: str, out: str | None, port: int | None, opens: bool, data: str | None, limit: int
 ) -> None:
     """Make a page of a bundle: sliders, drawing, morphs, maps, all computed in the browser."""
     parts = _parts(bundle, data, limit)
@@ -69,14 +78,25 @@ def _parts(bundle: str, data: str | None, limit: int) -> Parts:
     return Parts(opened, name, *encode_points(opened, load_dataset(data, "test"), limit))
 
 
-def _serve(parts: Parts, port: int, *, opens: bool) -> None:
+def _serve(parts: Parts, port: int | None, *, opens: bool) -> None:
     from ..studio.folder import folder_files
-    from ..studio.serve import StudioServer
 
-    with StudioServer(folder_files(parts), port) as server:
+    with _server(folder_files(parts), port) as server:
         note(f"serving {server.url} until Ctrl-C")
         if opens:
             import webbrowser
 
             webbrowser.open(server.url)
         server.serve_forever()
+
+
+def _server(files: dict[str, bytes], port: int | None) -> StudioServer:
+    """A server on the port asked for; without one, on a free port where the usual one is taken."""
+    from ..studio.serve import StudioServer
+
+    if port is not None:
+        return StudioServer(files, port)
+    try:
+        return StudioServer(files, _PORT)
+    except FileError:
+        return StudioServer(files, 0)

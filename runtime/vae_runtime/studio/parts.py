@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -50,7 +50,7 @@ class Parts:
 
     def points_file(self) -> bytes:
         """The codes as an `.npz`."""
-        arrays = {"z": np.ascontiguousarray(self.points, np.float32)}
+        arrays: dict[str, Any] = {"z": np.ascontiguousarray(self.points, np.float32)}
         if self.labels is not None:
             arrays["label"] = self.labels.astype(np.int64)
         buffer = io.BytesIO()
