@@ -7,6 +7,9 @@ import hashlib
 import io
 import json
 import re
+import shutil
+import subprocess
+import sys
 from base64 import b64encode
 from pathlib import Path
 
@@ -192,6 +195,39 @@ def test_without_onnxruntime_web_one_line_says_what_to_run(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(OSError, match=r"^npm is not installed\. Install Node\.js 20"):
         fetch.fetch(tmp_path / "assets")
+
+
+def test_fetching_needs_the_standard_library_alone(tmp_path: Path) -> None:
+    """The build of a wheel runs it where none of our dependencies is installed."""
+    for name in ("fetch.py", "package.json", "package-lock.json"):  # and no assets
+        shutil.copy(fetch.HERE / name, tmp_path)
+    command = [sys.executable, "-I", "-S", tmp_path / "fetch.py"]
+    done = subprocess.run(
+        command, env={"PATH": str(tmp_path / "none")}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: npm is not installed. Install Node.js 20 or newer, then run: "
+        "python -m vae_runtime.studio.fetch\n"
+    )
+
+
+def test_another_version_of_onnxruntime_web_is_not_taken(
+    studio_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "assets"
+    assert not fetch.present(folder)
+    shutil.copytree(fetch.ASSETS, folder)
+    assert fetch.present(folder)
+    script = (folder / fetch.SCRIPT).read_text()
+    (folder / fetch.SCRIPT).write_text(script.replace("v1.30.0", "v1.29.0", 1))
+    assert not fetch.present(folder)
+
+
+def test_the_licence_goes_where_onnxruntime_web_goes(studio_folder: Path) -> None:
+    notice = b"The above copyright notice and this permission notice shall be included"
+    assert notice in single_file(parts())
+    assert notice in folder_files(parts())["ATTRIBUTION.md"]
 
 
 def test_the_lock_file_pins_one_version_and_names_no_host() -> None:

@@ -7,6 +7,7 @@ are kept. Needs the standard library alone, so that the build of a wheel can run
 from __future__ import annotations
 
 import gzip
+import json
 import re
 import shutil
 import subprocess
@@ -24,8 +25,12 @@ _SECONDS = 600
 
 
 def present(folder: Path = ASSETS) -> bool:
-    """Whether onnxruntime-web is there."""
-    return all((folder / name).is_file() for name in (SCRIPT, WASM))
+    """Whether onnxruntime-web is there, in the version that `package.json` names."""
+    if not all((folder / name).is_file() for name in (SCRIPT, WASM)):
+        return False
+    wanted = json.loads((HERE / "package.json").read_text())["dependencies"]["onnxruntime-web"]
+    with (folder / SCRIPT).open(encoding="utf-8") as file:
+        return f"ONNX Runtime Web v{wanted}\n" in file.read(200)
 
 
 def fetch(folder: Path = ASSETS) -> None:
@@ -67,7 +72,8 @@ def _keep(source: Path, folder: Path) -> None:
 
 if __name__ == "__main__":
     try:
-        fetch()
+        if not present():
+            fetch()
     except OSError as error:
         sys.exit(f"error: {error}")
-    print(f"wrote {ASSETS}", file=sys.stderr)
+    print(f"onnxruntime-web is in {ASSETS}", file=sys.stderr)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 PAGE = "index.html"
 STYLE = "style.css"
+LICENCE = "ATTRIBUTION.md"  # goes wherever onnxruntime-web goes
 # Two lines of the page that a single file replaces by what they name.
 STYLE_LINE = f'<link rel="stylesheet" href="{STYLE}">'
 SCRIPT_LINE = '<script type="module" src="boot/folder.js"></script>'
@@ -68,7 +69,7 @@ def page_files() -> dict[str, bytes]:
         raise MissingExtra(
             f"the studio's onnxruntime-web is not here. Run: {COMMAND} (needs npm and a network)"
         )
-    paths = [HERE / PAGE, HERE / STYLE, ASSETS / SCRIPT, ASSETS / WASM]
+    paths = [HERE / PAGE, HERE / STYLE, HERE / LICENCE, ASSETS / SCRIPT, ASSETS / WASM]
     for folder in ("boot", "engine", "ui"):
         paths += sorted((HERE / folder).rglob("*.js"))
     return {path.relative_to(HERE).as_posix(): path.read_bytes() for path in paths}

@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import StateError
 from .fetch import WASM
 from .modules import in_order
-from .parts import PAGE, SCRIPT_LINE, STYLE, STYLE_LINE, Parts, page_files
+from .parts import LICENCE, PAGE, SCRIPT_LINE, STYLE, STYLE_LINE, Parts, page_files
 
 ENTRY = "boot/run.js"
 _BOOT = "boot/single.js"
@@ -43,6 +43,7 @@ def single_file(parts: Parts) -> bytes:
         f"style-src '{_digest(style)}'; img-src blob: data:; base-uri 'none'; form-action 'none'"
     )
     head, foot = files[PAGE].decode().split(SCRIPT_LINE)
+    foot = f"{foot}<!--\n{files[LICENCE].decode()}-->\n"
     charset = '<meta charset="utf-8">'
     meta = f'{charset}\n<meta http-equiv="Content-Security-Policy" content="{policy}">'
     head = head.replace(charset, meta, 1).replace(STYLE_LINE, f"<style>{style}</style>", 1)

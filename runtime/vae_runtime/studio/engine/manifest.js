@@ -2,10 +2,11 @@
 
 import { checkFormat, readCard } from "./card.js";
 import { sha256, utf8 } from "./digest.js";
-import { InputError, IntegrityError } from "./errors.js";
+import { InputError, IntegrityError, LimitError } from "./errors.js";
 import { need, take } from "./schema.js";
 
 export const NAME = "manifest.json";
+const MOST_BYTES = 64 * 2 ** 20;
 const ROLES = ["encoder", "decoder", "conditional_decoder"];
 const VARIANTS = ["fp32", "fp16", "int8", "uint8"];
 const DTYPES = ["float32", "int64", "uint8"];
@@ -33,9 +34,11 @@ const STAMP = '{\n "sha256": "'; // 64 digits and `",` follow; the digest is ove
  * @param {Uint8Array} raw @param {string} where begins every error message
  * @returns {Promise<Manifest>}
  * @throws {IntegrityError} its bytes are not those that were written
+ * @throws {LimitError} over 64 MB
  * @throws {InputError} not JSON, or any value that is missing, wrong or contradicts another
  */
 export async function readManifest(raw, where) {
+  if (raw.length > MOST_BYTES) throw new LimitError(`${where}: over ${MOST_BYTES} bytes`);
   const stamped = await checkStamp(raw, where);
   const data = parse(raw, where);
   checkFormat(take(data, "format", "string", where), where);
