@@ -3,7 +3,7 @@
 import { button, card, field, h } from "./dom.js";
 import { newest } from "./frames.js";
 import { centred, inverted } from "./fit.js";
-import { paintSheet, readPixels } from "./pixels.js";
+import { paintSheet, readPixels, sheetCanvas } from "./pixels.js";
 import { posteriorChart } from "./posterior.js";
 
 const PAPER = 280; // canvas pixels of the longer side of the drawing, about
@@ -17,13 +17,13 @@ export function drawPanel(app) {
   const grey = model.image.channels === 1;
   const centre = h("input", { type: "checkbox", checked: grey && model.image.height >= 16, onchange: () => read() });
   const invert = h("input", { type: "checkbox", onchange: () => read() });
-  const seen = h("canvas", { role: "img", "aria-label": "What the model sees" });
-  const back = h("canvas", { role: "img", "aria-label": "Its reconstruction" });
+  const seen = sheetCanvas(model.image, { role: "img", "aria-label": "What the model sees" });
+  const back = sheetCanvas(model.image, { role: "img", "aria-label": "Its reconstruction" });
   const facts = h("dl", { class: "facts" });
   const guess = h("ol", { class: "guess", "aria-label": "Labels that fit best" });
   const chart = posteriorChart(app);
   const result = h("div", { class: "result", hidden: true },
-    h("div", { class: "pair" }, figure(seen, "seen"), figure(back, "back")), facts, guess, chart.node);
+    h("div", { class: "pair" }, figure(seen, "seen"), figure(back, "reconstruction")), facts, guess, figure(chart.node, `${model.family === "ae" ? "its code" : "posterior, mean ± 2 σ"}, in the order of the sliders`));
 
   function read() {
     let pixels = paper.pixels();
@@ -71,7 +71,6 @@ export function drawPanel(app) {
     const at = turn++ % n;
     paintSheet(seen, images.subarray(at * size, (at + 1) * size), model.image);
     paper.put(seen);
-    centre.checked = invert.checked = false;
     infer(images.slice(at * size, (at + 1) * size));
   };
   return card(
@@ -112,9 +111,11 @@ function sheetOfPaper(shape, changed) {
   const colour = h("input", { type: "color", value: "#ffffff", "aria-label": "Colour of the brush" });
   const context = canvas.getContext("2d", { willReadFrequently: true });
   const lineWidth = scale * Math.max(BRUSH * Math.max(height, width), 1.8);
+  const ghost = h("span", { class: "ghost", "aria-hidden": "true" }, "draw here");
   const clear = () => {
     context.fillStyle = "black";
     context.fillRect(0, 0, canvas.width, canvas.height);
+    ghost.hidden = false;
   };
   const at = (event) => {
     const box = canvas.getBoundingClientRect();
@@ -129,6 +130,7 @@ function sheetOfPaper(shape, changed) {
     context.lineTo(...to);
     context.stroke();
     from = to;
+    ghost.hidden = true;
     changed();
   };
   canvas.addEventListener("pointerdown", (event) => {
@@ -142,9 +144,10 @@ function sheetOfPaper(shape, changed) {
     canvas,
     clear,
     pixels: () => readPixels(context, shape, scale),
-    node: h("div", { class: "easel" }, canvas, channels === 1 ? null : field("Brush", colour)),
+    node: h("div", { class: "easel" }, h("div", { class: "under" }, canvas, ghost), channels === 1 ? null : field("Brush", colour)),
     put(picture) {
       clear();
+      ghost.hidden = true;
       const fit = Math.min(canvas.width / picture.width, canvas.height / picture.height);
       const [w, tall] = [picture.width * fit, picture.height * fit];
       Object.assign(context, { imageSmoothingEnabled: fit < 1, imageSmoothingQuality: "high" });

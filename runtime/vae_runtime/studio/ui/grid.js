@@ -1,14 +1,14 @@
 /** Any two dimensions as a sheet of 10×10 images; the sheet is also a pad: drag on it to set both. */
 
 import { card, choice, field, h } from "./dom.js";
-import { paintSheet } from "./pixels.js";
+import { paintSheet, sheetCanvas } from "./pixels.js";
 import { withDims } from "./store.js";
 
 const SIDE = 10;
 
 export function gridPanel(app) {
   const { model, store, frames, range, say } = app;
-  const canvas = h("canvas", {});
+  const canvas = sheetCanvas(model.image, {}, [SIDE, SIDE, gap(model.image)]);
   const ring = h("i", { class: "ring", "aria-hidden": "true" });
   const pad = h("div", {
     class: "pad", tabindex: 0, role: "application", id: "pad",

@@ -1,7 +1,7 @@
 /** Style lock: one code under every label, live. A tile is also the choice of the label. */
 
 import { card, h } from "./dom.js";
-import { paintSheet } from "./pixels.js";
+import { paintSheet, sheetCanvas } from "./pixels.js";
 
 /** Null for a family without labels. */
 export function labelsPanel({ model, store, frames }) {
@@ -11,7 +11,7 @@ export function labelsPanel({ model, store, frames }) {
     const value = index < model.classes.length ? index : null;
     const radio = h("input", { type: "radio", name: "label", value: String(index), onchange: () => store.set({ label: value }) });
     store.on(["label"], ({ label }) => { radio.checked = label === value; });
-    const canvas = h("canvas", { "aria-hidden": "true" });
+    const canvas = sheetCanvas(model.image, { "aria-hidden": "true" });
     return { canvas, node: h("label", { class: "tile" }, radio, canvas, h("span", {}, name)) };
   });
   const strip = h("div", { class: "tiles", role: "radiogroup", "aria-label": "Label" }, ...tiles.map((tile) => tile.node));

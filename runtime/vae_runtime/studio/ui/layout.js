@@ -2,7 +2,7 @@
 
 const LAYOUTS = [
   ["(min-width: 1180px)", [["stage", "draw"], ["labels", "grid", "morph", "share"], ["sliders", "map"]]],
-  ["(min-width: 760px)", [["stage", "sliders", "share"], ["labels", "grid", "draw", "map", "morph"]]],
+  ["(min-width: 760px)", [["stage", "draw", "sliders"], ["labels", "grid", "morph", "map", "share"]]],
   ["all", [["stage", "labels", "sliders", "grid", "draw", "map", "morph", "share"]]],
 ];
 

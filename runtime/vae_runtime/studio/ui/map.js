@@ -2,14 +2,14 @@
 
 import { card, choice, field, h } from "./dom.js";
 import { axesOf } from "./axes.js";
-import { paintSheet } from "./pixels.js";
+import { paintSheet, sheetCanvas } from "./pixels.js";
 
 const NEAR = 12; // CSS pixels within which the pointer takes a point instead of a place
 
 export function mapPanel(app, cloud) {
   const { model, store, frames, say, signal } = app;
   const canvas = h("canvas", {});
-  const peek = h("canvas", {});
+  const peek = sheetCanvas(model.image);
   const bubble = h("div", { class: "bubble", hidden: true, "aria-hidden": "true" }, peek, h("span", {}));
   const plot = h("div", { class: "plot", id: "plot", tabindex: 0, role: "application", "aria-label": "Map of codes. Arrow keys move the cursor, Enter takes the code under it." }, canvas, bubble);
   const view = { axes: null, scale: null };

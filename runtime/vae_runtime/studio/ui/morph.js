@@ -2,7 +2,7 @@
 
 import { interpolate } from "../engine/index.js";
 import { button, card, choice, field, h } from "./dom.js";
-import { paintSheet } from "./pixels.js";
+import { paintSheet, sheetCanvas } from "./pixels.js";
 
 const TILES = 11;
 const FINE = 240; // steps of the slider: a path this fine looks continuous
@@ -10,7 +10,7 @@ const LAP = 4000; // ms from A to B in play
 
 export function morphPanel(app) {
   const { model, store, frames } = app;
-  const strip = h("canvas", { class: "strip", role: "img", "aria-label": "From A to B" });
+  const strip = sheetCanvas(model.image, { class: "strip", role: "img", "aria-label": "From A to B" }, [TILES, 1, 1]);
   const slider = h("input", {
     type: "range", min: 0, max: 1, step: 1 / FINE, id: "morph-t", "aria-label": "Place between A and B",
     oninput: () => moveTo(slider.valueAsNumber),
@@ -65,7 +65,7 @@ export function pathOf({ a, b, how }, steps) {
 function pin(app, key) {
   const { model, store, frames } = app;
   const name = key.toUpperCase();
-  const canvas = h("canvas", { "aria-hidden": "true" });
+  const canvas = sheetCanvas(model.image, { "aria-hidden": "true" });
   const node = h("button", { type: "button", class: `pin pin-${key}`, id: `pin-${key}`, title: `Pin the current code as ${name} (${name})`, onclick: () => store.set({ [key]: store.get().z }) }, canvas, h("span", {}, `Pin ${name}`));
   store.on([key], (state) => { canvas.hidden = !state[key]; });
   frames.add({

@@ -1,6 +1,14 @@
 /** Float images in [0, 1] on canvases. */
 
+import { h } from "./dom.js";
+
 const OPAQUE = 0xff000000;
+
+/** A canvas as large as the sheet that will be painted on it: nothing jumps once it is. */
+export function sheetCanvas({ height, width }, props = {}, [columns, rows, gap] = [1, 1, 0]) {
+  const size = { width: columns * (width + gap) - gap, height: rows * (height + gap) - gap };
+  return h("canvas", { ...size, ...props });
+}
 
 /**
  * Draw n images as a sheet: `columns` wide, `gap` clear pixels between tiles, one canvas pixel a pixel.

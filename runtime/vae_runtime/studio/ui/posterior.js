@@ -12,6 +12,7 @@ export function posteriorChart({ model, activity, range }) {
   node.setAttribute("viewBox", `0 0 ${WIDE * model.latentDim} ${TALL}`);
   node.setAttribute("class", "posterior");
   node.setAttribute("role", "img");
+  node.setAttribute("aria-label", "Posterior");
   const make = (tag, marks) => {
     const mark = document.createElementNS(svg, tag);
     for (const [key, value] of Object.entries(marks)) mark.setAttribute(key, value);

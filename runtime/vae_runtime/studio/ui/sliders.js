@@ -1,7 +1,7 @@
 /** A slider for each dimension of the code, the one that does most first; inactive ones are folded away. */
 
 import { card, h } from "./dom.js";
-import { paintSheet } from "./pixels.js";
+import { paintSheet, sheetCanvas } from "./pixels.js";
 import { withDims } from "./store.js";
 
 const SPAN = 3; // standard deviations of the prior to either side
@@ -53,7 +53,7 @@ function row(app, dim) {
 
 /** What the slider would do: the image at nine of its positions. Decoded last, when nothing else waits. */
 function film({ model, frames, range }, dim) {
-  const canvas = h("canvas", { class: "film", "aria-hidden": "true" });
+  const canvas = sheetCanvas(model.image, { class: "film", "aria-hidden": "true" }, [TILES, 1, 1]);
   const { low, high } = range(dim);
   frames.add({
     element: canvas,

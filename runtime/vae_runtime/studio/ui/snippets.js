@@ -55,7 +55,7 @@ const { image } = await session.run({
   z: new ort.Tensor("float32", z, [1, ${dim}]),${condition}
 });
 const pixels = Uint8ClampedArray.from(${order}, (p) => Math.fround(p * 255));
-writeFileSync("image.${channels === 1 ? "pgm" : "ppm"}", Buffer.concat([Buffer.from("${magic} ${width} ${height} 255\\n"), pixels]));
+writeFileSync("image.${channels === 1 ? "pgm" : "ppm"}", Buffer.concat([Buffer.from("${magic} ${width} ${height} 255\\n"), Buffer.from(pixels)]));
 `;
 }
 

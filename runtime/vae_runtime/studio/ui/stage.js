@@ -1,11 +1,11 @@
 /** The image itself, and how a new one is drawn: seed, temperature, prior. */
 
 import { button, card, choice, field, h } from "./dom.js";
-import { paintSheet } from "./pixels.js";
+import { paintSheet, sheetCanvas } from "./pixels.js";
 
 export function stagePanel(app) {
   const { model, store, frames } = app;
-  const canvas = h("canvas", { class: "image", role: "img", "aria-label": "The image of the current code" });
+  const canvas = sheetCanvas(model.image, { class: "image", role: "img", "aria-label": "The image of the current code" });
   frames.add({
     element: canvas,
     reads: ["z", "label"],
@@ -31,10 +31,9 @@ function drawing(app) {
     oninput: () => draw(app, { temperature: warm.valueAsNumber }),
   });
   const degrees = h("output", {});
-  const kind = model.prior.kind.replace("_", " ");
   const prior = choice(
-    [["fitted", `fitted (${kind})`], ["normal", "normal N(0, I)"]], "fitted",
-    (value) => draw(app, { prior: value }),
+    [["fitted", "fitted"], ["normal", "normal, N(0, I)"]], "fitted", (value) => draw(app, { prior: value }),
+    { id: "prior", title: `Fitted: the bundle's own ${model.prior.kind.replace("_", " ")}` },
   );
   store.on(["seed", "temperature", "prior"], (state) => {
     seed.value = state.seed;
@@ -65,7 +64,7 @@ export function reset({ store, centre }) {
 
 /** The image small in a corner while the large one is off the screen. */
 export function loupe({ model, store, frames }, stage) {
-  const canvas = h("canvas", { class: "loupe", "aria-hidden": "true" });
+  const canvas = sheetCanvas(model.image, { class: "loupe", "aria-hidden": "true" });
   frames.add({
     element: canvas,
     reads: ["z", "label"],
