@@ -19,7 +19,7 @@ from vae_runtime.cli.entry import note
 from vae_runtime.datasets import Dataset, load_dataset
 from vae_runtime.errors import FileError, InputError, NotFound, UsageError
 from vae_runtime.files import write_atomic
-from vae_runtime.studio.parts import Parts, page_files
+from vae_runtime.studio.parts import NO_POINTS, Parts, page_files
 from vae_runtime.studio.points import encode_points
 from vae_runtime.studio.single import single_file
 from vae_train import load_checkpoint
@@ -182,7 +182,7 @@ def _write_rest(exported: Exported, out: Path, options: dict[str, Any]) -> None:
     if options["html"] is not None:
         bundle = open_bundle(out)
         data = _data(options, "test")
-        points = encode_points(bundle, data) if data is not None else ()
-        raw = single_file(Parts(bundle, out.name, *points))
+        points = NO_POINTS if data is None else encode_points(bundle, data)
+        raw = single_file(Parts(bundle, out.name, points))
         write_atomic(options["html"], raw)
         note(f"wrote {options['html']}, {len(raw):,} bytes")

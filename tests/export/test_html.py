@@ -13,7 +13,7 @@ from vae_runtime.bundle import open_bundle
 from vae_runtime.datasets import load_dataset
 from vae_runtime.errors import MissingExtra
 from vae_runtime.studio import fetch
-from vae_runtime.studio.parts import Parts
+from vae_runtime.studio.parts import NO_POINTS, Parts
 from vae_runtime.studio.points import encode_points
 from vae_runtime.studio.single import single_file
 
@@ -33,9 +33,9 @@ def _here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_the_page_is_the_studio_of_the_bundle(saved: Any, data: str | None) -> None:
     export(saved, *(("--data", data) if data else ()))
     bundle = open_bundle("b.zip")
-    points = encode_points(bundle, load_dataset(data, "test")) if data else ()
-    assert Path("b.html").read_bytes() == single_file(Parts(bundle, "b.zip", *points))
-    assert len(points) == (2 if data else 0)
+    points = encode_points(bundle, load_dataset(data, "test")) if data else NO_POINTS
+    assert Path("b.html").read_bytes() == single_file(Parts(bundle, "b.zip", points))
+    assert len(points.z) == (297 if data else 0)
 
 
 def test_a_page_that_cannot_be_made_stops_the_export_before_it_begins(

@@ -25,6 +25,7 @@ function read(path) {
 }
 
 const jobs = {
+  open: (model) => model.id,
   sample: (model, { draw }) => list(model.sample(draw)),
   spread: (model, { label }) => Object.values(model.spread(label)).map(list),
   golden: (model) => model.golden({ variants: true }),

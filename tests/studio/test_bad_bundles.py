@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from tests.security.bad_bundles import DATA, bad_bundles
 from tests.security.restamp import read_files, signed
+from tests.security.test_bit_rot import rotten
 from tests.studio.conftest import Engine
 
 # What only a file system can hold; a page is given bytes.
@@ -41,6 +44,28 @@ def test_every_bad_bundle_is_refused_with_the_same_error(
     print(f"\n{len(cases)} bad bundles: {dict(seen)}; not in bytes: {', '.join(NOT_BYTES)}")
     assert not wrong
     assert len(cases) >= (100 if stem else 700)
+
+
+def test_damages_anywhere_are_found(engine: Engine, tmp_path: Path) -> None:
+    """Flipped bits and truncations, as `tests/security/test_bit_rot.py` has them."""
+    chance = random.Random(0)
+    raw = (DATA / "ae_mlp.zip").read_bytes()
+    for i in range(400):
+        (tmp_path / f"{i}.zip").write_bytes(rotten(raw, chance))
+    found = engine(*({"job": "open", "bundle": str(tmp_path / f"{i}.zip")} for i in range(400)))
+    kinds = Counter(one.get("error", "accepted") for one in found)
+    print(f"\n400 damages: {dict(kinds)}")
+    assert kinds.keys() <= {"IntegrityError", "InputError"}
+    assert kinds["IntegrityError"] > 390
+
+
+def test_a_zip_of_another_program_is_read(engine: Engine, tmp_path: Path) -> None:
+    path = tmp_path / "b.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, raw in read_files(DATA / "ae_mlp.zip").items():
+            archive.writestr(name, raw)
+        archive.comment = b""
+    assert "result" in engine({"job": "open", "bundle": str(path)})[0]
 
 
 def test_signing_alone_makes_nothing_bad(engine: Engine, tmp_path: Path) -> None:

@@ -253,6 +253,12 @@ def test_modules_come_behind_what_they_import() -> None:
         in_order(sources | {"a/y.js": b'import "./q.js";\nimport { x } from "./x.js";\n'}, "a/x.js")
 
 
+def test_scripts_fit_the_eye() -> None:
+    files = [p for folder in ("boot", "engine", "ui") for p in (fetch.HERE / folder).rglob("*.js")]
+    assert len(files) > 30
+    assert not [p.name for p in files if len(p.read_text().splitlines()) > 300]
+
+
 def test_every_import_of_the_page_is_found(studio_folder: Path) -> None:
     """No import in a form that a single file would not link."""
     files = page_files()

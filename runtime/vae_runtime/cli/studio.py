@@ -75,7 +75,7 @@ def _parts(bundle: str, data: str | None, limit: int) -> Parts:
     from ..datasets import load_dataset
     from ..studio.points import encode_points
 
-    return Parts(opened, name, *encode_points(opened, load_dataset(data, "test"), limit))
+    return Parts(opened, name, encode_points(opened, load_dataset(data, "test"), limit))
 
 
 def _serve(parts: Parts, port: int | None, *, opens: bool) -> None:

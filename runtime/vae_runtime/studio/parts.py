@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,21 @@ STYLE_LINE = f'<link rel="stylesheet" href="{STYLE}">'
 SCRIPT_LINE = '<script type="module" src="boot/folder.js"></script>'
 
 
+class Points(NamedTuple):
+    """Codes of a data set, for the map.
+
+    Attributes:
+        z: f32[n, D].
+        labels: i64[n], their classes, where the data set has any.
+    """
+
+    z: NDArray[np.float32]
+    labels: NDArray[np.int64] | None
+
+
+NO_POINTS = Points(np.empty((0, 0), np.float32), None)
+
+
 @dataclass(frozen=True, eq=False)
 class Parts:
     """The changing parts of a studio.
@@ -32,14 +47,12 @@ class Parts:
     Attributes:
         bundle: what the page shows.
         name: what Python loads it by; stands in the page's snippets.
-        points: codes f32[n, D] of a data set, for the map.
-        labels: i64[n], their classes, where the data set has any.
+        points: the map's; of none where the page has no data set.
     """
 
     bundle: Bundle
     name: str
-    points: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
-    labels: NDArray[np.int64] | None = None
+    points: Points = NO_POINTS
 
     def files(self) -> dict[str, bytes]:
         """`bundle.zip`, `points.npz` and `page.json`, as a folder has them."""
@@ -51,9 +64,9 @@ class Parts:
 
     def points_file(self) -> bytes:
         """The codes as an `.npz`."""
-        arrays: dict[str, Any] = {"z": np.ascontiguousarray(self.points, np.float32)}
-        if self.labels is not None:
-            arrays["label"] = self.labels.astype(np.int64)
+        arrays: dict[str, Any] = {"z": np.ascontiguousarray(self.points.z)}
+        if self.points.labels is not None:
+            arrays["label"] = self.points.labels
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
         return buffer.getvalue()

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from ..autoencoder import Autoencoder
 from ..bundle import Bundle
 from ..datasets import Dataset
 from ..errors import InputError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from .parts import Points
 
 LIMIT = 1000  # images: enough to see where each class lies
 
 
-def encode_points(
-    bundle: Bundle, data: Dataset, limit: int = LIMIT
-) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
+def encode_points(bundle: Bundle, data: Dataset, limit: int = LIMIT) -> Points:
     """The mean codes f32[n, D] of at most `limit` images, spread evenly over the data; its labels.
 
     An encoder that takes labels gets them where the data's classes are the bundle's.
@@ -37,4 +31,4 @@ def encode_points(
     same = part.labels is not None and part.classes == card.classes
     with Autoencoder(bundle, device="cpu") as model:
         codes = model.encode(part.images, part.labels if same else None)
-    return codes, part.labels
+    return Points(codes, part.labels)

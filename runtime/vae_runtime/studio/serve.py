@@ -31,7 +31,6 @@ HEADERS = {
 class _Handler(BaseHTTPRequestHandler):
     """Answers GET and HEAD for the server's own files, by their exact path."""
 
-    server: StudioServer
     server_version = "vae-run"
     sys_version = ""
 
@@ -47,13 +46,15 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing: a page's requests are no news."""
 
     def _answer(self, *, body: bool) -> None:
+        server = self.server
+        assert isinstance(server, StudioServer)
         # Another name that leads here is another site's page reading ours (DNS rebinding).
-        known = {f"{name}:{self.server.server_port}" for name in (HOST, "localhost")}
+        known = {f"{name}:{server.server_port}" for name in (HOST, "localhost")}
         if self.headers.get("Host") not in known:
             self.send_error(421)
             return
         path = self.path.partition("?")[0].removeprefix("/") or PAGE
-        raw = self.server.files.get(path)
+        raw = server.files.get(path)
         if raw is None:
             self.send_error(404)
             return
