@@ -17,6 +17,7 @@ Examples:
   vae-export --ckpt cvae.pt --zip --variant int8 --report
   vae-export --ckpt cvae.pt --data mnist          check with images of the test split
   vae-export --ckpt cvae.pt --triton models/      also for Triton Inference Server
+  vae-export --ckpt cvae.pt --html studio.html    also a page that runs it, one file
 
 \b
 A module of your own, with encode and decode (or encoder and decoder):
@@ -80,6 +81,13 @@ _OWN = "Of your own module: "
     type=click.Path(path_type=Path),
     metavar="DIR",
     help="Write a Triton model repository as well.",
+)
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write a page as well that runs the bundle in a browser, one file; with --data a map of "
+    "its test split.",
 )
 @click.option("--model", metavar="PACKAGE.MODULE:FACTORY", help="What makes a module of your own.")
 @click.option("--classes", is_flag=True, help=_OWN + "its decoder takes the data's labels.")

@@ -14,10 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vae_runtime.bundle import open_bundle
 from vae_runtime.cli.entry import note
 from vae_runtime.datasets import Dataset, load_dataset
 from vae_runtime.errors import InputError, UsageError
-from vae_runtime.files import read_bytes
+from vae_runtime.files import read_bytes, write_atomic
+from vae_runtime.studio.parts import NO_POINTS, Parts, page_files
+from vae_runtime.studio.points import encode_points
+from vae_runtime.studio.single import single_file
 from vae_train import load_checkpoint
 from vae_train.command import parse_size
 
@@ -40,6 +44,8 @@ def export_command(options: dict[str, Any]) -> None:
         require_generator()
     out = _target(options)
     check_target(out)
+    if options["html"] is not None:
+        page_files()  # refuse before the work where the studio's engine is missing
     chosen = Options(options["opset"], options["variants"], options["allow_lossy"], note)
     source = _own_source(options) if options["model"] else _checkpoint_source(options)
     exported = export_source(source, out, chosen)
@@ -163,7 +169,7 @@ def load_weights(module: Modules, path: Path) -> str:
 
 
 def _write_rest(exported: Exported, out: Path, options: dict[str, Any]) -> None:
-    """The report and the Triton repository."""
+    """The report, the Triton repository and the page."""
     if options["report"] is not None:
         folder = options["report"]
         if folder == Path():
@@ -174,3 +180,10 @@ def _write_rest(exported: Exported, out: Path, options: dict[str, Any]) -> None:
         prefix = out.stem if out.suffix == ".zip" else out.name
         names = write_triton(exported.manifest, exported.files, options["triton"], prefix)
         note(f"wrote {options['triton']} with {', '.join(names)}")
+    if options["html"] is not None:
+        bundle = open_bundle(out)
+        data = _data(options, "test")
+        points = NO_POINTS if data is None else encode_points(bundle, data)
+        raw = single_file(Parts(bundle, out.name, points))
+        write_atomic(options["html"], raw)
+        note(f"wrote {options['html']}, {len(raw):,} bytes")

@@ -49,6 +49,15 @@ class Bundle:
             )
         return raw
 
+    def read_all(self) -> dict[str, bytes]:
+        """The bytes of every file, the manifest's first, as `archive.pack` takes them.
+
+        Raises:
+            NotFound, IntegrityError: see `read`.
+        """
+        files = {name: self.read(spec) for name, spec in self.manifest.files().items()}
+        return {NAME: self._read(NAME, MAX_MANIFEST), **files}
+
 
 def open_bundle(source: str | Path) -> Bundle:
     """Open a bundle and read its manifest.

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 import vae_runtime as vae
-from vae_runtime import bundle, datasets
+from vae_runtime import bundle
 from vae_runtime.cli import COMMANDS, EPILOG, inputs
 from vae_runtime.datasets import Dataset
 from vae_runtime.images import encode_image
+from vae_runtime.studio import fetch
 
 from .conftest import Run
 
@@ -91,7 +92,9 @@ def examples(
         return real(source, split, **options)
 
     monkeypatch.setattr(inputs, "load_dataset", load)
-    monkeypatch.setattr(datasets, "load_dataset", load)
+    monkeypatch.setattr("vae_runtime.datasets.load_dataset", load)
+    monkeypatch.setattr("vae_runtime.studio.serve.StudioServer.serve_forever", lambda _: None)
+    monkeypatch.setattr("webbrowser.open", lambda _: True)
     return folder
 
 
@@ -117,6 +120,8 @@ def execute(run: Run, line: str) -> None:
 
 @pytest.mark.parametrize("line", sorted({*documented(), *helped()}))
 def test_command(run: Run, examples: Path, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if line.startswith("vae-run studio") and not fetch.present():
+        pytest.skip(f"no onnxruntime-web: run {fetch.COMMAND}")
     monkeypatch.chdir(examples)
     if line.startswith("vae-run batch"):
         pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra dask")

@@ -25,6 +25,7 @@ COMMANDS = (
     "verify",
     "doctor",
     "bench",
+    "studio",
 )
 
 EPILOG = """\b

@@ -1,0 +1,98 @@
+/**
+ * Random numbers that are a pure function of (seed, index): Philox-4x64-10 words (Salmon et al.
+ * 2011) and normals of them by Box and Muller (1958). The same as `vae_runtime/counter.py`, word
+ * for word; the normals may differ in the last bit of the double that Math.log1p, sin and cos give.
+ */
+
+const MASK = (1n << 64n) - 1n;
+const MULTIPLIERS = [0xd2e7470ee14c6c93n, 0xca5a826395121157n];
+const WEYL = [0x9e3779b97f4a7c15n, 0xbb67ae8584caa73bn];
+const ROUNDS = 10;
+const DRAWS = 64; // redraws of a truncated normal before it is clamped
+
+/**
+ * The words of samples `start` …; the first of each picks the component of a mixture.
+ *
+ * @param {bigint} seed @param {number} start @param {number} n @param {number} dim
+ * @returns {BigUint64Array[]} n of them
+ */
+export function wordsOf(seed, start, n, dim) {
+  const blocks = Math.ceil((1 + dim + (dim % 2)) / 4);
+  return Array.from({ length: n }, (_, i) => {
+    const words = new BigUint64Array(blocks * 4);
+    // numpy steps the counter before it makes a block.
+    const first = (BigInt(start) + BigInt(i)) * BigInt(blocks) + 1n;
+    for (let b = 0; b < blocks; b += 1) words.set(philox(first + BigInt(b), seed), 4 * b);
+    return words;
+  });
+}
+
+/** @param {bigint} counter @param {bigint} key @returns {bigint[]} four words */
+function philox(counter, key) {
+  let [a, b, c, d] = [0n, 64n, 128n, 192n].map((shift) => (counter >> shift) & MASK);
+  let [k, l] = [key, 0n];
+  for (let round = 0; round < ROUNDS; round += 1) {
+    const x = MULTIPLIERS[0] * a;
+    const y = MULTIPLIERS[1] * c;
+    [a, b, c, d] = [(y >> 64n) ^ b ^ k, y & MASK, (x >> 64n) ^ d ^ l, x & MASK];
+    k = (k + WEYL[0]) & MASK;
+    l = (l + WEYL[1]) & MASK;
+  }
+  return [a, b, c, d];
+}
+
+/** The top 53 bits of a word as a number in [0, 1). @param {bigint} word */
+export function unit(word) {
+  return Number(word >> 11n) * 2 ** -53;
+}
+
+/**
+ * Standard normals of one sample; an odd `dim` reads dim + 1 words.
+ *
+ * @param {BigUint64Array} words @param {number} dim
+ * @param {number | null} truncation each is redrawn until it lies within ± this
+ * @returns {Float64Array}
+ */
+export function normals(words, dim, truncation) {
+  const drawn = boxMuller(words, dim);
+  if (truncation === null) return drawn;
+  for (let attempt = 1; attempt <= DRAWS; attempt += 1) {
+    if (drawn.every((value) => Math.abs(value) <= truncation)) return drawn;
+    const again = boxMuller(mix(words, attempt), dim);
+    drawn.forEach((value, i) => {
+      if (Math.abs(value) > truncation) drawn[i] = again[i];
+    });
+  }
+  return drawn.map((value) => Math.min(truncation, Math.max(-truncation, value)));
+}
+
+/** @param {BigUint64Array} words @param {number} dim @returns {Float64Array} */
+function boxMuller(words, dim) {
+  const found = new Float64Array(dim);
+  for (let i = 0; i < dim; i += 2) {
+    const radius = Math.sqrt(-2 * Math.log1p(-unit(words[i])));
+    const angle = 2 * Math.PI * unit(words[i + 1]);
+    found[i] = radius * Math.cos(angle);
+    if (i + 1 < dim) found[i + 1] = radius * Math.sin(angle);
+  }
+  return found;
+}
+
+/**
+ * The finaliser of SplitMix64 (Steele et al. 2014) on words + attempt · golden ratio.
+ *
+ * @param {BigUint64Array} words @param {number} attempt @returns {BigUint64Array}
+ */
+function mix(words, attempt) {
+  return words.map((word) => {
+    let x = (word + BigInt(attempt) * WEYL[0]) & MASK;
+    x = ((x ^ (x >> 30n)) * 0xbf58476d1ce4e5b9n) & MASK;
+    x = ((x ^ (x >> 27n)) * 0x94d049bb133111ebn) & MASK;
+    return x ^ (x >> 31n);
+  });
+}
+
+/** A seed nobody has seen before, small enough to be read aloud. @returns {number} */
+export function freshSeed() {
+  return crypto.getRandomValues(new Uint32Array(1))[0];
+}

@@ -1,0 +1,36 @@
+/** sha256 by WebCrypto. */
+
+import { UsageError } from "./errors.js";
+
+/**
+ * @param {Uint8Array} raw
+ * @returns {Promise<string>} 64 hexadecimal digits
+ * @throws {UsageError} a page from plain http, to which browsers give no WebCrypto
+ */
+export async function sha256(raw) {
+  const subtle = globalThis.crypto?.subtle;
+  if (!subtle) {
+    throw new UsageError(
+      "this page came over plain http, where browsers offer no WebCrypto, so no bundle can be checked. " +
+        "Serve it over https or from localhost, or open it as a file.",
+    );
+  }
+  const digest = new Uint8Array(await subtle.digest("SHA-256", /** @type {any} */ (raw)));
+  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** @param {Uint8Array[]} parts @returns {Uint8Array} */
+export function joined(parts) {
+  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
+
+/** @param {Uint8Array} raw @returns {string} */
+export function utf8(raw) {
+  return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(raw);
+}

@@ -1,0 +1,53 @@
+/**
+ * The errors that the engine raises on purpose, with the names and exit codes of the Python
+ * runtime's. A message is one line: what was seen, what was expected, what to do.
+ */
+
+// C0 and C1 controls and what moves or turns text: a hostile name must not fake a second line.
+const CONTROLS = /[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+/g;
+const LONGEST = 600;
+
+/** @param {unknown} text @returns {string} on a single line of at most 600 characters */
+export function oneLine(text) {
+  const line = String(text).replace(CONTROLS, " ").trim();
+  return line.length <= LONGEST ? line : `${line.slice(0, LONGEST - 1)}…`;
+}
+
+export class VaeError extends Error {
+  exitCode = 70;
+
+  /** @param {unknown} message */
+  constructor(message) {
+    super(oneLine(message));
+  }
+}
+
+/** The call is wrong: an unknown name, a number out of its range. */
+export class UsageError extends VaeError {
+  name = "UsageError";
+  exitCode = 2;
+}
+
+/** Input was refused: malformed, hostile or unsupported. */
+export class InputError extends VaeError {
+  name = "InputError";
+  exitCode = 3;
+}
+
+/** Bytes differ from their recorded digest, or numbers from torch's beyond the tolerance. */
+export class IntegrityError extends VaeError {
+  name = "IntegrityError";
+  exitCode = 4;
+}
+
+/** A stated limit on size or count was reached. */
+export class LimitError extends VaeError {
+  name = "LimitError";
+  exitCode = 5;
+}
+
+/** A file that the manifest lists is not there. */
+export class NotFound extends VaeError {
+  name = "NotFound";
+  exitCode = 6;
+}

@@ -1,0 +1,97 @@
+"""A studio on this machine alone: a fixed set of files in memory, on 127.0.0.1."""
+
+from __future__ import annotations
+
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import PurePosixPath
+
+from ..errors import FileError
+from .folder import POLICY
+from .parts import PAGE
+
+HOST = "127.0.0.1"
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".zip": "application/zip",
+}
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers GET and HEAD for the server's own files, by their exact path."""
+
+    server_version = "vae-run"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        """A file, or 404."""
+        self._answer(body=True)
+
+    def do_HEAD(self) -> None:
+        """A file's headers."""
+        self._answer(body=False)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing: a page's requests are no news."""
+
+    def _answer(self, *, body: bool) -> None:
+        server = self.server
+        assert isinstance(server, StudioServer)
+        # Another name that leads here is another site's page reading ours (DNS rebinding).
+        known = {f"{name}:{server.server_port}" for name in (HOST, "localhost")}
+        if self.headers.get("Host") not in known:
+            self.send_error(421)
+            return
+        path = self.path.partition("?")[0].removeprefix("/") or PAGE
+        raw = server.files.get(path)
+        if raw is None:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        kind = _TYPES.get(PurePosixPath(path).suffix, "application/octet-stream")
+        for name, value in {"Content-Type": kind, "Content-Length": str(len(raw))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if body:
+            self.wfile.write(raw)
+
+    def end_headers(self) -> None:
+        """The same strict headers on every answer."""
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+
+class StudioServer(ThreadingHTTPServer):
+    """Serves `files` by path until it is shut down."""
+
+    daemon_threads = True
+
+    def __init__(self, files: dict[str, bytes], port: int = 0) -> None:
+        """Listen; `port` 0 takes a free one.
+
+        Raises:
+            FileError: the port is taken.
+        """
+        self.files = files
+        try:
+            super().__init__((HOST, port), _Handler)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise FileError(f"port {port}: {reason}. Say another --port.") from error
+
+    @property
+    def url(self) -> str:
+        """The page's address."""
+        return f"http://{HOST}:{self.server_port}/"

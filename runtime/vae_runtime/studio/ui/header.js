@@ -1,0 +1,74 @@
+/** What this page shows, and the proof: parity with torch and the time of a decode, measured right here. */
+
+import { button, h } from "./dom.js";
+
+const FAMILIES = { ae: "autoencoder", vae: "VAE", cvae: "conditional VAE" };
+const THEMES = ["auto", "light", "dark"];
+
+export function header(app, openBundle) {
+  const { model } = app;
+  const { channels, height, width } = model.image;
+  const parts = [
+    FAMILIES[model.family], `${height}×${width} ${channels === 1 ? "grey" : "colour"}`,
+    `${model.latentDim} dimensions`, model.classes.length ? `${model.classes.length} labels` : null,
+  ];
+  return h(
+    "header", { class: "top" },
+    h("div", {}, h("h1", {}, "Latent studio"),
+      h("p", {}, h("b", {}, model.name), ` · ${parts.filter(Boolean).join(" · ")}`)),
+    badge(app),
+    h("div", { class: "row tools" }, opener(openBundle), theme(app), keysButton(app)),
+  );
+}
+
+function badge({ model, frames, say, messageOf }) {
+  const parity = h("b", { id: "parity" }, "checking …");
+  const speed = h("b", { id: "speed" }, "…");
+  const node = h("p", { class: "badge", id: "badge", role: "status" }, "parity with torch ", parity, " · ", speed, " a decode");
+  const check = async () => {
+    try {
+      const found = await model.golden();
+      parity.textContent = `${found.ok ? "✓" : "✗"} ${found.maxAbsError.toExponential(1)}`;
+      node.dataset.error = String(found.maxAbsError);
+      node.classList.add(found.ok ? "good" : "bad");
+      node.title = `Largest difference from torch's own outputs over ${found.rows} golden vectors, computed in this page; allowed: ${found.tolerance}`;
+    } catch (error) {
+      node.classList.add("bad");
+      parity.textContent = "not checked";
+      say(messageOf(error));
+    }
+  };
+  setTimeout(check, 300); // the first pictures go first
+  const timer = setInterval(() => {
+    const { one } = frames.timing;
+    if (one !== null) speed.textContent = `${one.toFixed(one < 10 ? 1 : 0)} ms`;
+  }, 500);
+  frames.onStop(() => clearInterval(timer));
+  return node;
+}
+
+/** Choose another bundle: a .zip, or the files of a bundle's folder. */
+export function opener(openBundle) {
+  const input = h("input", {
+    type: "file", multiple: true, accept: ".zip,.json,.onnx,.npz", class: "away", tabindex: -1, id: "bundle-file",
+    "aria-label": "Open a bundle", onchange: () => input.files.length && openBundle([...input.files]),
+  });
+  return h("span", {}, input, button("Open a bundle", () => input.click(), { title: "A .zip, or all files of a bundle's folder; nothing leaves this computer" }));
+}
+
+function theme(app) {
+  const root = document.documentElement;
+  const next = () => THEMES[(THEMES.indexOf(root.dataset.theme ?? "auto") + 1) % 3];
+  const node = button("", () => {
+    root.dataset.theme = next();
+    write();
+    app.repaintMap();
+  }, { id: "theme", title: "Light, dark, or as the system" });
+  const write = () => { node.textContent = { auto: "◐ Auto", light: "○ Light", dark: "● Dark" }[root.dataset.theme ?? "auto"]; };
+  write();
+  return node;
+}
+
+function keysButton(app) {
+  return button("Keys", () => app.showKeys(), { id: "keys-button", title: "Keyboard shortcuts (?)" });
+}

@@ -1,0 +1,40 @@
+/** One key for what is done often. Typing in a field is left alone. */
+
+import { button, h } from "./dom.js";
+
+const KEYS = [
+  ["S", "surprise me", "surprise"],
+  ["R", "reset every dimension", "reset"],
+  ["A", "pin A", "pin-a"],
+  ["B", "pin B", "pin-b"],
+  ["P", "play the morph, pause", "play"],
+  ["L", "copy a link to this state", "copy-link"],
+];
+const OTHERS = [
+  ["0 … 9", "label"],
+  ["Delete", "on a slider: reset it"],
+  ["arrows", "on a slider, the grid, the map"],
+  ["Enter", "on the map: take the code"],
+  ["?", "these keys"],
+];
+
+export function keysDialog(app) {
+  const { model, store, signal } = app;
+  const pairs = [...KEYS, ...OTHERS].filter(([key]) => model.classes.length || !key.startsWith("0"));
+  const list = h("dl", {}, ...pairs.flatMap(([key, what]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, what)]));
+  const dialog = h("dialog", { id: "keys", "aria-label": "Keyboard shortcuts" }, list, button("Close", () => dialog.close()));
+  app.showKeys = () => dialog.showModal();
+  window.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || dialog.open || typing(event.target)) return;
+    if (event.key === "?") app.showKeys();
+    const shortcut = KEYS.find(([key]) => key.toLowerCase() === event.key.toLowerCase());
+    if (shortcut) document.getElementById(shortcut[2])?.click();
+    const label = /^\d$/.test(event.key) ? Number(event.key) : NaN;
+    if (label < model.classes.length) store.set({ label });
+  }, { signal });
+  return dialog;
+}
+
+function typing(target) {
+  return target instanceof HTMLElement && target.matches("input:not([type=range], [type=radio], [type=checkbox]), select, textarea");
+}

@@ -1,0 +1,116 @@
+/** The page: opens a bundle, lays its panels out from the manifest, shows a refusal as one line. */
+
+import { freshSeed, openBundle } from "../engine/index.js";
+import { initialState } from "./initial.js";
+import { cloudOf } from "./axes.js";
+import { h, messageOf } from "./dom.js";
+import { drawPanel } from "./draw.js";
+import { createFrames } from "./frames.js";
+import { gridPanel } from "./grid.js";
+import { header, opener } from "./header.js";
+import { keysDialog } from "./keys.js";
+import { labelsPanel } from "./labels.js";
+import { arrange } from "./layout.js";
+import { followHash, fromHash } from "./link.js";
+import { mapPanel } from "./map.js";
+import { morphPanel } from "./morph.js";
+import { sharePanel } from "./share.js";
+import { rangeOf, slidersPanel } from "./sliders.js";
+import { loupe, stagePanel } from "./stage.js";
+import { createStore } from "./store.js";
+
+const root = document.getElementById("studio");
+const status = h("p", { class: "status", role: "status", "aria-live": "polite" });
+let current = null;
+
+/**
+ * @param assets  { ort, name, bundle: Uint8Array | null, points: { z, labels, n } | null }
+ */
+export async function start(assets) {
+  document.body.append(status);
+  takeDrops((files) => openFiles(assets.ort, files));
+  if (!assets.bundle) return welcome(assets.ort, null);
+  return show(assets.ort, assets.bundle, assets.name, assets.points);
+}
+
+/** Open a bundle and build the page of it; what it replaces goes only once the new one has opened. */
+async function show(ort, source, name, points) {
+  let model;
+  try {
+    model = await openBundle(source, { ort, name });
+    const activity = await model.activity();
+    close();
+    current = build(ort, model, activity, points);
+  } catch (error) {
+    if (model !== current?.model) model?.close();
+    if (current) say(messageOf(error), true);
+    else welcome(ort, messageOf(error));
+  }
+}
+
+function build(ort, model, activity, points) {
+  const life = new AbortController();
+  const spread = model.spread();
+  const { state, notice } = fromHash(location.hash, model);
+  const store = createStore({ ...initialState(model, activity), ...state });
+  const main = h("main", {});
+  const frames = createFrames(model, store, {
+    error: (thrown) => say(messageOf(thrown), true),
+    busy: (now) => main.setAttribute("aria-busy", String(now)),
+  });
+  const app = { model, store, frames, activity, say, messageOf, freshSeed, signal: life.signal, centre: Float32Array.from(spread.mean), range: rangeOf(spread) };
+  // What is made first is decoded first; the sliders' films come last.
+  const panels = {
+    stage: stagePanel(app), labels: labelsPanel(app), grid: gridPanel(app), map: mapPanel(app, cloudOf(model, points)),
+    morph: morphPanel(app), draw: drawPanel(app), share: sharePanel(app), sliders: slidersPanel(app),
+  };
+  root.replaceChildren(header(app, (files) => openFiles(ort, files)), main, loupe(app, panels.stage), keysDialog(app));
+  arrange(main, panels, life.signal);
+  followHash(app);
+  document.title = `${model.name} · Latent studio`;
+  say(notice ?? "");
+  return { model, app, end: () => { life.abort(); frames.stop(); } };
+}
+
+function close() {
+  current?.end();
+  current?.model.close();
+  current = null;
+}
+
+/** No bundle yet, or one that was refused: say why, and offer to open another. */
+function welcome(ort, refusal) {
+  root.replaceChildren(h(
+    "div", { class: "welcome" }, h("h1", {}, "Latent studio"),
+    refusal ? h("p", { class: "refusal", role: "alert", id: "refusal" }, refusal) : null,
+    h("p", {}, "Drop a bundle here: a .zip, or all files of its folder. Nothing leaves this computer."),
+    opener((files) => openFiles(ort, files)),
+  ));
+}
+
+async function openFiles(ort, files) {
+  const bytes = async (file) => new Uint8Array(await file.arrayBuffer());
+  const [first] = files;
+  if (files.length === 1 && first.type.startsWith("image/")) return current?.app.openImage?.(first);
+  const source = files.length === 1 && /\.zip$/i.test(first.name)
+    ? await bytes(first)
+    : Object.fromEntries(await Promise.all(files.map(async (file) => [file.name, await bytes(file)])));
+  return show(ort, source, files.length === 1 ? first.name : "bundle", null);
+}
+
+function takeDrops(open) {
+  window.addEventListener("dragover", (event) => event.preventDefault());
+  window.addEventListener("drop", (event) => {
+    event.preventDefault();
+    const files = [...event.dataTransfer.files];
+    if (files.length) open(files);
+  });
+}
+
+/** One line at the foot of the page, read out; it goes by itself, unless it is an error. */
+function say(text, stays = false) {
+  status.textContent = text;
+  status.classList.toggle("error", stays);
+  clearTimeout(say.timer);
+  if (!stays) say.timer = setTimeout(() => { status.textContent = ""; }, 6000);
+}

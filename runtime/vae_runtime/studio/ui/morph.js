@@ -1,0 +1,103 @@
+/** Two pinned codes and the way between them: a strip, a slider along it, play. */
+
+import { interpolate } from "../engine/index.js";
+import { button, card, choice, field, h } from "./dom.js";
+import { paintSheet, sheetCanvas } from "./pixels.js";
+
+const TILES = 11;
+const FINE = 240; // steps of the slider: a path this fine looks continuous
+const LAP = 4000; // ms from A to B in play
+
+export function morphPanel(app) {
+  const { model, store, frames } = app;
+  const strip = sheetCanvas(model.image, { class: "strip", role: "img", "aria-label": "From A to B" }, [TILES, 1, 1]);
+  const slider = h("input", {
+    type: "range", min: 0, max: 1, step: 1 / FINE, id: "morph-t", "aria-label": "Place between A and B",
+    oninput: () => moveTo(slider.valueAsNumber),
+  });
+  const play = button("Play", () => (player.timer ? player.stop() : player.start()), { id: "play", title: "Play (P)" });
+  const gif = button("GIF of the morph", () => app.saveMorph(), { id: "save-gif" });
+  const how = choice([["linear", "linear"], ["spherical", "spherical"]], store.get().how, (value) => {
+    store.set({ how: value });
+    moveTo(store.get().t);
+  }, { id: "how" });
+
+  const moveTo = (t) => {
+    const path = pathOf(store.get(), FINE + 1);
+    if (!path) return;
+    const at = Math.round(t * FINE) * model.latentDim;
+    store.set({ t, z: path.slice(at, at + model.latentDim) });
+  };
+  const player = playerOf(play, store, moveTo);
+  app.signal.addEventListener("abort", player.stop);
+
+  frames.add({
+    element: strip,
+    reads: ["a", "b", "how", "label"],
+    codes: (state) => ({ z: pathOf(state, TILES), labels: state.label }),
+    paint: (images) => paintSheet(strip, images, model.image, TILES, 1),
+  });
+  strip.addEventListener("pointerdown", (event) => {
+    const box = strip.getBoundingClientRect();
+    moveTo(Math.min(1, Math.max(0, ((event.clientX - box.left) / box.width) * TILES - 0.5) / (TILES - 1)));
+  });
+  store.on(["a", "b", "how", "t"], ({ a, b, how: way, t }) => {
+    const whole = Boolean(a && b);
+    for (const control of [slider, play, gif]) control.disabled = !whole;
+    strip.hidden = !whole;
+    if (!whole) player.stop();
+    slider.value = t;
+    how.value = way;
+  });
+  return card(
+    "morph", "Morph", "Pin two codes, then walk from one to the other.",
+    h("div", { class: "row" }, pin(app, "a"), pin(app, "b"), field("Way", how)),
+    strip, slider, h("div", { class: "row" }, play, gif),
+  );
+}
+
+/** Codes from A to B, Float32Array[steps·D], or null while a pin is missing. */
+export function pathOf({ a, b, how }, steps) {
+  return a && b ? interpolate(a, b, steps, how) : null;
+}
+
+/** A pin: a button with the pinned image on it. */
+function pin(app, key) {
+  const { model, store, frames } = app;
+  const name = key.toUpperCase();
+  const canvas = sheetCanvas(model.image, { "aria-hidden": "true" });
+  const node = h("button", { type: "button", class: `pin pin-${key}`, id: `pin-${key}`, title: `Pin the current code as ${name} (${name})`, onclick: () => store.set({ [key]: store.get().z }) }, canvas, h("span", {}, `Pin ${name}`));
+  store.on([key], (state) => { canvas.hidden = !state[key]; });
+  frames.add({
+    element: node,
+    reads: [key, "label"],
+    codes: (state) => state[key] && { z: state[key], labels: state.label },
+    paint: (images) => paintSheet(canvas, images, model.image),
+  });
+  return node;
+}
+
+/** To and fro by the clock. Who asks for less motion gets a step each second instead of a film. */
+function playerOf(play, store, moveTo) {
+  const calm = matchMedia("(prefers-reduced-motion: reduce)");
+  const player = {
+    timer: 0,
+    start() {
+      const began = performance.now() - store.get().t * LAP;
+      const tick = (now) => {
+        const lap = ((now - began) / LAP) % 2;
+        const t = lap < 1 ? lap : 2 - lap;
+        moveTo(calm.matches ? Math.round(t * (TILES - 1)) / (TILES - 1) : t);
+        player.timer = requestAnimationFrame(tick);
+      };
+      player.timer = requestAnimationFrame(tick);
+      play.textContent = "Pause";
+    },
+    stop() {
+      cancelAnimationFrame(player.timer);
+      player.timer = 0;
+      play.textContent = "Play";
+    },
+  };
+  return player;
+}

@@ -1,0 +1,76 @@
+/** Float images in [0, 1] on canvases. */
+
+import { h } from "./dom.js";
+
+const OPAQUE = 0xff000000;
+
+/** A canvas as large as the sheet that will be painted on it: nothing jumps once it is. */
+export function sheetCanvas({ height, width }, props = {}, [columns, rows, gap] = [1, 1, 0]) {
+  const size = { width: columns * (width + gap) - gap, height: rows * (height + gap) - gap };
+  return h("canvas", { ...size, ...props });
+}
+
+/**
+ * Draw n images as a sheet: `columns` wide, `gap` clear pixels between tiles, one canvas pixel a pixel.
+ *
+ * @param images  Float32Array[n·C·H·W], planes first
+ * @param shape   { channels: 1 or 3, height, width }
+ */
+export function paintSheet(canvas, images, shape, columns = 1, gap = 0) {
+  const { channels, height, width } = shape;
+  const size = channels * height * width;
+  const n = images.length / size;
+  const sheetWidth = columns * (width + gap) - gap;
+  const sheetHeight = Math.ceil(n / columns) * (height + gap) - gap;
+  if (canvas.width !== sheetWidth || canvas.height !== sheetHeight) {
+    canvas.width = sheetWidth;
+    canvas.height = sheetHeight;
+  }
+  const data = new ImageData(sheetWidth, sheetHeight);
+  const out = new Uint32Array(data.data.buffer);
+  const bytes = toBytes(images);
+  for (let tile = 0; tile < n; tile++) {
+    const corner = Math.floor(tile / columns) * (height + gap) * sheetWidth + (tile % columns) * (width + gap);
+    for (let row = 0; row < height; row++) {
+      let from = tile * size + row * width;
+      const start = corner + row * sheetWidth;
+      for (let to = start; to < start + width; to++, from++) out[to] = colour(bytes, from, channels, height * width);
+    }
+  }
+  canvas.getContext("2d").putImageData(data, 0, 0);
+}
+
+/** 0xAABBGGRR, the order of ImageData on every machine that runs a browser. */
+function colour(bytes, at, channels, plane) {
+  const red = bytes[at];
+  if (channels === 1) return OPAQUE | (red * 0x010101);
+  return OPAQUE | (bytes[at + 2 * plane] << 16) | (bytes[at + plane] << 8) | red;
+}
+
+/** The nearest of 256 levels, halves to even, as Python's `to_uint8`: a clamped array rounds so. */
+export function toBytes(images) {
+  const bytes = new Uint8ClampedArray(images.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = Math.fround(images[i] * 255);
+  return bytes;
+}
+
+/**
+ * What a drawing looks like to the model: the mean of each square of scale×scale canvas pixels.
+ * Grey is 0.299 R + 0.587 G + 0.114 B.
+ *
+ * @param context  of an opaque canvas, scale·W by scale·H
+ * @returns        planes Float32Array[C·H·W] in [0, 1]
+ */
+export function readPixels(context, { channels, height, width }, scale) {
+  const { data } = context.getImageData(0, 0, width * scale, height * scale);
+  const plane = height * width;
+  const sums = new Float64Array(3 * plane);
+  for (let i = 0; i < data.length; i += 4) {
+    const [x, y] = [(i / 4) % (width * scale), Math.floor(i / 4 / (width * scale))];
+    const at = Math.floor(y / scale) * width + Math.floor(x / scale);
+    for (let c = 0; c < 3; c++) sums[c * plane + at] += data[i + c];
+  }
+  const whole = 255 * scale * scale;
+  if (channels === 3) return Float32Array.from(sums, (sum) => sum / whole);
+  return Float32Array.from({ length: plane }, (_, i) => (0.299 * sums[i] + 0.587 * sums[plane + i] + 0.114 * sums[2 * plane + i]) / whole);
+}

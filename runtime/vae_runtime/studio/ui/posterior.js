@@ -1,0 +1,46 @@
+/** The posterior q(z | image) as one whisker a dimension: its mean ± 2 standard deviations. */
+
+import { h } from "./dom.js";
+
+const TALL = 90;
+const WIDE = 14;
+
+/** { node, show({ mu, logVar }) }; the same order as the sliders', each scaled to its slider's ends. */
+export function posteriorChart({ model, activity, range }) {
+  const svg = "http://www.w3.org/2000/svg";
+  const node = document.createElementNS(svg, "svg");
+  node.setAttribute("viewBox", `0 0 ${WIDE * model.latentDim} ${TALL}`);
+  node.setAttribute("class", "posterior");
+  node.setAttribute("role", "img");
+  node.setAttribute("aria-label", "Posterior");
+  const make = (tag, marks) => {
+    const mark = document.createElementNS(svg, tag);
+    for (const [key, value] of Object.entries(marks)) mark.setAttribute(key, value);
+    return mark;
+  };
+  return {
+    node,
+    show({ mu, logVar }) {
+      const words = [];
+      const marks = Array.from(activity.order, (dim, place) => {
+        const { low, high } = range(dim);
+        const y = (value) => TALL * (1 - Math.min(1.02, Math.max(-0.02, (value - low) / (high - low))));
+        const deviation = logVar ? Math.exp(logVar[dim] / 2) : 0;
+        const x = WIDE * (place + 0.5);
+        words.push(`z${dim} ${mu[dim].toFixed(2)}${logVar ? ` ± ${deviation.toFixed(2)}` : ""}`);
+        const group = make("g", { class: activity.active[dim] ? "active" : "inactive" });
+        group.append(
+          make("line", { class: "rail", x1: x, x2: x, y1: 0, y2: TALL }),
+          make("line", { class: "whisker", x1: x, x2: x, y1: y(mu[dim] - 2 * deviation), y2: y(mu[dim] + 2 * deviation) }),
+          make("circle", { cx: x, cy: y(mu[dim]), r: 3 }),
+        );
+        const title = make("title", {});
+        title.textContent = words.at(-1);
+        group.append(title);
+        return group;
+      });
+      node.replaceChildren(...marks);
+      node.setAttribute("aria-label", `Posterior: ${words.join(", ")}`);
+    },
+  };
+}

@@ -1,0 +1,87 @@
+/** A slider for each dimension of the code, the one that does most first; inactive ones are folded away. */
+
+import { card, h } from "./dom.js";
+import { paintSheet, sheetCanvas } from "./pixels.js";
+import { withDims } from "./store.js";
+
+const SPAN = 3; // standard deviations of the prior to either side
+const TILES = 9; // pictures under a slider
+
+export function slidersPanel(app) {
+  const { activity } = app;
+  const rows = Array.from(activity.order, (dim) => [dim, row(app, dim)]);
+  const active = rows.filter(([dim]) => activity.active[dim]).map(([, node]) => node);
+  const folded = rows.filter(([dim]) => !activity.active[dim]).map(([, node]) => node);
+  const more = folded.length
+    ? h("details", { class: "folded" }, h("summary", {}, `${folded.length} inactive: they change almost nothing`), ...folded)
+    : null;
+  return card(
+    "sliders", "Dimensions", "The one that does most stands first. Double-click or Delete resets one.",
+    h("div", { class: "rows" }, ...active), more,
+  );
+}
+
+function row(app, dim) {
+  const { store, range, activity } = app;
+  const { low, high, step } = range(dim);
+  const name = `z${dim}`;
+  const value = h("output", {});
+  const slider = h("input", {
+    type: "range", min: low, max: high, step, id: name, "aria-label": `Dimension ${dim}`,
+    oninput: () => store.set({ z: withDims(store.get().z, [dim, slider.valueAsNumber]) }),
+    ondblclick: () => back(),
+    onkeydown: (event) => {
+      if (event.key !== "Delete" && event.key !== "Backspace") return;
+      event.preventDefault();
+      back();
+    },
+  });
+  const back = () => store.set({ z: withDims(store.get().z, [dim, app.centre[dim]]) });
+  let shown = NaN;
+  store.on(["z"], ({ z }) => {
+    if (z[dim] === shown) return;
+    shown = z[dim];
+    slider.value = shown;
+    value.value = number(shown);
+    slider.setAttribute("aria-valuetext", number(shown));
+  });
+  const share = activity.effect[dim] / (activity.effect[activity.order[0]] || 1);
+  const bar = h("i", { class: "effect", title: `moves a pixel by ${activity.effect[dim].toFixed(3)} on average` });
+  bar.style.setProperty("--share", share.toFixed(3));
+  return h("div", { class: "row slider" }, h("label", { htmlFor: name }, name, bar), h("div", { class: "track" }, slider, film(app, dim)), value);
+}
+
+/** What the slider would do: the image at nine of its positions. Decoded last, when nothing else waits. */
+function film({ model, frames, range }, dim) {
+  const canvas = sheetCanvas(model.image, { class: "film", "aria-hidden": "true" }, [TILES, 1, 1]);
+  const { low, high } = range(dim);
+  frames.add({
+    element: canvas,
+    reads: ["z", "label"],
+    codes({ z, label }) {
+      const codes = new Float32Array(TILES * z.length);
+      for (let i = 0; i < TILES; i++) {
+        codes.set(z, i * z.length);
+        codes[i * z.length + dim] = low + ((high - low) * i) / (TILES - 1);
+      }
+      return { z: codes, labels: label };
+    },
+    paint: (images) => paintSheet(canvas, images, model.image, TILES, 1),
+  });
+  return canvas;
+}
+
+/** A slider's ends and step, in round numbers: mean ± 3 standard deviations of the prior. */
+export function rangeOf({ mean, std }) {
+  return (dim) => {
+    const spread = Math.max(std[dim], 1e-3);
+    const step = 10 ** Math.floor(Math.log10(spread / 20));
+    const round = (value) => Number((Math.round(value / step) * step).toPrecision(12));
+    return { low: round(mean[dim] - SPAN * spread), high: round(mean[dim] + SPAN * spread), step };
+  };
+}
+
+function number(value) {
+  const text = value.toFixed(Math.abs(value) < 100 ? 2 : 0);
+  return Number(text) === 0 ? text.replace("-", "") : text.replace("-", "−");
+}

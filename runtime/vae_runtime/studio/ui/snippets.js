@@ -1,0 +1,112 @@
+/** Programs that make the image on show, to be pasted: each has the code written out in full. */
+
+export const LANGUAGES = [["python", "Python"], ["javascript", "JavaScript"], ["c", "C"]];
+
+/**
+ * @param model  the engine's
+ * @param state  { z, label }
+ */
+export function snippet(language, model, { z, label }) {
+  const graph = label === null ? "decoder.onnx" : "conditional_decoder.onnx";
+  const given = { ...model.image, name: model.name, dim: model.latentDim, label, graph, z: numbers(z) };
+  return { python, javascript, c }[language](given);
+}
+
+/** Nine significant digits give back the same float32. */
+function numbers(z) {
+  const words = Array.from(z, (value) => String(Number(value.toPrecision(9))));
+  const lines = [];
+  while (words.length) lines.push(words.splice(0, 6).join(", "));
+  return lines.join(",\n    ");
+}
+
+function python({ name, z, label, channels }) {
+  const condition = label === null ? "" : `, label=${label}`;
+  const layout = channels === 1 ? "pixels[0]" : "pixels.transpose(1, 2, 0)";
+  return `# pip install "vae-onnx[cpu]"
+import numpy as np
+from PIL import Image
+
+import vae_runtime as vae
+
+z = np.array([
+    ${z},
+], np.float32)
+model = vae.load(${JSON.stringify(name)})
+pixels = model.decode(z${condition}, dtype="uint8")[0]
+Image.fromarray(${layout}).save("image.png")
+`;
+}
+
+function javascript({ graph, z, dim, label, channels, height, width }) {
+  const condition = label === null ? "" : `\n  label: new ort.Tensor("int64", BigInt64Array.of(${label}n), [1]),`;
+  const [magic, order] = channels === 1
+    ? ["P5", "image.data"]
+    : ["P6", `image.data.map((_, i, planes) => planes[(i % 3) * ${height * width} + Math.floor(i / 3)])`];
+  return `// npm install onnxruntime-node; ${graph} is in the bundle
+import { writeFileSync } from "node:fs";
+import * as ort from "onnxruntime-node";
+
+const z = Float32Array.of(
+    ${z},
+);
+const session = await ort.InferenceSession.create("${graph}");
+const { image } = await session.run({
+  z: new ort.Tensor("float32", z, [1, ${dim}]),${condition}
+});
+const pixels = Uint8ClampedArray.from(${order}, (p) => Math.fround(p * 255));
+writeFileSync("image.${channels === 1 ? "pgm" : "ppm"}", Buffer.concat([Buffer.from("${magic} ${width} ${height} 255\\n"), Buffer.from(pixels)]));
+`;
+}
+
+function c({ graph, z, dim, label, channels, height, width }) {
+  const labelled = label !== null;
+  const plane = height * width;
+  const inputs = labelled ? 2 : 1;
+  const condition = labelled
+    ? `
+    int64_t label[] = {${label}}, label_shape[] = {1};
+    OK(ort->CreateTensorWithDataAsOrtValue(cpu, label, sizeof label, label_shape, 1,
+                                           ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64, &in[1]));`
+    : "";
+  return `// cc image.c -lonnxruntime -lm -o image && ./image > image.${channels === 1 ? "pgm" : "ppm"}; ${graph} is in the bundle
+#include <math.h>
+#include <onnxruntime_c_api.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static const OrtApi *ort;
+static void OK(OrtStatus *status) {
+    if (!status) return;
+    fprintf(stderr, "%s\\n", ort->GetErrorMessage(status));
+    exit(1);
+}
+
+int main(void) {
+    float z[] = {
+    ${z},
+    };
+    int64_t z_shape[] = {1, ${dim}};
+    OrtEnv *env;
+    OrtSession *session;
+    OrtSessionOptions *options;
+    OrtMemoryInfo *cpu;
+    OrtValue *in[${inputs}], *out = NULL;
+    ort = OrtGetApiBase()->GetApi(18);
+    OK(ort->CreateEnv(ORT_LOGGING_LEVEL_WARNING, "image", &env));
+    OK(ort->CreateSessionOptions(&options));
+    OK(ort->CreateSession(env, "${graph}", options, &session));
+    OK(ort->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &cpu));
+    OK(ort->CreateTensorWithDataAsOrtValue(cpu, z, sizeof z, z_shape, 2,
+                                           ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, &in[0]));${condition}
+    const char *in_names[] = {"z"${labelled ? ', "label"' : ""}}, *out_names[] = {"image"};
+    OK(ort->Run(session, NULL, in_names, (const OrtValue *const *)in, ${inputs}, out_names, 1, &out));
+    float *image;
+    OK(ort->GetTensorMutableData(out, (void **)&image));
+    printf("P${channels === 1 ? 5 : 6} ${width} ${height} 255\\n");
+    for (int i = 0; i < ${plane}; i++)
+        for (int c = 0; c < ${channels}; c++) putchar((int)lrintf(image[c * ${plane} + i] * 255));
+    return 0;
+}
+`;
+}

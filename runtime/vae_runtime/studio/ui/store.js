@@ -1,0 +1,43 @@
+/** The state of the page: one frozen object, replaced as a whole; who listens is told what changed. */
+
+/**
+ * State:
+ *   z            Float32Array[D], the code that everything shows
+ *   label        class index, or null for none
+ *   seed, temperature, prior    how the last draw was made
+ *   x, y         the two dimensions of the grid
+ *   a, b         pinned codes, or null
+ *   how, t       the morph: "linear" or "spherical", and where on it, 0 to 1
+ *   plane        the map's axes: "pca" or "grid"
+ *   hover        { z, label, at } under the pointer on the map, or null
+ */
+export function createStore(initial) {
+  let state = Object.freeze({ ...initial });
+  const listeners = [];
+  return {
+    get: () => state,
+
+    /** Replace some keys. Listeners get (state, Set of the keys that changed). */
+    set(patch) {
+      const changed = new Set(Object.keys(patch).filter((key) => patch[key] !== state[key]));
+      if (!changed.size) return;
+      state = Object.freeze({ ...state, ...patch });
+      for (const listener of listeners) listener(state, changed);
+    },
+
+    /** Call `listener` now and whenever one of `keys` changes. */
+    on(keys, listener) {
+      listeners.push((next, changed) => {
+        if (keys.some((key) => changed.has(key))) listener(next, changed);
+      });
+      listener(state, new Set(keys));
+    },
+  };
+}
+
+/** A copy of code z with some numbers replaced: [[dimension, value], …]. */
+export function withDims(z, ...pairs) {
+  const next = Float32Array.from(z);
+  for (const [dim, value] of pairs) next[dim] = value;
+  return next;
+}

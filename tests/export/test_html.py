@@ -1,0 +1,47 @@
+"""`vae-export --html`: the bundle's page beside the bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from vae_export.cli import cli
+from vae_runtime.bundle import open_bundle
+from vae_runtime.datasets import load_dataset
+from vae_runtime.errors import MissingExtra
+from vae_runtime.studio import fetch
+from vae_runtime.studio.parts import NO_POINTS, Parts
+from vae_runtime.studio.points import encode_points
+from vae_runtime.studio.single import single_file
+
+
+def export(saved: Any, *more: str) -> None:
+    arguments = ["--ckpt", str(saved("cvae-mlp")), "--out", "b.zip", "--html", "b.html", *more]
+    CliRunner().invoke(cli, arguments, catch_exceptions=False, standalone_mode=False)
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.skipif(not fetch.present(), reason=f"no onnxruntime-web: run {fetch.COMMAND}")
+@pytest.mark.parametrize("data", [None, "digits"])
+def test_the_page_is_the_studio_of_the_bundle(saved: Any, data: str | None) -> None:
+    export(saved, *(("--data", data) if data else ()))
+    bundle = open_bundle("b.zip")
+    points = encode_points(bundle, load_dataset(data, "test")) if data else NO_POINTS
+    assert Path("b.html").read_bytes() == single_file(Parts(bundle, "b.zip", points))
+    assert len(points.z) == (297 if data else 0)
+
+
+def test_a_page_that_cannot_be_made_stops_the_export_before_it_begins(
+    saved: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vae_runtime.studio.parts.present", lambda: False)
+    with pytest.raises(MissingExtra, match=r"Run: python -m vae_runtime\.studio\.fetch"):
+        export(saved)
+    assert not Path("b.zip").exists()

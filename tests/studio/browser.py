@@ -1,0 +1,103 @@
+"""A real browser from Python: each method is one step of `driver.mjs`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+BROWSERS = {"chrome": ("chromium", "google-chrome"), "firefox": ("firefox-esr", "firefox")}
+
+
+class Browser:
+    """One browser process; `open` gives it a fresh page."""
+
+    def __init__(self, kind: str) -> None:
+        node = shutil.which("node")
+        path = next(filter(None, map(shutil.which, BROWSERS[kind])), None)
+        if node is None or path is None:
+            pytest.skip(f"no {'Node.js' if node is None else kind}")
+        if not (HERE / "node_modules").is_dir():
+            pytest.skip("no puppeteer-core: run npm ci --prefix tests/studio")
+        self.kind = kind
+        self._process = subprocess.Popen(
+            [node, HERE / "driver.mjs", kind, path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def step(self, name: str, **given: Any) -> Any:
+        """Do one thing; what the page throws fails the test."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"step": name, **given}) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        assert line, "the driver ended"
+        answer = json.loads(line)
+        assert "error" not in answer, answer["error"]
+        return answer["result"]
+
+    def open(self, url: str, **given: Any) -> None:
+        """A studio, whole: the first image is painted and the badge has its figure."""
+        self.step("open", url=url, **given)
+        self.wait("document.querySelector('#badge.good, #badge.bad, #refusal')")
+        self.settle()
+
+    def eval(self, js: str) -> Any:
+        return self.step("eval", js=js)
+
+    def wait(self, js: str) -> None:
+        self.step("wait", js=js)
+
+    def click(self, selector: str, **given: Any) -> None:
+        self.step("click", selector=selector, **given)
+
+    def keys(self, *keys: str) -> None:
+        self.step("keys", keys=keys)
+
+    def settle(self) -> None:
+        """Until nothing has been decoded for a while."""
+        self.eval(
+            """(async () => {
+              for (let calm = 0; calm < 4; calm++) {
+                await new Promise((done) => setTimeout(done, 60));
+                if (document.querySelector("[aria-busy=true]")) calm = -1;
+              }
+            })()"""
+        )
+
+    def z(self) -> list[float]:
+        """The code that the page shows, as its own program lists it."""
+        listing = self.eval("document.querySelector('#listing').textContent")
+        words = listing.partition("np.array([")[2].partition("]")[0]
+        return [float(word) for word in words.split(",") if word.strip()]
+
+    def pixels(self, selector: str) -> list[int]:
+        """The red bytes of a canvas, once it is on the screen: what is not is not decoded."""
+        self.eval(f"document.querySelector({json.dumps(selector)}).scrollIntoView()")
+        self.settle()
+        found: list[int] = self.eval(
+            f"""(() => {{
+              const canvas = document.querySelector({json.dumps(selector)});
+              const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+              return [...data.data].filter((_, i) => i % 4 === 0);
+            }})()"""
+        )
+        return found
+
+    def errors(self) -> list[str]:
+        """Console errors, exceptions and breaches of the policy since `open`."""
+        found: list[str] = self.step("errors")
+        return found
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(30)

@@ -1,0 +1,78 @@
+/**
+ * A browser on strings: a line of JSON in is one step, a line out its result.
+ *
+ *   node driver.mjs chrome|firefox PATH
+ */
+
+import { createInterface } from "node:readline";
+import puppeteer from "puppeteer-core";
+
+const [browserName, executablePath] = process.argv.slice(2);
+const chrome = [
+  "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+  "--disable-sync", "--no-first-run",
+];
+const browser = await puppeteer.launch({
+  browser: browserName, executablePath, headless: true, args: browserName === "chrome" ? chrome : [],
+});
+let page = null;
+let errors = [];
+
+const place = async (selector, [x, y]) => {
+  const handle = await page.$(selector);
+  await handle.evaluate((node) => node.scrollIntoView({ block: "center", behavior: "instant" }));
+  const box = await handle.boundingBox();
+  return [box.x + x * box.width, box.y + y * box.height];
+};
+
+const steps = {
+  /** A fresh page; every console error, exception and breach of the policy is kept. */
+  async open({ url, width = 1440, height = 1000, media = {} }) {
+    await page?.close();
+    page = await browser.newPage();
+    errors = [];
+    page.on("console", (message) => { if (message.type() === "error") errors.push(message.text()); });
+    page.on("pageerror", (error) => errors.push(String(error.stack ?? error)));
+    await page.evaluateOnNewDocument(() => {
+      window.breaches = [];
+      document.addEventListener("securitypolicyviolation", (event) => {
+        window.breaches.push(`${event.violatedDirective}: ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`);
+      });
+    });
+    await page.setViewport({ width, height });
+    const features = Object.entries(media).map(([name, value]) => ({ name, value }));
+    if (features.length) await page.emulateMediaFeatures(features);
+    await page.goto(url);
+  },
+  eval: ({ js }) => page.evaluate(js),
+  wait: ({ js, timeout = 60_000 }) => page.waitForFunction(js, { timeout }).then(() => true),
+  click: async ({ selector, at = [0.5, 0.5], count = 1 }) => page.mouse.click(...(await place(selector, at)), { count }),
+  move: async ({ selector, at }) => page.mouse.move(...(await place(selector, at))),
+  async drag({ selector, points }) {
+    const places = [];
+    for (const point of points) places.push(await place(selector, point));
+    await page.mouse.move(...places[0]);
+    await page.mouse.down();
+    for (const spot of places.slice(1)) await page.mouse.move(...spot, { steps: 6 });
+    await page.mouse.up();
+  },
+  async keys({ keys }) {
+    for (const key of keys) await page.keyboard.press(key);
+  },
+  focus: ({ selector }) => page.focus(selector),
+  upload: async ({ selector, files }) => (await page.$(selector)).uploadFile(...files),
+  shot: async ({ path, full = false }) => { await page.screenshot({ path, fullPage: full }); },
+  errors: async () => [...errors, ...(await page.evaluate(() => window.breaches))],
+};
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const { step, ...given } = JSON.parse(line);
+  let answer;
+  try {
+    answer = { result: (await steps[step](given)) ?? null };
+  } catch (error) {
+    answer = { error: String(error.stack ?? error) };
+  }
+  process.stdout.write(`${JSON.stringify(answer)}\n`);
+}
+await browser.close();

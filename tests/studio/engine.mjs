@@ -1,0 +1,77 @@
+/**
+ * The studio's engine under Node, for the tests: a list of jobs as JSON on standard input, the list
+ * of their results on standard output.
+ */
+
+import { readdirSync, readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { gunzipSync } from "node:zlib";
+
+const studio = process.argv[2];
+const ort = await import(pathToFileURL(join(studio, "assets/ort.min.mjs")).href);
+const engine = await import(pathToFileURL(join(studio, "engine/index.js")).href);
+const { checkGraph } = await import(pathToFileURL(join(studio, "engine/guard/model.js")).href);
+const tables = await import(pathToFileURL(join(studio, "engine/guard/ops.js")).href);
+ort.env.wasm.numThreads = 1;
+ort.env.wasm.wasmBinary = gunzipSync(readFileSync(join(studio, "assets/ort-wasm.gz.bin")));
+
+const list = (array) => (array === null ? null : Array.from(array));
+
+function read(path) {
+  if (!statSync(path).isDirectory()) return new Uint8Array(readFileSync(path));
+  const names = readdirSync(path);
+  return Object.fromEntries(names.map((name) => [name, new Uint8Array(readFileSync(join(path, name)))]));
+}
+
+const jobs = {
+  open: (model) => model.id,
+  sample: (model, { draw }) => list(model.sample(draw)),
+  spread: (model, { label }) => Object.values(model.spread(label)).map(list),
+  golden: (model) => model.golden({ variants: true }),
+  activity: async (model) => {
+    const { order, effect, active } = await model.activity();
+    return { order: list(order), effect: list(effect), active };
+  },
+  decode: async (model, { z, labels }) => list(await model.decode(Float32Array.from(z), labels)),
+  encode: async (model, { n }) => {
+    const { images, labels } = model.examples();
+    const part = images.slice(0, n * model.image.size);
+    const { mu, logVar } = await model.encode(part, labels && labels.slice(0, n));
+    return { mu: list(mu), logVar: list(logVar) };
+  },
+  score: async (model, { n, samples, seed }) => {
+    const { images, labels } = model.examples();
+    const part = images.slice(0, n * model.image.size);
+    const found = await model.score(part, { labels: labels && labels.slice(0, n), samples, seed });
+    return Object.values(found).map(list);
+  },
+};
+const plain = {
+  guard: ({ base64 }) => Object.fromEntries(checkGraph(new Uint8Array(Buffer.from(base64, "base64")), "x.onnx")),
+  tables: () => ({ ...tables, ALLOWED: [...tables.ALLOWED], BOUNDS: Object.fromEntries(tables.BOUNDS), PICKS: [...tables.PICKS], DIVIDES: [...tables.DIVIDES] }),
+  interpolate: ({ a, b, steps, how }) => list(engine.interpolate(Float32Array.from(a), Float32Array.from(b), steps, how)),
+  pca: ({ z, dim }) => {
+    const found = engine.pca(Float32Array.from(z), dim);
+    const plane = found.project(Float32Array.from(z));
+    return { variance: found.variance, plane: list(plane), lifted: list(found.lift(plane[0], plane[1])) };
+  },
+};
+
+/** What became of one job: its result, or the name and text of the error. */
+async function work({ job, bundle, name, ...rest }) {
+  let model = null;
+  try {
+    if (plain[job]) return { result: plain[job](rest) };
+    model = await engine.openBundle(read(bundle), { ort, name: name ?? "b" });
+    return { result: await jobs[job](model, rest) };
+  } catch (error) {
+    return { error: error.name, message: error.message };
+  } finally {
+    await model?.close();
+  }
+}
+
+const results = [];
+for (const job of JSON.parse(readFileSync(0, "utf8"))) results.push(await work(job));
+process.stdout.write(JSON.stringify(results));

@@ -1,0 +1,439 @@
+"""The studio in real browsers: what each panel does, and that nothing breaks the policy."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vae_runtime as vae
+from tests.studio.browser import BROWSERS, Browser
+from vae_runtime.bundle import open_bundle
+from vae_runtime.studio.folder import folder_files
+from vae_runtime.studio.parts import Parts
+from vae_runtime.studio.serve import StudioServer
+from vae_runtime.studio.single import single_file
+
+DATA = Path(__file__).parent.parent / "data"
+CVAE, VAE, AE = "cvae_mlp", "vae_mlp", "ae_conv"
+
+# Every byte that a download would have, as base64; set before the click.
+CATCH = """window.caught = new Promise((done) => {
+  const make = URL.createObjectURL;
+  URL.createObjectURL = (blob) => {
+    URL.createObjectURL = make;
+    const reader = new FileReader();
+    reader.onload = () => done(reader.result.split(",")[1]);
+    reader.readAsDataURL(blob);
+    return make.call(URL, blob);
+  };
+}); null"""
+
+
+@pytest.fixture(scope="module", params=BROWSERS)
+def browser(request: pytest.FixtureRequest, studio_folder: Path) -> Iterator[Browser]:
+    browser = Browser(request.param)
+    yield browser
+    browser.close()
+
+
+def parts(name: str) -> Parts:
+    """A page of one of the small bundles; the CVAE's carries a test set of 40 codes."""
+    path = str(DATA / f"{name}.zip")
+    if name != CVAE:
+        return Parts(open_bundle(path), path)
+    labels = np.arange(40) % 10
+    codes = vae.load(path).draw(40, label=labels, seed=5)
+    return Parts(open_bundle(path), path, codes, labels)
+
+
+@pytest.fixture(scope="module")
+def site(studio_folder: Path) -> Iterator[dict[str, str]]:
+    """The address of each bundle's page, under the policy that `vae-run studio` sends."""
+    servers = {name: StudioServer(folder_files(parts(name))) for name in (CVAE, VAE, AE)}
+    for server in servers.values():
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield {name: server.url for name, server in servers.items()}
+    for server in servers.values():
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def page(browser: Browser, site: dict[str, str]) -> Iterator[Browser]:
+    """The CVAE's page, fresh; whatever a test does: no console error, no breach of the policy."""
+    browser.open(site[CVAE])
+    yield browser
+    assert browser.errors() == []
+
+
+def expected(name: str, z: list[float], label: int | None) -> list[int]:
+    """The bytes that Python decodes."""
+    code = np.array(z, np.float32)
+    image = vae.load(str(DATA / f"{name}.zip")).decode(code, label=label, dtype="uint8")
+    return [int(v) for v in image.ravel()]
+
+
+def off_by(a: list[int], b: list[int]) -> int:
+    """The largest difference of two pictures of one size, in grey levels."""
+    assert len(a) == len(b)
+    return int(np.abs(np.array(a) - np.array(b)).max())
+
+
+@pytest.mark.slow
+def test_the_first_image_is_pythons_and_the_badge_proves_parity(page: Browser) -> None:
+    first = vae.load(str(DATA / f"{CVAE}.zip")).draw(1, label=3, seed=0)[0]
+    np.testing.assert_array_equal(np.array(page.z(), np.float32), first)
+    assert off_by(page.pixels(".stage canvas"), expected(CVAE, page.z(), 3)) <= 1
+    assert float(page.eval("document.querySelector('#badge').dataset.error")) <= 1e-5
+    assert page.eval("document.querySelector('#parity').textContent").startswith("✓")
+    page.wait(r"/^[\d.]+ ms$/.test(document.querySelector('#speed').textContent)")
+
+
+@pytest.mark.slow
+def test_a_slider_moves_its_dimension_and_resets_by_key_and_double_click(page: Browser) -> None:
+    before, image = page.z(), page.pixels(".stage canvas")
+    name = page.eval("document.querySelector('.slider input').id")
+    dim = int(name[1:])
+    page.step("focus", selector=f"#{name}")
+    page.keys("ArrowRight", "ArrowRight", "ArrowRight")
+    page.settle()
+    after = page.z()
+    assert after[dim] > before[dim]
+    assert after[:dim] + after[dim + 1 :] == before[:dim] + before[dim + 1 :]
+    assert page.pixels(".stage canvas") != image
+    assert off_by(page.pixels(".stage canvas"), expected(CVAE, after, 3)) <= 1
+    centre = np.float32(vae.load(str(DATA / f"{CVAE}.zip")).card.prior.spread()[0][dim])
+    page.keys("Delete")
+    assert np.float32(page.z()[dim]) == centre
+    page.click(f"#{name}", at=[0.9, 0.5])
+    assert np.float32(page.z()[dim]) > centre
+    page.click(f"#{name}", at=[0.9, 0.5], count=2)
+    assert np.float32(page.z()[dim]) == centre
+
+
+@pytest.mark.slow
+def test_all_labels_come_from_one_code_and_a_key_chooses(page: Browser) -> None:
+    z = page.z()
+    for label in (0, 7):
+        tile = f".tile:nth-child({label + 1}) canvas"
+        assert off_by(page.pixels(tile), expected(CVAE, z, label)) <= 1
+    assert off_by(page.pixels(".tile:last-child canvas"), expected(CVAE, z, None)) <= 1
+    page.keys("7")
+    page.settle()
+    assert page.z() == z
+    assert off_by(page.pixels(".stage canvas"), expected(CVAE, z, 7)) <= 1
+    page.click(".tile:last-child")
+    page.settle()
+    assert off_by(page.pixels(".stage canvas"), expected(CVAE, z, None)) <= 1
+
+
+@pytest.mark.slow
+def test_the_grid_shows_what_its_place_sets(page: Browser) -> None:
+    x, y = (int(page.eval(f"document.querySelector('#axis-{axis}').value")) for axis in "xy")
+    before = page.z()
+    page.click("#pad", at=[0.95, 0.05])  # the tile in the upper right corner
+    page.settle()
+    after = page.z()
+    assert after[x] > before[x]
+    assert after[y] != before[y]
+    assert [v for i, v in enumerate(after) if i not in (x, y)] == [
+        v for i, v in enumerate(before) if i not in (x, y)
+    ]
+    sheet = page.eval(
+        "(({width, height}) => [width, height])(document.querySelector('#pad canvas'))"
+    )
+    assert sheet == [10 * 8 + 9, 10 * 8 + 9]
+    whole = np.array(page.pixels("#pad canvas")).reshape(89, 89)
+    assert off_by(whole[:8, 81:].ravel().tolist(), page.pixels(".stage canvas")) <= 1
+    page.step("focus", selector="#pad")
+    page.keys("ArrowLeft", "ArrowDown")
+    assert page.z()[x] < after[x]
+    assert page.z()[y] < after[y]
+
+
+@pytest.mark.slow
+def test_a_storm_of_moves_decodes_the_newest_alone(page: Browser) -> None:
+    painted = page.eval(
+        """(async () => {
+          const slider = document.querySelector("#sliders input");
+          const put = CanvasRenderingContext2D.prototype.putImageData;
+          let painted = 0;
+          CanvasRenderingContext2D.prototype.putImageData = function (...given) {
+            if (this.canvas.closest(".stage")) painted++;
+            return put.apply(this, given);
+          };
+          for (let i = 0; i <= 500; i++) {
+            slider.value = Number(slider.min) + (i / 500) * (slider.max - slider.min);
+            slider.dispatchEvent(new Event("input"));
+          }
+          do await new Promise((done) => setTimeout(done, 200));
+          while (document.querySelector("[aria-busy=true]"));
+          return painted;
+        })()"""
+    )
+    assert 1 <= painted <= 2
+    assert off_by(page.pixels(".stage canvas"), expected(CVAE, page.z(), 3)) <= 1
+    name, end = page.eval("(({id, max}) => [id, max])(document.querySelector('#sliders input'))")
+    assert page.z()[int(name[1:])] == pytest.approx(float(end))
+
+
+@pytest.mark.slow
+def test_a_drawing_is_encoded_reconstructed_and_scored(page: Browser) -> None:
+    before = page.z()
+    stroke = [[0.5, 0.15], [0.5, 0.5], [0.5, 0.85]]
+    page.step("drag", selector="#paper", points=stroke)
+    page.wait("!document.querySelector('.result').hidden")
+    page.settle()
+    assert page.z() != before
+    seen, back = (page.pixels(f".pair figure:nth-child({i}) canvas") for i in (1, 2))
+    assert max(seen) > 200
+    label = int(page.eval("document.querySelector('input[name=label]:checked').value"))
+    assert off_by(back, expected(CVAE, page.z(), label)) <= 1
+    facts = page.eval("[...document.querySelectorAll('.facts dt')].map((dt) => dt.textContent)")
+    assert facts == ["error a pixel", "KL", "negative ELBO"]
+    assert "±" in page.eval("document.querySelector('.posterior').getAttribute('aria-label')")
+    model = vae.load(str(DATA / f"{CVAE}.zip"))
+    image = np.array(seen, np.uint8).reshape(1, 8, 8)
+    error = float(page.eval("document.querySelector('.facts dd').textContent"))
+    # Python is given the bytes that were shown, the page had floats between them.
+    assert abs(error - model.score(image, label=label).error[0]) < 2e-3
+
+
+@pytest.mark.slow
+def test_an_image_file_is_read(page: Browser, tmp_path: Path) -> None:
+    pixels = np.zeros((8, 8), np.uint8)
+    pixels[1:7, 3:5] = 255
+    Image.fromarray(pixels).save(tmp_path / "one.png")
+    page.step("upload", selector="#draw input[type=file]", files=[str(tmp_path / "one.png")])
+    page.wait("!document.querySelector('.result').hidden")
+    assert page.pixels(".pair figure canvas") == pixels.ravel().tolist()
+    (tmp_path / "no.png").write_bytes(b"this is no picture")
+    page.step("upload", selector="#draw input[type=file]", files=[str(tmp_path / "no.png")])
+    page.wait("document.querySelector('.status').textContent.startsWith('no.png: not an image')")
+
+
+@pytest.mark.slow
+def test_pins_and_the_way_between_them(page: Browser) -> None:
+    assert page.eval("document.querySelector('#play').disabled")
+    a = page.z()
+    page.keys("a", "s")
+    b = page.z()
+    assert a != b
+    page.keys("b")
+    page.settle()
+    strip = np.array(page.pixels(".strip")).reshape(8, 11 * 9 - 1)
+    for at, code in ((0, a), (90, b)):
+        assert off_by(strip[:, at : at + 8].ravel().tolist(), expected(CVAE, code, 3)) <= 1
+    page.step("focus", selector="#morph-t")
+    for how in ("linear", "spherical"):
+        select = "document.querySelector('#how')"
+        page.eval(f"{select}.value = '{how}'; {select}.dispatchEvent(new Event('change')); null")
+        slide = "document.querySelector('#morph-t')"
+        page.eval(f"{slide}.value = 0.5; {slide}.dispatchEvent(new Event('input')); null")
+        model = vae.load(str(DATA / f"{CVAE}.zip"))
+        ends = np.array(a, np.float32), np.array(b, np.float32)
+        path = model.interpolate(*ends, 3, label=3, how=how, dtype="uint8")
+        page.settle()
+        assert off_by(page.pixels(".stage canvas"), path[1].ravel().tolist()) <= 1
+    before = page.z()
+    page.keys("p")
+    page.wait("Number(document.querySelector('#morph-t').value) > 0.7")
+    page.keys("p")
+    assert page.z() != before
+    page.eval(CATCH)
+    page.click("#save-gif")
+    with Image.open(io.BytesIO(base64.b64decode(page.eval("window.caught")))) as gif:
+        assert (gif.format, gif.n_frames) == ("GIF", 48)
+        frame = np.asarray(gif.convert("L"))[::28, ::28]
+    assert off_by(frame.ravel().tolist(), expected(CVAE, a, 3)) <= 1
+
+
+@pytest.mark.slow
+def test_the_map_decodes_under_the_pointer_and_takes_on_click(page: Browser) -> None:
+    assert "40 encoded test images" in page.eval("document.querySelector('#map .hint').textContent")
+    before = page.z()
+    page.step("move", selector="#plot", at=[0.4, 0.4])
+    page.settle()
+    assert not page.eval("document.querySelector('.bubble').hidden")
+    hovered = page.pixels(".bubble canvas")
+    assert page.z() == before
+    page.click("#plot", at=[0.4, 0.4])
+    page.settle()
+    assert page.z() != before
+    assert page.pixels(".stage canvas") == hovered
+    page.step("focus", selector="#plot")
+    taken = page.z()
+    page.keys("ArrowRight", "ArrowRight", "ArrowUp", "Enter")
+    assert page.z() != taken
+    # The codes that the page carries are the map's points: clicked, one of them is taken whole.
+    codes = {tuple(code.tolist()) for code in parts(CVAE).points}
+    for i in range(20):
+        page.step("move", selector="#plot", at=[0.08 + 0.04 * i, 0.5])
+        page.click("#plot", at=[0.08 + 0.04 * i, 0.5])
+        if tuple(np.array(page.z(), np.float32).tolist()) in codes:
+            break
+    else:
+        pytest.fail("no point of the test set was met on the way across the map")
+
+
+@pytest.mark.slow
+def test_surprise_is_pythons_draw_and_reset_is_the_priors_mean(page: Browser) -> None:
+    model = vae.load(str(DATA / f"{CVAE}.zip"))
+    page.keys("s")
+    seed = int(page.eval("document.querySelector('.seed').value"))
+    np.testing.assert_array_equal(
+        np.array(page.z(), np.float32), model.draw(1, label=3, seed=seed)[0]
+    )
+    warm = "document.querySelector('.drawing input[type=range]')"
+    page.eval(f"{warm}.value = 0.5; {warm}.dispatchEvent(new Event('input')); null")
+    np.testing.assert_array_equal(
+        np.array(page.z(), np.float32), model.draw(1, label=3, seed=seed, temperature=0.5)[0]
+    )
+    page.keys("r")
+    centre = model.card.prior.spread()[0].astype(np.float32)
+    np.testing.assert_array_equal(np.array(page.z(), np.float32), centre)
+
+
+@pytest.mark.slow
+def test_a_link_carries_the_whole_state(page: Browser) -> None:
+    page.keys("s", "a", "s", "b", "5")
+    page.click("#pad", at=[0.3, 0.7])
+    page.settle()
+    page.wait("location.hash.includes('label=5')")
+    keep = "[location.hash, document.querySelector('#listing').textContent]"
+    link, program = page.eval(keep)
+    page.wait(f"location.hash === {json.dumps(link)}")
+    here = page.eval("location.href")
+    page.open(here)
+    assert page.eval("document.querySelector('#listing').textContent") == program
+    assert page.eval("document.querySelector('#morph-t').disabled") is False
+    page.wait(f"location.hash === {json.dumps(link)}")
+    page.open(re.sub("id=[0-9a-f]+", "id=0123456789abcdef", here))
+    assert "This link belongs to bundle" in page.eval(
+        "document.querySelector('.status').textContent"
+    )
+    page.open(here.partition("#")[0] + "#z=AAAA&x=-1&label=99&t=7&how=sideways")
+    assert page.errors() == []
+
+
+@pytest.mark.slow
+def test_the_python_program_makes_the_shown_pixels(page: Browser, tmp_path: Path) -> None:
+    program = page.eval("document.querySelector('#listing').textContent")
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "image.png") as image:
+        assert off_by(np.asarray(image).ravel().tolist(), page.pixels(".stage canvas")) <= 1
+    page.eval(CATCH)
+    page.click("#save-png")
+    with Image.open(io.BytesIO(base64.b64decode(page.eval("window.caught")))) as image:
+        saved = np.asarray(image.convert("L")).ravel().tolist()
+    assert saved == page.pixels(".stage canvas")
+    page.eval(CATCH)
+    page.click("#save-json")
+    record: dict[str, Any] = json.loads(base64.b64decode(page.eval("window.caught")))
+    assert record["label"] == 3
+    assert np.array(record["z"], np.float32).tolist() == np.array(page.z(), np.float32).tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [VAE, AE])
+def test_a_family_without_labels_has_no_labels(
+    browser: Browser, site: dict[str, str], name: str
+) -> None:
+    browser.open(site[name])
+    assert browser.eval("document.querySelector('#labels')") is None
+    assert "draws of the prior" in browser.eval("document.querySelector('#map .hint').textContent")
+    assert off_by(browser.pixels(".stage canvas"), expected(name, browser.z(), None)) <= 1
+    browser.click("#example")
+    browser.wait("!document.querySelector('.result').hidden")
+    whiskers = browser.eval("document.querySelector('.posterior').getAttribute('aria-label')")
+    assert ("±" in whiskers) is (name == VAE)
+    assert browser.errors() == []
+
+
+@pytest.mark.slow
+def test_a_phone_has_no_sideways_scroll_and_every_control_is_reached(
+    browser: Browser, site: dict[str, str]
+) -> None:
+    browser.open(site[CVAE], width=360, height=760)
+    root = "document.documentElement"
+    assert browser.eval(f"{root}.scrollWidth - {root}.clientWidth") == 0
+    assert browser.eval("document.querySelector('main').dataset.columns") == "1"
+    browser.eval("document.activeElement.blur(); scrollTo(0, 1e6); null")
+    browser.settle()
+    assert not browser.eval("document.querySelector('.loupe').hidden")
+    assert browser.pixels(".loupe") == browser.pixels(".stage canvas")
+    wanted = set(
+        browser.eval(
+            """[...document.querySelectorAll('main [id]')].filter((node) => !node.disabled &&
+            !node.closest('details:not([open]), [hidden]') && node.tabIndex === 0 &&
+            node.matches('button, select, input, [tabindex]')).map((node) => node.id)"""
+        )
+    )
+    reached = set()
+    browser.eval("scrollTo(0, 0); null")
+    for _ in range(len(wanted) + 40):
+        browser.keys("Tab")
+        reached.add(browser.eval("document.activeElement.id"))
+    assert len(wanted) >= 15
+    assert wanted <= reached
+    unnamed = browser.eval(
+        """[...document.querySelectorAll('button, select, input, [role=application], [role=img]')]
+        .filter((node) => !node.textContent.trim() && !node.labels?.length && !node.ariaLabel)
+        .map((node) => node.outerHTML)"""
+    )
+    assert unnamed == []
+    assert browser.errors() == []
+
+
+@pytest.mark.slow
+def test_a_bad_bundle_is_refused_in_one_line_and_the_page_stays(
+    page: Browser, tmp_path: Path
+) -> None:
+    raw = bytearray((DATA / f"{VAE}.zip").read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (tmp_path / "flipped.zip").write_bytes(raw)
+    program = page.eval("document.querySelector('#listing').textContent")
+    page.step("upload", selector="#bundle-file", files=[str(tmp_path / "flipped.zip")])
+    page.wait("document.querySelector('.status.error')")
+    text = page.eval("document.querySelector('.status').textContent")
+    assert text.startswith("flipped.zip")
+    assert "sha256" in text
+    assert "\n" not in text
+    assert page.eval("document.querySelector('#listing').textContent") == program
+    page.step("upload", selector="#bundle-file", files=[str(DATA / f"{AE}.zip")])
+    page.wait("document.title.startsWith('ae_conv')")
+    assert page.eval("document.querySelector('#labels')") is None
+
+
+@pytest.mark.slow
+def test_one_file_works_from_disk(browser: Browser, studio_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "studio.html"
+    path.write_bytes(single_file(parts(CVAE)))
+    assert path.stat().st_size < 7_000_000
+    browser.open(path.as_uri())
+    assert float(browser.eval("document.querySelector('#badge').dataset.error")) <= 1e-5
+    browser.keys("s", "a", "s", "b", "7")
+    browser.settle()
+    assert off_by(browser.pixels(".stage canvas"), expected(CVAE, browser.z(), 7)) <= 1
+    browser.wait("location.hash.includes('label=7')")
+    assert browser.errors() == []
+    raw = path.read_bytes()
+    path.write_bytes(raw.replace(b"</html>", b"<script>window.evil = 1</script></html>"))
+    browser.open(path.as_uri())
+    assert browser.eval("window.evil ?? null") is None
+    assert any("script-src" in error for error in browser.errors())

@@ -1,0 +1,194 @@
+"""The JavaScript engine beside the Python runtime: the same codes, pixels and scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vae_runtime as vae
+from tests.studio.conftest import Engine
+from vae_runtime import latent
+from vae_runtime.bundle import EMBEDDED, open_bundle
+from vae_runtime.golden import read_golden
+from vae_runtime.prior import Prior
+
+DATA = Path(__file__).parents[1] / "data"
+BUNDLES = (EMBEDDED / "mnist.zip", *sorted(DATA.glob("*.zip")))
+LAST_BIT = 2e-7  # of a float32: log1p, sin and cos of two libraries round apart now and then
+
+
+def draws(path: Path) -> list[dict[str, Any]]:
+    """Arguments of `draw` that reach every branch of the prior."""
+    n_classes = len(open_bundle(path).manifest.card.classes)
+    common: list[dict[str, Any]] = [
+        {"n": 40, "seed": 0}, {"n": 3, "seed": 2**64 - 1}, {"n": 5, "seed": 7, "start": 500_000},
+        {"n": 40, "seed": 1, "temperature": 0.7}, {"n": 4, "seed": 1, "temperature": 0},
+        {"n": 40, "seed": 2, "truncation": 0.5}, {"n": 40, "seed": 3, "prior": "normal"},
+        {"n": 0, "seed": 3},
+    ]  # fmt: skip
+    labels = [{"n": 20, "seed": 4, "label": k} for k in range(n_classes)]
+    mixed = [{"n": 6, "seed": 5, "label": [0, 1, 2, 0, 1, 2]}] if n_classes else []
+    return common + labels + mixed
+
+
+def as_python(draw: dict[str, Any]) -> dict[str, Any]:
+    label = draw.get("label")
+    return draw | {"label": np.array(label) if isinstance(label, list) else label}
+
+
+def test_the_same_seed_gives_the_same_codes(engine: Engine) -> None:
+    cases = [(path, draw) for path in BUNDLES for draw in draws(path)]
+    # A seed beyond 2**53 is no JSON number to JavaScript.
+    jobs = [
+        {"job": "sample", "bundle": str(path), "draw": draw | {"seed": str(draw["seed"])}}
+        for path, draw in cases
+    ]
+    total = apart = 0
+    for (path, draw), found in zip(cases, engine(*jobs), strict=True):
+        with vae.load(path, device="cpu") as model:
+            ours = model.draw(**as_python(draw)).ravel()
+        theirs = np.array(found["result"], np.float32)
+        np.testing.assert_allclose(theirs, ours, rtol=LAST_BIT, atol=LAST_BIT, err_msg=str(draw))
+        total, apart = total + ours.size, apart + int((theirs != ours).sum())
+    print(f"\n{total} numbers of {len(cases)} draws, {apart} differ in the last bit")
+    assert apart <= total // 1000
+
+
+@pytest.mark.parametrize("kind", ["uniform", "gaussian"])
+def test_the_other_priors(engine: Engine, kind: str, tmp_path: Path) -> None:
+    import json
+
+    from tests.security.restamp import read_files, signed
+    from vae_runtime.archive import pack
+    from vae_runtime.manifest import NAME
+
+    files = read_files(DATA / "ae_mlp.zip")
+    manifest = json.loads(files[NAME])
+    d = manifest["latent_dim"]
+    arrays: dict[str, Any] = {"low": np.linspace(-1, 0, d), "high": np.linspace(1, 3, d)}
+    if kind == "gaussian":
+        lower = np.linspace(0.1, 1, d * (d + 1) // 2)
+        arrays = {"weights": np.ones((1, 1)), "mean": np.ones((1, 1, d)),
+                  "cholesky": lower[None, None]}  # fmt: skip
+    prior = Prior(kind, d, **arrays)
+    path = tmp_path / "b.zip"
+    path.write_bytes(pack(signed(files, manifest | {"prior": prior.to_json()})))
+    found = engine(
+        {"job": "sample", "bundle": str(path), "draw": {"n": 50, "seed": 9, "temperature": 0.8}},
+        {"job": "spread", "bundle": str(path), "label": None},
+    )
+    with vae.load(path, device="cpu") as model:
+        ours = model.draw(50, seed=9, temperature=0.8).ravel()
+        spread = model.card.prior.spread()
+    np.testing.assert_allclose(found[0]["result"], ours, rtol=LAST_BIT, atol=LAST_BIT)
+    np.testing.assert_allclose(found[1]["result"], spread, rtol=1e-12)
+
+
+def test_every_graph_gives_torch_s_numbers(engine: Engine) -> None:
+    found = engine(*({"job": "golden", "bundle": str(path)} for path in BUNDLES))
+    for path, one in zip(BUNDLES, found, strict=True):
+        result = one["result"]
+        manifest = open_bundle(path).manifest
+        assert result["ok"], one
+        assert result["maxAbsError"] <= result["tolerance"] == 1e-5
+        assert {m["file"] for m in result["graphs"]} == {g.file.file for g in manifest.graphs}
+        assert all(match["rows"] == 64 for match in result["graphs"])
+        print(f"\n{path.stem}: {result['maxAbsError']:.1e}")
+
+
+def test_spread_encode_and_score_are_python_s(engine: Engine) -> None:
+    jobs = [
+        job
+        for path in BUNDLES
+        for job in (
+            {"job": "spread", "bundle": str(path), "label": None},
+            {"job": "encode", "bundle": str(path), "n": 3},
+            {"job": "score", "bundle": str(path), "n": 3, "samples": 2, "seed": 5},
+        )
+    ]
+    results = iter(engine(*jobs))
+    for path in BUNDLES:
+        golden = read_golden(open_bundle(path))
+        images = golden["encoder.in.image"][:3]
+        labels = golden.get("encoder.in.label")
+        label = None if labels is None else labels[:3]
+        with vae.load(path, device="cpu") as model:
+            np.testing.assert_allclose(
+                next(results)["result"], model.card.prior.spread(), rtol=1e-12
+            )
+            mu, log_var = model.posterior(images, label)
+            encoded = next(results)["result"]
+            np.testing.assert_allclose(encoded["mu"], mu.ravel(), atol=1e-5, rtol=1e-5)
+            if log_var is None:
+                assert encoded["logVar"] is None
+            else:
+                np.testing.assert_allclose(encoded["logVar"], log_var.ravel(), atol=1e-5, rtol=1e-5)
+            theirs = next(results)["result"]
+            ours = model.score(images, label, samples=2, seed=5)
+            np.testing.assert_allclose(theirs, ours, rtol=2e-5, atol=1e-6)
+
+
+def test_dimensions_in_the_order_of_what_they_do(engine: Engine) -> None:
+    found = engine({"job": "activity", "bundle": str(DATA / "ae_mlp.zip")})[0]["result"]
+    effect = np.array(found["effect"])
+    assert found["order"] == list(np.argsort(-effect, kind="stable"))
+    # Units of a ReLU code that never fire: this model has some, its others move the image.
+    assert found["active"] == list(effect > 0.05 * effect.max())
+    assert 0 < sum(found["active"]) < len(effect)
+
+
+def test_paths_between_codes_are_python_s(engine: Engine) -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 8)).astype(np.float32)
+    cases = [(a, b, how) for how in ("linear", "spherical")] + [(a, 2 * a, "spherical")]
+    jobs = [
+        {"job": "interpolate", "a": p.tolist(), "b": q.tolist(), "steps": 7, "how": how}
+        for p, q, how in cases
+    ]
+    for (p, q, how), found in zip(cases, engine(*jobs), strict=True):
+        ours = latent.interpolation(p, q, 7, how)
+        np.testing.assert_allclose(found["result"], ours.ravel(), atol=1e-6)
+
+
+def test_the_map_s_two_directions_are_the_widest(engine: Engine) -> None:
+    rng = np.random.default_rng(1)
+    z = (rng.normal(size=(300, 6)) * [0.1, 3, 0.2, 0.1, 1.5, 0.3] + 2).astype(np.float32)
+    found = engine({"job": "pca", "z": z.ravel().tolist(), "dim": 6})[0]["result"]
+    values, vectors = np.linalg.eigh(np.cov(z.T.astype(np.float64), bias=True))
+    np.testing.assert_allclose(found["variance"], values[:-3:-1], rtol=1e-6)
+    plane = (z - z.mean(axis=0)) @ vectors[:, :-3:-1]
+    np.testing.assert_allclose(
+        np.abs(np.reshape(found["plane"], (300, 2))), np.abs(plane), atol=1e-4
+    )
+    both = vectors[:, :-3:-1]
+    expected = z.mean(axis=0) + (z[0] - z.mean(axis=0)) @ both @ both.T
+    np.testing.assert_allclose(found["lifted"], expected, atol=1e-4)
+
+
+WRONG: list[tuple[dict[str, Any], str, str]] = [
+    ({"draw": {"label": 10}}, "InputError", "label: 10 is out of range, expected 0 to 9"),
+    ({"draw": {"label": [1, 2]}}, "InputError", "label: 2 labels for 1 items"),
+    ({"draw": {"seed": -1}}, "UsageError",
+     "seed is -1, expected a whole number from 0 to 2**64 - 1"),
+    ({"draw": {"seed": str(2**64)}}, "UsageError",
+     f"seed is {2**64}, expected a whole number from 0 to 2**64 - 1"),
+    ({"draw": {"seed": 0.5}}, "UsageError",
+     "seed is 0.5, expected a whole number from 0 to 2**64 - 1"),
+    ({"draw": {"temperature": -1}}, "UsageError",
+     "temperature is -1, expected a finite number, 0 or more"),
+    ({"draw": {"truncation": 0}}, "UsageError", "truncation is 0, expected a number from 0.1 up"),
+    ({"draw": {"prior": "flat"}}, "UsageError", "prior is 'flat', expected 'fitted' or 'normal'"),
+    ({"job": "decode", "z": [0.0] * 15, "labels": None}, "InputError",
+     "codes: 15 numbers, expected a Float32Array of rows of 16"),
+    ({"job": "decode", "z": [0.0] * 16, "labels": [-1]}, "InputError",
+     "label: -1 is out of range, expected 0 to 9"),
+]  # fmt: skip
+
+
+def test_wrong_calls_are_refused_in_words(engine: Engine) -> None:
+    jobs = [{"job": "sample", "bundle": str(BUNDLES[0])} | job for job, _, _ in WRONG]
+    found = engine(*jobs)
+    assert found == [{"error": name, "message": text} for _, name, text in WRONG]

@@ -1,0 +1,119 @@
+"""The programs that the page offers to copy: each is run, and makes Python's pixels."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vae_runtime as vae
+from vae_runtime.bundle import open_bundle
+from vae_runtime.studio.fetch import HERE
+
+DATA = Path(__file__).parent.parent / "data"
+CASES = [("cvae_mlp", 3), ("cvae_mlp", None), ("vae_conv", None)]
+# onnxruntime-web stands in for onnxruntime-node: the same API, and the studio has it here.
+WEB = """import {{ readFileSync as read }} from "node:fs";
+import {{ gunzipSync }} from "node:zlib";
+import * as ort from {module};
+ort.env.wasm.numThreads = 1;
+ort.env.wasm.wasmBinary = gunzipSync(read({wasm}));
+"""
+
+
+@pytest.fixture(params=CASES, ids=str)
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, int | None, Path]:
+    """A bundle, a label, and a folder with the bundle's graphs."""
+    name, label = request.param
+    bundle = open_bundle(str(DATA / f"{name}.zip"))
+    for file, raw in bundle.read_all().items():
+        (tmp_path / file).write_bytes(raw)
+    return name, label, tmp_path
+
+
+def code(name: str) -> np.ndarray:
+    """The code that the programs below decode: one number of each is 0, and one is tiny."""
+    z = vae.load(str(DATA / f"{name}.zip")).draw(1, seed=3)[0]
+    z[:2] = 0, 1e-7
+    return z
+
+
+def program(studio: Path, language: str, name: str, label: int | None) -> str:
+    """What `ui/snippets.js` writes."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("no Node.js")
+    path = DATA / f"{name}.zip"
+    card = vae.load(str(path)).card
+    image = {"channels": 1, "height": card.image.height, "width": card.image.width}
+    model = {"name": str(path), "latentDim": card.latent_dim, "image": image}
+    given = json.dumps([language, model, code(name).tolist(), label])
+    script = f"""
+        import {{ snippet }} from {json.dumps((studio / "ui" / "snippets.js").as_uri())};
+        const [language, model, z, label] = {given};
+        process.stdout.write(snippet(language, model, {{ z: Float32Array.from(z), label }}));
+    """
+    done = subprocess.run(
+        [node, "--no-warnings", "--input-type=module", "-e", script],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout
+
+
+def check(path: Path, name: str, label: int | None) -> None:
+    """The picture is what Python decodes; another kernel may round a pixel to the next level."""
+    expected = vae.load(str(DATA / f"{name}.zip")).decode(code(name), label=label, dtype="uint8")
+    with Image.open(path) as image:
+        found = np.asarray(image)
+    assert found.shape == expected[0, 0].shape
+    assert np.abs(found.astype(int) - expected[0, 0].astype(int)).max() <= 1
+
+
+def test_python(case: tuple[str, int | None, Path]) -> None:
+    name, label, folder = case
+    text = program(HERE, "python", name, label)
+    subprocess.run([sys.executable, "-c", text], cwd=folder, check=True)
+    check(folder / "image.png", name, label)
+
+
+def test_javascript(studio_folder: Path, case: tuple[str, int | None, Path]) -> None:
+    name, label, folder = case
+    text = program(studio_folder, "javascript", name, label)
+    line = 'import * as ort from "onnxruntime-node";\n'
+    assert line in text
+    assets = studio_folder / "assets"
+    module = json.dumps((assets / "ort.min.mjs").as_uri())
+    web = WEB.format(module=module, wasm=json.dumps(str(assets / "ort-wasm.gz.bin")))
+    # Which reads from addresses, not from a disk.
+    text = re.sub(r'create\((".*?")\)', r"create(read(\1))", text.replace(line, web))
+    (folder / "image.mjs").write_text(text)
+    subprocess.run([shutil.which("node") or "node", "image.mjs"], cwd=folder, check=True)
+    check(folder / "image.pgm", name, label)
+
+
+def test_c(case: tuple[str, int | None, Path]) -> None:
+    name, label, folder = case
+    compiler, config = shutil.which("cc"), shutil.which("pkg-config")
+    if compiler is None or config is None:
+        pytest.skip("no C compiler with pkg-config")
+    flags = subprocess.run(
+        [config, "--cflags", "--libs", "libonnxruntime"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if flags.returncode:
+        pytest.skip("no libonnxruntime for C: its header is in no Python package")
+    (folder / "image.c").write_text(program(HERE, "c", name, label))
+    build = [compiler, "-Wall", "-Werror", "image.c", *flags.stdout.split(), "-lm", "-o", "image"]
+    subprocess.run(build, cwd=folder, check=True)
+    raw = subprocess.run(["./image"], cwd=folder, capture_output=True, check=True).stdout
+    (folder / "image.pgm").write_bytes(raw)
+    check(folder / "image.pgm", name, label)
