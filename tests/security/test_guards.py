@@ -37,6 +37,11 @@ def test_a_dtype_is_of_one_number_in_numpy_s_own_words(descr: object) -> None:
         read_npy(npy(descr), "x")
 
 
+def test_objects_are_named() -> None:
+    with pytest.raises(InputError, match=r"^x: holds object, expected plain numbers$"):
+        read_npy(npy("|O"), "x")
+
+
 def test_a_header_of_over_ten_thousand_bytes_is_not_read() -> None:
     assert read_npy(npy("<f4", padding=9_900), "x").tolist() == [0, 0]
     with pytest.raises(InputError):
