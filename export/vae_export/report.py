@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from html import escape
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from vae_runtime.errors import FileError
 from vae_runtime.files import write_atomic
 from vae_runtime.manifest import Manifest
+from vae_runtime.page import html_page, html_table
 
 from .histogram import histogram_svg
 from .parity import as_dict
@@ -21,20 +21,7 @@ from .pipeline import Exported
 from .variants import Measured
 
 _STYLE = """
-:root { color-scheme: light dark; --ink: #1a1a1a; --soft: #666; --line: #ddd; --bar: #2563a8;
-  --limit: #b3261e; --page: #fff; }
-@media (prefers-color-scheme: dark) { :root { --ink: #eee; --soft: #aaa; --line: #444;
-  --bar: #7db3f0; --limit: #ff8a80; --page: #161616; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page);
-  max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin-top: 2rem; }
-p { margin: .3rem 0; } .soft { color: var(--soft); }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .25rem .6rem; border-bottom: 1px solid var(--line); }
-td { white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-figure { margin: 1rem 0; } svg { width: 100%; height: auto; }
+svg { width: 100%; height: auto; }
 svg text { fill: var(--soft); font-size: 11px; } svg .bar { fill: var(--bar); }
 svg .axis { stroke: var(--line); } svg .limit { stroke: var(--limit); stroke-dasharray: 4 3; }
 svg .limit-text { fill: var(--limit); }
@@ -75,11 +62,6 @@ def report_page(exported: Exported) -> str:
     manifest = exported.manifest
     title = f"Parity of bundle {manifest.card.id}"
     parts = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body><main>",
-        f"<h1>{escape(title)}</h1>",
         f"<p class=soft>{escape(_about(manifest))}</p>",
         f"<p>Every graph passed. {escape(_rule(manifest))}</p>",
         _worst_table(exported),
@@ -92,7 +74,7 @@ def report_page(exported: Exported) -> str:
             caption = f"{case.graph}.{case.output}"
             svg = histogram_svg(checked.histogram[case.output], case.tolerance, caption)
             parts.append(f"<figure><figcaption>{escape(caption)}</figcaption>{svg}</figure>")
-    return "\n".join([*parts, "</main></body></html>", ""])
+    return html_page(title, parts, _STYLE)
 
 
 def _about(manifest: Manifest) -> str:
@@ -130,7 +112,7 @@ def _worst_table(exported: Exported) -> str:
         "output", "largest error", "torch float32's own", "allowed", "from torch float32",
         "worst batch", "at", "onnxruntime", "torch float64",
     )  # fmt: skip
-    return _table(head, rows)
+    return html_table(head, rows)
 
 
 def _variant_table(measured: list[Measured]) -> str:
@@ -151,13 +133,4 @@ def _variant_table(measured: list[Measured]) -> str:
         "graph", "bytes", "of fp32", "PSNR", "pixels that differ", "levels at most",
         "ms a batch of 64", "speed",
     )  # fmt: skip
-    return _table(head, rows)
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    def line(cells: tuple[str, ...], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{escape(c)}</{tag}>" for c in cells) + "</tr>"
-
-    body = "\n".join(line(row, "td") for row in rows)
-    table = f"<table><thead>{line(head, 'th')}</thead><tbody>\n{body}\n</tbody></table>"
-    return f'<div class="scroll">{table}</div>'
+    return html_table(head, rows)

@@ -167,10 +167,10 @@ def test_floats_between_two_levels_go_to_the_nearest(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("images", "named"),
     [
-        (np.full((2, 3, 3), 1.5), r"lie in \[0, 1\]"),
-        (np.full((2, 3, 3), -0.1), r"lie in \[0, 1\]"),
-        (np.full((2, 3, 3), np.nan), "finite"),
-        (np.full((2, 3, 3), np.inf), "finite"),
+        (np.full((2, 3, 3), 255.0), r"from 255 to 255, expected .* in \[0, 1\]\. Divide"),
+        (np.full((2, 3, 3), -0.1), "from -0.1 to -0.1, expected"),
+        (np.full((2, 3, 3), np.nan), "from nan to nan, expected finite"),
+        (np.full((2, 3, 3), np.inf), "from inf to inf, expected finite"),
         (np.zeros((2, 3, 3), np.int64), "int64, expected uint8"),
         (np.zeros((2, 3, 3), bool), "bool, expected uint8"),
         (np.zeros((2, 3, 3), complex), "complex128"),
@@ -217,7 +217,7 @@ def test_without_names_the_classes_are_the_numbers_of_both_splits(tmp_path: Path
 @pytest.mark.parametrize(
     ("arrays", "named"),
     [
-        ({"labels": np.zeros(5, np.int64)}, "labels .5. for 6 images"),
+        ({"labels": np.zeros(5, np.int64)}, "a.npz: 5 labels for 6 images"),
         ({"labels": np.zeros((6, 1), np.int64)}, r"expected int\[N\]"),
         ({"labels": np.zeros(6)}, r"float64\[6\], expected int"),
         ({"labels": np.array([], np.int64)}, "expected int"),

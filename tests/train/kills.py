@@ -24,7 +24,7 @@ RECIPE = [
     *("cvae", "--data", "digits", "--backbone", "mlp", "--hidden", "24", "--latent-dim", "4"),
     *("--epochs", "12", "--batch-size", "64", "--components", "1", "--quiet", "--save-every", "0"),
     *("--validation", "0.1", "--patience", "11", "--ema", "0.9", "--kl-warmup", "2"),
-    *("--noise", "0.1", "--binarise", "--precision", "float32"),
+    *("--noise", "0.1", "--binarise", "--precision", "float32", "--no-report"),
 ]
 
 

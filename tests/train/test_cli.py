@@ -18,7 +18,7 @@ from vae_runtime.errors import FileError, InputError, MissingExtra, NotFound, Us
 from vae_train import load_checkpoint
 from vae_train.cli import cli, main, recorded
 
-DIGITS = ("--data", "digits", "--epochs", "1", "--seed", "3")
+DIGITS = ("--data", "digits", "--epochs", "1", "--seed", "3", "--no-report")
 SMALL = ("--backbone", "mlp", "--hidden", "16", "--latent-dim", "4", "--components", "2")
 
 
@@ -110,7 +110,7 @@ def test_the_command_is_kept_without_folders(tmp_path: Path) -> None:
     out = tmp_path / "my model.pt"
     invoke("ae", *DIGITS, *SMALL, "--prior=normal", f"--out={out}", "-q")
     command = load_checkpoint(out).facts["command"]
-    assert command.startswith("vae-train ae --data digits --epochs 1 --seed 3 ")
+    assert command.startswith("vae-train ae --data digits --epochs 1 --seed 3 --no-report ")
     assert command.endswith("--prior=normal '--out=my model.pt' -q")
     assert str(tmp_path) not in command
 

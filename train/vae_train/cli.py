@@ -90,6 +90,8 @@ class _Recording(click.Command):
 @click.option("--size", help="Resize image files to HxW, for example 64x64.")
 @click.option("--mode", type=click.Choice(["L", "RGB"]), help="Convert image files.")
 @click.option("--metrics", type=click.Path(path_type=Path), help="Append JSON lines here.")
+@click.option("--no-report", is_flag=True, help="No pictures and no report.html beside --out.")
+@click.option("--tensorboard", is_flag=True, help="Write an event file for TensorBoard too.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
     "--threads",

@@ -24,6 +24,7 @@ from .loop import Stopped
 from .processes import joined
 from .progress import Progress
 from .ranks import Ranks
+from .report import Recorder
 from .run import train
 from .state import Epoch
 
@@ -54,10 +55,12 @@ def train_command(
         resolved = _resolved(family, source, options, model, config)
         folder = RunFolder.beside(out, options["save_every"], resolved)
         first = ranks.rank == 0
+        recorder = _recorder(folder, options, first=first)
         with Progress(config.epochs, quiet=options["quiet"] or not first) as progress:
 
             def on_epoch(epoch: Epoch) -> None:
                 progress.epoch(epoch)
+                recorder.epoch(epoch)
                 if metrics and first:
                     write_record(metrics, asdict(epoch))
 
@@ -91,7 +94,13 @@ def train_command(
             save_checkpoint(checkpoint, out)
             folder.finished()
             _report(checkpoint)
+            recorder.finish(checkpoint, data, test, out.name, options["threads"])
             note(f"wrote {out}. Next: vae-export --ckpt {out}")
+
+
+def _recorder(folder: RunFolder, options: dict[str, Any], *, first: bool) -> Recorder:
+    report, tensorboard = not options["no_report"], options["tensorboard"]
+    return Recorder(folder, report=first and report, tensorboard=first and tensorboard)
 
 
 def _nothing(text: str) -> None:

@@ -29,7 +29,8 @@ class Images:
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
         """Images f32[B, C, H, W] in [0, 1] and labels i64[B], at `index` i64[B]."""
         labels = None if self.labels is None else self.labels[index]
-        return self.pixels[index].float().div_(255), labels
+        # Copies whole images; indexing with brackets copies byte by byte.
+        return self.pixels.index_select(0, index).float().div_(255), labels
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         """All images in their order, `size` at a time."""

@@ -37,6 +37,8 @@ def load_npz(path: Path, split: str) -> Dataset:
     labels = arrays.get(f"{prefix}labels")
     if labels is None:
         return Dataset(path.stem, images)
+    if len(_whole(labels, path)) != len(images):
+        raise InputError(f"{path}: {len(labels)} labels for {len(images)} images")
     return Dataset(path.stem, images, _whole(labels, path), _classes(arrays, path))
 
 
@@ -75,7 +77,10 @@ def _bytes_nchw(images: NDArray[Any], path: Path) -> NDArray[np.uint8]:
         images = images.transpose(0, 3, 1, 2)
     if images.dtype.kind == "f":
         if not (images.min() >= 0 and images.max() <= 1):  # a NaN is neither
-            raise InputError(f"{path}: float images must be finite and lie in [0, 1]")
+            raise InputError(
+                f"{path}: float images run from {images.min():g} to {images.max():g}, expected "
+                "finite numbers in [0, 1]. Divide pixels of 0 to 255 by 255."
+            )
         images = np.rint(images * 255).astype(np.uint8)
     if images.dtype != np.uint8:
         raise InputError(f"{path}: images are {images.dtype}, expected uint8 or float in [0, 1]")

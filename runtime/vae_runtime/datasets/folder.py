@@ -29,12 +29,18 @@ def load_folder(
 
     Raises:
         NotFound: no image there, or no test split.
-        InputError: an image that cannot be read, or one of another size (both named), or a class
-            that `train` does not have.
+        InputError: an image that cannot be read, or one of another size (both named), images
+            beside class folders, or a class that `train` does not have.
     """
     root = _split_folder(folder, split)
     found = _classes(root)
-    paths = [p for name in found for p in _images(root / name)] if found else _images(root)
+    loose = _images(root)
+    if found and loose:
+        raise InputError(
+            f"{loose[0]}: an image beside the class folders {found[0]}, …; expected one or the "
+            "other. Move it into a class folder."
+        )
+    paths = [p for name in found for p in _images(root / name)] if found else loose
     if not paths:
         raise NotFound(f"{root}: no images ({', '.join(EXTENSIONS)}), there or one folder below")
     images = _one_mode([read_image(path, mode=mode, size=size) for path in paths])

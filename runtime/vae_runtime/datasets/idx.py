@@ -109,7 +109,10 @@ def load_idx(folder: Path, split: str) -> Dataset:
         return Dataset(name, np.ascontiguousarray(images))
     labels = read_idx(labels_path).astype(np.int64)
     if labels.shape != (len(images),):
-        raise InputError(f"{labels_path}: labels {list(labels.shape)} for {len(images)} images")
+        raise InputError(
+            f"{labels_path}: labels {list(labels.shape)} for {len(images)} images in "
+            f"{images_path.name}"
+        )
     classes = tuple(str(k) for k in range(int(labels.max(initial=0)) + 1))
     return Dataset(name, np.ascontiguousarray(images), labels, classes)
 

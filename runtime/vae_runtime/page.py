@@ -1,0 +1,59 @@
+"""One self-contained HTML page, dark and light, for phone and paper: what reports are made of."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from html import escape
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1a1a1a; --soft: #666; --line: #ddd; --bar: #2563a8;
+  --limit: #b3261e; --page: #fff; }
+@media (prefers-color-scheme: dark) { :root { --ink: #eee; --soft: #aaa; --line: #444;
+  --bar: #7db3f0; --limit: #ff8a80; --page: #161616; } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page);
+  max-width: 60rem; margin: 2rem auto; padding: 0 1rem; overflow-wrap: break-word; }
+h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+p { margin: .3rem 0; } .soft { color: var(--soft); }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { text-align: right; padding: .25rem .6rem; border-bottom: 1px solid var(--line); }
+td { white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+figure { margin: 1rem 0; } figcaption { color: var(--soft); }
+@media print { figure, tr, aside { break-inside: avoid; } h2 { break-after: avoid; } }
+"""
+
+
+def html_page(title: str, parts: Iterable[str], style: str = "") -> str:
+    """A whole page.
+
+    Args:
+        title: plain text, shown by the browser and as the heading.
+        parts: HTML, below the heading.
+        style: CSS beside `STYLE`.
+    """
+    head = (
+        "<!doctype html>",
+        '<html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{escape(title)}</title><style>{STYLE}{style}</style></head><body><main>",
+        f"<h1>{escape(title)}</h1>",
+    )
+    return "\n".join([*head, *parts, "</main></body></html>", ""])
+
+
+def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of plain text, which scrolls sideways where it is too wide."""
+
+    def line(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{escape(c)}</{tag}>" for c in cells) + "</tr>"
+
+    body = "\n".join(line(row, "td") for row in rows)
+    table = f"<table><thead>{line(head, 'th')}</thead><tbody>\n{body}\n</tbody></table>"
+    return f'<div class="scroll">{table}</div>'
+
+
+def data_uri(png: bytes) -> str:
+    """A PNG as an address that needs no file."""
+    return f"data:image/png;base64,{b64encode(png).decode()}"

@@ -1,0 +1,250 @@
+"""How fast the training loop is on one thread, against the tutorial's loop and bare products.
+
+    python tests/performance/training.py [--runs 7] [--out docs/training-speed.json] [PART ...]
+
+Contenders take turns, each for a few hundred milliseconds a turn. Seconds are CPU seconds of the
+process: on one thread of a quiet machine the same as those of a clock, on a busy one fairer.
+Printed are medians, the smallest and the largest, and the ratio of the medians.
+
+    loader    the reference recipe at batch 32 against a `DataLoader` loop as tutorials write it
+    products  the same at batch 512 against its matrix products alone, forwards and backwards
+    conv      the default convolutional CVAE at batch 128 against its convolutions alone
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from vae_models import build, preset
+from vae_train.config import recipe
+from vae_train.data import Images
+from vae_train.loop import fit
+
+SHAPE = (1, 28, 28)
+Work = Callable[[], int]  # trains on so many images
+
+
+class Pictures(Dataset[tuple[Tensor, int]]):
+    """MNIST as torchvision serves it: each item a Pillow image, then `ToTensor`."""
+
+    def __init__(self, images: Images) -> None:
+        self._pixels, self._labels = images.pixels[:, 0].numpy(), images.labels
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        picture = Image.fromarray(self._pixels[index])
+        pixels = torch.from_numpy(np.array(picture, np.uint8, copy=True)).view(1, 28, 28)
+        assert self._labels is not None
+        return pixels.contiguous().to(torch.float32).div(255), int(self._labels[index])
+
+
+class Tutorial(nn.Module):
+    """The reference VAE as a tutorial writes it."""
+
+    def __init__(self, hidden: int = 256, h: int = 8) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Linear(784, hidden), nn.ReLU(), nn.Linear(hidden, h), nn.ReLU()
+        )
+        self.mu, self.log_var = nn.Linear(h, h), nn.Linear(h, h)
+        self.decoder = nn.Sequential(
+            nn.Linear(h, hidden), nn.ReLU(), nn.Linear(hidden, 784), nn.Sigmoid()
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        code = self.encoder(x)
+        mu, log_var = self.mu(code), self.log_var(code)
+        return self.decoder(mu + torch.exp(log_var / 2) * torch.randn_like(mu)), mu, log_var
+
+
+def tutorial(data: Dataset[Any]) -> Work:
+    """Summed BCE + KL, Adam, batches of 32."""
+    model = Tutorial()
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    loader = DataLoader(data, batch_size=32, shuffle=True)
+
+    def epoch() -> int:
+        done = 0
+        for image, _ in loader:
+            x = image.flatten(1)
+            y, mu, log_var = model(x)
+            kl = -0.5 * torch.sum(1 + log_var - mu**2 - log_var.exp(), dim=1).mean()
+            loss = F.binary_cross_entropy(y, x, reduction="none").sum(dim=1).mean() + kl
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            loss.item()
+            done += len(x)
+        return done
+
+    return epoch
+
+
+def ours(images: Images, name: str, family: Any, **changes: Any) -> Work:
+    """One epoch of `vae-train`'s own loop."""
+    model = build(preset(name, family, SHAPE, 10))  # type: ignore[arg-type]
+    config = recipe(name, family, 784, epochs=1, validation=0.0, **changes)
+
+    def epoch() -> int:
+        fit(model, images, None, config)
+        return len(images)
+
+    return epoch
+
+
+def products(batch: int, steps: int) -> Work:
+    """The matrix products of the reference VAE: one forwards and two backwards for each layer."""
+    layers = [(784, 256), (256, 8), (8, 8), (8, 8), (8, 256), (256, 784)]
+    jobs = []
+    for k, (width, height) in enumerate(layers):
+        x, w, dy = torch.rand(batch, width), torch.rand(height, width), torch.rand(batch, height)
+        jobs.append((x, w.t(), torch.empty(batch, height)))
+        jobs.append((dy.t(), x, torch.empty(height, width)))
+        if k:  # nobody asks for the gradient of the image
+            jobs.append((dy, w, torch.empty(batch, width)))
+
+    def run() -> int:
+        for _ in range(steps):
+            for a, b, out in jobs:
+                torch.mm(a, b, out=out)
+        return batch * steps
+
+    return run
+
+
+def convolutions(batch: int, steps: int, dtype: torch.dtype) -> Work:
+    """Every convolution of the default CVAE on what it sees, forwards and backwards."""
+    model = build(preset("default", "cvae", SHAPE, 10))
+    seen: list[tuple[nn.Module, Tensor]] = []
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            module.register_forward_hook(lambda m, given, out: seen.append((m, given[0].detach())))
+    model(torch.rand(batch, *SHAPE), torch.arange(batch) % 10)
+    jobs = []
+    for k, (module, x) in enumerate(seen):
+        module._forward_hooks.clear()
+        module.to(dtype)
+        x = x.to(dtype).requires_grad_(k > 0)
+        with torch.no_grad():
+            dy = torch.rand_like(module(x))
+        jobs.append((module, x, dy))
+
+    def run() -> int:
+        for _ in range(steps):
+            for module, x, dy in jobs:
+                wanted = [p for p in (x, *module.parameters()) if p.requires_grad]
+                torch.autograd.grad(module(x), wanted, dy)
+        return batch * steps
+
+    return run
+
+
+def parts(names: list[str]) -> Iterator[tuple[str, dict[str, Work]]]:
+    """What is compared; the last of each is the measure of the others."""
+    rng = np.random.default_rng(0)
+
+    def images(n: int) -> Images:
+        pixels = torch.from_numpy(rng.integers(0, 256, (n, *SHAPE), np.uint8))
+        return Images(pixels, torch.arange(n) % 10)
+
+    if "loader" in names:
+        some = images(32 * 100)
+        floats = TensorDataset(some.pixels.float().div(255), torch.arange(len(some)) % 10)
+        plain = Images(some.pixels, None)
+        yield (
+            "loader: reference VAE, batch 32",
+            {
+                "DataLoader, tensors ready": tutorial(floats),
+                "vae-train": ours(plain, "reference", "vae"),
+                "DataLoader, as torchvision": tutorial(Pictures(some)),
+            },
+        )
+    if "products" in names:
+        plain = Images(images(512 * 20).pixels, None)
+        yield (
+            "products: reference VAE, batch 512",
+            {
+                "vae-train": ours(plain, "reference", "vae", batch_size=512),
+                "matrix products alone": products(512, 20),
+            },
+        )
+    if "conv" in names:
+        some = images(128 * 2)
+        for precision, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
+            yield (
+                f"conv: default CVAE, batch 128, {precision}",
+                {
+                    "vae-train": ours(some, "default", "cvae", precision=precision),
+                    "convolutions alone": convolutions(128, 2, dtype),
+                },
+            )
+
+
+def measured(works: dict[str, Work], runs: int) -> dict[str, list[float]]:
+    """CPU microseconds an image, of each turn."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for turn in range(runs + 1):
+        for name, work in works.items():
+            start = time.process_time()
+            done = work()
+            if turn:  # the first turn fills caches
+                times[name].append((time.process_time() - start) / done * 1e6)
+    return times
+
+
+def main() -> None:
+    """Print the tables, and write the figures if asked to."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("parts", nargs="*", default=["loader", "products", "conv"])
+    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--out", type=Path)
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    found: dict[str, Any] = {}
+    for title, works in parts(chosen.parts):
+        times = measured(works, chosen.runs)
+        base = statistics.median(list(times.values())[-1])
+        print(
+            f"\n{title}\n{'':28}{'images/s':>10}{'µs/image':>10}{'least':>8}{'most':>8}{'ratio':>8}"
+        )
+        rows = {}
+        for name, each in times.items():
+            median = statistics.median(each)
+            rows[name] = {
+                "images_per_second": round(1e6 / median),
+                "microseconds": [round(value, 2) for value in sorted(each)],
+                "times_the_last": round(median / base, 3),
+            }
+            print(
+                f"{name:28}{1e6 / median:10,.0f}{median:10.2f}{min(each):8.2f}{max(each):8.2f}"
+                f"{median / base:8.2f}",
+                flush=True,
+            )
+        found[title] = rows
+    if chosen.out:
+        machine = {
+            "processor": platform.machine(), "python": platform.python_version(),
+            "torch": str(torch.__version__), "threads": 1,
+        }  # fmt: skip
+        chosen.out.write_text(json.dumps({"machine": machine, "parts": found}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""Data that `vae-train` refuses before it trains, each with the whole line of its answer."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.train.test_cli import refused
+
+
+def idx(*shape: int, told: tuple[int, ...] | None = None) -> bytes:
+    """An IDX file of zeros, whose header may tell another shape."""
+    told = told or shape
+    return (
+        bytes([0, 0, 8, len(told)])
+        + struct.pack(f">{len(told)}I", *told)
+        + bytes(int(np.prod(shape)))
+    )
+
+
+def idx_folder(folder: Path, images: bytes, labels: bytes, *, gz: str = "") -> None:
+    (folder / f"train-images-idx3-ubyte{gz}").write_bytes(images)
+    (folder / "train-labels-idx1-ubyte").write_bytes(labels)
+
+
+def lying_header(folder: Path) -> str:
+    idx_folder(folder, idx(6, 5, 4, told=(60, 5, 4)), idx(60))
+    return (
+        f"{folder}/train-images-idx3-ubyte: header promises 1200 bytes of data, "
+        "the file has only 120"
+    )
+
+
+def lying_labels(folder: Path) -> str:
+    idx_folder(folder, idx(6, 5, 4), idx(7, told=(6,)))
+    return (
+        f"{folder}/train-labels-idx1-ubyte: header promises 6 bytes of data, "
+        "the file has more than that"
+    )
+
+
+def truncated_gzip(folder: Path) -> str:
+    idx_folder(folder, gzip.compress(idx(60, 28, 28))[:-20], idx(60), gz=".gz")
+    return f"{folder}/train-images-idx3-ubyte.gz: damaged or truncated gzip. Download it again."
+
+
+def truncated_test_split(folder: Path) -> str:
+    idx_folder(folder, idx(6, 5, 4), idx(6))
+    (folder / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(60, 5, 4))[:-20])
+    return f"{folder}/t10k-images-idx3-ubyte.gz: damaged or truncated gzip. Download it again."
+
+
+def other_count(folder: Path) -> str:
+    idx_folder(folder, idx(6, 5, 4), idx(5))
+    return f"{folder}/train-labels-idx1-ubyte: labels [5] for 6 images in train-images-idx3-ubyte"
+
+
+def swapped_files(folder: Path) -> str:
+    idx_folder(folder, idx(6), idx(6, 5, 4))
+    return f"{folder}/train-images-idx3-ubyte: 1 dimensions, expected 3 (N, H, W) or 4"
+
+
+def picture(path: Path, height: int = 8, width: int = 8) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (width, height), 90).save(path)
+
+
+def unreadable_image(folder: Path) -> str:
+    picture(folder / "cat" / "a.png")
+    (folder / "cat" / "b.png").write_text("not a picture")
+    return f"{folder}/cat/b.png: not an image. Expected PNG, JPEG, WEBP, BMP"
+
+
+def damaged_image(folder: Path) -> str:
+    picture(folder / "cat" / "a.png", 64, 64)
+    whole = (folder / "cat" / "a.png").read_bytes()
+    (folder / "cat" / "b.png").write_bytes(whole[: len(whole) // 2])
+    return f"{folder}/cat/b.png: damaged or unreadable image"
+
+
+def mixed_sizes(folder: Path) -> str:
+    picture(folder / "cat" / "a.png", 8, 9)
+    picture(folder / "dog" / "b.png", 8, 10)
+    return f"{folder}/dog/b.png: 8x10 pixels, expected 8x9 as a.png. Resize all with --size 8x9."
+
+
+def loose_images(folder: Path) -> str:
+    picture(folder / "cat" / "a.png")
+    picture(folder / "loose.png")
+    return (
+        f"{folder}/loose.png: an image beside the class folders cat, …; expected one or the other. "
+        "Move it into a class folder."
+    )
+
+
+def empty_folder(folder: Path) -> str:
+    return f"{folder}: no images (.png, .jpg, .jpeg, .webp, .bmp), there or one folder below"
+
+
+def no_labels(folder: Path) -> str:
+    picture(folder / "a.png")
+    return f"{folder.name}: no labels, and a cvae needs them. Train ae or vae."
+
+
+INPUT, USAGE, FILE = 3, 2, 6
+
+
+@pytest.mark.parametrize(
+    ("make", "code"),
+    [
+        (lying_header, INPUT),
+        (lying_labels, INPUT),
+        (truncated_gzip, INPUT),
+        (truncated_test_split, INPUT),
+        (other_count, INPUT),
+        (swapped_files, INPUT),
+        (unreadable_image, INPUT),
+        (damaged_image, INPUT),
+        (mixed_sizes, INPUT),
+        (loose_images, INPUT),
+        (empty_folder, FILE),
+        (no_labels, USAGE),
+    ],
+)
+def test_a_folder_that_cannot_be_trained_on(
+    make: Callable[[Path], str], code: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "model.pt"
+    data.mkdir()
+    expected = make(data)
+    assert refused(capfd, "cvae", "--data", data, "--out", out) == (code, f"error: {expected}\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]  # nothing was begun
+
+
+IMAGES = np.zeros((6, 8, 8), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "expected"),
+    [
+        (
+            {"images": np.linspace(0, 255, 384).reshape(6, 8, 8)},
+            "float images run from 0 to 255, expected finite numbers in [0, 1]. "
+            "Divide pixels of 0 to 255 by 255.",
+        ),
+        (
+            {"images": np.full((6, 8, 8), np.nan)},
+            "float images run from nan to nan, expected finite numbers in [0, 1]. "
+            "Divide pixels of 0 to 255 by 255.",
+        ),
+        (
+            {"images": IMAGES.astype(np.int64)},
+            "images are int64, expected uint8 or float in [0, 1]",
+        ),
+        ({"images": IMAGES, "labels": np.arange(5)}, "5 labels for 6 images"),
+        (
+            {"images": IMAGES, "labels": np.arange(6) - 1},
+            "labels run from -1 to 4, expected 0 to 65535",
+        ),
+        (
+            {"images": IMAGES, "labels": np.eye(6)},
+            "labels are float64[6, 6], expected int[N]",
+        ),
+    ],
+)
+def test_arrays_that_cannot_be_trained_on(
+    arrays: dict[str, np.ndarray],
+    expected: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    data = tmp_path / "data.npz"
+    np.savez(data, **arrays)  # type: ignore[arg-type]
+    found = refused(capfd, "cvae", "--data", data, "--out", tmp_path / "model.pt")
+    assert found == (INPUT, f"error: {data}: {expected}\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["data.npz"]
+
+
+def test_mixed_sizes_are_resized_when_asked(tmp_path: Path) -> None:
+    from vae_train import load_checkpoint
+    from vae_train.cli import cli
+
+    mixed_sizes(tmp_path / "data")
+    words = ("ae", "--data", tmp_path / "data", "--size", "8x9", "--epochs", "1", "--no-report")
+    small = ("--backbone", "mlp", "--hidden", "4", "--latent-dim", "1", "--prior", "normal", "-q")
+    out = tmp_path / "model.pt"
+    cli([str(word) for word in (*words, *small, "--out", out)], standalone_mode=False)
+    assert load_checkpoint(out).model.image_shape == (1, 8, 9)
