@@ -98,6 +98,7 @@ class Browser:
         return found
 
     def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(30)
+        with self._process as process:  # closes its pipes
+            assert process.stdin is not None
+            process.stdin.close()
+            process.wait(30)

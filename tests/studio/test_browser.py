@@ -21,7 +21,7 @@ import vae_runtime as vae
 from tests.studio.browser import BROWSERS, Browser
 from vae_runtime.bundle import open_bundle
 from vae_runtime.studio.folder import folder_files
-from vae_runtime.studio.parts import Parts
+from vae_runtime.studio.parts import Parts, Points
 from vae_runtime.studio.serve import StudioServer
 from vae_runtime.studio.single import single_file
 
@@ -55,7 +55,7 @@ def parts(name: str) -> Parts:
         return Parts(open_bundle(path), path)
     labels = np.arange(40) % 10
     codes = vae.load(path).draw(40, label=labels, seed=5)
-    return Parts(open_bundle(path), path, codes, labels)
+    return Parts(open_bundle(path), path, Points(codes, labels))
 
 
 @pytest.fixture(scope="module")
@@ -278,7 +278,7 @@ def test_the_map_decodes_under_the_pointer_and_takes_on_click(page: Browser) -> 
     page.keys("ArrowRight", "ArrowRight", "ArrowUp", "Enter")
     assert page.z() != taken
     # The codes that the page carries are the map's points: clicked, one of them is taken whole.
-    codes = {tuple(code.tolist()) for code in parts(CVAE).points}
+    codes = {tuple(code.tolist()) for code in parts(CVAE).points.z}
     for i in range(20):
         page.step("move", selector="#plot", at=[0.08 + 0.04 * i, 0.5])
         page.click("#plot", at=[0.08 + 0.04 * i, 0.5])
