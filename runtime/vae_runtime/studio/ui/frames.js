@@ -1,7 +1,8 @@
 /**
  * Who may decode when. Every picture on the page is a view: a function from the state to codes, and one
  * that paints the images. One decode runs at a time; a view always asks for the newest state, so however
- * fast a slider moves, nothing queues up. Views come first in the order they were added.
+ * fast a slider moves, nothing queues up. The lowest rank goes first, and within it who was painted
+ * longest ago: labels that are cheap do not keep a grid waiting that is not.
  */
 
 const BUDGET = 9; // ms of decoding in one turn: leaves a 60 Hz frame its time to paint
@@ -33,7 +34,7 @@ export function createFrames(model, store, tell) {
 
   async function pump() {
     try {
-      for (let began = performance.now(), view; (view = views.find(waiting)); ) {
+      for (let began = performance.now(), view; (view = nextOf(views)); ) {
         await advance(view);
         if (performance.now() - began < BUDGET) continue;
         await new Promise(requestAnimationFrame);
@@ -64,6 +65,7 @@ export function createFrames(model, store, tell) {
     if (job.done < job.n) return;
     view.job = null;
     view.last = job;
+    view.painted = performance.now();
     view.paint(job.images, job);
   }
 
@@ -87,10 +89,11 @@ export function createFrames(model, store, tell) {
 
     /**
      * Show something. `element`: decoded only while it is near the screen; `reads`: keys of the state;
-     * `codes(state)` → { z: Float32Array[n·D], labels } or null; `paint(images, { z, labels, n })`.
+     * `codes(state)` → { z: Float32Array[n·D], labels } or null; `paint(images, { z, labels, n })`;
+     * `rank`: 0 for the image itself, 1 unless said, 2 for what may wait.
      */
     add(view) {
-      views.push({ seen: false, stale: true, job: null, last: null, ...view });
+      views.push({ rank: 1, painted: 0, seen: false, stale: true, job: null, last: null, ...view });
       const own = views.at(-1);
       watcher.observe(view.element);
       store.on(view.reads, () => {
@@ -111,8 +114,9 @@ export function createFrames(model, store, tell) {
   };
 }
 
-function waiting(view) {
-  return view.seen && (view.stale || view.job);
+function nextOf(views) {
+  const waiting = views.filter((view) => view.seen && (view.stale || view.job));
+  return waiting.sort((a, b) => a.rank - b.rank || a.painted - b.painted)[0];
 }
 
 function same(a, b) {

@@ -59,7 +59,6 @@ function build(ort, model, activity, points) {
     busy: (now) => main.setAttribute("aria-busy", String(now)),
   });
   const app = { model, store, frames, activity, say, messageOf, freshSeed, signal: life.signal, centre: Float32Array.from(spread.mean), range: rangeOf(spread) };
-  // What is made first is decoded first; the sliders' films come last.
   const panels = {
     stage: stagePanel(app), labels: labelsPanel(app), grid: gridPanel(app), map: mapPanel(app, cloudOf(model, points)),
     morph: morphPanel(app), draw: drawPanel(app), share: sharePanel(app), sliders: slidersPanel(app),

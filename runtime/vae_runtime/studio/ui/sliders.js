@@ -57,6 +57,7 @@ function film({ model, frames, range }, dim) {
   const { low, high } = range(dim);
   frames.add({
     element: canvas,
+    rank: 2,
     reads: ["z", "label"],
     codes({ z, label }) {
       const codes = new Float32Array(TILES * z.length);

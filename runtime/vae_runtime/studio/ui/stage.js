@@ -8,6 +8,7 @@ export function stagePanel(app) {
   const canvas = sheetCanvas(model.image, { class: "image", role: "img", "aria-label": "The image of the current code" });
   frames.add({
     element: canvas,
+    rank: 0,
     reads: ["z", "label"],
     codes: ({ z, label }) => ({ z, labels: label }),
     paint: (images) => paintSheet(canvas, images, model.image),
@@ -67,6 +68,7 @@ export function loupe({ model, store, frames }, stage) {
   const canvas = sheetCanvas(model.image, { class: "loupe", "aria-hidden": "true" });
   frames.add({
     element: canvas,
+    rank: 0,
     reads: ["z", "label"],
     codes: ({ z, label }) => ({ z, labels: label }),
     paint: (images) => paintSheet(canvas, images, model.image),
