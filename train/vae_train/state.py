@@ -77,7 +77,8 @@ class State:
         if self.average is not None:
             weight = 1 - _ramp(self.step, self.ema)
             with torch.no_grad():
-                torch._foreach_lerp_(self.average, self._weights(), weight)
+                for mean, now in zip(self.average, self._weights(), strict=True):
+                    mean.lerp_(now, weight)
 
     def learn_variance(self, nll: float, pixels: int) -> None:
         """Move the variance towards the batch's best one, the mean squared error behind `nll`."""
@@ -101,12 +102,12 @@ class State:
         weights = self._weights()
         own = [w.detach().clone() for w in weights]
         with torch.no_grad():
-            torch._foreach_copy_(weights, self.average)
+            _copy(weights, self.average)
         try:
             yield self.model
         finally:
             with torch.no_grad():
-                torch._foreach_copy_(weights, own)
+                _copy(weights, own)
 
     def finish(self) -> None:
         """Leave in the model what is to be kept: the best weights, and of them the average."""
@@ -114,7 +115,7 @@ class State:
             self._learn(self.best)
         if self.average is not None:
             with torch.no_grad():
-                torch._foreach_copy_(self._weights(), self.average)
+                _copy(self._weights(), self.average)
 
     def to_dict(self) -> dict[str, Any]:
         """Tensors and plain values; the tensors are the live ones."""
@@ -164,7 +165,7 @@ class State:
         settings = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": data["moments"], "param_groups": settings})
         if self.average is not None:
-            torch._foreach_copy_(self.average, data["average"])
+            _copy(self.average, data["average"])
         self.variance = float(data["variance"])
 
     def _check(self, data: dict[str, Any]) -> None:
@@ -176,6 +177,12 @@ class State:
             lists.append(data["average"])
         if any(tensors and [t.shape for t in tensors] != shapes for tensors in lists):
             raise ValueError("moments or averages of other shapes than the weights")
+
+
+@torch.no_grad()
+def _copy(targets: list[Tensor], sources: list[Tensor]) -> None:
+    for target, source in zip(targets, sources, strict=True):
+        target.copy_(source)
 
 
 def best_epoch(history: list[Epoch]) -> int:
