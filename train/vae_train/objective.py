@@ -71,16 +71,13 @@ class Pass(nn.Module):
         given = (batch.label,) if isinstance(model, CVAE) else ()
         with torch.autocast(batch.image.device.type, torch.bfloat16, enabled=self.bf16):
             if isinstance(model, AE):
-                mu = log_var = z = None
                 logits = model.decode_logits(model.encode(batch.seen))
-            else:
-                mu, log_var = model.encode(batch.seen, *given)
-                z = draw(mu, log_var, batch.eps)  # (K, N, D)
-                repeated = (None if label is None else label.repeat(draws) for label in given)
-                logits = model.decode_logits(z.flatten(0, 1), *repeated)  # (K·N, C, H, W)
-        if mu is None or log_var is None or z is None:
-            error = reconstruction(logits, batch.image, self.objective, variance)
-            return Terms(error, error.new_zeros(len(error), 0))
+                error = reconstruction(logits, batch.image, self.objective, variance)
+                return Terms(error, error.new_zeros(len(error), 0))
+            mu, log_var = model.encode(batch.seen, *given)
+            z = draw(mu, log_var, batch.eps)  # (K, N, D)
+            repeated = (None if label is None else label.repeat(draws) for label in given)
+            logits = model.decode_logits(z.flatten(0, 1), *repeated)  # (K·N, C, H, W)
         logits = torch.unflatten(logits, 0, (draws, -1))
         error = reconstruction(logits, batch.image, self.objective, variance)  # (K, N)
         kl = kl_to_standard_normal(mu, log_var)

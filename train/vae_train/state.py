@@ -77,8 +77,8 @@ class State:
         if self.average is not None:
             weight = 1 - _ramp(self.step, self.ema)
             with torch.no_grad():
-                for average, own in zip(self.average, self._weights(), strict=True):
-                    average.lerp_(own, weight)
+                for mean, now in zip(self.average, self._weights(), strict=True):
+                    mean.lerp_(now, weight)
 
     def learn_variance(self, nll: float, pixels: int) -> None:
         """Move the variance towards the batch's best one, the mean squared error behind `nll`."""
@@ -179,6 +179,12 @@ class State:
             raise ValueError("moments or averages of other shapes than the weights")
 
 
+@torch.no_grad()
+def _copy(targets: list[Tensor], sources: list[Tensor]) -> None:
+    for target, source in zip(targets, sources, strict=True):
+        target.copy_(source)
+
+
 def best_epoch(history: list[Epoch]) -> int:
     """The index of the epoch with the lowest validation loss, the first of equals."""
     losses = [inf if e.validation_loss is None else e.validation_loss for e in history]
@@ -188,8 +194,3 @@ def best_epoch(history: list[Epoch]) -> int:
 def _ramp(step: int, most: float) -> float:
     """A decay that is small at first, so that an average soon forgets where it began."""
     return min(most, (1 + step) / (10 + step))
-
-
-def _copy(to: list[Tensor], values: list[Tensor]) -> None:
-    for place, value in zip(to, values, strict=True):
-        place.copy_(value)
