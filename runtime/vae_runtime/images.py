@@ -168,7 +168,9 @@ def to_pil(image: NDArray[np.generic], scale: int = 1) -> Image.Image:
     """[C, H, W] to a Pillow image, each pixel drawn as a square of `scale` pixels."""
     from PIL import Image
 
-    pixels = to_uint8(image).repeat(scale, 1).repeat(scale, 2)
+    pixels = to_uint8(image)
+    if scale > 1:
+        pixels = pixels.repeat(scale, 1).repeat(scale, 2)
     return Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..files import write_atomic
+from ..files import writing_many
 from ..images import encode_animation, encode_image, grid, grid_columns, to_uint8
 from .target import FOLDER, PICTURES, TABLES, Target
 
@@ -111,11 +111,10 @@ def write_folder(images: Column, folder: Path, scale: int) -> None:
     """One PNG an image, numbered, in a folder that is made if need be."""
     folder.mkdir(exist_ok=True)
     digits = max(3, len(str(images.shape[0] - 1)))
-    number = 0
-    for chunk in images.chunks():
-        for image in chunk:
-            write_atomic(folder / f"{number:0{digits}d}.png", encode_image(image, ".png", scale))
-            number += 1
+    with writing_many(folder) as put:
+        pictures = (image for chunk in images.chunks() for image in chunk)
+        for number, image in enumerate(pictures):
+            put(f"{number:0{digits}d}.png", encode_image(image, ".png", scale))
 
 
 def write_frames(frames: list[NDArray[Any]], target: Target) -> None:
