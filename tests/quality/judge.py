@@ -42,7 +42,7 @@ class Judge:
     """
 
     model: Classifier
-    features: NDArray[np.float32]
+    features: NDArray[np.floating]
     floor: float
     accuracy: float
 
@@ -56,7 +56,7 @@ class Judge:
         return cls(model, real, frechet(some, real), accuracy)
 
     def measure(
-        self, images: NDArray[np.float32], labels: NDArray[np.int64] | None = None
+        self, images: NDArray[np.floating], labels: NDArray[np.int64] | None = None
     ) -> dict[str, float]:
         """Fréchet distance, precision, recall, and with `labels` the share read as their label.
 
@@ -81,6 +81,6 @@ class Judge:
         return {key: round(value, 4) for key, value in found.items()}
 
 
-def pixels(data: Dataset) -> NDArray[np.float32]:
+def pixels(data: Dataset) -> NDArray[np.floating]:
     """f32[N, C, H, W] in [0, 1]."""
     return data.images.astype(np.float32) / 255

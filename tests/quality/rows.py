@@ -93,7 +93,7 @@ def mse(checkpoint: Checkpoint, bench: Bench) -> Found:
     }
 
 
-def pca_error(train: NDArray[np.float32], test: NDArray[np.float32], dim: int) -> float:
+def pca_error(train: NDArray[np.floating], test: NDArray[np.floating], dim: int) -> float:
     """Mean squared error a pixel of `test` on the `dim` main axes of `train`."""
     x, y = (part.reshape(len(part), -1).astype(np.float64) for part in (train, test))
     mean = x.mean(0)
@@ -138,7 +138,7 @@ def priors(checkpoint: Checkpoint, bench: Bench) -> Found:
 
 
 @torch.inference_mode()
-def _batched(run: Callable[..., torch.Tensor], *arrays: NDArray[Any]) -> NDArray[np.float32]:
+def _batched(run: Callable[..., torch.Tensor], *arrays: NDArray[Any]) -> NDArray[np.floating]:
     """Rows of `arrays` through `run`, some at a time."""
     parts = zip(*(torch.from_numpy(array).split(_AT_ONCE) for array in arrays), strict=True)
     return np.concatenate([run(*part).numpy() for part in parts])

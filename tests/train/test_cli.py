@@ -198,7 +198,7 @@ def test_the_test_split_is_read_as_the_training_split_was(tmp_path: Path) -> Non
         (("vae", "--device", "tpu"), "device is 'tpu'"),
         (("vae", "--seed", str(2**63)), "seed is"),
         (("gan",), "gan"),
-        (("vae", "--preset", "best"), "best"),
+        (("vae", "--preset", "finest"), "finest"),
         (("vae", "--epochs", "0"), "epochs"),
         (("vae", "--latent-dim", "0"), "latent-dim"),
         (("vae", "--nonsense"), "--nonsense"),
