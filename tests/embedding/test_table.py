@@ -25,8 +25,14 @@ def test_the_page_has_a_row_for_every_host_within_the_tolerance() -> None:
     assert all(float(row[3]) > 0 and float(row[4]) > 0 and float(row[5]) > 0 for row in rows)
 
 
+BATCHES = ("processes", "ray_data", "spark")  # they stand in docs/scale.md
+
+
 def test_every_example_has_a_page_and_a_row() -> None:
     folders = sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir())
+    scale = (ROOT / "docs" / "scale.md").read_text()
+    assert all(f"examples/{name}" in scale for name in BATCHES)
+    folders = [name for name in folders if name not in BATCHES]
     assert folders == ["bare_onnxruntime", "c", "c_api", "mlserver", "node", "pillow_script",
                        "triton", "web_app"]  # fmt: skip
     for name in folders:

@@ -38,7 +38,7 @@ def train_row(row: Row, seed: int, preset: str, data: str, threads: int, out: Pa
     command = [
         *(Path(sys.executable).with_name("vae-train"), *row.arguments, "--preset", preset),
         *("--data", data, "--seed", seed, "--threads", threads, "--out", out),
-        *("--metrics", out.with_suffix(".jsonl")),
+        "--resume",
     ]
     print("+", *command[1:], file=sys.stderr)
     subprocess.run([str(word) for word in command], check=True)
@@ -50,7 +50,7 @@ def measure_row(row: Row, seed: int, preset: str, checkpoint: Path, bench: Bench
     found: dict[str, float] = {}
     for measure in row.measures:
         found |= measure(trained, bench)
-    epochs = checkpoint.with_suffix(".jsonl")
+    epochs = checkpoint.with_suffix(".run") / "metrics.jsonl"
     lines = epochs.read_text().splitlines() if epochs.exists() else []
     return {
         "row": row.name,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.security.bad_bundles import DATA, bad_bundles
+from tests.security.bad_bundles import DATA, GOOD, bad_bundles
 from tests.security.restamp import read_files, signed
 from tests.security.test_bit_rot import rotten
 from tests.studio.conftest import Engine
@@ -24,7 +24,8 @@ def test_every_bad_bundle_is_refused_with_the_same_error(
 ) -> None:
     cases = [
         bad
-        for bad in bad_bundles()
+        for good in GOOD
+        for bad in bad_bundles(good)
         if bad.name.startswith(stem) and bad.name.partition(": ")[2] not in NOT_BYTES
     ]
     for index, bad in enumerate(cases):

@@ -16,6 +16,7 @@ const MOST_CLASSES = 1_000_000;
  * @property {number} latentDim
  * @property {string[]} classes empty where the decoder takes no label
  * @property {"bernoulli" | "gaussian"} likelihood
+ * @property {number | null} sigma standard deviation of a pixel in a `gaussian` likelihood, where it was learned
  * @property {Prior} prior
  */
 
@@ -34,6 +35,7 @@ export function readCard(data, where) {
     latentDim: take(data, "latent_dim", "integer", where),
     classes: take(data, "classes", "array", where),
     likelihood: take(data, "likelihood", "string", where),
+    sigma: "sigma" in data ? take(data, "sigma", "number", where) : null,
     prior: new Prior(take(data, "prior", "object", where)),
   };
   check(card, take(image, "mode", "string", where), where);
@@ -41,7 +43,7 @@ export function readCard(data, where) {
 }
 
 /** @param {Card} card @param {string} mode @param {string} where */
-function check({ family, image, latentDim, classes, likelihood, prior }, mode, where) {
+function check({ family, image, latentDim, classes, likelihood, sigma, prior }, mode, where) {
   const { channels: c, height: h, width: w } = image;
   const side = (/** @type {number} */ n) => n >= 1 && n <= LARGEST_SIDE;
   const shaped = mode === (c === 1 ? "L" : "RGB") && (c === 1 || c === 3) && side(h) && side(w);
@@ -50,6 +52,7 @@ function check({ family, image, latentDim, classes, likelihood, prior }, mode, w
   const fits = [
     [`family '${family}'`, ["ae", "vae", "cvae"].includes(family)],
     [`likelihood '${likelihood}'`, ["bernoulli", "gaussian"].includes(likelihood)],
+    [`sigma ${sigma}`, sigma === null || (likelihood === "gaussian" && sigma > 0 && sigma < Infinity)],
     [`image ${mode} ${c}×${h}×${w}`, shaped],
     [`latent_dim ${latentDim}`, latentDim >= 1 && latentDim <= MOST_DIMENSIONS],
     [`prior of ${prior.latentDim} dimensions`, prior.latentDim === latentDim],

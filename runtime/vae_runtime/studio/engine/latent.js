@@ -54,14 +54,19 @@ export function interpolate(a, b, steps, how = "linear") {
 }
 
 /**
- * Draws z ~ N(mu, exp(log_var)) with the noise `start` … of `seed`.
+ * `samples` draws z ~ N(mu, exp(log_var)) of each code: draw k of code i is number i · samples + k
+ * of the seed.
  *
  * @param {Float32Array} mu @param {Float32Array} logVar both n × D @param {number} dim
- * @param {number | bigint | string} seed @param {number} start @returns {Float32Array}
+ * @param {number} samples @param {number | bigint | string} seed @returns {Float32Array[]} n × D each
  */
-export function posteriorDraw(mu, logVar, dim, seed, start) {
-  const eps = Prior.normal(dim).sample({ n: mu.length / dim, seed, start });
-  return mu.map((m, i) => m + Math.fround(Math.fround(Math.exp(0.5 * logVar[i])) * eps[i]));
+export function posteriorDraws(mu, logVar, dim, samples, seed) {
+  const eps = Prior.normal(dim).sample({ n: (mu.length / dim) * samples, seed });
+  const noise = (/** @type {number} */ i, /** @type {number} */ k) =>
+    eps[(Math.floor(i / dim) * samples + k) * dim + (i % dim)];
+  return Array.from({ length: samples }, (_, k) =>
+    mu.map((m, i) => m + Math.fround(Math.fround(Math.exp(0.5 * logVar[i])) * noise(i, k))),
+  );
 }
 
 /**
@@ -75,13 +80,18 @@ export function kl(mu, logVar) {
 
 /**
  * Summed over pixels. `bernoulli`: cross-entropy in nats, pixels read as probabilities. `gaussian`:
- * the squared error, which is the Gaussian one with variance 1/2 up to a constant.
+ * in nats with the standard deviation `sigma`; without one the squared error, which is the Gaussian
+ * one with variance 1/2 up to a constant.
  *
  * @param {Float32Array} decoded @param {Float32Array} image
- * @param {"bernoulli" | "gaussian"} likelihood @returns {number}
+ * @param {"bernoulli" | "gaussian"} likelihood @param {number | null} sigma @returns {number}
  */
-export function negativeLogLikelihood(decoded, image, likelihood) {
-  if (likelihood === "gaussian") return squaredError(decoded, image);
+export function negativeLogLikelihood(decoded, image, likelihood, sigma = null) {
+  if (likelihood === "gaussian") {
+    const error = squaredError(decoded, image);
+    if (sigma === null) return error;
+    return error / (2 * sigma ** 2) + 0.5 * decoded.length * Math.log(2 * Math.PI * sigma ** 2);
+  }
   return decoded.reduce((sum, value, i) => {
     const p = Math.min(1 - 1e-7, Math.max(1e-7, value));
     return sum - (image[i] * Math.log(p) + (1 - image[i]) * Math.log1p(-p));

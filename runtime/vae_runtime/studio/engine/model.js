@@ -41,6 +41,7 @@ export class Model {
     this.latentDim = card.latentDim;
     this.classes = card.classes;
     this.likelihood = card.likelihood;
+    this.sigma = card.sigma;
     this.prior = card.prior;
     const encoder = graphs.find((graph) => graph.role === "encoder");
     this.hasEncoder = encoder !== undefined;

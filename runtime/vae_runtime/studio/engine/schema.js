@@ -6,13 +6,14 @@ import { InputError } from "./errors.js";
 const KINDS = {
   string: (value) => typeof value === "string",
   integer: (value) => Number.isInteger(value),
+  number: (value) => typeof value === "number",
   array: (value) => Array.isArray(value),
   object: (value) => typeof value === "object" && value !== null && !Array.isArray(value),
 };
 
 /**
  * @param {any} data @param {string} key
- * @param {"string" | "integer" | "array" | "object"} kind
+ * @param {"string" | "integer" | "number" | "array" | "object"} kind
  * @param {string} where begins the error message
  * @returns {any} `data[key]`
  * @throws {InputError} no object, the key is missing, or its value is of another type

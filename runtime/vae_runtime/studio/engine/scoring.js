@@ -1,6 +1,6 @@
 /** How well a model knows an image; the same as `vae_runtime/scoring.py`. */
 
-import { kl, negativeLogLikelihood, posteriorDraw, squaredError } from "./latent.js";
+import { kl, negativeLogLikelihood, posteriorDraws, squaredError } from "./latent.js";
 
 /**
  * One number an image: mean squared error of the reconstruction a pixel; KL(q(z | image) ‖ N(0, I))
@@ -12,7 +12,7 @@ import { kl, negativeLogLikelihood, posteriorDraw, squaredError } from "./latent
  * @returns {Promise<{error: Float64Array, kl: Float64Array, negativeElbo: Float64Array}>}
  */
 export async function score(model, images, { labels = null, samples = 1, seed = 0 }) {
-  const { latentDim: d, likelihood } = model;
+  const { latentDim: d, likelihood, sigma } = model;
   const { size } = model.image;
   const { mu, logVar } = await model.encode(images, labels);
   const n = mu.length / d;
@@ -21,11 +21,11 @@ export async function score(model, images, { labels = null, samples = 1, seed = 
   const error = new Float64Array(n).map((_, i) => squaredError(row(decoded, i), row(images, i)) / size);
   const divergence = new Float64Array(n).map((_, i) => (logVar ? kl(row(mu, i, d), row(logVar, i, d)) : 0));
   const negativeElbo = divergence.slice();
-  const draws = logVar ? samples : 1;
-  for (let k = 0; k < draws; k += 1) {
-    const drawn = logVar ? await model.decode(posteriorDraw(mu, logVar, d, seed, k * n), labels) : decoded;
+  const draws = logVar ? posteriorDraws(mu, logVar, d, samples, seed) : [null];
+  for (const z of draws) {
+    const drawn = z ? await model.decode(z, labels) : decoded;
     for (let i = 0; i < n; i += 1) {
-      negativeElbo[i] += negativeLogLikelihood(row(drawn, i), row(images, i), likelihood) / draws;
+      negativeElbo[i] += negativeLogLikelihood(row(drawn, i), row(images, i), likelihood, sigma) / draws.length;
     }
   }
   return { error, kl: divergence, negativeElbo };
