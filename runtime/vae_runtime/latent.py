@@ -106,12 +106,14 @@ def negative_log_likelihood(
     images: NDArray[np.float32],
     likelihood: str,
     sigma: float | None = None,
+    ones: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
     """f64[N], summed over pixels.
 
     `bernoulli`: cross-entropy in nats, pixels read as probabilities. `gaussian`: in nats with the
     standard deviation `sigma`; without one the squared error, which is the Gaussian one with
-    variance 1/2 up to a constant.
+    variance 1/2 up to a constant. Where images are binarised, `ones` says which pixels are 1: one
+    logarithm a pixel is then enough.
     """
     if likelihood == "gaussian":
         each = np.square(decoded - images, dtype=np.float64)
@@ -122,11 +124,15 @@ def negative_log_likelihood(
         # where it is small. Only the sum needs more digits.
         each = np.clip(decoded, _LEAST, 1 - _LEAST)
         off = np.subtract(1, each, dtype=np.float32)
-        np.log(each, out=each)
-        np.log(off, out=off)
-        each -= off
-        each *= images
-        each += off
+        if ones is not None:
+            np.copyto(off, each, where=ones)
+            each = np.log(off, out=off)
+        else:
+            np.log(each, out=each)
+            np.log(off, out=off)
+            each -= off
+            each *= images
+            each += off
         np.negative(each, out=each)
     total: NDArray[np.float64] = each.sum(axis=(1, 2, 3), dtype=np.float64)
     return total

@@ -3,8 +3,8 @@
     python -m tests.performance [--only decode,pictures] [--quick] [--out docs]
 
 Prints a line as each row is measured; with --out writes performance-results.md, performance.json
-and the pictures. Needs the train and dev extras and a quiet machine; all but --quick takes half an
-hour. Set OMP_NUM_THREADS=1, as the command itself does where it is not set.
+and the pictures. Needs the train and dev extras and a quiet machine; all but --quick takes ten
+minutes. Set OMP_NUM_THREADS=1, as the command itself does where it is not set.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def _decoding(subject_: Subject, n: int) -> float:
         for _ in range(times):
             model.decode(z, 3)
 
-    return in_turns({"ours": work}, max(3, min(200, 20_000 // n)))["ours"].median
+    return in_turns({"ours": work}, max(3, min(30, 2_000 // n)))["ours"].median
 
 
 def _of_latent(dim: int) -> Subject:

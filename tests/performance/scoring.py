@@ -24,7 +24,7 @@ def run(table: Table) -> None:
     n = 200 if table.quick else 10_000
     mlp = subject("reference")
     model, labels = mlp.model(), np.arange(n) % 10
-    images = model.decode(mlp.codes(n), labels)
+    images = (model.decode(mlp.codes(n), labels) >= 0.5).astype(np.float32)
     pixels, known = torch.from_numpy(images), torch.from_numpy(labels)
 
     def in_torch() -> float:
@@ -33,7 +33,7 @@ def run(table: Table) -> None:
             return float(torch.cat([_bound(mlp.torch, x, y) for x, y in parts]).mean())
 
     def ours() -> Any:
-        return evaluate(model, images, labels, draws=K, binarise="none")
+        return evaluate(model, images, labels, draws=K, binarise="threshold")
 
     table.compare(
         f"IWAE-{K} of {n:,} digits", {"ours": ours, "torch eager": in_torch},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,13 @@ from tests.performance.timing import Row, Table, Times, in_turns
 
 def test_candidates_take_turns() -> None:
     calls: list[str] = []
-    times = in_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3)
-    assert calls == ["a", "b"] * 4  # once each before the clock starts
+
+    def long(name: str) -> None:
+        calls.append(name)
+        time.sleep(0.01)
+
+    times = in_turns({"a": lambda: long("a"), "b": lambda: long("b")}, 3)
+    assert calls == ["a", "a", "b", "b"] + ["a", "b"] * 3  # twice each before the clock starts
     assert all(0 <= t.fastest <= t.low <= t.median <= t.high for t in times.values())
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 Work = Callable[[], object]
+_TURN = 0.005  # seconds at least
 
 
 @dataclass(frozen=True)
@@ -105,16 +106,27 @@ class Table:
 
 
 def in_turns(candidates: Mapping[str, Work], rounds: int) -> dict[str, Times]:
-    """Call each in its turn, round after round, so that a busy machine hits all alike."""
+    """Call each in its turn, round after round, so that a busy machine hits all alike.
+
+    Short work is repeated within its turn: else each would pay for the caches that the others took.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    for work in candidates.values():
-        work()
+    times = {name: _calls(work) for name, work in candidates.items()}
     for _ in range(max(rounds, 2)):
         for name, work in candidates.items():
             start = time.perf_counter()
-            work()
-            seconds[name].append(time.perf_counter() - start)
+            for _ in range(times[name]):
+                work()
+            seconds[name].append((time.perf_counter() - start) / times[name])
     return {name: Times.of(found) for name, found in seconds.items()}
+
+
+def _calls(work: Work) -> int:
+    """How many calls fill a turn; the first one fills caches."""
+    work()
+    start = time.perf_counter()
+    work()
+    return max(1, round(_TURN / (time.perf_counter() - start)))
 
 
 def _scaled(times: Times, factor: float) -> Times:

@@ -1,6 +1,6 @@
 """How fast the training loop is on one thread, against the tutorial's loop and bare products.
 
-    python tests/performance/training.py [--runs 7] [--out docs/training-speed.json] [PART ...]
+    python -m tests.performance.training [--runs 7] [--out docs/training-speed.json] [PART ...]
 
 Contenders take turns, each for a few hundred milliseconds a turn. Seconds are CPU seconds of the
 process: on one thread of a quiet machine the same as those of a clock, on a busy one fairer.
@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from tests.performance.timing import Row, Table, Times
 from vae_models import build, preset
 from vae_train.config import recipe
 from vae_train.data import Images
@@ -195,6 +196,23 @@ def parts(names: list[str]) -> Iterator[tuple[str, dict[str, Work]]]:
                     "convolutions alone": convolutions(128, 2, dtype),
                 },
             )
+
+
+def run(table: Table) -> None:
+    """The same for the table of all benchmarks: ours against each of the others."""
+    wanted: dict[str, tuple[str, float | None]] = {
+        "DataLoader, as torchvision": ("faster", 2.5), "matrix products alone": ("cost", 1.25),
+        "DataLoader, tensors ready": ("faster", None), "convolutions alone": ("cost", None),
+    }  # fmt: skip
+    for title, works in parts(["loader", "products", "conv"]):
+        found = {name: Times.of(v) for name, v in measured(works, 3 if table.quick else 9).items()}
+        ours = found.pop("vae-train")
+        for other, times in found.items():
+            better, reach = wanted[other]
+            ratio = ours.median / times.median
+            ratio = ratio if better == "cost" else 1 / ratio
+            work = f"training, {title.partition(': ')[2]}"
+            table.add(Row(work, other, ratio, better, reach, ours, times, "µs"))
 
 
 def measured(works: dict[str, Work], runs: int) -> dict[str, list[float]]:
