@@ -84,7 +84,10 @@ def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError("another compression than NumPy's own")
     with archive.open(member) as file:
-        return file.read(member.file_size)  # read() without a number unpacks all there is
+        raw = file.read(member.file_size)  # read() without a number unpacks all there is
+    if len(raw) != member.file_size:
+        raise ValueError("fewer bytes than the directory says")
+    return raw
 
 
 def _array(raw: bytes, where: str, kinds: str) -> NDArray[Any]:

@@ -116,6 +116,10 @@ def any_csv(path: Path, rows: list[list[str]], dim: int) -> None:
     outcome("csv", fits, lambda: read_codes(str(path), dim)[0], (len(kept), dim))
 
 
+def test_a_member_that_holds_less_than_it_says_is_refused() -> None:
+    any_npz("<f4", [], 0, zipfile.ZIP_STORED, 1)
+
+
 def test_a_member_that_unpacks_to_more_than_it_says_is_not_unpacked() -> None:
     """The directory says 200 bytes, the member holds a gigabyte of zeros."""
     from tests.security.pictures import zeros
