@@ -18,8 +18,8 @@ import onnx
 from numpy.typing import NDArray
 
 from vae_runtime.card import Card
-from vae_runtime.cli.entry import require
 from vae_runtime.errors import FileError, InputError, one_line
+from vae_runtime.extras import require
 from vae_runtime.files import write_atomic
 from vae_runtime.manifest import Manifest
 from vae_runtime.prior import Prior

@@ -1,22 +1,13 @@
-"""Measures of samples on a classifier's features. Pure NumPy."""
+"""Measures of samples on a classifier's features."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vae_train.report.pca import frechet as frechet
+
 Features = NDArray[np.floating]
-
-
-def frechet(a: Features, b: Features) -> float:
-    """Fréchet distance between Gaussians fitted to two sets f[N, F] (Heusel et al. 2017).
-
-    The trace of the matrix root is the sum of the roots of the eigenvalues of Σa·Σb.
-    """
-    mean = a.mean(0) - b.mean(0)
-    cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    roots = np.sqrt(np.clip(np.linalg.eigvals(cov_a @ cov_b).real, 0, None))
-    return float(mean @ mean + np.trace(cov_a) + np.trace(cov_b) - 2 * roots.sum())
 
 
 def precision_recall(real: Features, fake: Features, k: int = 3) -> tuple[float, float]:

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from vae_runtime import __version__
-from vae_runtime.cli.entry import require, run
+from vae_runtime.cli.entry import run
+from vae_runtime.extras import require
 
 from .config_file import load_defaults
 

@@ -8,9 +8,9 @@ codes = encode(table)                # pyarrow.Table with a column `image` → `
 
 from __future__ import annotations
 
-from .extra import require
+from ..extras import require
 
-require("pyarrow")
+require("batch work", "pyarrow", extra="cpu,dask")
 
 from .mapper import Mapper  # noqa: E402 - without pyarrow the line above says what to install
 

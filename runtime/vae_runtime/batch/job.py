@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..extras import require
 from . import engine
-from .extra import require
 from .journal import Journal, describe
 from .mapper import Mapper
 from .part import Done, numbered, run_part
@@ -101,7 +101,7 @@ def _runner(
             work = partial(run_part, mapper, out, over=over, advance=advance)
             yield lambda parts: (work(part) for part in parts)
         return
-    require("distributed")
+    require("batch work", "distributed", extra="cpu,dask")
     cluster = (
         engine.remote_cluster(where.scheduler)
         if where.scheduler is not None

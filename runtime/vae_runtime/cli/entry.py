@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import sys
 from typing import NoReturn
 
 import click
 
-from ..errors import MissingExtra, VaeError, one_line
+from ..errors import VaeError, one_line
 
 INTERRUPTED = 130
 BUG = 70
@@ -91,20 +90,6 @@ def drop_stdout() -> None:
 def note(message: object) -> None:
     """One line for the person at the terminal, on standard error."""
     click.echo(one_line(message), err=True)
-
-
-def require(program: str, *packages: str, extra: str = "cpu,train") -> None:
-    """Refuse to go on without the packages of an extra.
-
-    Raises:
-        MissingExtra: with the command that installs them.
-    """
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    if missing:
-        raise MissingExtra(
-            f"{program} needs {', '.join(missing)}, not installed here. "
-            f'Run: pip install "vae-onnx[{extra}]"'
-        )
 
 
 def _fail(message: object, code: int) -> NoReturn:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
-from vae_runtime.cli.entry import note, require
+from vae_runtime.cli.entry import note
 from vae_runtime.datasets import Dataset
+from vae_runtime.extras import require
 
 from ..checkpoint import Checkpoint
 from ..device import use_threads
