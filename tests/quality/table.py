@@ -112,6 +112,7 @@ _BESIDE = {
     "standard_error": "standard error",
     "nll_few": "few draws, all digits",
     "gain": "gain of many draws",
+    "fitted_standard_error": "standard error, fitted prior",
     "subset": "on digits",
     "again_fidelity": "reconstructions: fidelity",
     "again_ratio": "floors",

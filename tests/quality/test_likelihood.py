@@ -6,13 +6,17 @@ import itertools
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch import distributions as D
 from torch.nn import functional as F
 
+from tests.quality.density import Density, density_of, standard_normal
 from tests.quality.likelihood import binarised, log_mean_exp, log_weights, nll
 from vae_models import VAE, build, preset
+from vae_runtime.prior import Prior
 from vae_train.data import Images
 
 
@@ -45,15 +49,17 @@ def pictures(n: int, labelled: bool = False) -> Images:
 
 
 @torch.no_grad()
-def by_quadrature(model: Any, image: Tensor, label: Tensor | None) -> Tensor:
+def by_quadrature(
+    model: Any, image: Tensor, label: Tensor | None, density: Density = standard_normal
+) -> Tensor:
     """log p(x) as a sum over a fine grid of two-dimensional codes, f64[N]."""
     line = torch.linspace(-7, 7, 141)
     z = torch.cartesian_prod(line, line)
-    log_prior = -(z.double().square().sum(1)) / 2 - math.log(2 * math.pi)
     cell = 2 * math.log(float(line[1] - line[0]))
     found = []
     for i in range(len(image)):
         labels = () if label is None else (label[i].expand(len(z)),)
+        log_prior = density(z.double(), labels[0] if labels else None)
         logits = model.decode_logits(z, *labels).double()
         target = image[i].double().expand_as(logits)
         error = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
@@ -66,11 +72,69 @@ def test_many_draws_give_the_likelihood_that_quadrature_gives(family: str) -> No
     model, data = tiny(family), pictures(6, labelled=family == "cvae")
     image, label = binarised(data, 0).batch(torch.arange(6))
     exact = by_quadrature(model, image, label)
-    found = log_mean_exp(log_weights(model, image, label, 4000, torch.Generator().manual_seed(1)))
+    found = log_mean_exp(log_weights(model, image, label, 4000, torch.Generator().manual_seed(1)))[
+        0
+    ]
     torch.testing.assert_close(found, exact, atol=0.05, rtol=0)
-    estimate = nll(model, data, few=50, many=4000, subset=6)
+    (estimate,) = nll(model, data, few=50, many=4000, subset=6)
     assert estimate.nll == pytest.approx(-float(exact.mean()), abs=0.03)
     assert estimate.standard_error == 0
+
+
+def mixtures(rows: int, dim: int) -> Prior:
+    """`rows` mixtures of three Gaussians, one of which has no weight in the first of them."""
+    random = np.random.default_rng(5)
+    weights = random.dirichlet(np.ones(3), rows)
+    weights[0] = [0.25, 0.75, 0]
+    packed = random.normal(0, 0.3, (rows, 3, dim * (dim + 1) // 2))
+    packed[:, :, [i * (i + 3) // 2 for i in range(dim)]] = random.uniform(0.3, 1, (rows, 3, dim))
+    kind = "gmm" if rows == 1 else "class_gmm"
+    mean = random.normal(0, 1, (rows, 3, dim))
+    return Prior(kind, dim, weights=weights, mean=mean, cholesky=packed)
+
+
+def test_the_density_of_a_mixture_is_that_of_torch_distributions() -> None:
+    prior = mixtures(4, 5)
+    assert prior.weights is not None
+    assert prior.mean is not None
+    assert prior.cholesky is not None
+    z = torch.randn(40, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = density_of(prior)(z, torch.arange(40) % 3)
+    lower = np.tril_indices(5)
+    for row in range(3):
+        factor = torch.zeros(3, 5, 5, dtype=torch.float64)
+        factor[:, lower[0], lower[1]] = torch.from_numpy(prior.cholesky[row])
+        mean = torch.from_numpy(prior.mean[row])
+        expected = D.MixtureSameFamily(
+            D.Categorical(torch.from_numpy(prior.weights[row])),
+            D.MultivariateNormal(mean, scale_tril=factor),
+        ).log_prob(z[row::3])
+        torch.testing.assert_close(found[row::3], expected)
+    unlabelled = density_of(prior)(z, None)
+    torch.testing.assert_close(unlabelled, density_of(prior)(z, torch.full((40,), 3)))
+    assert not torch.allclose(unlabelled, found)
+
+
+def test_a_box_has_no_density_that_a_likelihood_could_use() -> None:
+    box = Prior("uniform", 2, low=np.zeros(2), high=np.ones(2))
+    with pytest.raises(ValueError, match="uniform"):
+        density_of(box)
+    assert density_of(Prior.normal(2)) is standard_normal
+
+
+@pytest.mark.parametrize("family", ["vae", "cvae"])
+def test_a_fitted_prior_is_part_of_the_model_that_is_measured(family: str) -> None:
+    model, data = tiny(family), pictures(6, labelled=family == "cvae")
+    both = (standard_normal, density_of(mixtures(1 if family == "vae" else 4, 2)))
+    image, label = binarised(data, 0).batch(torch.arange(6))
+    exact = [-float(by_quadrature(model, image, label, each).mean()) for each in both]
+    found = nll(model, data, both, few=50, many=4000, subset=6)
+    assert [each.nll for each in found] == pytest.approx(exact, abs=0.05)
+    assert abs(exact[0] - exact[1]) > 0.1
+    paired = nll(model, data, both, few=500, many=4000, subset=5)
+    assert [each.nll for each in paired] == pytest.approx(exact, abs=0.1)
+    alone = nll(model, data, both[:1], few=50, many=4000, subset=6)
+    assert alone == found[:1]
 
 
 def test_the_label_is_part_of_what_is_measured() -> None:
@@ -79,7 +143,7 @@ def test_the_label_is_part_of_what_is_measured() -> None:
     assert data.labels is not None
     nn.init.normal_(model.decoder_labels.linear.weight)
     wrong = Images(data.pixels, (data.labels + 1) % 3)
-    apart = [nll(model, part, few=50, many=1000, subset=6).nll for part in (data, wrong)]
+    apart = [nll(model, part, few=50, many=1000, subset=6)[0].nll for part in (data, wrong)]
     exact = [
         -float(by_quadrature(model, *binarised(part, 0).batch(torch.arange(6))).mean())
         for part in (data, wrong)
@@ -97,7 +161,7 @@ def test_a_posterior_that_is_exact_needs_a_single_draw() -> None:
             layer.bias.zero_()
     data = pictures(5)
     image, _ = binarised(data, 0).batch(torch.arange(5))
-    weights = log_weights(model, image, None, 7, torch.Generator().manual_seed(0))
+    (weights,) = log_weights(model, image, None, 7, torch.Generator().manual_seed(0))
     logits = model.decoder.head.bias.detach().view(1, 1, 4, 4).expand(5, -1, -1, -1)
     closed = -F.binary_cross_entropy_with_logits(logits, image, reduction="none").sum((1, 2, 3))
     torch.testing.assert_close(weights, closed.double()[:, None].expand(-1, 7), rtol=0, atol=1e-4)
@@ -105,11 +169,11 @@ def test_a_posterior_that_is_exact_needs_a_single_draw() -> None:
 
 def test_the_paired_estimate_agrees_with_the_plain_one_within_its_error() -> None:
     model, data = tiny("vae"), pictures(100)
-    plain = nll(model, data, few=5, many=500, subset=100)
+    (plain,) = nll(model, data, few=5, many=500, subset=100)
     assert plain.standard_error == 0
     assert plain.nll == pytest.approx(plain.nll_few - plain.gain, abs=1e-9)
     assert plain.gain > 0.02
-    paired = nll(model, data, few=5, many=500, subset=30)
+    (paired,) = nll(model, data, few=5, many=500, subset=30)
     assert paired.nll == pytest.approx(paired.nll_few - paired.gain, abs=1e-9)
     assert 0 < paired.standard_error < 0.3
     assert abs(paired.nll - plain.nll) < 3 * paired.standard_error
@@ -117,7 +181,7 @@ def test_the_paired_estimate_agrees_with_the_plain_one_within_its_error() -> Non
 
 def test_the_bound_rises_with_the_number_of_draws() -> None:
     model, data = tiny("vae"), pictures(40)
-    found = [nll(model, data, few=k, many=1000, subset=2).nll_few for k in (1, 10, 100)]
+    found = [nll(model, data, few=k, many=1000, subset=2)[0].nll_few for k in (1, 10, 100)]
     assert found == sorted(found, reverse=True)
     assert found[0] - found[2] > 0.1
 
