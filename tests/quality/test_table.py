@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tests.quality import table
 from tests.quality.classifier import Classifier
 from tests.quality.judge import Judge
-from tests.quality.rows import ROWS, Bench, mse, pca_error, priors, samples
+from tests.quality.rows import ROWS, Bench, likelihood, mse, pca_error, priors, samples
 from vae_models import PRESETS, build, preset
 from vae_runtime.datasets import Dataset
 from vae_runtime.prior import Prior
@@ -56,6 +56,20 @@ def test_the_error_of_pca_is_what_the_axes_leave_out() -> None:
             np.square(spread[dim:]).sum() / 6, rel=0.05
         )
     assert pca_error(train, test, 6) == pytest.approx(0, abs=1e-9)
+
+
+def test_a_likelihood_is_measured_under_both_priors(bench: Bench) -> None:
+    checkpoint = untrained("vae")
+    found = likelihood(checkpoint, bench)
+    assert found["nll"] == found["fitted_nll"]  # the prior of this one is N(0, I)
+    far = Prior("gaussian", 3, *(None, None), np.ones((1, 1)), np.full((1, 1, 3), 9.0), np.eye(3)[
+        np.tril_indices(3)].reshape(1, 1, 6))  # fmt: skip
+    moved = Checkpoint(
+        checkpoint.model, checkpoint.state, checkpoint.train, far, checkpoint.examples
+    )
+    again = likelihood(moved, bench)
+    assert again["nll"] == found["nll"]
+    assert again["fitted_nll"] > found["nll"] + 1
 
 
 def test_the_error_of_an_ae_is_a_mean_over_pixels(bench: Bench) -> None:
@@ -125,7 +139,7 @@ def test_the_table_shows_what_was_reached_missed_and_not_run() -> None:
     assert "| CVAE | precision | ≥ 0.92 | not run | 0.9 ✗ |" in lines
     assert "| CVAE | recall | ≥ 0.7 | not run | 0.7 |" in lines
     assert "| ae-8 | 0 | 2026-01-02 | 1,234 | 3 | 2 min | PCA 0.0375 |" in lines
-    assert "| VAE, 50 dimensions | NLL, nats | ≤ 84 | not run | not run |" in lines
+    assert "| VAE, 50 dimensions | NLL, N(0, I), nats | ≤ 84 | not run | not run |" in lines
 
 
 def test_every_row_names_a_model_that_can_be_built_and_figures_that_are_found() -> None:
