@@ -21,6 +21,7 @@ from .config_file import to_toml
 from .device import pick_device, pick_precision
 from .folder import RunFolder, write_record
 from .loop import Stopped
+from .memory import keep_memory
 from .processes import joined
 from .progress import Progress
 from .ranks import Ranks
@@ -48,6 +49,7 @@ def train_command(
     metrics: Path | None = options["metrics"]
     for path in (out,) if metrics is None else (out, metrics):
         _check_writable(path)
+    keep_memory()
     with joined(options["device"]) as (ranks, device):
         data, test = _load(source, options, ranks)
         model = _model(options, cast(Family, family), data)

@@ -1,0 +1,44 @@
+"""Kept memory: what was freed is used again, without the kernel."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+
+import pytest
+
+_FAULTS = """
+import resource, sys
+import numpy as np
+from vae_train.memory import keep_memory
+
+kept = keep_memory() if sys.argv[1] == "keep" else False
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        np.ones(40 << 17)  # 40 MB: above any limit that glibc itself would learn
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults()
+print(kept, faults())
+"""
+
+
+def measured(word: str) -> tuple[str, int]:
+    run = subprocess.run(
+        [sys.executable, "-c", _FAULTS, word], capture_output=True, text=True, check=True
+    )
+    kept, faults = run.stdout.split()
+    return kept, int(faults)
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc"
+)
+def test_large_blocks_that_were_freed_are_used_again() -> None:
+    kept, faults = measured("keep")
+    assert kept == "True"
+    assert faults < 50
+    assert measured("leave")[1] > 200  # even where pages are of 2 MB
