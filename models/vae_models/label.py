@@ -26,6 +26,21 @@ class LabelTable(nn.Module):
         rows = torch.relu(rows) if self.relu else rows
         return rows if self.null_label else torch.cat([rows, rows.mean(0, keepdim=True)])
 
+    @torch.no_grad()
+    def guide(self, factor: float) -> None:
+        """Move every class's row away from that of "no label": its difference times `factor`.
+
+        What classifier-free guidance does with two passes of a model (Ho & Salimans 2022, arXiv
+        2207.12598), done once, where the label enters. 1 changes nothing.
+
+        Raises:
+            ValueError: there is no row for "no label".
+        """
+        if not self.null_label:
+            raise ValueError("guidance needs a row for no label")
+        rows = self.linear.weight  # (width, classes + 1): the bias cancels in differences
+        rows.copy_(torch.lerp(rows[:, -1:].expand_as(rows), rows, factor))
+
     def forward(self, label: Tensor | None, n: int) -> Tensor:
         """i64[n] in [0, classes], where `classes` means no label, as does None → f32[n, width]."""
         if label is None:

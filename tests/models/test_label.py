@@ -101,3 +101,22 @@ def test_rows_can_be_handed_over_in_place_of_labels() -> None:
     for a, b in zip(model.encode(image, label), model.encode_row(image, encoder_rows), strict=True):
         assert torch.equal(a, b)
     assert torch.equal(model.decode_logits(z, label), model.decode_row(z, decoder_rows))
+
+
+@pytest.mark.parametrize("relu", [True, False])
+def test_guidance_moves_the_classes_away_from_no_label(relu: bool) -> None:
+    labels = table(relu=relu, null_label=True)
+    before = (labels.linear.weight.t() + labels.linear.bias).detach()
+    labels.guide(1)
+    assert torch.equal(labels.linear.weight.t() + labels.linear.bias, before)
+    labels.guide(1.5)
+    null = before[-1:]
+    expected = null + 1.5 * (before - null)
+    found = labels.table()
+    torch.testing.assert_close(found, torch.relu(expected) if relu else expected)
+    assert torch.equal(found[-1], torch.relu(null[0]) if relu else null[0])
+
+
+def test_guidance_needs_a_row_for_no_label() -> None:
+    with pytest.raises(ValueError, match="no label"):
+        table(null_label=False).guide(1.5)

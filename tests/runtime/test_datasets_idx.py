@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from vae_runtime.datasets import load_dataset
 from vae_runtime.datasets.idx import is_idx_folder, load_idx, read_idx
+from vae_runtime.datasets.lazy import LazyImages
 from vae_runtime.errors import FileError, InputError, LimitError, NotFound
 
 pytestmark = pytest.mark.torch_free
@@ -200,6 +201,36 @@ def test_each_split_has_its_own_files(tmp_path: Path) -> None:
     folder(tmp_path, pictures(2), split="t10k")
     assert len(load_dataset(tmp_path, "test")) == 2
     assert len(load_dataset(tmp_path)) == 6
+
+
+@pytest.mark.parametrize("shape", [(6, 5, 4), (6, 5, 4, 3)])
+def test_a_plain_file_is_left_where_it_is_until_it_is_used(
+    shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    images = pictures(*shape)
+    where = folder(tmp_path / "idx", images, np.arange(6, dtype=np.uint8) % 2, zipped=False)
+    eager, lazy = load_dataset(where), load_dataset(where, lazy=True)
+    assert isinstance(lazy.images, LazyImages)
+    assert lazy.image_shape == eager.image_shape
+    np.testing.assert_array_equal(lazy.labels, eager.labels)
+    part = lazy.take(np.array([4, 1]))
+    (file,) = where.glob("*images*")
+    raw = bytearray(file.read_bytes())
+    raw[-1] ^= 255  # of the last image: what is used later sees it
+    file.write_bytes(raw)
+    np.testing.assert_array_equal(part.read().images, eager.images[[4, 1]])
+    assert (np.asarray(lazy.images) != eager.images).sum() == 1
+    zipped = load_dataset(folder(tmp_path / "gz", images), lazy=True)
+    assert isinstance(zipped.images, np.ndarray)
+
+
+@pytest.mark.parametrize("told", [(5, 5, 4), (7, 5, 4), (0, 5, 4)])
+def test_a_plain_file_whose_header_lies_is_not_mapped(
+    told: tuple[int, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(pictures(), shape=told))
+    with pytest.raises(InputError, match=r"header promises \d+ bytes of data, found 120"):
+        load_dataset(tmp_path, lazy=True)
 
 
 def test_labels_may_be_absent(tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ from vae_train.config import recipe
         {"adam_eps": -1e-8},
         {"label_dropout": 1},
         {"label_dropout": -0.1},
+        {"guidance": -1},
+        {"guidance": 10},
         {"validation": 1},
         {"seed": -1},
         {"seed": 2**63},
@@ -78,7 +80,18 @@ def test_the_default_recipe(family: str, dropout: float, objective: str) -> None
     assert (config.label_dropout, config.objective) == (dropout, objective)
     assert config.schedule == "one_cycle"
     assert (config.beta, config.epochs) == (0.5 if family == "cvae" else 1, 16)
+    assert config.guidance == (1.3 if family == "cvae" else 1)
     assert recipe("best", family, 784) == replace(config, epochs=30)
+
+
+def test_guidance_goes_with_label_dropout() -> None:
+    assert recipe("default", "cvae", 784, label_dropout=0.0).guidance == 1
+    assert recipe("default", "cvae", 784, label_dropout=0.2).guidance == 1.3
+    assert recipe("default", "cvae", 784, guidance=2.0).guidance == 2
+    with pytest.raises(UsageError, match=r"^guidance is 2.0 with label_dropout 0: "):
+        recipe("default", "cvae", 784, label_dropout=0.0, guidance=2.0)
+    with pytest.raises(UsageError, match=r"^guidance is 1.1 with label_dropout 0: "):
+        recipe("reference", "cvae", 784, guidance=1.1)
 
 
 def test_overrides_of_none_leave_the_recipe_as_it_is() -> None:

@@ -11,17 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 
 from vae_models import preset
 from vae_runtime.datasets import load_dataset
 from vae_runtime.errors import UsageError
 from vae_train import TrainConfig, load_checkpoint, train
-from vae_train.data import shuffle
+from vae_train.data import shuffle, stream, to_device
 from vae_train.ranks import Ranks
 from vae_train.state import Epoch
 
 OPTIONS = [
-    *("cvae", "--data", "digits", "--backbone", "mlp", "--hidden", "16", "--latent-dim", "3"),
+    *("cvae", "--backbone", "mlp", "--hidden", "16", "--latent-dim", "3"),
     *("--epochs", "3", "--batch-size", "50", "--prior", "normal", "--precision", "float32"),
     *(
         "--validation",
@@ -40,10 +41,14 @@ OPTIONS = [
 
 @pytest.mark.slow
 def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
+    """The two read Parquet, a part each; the one has all in memory."""
+    stored = pytest.importorskip("vae_runtime.batch.convert", reason="the extra dask")
+    for split in ("train", "test"):
+        stored.write_dataset(load_dataset("digits", split), tmp_path / f"{split}.parquet")
     out = tmp_path / "model.pt"
     launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "vae_train"]
     done = subprocess.run(
-        [sys.executable, "-m", *launch, *OPTIONS, "--out", str(out)],
+        [sys.executable, "-m", *launch, *OPTIONS, "--data", str(tmp_path), "--out", str(out)],
         capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -70,6 +75,64 @@ def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
         torch.testing.assert_close(found.state[name], tensor, rtol=0, atol=1e-4)
     assert found.facts["metrics"].keys() == expected.facts["metrics"].keys()
     assert found.sigma == pytest.approx(expected.sigma, rel=1e-5)
+
+
+def count_reads(rank: int, folder: str, source: str) -> None:
+    """One of two processes: trains, and notes which rows it read."""
+    meeting = f"file://{folder}/meeting"
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
+    data: Any = load_dataset(source, lazy=True)
+    read = data.images._read
+    rows: list[list[int]] = []
+
+    def counted(index: Any) -> Any:
+        rows.append(index.tolist())
+        return read(index)
+
+    data.images._read = counted
+    config = TrainConfig(epochs=1, batch_size=50, validation=0.2, precision="float32")
+    model = preset("default", "vae", data.image_shape, backbone="mlp", hidden=(8,), latent_dim=2)
+    train(data, model, config, prior="normal", ranks=Ranks(rank, 2, 2))
+    Path(folder, f"{rank}.json").write_text(json.dumps(rows))
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_a_process_reads_no_images_but_its_own(tmp_path: Path) -> None:
+    data = load_dataset("digits")
+    (tmp_path / "idx").mkdir()
+    header = b"\0\0\x08\x03" + np.array([len(data), 8, 8], ">u4").tobytes()
+    file = tmp_path / "idx" / "train-images-idx3-ubyte"
+    file.write_bytes(header + data.images.tobytes())
+    torch.multiprocessing.spawn(count_reads, (str(tmp_path), str(file.parent)), 2)
+    read = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    assert len(data) == 1500
+    # 600 of the 1,200 to train on, 150 of the 300 held out, and the examples that are kept.
+    assert sorted(map(len, read[1])) == [64, 150, 600]
+    # The first takes the fingerprint of all besides, in pieces.
+    others = [rows for rows in read[0] if len(rows) < 1500]
+    assert len(read[0]) == len(others) + 1
+    assert sorted(map(len, others)) == [64, 150, 600]
+    own = [{row for rows in part if len(rows) > 64 for row in rows} for part in (others, read[1])]
+    assert [len(rows) for rows in own] == [750, 750]
+    assert not own[0] & own[1]
+
+
+def test_a_stream_serves_what_images_hold() -> None:
+    data = load_dataset("digits")
+    held = to_device(data, torch.device("cpu"), labelled=True)
+    streamed = stream(data, torch.device("cpu"), labelled=True)
+    index = torch.tensor([7, 3, 1499, 3])
+    assert len(streamed) == len(held) == 1500
+    for one, other in zip(streamed.batch(index), held.batch(index), strict=True):
+        assert torch.equal(one, other)
+    for part, other in zip(streamed.batches(400), held.batches(400), strict=True):
+        assert torch.equal(part[0], other[0])
+        assert torch.equal(part[1], other[1])
+    picked = streamed.pick(index)
+    assert torch.equal(picked.pixels, held.pixels[index])
+    assert torch.equal(picked.labels, held.pick(index).labels)
+    assert stream(data, torch.device("cpu"), labelled=False).labels is None
 
 
 @pytest.mark.parametrize(

@@ -186,3 +186,16 @@ def test_records_are_lines_of_json(tmp_path: Path) -> None:
 def test_a_record_that_cannot_be_written_is_a_file_error(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="no such file or directory"):
         write_record(tmp_path / "missing" / "metrics.jsonl", {})
+
+
+def test_guidance_changes_what_the_decoder_makes_of_a_label_and_nothing_else() -> None:
+    plain, guided = (
+        train(dataset(), model(), config(label_dropout=0.2, guidance=factor))
+        for factor in (1.0, 2.0)
+    )
+    names = {k for k in plain.state if not torch.equal(plain.state[k], guided.state[k])}
+    assert names == {"decoder_labels.linear.weight"}
+    one, two = (c.build().decoder_labels.table() for c in (plain, guided))  # type: ignore[union-attr]
+    torch.testing.assert_close(two, one[-1] + 2 * (one - one[-1]))
+    assert plain.prior.to_json() == guided.prior.to_json()
+    assert guided.train.guidance == 2

@@ -11,7 +11,7 @@ from torch import Tensor
 from vae_models import ModelConfig
 
 from .config import TrainConfig
-from .data import Images
+from .data import Images, Stream
 from .objective import Batch
 from .ranks import Ranks
 
@@ -26,7 +26,7 @@ class Batches:
     same image meets the same noise, however many processes there are.
     """
 
-    data: Images
+    data: Images | Stream
     model: ModelConfig
     config: TrainConfig
     ranks: Ranks
@@ -37,7 +37,7 @@ class Batches:
 
         Everything random is drawn here, in the order in which it stands.
         """
-        image, label = self.data.batch(index.flatten().to(self.data.pixels.device))
+        image, label = self.data.batch(index.flatten().to(self.data.device))
         n, config = index.shape[1], self.config
         if label is not None and dropout:
             hidden = self._draw(torch.rand, 1, n)[0] < dropout

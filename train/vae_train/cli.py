@@ -78,6 +78,7 @@ class _Recording(click.Command):
 @click.option("--precision", type=click.Choice(["auto", "float32", "bf16"]))
 @click.option("--ema", type=float, help="Decay a step of averaged weights, for example 0.999.")
 @click.option("--label-dropout", type=float, help="Share of labels hidden while training.")
+@click.option("--guidance", type=float, help="How far a label pulls, times what was learned.")
 @click.option("--validation", type=float, help="Share of the training data held out.")
 @click.option("--patience", type=click.IntRange(0), help="Stop after so many worse epochs.")
 @click.option(

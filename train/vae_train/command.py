@@ -34,6 +34,7 @@ _ONLY = {
     "label_join": ("cvae",),
     "encoder_join": ("cvae",),
     "label_dropout": ("cvae",),
+    "guidance": ("cvae",),
     **dict.fromkeys(("beta", "kl_warmup", "free_bits", "importance_samples"), ("vae", "cvae")),
 }
 
@@ -114,8 +115,9 @@ def _load(source: str, options: dict[str, Any], ranks: Ranks) -> tuple[Dataset, 
     if ranks.rank > 0:
         ranks.first(None)  # the first process may have to download them
     size = options["size"]
-    data = load_dataset(source, size=size, mode=options["mode"])
-    test = _test_split(source, size, data)
+    lazy = ranks.world > 1
+    data = load_dataset(source, size=size, mode=options["mode"], lazy=lazy)
+    test = _test_split(source, size, data, lazy=lazy)
     if ranks.rank == 0:
         ranks.first(None)
     return data, test
@@ -187,10 +189,12 @@ def _resolved(
     return to_toml({k: v for k, v in values.items() if family in _ONLY.get(k, (family,))})
 
 
-def _test_split(source: str, size: tuple[int, int] | None, data: Dataset) -> Dataset | None:
+def _test_split(
+    source: str, size: tuple[int, int] | None, data: Dataset, *, lazy: bool
+) -> Dataset | None:
     mode = "L" if data.image_shape[0] == 1 else "RGB"
     try:
-        return load_dataset(source, "test", size=size, mode=mode)
+        return load_dataset(source, "test", size=size, mode=mode, lazy=lazy)
     except NotFound:
         return None
 

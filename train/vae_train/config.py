@@ -29,6 +29,7 @@ _NUMBERS: dict[str, tuple[type, float, float, str]] = {
     "learning_rate": (float, 1e-12, 10, "above 0, below 10"),
     "adam_eps": (float, 0, inf, "0 or more"),
     "label_dropout": (float, 0, 1, "0 or more, below 1"),
+    "guidance": (float, 0, 10, "0 or more, below 10"),
     "validation": (float, 0, 1, "0 or more, below 1"),
     "patience": (int, 0, inf, "0 or more"),
     "ema": (float, 0, 1, "0 or more, below 1"),
@@ -59,6 +60,8 @@ class TrainConfig:
         schedule: `constant`, or `one_cycle`: up for 15% of the steps, then down to zero.
         adam_eps: Adam's epsilon.
         label_dropout: share of labels replaced by "no label", for models with a null label.
+        guidance: at the end, a class moves the decoder this many times as far from "no label" as it
+            was trained to: above 1, digits are easier to read and vary a little less.
         validation: share of the training data held out.
         patience: epochs without a better validation loss after which training stops, with the best
             weights and their optimiser state; 0 never stops early.
@@ -86,6 +89,7 @@ class TrainConfig:
     schedule: Schedule = "one_cycle"
     adam_eps: float = 1e-8
     label_dropout: float = 0.0
+    guidance: float = 1.0
     validation: float = 0.05
     patience: int = 0
     ema: float = 0.0
@@ -115,6 +119,11 @@ class TrainConfig:
             raise UsageError(
                 f"free_bits is {self.free_bits} with {self.importance_samples} importance_samples: "
                 "that bound has no KL term to give them to. Set one of the two."
+            )
+        if self.guidance != 1 and not self.label_dropout:
+            raise UsageError(
+                f"guidance is {self.guidance} with label_dropout 0: nothing has taught the model "
+                "what an image without a label is. Set label_dropout, for example 0.1."
             )
         if self.patience and not self.validation:
             raise UsageError(
@@ -158,5 +167,6 @@ def recipe(preset: str, family: str, pixels: int, **overrides: Any) -> TrainConf
         if family == "cvae":
             # Below 1, more of the picture stays in the code: sharper digits, and what that costs
             # under N(0, I) is nothing to samples, which come from the fitted prior.
-            config = replace(config, beta=0.5, label_dropout=0.1)
+            guided = overrides.get("label_dropout") != 0
+            config = replace(config, beta=0.5, label_dropout=0.1, guidance=1.3 if guided else 1.0)
     return replace(config, **{key: v for key, v in overrides.items() if v is not None})

@@ -26,6 +26,15 @@ class Images:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    @property
+    def device(self) -> torch.device:
+        """Where a batch lies."""
+        return self.pixels.device
+
+    def pick(self, index: Tensor) -> Images:
+        """Those at `index` i64[B]."""
+        return Images(self.pixels[index], None if self.labels is None else self.labels[index])
+
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
         """Images f32[B, C, H, W] in [0, 1] and labels i64[B], at `index` i64[B]."""
         labels = None if self.labels is None else self.labels[index]
@@ -35,6 +44,40 @@ class Images:
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         """All images in their order, `size` at a time."""
         for index in torch.split(torch.arange(len(self), device=self.pixels.device), size):
+            yield self.batch(index)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """As `Images`, of a data set that is too large to hold: a batch is read when it is asked for.
+
+    Attributes:
+        data: where from.
+        device: of the batches.
+        labels: i64[N] or None.
+    """
+
+    data: Dataset
+    device: torch.device
+    labels: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def pick(self, index: Tensor) -> Images:
+        """Those at `index` i64[B], read."""
+        pixels = torch.from_numpy(np.asarray(self.data.images[index.cpu().numpy()]))
+        labels = None if self.labels is None else self.labels[index]
+        return Images(pixels.to(self.device), labels)
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
+        """See `Images.batch`."""
+        picked = self.pick(index)
+        return picked.pixels.float().div_(255), picked.labels
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """See `Images.batches`."""
+        for index in torch.split(torch.arange(len(self), device=self.device), size):
             yield self.batch(index)
 
 
@@ -55,11 +98,21 @@ def split(data: Dataset, validation: float, seed: int) -> tuple[Dataset, Dataset
 
 def to_device(data: Dataset, device: torch.device, *, labelled: bool) -> Images:
     """Copy a data set to `device`, without its labels unless the model reads them."""
-    labels = data.labels if labelled else None
     return Images(
-        torch.tensor(data.images, device=device),
-        None if labels is None else torch.tensor(labels, device=device),
+        torch.tensor(np.asarray(data.images), device=device),
+        _labels(data, device, labelled=labelled),
     )
+
+
+def stream(data: Dataset, device: torch.device, *, labelled: bool) -> Stream:
+    """The same without a copy: images are read, and moved to `device`, a batch at a time."""
+    return Stream(data, device, _labels(data, device, labelled=labelled))
+
+
+def _labels(data: Dataset, device: torch.device, *, labelled: bool) -> Tensor | None:
+    if data.labels is None or not labelled:
+        return None
+    return torch.tensor(data.labels, device=device)
 
 
 def shuffle(n: int, ranks: Ranks, order: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,7 +139,8 @@ def fingerprint(data: Dataset) -> str:
     """The sha256 of all that a model can learn from: pixels, shapes, labels, class names."""
     facts = (data.images.shape, data.classes, data.labels is not None)
     digest = hashlib.sha256(repr(facts).encode())
-    digest.update(np.ascontiguousarray(data.images).data)
+    for piece in data.pieces():
+        digest.update(np.ascontiguousarray(piece).data)
     if data.labels is not None:
         digest.update(np.ascontiguousarray(data.labels).data)
     return digest.hexdigest()

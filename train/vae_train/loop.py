@@ -15,7 +15,7 @@ from vae_runtime.errors import UsageError
 
 from .batches import Batches
 from .config import TrainConfig
-from .data import Images, shuffle
+from .data import Images, Stream, shuffle
 from .objective import Batch, Model, Pass, Terms, total
 from .ranks import Ranks
 from .state import Epoch, State, best_epoch
@@ -167,7 +167,7 @@ def _record(
 
 @torch.no_grad()
 def evaluate(
-    model: Model, data: Images, config: TrainConfig, *, variance: float = 0.5,
+    model: Model, data: Images | Stream, config: TrainConfig, *, variance: float = 0.5,
     ranks: Ranks = Ranks(),  # noqa: B008 - frozen
 ) -> tuple[float, float, float]:  # fmt: skip
     """Loss, reconstruction and KL by the training objective in float32, means over `data`.
@@ -183,7 +183,7 @@ def evaluate(
         ranks: the processes that evaluate together.
     """
     model.eval()
-    noise = torch.Generator(data.pixels.device).manual_seed(config.seed)
+    noise = torch.Generator(data.device).manual_seed(config.seed)
     compute = Pass(model, replace(config, precision="float32"))
     rows = []  # f64[1 + D + 1] of each chunk: sums of reconstruction, KL and bound
     for batch in Batches(data, model.config, config, ranks, noise).all():

@@ -17,7 +17,7 @@ from vae_models.vae import reparameterise
 from vae_runtime.errors import UsageError
 from vae_runtime.prior import KINDS, Prior
 
-from .data import Images
+from .data import Images, Stream
 from .mixture import Mixture, fit_mixture
 from .objective import Model
 
@@ -41,7 +41,7 @@ class FittedPrior:
 
 @torch.no_grad()
 def codes(
-    model: Model, data: Images, seed: int, *, labelled: bool = True, spread: float = 1.0
+    model: Model, data: Images | Stream, seed: int, *, labelled: bool = True, spread: float = 1.0
 ) -> NDArray[np.float64]:
     """One posterior draw for each image (the code itself for an AE), f64[N, D].
 
@@ -53,7 +53,7 @@ def codes(
         spread: scales the posterior's deviation; 0 gives the mean codes.
     """
     model.eval()
-    noise = torch.Generator(data.pixels.device).manual_seed(seed)
+    noise = torch.Generator(data.device).manual_seed(seed)
     found = []
     for image, label in data.batches(256):
         if isinstance(model, VAE):
@@ -79,7 +79,11 @@ def check_kind(kind: str, config: ModelConfig) -> None:
 
 
 def fit_prior(
-    model: Model, data: Images, kind: str = "auto", components: int | None = None, seed: int = 0
+    model: Model,
+    data: Images | Stream,
+    kind: str = "auto",
+    components: int | None = None,
+    seed: int = 0,
 ) -> FittedPrior:
     """Fit a prior of `kind` to the codes of `data`.
 
@@ -140,13 +144,12 @@ def fit_codes(
     return _mixtures(kind, groups, dim, 1 if kind == "gaussian" else components, seed)
 
 
-def _some(data: Images, seed: int) -> Images:
+def _some(data: Images | Stream, seed: int) -> Images | Stream:
     """As many images, drawn at random, as a mixture is fitted to."""
     if len(data) <= _LARGEST:
         return data
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
-    index = order[:_LARGEST].to(data.pixels.device)
-    return Images(data.pixels[index], None if data.labels is None else data.labels[index])
+    return data.pick(order[:_LARGEST].to(data.device))
 
 
 def _mixtures(

@@ -9,9 +9,10 @@ from contextlib import nullcontext
 from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
 import torch
 
-from vae_models import ModelConfig, build
+from vae_models import CVAE, ModelConfig, build
 from vae_runtime import __version__
 from vae_runtime.datasets import Dataset
 from vae_runtime.prior import Prior
@@ -19,7 +20,7 @@ from vae_runtime.prior import Prior
 from .checkpoint import Checkpoint
 from .checks import check, check_share
 from .config import TrainConfig
-from .data import Images, fingerprint, split, to_device
+from .data import Images, Stream, fingerprint, split, stream, to_device
 from .device import pick_device, pick_precision, use_threads
 from .folder import RunFolder
 from .interrupt import asked_to_stop
@@ -55,7 +56,8 @@ def train(
     """Train a model, fit its prior, measure it.
 
     Args:
-        data: the training images; with labels for a CVAE.
+        data: the training images; with labels for a CVAE. Those that are read where they are used
+            (`load_dataset(…, lazy=True)`) are held by several processes a part each.
         model_config: what to build.
         config: how to train it.
         test: measured at the end, if given.
@@ -84,14 +86,21 @@ def train(
     target = pick_device(device)
     config = replace(config, precision=pick_precision(config.precision, target))
 
+    labelled = model_config.family == "cvae"
+
     def place(part: Dataset) -> Images:
-        return to_device(part, target, labelled=model_config.family == "cvae")
+        return to_device(part, target, labelled=labelled)
+
+    def whole(part: Dataset) -> Images | Stream:
+        several = ranks.world > 1  # then no process holds all of them
+        return stream(part, target, labelled=labelled) if several else place(part)
 
     training, validation = split(data, config.validation, config.seed)
     check_share(training, validation, ranks)
     own = place(training.take(ranks.part(len(training))))
     held = None if validation is None else place(validation.take(ranks.part(len(validation))))
-    same = {"device": target.type, "processes": ranks.world, "data": fingerprint(data)}
+    digest = ranks.first(fingerprint(data) if ranks.rank == 0 else None)
+    same = {"device": target.type, "processes": ranks.world, "data": digest}
     same |= {"model": model_config.to_dict(), "train": config.to_dict()}
     same |= {"prior": {"kind": prior, "components": components}}
     with torch.random.fork_rng(devices=[]), use_threads(threads):
@@ -109,11 +118,13 @@ def train(
                 state.model, own, held, config, on_step, record,
                 state=state, ranks=ranks, save=run.save, stop=stop,
             )  # fmt: skip
+        if isinstance(state.model, CVAE) and config.guidance != 1:
+            state.model.decoder_labels.guide(config.guidance)
 
         def finish() -> tuple[FittedPrior, dict[str, Any]]:
-            whole = own if ranks.world == 1 else place(training)
-            fitted = fit_prior(state.model, whole, prior, components, config.seed)
-            return fitted, _measure(state, config, None if test is None else place(test))
+            every = own if ranks.world == 1 else whole(training)
+            fitted = fit_prior(state.model, every, prior, components, config.seed)
+            return fitted, _measure(state, config, None if test is None else whole(test))
 
         # One process fits, for all.
         fitted, measured = ranks.first(finish() if ranks.rank == 0 else None)
@@ -134,7 +145,7 @@ def _checkpoint(
         state.model.state_dict(),
         config,
         prior,
-        torch.tensor(examples.images),
+        torch.tensor(np.asarray(examples.images)),
         torch.tensor(examples.labels) if labelled else None,
         tuple(facts["data"]["classes"]) if labelled else (),
         facts,
@@ -152,7 +163,7 @@ def _facts(data: Dataset, test: Dataset | None, training: int, command: str) -> 
     }
 
 
-def _measure(state: State, config: TrainConfig, test: Images | None) -> dict[str, Any]:
+def _measure(state: State, config: TrainConfig, test: Images | Stream | None) -> dict[str, Any]:
     """The losses of the epoch that is kept, and of the test split, if any."""
     kept = best_epoch(state.history) if config.patience else len(state.history) - 1
     metrics = _metrics(state.history[kept])

@@ -34,7 +34,7 @@ def read_images(column: Any, spec: ImageSpec, faults: Faults) -> NDArray[Any]:
     Raises:
         InputError: a column of another type.
     """
-    array = _plain(column)
+    array = plain(column)
     if pa.types.is_struct(array.type) and array.type.get_field_index("bytes") >= 0:
         # As the `datasets` library writes images; null where the struct is.
         array = array.flatten()[array.type.get_field_index("bytes")]
@@ -57,7 +57,7 @@ def read_labels(column: Any, card: Card, faults: Faults) -> NDArray[np.int64]:
     Raises:
         InputError: a column of another type.
     """
-    array = _plain(column)
+    array = plain(column)
     faults.add(_nulls(array), "label: missing")
     if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
         labels = _named(array, card, faults)
@@ -77,7 +77,7 @@ def read_index(column: Any, name: str, faults: Faults) -> NDArray[np.int64]:
     Raises:
         InputError: a column of another type.
     """
-    array = _plain(column)
+    array = plain(column)
     if not pa.types.is_integer(array.type):
         raise InputError(f"{name}: a column of {array.type}, expected whole numbers")
     faults.add(_nulls(array), f"{name}: missing")
@@ -86,7 +86,7 @@ def read_index(column: Any, name: str, faults: Faults) -> NDArray[np.int64]:
     return np.where(index < 0, 0, index)
 
 
-def _plain(column: Any) -> Any:
+def plain(column: Any) -> Any:
     """One array in place of chunks, dictionaries and extension types."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if isinstance(array, pa.ChunkedArray):  # what combine_chunks returns where there is no chunk

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from .lazy import LazyImages
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,7 +19,7 @@ class Dataset:
 
     Attributes:
         name: what the data set is called in reports and manifests.
-        images: u8[N, C, H, W], 0 to 255.
+        images: u8[N, C, H, W], 0 to 255; or what stands for it and reads it where it is used.
         labels: i64[N], an index into `classes`; None where the data has no labels.
         classes: the name of each class; empty where the data has no labels.
 
@@ -61,6 +64,18 @@ class Dataset:
         return c, h, w
 
     def take(self, index: NDArray[np.intp] | slice) -> Dataset:
-        """The same data set with only the images at `index`, in that order."""
+        """The same data set with only the images at `index`, in that order; reads nothing."""
         labels = None if self.labels is None else self.labels[index]
-        return Dataset(self.name, self.images[index], labels, self.classes)
+        images: Any = self.images
+        lazy = isinstance(images, LazyImages)
+        taken: Any = images.take(index) if lazy else images[index]
+        return Dataset(self.name, taken, labels, self.classes)
+
+    def read(self) -> Dataset:
+        """The same data set with its images in memory."""
+        return replace(self, images=np.asarray(self.images))
+
+    def pieces(self, rows: int = 4096) -> Iterator[NDArray[np.uint8]]:
+        """All images in their order, some at a time, u8[n, C, H, W]."""
+        for start in range(0, len(self), rows):
+            yield self.images[start : start + rows]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import FileError, InputError, LimitError, NotFound
 from .dataset import Dataset
+from .lazy import lazy_images
 
 SPLITS = {"train": "train", "test": "t10k"}
 MAX_BYTES = 4 << 30  # what one file may unpack to
@@ -86,11 +87,40 @@ def is_idx_folder(folder: Path) -> bool:
     return any(folder.glob("*images?idx[34]-ubyte*"))
 
 
-def load_idx(folder: Path, split: str) -> Dataset:
+def map_idx(path: Path) -> NDArray[np.uint8]:
+    """Map one IDX file of unsigned bytes that is not gzipped; nothing but its header is read.
+
+    Returns:
+        u8 of the shape in the header, read from the file where it is used. The file must stay as
+        it is: cut short under way, it ends the process.
+
+    Raises:
+        NotFound, FileError, InputError: see `read_idx`.
+    """
+    try:
+        with path.open("rb") as file:
+            shape = _header(file, path)
+            start = file.tell()
+            seen, wanted = file.seek(0, 2) - start, prod(shape)
+            if seen != wanted or not wanted:
+                raise InputError(f"{path}: header promises {wanted} bytes of data, found {seen}")
+            return np.memmap(file, np.uint8, "r", start, shape)
+    except FileNotFoundError as error:
+        raise NotFound(f"{path}: no such file") from error
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror or error}") from error
+
+
+def load_idx(folder: Path, split: str, *, lazy: bool = False) -> Dataset:
     """Read `train-images-idx3-ubyte[.gz]` and its labels (`t10k-…` for the test split).
 
     Four dimensions are read as N, H, W, C. Labels may be absent. A dot in place of the second
     hyphen, as some copies have it, is fine.
+
+    Args:
+        folder: where they are.
+        split: `train` or `test`.
+        lazy: leave images that are not gzipped in their file until they are used.
 
     Raises:
         NotFound: the folder has no images for this split.
@@ -99,14 +129,16 @@ def load_idx(folder: Path, split: str) -> Dataset:
     images_path = _find(folder, f"{SPLITS[split]}-images?idx[34]-ubyte")
     if images_path is None:
         raise NotFound(f"{folder}: no {SPLITS[split]}-images-idx3-ubyte[.gz] for the {split} split")
-    images = read_idx(images_path)
+    lazy = lazy and images_path.suffix != ".gz"
+    images = map_idx(images_path) if lazy else read_idx(images_path)
     if images.ndim not in (3, 4):
         raise InputError(f"{images_path}: {images.ndim} dimensions, expected 3 (N, H, W) or 4")
     images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
     name = folder.resolve().name
+    pixels = _rows_of(images) if lazy else np.ascontiguousarray(images)
     labels_path = _find(folder, f"{SPLITS[split]}-labels?idx1-ubyte")
     if labels_path is None:
-        return Dataset(name, np.ascontiguousarray(images))
+        return Dataset(name, pixels)
     labels = read_idx(labels_path).astype(np.int64)
     if labels.shape != (len(images),):
         raise InputError(
@@ -114,7 +146,12 @@ def load_idx(folder: Path, split: str) -> Dataset:
             f"{images_path.name}"
         )
     classes = tuple(str(k) for k in range(int(labels.max(initial=0)) + 1))
-    return Dataset(name, np.ascontiguousarray(images), labels, classes)
+    return Dataset(name, pixels, labels, classes)
+
+
+def _rows_of(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Rows of a mapped array, copied when they are used."""
+    return lazy_images(lambda rows: images[rows], images.shape[1:], len(images))
 
 
 def _find(folder: Path, pattern: str) -> Path | None:

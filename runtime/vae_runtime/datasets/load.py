@@ -22,15 +22,18 @@ def load_dataset(
     *,
     size: tuple[int, int] | None = None,
     mode: str | None = None,
+    lazy: bool = False,
 ) -> Dataset:
     """Load one split of a data set.
 
     Args:
         source: `mnist` (downloaded once), `digits` (scikit-learn's 8x8 digits, no network), a
-            folder with IDX files, a folder of images with one sub-folder a class, or an `.npz`.
+            folder with IDX files, a folder of images with one sub-folder a class, an `.npz`, or
+            Parquet: a file, a folder of them or a glob.
         split: `train` or `test`.
         size: (H, W) to resize image files to; what other data must have.
         mode: `L` or `RGB` to convert image files to; what other data must have.
+        lazy: leave the images of Parquet and of plain IDX files where they are until they are used.
 
     Raises:
         NotFound: no such data, or no such split.
@@ -41,7 +44,8 @@ def load_dataset(
         raise UsageError(f"split is {split!r}, expected 'train' or 'test'")
     if mode not in (None, "L", "RGB"):
         raise UsageError(f"mode is {mode!r}, expected 'L' or 'RGB'")
-    data = _load(source, split, size, mode)
+    data = _load(source, split, size, mode, lazy=lazy)
+    data = data if lazy else data.read()
     channels, *seen = data.image_shape
     if (size and tuple(seen) != size) or (mode and channels != {"L": 1, "RGB": 3}[mode]):
         raise UsageError(
@@ -52,20 +56,30 @@ def load_dataset(
 
 
 def _load(
-    source: str | Path, split: str, size: tuple[int, int] | None, mode: str | None
+    source: str | Path, split: str, size: tuple[int, int] | None, mode: str | None, *, lazy: bool
 ) -> Dataset:
     if source in ("mnist", "digits"):
         return load_mnist(split) if source == "mnist" else _load_digits(split)
     path = Path(source)
     if path.is_dir():
         if is_idx_folder(path):
-            return load_idx(path, split)
-        return load_folder(path, split, size=size, mode=mode)
+            return load_idx(path, split, lazy=lazy)
+        if not _holds_parquet(path):
+            return load_folder(path, split, size=size, mode=mode)
     if path.suffix.lower() == ".npz":
         return load_npz(path, split)
+    if path.suffix.lower() == ".parquet" or path.is_dir():
+        from ..batch.stored import load_parquet  # pyarrow is one of an extra's packages
+
+        return load_parquet(str(source), split, size=size, mode=mode)
     raise NotFound(
-        f"{path}: no such data. Expected mnist, digits, a folder of IDX files or images, or an .npz"
+        f"{path}: no such data. Expected mnist, digits, a folder of IDX files or images, an .npz "
+        "or Parquet"
     )
+
+
+def _holds_parquet(folder: Path) -> bool:
+    return any(folder.glob("*.parquet")) or any(folder.glob("*/*.parquet"))
 
 
 def _load_digits(split: str) -> Dataset:

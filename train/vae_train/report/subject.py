@@ -70,4 +70,4 @@ class Subject:
 def _some(data: Dataset, most: int, seed: int) -> Dataset:
     """At most so many images (and at least one), drawn at random."""
     order = np.random.default_rng(seed).permutation(len(data))
-    return data.take(order[: max(1, most)])
+    return data.take(order[: max(1, most)]).read()

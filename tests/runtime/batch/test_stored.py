@@ -1,0 +1,174 @@
+"""Parquet as a data set: what comes back, what is read when, and what is refused."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from vae_runtime.batch import stored
+from vae_runtime.batch.convert import write_dataset
+from vae_runtime.datasets import Dataset, load_dataset
+from vae_runtime.datasets.lazy import LazyImages
+from vae_runtime.errors import InputError, NotFound, UsageError
+
+Column = Any
+
+
+def made(n: int = 100, shape: tuple[int, int, int] = (1, 4, 4)) -> Dataset:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (n, *shape), np.uint8)
+    return Dataset("made", images, np.arange(n) % 12, tuple(str(k) for k in range(12)))
+
+
+def write(path: Path, image: Column, group: int = 10, **columns: Column) -> str:
+    pq.write_table(pa.table({"image": image, **columns}), path, row_group_size=group)
+    return str(path)
+
+
+def lists(images: Any) -> Column:
+    return pa.array([row.tolist() for row in images.reshape(len(images), -1)], pa.list_(pa.uint8()))
+
+
+def png(image: Any) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(image).save(out, "png")
+    return out.getvalue()
+
+
+def test_a_data_set_comes_back_from_parquet_as_it_went(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        write_dataset(load_dataset("digits", split), tmp_path / f"{split}-0.parquet")
+    for split in ("train", "test"):
+        one, other = load_dataset("digits", split), load_dataset(tmp_path, split)
+        assert isinstance(other.images, np.ndarray)
+        np.testing.assert_array_equal(one.images, other.images)
+        np.testing.assert_array_equal(one.labels, other.labels)
+        assert one.classes == other.classes
+
+
+def test_names_that_are_numbers_are_classes_in_their_order(tmp_path: Path) -> None:
+    data = made()
+    write_dataset(data, tmp_path / "rows.parquet")
+    found = load_dataset(tmp_path / "rows.parquet")
+    assert found.classes == data.classes  # 10 behind 9
+    np.testing.assert_array_equal(found.labels, data.labels)
+    names = ["pear", "apple", "10", "fig"]
+    path = write(tmp_path / "names.parquet", lists(data.images[:4]), label=pa.array(names))
+    found = load_dataset(path)
+    assert found.classes == ("10", "apple", "fig", "pear")
+    assert found.labels is not None
+    assert [found.classes[k] for k in found.labels] == names
+
+
+def test_only_the_row_groups_that_are_used_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = made()
+    source = write(tmp_path / "a.parquet", lists(data.images[:60]))
+    write(tmp_path / "b.parquet", lists(data.images[60:]), group=7)
+    seen: list[tuple[str, int]] = []
+    column = stored._column
+
+    def noted(file: str, group: int, name: str) -> Any:
+        seen.append((Path(file).name, group))
+        return column(file, group, name)
+
+    monkeypatch.setattr(stored, "_column", noted)
+    found = load_dataset(tmp_path, lazy=True)
+    assert seen == [("a.parquet", 0)]  # one image tells the shape
+    seen.clear()
+    part = found.take(slice(35, 45)).take(np.array([9, 0, 3]))
+    assert isinstance(part.images, LazyImages)
+    assert (part.images.shape, part.images.size, part.images.ndim) == ((3, 1, 4, 4), 48, 4)
+    assert seen == []
+    np.testing.assert_array_equal(part.read().images, data.images[[44, 35, 38]])
+    assert seen == [("a.parquet", 3), ("a.parquet", 4)]
+    np.testing.assert_array_equal(found.images[np.array([99, 60, 99])], data.images[[99, 60, 99]])
+    seen.clear()
+    np.testing.assert_array_equal(np.concatenate(list(found.pieces(3))), data.images)
+    assert len(seen) == 6 + 6  # in their order, each group once
+    assert load_dataset(source, lazy=True).image_shape == (1, 4, 4)
+
+
+def test_images_may_be_floats_files_and_colour(tmp_path: Path) -> None:
+    grey, colour = made(5), made(5, (3, 6, 6))
+    floats = pa.array([(row.ravel() / 255).astype("f4").tolist() for row in grey.images],
+                      pa.list_(pa.float32()))  # fmt: skip
+    found = load_dataset(write(tmp_path / "f.parquet", floats))
+    np.testing.assert_array_equal(found.images, grey.images)
+    found = load_dataset(write(tmp_path / "c.parquet", lists(colour.images)))
+    np.testing.assert_array_equal(found.images, colour.images)
+    files = [{"bytes": png(row.transpose(1, 2, 0)), "path": None} for row in colour.images]
+    found = load_dataset(write(tmp_path / "p.parquet", pa.array(files)))
+    np.testing.assert_array_equal(found.images, colour.images)
+    oblong = made(5, (1, 6, 4))
+    path = write(tmp_path / "o.parquet", lists(oblong.images), label=pa.array(range(5)))
+    found = load_dataset(path, size=(6, 4))
+    np.testing.assert_array_equal(found.images, oblong.images)
+    assert found.classes == ("0", "1", "2", "3", "4")
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "error", "words"),
+    [
+        ({"image": lists(made(3, (1, 6, 4)).images)}, {}, InputError, "24 numbers are not square"),
+        ({"image": lists(made(3).images)}, {"size": (4, 5)}, InputError, "not 4x5 ones"),
+        ({"image": lists(made(3).images)}, {"mode": "RGB"}, InputError, "16 numbers are not"),
+        ({"pixels": lists(made(3).images)}, {}, InputError, "no column 'image', found pixels"),
+        ({"image": pa.array([1, 2])}, {}, InputError, "the first image is int64"),
+        ({"image": pa.array([[1] * 16, [1] * 15])}, {}, InputError,
+         "row 1 of all: image: 15 numbers, expected 16"),
+        ({"image": pa.array([[1] * 16, [256] * 16])}, {}, InputError, "row 1 of all: image: numb"),
+        ({"image": pa.array([[1] * 16, None])}, {}, InputError, "row 1 of all: image: missing"),
+        ({"image": pa.array([b"no picture"])}, {}, InputError, "image: "),
+        ({"image": lists(made(2).images), "label": pa.array(["a", None])}, {}, InputError,
+         "1 labels are missing"),
+        ({"image": lists(made(2).images), "label": pa.array([0.5, 1])}, {}, InputError,
+         "labels are double"),
+        ({"image": lists(made(2).images), "label": pa.array([0, -1])}, {}, InputError, "-1 to 0"),
+        ({"image": pa.array([[1] * 16])[:0]}, {}, InputError, "no rows"),
+        ({"image": pa.array([png(made(1).images[0, 0])])}, {"size": (5, 5)}, UsageError,
+         "only image files"),
+    ],
+)  # fmt: skip
+def test_what_is_no_data_set_is_refused(
+    tmp_path: Path, columns: dict[str, Column], options: Any, error: Any, words: str
+) -> None:
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table(columns), path)
+    with pytest.raises(error, match=words):
+        load_dataset(path, **options)
+
+
+def test_a_split_that_is_not_there_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.parquet", lists(made(3).images))
+    for source in (path, tmp_path):
+        with pytest.raises(NotFound, match=r"no Parquet file named test… for the test split"):
+            load_dataset(source, "test")
+    with pytest.raises(NotFound, match="no Parquet file"):
+        load_dataset(str(tmp_path / "*.no.parquet"))
+    write(tmp_path / "train-1.parquet", lists(made(2).images))
+    assert len(load_dataset(tmp_path)) == 2  # where one is named so, the others are no data
+
+
+def test_files_of_other_columns_and_damaged_files_are_named(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", lists(made(3).images), label=pa.array([0, 1, 2]))
+    second = write(tmp_path / "b.parquet", lists(made(3).images))
+    with pytest.raises(InputError, match=r"b\.parquet: no column 'label'"):
+        load_dataset(tmp_path)
+    Path(second).write_bytes(b"PAR1 and no more")
+    with pytest.raises(InputError, match=r"b\.parquet: not a readable Parquet file"):
+        load_dataset(tmp_path)
+    write_dataset(made(3), tmp_path / "c.parquet")  # with checksums
+    raw = bytearray((tmp_path / "c.parquet").read_bytes())
+    raw[60] ^= 255
+    (tmp_path / "c.parquet").write_bytes(raw)
+    with pytest.raises(InputError, match=r"c\.parquet: row group 0 is damaged"):
+        load_dataset(tmp_path / "c.parquet")
