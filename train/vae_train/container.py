@@ -98,7 +98,7 @@ def _check_opcodes(program: bytes) -> None:
             raise ValueError(f"opcode {opcode.name}")
         if opcode.name.endswith("BINPUT"):
             # Python's own reader makes room up to the place that is named.
-            if not isinstance(argument, int) or argument > places:
+            if argument not in range(places + 1):
                 raise ValueError("a memo out of order")
             places += 1
 

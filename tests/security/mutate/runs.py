@@ -28,6 +28,7 @@ from .checks import Mutant
 _OPTIONS = ["-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist"]
 _OPTIONS += ["-m", "not slow and not cuda", "-k", "not mutants"]  # chance finds nothing fast
 _OPTIONS += ["-o", "tmp_path_retention_policy=none"]
+_NOT_CHANGED = 2  # exit code of a child that ran no test
 _SECONDS = 20.0  # of processor time that a child has at least, and a tenth of that of the clock
 
 
@@ -35,11 +36,7 @@ class Tests:
     """The tests of a session of pytest, and which of them reach which lines of some files."""
 
     def __init__(self, session: pytest.Session, paths: Iterable[Path]) -> None:
-        """Run all once, with the code as it is.
-
-        Raises:
-            RuntimeError: one of them fails.
-        """
+        """Run all once, with the code as it is; what fails then is left out, and said."""
         self._session = session
         self._items = {item.nodeid: item for item in session.items}
         watch = _Watch({str(path) for path in paths})
@@ -55,8 +52,9 @@ class Tests:
         with os.fdopen(ends[0], "rb") as pipe:
             self.seconds, self.lines, failed = pickle.load(pipe)
         os.waitpid(child, 0)
-        if failed:
-            raise RuntimeError(f"without any change fails: {failed[0]}")
+        for test in failed:
+            self.lines.pop(test, None)
+            print(f"fails without any change, left out: {test}", flush=True)
 
     def run(self, path: Path, mutant: Mutant) -> str:
         """`killed` if a test failed, `survived` if none did, `timeout`."""
@@ -66,6 +64,8 @@ class Tests:
         seconds = _SECONDS + 3 * sum(self.seconds[test] for test in order)
         child = self._fork(lambda: swap(path, mutant.tree()), order, seconds)
         _, status = os.waitpid(child, 0)
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == _NOT_CHANGED:
+            raise RuntimeError(f"{path}:{mutant.lines.start}: cannot be changed")
         if os.WIFSIGNALED(status):
             late = os.WTERMSIG(status) in (signal.SIGPROF, signal.SIGALRM)
             return "timeout" if late else "killed"
@@ -79,24 +79,26 @@ class Tests:
         watch: _Watch | None = None,
         after: Callable[[], None] = lambda: None,
     ) -> int:
-        """Start a child that changes something and runs tests until one fails."""
+        """Start a child that changes something and runs tests: all to watch, or until one fails."""
         child = os.fork()
         if child:
             return child
-        code = 1
+        code = _NOT_CHANGED
         with contextlib.suppress(BaseException):
             signal.setitimer(signal.ITIMER_PROF, seconds)
             signal.alarm(round(10 * seconds))
             change()
+            code = 1
             items = [self._items[test] for test in order]
             for item, following in zip(items, [*items[1:], None], strict=True):
                 with watch.during(item.nodeid) if watch else contextlib.nullcontext():
                     item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-                if self._session.testsfailed:
+                if self._session.testsfailed > len(self._failed):
                     self._failed.append(item.nodeid)
-                    break
+                    if watch is None:
+                        break
             after()
-            code = int(self._session.testsfailed > 0)
+            code = int(bool(self._failed))
         os._exit(code)
 
 
@@ -104,7 +106,7 @@ def with_tests(files: Sequence[str], paths: Sequence[Path], work: Callable[[Test
     """Collect the tests of some files, see which lines of `paths` they reach, and `work` with them.
 
     Raises:
-        SystemExit: they cannot be collected, or one of them fails.
+        SystemExit: they cannot be collected.
     """
 
     class Plugin:
