@@ -434,24 +434,22 @@ def test_json_that_is_no_object_is_refused(data: Any) -> None:
 
 def test_what_a_prior_says_of_what_does_not_fit() -> None:
     low, high = np.zeros(2), np.ones(2)
-    weights, mean, cholesky = np.ones((2, 1)), np.zeros((2, 1, 2)), np.ones((2, 1, 3))
+    two = {"weights": np.ones((2, 1)), "mean": np.zeros((2, 1, 2)), "cholesky": np.ones((2, 1, 3))}
+    one, none = ({k: v[:1] for k, v in two.items()}, {k: v[:, :0] for k, v in two.items()})
     spoiled = np.array([1.0, np.nan])
     sums = "weights must not be negative, and sum to 1 in each row"
     for kind, arrays, message in (
         ("box", {"low": low, "high": high}, f"kind 'box' of 2 dimensions, expected one of {KINDS}"),
-        ("box", {"weights": weights, "mean": mean, "cholesky": cholesky}, "kind 'box' of 2"),
+        ("box", two, "kind 'box' of 2 dimensions"),
         ("uniform", {"low": spoiled, "high": high}, "low has shape (2,), expected (2,), all fin"),
         ("uniform", {"low": low, "high": spoiled}, "high has shape (2,), expected (2,), all fin"),
         ("uniform", {"low": low, "high": np.ones(3)}, "high has shape (3,), expected (2,)"),
         ("uniform", {"low": high, "high": low}, "low must not be above high"),
-        ("gmm", {"weights": weights[:, :0], "mean": mean[:, :0], "cholesky": cholesky[:, :0]}, sums),
-        ("gmm", {"weights": -weights, "mean": mean, "cholesky": cholesky}, sums),
-        ("gmm", {"weights": weights, "mean": mean, "cholesky": cholesky},
-         "gmm with 2 mixtures of 1 components"),
-        ("gaussian", {"weights": weights, "mean": mean, "cholesky": cholesky},
-         "gaussian with 2 mixtures of 1 components"),
-        ("class_gmm", {"weights": weights[:1], "mean": mean[:1], "cholesky": cholesky[:1]},
-         "class_gmm with 1 mixtures of 1 components"),
+        ("gmm", none, sums),
+        ("gmm", two | {"weights": -two["weights"]}, sums),
+        ("gmm", two, "gmm with 2 mixtures of 1 components"),
+        ("gaussian", two, "gaussian with 2 mixtures of 1 components"),
+        ("class_gmm", one, "class_gmm with 1 mixtures of 1 components"),
     ):  # fmt: skip
         with pytest.raises(InputError) as caught:
             Prior(kind, 2, **arrays)

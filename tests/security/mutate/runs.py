@@ -126,7 +126,7 @@ def swap(path: Path, tree: ast.Module) -> None:
     """Give every function of a file the code that it has in the tree."""
     codes = {_place(code): code for code in _codes(compile(tree, str(path), "exec"))}
     for thing in gc.get_objects():
-        if isinstance(thing, FunctionType) and thing.__code__.co_filename == str(path):
+        if type(thing) is FunctionType and thing.__code__.co_filename == str(path):
             new = codes.get(_place(thing.__code__))
             if new is not None and len(new.co_freevars) == len(thing.__code__.co_freevars):
                 thing.__code__ = new
