@@ -29,7 +29,7 @@ _OPTIONS = ["-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist"]
 _OPTIONS += ["-m", "not slow and not cuda", "-k", "not mutants"]  # chance finds nothing fast
 _OPTIONS += ["-o", "tmp_path_retention_policy=none"]
 _NOT_CHANGED = 2  # exit code of a child that ran no test
-_SECONDS = 20.0  # of processor time that a child has at least, and a tenth of that of the clock
+_SECONDS = 20.0  # of processor time that a child has at least; by the clock ten times that
 
 
 class Tests:
