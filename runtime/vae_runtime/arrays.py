@@ -141,7 +141,7 @@ def _array(value: Any, what: str, dtype: type[np.float32] | None = None) -> NDAr
 
 
 def _check_float32(array: NDArray[Any], what: str) -> None:
-    if array.dtype.kind == "f" and not array.dtype.isnative:
+    if not array.dtype.isnative:
         raise InputError(
             f"{what}: big-endian {array.dtype.str}, expected native float32. "
             f"Convert: {what}.astype(np.float32)"

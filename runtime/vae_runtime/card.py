@@ -118,7 +118,6 @@ class Card:
             and mode == self.image.mode
             and 1 <= h <= _LARGEST_SIDE
             and 1 <= w <= _LARGEST_SIDE,
-            f"latent_dim {self.latent_dim}": 1 <= self.latent_dim <= 65536,
             f"prior of {self.prior.latent_dim} dimensions": self.prior.latent_dim
             == self.latent_dim,
             f"prior of {self.prior.rows} mixtures": self.prior.kind != "class_gmm"

@@ -151,7 +151,7 @@ def _match(
     levels = pixels = None
     if name == "image":
         levels, pixels = int((to_uint8(ours) != to_uint8(theirs)).sum()), ours.size
-    scale = 255.0 if ours.dtype == np.uint8 and theirs.dtype != np.uint8 else 1.0
+    scale = 255.0 if ours.dtype == np.uint8 else 1.0  # torch's are floats, always
     reference = theirs.astype(np.float64)
     error = np.abs(ours.astype(np.float64) / scale - reference) / np.maximum(1, np.abs(reference))
     # A NaN anywhere must fail, and NaN compares false with every tolerance.

@@ -20,8 +20,8 @@ def take(data: object, key: str, kind: type[T], where: str) -> T:
     if key not in data:
         raise InputError(f"{where}: '{key}' is missing")
     value = data[key]
-    # bool is an int to Python, and is never one here.
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+    # bool is an int to Python; nothing here is either.
+    if not isinstance(value, kind) or isinstance(value, bool):
         raise InputError(f"{where}: '{key}' is {type(value).__name__}, expected {kind.__name__}")
     return value
 
@@ -30,6 +30,6 @@ def take_list(data: object, key: str, kind: type[T], where: str) -> tuple[T, ...
     """`data[key]`, which must be a list of `kind`."""
     values: list[Any] = take(data, key, list, where)
     for value in values:
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        if not isinstance(value, kind):
             raise InputError(f"{where}: '{key}' must hold {kind.__name__} only")
     return tuple(values)

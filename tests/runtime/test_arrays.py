@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import vae_runtime as vae
-from vae_runtime.arrays import as_codes, as_labels, check_images, unit_floats
+from vae_runtime.arrays import as_codes, as_labels, check_images, stream_labels, unit_floats
 from vae_runtime.card import ImageSpec
 from vae_runtime.errors import InputError, UsageError
 
@@ -36,6 +36,8 @@ def spoiled(value: float) -> Any:
         (OK.astype(np.float64), "images: float64, expected float32 or uint8. "
          "Convert: images.astype(np.float32)"),
         (OK.astype(">f4"), "images: big-endian >f4, expected native float32. "
+         "Convert: images.astype(np.float32)"),
+        (OK.astype(">i8"), "images: big-endian >i8, expected native float32. "
          "Convert: images.astype(np.float32)"),
         (OK.astype(np.int64), "images: int64, expected float32 or uint8. "
          "Convert: images.astype(np.float32)"),
@@ -125,6 +127,16 @@ def test_labels_refused(
     with pytest.raises(kind) as caught:
         as_labels(label, 2, cvae.card)
     assert str(caught.value) == message
+
+
+def test_labels_of_a_stream(cvae: vae.Autoencoder) -> None:
+    assert stream_labels(None, None, cvae.card) is None
+    assert stream_labels("3", None, cvae.card) == 3
+    labels = stream_labels([1, 2], 2, cvae.card)
+    assert isinstance(labels, np.ndarray)
+    assert labels.tolist() == [1, 2]
+    with pytest.raises(UsageError, match=r"^an endless stream takes one label for all$"):
+        stream_labels([1, 2], None, cvae.card)
 
 
 def test_a_model_without_classes_takes_no_label(vae_path: Any) -> None:

@@ -69,6 +69,58 @@ def test_a_failing_disk_keeps_the_previous_file(
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.fixture
+def flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bytes]]:
+    """What is flushed to disk, by its inode, and what `tmp_path/target` held at that time."""
+    found: list[tuple[int, bytes]] = []
+
+    def fsync(handle: int) -> None:
+        target = tmp_path / "target"
+        file = target / "file" if target.is_dir() else target
+        found.append((os.fstat(handle).st_ino, file.read_bytes() if file.exists() else b""))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return found
+
+
+def inode(path: Path) -> int:
+    return path.stat().st_ino
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders are flushed on POSIX alone")
+def test_a_file_is_flushed_before_its_name_changes_and_the_folder_after(
+    tmp_path: Path, flushed: list[tuple[int, bytes]]
+) -> None:
+    path = tmp_path / "target"
+    path.write_bytes(b"old")
+    write_atomic(path, b"new")
+    assert flushed == [(inode(path), b"old"), (inode(tmp_path), b"new")]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders are flushed on POSIX alone")
+def test_a_folder_is_flushed_with_its_files(
+    tmp_path: Path, flushed: list[tuple[int, bytes]]
+) -> None:
+    path = tmp_path / "target"
+    path.mkdir()
+    (path / "file").write_bytes(b"old")
+    with files.writing_folder(path) as folder:
+        (folder / "file").write_bytes(b"new")
+    assert flushed == [
+        (inode(path / "file"), b"old"), (inode(path), b"old"), (inode(tmp_path), b"new"),
+    ]  # fmt: skip
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders are flushed on POSIX alone")
+def test_many_files_are_flushed_once_and_by_their_names(
+    tmp_path: Path, flushed: list[tuple[int, bytes]]
+) -> None:
+    with files.writing_many(tmp_path) as put:
+        put("other", b"1")
+        put("target", b"2")
+    assert flushed == [(inode(tmp_path), b"2")]
+
+
 def test_a_missing_folder_is_a_file_error(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="no such file or directory"):
         write_atomic(tmp_path / "missing" / "model.pt", b"")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.security.build import graph, model, node
+from tests.security.restamp import read_files, signed
 from vae_runtime import golden
+from vae_runtime.archive import pack
 from vae_runtime.bundle import open_bundle
 from vae_runtime.errors import InputError
 
@@ -72,3 +76,23 @@ def test_unreadable_vectors(vae_path: Path) -> None:
     broken = dataclasses.replace(broken, manifest=dataclasses.replace(bundle.manifest, golden=spec))
     with pytest.raises(InputError, match=r"not a readable \.npz of plain arrays$"):
         golden.read_golden(broken)
+
+
+def refused(path: Path, **files: bytes) -> str:
+    """Why a graph is not run, put in the place of another with every digest right."""
+    whole = read_files(path.parent / "good.zip")
+    path.write_bytes(pack(signed(whole | {f"{role}.onnx": raw for role, raw in files.items()})))
+    with pytest.raises(InputError) as caught:
+        list(golden.compare(open_bundle(path), device="cpu"))
+    return str(caught.value).removeprefix(f"{path}/")
+
+
+def test_a_graph_is_what_the_manifest_says(cvae_path: Path, vae_path: Path, tmp_path: Path) -> None:
+    (tmp_path / "good.zip").write_bytes(cvae_path.read_bytes())
+    files, other = read_files(cvae_path), read_files(vae_path)
+    path, where = tmp_path / "b.zip", "decoder.onnx: "
+    strange = model(graph([node("Relu", "x", domain="evil")]))
+    assert refused(path, decoder=strange).startswith(where + "refused: ")
+    assert refused(path, decoder=other["decoder.onnx"]).startswith(where + "belongs to another")
+    found = refused(path, decoder=files["conditional_decoder.onnx"])
+    assert re.match(where + r"its tensors \[\('z', .*'label'.* do not fit its card, which", found)

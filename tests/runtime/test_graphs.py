@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 import vae_runtime as vae
 from vae_runtime.bundle import open_bundle
+from vae_runtime.card import Card, ImageSpec
 from vae_runtime.errors import InputError, NotFound, UsageError
-from vae_runtime.graphs import Graph, check_same_bundle
+from vae_runtime.graphs import Graph, check_same_bundle, check_tensors, read_graph
+from vae_runtime.guard import seal
 from vae_runtime.installation import _PROBE as FOREIGN
+from vae_runtime.prior import Prior
 from vae_runtime.session import onnxruntime
 
 pytestmark = pytest.mark.torch_free
@@ -95,6 +100,47 @@ def test_a_graph_from_elsewhere() -> None:
         "graph: not a graph of a bundle: it carries no vae_onnx metadata. "
         "Export it with vae-export."
     )
+
+
+def test_a_stranger_is_known_by_its_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "x.onnx"
+    path.write_bytes(FOREIGN)
+    with pytest.raises(InputError, match=r"x\.onnx: not a graph of a bundle: it carries no vae_on"):
+        read_graph(path)
+
+
+def test_a_graph_whose_card_says_otherwise(vae_path: Path) -> None:
+    raw = graph_bytes(vae_path, "decoder")
+    with pytest.raises(InputError) as caught:
+        vae.Decoder(seal(raw.replace(b'"height":8', b'"height":9')))
+    assert str(caught.value) == (
+        "graph: its tensors [('image', 'tensor(float)', [1, 8, 8])] do not fit its card, "
+        "which says [('image', 'tensor(float)', [1, 9, 8])]"
+    )
+
+
+CARD = Card("id", "cvae", ImageSpec(1, 4, 5), 2, ("a",), "bernoulli", Prior.normal(2))
+FITS: dict[str, Any] = {"z": ["batch", 2], "label": ["n"], "image": [None, 1, 4, 5]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"z": [1, 2]}, {"z": ["batch", 3]}, {"label": []}, {"label": [1]},
+     {"image": ["batch", 1, 4]}, {"image": [7, 1, 4, 5]}],
+)  # fmt: skip
+def test_the_first_axis_is_free_and_the_others_are_the_card_s(change: dict[str, Any]) -> None:
+    types = {"label": "tensor(int64)"}
+    found = {
+        name: SimpleNamespace(name=name, type=types.get(name, "tensor(float)"), shape=shape)
+        for name, shape in (FITS | change).items()
+    }
+    image = {"image": found.pop("image")}
+    session: Any = SimpleNamespace(inputs=found, outputs=image)
+    if not change:
+        check_tensors(session, CARD, "conditional_decoder", "fp32", "x")
+        return
+    with pytest.raises(InputError, match=r"^x: its tensors .* do not fit its card, which says "):
+        check_tensors(session, CARD, "conditional_decoder", "fp32", "x")
 
 
 def test_bytes_that_are_no_graph() -> None:

@@ -432,6 +432,34 @@ def test_json_that_is_no_object_is_refused(data: Any) -> None:
         Prior.from_json(data)
 
 
+def test_what_a_prior_says_of_what_does_not_fit() -> None:
+    low, high = np.zeros(2), np.ones(2)
+    two = {"weights": np.ones((2, 1)), "mean": np.zeros((2, 1, 2)), "cholesky": np.ones((2, 1, 3))}
+    one, none = ({k: v[:1] for k, v in two.items()}, {k: v[:, :0] for k, v in two.items()})
+    spoiled = np.array([1.0, np.nan])
+    sums = "weights must not be negative, and sum to 1 in each row"
+    for kind, arrays, message in (
+        ("box", {"low": low, "high": high}, f"kind 'box' of 2 dimensions, expected one of {KINDS}"),
+        ("box", two, "kind 'box' of 2 dimensions"),
+        ("uniform", {"low": spoiled, "high": high}, "low has shape (2,), expected (2,), all fin"),
+        ("uniform", {"low": low, "high": spoiled}, "high has shape (2,), expected (2,), all fin"),
+        ("uniform", {"low": low, "high": np.ones(3)}, "high has shape (3,), expected (2,)"),
+        ("uniform", {"low": high, "high": low}, "low must not be above high"),
+        ("gmm", none, sums),
+        ("gmm", two | {"weights": -two["weights"]}, sums),
+        ("gmm", two, "gmm with 2 mixtures of 1 components"),
+        ("gaussian", two, "gaussian with 2 mixtures of 1 components"),
+        ("class_gmm", one, "class_gmm with 1 mixtures of 1 components"),
+    ):  # fmt: skip
+        with pytest.raises(InputError) as caught:
+            Prior(kind, 2, **arrays)
+        assert str(caught.value).startswith(f"prior: {message}")
+
+
+def test_no_codes_take_no_labels() -> None:
+    assert PRIORS["class_gmm"].sample(0, np.zeros(0, np.int64), 0).shape == (0, 3)
+
+
 def test_a_prior_is_checked_when_it_is_made() -> None:
     with pytest.raises(InputError, match="gmm has the arrays none"):
         Prior("gmm", 3)

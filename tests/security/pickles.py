@@ -136,6 +136,8 @@ def _write(value: Any) -> bytes:
         return GLOBAL + b"collections\nOrderedDict\n" + b")R"
     if isinstance(value, tuple):
         return b"(" + b"".join(map(_write, value)) + b"t"
+    if isinstance(value, list):
+        return b"](" + b"".join(map(_write, value)) + b"e"
     if isinstance(value, dict):
         items = b"".join(_write(k) + _write(v) for k, v in value.items())
         return b"}(" + items + b"u"
@@ -189,6 +191,7 @@ def bombs() -> Iterator[tuple[str, bytes]]:
     yield "outside the folder", archive(pickle.dumps({"a": 1}, 2), more={"../evil": b"x"})
     plain = pickle.dumps({"a": 1}, 2)
     yield "deflated to its own size", same_size()
+    yield "encrypted", _encrypted(whole, whole.rindex(b"PK\x01\x02"))
     yield "a size that is not its own", shorter(archive(plain, more={"archive/x": b"12345678"}))
     yield "two entries of the same bytes", overlapping(archive(plain, more={"archive/x": b"1"}))
     yield "a last entry larger than the file", _larger(whole, whole.rindex(b"PK\x01\x02"))
@@ -231,3 +234,7 @@ def _renamed(raw: bytes, old: bytes, new: bytes) -> bytes:
 
 def _larger(raw: bytes, at: int) -> bytes:
     return raw[: at + 20] + struct.pack("<II", 1 << 30, 1 << 30) + raw[at + 28 :]
+
+
+def _encrypted(raw: bytes, at: int) -> bytes:
+    return raw[: at + 8] + b"\1" + raw[at + 9 :]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -105,6 +107,22 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         bundle.open_bundle(tmp_path)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of POSIX")
+def test_a_folder_holds_plain_files(tmp_path: Path) -> None:
+    (tmp_path / "other").write_bytes(read_files(BUNDLE)["manifest.json"])
+    manifest = tmp_path / "bundle" / "manifest.json"
+    manifest.parent.mkdir()
+    for make, what in (
+        (lambda: manifest.symlink_to(tmp_path / "other"), "a symbolic link"),
+        (manifest.mkdir, "not a file"),
+    ):
+        make()
+        with pytest.raises(InputError) as caught:
+            bundle.open_bundle(manifest.parent)
+        assert str(caught.value) == f"{manifest}: {what}; a bundle holds plain files only"
+        manifest.rename(tmp_path / what)
+
+
 def test_no_such_bundle(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"none: no such bundle\. .*an embedded one: mnist$"):
         bundle.open_bundle(tmp_path / "none")
@@ -124,6 +142,19 @@ def test_a_file_has_a_limit(tmp_path: Path) -> None:
     assert len(read_bytes(path, limit=2 << 20)) == 2 << 20
     with pytest.raises(LimitError, match=r"f: over 1 MB$"):
         read_bytes(path, limit=(2 << 20) - 1)
+
+
+def test_what_is_too_large_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    with path.open("wb") as file:
+        file.truncate(64 << 20)  # no bytes on the disk
+    tracemalloc.start()
+    try:
+        with pytest.raises(LimitError, match=r"f: over 32 MB$"):
+            read_bytes(path, limit=32 << 20)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_no_such_file_and_no_file_at_all(tmp_path: Path) -> None:

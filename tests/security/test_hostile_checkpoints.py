@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -33,6 +34,11 @@ def refused(raw: bytes, path: Path) -> str:
     return text
 
 
+def mixtures(rows: int) -> Prior:
+    arrays = ([1.0], [[0.0, 0.0]], [[1.0, 0.0, 1.0]])
+    return Prior("class_gmm", 2, None, None, *(np.array([array] * rows) for array in arrays))
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -40,7 +46,7 @@ def refused(raw: bytes, path: Path) -> str:
         {"examples": torch.zeros(4, 1, 6, 5)}, {"examples": torch.zeros(4, 1, 6, 6).byte()},
         {"example_labels": torch.tensor([0, 1, 2, 4])}, {"example_labels": torch.tensor([0, 1])},
         {"example_labels": torch.tensor([0, 1, 2, -1])}, {"example_labels": torch.zeros(4)},
-        {"classes": (1, 2, 3)}, {"classes": ("a", "b")}, {"facts": ["a"]},
+        {"prior": mixtures(3)}, {"classes": (1, 2, 3)}, {"classes": ("a", "b")}, {"facts": ["a"]},
     ],
     ids=lambda change: next(iter(change)),
 )  # fmt: skip
@@ -48,6 +54,8 @@ def test_parts_that_do_not_fit_each_other(change: dict[str, Any], tmp_path: Path
     good, path = made(), tmp_path / "m.pt"
     save_checkpoint(good, path)
     assert load_checkpoint(path).classes == good.classes
+    save_checkpoint(replace(good, prior=mixtures(4)), path)
+    assert load_checkpoint(path).prior.rows == 4
     state = {"state": good.state | change["state"]} if "state" in change else {}
     save_checkpoint(replace(good, **change | state), path)
     with pytest.raises(
@@ -69,6 +77,18 @@ def test_no_hostile_pickle_runs_anything(tmp_path: Path, monkeypatch: pytest.Mon
         count += 1
     print(f"\n{count} hostile pickles refused before torch.load, no code run")
     assert count >= 25
+
+
+def test_what_torch_says_of_a_file_is_not_forwarded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("PytorchStreamReader: call torch.load with weights_only=False")
+
+    monkeypatch.setattr(torch, "load", fail)
+    raw = archive(pickle.dumps({"a": 1}, 2))
+    path = tmp_path / "m.pt"
+    assert refused(raw, path) == f"{path}: not a checkpoint that vae-train wrote"
 
 
 def test_no_bomb_takes_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,7 +98,7 @@ def _check_opcodes(program: bytes) -> None:
             raise ValueError(f"opcode {opcode.name}")
         if opcode.name.endswith("BINPUT"):
             # Python's own reader makes room up to the place that is named.
-            if not isinstance(argument, int) or argument > places:
+            if argument not in range(places + 1):
                 raise ValueError("a memo out of order")
             places += 1
 
@@ -144,7 +144,7 @@ class _Reader(pickle.Unpickler):
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *more: Any) -> _Tensor:
     """Check that a tensor lies within its storage, each element once."""
     numbers = (offset, *size, *stride)
-    plain = all(type(n) is int and n >= 0 for n in numbers) and len(size) == len(stride)
+    plain = all(type(n) is int and n >= 0 for n in numbers)
     if not plain or not isinstance(storage, range) or len(size) > 16:
         raise ValueError("a tensor of another form")
     if more != (False, OrderedDict()):

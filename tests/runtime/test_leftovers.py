@@ -1,0 +1,70 @@
+"""Temporary files: what the dead left is swept, what the living write is not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vae_runtime import leftovers
+from vae_runtime.leftovers import temporary
+
+fcntl = pytest.importorskip("fcntl", reason="no locks of files here")
+pytestmark = pytest.mark.torch_free
+
+
+@pytest.fixture(autouse=True)
+def not_swept_yet() -> None:
+    leftovers._sweep.cache_clear()
+
+
+@pytest.fixture
+def living(tmp_path: Path) -> Iterator[Path]:
+    """A temporary file that somebody is writing."""
+    path = tmp_path / ".model.pt.ba9876543210.part"
+    path.write_bytes(b"half")
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield path
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_the_dead_left_is_swept_and_nothing_else(tmp_path: Path, living: Path) -> None:
+    kept = [".model.pt.part", ".model.pt.0123456789AB.part", "model.pt.0123456789ab.part"]
+    for name in [*kept, ".model.pt.0123456789ab.part"]:
+        (tmp_path / name).touch()
+    (tmp_path / ".bundle.0123456789ab.part").mkdir()
+    (tmp_path / ".bundle.0123456789ab.part" / "decoder.onnx").touch()
+    with temporary(tmp_path / "model.pt", Path.touch) as mine:
+        assert names(tmp_path) == sorted([*kept, living.name, mine.name])
+    assert names(tmp_path) == sorted([*kept, living.name])
+
+
+def test_a_locked_file_is_somebody_else_s(tmp_path: Path, living: Path) -> None:
+    with pytest.raises(BlockingIOError):
+        leftovers._lock(living)
+    (tmp_path / "free").touch()
+    handle = leftovers._lock(tmp_path / "free")
+    assert handle is not None
+    os.close(handle)
+    assert leftovers._lock(tmp_path / "none") is None
+
+
+def test_nothing_is_left_where_the_lock_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = leftovers._lock
+
+    def once(path: Path) -> int | None:
+        monkeypatch.setattr(leftovers, "_lock", real)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(leftovers, "_lock", once)
+    with pytest.raises(KeyboardInterrupt), temporary(tmp_path / "model.pt", Path.touch):
+        pass
+    assert names(tmp_path) == []

@@ -1,0 +1,192 @@
+"""What is written of a bundle, read back: each value that does not fit is refused, by its name."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.security.restamp import read_files
+from vae_runtime import card as cards
+from vae_runtime.card import Card, ImageSpec, parse_card
+from vae_runtime.errors import InputError, IntegrityError
+from vae_runtime.manifest import NAME, Manifest, stamp
+from vae_runtime.prior import Prior
+from vae_runtime.schema import take, take_list
+
+pytestmark = pytest.mark.torch_free
+
+DATA = Path(__file__).parents[1] / "data"
+# Two classes with graphs of three variants, and none.
+CVAE, VAE = (json.loads(read_files(DATA / f"{n}.zip")[NAME]) for n in ("cvae_mlp", "vae_mlp"))
+CARD = Card("id", "cvae", ImageSpec(1, 4, 5), 2, ("a", "b"), "bernoulli", Prior.normal(2))
+MIXTURE = {"weights": [[1.0]], "mean": [[[0.0, 0.0]]], "cholesky": [[[1.0, 0.0, 1.0]]]}
+THREE = {name: array * 3 for name, array in MIXTURE.items()}
+
+
+def mixtures(arrays: dict[str, Any]) -> dict[str, Any]:
+    return {"prior": {"kind": "class_gmm", "latent_dim": 2, **arrays}}
+
+
+def image(**change: Any) -> dict[str, Any]:
+    return {"image": CARD.to_json()["image"] | change}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        mixtures(THREE),
+        image(height=1, width=16_384),
+        image(height=16_384, width=1),
+        image(channels=3, mode="RGB"),
+        {"family": "vae", "classes": []},
+        {"family": "ae", "classes": []},
+    ],
+)
+def test_a_card_that_fits_is_read(change: dict[str, Any]) -> None:
+    data = CARD.to_json() | change
+    assert Card.from_json(data, "x").to_json() == data
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"family": "gan"}, "family 'gan'"),
+        ({"likelihood": "none"}, "likelihood 'none'"),
+        (image(channels=2, mode="RGB"), "image RGB 2×4×5"),
+        (image(mode="RGB"), "image RGB 1×4×5"),
+        (image(height=0), "image L 1×0×5"),
+        (image(height=16_385), "image L 1×16385×5"),
+        (image(width=0), "image L 1×4×0"),
+        (image(width=16_385), "image L 1×4×16385"),
+        ({"latent_dim": 3}, "prior of 2 dimensions"),
+        (mixtures(MIXTURE | {name: array * 2 for name, array in MIXTURE.items()}),
+         "prior of 2 mixtures"),
+        ({"classes": ["a", "a"]}, "2 classes"),
+        ({"classes": []}, "0 classes"),
+        ({"family": "vae"}, "2 classes"),
+        ({"classes": list("abc")}, "3 classes"),
+    ],
+)  # fmt: skip
+def test_a_card_that_contradicts_itself(
+    change: dict[str, Any], what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cards, "_MOST_CLASSES", 2)
+    with pytest.raises(InputError) as caught:
+        Card.from_json(CARD.to_json() | change, "x")
+    assert str(caught.value) == f"x: {what} does not fit the rest. The file is not valid."
+
+
+def test_the_metadata_of_a_graph() -> None:
+    data = CARD.to_json() | {"role": "decoder", "variant": "fp32"}
+    assert parse_card(json.dumps(data), "x")[1:] == ("decoder", "fp32")
+    for text, message in (
+        ("{", "x: its metadata is not JSON"),
+        ("[" * 100_000, "x: its metadata is not JSON"),
+        ("[]", "x: expected a JSON object, got list"),
+        (json.dumps(CARD.to_json()), "x: 'role' is missing"),
+        (json.dumps(data | {"variant": None}), "x: 'variant' is NoneType, expected str"),
+        (json.dumps(data | {"format": "2.0"}),
+         "x: bundle format 2.0, this runtime reads 1.0. Upgrade: pip install -U vae-onnx"),
+    ):  # fmt: skip
+        with pytest.raises(InputError) as caught:
+            parse_card(text, "x")
+        assert str(caught.value) == message
+
+
+def test_a_value_has_its_type() -> None:
+    assert take({"n": 1}, "n", int, "x") == 1
+    assert take_list({"n": ["a", "b"]}, "n", str, "x") == ("a", "b")
+    for value, found in ((True, "bool"), ("1", "str"), (1.0, "float"), (None, "NoneType")):
+        with pytest.raises(InputError, match=f"^x: 'n' is {found}, expected int$"):
+            take({"n": value}, "n", int, "x")
+    for values in (["a", 1], ["a", None], ["a", ["b"]]):
+        with pytest.raises(InputError, match=r"^x: 'n' must hold str only$"):
+            take_list({"n": values}, "n", str, "x")
+    with pytest.raises(InputError, match=r"^x: 'n' is missing$"):
+        take({}, "n", int, "x")
+
+
+def read(data: dict[str, Any]) -> Manifest:
+    """The manifest of these values, with a right digest."""
+    data.pop("sha256", None)
+    return Manifest.from_bytes(stamp(json.dumps(data).encode()), "x")
+
+
+def graphs(index: int, **change: Any) -> Callable[[dict[str, Any]], object]:
+    return lambda data: data["graphs"][index].update(change)
+
+
+def tensors(**change: Any) -> Callable[[dict[str, Any]], object]:
+    return lambda data: data["graphs"][0]["inputs"][0].update(change)
+
+
+def twice(**change: Any) -> Callable[[dict[str, Any]], object]:
+    return lambda data: data["graphs"].append(copy.deepcopy(data["graphs"][0]) | change)
+
+
+FILE = "x: file {!r}: expected a plain name, size and sha256"
+SHAPE = "x: tensor 'image': expected numbers in its shape"
+UNFIT = "x: {}: its tensors do not fit the card"
+TWICE = "x: a file or a graph is listed twice"
+LIES: list[tuple[dict[str, Any], Callable[[dict[str, Any]], object], str]] = [
+    (CVAE, graphs(0, file="../encoder.onnx"), FILE.format("../encoder.onnx")),
+    (CVAE, graphs(0, file="/etc/passwd"), FILE.format("/etc/passwd")),
+    (CVAE, graphs(0, sha256="A" * 64), FILE.format("encoder.onnx")),
+    (CVAE, graphs(0, bytes=0), FILE.format("encoder.onnx")),
+    (CVAE, graphs(0, bytes=-1), FILE.format("encoder.onnx")),
+    (CVAE, graphs(0, role="judge"),
+     "x: graph role 'judge', expected encoder, decoder, conditional_decoder"),
+    (VAE, lambda data: data["graphs"].pop(0), "x: no encoder among its graphs"),
+    (VAE, twice(role="conditional_decoder", file="c.onnx"),
+     "x: graph role 'conditional_decoder', expected encoder, decoder"),
+    (CVAE, lambda data: data["graphs"].pop(4), "x: no conditional_decoder among its graphs"),
+    (CVAE, tensors(shape=["batch", True, 8, 8]), SHAPE),
+    (CVAE, tensors(shape=["batch", 1.0, 8, 8]), SHAPE),
+    (CVAE, tensors(shape=["batch", "1", 8, 8]), SHAPE),
+    (CVAE, tensors(shape=["n", 1, 8, 8]), UNFIT.format("encoder.onnx")),
+    (CVAE, tensors(shape=[]), UNFIT.format("encoder.onnx")),
+    (CVAE, tensors(dtype="float64"), UNFIT.format("encoder.onnx")),
+    (CVAE, tensors(name="x"), UNFIT.format("encoder.onnx")),
+    (CVAE, twice(variant="fp16", file="e.onnx"), UNFIT.format("e.onnx")),
+    (CVAE, graphs(3, variant="fp99"), UNFIT.format("decoder.fp16.onnx")),
+    (CVAE, twice(variant="fp16"), TWICE),
+    (CVAE, twice(file="e.onnx"), TWICE),
+    (CVAE, lambda data: data["golden"].update(file=NAME), TWICE),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("source", "change", "message"), LIES)
+def test_a_manifest_that_contradicts_itself(
+    source: dict[str, Any], change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    data = copy.deepcopy(source)
+    read(data)
+    change(data)
+    with pytest.raises(InputError) as caught:
+        read(data)
+    assert str(caught.value) == message
+
+
+def test_a_manifest_proves_itself() -> None:
+    raw = stamp(json.dumps({k: v for k, v in VAE.items() if k != "sha256"}).encode())
+    assert stamp(raw) == raw
+    assert Manifest.from_bytes(raw, "x").card.family == "vae"
+    again = "Copy or export the bundle again."
+    for wrong, error, message in (
+        (raw.replace(b"vae", b"vaf", 1), IntegrityError,
+         f"x: damaged or edited: its bytes do not match its own sha256. {again}"),
+        (json.dumps(VAE).encode(), IntegrityError,
+         f"x: damaged or edited: it does not begin with its own sha256. {again}"),
+        (stamp(b'{"format": "2.0"}'), InputError,
+         "x: bundle format 2.0, this runtime reads 1.0. Upgrade: pip install -U vae-onnx"),
+        (b"{", InputError, "x: not JSON. The bundle is damaged or was edited."),
+        (b"[" * 100_000, InputError, "x: not JSON. The bundle is damaged or was edited."),
+    ):  # fmt: skip
+        with pytest.raises(error) as caught:
+            Manifest.from_bytes(wrong, "x")
+        assert str(caught.value) == message

@@ -1,0 +1,62 @@
+"""Turn off every check of the loaders and writers in turn; some test must fail each time.
+
+    python -m tests.security.mutate [MODULE...]
+
+The tests that reach a check run without it, the quickest first, until one fails. Survivors are
+printed with their line; those in EQUIVALENT change nothing that can be seen, for the reason given.
+The exit code is 1 where another one survives, or where an entry of EQUIVALENT is of no use.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import time
+from collections import Counter
+
+from .checks import mutants
+from .modules import EQUIVALENT, ROOT, files_of, names, source_of
+from .runs import Tests, with_tests
+
+
+def main() -> None:
+    """Every module, or those named."""
+    os.chdir(ROOT)
+    wanted = sys.argv[1:] or names()
+    files = dict.fromkeys(test for name in wanted for test in files_of(name))
+    total = Counter[str]()
+
+    def work(tests: Tests) -> None:
+        print(f"{len(tests.seconds)} tests", flush=True)
+        for name in wanted:
+            total.update(turn_off(name, tests))
+
+    with_tests(list(files), [source_of(name) for name in wanted], work)
+    print(f"{total.total() - total['stale']} checks turned off: {dict(total)}")
+    sys.exit(1 if total["survived"] or total["stale"] else 0)
+
+
+def turn_off(name: str, tests: Tests) -> Counter[str]:
+    """How many checks of a module were found by a test, how many were not, and why."""
+    began, tally = time.perf_counter(), Counter[str]()
+    path, reasons, used = source_of(name), EQUIVALENT.get(name, {}), set()
+    importlib.import_module(name)
+    for mutant in mutants(path.read_text()):
+        found = tests.run(path, mutant)
+        known = next((part for part in reasons if mutant.what.startswith(part)), None)
+        if found == "survived" and known is not None:
+            used.add(known)
+            found = "equivalent"
+        tally[found] += 1
+        if found in ("survived", "equivalent"):
+            print(f"{name}:{mutant.lines.start}: {mutant.what[:110]}: {found}", flush=True)
+    for part in reasons.keys() - used:
+        tally["stale"] += 1
+        print(f"{name}: {part}: does not survive, take it off the list", flush=True)
+    print(f"{name}: {dict(tally)}, {time.perf_counter() - began:.0f} s", flush=True)
+    return tally
+
+
+if __name__ == "__main__":
+    main()
