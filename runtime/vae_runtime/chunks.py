@@ -18,7 +18,7 @@ CHUNK = 256  # rows at most; fp32 products fall off above, and results do not de
 _PIXELS = CHUNK * 28 * 28  # in a chunk: large pictures go fewer at a time, in constant memory
 
 Prepare = Callable[["NDArray[Any]"], "NDArray[Any]"]
-Tail = tuple[tuple[int, ...], str]  # the shape of one row of an output, and the dtype wanted
+Tail = tuple[tuple[int, ...], "np.dtype[Any]"]  # of a row of an output: shape, dtype wanted
 
 
 def rows_at_once(pixels: int) -> int:
@@ -57,7 +57,7 @@ def run_rows(
     names = list(outputs)
     n = len(next(iter(inputs.values())))
     if 0 < n <= chunk:
-        found = _run(session, names, _prepared(inputs, prepare), n)
+        found = _run(session, names, _prepared(inputs, prepare) if prepare else inputs, n)
         return [_as(v, dtype) for v, (_, dtype) in zip(found, outputs.values(), strict=True)]
     whole = [np.empty((n, *shape), dtype) for shape, dtype in outputs.values()]
 
@@ -89,7 +89,7 @@ def _prepared(
     return {name: prepare[name](v) if name in prepare else v for name, v in rows.items()}
 
 
-def _as(values: NDArray[Any], dtype: str) -> NDArray[Any]:
+def _as(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     if values.dtype == dtype:
         return values
     place = np.empty(values.shape, dtype)

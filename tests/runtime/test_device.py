@@ -195,7 +195,7 @@ class OnDevice:
 def test_batches_are_padded_on_cuda_alone(where: str, n: int, batches: list[int]) -> None:
     fake: Any = OnDevice(where)
     x = np.arange(n, dtype=np.float32)[:, None]
-    (out,) = run_rows(fake, {"x": x}, {"y": ((1,), "float32")})
+    (out,) = run_rows(fake, {"x": x}, {"y": ((1,), x.dtype)})
     assert fake.batches == batches
     assert np.array_equal(out, 2 * x)
 
