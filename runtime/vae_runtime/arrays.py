@@ -66,7 +66,7 @@ def as_codes(z: ArrayLike, latent_dim: int) -> NDArray[np.float32]:
         and z.ndim == 2
         and z.shape[1] == latent_dim
         and z.flags.c_contiguous
-        and isfinite((flat := z.ravel()).dot(flat))
+        and isfinite(np.vdot(z, z))  # which warns of no overflow
     ):
         return z
     # A plain list has no dtype to be wrong; an array of another one was made by mistake.

@@ -77,7 +77,9 @@ def run_rows(
     def one(start: int) -> None:
         stop = min(start + chunk, n)
         rows = _prepared({name: v[start:stop] for name, v in inputs.items()}, prepare)
-        for values, place in zip(_run(session, wanted.names, rows, stop - start), whole, strict=True):
+        for values, place in zip(
+            _run(session, wanted.names, rows, stop - start), whole, strict=True
+        ):
             _store(values, place[start:stop])
 
     starts = range(0, n, chunk)
