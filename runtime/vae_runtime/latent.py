@@ -138,9 +138,9 @@ def negative_log_likelihood(
 
 def _binary(decoded: NDArray[np.float32], zeros: NDArray[np.float32]) -> NDArray[np.float64]:
     """Cross-entropy f64[N] of pixels that are 0 or 1; `zeros` is 1 where they are 0."""
-    each = decoded - zeros  # p of a 1, p - 1 of a 0
-    np.abs(each, out=each)
-    each = np.clip(each, _LEAST, 1 - _LEAST, out=each).reshape(len(each), -1)
+    each = np.clip(decoded, _LEAST, 1 - _LEAST)
+    np.subtract(each, zeros, out=each)  # p of a 1, p - 1 of a 0
+    each = np.abs(each, out=each).reshape(len(each), -1)
     for _ in range(2):  # of four pixels the product is above 1e-28: float32 still holds it
         half, odd = divmod(each.shape[1], 2)
         if not odd:

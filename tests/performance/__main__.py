@@ -5,7 +5,8 @@
 Prints a line as each row is measured; with --out writes performance-results.md, performance.json
 and the pictures after each part, so that a run that is stopped leaves what it had; with --only the
 other parts' rows stay as they are in that folder. Needs the train and dev extras and a quiet
-machine; all but --quick takes nine minutes. Set OMP_NUM_THREADS=1, as the command itself does where it is not set.
+machine; all but --quick takes about ten minutes. Set OMP_NUM_THREADS=1, as the command itself does
+where it is not set.
 """
 
 from __future__ import annotations
