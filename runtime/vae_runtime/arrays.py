@@ -7,6 +7,7 @@ label wraps around. So everything is refused here, before a session is called.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 Labels: TypeAlias = Union[int, str, Sequence[int | str], "NDArray[Any]", None]
+
+_FLOAT32 = np.dtype(np.float32)
 
 
 def check_images(images: ArrayLike, spec: ImageSpec) -> NDArray[Any]:
@@ -56,6 +59,16 @@ def as_codes(z: ArrayLike, latent_dim: int) -> NDArray[np.float32]:
     Raises:
         InputError: another dtype, byte order or shape, or a number that is not finite.
     """
+    # The usual case first: between two runs of a small graph each call counts.
+    if (
+        type(z) is np.ndarray
+        and z.dtype is _FLOAT32
+        and z.ndim == 2
+        and z.shape[1] == latent_dim
+        and z.flags.c_contiguous
+        and isfinite(np.vdot(z, z))  # which warns of no overflow
+    ):
+        return z
     # A plain list has no dtype to be wrong; an array of another one was made by mistake.
     array = _array(z, "z", None if hasattr(z, "dtype") else np.float32)
     _check_float32(array, "z")
@@ -69,17 +82,19 @@ def as_codes(z: ArrayLike, latent_dim: int) -> NDArray[np.float32]:
 def as_labels(label: Labels, n: int, card: Card) -> NDArray[np.int64]:
     """A class index, a class name, or n of them → i64[n]; None → the index that means "no label".
 
+    Not to be written to: one label of one item is a view of a table.
+
     Raises:
         UsageError: the model takes no label, or an unknown name.
         InputError: an index out of range, another dtype, or not n of them.
     """
     classes = card.classes
     if label is None:
-        return np.full(n, len(classes), np.int64)
+        return _same(len(classes), n, len(classes))
     if not classes:
         raise UsageError(f"this {card.family} takes no label")
     if type(label) is int and 0 <= label < len(classes):
-        return np.full(n, label, np.int64)
+        return _same(label, n, len(classes))
     one = isinstance(label, (int, str, np.integer))
     items = _array([label] if one else label, "label")
     if items.dtype.kind == "U":
@@ -94,6 +109,19 @@ def as_labels(label: Labels, n: int, card: Card) -> NDArray[np.int64]:
     if len(items) != n:
         raise InputError(f"label: {len(items)} labels for {n} items")
     return items.astype(np.int64)
+
+
+def _same(index: int, n: int, classes: int) -> NDArray[np.int64]:
+    """The same index n times, i64[n]."""
+    return _table(classes)[index : index + 1] if n == 1 else np.full(n, index, np.int64)
+
+
+@cache
+def _table(classes: int) -> NDArray[np.int64]:
+    """Every index, that of "no label" last: i64[classes + 1], not to be written to."""
+    table = np.arange(classes + 1, dtype=np.int64)
+    table.flags.writeable = False
+    return table
 
 
 def stream_labels(label: Labels, n: int | None, card: Card) -> NDArray[np.int64] | int | None:

@@ -172,9 +172,6 @@ class Autoencoder:
 
     def decode(self, z: ArrayLike, label: Labels = None, *, dtype: str = "float32") -> NDArray[Any]:
         """Images [N, C, H, W] of codes f32[N, D] or f32[D]."""
-        if label is not None and not self.card.classes:
-            raise UsageError(f"this {self.card.family} takes no label")
-        check_dtype(dtype)
         decoder = self._graphs.decoder(conditional=label is not None, dtype=dtype)
         return decoder(z, label, dtype=dtype)
 

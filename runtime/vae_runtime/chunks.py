@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,17 @@ CHUNK = 256  # rows at most; fp32 products fall off above, and results do not de
 _PIXELS = CHUNK * 28 * 28  # in a chunk: large pictures go fewer at a time, in constant memory
 
 Prepare = Callable[["NDArray[Any]"], "NDArray[Any]"]
-Tail = tuple[tuple[int, ...], str]  # the shape of one row of an output, and the dtype wanted
+
+
+class Wanted(NamedTuple):
+    """What is asked of a graph: its outputs by name, and of each the shape of a row and the dtype.
+
+    `uint8` of a graph that gives floats is quantised.
+    """
+
+    names: list[str]
+    shapes: list[tuple[int, ...]]
+    dtypes: list[np.dtype[Any]]
 
 
 def rows_at_once(pixels: int) -> int:
@@ -37,11 +47,11 @@ def quantise(values: NDArray[Any], place: NDArray[Any]) -> None:
 def run_rows(
     session: Session,
     inputs: Mapping[str, NDArray[Any]],
-    outputs: Mapping[str, Tail],
+    wanted: Wanted,
     chunk: int = CHUNK,
     prepare: Mapping[str, Prepare] | None = None,
 ) -> list[NDArray[Any]]:
-    """Run all rows and return each output whole, in the order of `outputs`.
+    """Run all rows and return each output whole, in the order of `wanted`.
 
     What fits one chunk is returned as the session gave it, without a copy. Of several chunks, as
     many run at a time as the session has threads: small products gain more from that than from
@@ -50,21 +60,26 @@ def run_rows(
     Args:
         session: the graph.
         inputs: an array of n rows for each input; with n = 0 the session is not called.
-        outputs: shape of a row and dtype of each output; `uint8` of a float graph is quantised.
+        wanted: the outputs.
         chunk: rows in one run.
         prepare: what to do to the rows of an input before they run, chunk by chunk.
     """
-    names = list(outputs)
     n = len(next(iter(inputs.values())))
     if 0 < n <= chunk:
-        found = _run(session, names, _prepared(inputs, prepare), n)
-        return [_as(v, dtype) for v, (_, dtype) in zip(found, outputs.values(), strict=True)]
-    whole = [np.empty((n, *shape), dtype) for shape, dtype in outputs.values()]
+        found = _run(session, wanted.names, _prepared(inputs, prepare) if prepare else inputs, n)
+        for i, dtype in enumerate(wanted.dtypes):
+            if found[i].dtype != dtype:
+                found[i] = _quantised(found[i])
+        return found
+    shapes = zip(wanted.shapes, wanted.dtypes, strict=True)
+    whole = [np.empty((n, *shape), dtype) for shape, dtype in shapes]
 
     def one(start: int) -> None:
         stop = min(start + chunk, n)
         rows = _prepared({name: v[start:stop] for name, v in inputs.items()}, prepare)
-        for values, place in zip(_run(session, names, rows, stop - start), whole, strict=True):
+        for values, place in zip(
+            _run(session, wanted.names, rows, stop - start), whole, strict=True
+        ):
             _store(values, place[start:stop])
 
     starts = range(0, n, chunk)
@@ -89,10 +104,8 @@ def _prepared(
     return {name: prepare[name](v) if name in prepare else v for name, v in rows.items()}
 
 
-def _as(values: NDArray[Any], dtype: str) -> NDArray[Any]:
-    if values.dtype == dtype:
-        return values
-    place = np.empty(values.shape, dtype)
+def _quantised(values: NDArray[Any]) -> NDArray[np.uint8]:
+    place = np.empty(values.shape, np.uint8)
     quantise(values, place)
     return place
 

@@ -36,8 +36,10 @@ def _box_muller(words: NDArray[np.uint64], dim: int) -> NDArray[np.float64]:
     even = dim + dim % 2
     radius = np.sqrt(-2 * np.log1p(-unit(words[:, 0:even:2])))
     angle = 2 * np.pi * unit(words[:, 1:even:2])
-    pairs = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=2)
-    return pairs.reshape(len(words), even)[:, :dim]
+    drawn = np.empty((len(words), even))
+    np.multiply(radius, np.cos(angle), out=drawn[:, 0::2])
+    np.multiply(radius, np.sin(angle), out=drawn[:, 1::2])
+    return drawn[:, :dim]
 
 
 def _truncate(normals: NDArray[np.float64], words: NDArray[np.uint64], bound: float) -> None:

@@ -102,7 +102,7 @@ def evaluate(
         moments += chunk.moments()
         if model.card.family != "ae":
             x = _binarised(grey, binarise, seed, first)
-            totals[1:] += chunk.bounds(x, None if binarise == "none" else x > 0)
+            totals[1:] += chunk.bounds(x, None if binarise == "none" else 1 - x)
     mse, kl, elbo, iwae = (float(t) for t in totals / n)
     variance = moments[1] / n - (moments[0] / n) ** 2
     plain = model.card.family == "ae"
@@ -132,8 +132,10 @@ class _Chunk:
         mu = self.model.encode(self.grey, self.label).astype(np.float64)
         return np.stack([mu.sum(axis=0), (mu**2).sum(axis=0)])
 
-    def bounds(self, x: NDArray[np.float32], ones: NDArray[np.bool_] | None) -> NDArray[np.float64]:
-        """Sums over the chunk of KL, -ELBO and -IWAE, f64[3]; `ones` where x is binarised."""
+    def bounds(
+        self, x: NDArray[np.float32], zeros: NDArray[np.float32] | None
+    ) -> NDArray[np.float64]:
+        """Sums over the chunk of KL, -ELBO and -IWAE, f64[3]; `zeros` is 1 - x, if binarised."""
         mu, log_var = self.model.posterior(x, self.label)
         assert log_var is not None
         kl = latent.kl_to_standard_normal(mu, log_var)
@@ -141,7 +143,7 @@ class _Chunk:
         for z in self._draws(mu, log_var):
             decoded = self.model.decode(z, self.label)
             card = self.model.card
-            one = latent.negative_log_likelihood(decoded, x, card.likelihood, card.sigma, ones)
+            one = latent.negative_log_likelihood(decoded, x, card.likelihood, card.sigma, zeros)
             nll += one / self.place[2]
             weight = np.logaddexp(weight, -one + latent.log_prior_ratio(z, mu, log_var))
         iwae = np.log(self.place[2]) - weight

@@ -10,7 +10,7 @@ import numpy as np
 
 from .arrays import Labels, as_codes, as_labels, check_images, unit_floats
 from .card import METADATA_KEY, Card, parse_card, same_id
-from .chunks import rows_at_once, run_rows
+from .chunks import Wanted, rows_at_once, run_rows
 from .errors import InputError, UsageError
 from .files import read_bytes
 from .guard import check_graph, check_seal
@@ -20,7 +20,7 @@ from .session import Session
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from .chunks import Prepare, Tail
+    from .chunks import Prepare
     from .manifest import GraphSpec
 
 DTYPES = ("float32", "uint8")
@@ -38,6 +38,7 @@ class Graph:
         role: `encoder`, `decoder` or `conditional_decoder`.
         variant: precision or output type, `fp32` as exported.
         session: what runs it.
+        takes_label: whether it has a `label` input.
     """
 
     roles: tuple[str, ...] = ROLES
@@ -82,17 +83,14 @@ class Graph:
             expected = " or ".join(self.roles)
             raise InputError(f"{where}: the role of this graph is {self.role}, expected {expected}")
         check_tensors(self.session, self.card, self.role, self.variant, where)
+        self.takes_label = "label" in self.session.inputs
         self._at_once = rows_at_once(prod(self.card.image.shape))
+        self._wanted: dict[str, Wanted] = {}
 
     @property
     def device(self) -> str:
         """Where it really runs: `cpu` or `cuda:N`."""
         return self.session.device
-
-    @property
-    def takes_label(self) -> bool:
-        """Whether the graph has a `label` input."""
-        return "label" in self.session.inputs
 
     def tensors(self) -> dict[str, list[dict[str, Any]]]:
         """Name, dtype and shape of the graph's `inputs` and `outputs`."""
@@ -118,14 +116,15 @@ class Graph:
         self,
         inputs: dict[str, NDArray[Any]],
         label: Labels,
-        outputs: dict[str, Tail],
+        wanted: Wanted,
         prepare: dict[str, Prepare] | None = None,
     ) -> list[NDArray[Any]]:
         """Run; with the label where the graph takes one. A wrong label is refused anyway."""
-        labels = as_labels(label, len(next(iter(inputs.values()))), self.card)
+        (rows,) = inputs.values()
+        labels = as_labels(label, len(rows), self.card)
         if self.takes_label:
             inputs["label"] = labels
-        return run_rows(self.session, inputs, outputs, self._at_once, prepare)
+        return run_rows(self.session, inputs, wanted, self._at_once, prepare)
 
 
 class Decoder(Graph):
@@ -154,9 +153,16 @@ class Decoder(Graph):
         codes = as_codes(z, self.card.latent_dim)
         if label is not None and not self.takes_label:
             raise UsageError(f"this {self.card.family} {self.role} takes no label")
+        wanted = self._wanted.get(dtype) or self._to_give(dtype)
+        return self._run({"z": codes}, label, wanted)[0]
+
+    def _to_give(self, dtype: str) -> Wanted:
+        """What `run_rows` is asked for, kept for the next call."""
         if check_dtype(dtype) != "uint8" and self.variant == "uint8":
             raise UsageError("this decoder gives bytes only. Pass dtype='uint8'.")
-        return self._run({"z": codes}, label, {"image": (self.card.image.shape, dtype)})[0]
+        wanted = Wanted(["image"], [self.card.image.shape], [np.dtype(dtype)])
+        self._wanted[dtype] = wanted
+        return wanted
 
 
 class Encoder(Graph):
@@ -178,9 +184,10 @@ class Encoder(Graph):
             label: read where the encoder takes one; None encodes without a label.
         """
         pixels = check_images(images, self.card.image)
-        names = ("z",) if self.card.family == "ae" else ("mu", "log_var")
-        outputs: dict[str, Tail] = dict.fromkeys(names, ((self.card.latent_dim,), "float32"))
-        mu, *log_var = self._run({"image": pixels}, label, outputs, {"image": unit_floats})
+        names = ["z"] if self.card.family == "ae" else ["mu", "log_var"]
+        codes = (self.card.latent_dim,), np.dtype(np.float32)
+        wanted = Wanted(names, *([part] * len(names) for part in codes))
+        mu, *log_var = self._run({"image": pixels}, label, wanted, {"image": unit_floats})
         return mu, log_var[0] if log_var else None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from .bundle import Bundle
 from .errors import InputError, StateError, UsageError
-from .graphs import Decoder, Encoder, check_same_bundle
+from .graphs import Decoder, Encoder, check_dtype, check_same_bundle
 from .manifest import GraphSpec
 
 PLAIN = "fp32"  # the variant that every bundle has
@@ -35,6 +35,7 @@ class LoadedGraphs:
             )
         self._bundle, self._variant, self._options = bundle, variant, options
         self._loaded: dict[str, Encoder | Decoder] = {}
+        self._decoders: dict[tuple[bool, str], Decoder] = {}  # what `decoder` found before
         self._lock = threading.Lock()
         self._closed = False
 
@@ -52,11 +53,23 @@ class LoadedGraphs:
         return graph
 
     def decoder(self, *, conditional: bool, dtype: str = "float32") -> Decoder:
-        """The decoder with or without a label; for `uint8` the variant that gives bytes, if any."""
+        """The decoder with or without a label; for `uint8` the variant that gives bytes, if any.
+
+        Raises:
+            UsageError: a label for a model without classes; an unknown dtype.
+        """
+        found = self._decoders.get((conditional, dtype))
+        if found is not None:
+            return found
+        card = self._bundle.manifest.card
+        if conditional and not card.classes:
+            raise UsageError(f"this {card.family} takes no label")
+        check_dtype(dtype)
         # Bytes straight from the graph: no second pass over the pixels.
         variant = BYTES if dtype == "uint8" and self._variant == PLAIN else self._variant
         graph = self._graph("conditional_decoder" if conditional else "decoder", variant)
         assert isinstance(graph, Decoder)
+        self._decoders[conditional, dtype] = graph
         return graph
 
     def close(self) -> None:
@@ -66,6 +79,7 @@ class LoadedGraphs:
             for graph in self._loaded.values():
                 graph.close()
             self._loaded.clear()
+            self._decoders.clear()
 
     def _graph(self, role: str, variant: str) -> Encoder | Decoder:
         manifest = self._bundle.manifest

@@ -3,8 +3,10 @@
     python -m tests.performance [--only decode,pictures] [--quick] [--out docs]
 
 Prints a line as each row is measured; with --out writes performance-results.md, performance.json
-and the pictures. Needs the train and dev extras and a quiet machine; all but --quick takes ten
-minutes. Set OMP_NUM_THREADS=1, as the command itself does where it is not set.
+and the pictures after each part, so that a run that is stopped leaves what it had; with --only the
+other parts' rows stay as they are in that folder. Needs the train and dev extras and a quiet
+machine; all but --quick takes about ten minutes. Set OMP_NUM_THREADS=1, as the command itself does
+where it is not set.
 """
 
 from __future__ import annotations
@@ -32,15 +34,17 @@ def main() -> None:
 
     import torch
 
-    from .results import write
+    from .results import read, write
     from .timing import Table
 
     torch.set_num_threads(1)
-    table = Table(quick=chosen.quick)
+    table = Table(chosen.quick, read(chosen.out) if chosen.out and chosen.only else [])
     for part in parts:
+        table.begin(part)
         import_module(f".{part}", __package__).run(table)
-    if chosen.out:
-        write(table, chosen.out)
+        table.rows.sort(key=lambda row: PARTS.index(row.part))
+        if chosen.out:
+            write(table, chosen.out)
 
 
 if __name__ == "__main__":

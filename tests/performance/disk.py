@@ -36,9 +36,12 @@ def run(table: Table) -> None:
     # What this project adds to these is its wheel, above.
     ours = _installed("onnxruntime", "numpy", "pillow", "click")
     theirs = _installed("torch", "numpy", "pillow")
+    largest = sorted(ours.items(), key=lambda item: -item[1])[:4]
+    floor = ", ".join(f"{name} {size:.0f}" for name, size in largest)
+    less, more = sum(ours.values()), sum(theirs.values())
     table.add(
-        Row("installed, without torch", "installed, torch", ours / theirs, "cost", 1 / 8, ours,
-            theirs, "MB", "torch's build for CPUs; with CUDA it is ten times larger")
+        Row("installed, without torch", "installed, torch", less / more, "cost", 1 / 8, less,
+            more, "MB", f"{floor} MB; torch's build for CPUs, with CUDA it is ten times larger")
     )  # fmt: skip
 
 
@@ -47,14 +50,13 @@ def _size(table: Table, what: str, megabytes: float, most: float) -> None:
     table.add(Row(what, f"{most:g} MB", ratio, "cost", 1.0, megabytes, float(most), "MB"))
 
 
-def _installed(*roots: str) -> float:
-    """Megabytes of the files of these distributions and of all that they require."""
-    wanted, seen, total = list(roots), set[str](), 0
+def _installed(*roots: str) -> dict[str, float]:
+    """Megabytes of the files of these distributions, and of all that they require, by name."""
+    wanted, sizes = list(roots), dict[str, float]()
     while wanted:
         name = canonicalize_name(wanted.pop())
-        if name in seen:
+        if name in sizes:
             continue
-        seen.add(name)
         try:
             found = metadata.distribution(name)
         except metadata.PackageNotFoundError:
@@ -62,5 +64,5 @@ def _installed(*roots: str) -> float:
         needs = (Requirement(text) for text in found.requires or ())
         wanted += [r.name for r in needs if r.marker is None or r.marker.evaluate({"extra": ""})]
         paths = (Path(str(found.locate_file(f))) for f in found.files or () if f.suffix != ".pyc")
-        total += sum(path.stat().st_size for path in paths if path.is_file())
-    return total / _MB
+        sizes[name] = sum(path.stat().st_size for path in paths if path.is_file()) / _MB
+    return sizes

@@ -7,11 +7,12 @@ import numpy as np
 from vae_models import preset
 
 from .subjects import Subject, make, subject
-from .timing import Row, Table, in_turns
+from .timing import Row, Table, in_turns, once
 
 NUMBERS = (1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
 DIMENSIONS = (2, 8, 32, 128, 256)
 SIDES = (28, 64, 128, 256)
+_PATIENCE_S = 1.0  # for all rounds of one size, of which there are three at least
 
 
 def run(table: Table) -> None:
@@ -36,7 +37,8 @@ def _decoding(subject_: Subject, n: int) -> float:
         for _ in range(times):
             model.decode(z, 3)
 
-    return in_turns({"ours": work}, max(3, min(30, 2_000 // n)))["ours"].median
+    rounds = max(3, min(30, round(_PATIENCE_S / once(work))))
+    return in_turns({"ours": work}, rounds)["ours"].median
 
 
 def _of_latent(dim: int) -> Subject:
@@ -44,7 +46,7 @@ def _of_latent(dim: int) -> Subject:
 
 
 def _of_side(side: int) -> Subject:
-    return make(preset("default", "cvae", (1, side, side), 10, hidden=(32, 64)))
+    return make(preset("default", "cvae", (1, side, side), 10, hidden=(16, 32)))
 
 
 def _row(work: str, what: str, sizes: tuple[int, ...], seconds: list[float]) -> Row:

@@ -15,11 +15,13 @@ import torch
 
 from .timing import Row, Table, Times
 
+NAME = "performance.json"
 HEAD = ("work", "beside", "ours", "the other", "ratio", "wanted", "")
 
 
 def write(table: Table, folder: Path) -> None:
     """performance-results.md, performance.json, pictures/performance.png, pictures/growth.png."""
+    folder.mkdir(parents=True, exist_ok=True)
     facts = machine()
     lines = [
         "# Performance, measured", "",
@@ -34,8 +36,23 @@ def write(table: Table, folder: Path) -> None:
     ]  # fmt: skip
     (folder / "performance-results.md").write_text("\n".join(lines))
     data = {"machine": facts, "rows": [asdict(row) | {"met": row.met} for row in table.rows]}
-    (folder / "performance.json").write_text(json.dumps(data, indent=1) + "\n")
+    (folder / NAME).write_text(json.dumps(data, indent=1) + "\n")
     draw(table.rows, folder / "pictures")
+
+
+def read(folder: Path) -> list[Row]:
+    """The rows that an earlier run wrote into a folder; none where there was none."""
+    path = folder / NAME
+    data = json.loads(path.read_text()) if path.exists() else {"rows": []}
+    return [_row(dict(values)) for values in data["rows"]]
+
+
+def _row(values: dict[str, Any]) -> Row:
+    del values["met"]
+    for side in ("ours", "against"):
+        if isinstance(values[side], dict):
+            values[side] = Times(**values[side])
+    return Row(**values)
 
 
 def machine() -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 
-from tests.performance.results import markdown, write
+from tests.performance.results import markdown, read, write
 from tests.performance.timing import Row, Table, Times, in_turns
 
 
@@ -70,3 +70,16 @@ def test_a_miss_is_written_as_one(tmp_path: Path) -> None:
     data = json.loads((tmp_path / "performance.json").read_text())
     assert [row["met"] for row in data["rows"]] == [False, True]
     assert {p.name for p in (tmp_path / "pictures").iterdir()} == {"performance.png", "growth.png"}
+
+
+def test_a_part_that_is_measured_again_replaces_its_own_rows(tmp_path: Path) -> None:
+    table = Table()
+    for part, ratio in (("decode", 1.0), ("disk", 2.0)):
+        table.begin(part)
+        table.add(Row("w", "o", ratio, "cost", 1.1, Times(4, 3, 5, 3), 1.0))
+    write(table, tmp_path / "new")
+    again = Table(rows=read(tmp_path / "new"))
+    assert again.rows == table.rows
+    again.begin("decode")
+    again.add(Row("w", "o", 3.0, "cost", 1.1, 1.0, 1.0))
+    assert [(row.part, row.ratio) for row in again.rows] == [("disk", 2.0), ("decode", 3.0)]

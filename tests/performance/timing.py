@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 Work = Callable[[], object]
 _TURN = 0.005  # seconds at least
@@ -40,6 +40,7 @@ class Row:
         ours, against: in `unit`, each with its spread.
         unit: of the numbers: microseconds an item, seconds, megabytes.
         note: what else a reader should know.
+        part: of the benchmark, that it was measured in.
     """
 
     work: str
@@ -51,6 +52,7 @@ class Row:
     against: Times | float
     unit: str = "s"
     note: str = ""
+    part: str = ""
 
     @property
     def met(self) -> bool | None:
@@ -66,10 +68,16 @@ class Table:
 
     quick: bool = False
     rows: list[Row] = field(default_factory=list)
+    part: str = ""
+
+    def begin(self, part: str) -> None:
+        """What is added from now on is of this part; rows that it had before go."""
+        self.part = part
+        self.rows = [row for row in self.rows if row.part != part]
 
     def add(self, row: Row) -> None:
         """Keep a row and print it."""
-        self.rows.append(row)
+        self.rows.append(replace(row, part=self.part))
         word = {None: "", True: "met", False: "MISSED"}[row.met]
         print(f"{row.work:<44} {row.other:<26} {row.ratio:7.2f} {row.better:<7} {word}", flush=True)
 
@@ -122,11 +130,16 @@ def in_turns(candidates: Mapping[str, Work], rounds: int) -> dict[str, Times]:
 
 
 def _calls(work: Work) -> int:
-    """How many calls fill a turn; the first one fills caches."""
+    """How many calls fill a turn."""
+    return max(1, round(_TURN / once(work)))
+
+
+def once(work: Work) -> float:
+    """Seconds of one call; one before it fills caches."""
     work()
     start = time.perf_counter()
     work()
-    return max(1, round(_TURN / (time.perf_counter() - start)))
+    return time.perf_counter() - start
 
 
 def _scaled(times: Times, factor: float) -> Times:

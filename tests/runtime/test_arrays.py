@@ -147,3 +147,26 @@ def test_a_model_without_classes_takes_no_label(vae_path: Any) -> None:
                 argument = np.zeros((1, model.card.latent_dim), np.float32)
             with pytest.raises(UsageError, match=r"^this vae takes no label$"):
                 call(argument, 3)  # type: ignore[operator]
+
+
+def test_an_array_that_is_as_it_should_be_is_taken_as_it_is() -> None:
+    z = np.zeros((2, 3), np.float32)
+    assert as_codes(z, 3) is z
+    huge = np.full((1, 3), 3e38, np.float32)  # its square is beyond float32
+    assert np.array_equal(as_codes(huge, 3), huge)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_the_short_way_refuses_what_is_not_finite(bad: float) -> None:
+    z = np.zeros((1, 3), np.float32)
+    z[0, 1] = bad
+    with pytest.raises(InputError, match=r"at \[0, 1\], expected finite"):
+        as_codes(z, 3)
+
+
+def test_a_label_of_one_item_cannot_change_the_next(cvae: vae.Autoencoder) -> None:
+    one = as_labels(1, 1, cvae.card)
+    assert one.tolist() == [1]
+    assert as_labels(None, 1, cvae.card).tolist() == [len(cvae.card.classes)]
+    with pytest.raises(ValueError, match="read-only"):
+        one[0] = 0

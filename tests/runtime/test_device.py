@@ -11,7 +11,7 @@ import pytest
 
 import vae_runtime as vae
 from vae_runtime import device, session
-from vae_runtime.chunks import CHUNK, run_rows
+from vae_runtime.chunks import CHUNK, Wanted, run_rows
 from vae_runtime.errors import DeviceError, InputError, UsageError
 from vae_runtime.session import Session
 
@@ -195,7 +195,7 @@ class OnDevice:
 def test_batches_are_padded_on_cuda_alone(where: str, n: int, batches: list[int]) -> None:
     fake: Any = OnDevice(where)
     x = np.arange(n, dtype=np.float32)[:, None]
-    (out,) = run_rows(fake, {"x": x}, {"y": ((1,), "float32")})
+    (out,) = run_rows(fake, {"x": x}, Wanted(["y"], [(1,)], [x.dtype]))
     assert fake.batches == batches
     assert np.array_equal(out, 2 * x)
 

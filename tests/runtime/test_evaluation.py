@@ -11,6 +11,7 @@ import vae_runtime as vae
 from vae_runtime import chunks, evaluation, latent
 from vae_runtime.errors import UsageError
 from vae_runtime.evaluation import evaluate
+from vae_runtime.latent import negative_log_likelihood
 
 pytestmark = pytest.mark.torch_free
 
@@ -111,3 +112,16 @@ def test_refused(cvae: vae.Autoencoder, ae_path: Path) -> None:
         pytest.raises(UsageError, match=r"expected none for gaussian$"),
     ):
         evaluate(model, images, binarise="sample")
+
+
+@pytest.mark.parametrize("size", [(28, 28), (37, 53), (1, 6)])
+def test_binary_pixels_share_a_logarithm(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    p = (1 / (1 + np.exp(-rng.normal(0, 8, (5, 1, *size))))).astype(np.float32)
+    p[0], p[1] = 0, 1  # wholly sure, and at places wrong
+    x = (rng.random(p.shape) < 0.5).astype(np.float32)
+    exact = np.clip(p.astype(np.float64), 1e-7, 1 - np.float32(1e-7))
+    expected = -np.where(x > 0, np.log(exact), np.log1p(-exact)).sum(axis=(1, 2, 3))
+    found = negative_log_likelihood(p, x, "bernoulli", zeros=1 - x)
+    assert np.allclose(found, expected, rtol=1e-5)
+    assert np.allclose(found, negative_log_likelihood(p, x, "bernoulli"), rtol=1e-5)

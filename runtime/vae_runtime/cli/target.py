@@ -77,7 +77,7 @@ class Target:
         if not os.access(folder, os.W_OK):
             raise FileError(f"{self.out}: folder {folder} may not be written")
 
-    def put(self, pieces: Iterable[bytes]) -> None:
+    def put(self, pieces: Iterable[bytes | memoryview]) -> None:
         """Bytes to the file, atomically, or to standard output, piece by piece.
 
         Raises:
@@ -144,7 +144,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _to_stdout(pieces: Iterable[bytes]) -> None:
+def _to_stdout(pieces: Iterable[bytes | memoryview]) -> None:
     from .entry import drop_stdout
 
     try:
