@@ -185,8 +185,8 @@ class Encoder(Graph):
         """
         pixels = check_images(images, self.card.image)
         names = ["z"] if self.card.family == "ae" else ["mu", "log_var"]
-        codes = (self.card.latent_dim,), np.dtype(np.float32)
-        wanted = Wanted(names, *([part] * len(names) for part in codes))
+        count = len(names)
+        wanted = Wanted(names, [(self.card.latent_dim,)] * count, [np.dtype(np.float32)] * count)
         mu, *log_var = self._run({"image": pixels}, label, wanted, {"image": unit_floats})
         return mu, log_var[0] if log_var else None
 

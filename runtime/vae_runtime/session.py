@@ -7,6 +7,7 @@ import os
 import threading
 import warnings
 import weakref
+from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -109,7 +110,7 @@ class Session:
             )
         return raw
 
-    def run(self, outputs: list[str], **inputs: NDArray[Any]) -> list[NDArray[Any]]:
+    def run(self, outputs: Sequence[str], **inputs: NDArray[Any]) -> list[NDArray[Any]]:
         """Run the graph by name; `outputs` names what to return, in that order.
 
         Raises:
