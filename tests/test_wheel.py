@@ -32,12 +32,17 @@ def command(*words: str | Path, **options: Any) -> str:
     return done.stdout
 
 
+def pip(python: Path, *words: str | Path) -> str:
+    """Our own pip for another environment: one less package to unpack there."""
+    return command(sys.executable, "-m", "pip", "--python", python, *words, cwd=python.parent)
+
+
 def environment(folder: Path, *requirements: str | Path) -> Path:
     """A new virtual environment; its folder of programs."""
-    command(sys.executable, "-m", "venv", folder)
-    pip = folder / "bin" / "pip"
-    command(pip, "install", "-q", "-c", ROOT / "constraints.txt", *requirements, cwd=folder)
-    return folder / "bin"
+    command(sys.executable, "-m", "venv", "--without-pip", folder)
+    python = folder / "bin" / "python"
+    pip(python, "install", "-q", "-c", ROOT / "constraints.txt", *requirements)
+    return python.parent
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +82,9 @@ def wheel_in(folder: Path) -> Path:
 
 
 def test_the_checkers_find_nothing(built: Path, tools: Path) -> None:
-    command(tools / "check-wheel-contents", "--toplevel", ",".join(PACKAGES), wheel_in(built))
+    # W002, duplicates: an attribution stands beside its file and where licences are looked for.
+    words = ["--ignore", "W002", "--toplevel", ",".join(PACKAGES)]
+    command(tools / "check-wheel-contents", *words, wheel_in(built))
     found = command(tools / "twine", "check", "--strict", *built.iterdir())
     assert found.count("PASSED") == 2
 
@@ -104,7 +111,8 @@ def test_an_sdist_holds_the_sources_and_no_data(built: Path) -> None:
         assert name in sizes
     for part in ("ubyte", "node_modules", "studio/assets", ".pt", "__pycache__"):
         assert not [name for name in sizes if part in name], part
-    assert max(sizes.values()) < 3_000_000
+    embedded = "runtime/vae_runtime/embedded/mnist.zip"
+    assert max(size for name, size in sizes.items() if name != embedded) < 500_000
 
 
 def test_a_wheel_with_the_studio_s_engine(checkout: Path, tools: Path, tmp_path: Path) -> None:
@@ -124,13 +132,14 @@ def test_a_wheel_with_the_studio_s_engine(checkout: Path, tools: Path, tmp_path:
 def test_a_wheel_is_installed_and_used_where_nothing_else_is(built: Path, tmp_path: Path) -> None:
     """The README's first command, but for the tree: `pip install`, `vae-run sample`."""
     programs = environment(tmp_path / "venv", f"{wheel_in(built)}[cpu]")
-    listed = command(programs / "pip", "list", "--format", "freeze")
+    listed = pip(programs / "python", "list", "--format", "freeze")
     assert not [line for line in listed.splitlines() if line.startswith(("torch", "onnx=="))]
     words = ["sample", "--digit", "3", "-n", "16", "--seed", "0", "-o", "threes.png"]
     env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     command(programs / "vae-run", *words, cwd=tmp_path, env=env)
     assert (tmp_path / "threes.png").read_bytes().startswith(b"\x89PNG")
-    assert "ok" in command(programs / "vae-run", "verify", cwd=tmp_path, env=env)
+    found = command(programs / "vae-run", "verify", cwd=tmp_path, env=env)
+    assert found.endswith("device cpu: as torch\n")
     done = subprocess.run(
         [programs / "vae-train", "ae", "--data", "digits", "--out", "x.pt"],
         capture_output=True, text=True, check=False, cwd=tmp_path, env=env,
