@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,13 @@ MAY_IMPORT = {
     "vae_export": {"torch", "onnx", "onnx_ir", "onnxscript", "numpy", "click", "google"}
     | {"vae_models", "vae_runtime", "vae_train"},
 }
+SCRIPTS = [
+    path
+    for top in ("tests", "examples")
+    for path in (ROOT / top).rglob("*.py")
+    if "node_modules" not in path.parts
+]
+LONG = {"tests/studio/test_browser.py"}  # one session of a browser, its panels one after another
 MAX_FILE = 300
 MAX_FUNCTION = 60
 
@@ -58,19 +66,44 @@ def test_there_is_no_package_at_the_top_of_a_folder() -> None:
     assert not [p for p in PACKAGES.values() if (p.parent / "__init__.py").exists()]
 
 
+def lines_of(path: Path) -> int:
+    return len(path.read_text().splitlines())
+
+
+def functions(path: Path) -> Iterator[tuple[str, int]]:
+    """Each function and its lines, but its docstring's: what is read, not followed."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            doc = ast.get_docstring(node, clean=False)
+            length = (node.end_lineno or 0) - node.lineno + 1
+            yield node.name, length - (len(doc.splitlines()) if doc else 0)
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_files_and_functions_fit_the_eye(package: str) -> None:
-    long = []
-    for path in sources(package):
-        text = path.read_text()
-        if len(text.splitlines()) > MAX_FILE:
-            long.append(f"{path.name}: {len(text.splitlines())} lines")
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.FunctionDef):
-                lines = (node.end_lineno or 0) - node.lineno + 1
-                # A docstring and a command's list of options are read, not followed.
-                doc = ast.get_docstring(node, clean=False)
-                lines -= len(doc.splitlines()) if doc else 0
-                if lines > MAX_FUNCTION:
-                    long.append(f"{path.name}:{node.name}: {lines} lines")
-    assert not long
+    paths = sources(package)
+    assert not [f"{path.name}: {lines_of(path)}" for path in paths if lines_of(path) > MAX_FILE]
+    assert not [
+        f"{path.name}:{name}: {length} lines"
+        for path in paths
+        for name, length in functions(path)
+        if length > MAX_FUNCTION
+    ]
+
+
+def test_tests_fit_the_eye_too() -> None:
+    paths = {path.relative_to(ROOT).as_posix(): lines_of(path) for path in SCRIPTS}
+    assert len(paths) > 100
+    assert {name for name, lines in paths.items() if lines > MAX_FILE} == LONG
+
+
+def test_every_file_says_first_what_it_is() -> None:
+    """An empty `__init__.py` has nothing to say."""
+    paths = [*SCRIPTS, *(path for package in PACKAGES for path in sources(package))]
+    texts = {path: path.read_text() for path in paths}
+    assert not [p.name for p, text in texts.items() if text and not text.startswith('"""')]
+    for folder in ("engine", "ui", "boot"):
+        for path in (PACKAGES["vae_runtime"] / "studio" / folder).rglob("*.js"):
+            assert path.read_text().startswith(("/**", "//")), path
+    for path in (ROOT / "scripts").iterdir():
+        assert re.match(r"#!/usr/bin/env bash\n# \w", path.read_text()), path

@@ -34,7 +34,9 @@ def pack(content: dict[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, raw in content.items():
-            archive.writestr(zipfile.ZipInfo(name, _EPOCH), raw)
+            info = zipfile.ZipInfo(name, _EPOCH)
+            info.create_system = 3  # else it is that of the machine
+            archive.writestr(info, raw)
         archive.comment = _MARK + b"0" * 64
     raw = buffer.getvalue()
     with zipfile.ZipFile(io.BytesIO(raw)) as archive:
@@ -50,13 +52,13 @@ def open_zip(path: Path) -> tuple[Reader, list[str]]:
         FileError: it cannot be read.
     """
     raw = read_bytes(path, limit=_MAX_ZIP)
+    if not raw.startswith(_START):  # zipfile would skip what stands in front
+        raise InputError(f"{path}: not a zip and not a folder, so not a bundle")
     try:
         archive = zipfile.ZipFile(io.BytesIO(raw))
         _check_frame(raw, archive)
     except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, EOFError) as error:
-        if raw.startswith(_START):
-            raise IntegrityError(f"{path}: cut off or damaged. Copy the file again.") from error
-        raise InputError(f"{path}: not a zip and not a folder, so not a bundle") from error
+        raise IntegrityError(f"{path}: cut off or damaged. Copy the file again.") from error
     members = archive.infolist()
     if len({m.filename for m in members}) < len(members):
         raise InputError(f"{path}: two files of the same name in the zip")

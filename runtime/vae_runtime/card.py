@@ -9,7 +9,7 @@ from typing import Any
 
 from .errors import InputError
 from .prior import Prior
-from .schema import take, take_list
+from .schema import parse_json, take, take_list, take_number
 
 FORMAT = "1.0"
 METADATA_KEY = "vae_onnx"  # of the ONNX metadata property that holds a card as JSON
@@ -101,12 +101,14 @@ class Card:
             classes=take_list(data, "classes", str, where),
             likelihood=take(data, "likelihood", str, where),
             prior=Prior.from_json(take(data, "prior", dict, where)),
-            sigma=take(data, "sigma", float, where) if "sigma" in data else None,
+            sigma=take_number(data, "sigma", where) if "sigma" in data else None,
         )
-        card._check(take(image, "mode", str, where), where)
+        card._check(image, where)
         return card
 
-    def _check(self, mode: str, where: str) -> None:
+    def _check(self, image: dict[str, Any], where: str) -> None:
+        mode = take(image, "mode", str, where)
+        limits = take(image, "range", list, where)
         c, h, w = self.image.shape
         rows = len(self.classes) + 1
         fits = {
@@ -118,6 +120,7 @@ class Card:
             and mode == self.image.mode
             and 1 <= h <= _LARGEST_SIDE
             and 1 <= w <= _LARGEST_SIDE,
+            f"image range {limits}": limits == [0, 1] and bool not in map(type, limits),
             f"prior of {self.prior.latent_dim} dimensions": self.prior.latent_dim
             == self.latent_dim,
             f"prior of {self.prior.rows} mixtures": self.prior.kind != "class_gmm"
@@ -147,10 +150,7 @@ def check_format(version: str, where: str) -> None:
 
 def parse_card(text: str, where: str) -> tuple[Card, str, str]:
     """A graph's metadata → its card, its role (`encoder` …) and its variant (`fp32` …)."""
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: its metadata is not JSON") from error
+    data = parse_json(text, f"{where}: its metadata is not JSON")
     card = Card.from_json(data, where)
     return card, take(data, "role", str, where), take(data, "variant", str, where)
 
@@ -159,6 +159,6 @@ def same_id(text: str, card: Card) -> bool:
     """Whether a graph's metadata, as `to_json` orders it, begins with the id of this card.
 
     For a graph whose bytes the manifest vouches for: its card need not be parsed again, and a
-    mixture's arrays are long.
+    mixture's arrays are long. Where it does not begin so, `parse_card` still may find that id.
     """
     return text.startswith(json.dumps({"format": FORMAT, "id": card.id})[:-1].replace(" ", ""))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .bundle import Bundle
-from .card import METADATA_KEY, same_id
+from .card import METADATA_KEY, parse_card, same_id
 from .errors import InputError
 from .graphs import check_tensors
 from .guard import check_graph
@@ -105,7 +105,8 @@ def compare(bundle: Bundle, *, tolerance: float | None = None, **options: Any) -
 def _check_fits(session: Session, bundle: Bundle, spec: GraphSpec) -> None:
     """Refuse a graph of another bundle, or one that is not what the manifest says."""
     card, where = bundle.manifest.card, f"{bundle.name}/{spec.file.file}"
-    if not same_id(session.metadata.get(METADATA_KEY, ""), card):
+    text = session.metadata.get(METADATA_KEY)
+    if text is None or not (same_id(text, card) or parse_card(text, where)[0].id == card.id):
         raise InputError(f"{where}: belongs to another bundle, expected {card.id}. Export again.")
     check_tensors(session, card, spec.role, spec.variant, where)
 
@@ -116,8 +117,10 @@ def read_golden(bundle: Bundle) -> dict[str, NDArray[Any]]:
         bundle.read(bundle.manifest.golden), f"{bundle.name}/{bundle.manifest.golden.file}"
     )
     for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise InputError(f"{bundle.name}: golden vectors {name} are not finite")
+        if not (array.size and array.dtype.isnative and np.isfinite(array).all()):
+            raise InputError(
+                f"{bundle.name}: golden vectors {name} are none, big-endian or not finite"
+            )
     return arrays
 
 

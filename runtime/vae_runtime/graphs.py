@@ -11,7 +11,7 @@ import numpy as np
 from .arrays import Labels, as_codes, as_labels, check_images, unit_floats
 from .card import METADATA_KEY, Card, parse_card, same_id
 from .chunks import Wanted, rows_at_once, run_rows
-from .errors import InputError, UsageError
+from .errors import InputError, IntegrityError, UsageError
 from .files import read_bytes
 from .guard import check_graph, check_seal
 from .manifest import ROLES, expected_tensors
@@ -253,10 +253,13 @@ def read_graph(path: str | Path) -> bytes:
 
 
 def _check_bytes(raw: bytes, where: str, *, sealed: bool) -> None:
-    if sealed:
-        check_seal(raw, where)
+    whole = not sealed or check_seal(raw, where)
     if METADATA_KEY not in check_graph(raw, where):
         raise _stranger(where)
+    if not whole:
+        raise IntegrityError(
+            f"{where}: carries no sha256: truncated, or changed after export. Export it again."
+        )
 
 
 def _source(source: Any) -> tuple[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from .card import Card, check_format
 from .errors import InputError, IntegrityError
-from .schema import take
+from .schema import finite, parse_json, take
 
 NAME = "manifest.json"
 ROLES = ("encoder", "decoder", "conditional_decoder")
@@ -128,9 +128,9 @@ class Manifest:
         data = self.card.to_json() | {
             "graphs": [graph.to_json() for graph in self.graphs],
             "golden": asdict(self.golden),
-            "training": self.training,
-            "parity": self.parity,
-            "producer": self.producer,
+            "training": finite(self.training),
+            "parity": finite(self.parity),
+            "producer": finite(self.producer),
             "checkpoint_sha256": self.checkpoint_sha256,
         }
         prior = data.pop("prior")
@@ -153,10 +153,7 @@ class Manifest:
                 f"{where}: damaged or edited: its bytes do not match its own sha256. "
                 "Copy or export the bundle again."
             )
-        try:
-            data = json.loads(raw)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{where}: not JSON. The bundle is damaged or was edited.") from error
+        data = parse_json(raw, f"{where}: not JSON. The bundle is damaged or was edited.")
         check_format(take(data, "format", str, where), where)
         if not stamped:
             raise IntegrityError(

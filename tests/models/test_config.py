@@ -1,3 +1,5 @@
+"""What a model may be made of: ranges, presets, and a dictionary there and back."""
+
 from __future__ import annotations
 
 from dataclasses import replace

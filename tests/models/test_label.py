@@ -1,3 +1,5 @@
+"""How a label meets a code or features: the table of rows, no label, FiLM."""
+
 from __future__ import annotations
 
 from typing import Any

@@ -1,3 +1,5 @@
+"""IDX files, MNIST's own format: exact, or refused before anything is allocated."""
+
 from __future__ import annotations
 
 import gzip

@@ -1,36 +1,23 @@
-"""Every example of the pages in docs/ and of every `--help` is run."""
+"""Every example of every `--help` is run, and the pages name all that there is."""
 
 from __future__ import annotations
 
-import gzip
 import importlib
-import importlib.util
 import re
-import shlex
-import zipfile
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
 import vae_runtime as vae
-from vae_runtime import bundle
-from vae_runtime.cli import COMMANDS, EPILOG, inputs
-from vae_runtime.datasets import Dataset
-from vae_runtime.images import encode_image
-from vae_runtime.studio import fetch
+from tests.docs.workplace import examples as examples
+from tests.docs.workplace import execute
+from vae_runtime.cli import COMMANDS, EPILOG
 
 from .conftest import Run
 
 pytestmark = pytest.mark.torch_free
 
 DOCS = Path(__file__).parents[2] / "docs"
-
-
-def documented() -> list[str]:
-    blocks = re.findall(r"```console\n(.*?)```", (DOCS / "commands.md").read_text(), re.DOTALL)
-    return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
 
 
 def helped() -> list[str]:
@@ -44,94 +31,14 @@ def helped() -> list[str]:
     ]
 
 
-@pytest.fixture
-def examples(
-    cvae_path: Path, vae_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Path:
-    """A folder with the files that the examples name; the embedded bundle is a small one."""
-    embedded = tmp_path / "embedded"
-    embedded.mkdir()
-    (embedded / "mnist.zip").write_bytes(cvae_path.read_bytes())
-    monkeypatch.setattr(bundle, "EMBEDDED", embedded)
-    folder = tmp_path / "work"
-    folder.mkdir()
-    for source, name in ((cvae_path, "cvae"), (vae_path, "vae")):
-        with zipfile.ZipFile(source) as archive:
-            archive.extractall(folder / name)
-    with vae.load(cvae_path) as model:
-        labels = np.arange(20) % 10
-        images = model.sample(20, labels, seed=0, dtype="uint8")
-        codes = model.encode(images, labels)
-    for sub in ("digits", "new", "photos"):
-        (folder / sub).mkdir()
-        for i in range(4):
-            (folder / sub / f"{i}.png").write_bytes(encode_image(images[i]))
-    for i, name in enumerate(("digit", "one", "seven", "photo")):
-        (folder / f"{name}.png").write_bytes(encode_image(images[i]))
-    np.save(folder / "z.npy", codes[:2])
-    np.save(folder / "codes.npy", codes)
-    np.savez(folder / "codes.npz", z=codes, labels=labels)
-    np.savez(folder / "samples.npz", z=codes)
-    header = bytes([0, 0, 8, 3, *(20).to_bytes(4), *(8).to_bytes(4), *(8).to_bytes(4)])
-    idx = header + images.tobytes()
-    (folder / "t10k-images-idx3-ubyte").write_bytes(idx)
-    (folder / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx))
-
-    if importlib.util.find_spec("pyarrow"):
-        from vae_runtime.batch.convert import write_dataset
-
-        (folder / "data").mkdir()
-        for name in ("digits.parquet", "data/0.parquet", "data/1.parquet"):
-            write_dataset(Dataset(name, images, labels, tuple("0123456789")), folder / name)
-
-    real = inputs.load_dataset
-
-    def load(source: Any, split: str = "train", **options: Any) -> Dataset:
-        if source in inputs.DATASETS:  # they would need the network, or scikit-learn
-            return Dataset(source, images, labels, tuple("0123456789"))
-        return real(source, split, **options)
-
-    monkeypatch.setattr(inputs, "load_dataset", load)
-    monkeypatch.setattr("vae_runtime.datasets.load_dataset", load)
-    monkeypatch.setattr("vae_runtime.studio.serve.StudioServer.serve_forever", lambda _: None)
-    monkeypatch.setattr("webbrowser.open", lambda _: True)
-    return folder
-
-
-def execute(run: Run, line: str) -> None:
-    """A line of a shell: words, pipes, and a redirection at the end."""
-    line, _, target = line.partition(" > ")
-    stdin = b""
-    for part in line.split(" | "):
-        words = shlex.split(part)
-        assert words[0] == "vae-run"
-        done = run(*words[1:], stdin=stdin)
-        if done.code == 7 and "--device cuda" in line:
-            return  # there is no CUDA here, and it says so
-        assert done.code == 0, (line, done.err)
-        assert "error" not in done.err.split(":")[0]
-        stdin = done.out
-    if target:
-        Path(target).write_bytes(stdin)
-    out = re.search(r" -o (\S+)", line.rpartition(" | ")[2])
-    if out and out[1] != "-":
-        assert Path(out[1]).exists(), line
-
-
-@pytest.mark.parametrize("line", sorted({*documented(), *helped()}))
+@pytest.mark.parametrize("line", sorted(set(helped())))
 def test_command(run: Run, examples: Path, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if line.startswith("vae-run studio") and not fetch.present():
-        pytest.skip(f"no onnxruntime-web: run {fetch.COMMAND}")
-    monkeypatch.chdir(examples)
-    if line.startswith("vae-run batch"):
-        pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra dask")
-    # Threads in place of processes, which take seconds to start.
-    line = line.replace("--workers 2", "--threads 2")
-    execute(run, line.replace("vae-run bench", "vae-run bench --seconds 0.01"))
+    execute(run, examples, line, monkeypatch)
 
 
 def test_the_page_shows_every_command() -> None:
-    assert {shlex.split(line)[1] for line in documented()} >= set(COMMANDS)
+    shown = re.findall(r"^\$ vae-run (\w+)", (DOCS / "commands.md").read_text(), re.M)
+    assert set(shown) >= set(COMMANDS)
 
 
 def test_every_option_is_on_the_page() -> None:
@@ -141,13 +48,6 @@ def test_every_option_is_on_the_page() -> None:
     assert all(f"`{name}" in text for name in shared)
 
 
-def test_the_api_page(examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(examples)
-    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "api.md").read_text(), re.DOTALL)
-    assert len(blocks) >= 8
-    scope: dict[str, Any] = {}
-    for block in blocks:
-        exec(compile(block, "docs/api.md", "exec"), scope)
-    assert scope["pixels"].dtype == np.uint8
+def test_every_public_name_is_on_the_page() -> None:
     named = re.findall(r"`(\w+)`", (DOCS / "api.md").read_text())
     assert set(vae.__all__) <= set(named)

@@ -1,3 +1,5 @@
+"""The tree of errors: builtins, exit codes, one line that leaves the terminal alone."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Outputs are whole or untouched: atomic writes, permissions, links, pipes."""
+
 from __future__ import annotations
 
 import errno

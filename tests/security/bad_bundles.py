@@ -74,7 +74,8 @@ def lies(files: Files) -> Iterator[tuple[str, Callable[[dict[str, Any]], object]
         ("classes", [1, 2]), ("classes", ["a", "a"]), ("likelihood", "none"), ("prior", {}),
         ("prior", {"kind": "normal", "latent_dim": 1}), ("prior", []), ("graphs", []),
         ("graphs", {}), ("graphs", [1]), ("golden", None), ("id", "0123456789abcdef"), ("id", 1),
-        ("training", []), ("image", None),
+        ("training", []), ("image", None), ("training", {"loss": float("nan")}), ("sigma", 0),
+        ("sigma", "1"), ("sigma", True),
     ):  # fmt: skip
         yield f"{key} = {bad!r}", lambda m, k=key, b=bad: m.update({k: b})
     other = {"ae": "vae", "vae": "ae", "cvae": "vae"}[manifest["family"]]
@@ -83,7 +84,8 @@ def lies(files: Files) -> Iterator[tuple[str, Callable[[dict[str, Any]], object]
     yield "one class more", lambda m: m.update(classes=more)
     yield "one dimension more", lambda m: m.update(latent_dim=m["latent_dim"] + 1)
     for key, bad in (("height", 9), ("width", 0), ("width", -8), ("height", 10**9), ("channels", 2),
-                     ("channels", 3), ("mode", "RGB"), ("mode", 1)):  # fmt: skip
+                     ("channels", 3), ("mode", "RGB"), ("mode", 1), ("range", [-1, 1]),
+                     ("range", [0, 255]), ("range", [False, True]), ("range", 1)):  # fmt: skip
         yield f"image.{key} = {bad}", lambda m, k=key, b=bad: m["image"].update({k: b})
     for key in ("id", "family", "image", "latent_dim", "classes", "likelihood", "prior",
                 "training", "parity", "producer", "checkpoint_sha256"):  # fmt: skip
@@ -156,6 +158,8 @@ def damage(files: Files) -> Iterator[tuple[str, Files, type[Exception]]]:
     yield "golden of objects", signed(files | {"golden.npz": _npz({"a": objects})}), InputError
     with np.load(io.BytesIO(files["golden.npz"])) as archive:
         arrays = {name: archive[name] for name in archive.files}
+    none = {name: array[:0] for name, array in arrays.items()}
+    yield "golden without rows", signed(files | {"golden.npz": _npz(none)}), InputError
     for name in list(arrays)[:2]:
         less = {k: v for k, v in arrays.items() if k != name}
         yield f"golden without {name}", signed(files | {"golden.npz": _npz(less)}), InputError
@@ -166,6 +170,12 @@ def damage(files: Files) -> Iterator[tuple[str, Files, type[Exception]]]:
                 f"golden of other {name}",
                 signed(files | {"golden.npz": _npz(wrong)}),
                 (IntegrityError),
+            )
+            swapped = arrays | {name: array.astype(array.dtype.newbyteorder(">"))}
+            yield (
+                f"golden big-endian {name}",
+                signed(files | {"golden.npz": _npz(swapped)}),
+                InputError,
             )
             nan = arrays | {name: array * np.float32("nan")}
             yield f"golden of NaN {name}", signed(files | {"golden.npz": _npz(nan)}), InputError

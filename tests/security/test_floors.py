@@ -1,4 +1,4 @@
-"""The oldest versions that may be installed have no published holes in what this project uses."""
+"""The oldest versions that may be installed: without published holes, and those that are tested."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import pytest
 
 pytestmark = pytest.mark.torch_free
 
-PROJECT = Path(__file__).parents[2] / "pyproject.toml"
+ROOT = Path(__file__).parents[2]
+PROJECT = ROOT / "pyproject.toml"
+EXTRAS = ("cpu", "train", "dask")
 # The first release without: what is known of the ones before.
 SAFE = {
     "pillow": (12, 3),  # memory safety and bombs in 12.2, CVE-2026-42309 in 12.1
@@ -20,17 +22,40 @@ SAFE = {
 }
 
 
+def version(text: str) -> tuple[int, ...]:
+    """Without the zeros at its end: 3 is 3.0.0."""
+    return tuple(map(int, re.sub(r"(\.0)+$", "", text).split(".")))
+
+
 def floors() -> dict[str, tuple[int, ...]]:
     project = tomllib.loads(PROJECT.read_text())["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["train"]
+    extras = project["optional-dependencies"]
     found = {}
-    for requirement in wanted:
+    for requirement in project["dependencies"] + [r for name in EXTRAS for r in extras[name]]:
         match = re.fullmatch(r"([a-z_-]+)>=([0-9.]+)", requirement)
         assert match, f"{requirement}: has no floor"
-        found[match[1]] = tuple(map(int, match[2].split(".")))
+        found[match[1]] = version(match[2])
     return found
+
+
+def pins(name: str) -> dict[str, tuple[int, ...]]:
+    found = re.findall(r"^([\w-]+)==([0-9.]+)$", (ROOT / name).read_text(), re.M)
+    return {package: version(text) for package, text in found}
 
 
 @pytest.mark.parametrize("name", SAFE)
 def test_a_floor_leaves_out_known_holes(name: str) -> None:
     assert floors()[name] >= SAFE[name]
+
+
+def test_the_floors_that_are_tested_are_those_that_are_allowed() -> None:
+    tested = pins("constraints-lowest.txt")
+    named = re.findall(r"torch==(\d+\.\d+)", (ROOT / "constraints-lowest.txt").read_text())
+    assert [version(text) for text in named] == [floors()["torch"]], "said to be not run"
+    assert tested.pop("dask") == tested["distributed"], "one is of no use without the other"
+    assert tested == {name: floor for name, floor in floors().items() if name != "torch"}
+
+
+def test_the_highest_that_is_tested_is_no_older() -> None:
+    newest = pins("constraints.txt")
+    assert not {name for name, floor in floors().items() if newest.get(name, floor) < floor}

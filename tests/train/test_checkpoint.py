@@ -1,3 +1,5 @@
+"""A checkpoint comes back bit for bit, or is refused."""
+
 from __future__ import annotations
 
 import io

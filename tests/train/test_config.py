@@ -1,3 +1,5 @@
+"""What a recipe may say, and what the presets' recipes do say."""
+
 from __future__ import annotations
 
 from dataclasses import replace

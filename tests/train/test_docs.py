@@ -1,4 +1,4 @@
-"""Every `vae-train` command on a page is one that the command line takes."""
+"""Every example of `vae-train --help` is one that it takes, and the page names every option."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from vae_train.cli import EPILOG, cli
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = [(DOCS / name).read_text() for name in ("training.md", "commands.md")]
-LINES = re.findall(
-    r"^ *(?:torchrun .*-m vae_train|vae-train) (.+?)(?: *#.*)?$", "\n".join([*PAGES, EPILOG]), re.M
-)
+LINES = re.findall(r"^ *(?:torchrun .*-m vae_train|vae-train) (.+)$", EPILOG, re.M)
 
 
 @pytest.mark.parametrize("line", sorted(set(LINES)))
@@ -29,8 +27,8 @@ def test_command(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert context.params["out"].suffix == ".pt"
 
 
-def test_the_pages_have_commands() -> None:
-    assert len(set(LINES)) > 8
+def test_the_help_has_examples() -> None:
+    assert len(set(LINES)) > 6
 
 
 def test_every_option_is_on_the_page() -> None:

@@ -1,3 +1,5 @@
+"""The losses beside closed forms and torch's own distributions."""
+
 from __future__ import annotations
 
 from math import log, pi

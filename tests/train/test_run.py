@@ -1,3 +1,5 @@
+"""A run as a whole: what its checkpoint tells, and what is refused before it starts."""
+
 from __future__ import annotations
 
 import json

@@ -25,11 +25,12 @@ def seal(raw: bytes) -> bytes:
     return body + _HEAD + hashlib.sha256(body).hexdigest().encode()
 
 
-def check_seal(raw: bytes, where: str) -> None:
+def check_seal(raw: bytes, where: str) -> bool:
     """Refuse a graph of ours whose bytes are not those that were written.
 
-    A file that neither begins nor ends as vae-export writes them passes: it is somebody else's,
-    and is refused for what it lacks.
+    Returns:
+        Whether it carries its digest. A file that neither begins nor ends as vae-export writes them
+        does not, and is somebody else's.
 
     Raises:
         IntegrityError: its digest is missing or wrong.
@@ -38,7 +39,7 @@ def check_seal(raw: bytes, where: str) -> None:
     if end.startswith(_HEAD):
         body = memoryview(raw)[:-_SIZE]
         if end[len(_HEAD) :] == hashlib.sha256(body).hexdigest().encode():
-            return
+            return True
         raise IntegrityError(
             f"{where}: damaged: its bytes do not match its sha256. Copy or export it again."
         )
@@ -48,3 +49,4 @@ def check_seal(raw: bytes, where: str) -> None:
         raise IntegrityError(
             f"{where}: carries no sha256: truncated, or changed after export. Export it again."
         )
+    return False

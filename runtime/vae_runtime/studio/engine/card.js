@@ -38,12 +38,12 @@ export function readCard(data, where) {
     sigma: "sigma" in data ? take(data, "sigma", "number", where) : null,
     prior: new Prior(take(data, "prior", "object", where)),
   };
-  check(card, take(image, "mode", "string", where), where);
+  check(card, take(image, "mode", "string", where), take(image, "range", "array", where), where);
   return card;
 }
 
-/** @param {Card} card @param {string} mode @param {string} where */
-function check({ family, image, latentDim, classes, likelihood, sigma, prior }, mode, where) {
+/** @param {Card} card @param {string} mode @param {any[]} range @param {string} where */
+function check({ family, image, latentDim, classes, likelihood, sigma, prior }, mode, range, where) {
   const { channels: c, height: h, width: w } = image;
   const side = (/** @type {number} */ n) => n >= 1 && n <= LARGEST_SIDE;
   const shaped = mode === (c === 1 ? "L" : "RGB") && (c === 1 || c === 3) && side(h) && side(w);
@@ -54,6 +54,7 @@ function check({ family, image, latentDim, classes, likelihood, sigma, prior }, 
     [`likelihood '${likelihood}'`, ["bernoulli", "gaussian"].includes(likelihood)],
     [`sigma ${sigma}`, sigma === null || (likelihood === "gaussian" && sigma > 0 && sigma < Infinity)],
     [`image ${mode} ${c}×${h}×${w}`, shaped],
+    [`image range ${range}`, range.length === 2 && range[0] === 0 && range[1] === 1],
     [`latent_dim ${latentDim}`, latentDim >= 1 && latentDim <= MOST_DIMENSIONS],
     [`prior of ${prior.latentDim} dimensions`, prior.latentDim === latentDim],
     [`prior of ${prior.rows} mixtures`, prior.kind !== "class_gmm" || prior.rows === classes.length + 1],

@@ -1,0 +1,176 @@
+"""`vae-run batch` where things go wrong: kills, rows of no use, damage; and its bounds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra dask")
+
+import pyarrow.parquet as pq  # noqa: E402
+
+from vae_runtime.batch import Mapper, plan  # noqa: E402
+
+from ..conftest import Run  # noqa: E402
+from .tables import fixed, matrix, read  # noqa: E402
+from .test_job import Write  # noqa: E402
+
+pytestmark = pytest.mark.torch_free
+
+
+KILLED = """
+import sys, os, signal
+from vae_runtime.batch import journal
+real = journal.Journal.add
+def add(self, done):
+    real(self, done)
+    if len(self.done) == 2:
+        with self._lines.open("ab") as file:
+            file.write(b'{"file": "part-0')  # a line that was being written
+        os.kill(os.getpid(), signal.SIGKILL)
+journal.Journal.add = add
+from vae_runtime.cli import main
+sys.argv[0] = "vae-run"
+main()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def test_a_job_that_was_killed_goes_on(run: Run, parquet: Write, cvae_path: Path) -> None:
+    source = parquet()
+    words = ["batch", "reconstruct", str(source), "out", "-b", str(cvae_path), "--part-rows", "7"]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *words], check=False)
+    assert killed.returncode == -9
+    assert not Path("out/parts.json").exists()
+    done = run(*words, "--resume")
+    assert "9 parts to out, 2 of them from an earlier run" in done.err
+    words[3] = "whole"
+    assert run(*words).code == 0
+    for path in Path("whole").iterdir():
+        assert path.read_bytes() == Path("out", path.name).read_bytes()
+    assert len(list(Path("out").iterdir())) == 10
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("none.parquet",), 6, "none.parquet: no Parquet file. Expected a file, a folder or "
+         "a glob"),
+        (("text.parquet",), 3, "{}/text.parquet: not a readable Parquet file"),
+        (("empty.parquet",), 3, "empty.parquet: no rows"),
+        (("in.parquet", "--label", "ten"), 2, "label: unknown class 'ten', expected one of: "
+         "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
+        (("in.parquet", "--image-column", "x"), 2, "no column 'x' in the table, or two of them; "
+         "it has: name, image, label, row"),
+        (("in.parquet", "--threads", "1", "--workers", "1"), 2,
+         "--threads, --workers and --scheduler: expected one of them"),
+        (("in.parquet", "--variant", "fp16"), 2, "{bundle}: has no variant 'fp16', expected one "
+         "of: fp32"),
+    ],
+)  # fmt: skip
+def test_what_no_row_can_be_worked_on_with(
+    words: tuple[str, ...], code: int, message: str, run: Run, parquet: Write,
+    cvae_path: Path, tmp_path: Path, table: Any,
+) -> None:  # fmt: skip
+    parquet()
+    parquet(table.slice(0, 0), "empty.parquet")
+    Path("text.parquet").write_text("hello")
+    done = run("batch", "encode", words[0], "out", "-b", cvae_path, *words[1:])
+    expected = message.replace("{bundle}", str(cvae_path)).replace("{}", str(tmp_path))
+    assert (done.code, done.error) == (code, f"error: {expected}")
+    assert not Path("out").exists()
+
+
+def test_one_flipped_bit_in_a_part_is_found(run: Run, parquet: Write, cvae_path: Path) -> None:
+    run("batch", "reconstruct", parquet(), "first", "-b", cvae_path)
+    part = Path("first/part-000000.parquet")
+    raw = bytearray(part.read_bytes())
+    raw[len(raw) // 2] ^= 4
+    part.write_bytes(raw)
+    done = run("batch", "encode", "first", "second", "-b", cvae_path)
+    assert done.code == 3
+    assert done.error.startswith(f"error: {part.resolve()}: damaged: ")
+
+
+def test_a_damaged_row_group(run: Run, parquet: Write, cvae_path: Path) -> None:
+    source = parquet()
+    raw = bytearray(source.read_bytes())
+    raw[4:2000] = b"\xff" * 1996
+    source.write_bytes(raw)
+    done = run("batch", "encode", source, "out", "-b", cvae_path)
+    assert done.code == 3
+    assert done.error.startswith(f"error: {source}: damaged: ")
+    assert not list(Path("out").glob("*part-0*"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no /proc to read the peak from")
+def test_memory_stays_while_rows_grow(parquet: Write, ae_path: Path, tmp_path: Path) -> None:
+    """Four times the rows in one row group: 77 MB more of pixels, none of them in memory."""
+    images = np.random.default_rng(0).random((400_000, 64), np.float32)
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from vae_runtime.batch import Mapper, job, plan\n"
+        "where = job.Where(threads=2)\n"
+        "mapper, found = Mapper('encode', sys.argv[1]), plan.plan_files(sys.argv[2])\n"
+        "job.run(mapper, found, Path(sys.argv[3]), where)\n"
+        "print(Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0])"
+    )
+    peaks = []
+    for n in (100_000, 400_000):
+        rows = pa.table({"image": fixed(images[:n])})
+        source = parquet(rows, f"{n}.parquet", group=n)
+        words = [sys.executable, "-c", code, str(ae_path), str(source), str(tmp_path / str(n))]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout) / 1024)
+    assert peaks[1] - peaks[0] < 45, peaks  # a row group that is being written
+
+
+def test_import_writes_what_encode_reads(run: Run, cvae_path: Path, table: Any) -> None:
+    images = matrix(table, "image").reshape(-1, 1, 8, 8)
+    np.savez("d.npz", images=images, labels=table["label"].to_numpy())
+    done = run("batch", "import", "d.npz", "d.parquet")
+    assert done == (0, b"", "wrote 60 images of 1×8×8 to d.parquet\n")
+    found = pq.read_table("d.parquet")
+    assert np.array_equal(matrix(found, "image"), matrix(table, "image"))
+    assert found["label"].to_pylist() == [str(k % 10) for k in range(60)]
+    assert run("batch", "encode", "d.parquet", "out", "-b", cvae_path).code == 0
+    assert np.array_equal(
+        matrix(read(Path("out")), "z"), matrix(Mapper("encode", cvae_path)(table), "z")
+    )
+
+
+def test_parts_of_a_count() -> None:
+    found = plan.plan_rows(10, 4)
+    assert [(p.number, p.start, p.rows, p.name) for p in found.parts] == [
+        (0, 0, 4, "part-000000.parquet"),
+        (1, 4, 4, "part-000001.parquet"),
+        (2, 8, 2, "part-000002.parquet"),
+    ]
+    assert found.rows == 10
+
+
+def test_threads_keep_the_order_and_hold_few() -> None:
+    from vae_runtime.batch.engine import threads
+
+    taken: list[int] = []
+
+    def items() -> Any:
+        for i in range(50):
+            taken.append(i)
+            yield i
+
+    def work(i: int) -> int:
+        time.sleep(0.002 * (i % 3))
+        return i * i
+
+    with threads(3) as over:
+        for done, result in enumerate(over(work, items())):
+            assert result == done * done
+            assert len(taken) <= done + 2 * 3 + 1
+    assert done == 49

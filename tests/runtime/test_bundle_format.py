@@ -1,0 +1,240 @@
+"""docs/bundle-format.md is what the code does: each rule broken, each table, example and number."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vae_runtime as vae
+from tests.runtime.format_rules import GOOD, broken, lone, npz, plain_zip, zipped
+from tests.security.restamp import signed
+from vae_runtime import errors
+from vae_runtime.archive import pack
+from vae_runtime.bundle import open_bundle
+from vae_runtime.card import Card, ImageSpec
+from vae_runtime.counter import normals, words_of
+from vae_runtime.golden import compare
+from vae_runtime.guard import ops, seal
+from vae_runtime.manifest import NAME, GraphSpec, Manifest, TensorSpec, stamp
+from vae_runtime.prior import Prior
+
+pytestmark = pytest.mark.torch_free
+
+PAGE = (Path(__file__).parents[2] / "docs" / "bundle-format.md").read_text()
+RULES = dict(re.findall(r"^\| ([FMGV]\d+) \|.*\| (\w+) \|$", PAGE, re.M))
+
+
+def block(kind: str) -> str:
+    (found,) = re.findall(rf"^```{kind}\n(.*?)^```$", PAGE, re.M | re.S)
+    return str(found)
+
+
+def keys(section: str) -> set[str]:
+    """The first column of the table below a heading."""
+    (text,) = re.findall(rf"^### Keys of {section}\n(.*?)^##", PAGE, re.M | re.S)
+    return set(re.findall(r"^\| `(\w+)` \|", text, re.M))
+
+
+def use(path: Path) -> None:
+    """Read and run all of a bundle, as `vae-run verify` does."""
+    if not all(match.ok for match in compare(open_bundle(path), device="cpu")):
+        raise errors.IntegrityError("differs from torch")
+
+
+def test_every_rule_is_enforced(tmp_path: Path) -> None:
+    wrong, seen = [], {"G8"}
+    for index, (rule, make) in enumerate(broken()):
+        seen.add(rule)
+        path = tmp_path / str(index)
+        make(path)
+        try:
+            use(path)
+            wrong.append(f"{rule}: bundle {index} is accepted")
+        except errors.VaeError as error:
+            if type(error).__name__ != RULES[rule]:
+                wrong.append(f"{rule}: {error!r}, expected {RULES[rule]}")
+    assert not wrong, "\n".join(wrong)
+    assert seen == RULES.keys(), "every rule of the page is broken here, and no other"
+
+
+@pytest.mark.parametrize("index", range(5))
+def test_a_lone_graph_is_sealed(index: int, tmp_path: Path) -> None:
+    path = tmp_path / "decoder.onnx"
+    path.write_bytes(list(lone())[index])
+    with pytest.raises(errors.IntegrityError, match=r"sha256"):
+        vae.Decoder(path)
+    assert RULES["G8"] == "IntegrityError"
+
+
+def test_what_breaks_the_rules_starts_from_a_sound_bundle(tmp_path: Path) -> None:
+    path = tmp_path / "b.zip"
+    path.write_bytes(pack(signed(GOOD)))
+    use(path)
+
+
+def test_exit_codes_are_those_of_the_page() -> None:
+    found = re.findall(r"^\| `(\w+)` \| (\d) \|", PAGE[: PAGE.index("## Files")], re.M)
+    assert len(found) == 4
+    for name, code in found:
+        assert getattr(errors, name).exit_code == int(code)
+    assert set(RULES.values()) <= {name for name, _ in found}
+
+
+def test_the_example_loads_and_says_what_the_page_says(tmp_path: Path) -> None:
+    raw = block("json manifest").encode()
+    manifest = Manifest.from_bytes(raw, "docs")
+    assert stamp(raw) == raw
+    assert manifest.card.classes == ("cat", "dog")
+    assert manifest.card.sigma == 0.25
+    again = Manifest.from_bytes(manifest.to_bytes(), "again")
+    assert again.to_bytes() == manifest.to_bytes()
+
+
+def test_the_tables_of_keys_are_the_dataclasses() -> None:
+    data = json.loads(block("json manifest"))
+
+    def fields(*kinds: Any) -> set[str]:
+        return {field.name for kind in kinds for field in dataclasses.fields(kind)}
+
+    assert keys("the manifest") == data.keys()
+    assert keys("the manifest") == fields(Card, Manifest) - {"card"} | {"sha256", "format"}
+    assert keys("`image`") == data["image"].keys() == fields(ImageSpec) | {"mode", "range"}
+    graph = data["graphs"][0]
+    assert keys("each entry of `graphs`") == graph.keys()
+    assert graph.keys() == fields(GraphSpec) | {"bytes", "sha256"}
+    assert keys("each input and output") == graph["inputs"][0].keys() == fields(TensorSpec)
+    assert keys("`prior`") == fields(Prior)
+    # What is written has these keys, and each is read: see rule M4.
+    assert json.loads(GOOD[NAME]).keys() | {"sigma"} == data.keys()
+
+
+def test_the_card_of_a_graph_has_the_keys_of_the_page() -> None:
+    found = re.search(
+        r"\*\*`vae_onnx`, the card\*\*: .*? of the manifest, and (.*?) of", PAGE, re.S
+    )
+    assert found
+    named = set(re.findall(r"`(\w+)`", found[0])) - {"vae_onnx"}
+    card = Manifest.from_bytes(block("json manifest").encode(), "docs").card
+    assert named == card.to_json().keys() | {"role", "variant"}
+    (text,) = re.findall(rb'\{"format":"1.0","id".*?"variant":"fp32"\}', GOOD["decoder.onnx"])
+    assert json.loads(text).keys() | {"sigma"} == named
+
+
+def test_operators_and_bounds_are_those_of_the_guard() -> None:
+    assert set(block("text operators").split()) == ops.ALLOWED
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| (-?[\d^]+) \| (-?[\d^]+) \|$", PAGE, re.M)
+
+    def number(text: str) -> int:
+        base, _, power = text.lstrip("-").partition("^")
+        return (-1 if text[0] == "-" else 1) * int(base) ** int(power or 1)
+
+    found = {
+        name: (number(low), number(high))
+        for names, low, high in rows
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    assert found == ops.BOUNDS
+    assert (number("-2^31"), number("2^31")) == ops.OTHER
+    assert ops.MOST_ELEMENTS == 2**28
+
+
+def test_the_stamp_the_seal_and_the_frame() -> None:
+    example = block("text stamp").encode()
+    assert stamp(b'{\n "format": "1.0"\n}\n') == example
+    assert len(example.partition(b'",')[2]) == 20
+    assert seal(b"\x08\x08").hex() == "".join(block("hex seal").split())
+    assert pack({"a": b"x"}).hex() == "".join(block("hex zip").split())
+
+
+def test_the_numbers_to_compare_with() -> None:
+    vectors = json.loads(block("json vectors"))
+    one = vectors["words"]
+    words = words_of(one["seed"], one["index"], 1, one["latent_dim"])
+    assert [f"{int(w):016x}" for w in words[0]] == one["words"]
+    for bound, expected in (
+        (None, one["normals"]),
+        (one["truncated"]["truncation"], one["truncated"]["normals"]),
+    ):
+        np.testing.assert_allclose(normals(words[:, 1:], 3, bound)[0], expected, rtol=1e-7)
+    example = Manifest.from_bytes(block("json manifest").encode(), "docs").card.prior
+    for case in vectors["codes"]:
+        own = case["prior"]
+        prior = example if own == "example" else Prior.from_json(own)
+        options = {"truncation": case["truncation"]} if "truncation" in case else {}
+        z = prior.sample(2, case.get("label"), case["seed"], start=case["start"], **options)
+        np.testing.assert_allclose(z, case["z"], rtol=1e-6, atol=1e-6)
+
+
+def philox(counter: int, key: int) -> list[int]:
+    """Step 1 of the page, in plain integers."""
+    mask = 2**64 - 1
+    c = [counter >> 64 * i & mask for i in range(4)]
+    k = [key, 0]
+    for _ in range(10):
+        x, y = 0xD2E7470EE14C6C93 * c[0], 0xCA5A826395121157 * c[2]
+        c = [y >> 64 ^ c[1] ^ k[0], y & mask, x >> 64 ^ c[3] ^ k[1], x & mask]
+        k = [(k[0] + 0x9E3779B97F4A7C15) & mask, (k[1] + 0xBB67AE8584CAA73B) & mask]
+    return c
+
+
+@pytest.mark.parametrize("seed", [0, 2026, 2**64 - 1])
+@pytest.mark.parametrize("dim", [1, 2, 3, 6, 7])
+def test_words_made_as_the_page_says(seed: int, dim: int) -> None:
+    blocks = -(-(1 + dim + dim % 2) // 4)
+    for index in (0, 5, 10**15):
+        made = [w for b in range(blocks) for w in philox(index * blocks + b + 1, seed)]
+        assert made == words_of(seed, index, 1, dim)[0].tolist()
+
+
+def test_a_later_minor_version_is_read(tmp_path: Path) -> None:
+    """Its graphs carry it too, and keys that nobody here knows."""
+    files = {
+        name: raw.replace(b'{"format":"1.0"', b'{"format":"1.7"') for name, raw in GOOD.items()
+    }
+    manifest = json.loads(GOOD[NAME]) | {"format": "1.7", "colour": "blue"}
+    path = tmp_path / "b.zip"
+    path.write_bytes(pack(signed(files, manifest)))
+    use(path)
+    with vae.load(path, device="cpu") as model:
+        assert model.sample(1, 0, seed=0).shape == (1, 1, 8, 8)
+
+
+def test_a_number_without_a_fraction_is_a_number(tmp_path: Path) -> None:
+    card = Manifest.from_bytes(block("json manifest").encode(), "docs").card
+    data = json.loads(json.dumps(card.to_json())) | {"sigma": 1}
+    assert Card.from_json(data, "x").sigma == 1.0
+
+
+def test_what_is_not_finite_is_written_as_null() -> None:
+    manifest = Manifest.from_bytes(GOOD[NAME], "x")
+    facts = {"loss": float("nan"), "each": [1.0, float("inf")], "name": "x"}
+    raw = dataclasses.replace(manifest, training=facts).to_bytes()
+    again = Manifest.from_bytes(raw, "again")
+    assert again.training == {"loss": None, "each": [1.0, None], "name": "x"}
+
+
+def test_a_label_outside_is_refused_by_the_reader(cvae: vae.Autoencoder) -> None:
+    classes = len(cvae.card.classes)
+    for label in (-1, classes):
+        with pytest.raises(errors.InputError, match=r"is out of range"):
+            cvae.decode(np.zeros((1, cvae.card.latent_dim), np.float32), label)
+
+
+def test_a_writer_s_npz_is_what_numpy_writes() -> None:
+    """The header that the page asks for, byte for byte: the JavaScript reader takes no other."""
+    raw = npz({"a": np.zeros((2, 3), np.float32)})
+    assert struct.unpack_from("<H", raw, 8) == (0,), "stored"
+    assert b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }" in raw
+
+
+def test_a_zip_of_another_program_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "b.zip"
+    zipped(plain_zip(GOOD))(path)
+    use(path)

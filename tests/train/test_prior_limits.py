@@ -1,0 +1,144 @@
+"""A prior fitted to codes: how many, with which seed, from which draws; what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.train.test_prior_fit import Array, blobs, covariance, passing, pictures
+from vae_models import build, preset
+from vae_runtime.errors import UsageError
+from vae_runtime.prior import Prior
+from vae_train import prior as module
+from vae_train.data import Images
+from vae_train.prior import check_kind, codes, fit_prior
+
+
+def test_no_more_images_are_encoded_than_a_mixture_is_fitted_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_LARGEST", 60)
+    seen: list[int] = []
+    plain = module.codes
+
+    def spy(model: Any, data: Images, seed: int, **options: Any) -> Array:
+        seen.append(len(data))
+        return plain(model, data, seed, **options)
+
+    monkeypatch.setattr(module, "codes", spy)
+    values, labels = blobs(200)
+    data = pictures(values, labels)
+    fit_prior(passing("ae", 2), data)
+    assert seen == [60]
+    seen.clear()
+    prior = fit_prior(passing("ae", 2), data, "uniform").prior
+    assert seen == [200]  # the box is that of all codes
+    assert prior.low is not None
+    np.testing.assert_allclose(prior.low, values.min(0), atol=0.003)
+    seen.clear()
+    conditioned = build(preset("default", "cvae", (1, 1, 2), 2, backbone="mlp", hidden=(4,)))
+    fit_prior(conditioned, data)
+    assert seen == [200, 60]  # with labels, then as if there were none
+    seen.clear()
+    fit_prior(passing("cvae", 2, classes=2), data)
+    assert seen == [200]  # the encoder sees no label: both are the same codes
+
+
+def test_a_prior_does_not_grow_beyond_what_a_graph_can_carry(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values, _ = blobs(1500)
+    monkeypatch.setattr(module, "_MOST_NUMBERS", 2 * (1 + 2 + 3))
+    prior = fit_prior(passing("ae", 2), pictures(values)).prior
+    assert prior.weights is not None
+    assert prior.weights.shape == (1, 1)  # of 1, 3, 5 … only 1 fits
+    asked = fit_prior(passing("ae", 2), pictures(values), components=4).prior
+    assert asked.weights is not None
+    assert asked.weights.shape == (1, 4)  # what was asked for is not cut
+
+
+@pytest.mark.parametrize("seed", [0, 2**63 - 1])
+def test_the_fit_follows_from_the_seed(seed: int) -> None:
+    values, labels = blobs(300)
+    model, data = passing("cvae", 2, classes=2), pictures(values, labels)
+    fits = [fit_prior(model, data, components=3, seed=seed).prior.to_json() for _ in range(2)]
+    assert fits[0] == fits[1]
+    assert (
+        fit_prior(model, data, components=3, seed=seed - 1 if seed else 1).prior.to_json()
+        != (fits[0])
+    )
+
+
+def test_a_fitted_prior_survives_json() -> None:
+    values, labels = blobs(300)
+    prior = fit_prior(passing("cvae", 2, classes=2), pictures(values, labels)).prior
+    again = Prior.from_json(prior.to_json())
+    np.testing.assert_allclose(
+        again.sample(100, 1, seed=3), prior.sample(100, 1, seed=3), atol=1e-4
+    )
+
+
+def test_codes_of_a_vae_are_draws_and_those_of_an_ae_are_not() -> None:
+    values, _ = blobs(500)
+    data = pictures(values)
+    exact = np.rint(values * 255) / 255
+    np.testing.assert_allclose(codes(passing("ae", 2), data, seed=0), exact, atol=1e-6)
+    noise = codes(passing("vae", 2, spread=float(np.log(0.04))), data, seed=0) - exact
+    assert noise.std() == pytest.approx(0.2, rel=0.06)
+    model = passing("vae", 2, spread=0.0)
+    assert np.array_equal(codes(model, data, seed=1), codes(model, data, seed=1))
+    assert not np.array_equal(codes(model, data, seed=1), codes(model, data, seed=2))
+
+
+def test_a_prior_is_fitted_to_codes_of_half_the_posteriors_deviation() -> None:
+    values, _ = blobs(6000)
+    data = pictures(values)
+    model = passing("vae", 2, spread=float(np.log(0.3**2)))
+    fitted = fit_prior(model, data, "gaussian").prior
+    expected = np.cov(values.T) + np.eye(2) * (0.3 / 2) ** 2
+    np.testing.assert_allclose(covariance(fitted, 0, 0), expected, atol=3e-3)
+    means = codes(model, data, seed=0, spread=0)
+    np.testing.assert_allclose(means, np.rint(values * 255) / 255, atol=1e-6)
+
+
+def test_a_class_leaves_its_tail_out_and_codes_without_a_label_keep_theirs() -> None:
+    rng = np.random.default_rng(0)
+    values = np.clip(0.3 + 0.05 * rng.normal(size=(4000, 2)), 0, 1)
+    wrong = np.arange(0, 4000, 81)  # 1.25% of each class lie here and there, far away
+    values[wrong] = rng.uniform(0.7, 1, (len(wrong), 2))
+    labels = np.arange(4000) % 2
+    prior = fit_prior(passing("cvae", 2, classes=2), pictures(values, labels)).prior
+    far = [float((prior.sample(4000, k, seed=0)[:, 0] > 0.6).mean()) for k in (0, 1)]
+    assert far == [0, 0]
+    alone = fit_prior(passing("ae", 2), pictures(values)).prior.sample(4000, seed=0)
+    assert float((alone[:, 0] > 0.6).mean()) == pytest.approx(len(wrong) / 4000, abs=0.006)
+
+
+@pytest.mark.parametrize(
+    ("kind", "family", "named"),
+    [("laplace", "vae", "laplace"), ("class_gmm", "vae", "cvae"), ("class_gmm", "ae", "cvae")],
+)
+def test_a_prior_that_does_not_fit_the_family_is_refused(
+    kind: str, family: Any, named: str
+) -> None:
+    config = preset("default", family, (1, 8, 8))
+    with pytest.raises(UsageError, match=named):
+        check_kind(kind, config)
+    with pytest.raises(UsageError, match=named):
+        fit_prior(passing(family, 2), pictures(blobs(10)[0]), kind)
+
+
+def test_class_gmm_without_labels_is_refused() -> None:
+    with pytest.raises(UsageError, match="label"):
+        fit_prior(passing("cvae", 2, classes=2), pictures(blobs(10)[0]))
+
+
+def test_codes_that_are_no_numbers_are_said_to_be_so() -> None:
+    model = passing("ae", 2)
+    model.head.bias = nn.Parameter(torch.tensor([float("nan"), 0.0]))
+    with pytest.raises(UsageError, match="not finite"):
+        fit_prior(model, pictures(blobs(10)[0]))
