@@ -28,7 +28,7 @@ def shoot(page: Path, picture: Path) -> None:
     finally:
         browser.close()
     with Image.open(picture) as image:  # few colours: a third of the bytes
-        image.convert("RGB").quantize(160, Image.Quantize.FASTOCTREE).save(picture, optimize=True)
+        image.convert("RGB").quantize(48, Image.Quantize.FASTOCTREE).save(picture, optimize=True)
 
 
 if __name__ == "__main__":
