@@ -318,3 +318,11 @@ def test_a_bug_is_named_as_one(run: Run, cvae_path: Path, monkeypatch: pytest.Mo
         70,
         "error: ZeroDivisionError: division by zero. This is a bug; VAE_DEBUG=1 shows where.",
     )
+
+
+@pytest.mark.parametrize("words", [(), ("batch",)])
+def test_a_group_without_a_command_shows_its_help(run: Run, words: tuple[str, ...]) -> None:
+    done = run(*words)
+    help_ = run(*words, "--help")
+    assert done.err + done.out.decode() == help_.out.decode()
+    assert "\n  sample " in help_.out.decode()

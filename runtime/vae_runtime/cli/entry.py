@@ -13,6 +13,8 @@ from ..errors import VaeError, one_line
 
 INTERRUPTED = 130
 BUG = 70
+# What a group without a command raises from click 8.2 on; before, it printed its help itself.
+_NO_COMMAND = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
 class InterruptError(Exception):
@@ -32,6 +34,9 @@ def run(command: click.Command, program: str) -> NoReturn:
     except (KeyboardInterrupt, click.Abort, InterruptError):
         _fail("interrupted", INTERRUPTED)
     except click.ClickException as error:
+        if isinstance(error, _NO_COMMAND):
+            click.echo(error.format_message(), err=True)  # the help, in its own lines
+            sys.exit(2)
         hint = f" Try: {program} --help" if isinstance(error, click.UsageError) else ""
         if isinstance(error, click.UsageError) and error.ctx:
             hint = f" Try: {error.ctx.command_path} --help"
