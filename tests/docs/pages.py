@@ -46,6 +46,8 @@ class Way:
 _REGISTRY = "needs a package registry; tests/test_wheel.py installs what this would"
 _HOURS = "measures for minutes to hours; its test runs a small case"
 WAYS = (
+    Way("docs/tutorial.md", r"(sh|python|text): ", "scripts/pictures tutorial runs the page"),
+    Way("docs/gallery.md", r"(sh|python|text): ", "scripts/pictures gallery runs the page"),
     Way("*", r"sh: vae-run batch .*--scheduler", "needs a cluster that is running elsewhere"),
     Way("*", r"sh: vae-run ", RUN),
     Way("*", r"sh: (vae-train|torchrun) ", TRAIN),

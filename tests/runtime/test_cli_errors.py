@@ -185,3 +185,11 @@ def test_nothing_on_standard_input(run: Run, cvae_path: Path) -> None:
     assert (done.code, done.error) == (
         3, "error: standard input: empty, expected an image or an .npy array",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [(), ("batch",)])
+def test_a_group_without_a_command_shows_its_help(run: Run, words: tuple[str, ...]) -> None:
+    done = run(*words)
+    help_ = run(*words, "--help")
+    assert done.err + done.out.decode() == help_.out.decode()
+    assert "\n  sample " in help_.out.decode()

@@ -13,6 +13,8 @@ from ..errors import VaeError, one_line
 
 INTERRUPTED = 130
 BUG = 70
+# What a group without a command raises from click 8.2 on; before, it printed its help itself.
+_NO_COMMAND = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
 class InterruptError(Exception):
@@ -32,10 +34,7 @@ def run(command: click.Command, program: str) -> NoReturn:
     except (KeyboardInterrupt, click.Abort, InterruptError):
         _fail("interrupted", INTERRUPTED)
     except click.ClickException as error:
-        hint = f" Try: {program} --help" if isinstance(error, click.UsageError) else ""
-        if isinstance(error, click.UsageError) and error.ctx:
-            hint = f" Try: {error.ctx.command_path} --help"
-        _fail(error.format_message() + hint, 2)
+        _usage(error, program)
     except VaeError as error:
         _debug()
         _fail(error, error.exit_code)
@@ -90,6 +89,17 @@ def drop_stdout() -> None:
 def note(message: object) -> None:
     """One line for the person at the terminal, on standard error."""
     click.echo(one_line(message), err=True)
+
+
+def _usage(error: click.ClickException, program: str) -> NoReturn:
+    """The call is wrong: one line and where to read on, or the help where there was no command."""
+    if isinstance(error, _NO_COMMAND):
+        click.echo(error.format_message(), err=True)
+        sys.exit(2)
+    hint = f" Try: {program} --help" if isinstance(error, click.UsageError) else ""
+    if isinstance(error, click.UsageError) and error.ctx:
+        hint = f" Try: {error.ctx.command_path} --help"
+    _fail(error.format_message() + hint, 2)
 
 
 def _fail(message: object, code: int) -> NoReturn:
