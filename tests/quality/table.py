@@ -57,7 +57,7 @@ def measure_row(row: Row, seed: int, preset: str, checkpoint: Path, bench: Bench
         "preset": preset,
         "seed": seed,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "command": trained.facts.get("command"),
+        "command": " ".join(["vae-train", *row.arguments, f"--preset {preset} --seed {seed}"]),
         "train": trained.train.to_dict(),
         "model": trained.model.to_dict(),
         "parameters": sum(t.numel() for t in trained.state.values()),

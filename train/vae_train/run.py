@@ -18,9 +18,9 @@ from vae_runtime.datasets import Dataset
 from vae_runtime.prior import Prior
 
 from .checkpoint import Checkpoint
-from .checks import check, check_share
+from .checks import check
 from .config import TrainConfig
-from .data import Images, Stream, fingerprint, split, stream, to_device
+from .data import Images, Stream, fingerprint
 from .device import pick_device, pick_precision, use_threads
 from .folder import RunFolder
 from .interrupt import asked_to_stop
@@ -28,6 +28,7 @@ from .loop import Step, evaluate, fit
 from .prior import FittedPrior, check_kind, fit_prior
 from .ranks import Ranks
 from .resume import Run
+from .share import Share
 from .state import Epoch, State, best_epoch
 
 EXAMPLES = 64  # real images stored in a checkpoint
@@ -87,18 +88,7 @@ def train(
     config = replace(config, precision=pick_precision(config.precision, target))
 
     labelled = model_config.family == "cvae"
-
-    def place(part: Dataset) -> Images:
-        return to_device(part, target, labelled=labelled)
-
-    def whole(part: Dataset) -> Images | Stream:
-        several = ranks.world > 1  # then no process holds all of them
-        return stream(part, target, labelled=labelled) if several else place(part)
-
-    training, validation = split(data, config.validation, config.seed)
-    check_share(training, validation, ranks)
-    own = place(training.take(ranks.part(len(training))))
-    held = None if validation is None else place(validation.take(ranks.part(len(validation))))
+    share = Share.of(data, config, target, ranks, labelled=labelled)
     digest = ranks.first(fingerprint(data) if ranks.rank == 0 else None)
     same = {"device": target.type, "processes": ranks.world, "data": digest}
     same |= {"model": model_config.to_dict(), "train": config.to_dict()}
@@ -115,20 +105,19 @@ def train(
 
         with asked_to_stop() if interruptible else nullcontext(lambda: 0) as stop:
             fit(
-                state.model, own, held, config, on_step, record,
+                state.model, share.own, share.held_out, config, on_step, record,
                 state=state, ranks=ranks, save=run.save, stop=stop,
             )  # fmt: skip
         if isinstance(state.model, CVAE) and config.guidance != 1:
             state.model.decoder_labels.guide(config.guidance)
 
         def finish() -> tuple[FittedPrior, dict[str, Any]]:
-            every = own if ranks.world == 1 else whole(training)
-            fitted = fit_prior(state.model, every, prior, components, config.seed)
-            return fitted, _measure(state, config, None if test is None else whole(test))
+            fitted = fit_prior(state.model, share.all_training(), prior, components, config.seed)
+            return fitted, _measure(state, config, None if test is None else share.whole(test))
 
         # One process fits, for all.
         fitted, measured = ranks.first(finish() if ranks.rank == 0 else None)
-    facts = _facts(data, test, len(training), run.command) | measured
+    facts = _facts(data, test, len(share.training), run.command) | measured
     facts["prior_held_out_log_likelihood"] = fitted.held_out_log_likelihood
     return _checkpoint(state, config, fitted.prior, data if test is None else test, facts)
 
