@@ -24,7 +24,7 @@ PACKAGES = (
     "ort-nightly",
     "ort-nightly-gpu",
 )
-OLDEST = (1, 18)
+OLDEST = (1, 19)
 # y = x, one number: the smallest graph that a device can be tried with.
 _PROBE = bytes.fromhex(
     "080812003a370a100a017812017922084964656e746974791201675a0f0a0178120a0a08080112040a0208016"

@@ -80,8 +80,8 @@ def test_does_not_import() -> None:
 
 def test_too_old() -> None:
     found = diagnose(lambda: {"onnxruntime": "1.16.3"}, lambda: CPU_ONLY, on_cpu)
-    assert found.problems == ["onnxruntime 1.16.3 is older than 1.18"]
-    assert found.fixes == ['pip install -U "onnxruntime>=1.18"']
+    assert found.problems == ["onnxruntime 1.16.3 is older than 1.19"]
+    assert found.fixes == ['pip install -U "onnxruntime>=1.19"']
 
 
 def test_no_graph_runs() -> None:
