@@ -113,7 +113,10 @@ def test_without_names_the_classes_are_the_numbers_of_both_splits(tmp_path: Path
         ({"labels": np.zeros((6, 1), np.int64)}, r"expected int\[N\]"),
         ({"labels": np.zeros(6)}, r"float64\[6\], expected int"),
         ({"labels": np.array([], np.int64)}, "expected int"),
-        ({"labels": np.array([0, 1, 2, 3, 4, -1])}, "run from -1 to 4"),
+        (
+            {"labels": np.array([0, 1, 2, 3, 4, -1])},
+            r"a\.npz: labels run from -1 to 4, expected 0 to 65535",
+        ),
         ({"labels": np.array([0, 0, 0, 0, 0, 10**12])}, "1000000000000, expected 0 to 65535"),
         ({"labels": np.array([0, 0, 0, 0, 0, 2**64 - 1], np.uint64)}, "expected 0 to"),
         ({"labels": np.arange(6), "classes": np.array(["a", "b"])}, "expected 0 to 1"),

@@ -15,10 +15,11 @@ _BUNDLES = [*_LIMITS, "security/test_bad_bundles.py", "security/test_bit_rot.py"
 _FILES = ["runtime/test_files.py", "runtime/test_leftovers.py", "security/test_guards.py",
           "security/test_full_disk.py"]  # fmt: skip
 _POINTS = ["train/test_checkpoint.py", "security/test_hostile_checkpoints.py"]
-_DATA = ["runtime/test_datasets_idx.py", "runtime/test_datasets_files.py",
+_DATA = ["runtime/test_datasets_idx.py", "runtime/test_datasets_files.py", "runtime/test_datasets_npz.py",
          "runtime/test_datasets_mnist.py", "runtime/test_datasets_digits.py",
          "security/test_guards.py", "security/test_headers.py"]  # fmt: skip
-_BATCH = ["runtime/batch/test_job.py", "runtime/batch/test_mapper.py"]
+_BATCH = ["runtime/batch/test_job.py", "runtime/batch/test_mapper.py",
+          "runtime/batch/test_stored.py"]  # fmt: skip
 _EXPORT = ["export/test_contract.py", "export/test_gate.py", "export/test_foreign.py",
            "export/test_variants.py", "export/test_targets.py"]  # fmt: skip
 _TESTS: dict[str, list[str]] = {
@@ -44,6 +45,7 @@ _TESTS: dict[str, list[str]] = {
     "vae_runtime.datasets.dataset": _DATA,
     "vae_runtime.datasets.folder": _DATA,
     "vae_runtime.datasets.idx": _DATA,
+    "vae_runtime.datasets.lazy": _DATA,
     "vae_runtime.datasets.load": _DATA,
     "vae_runtime.datasets.mnist": _DATA,
     "vae_runtime.files": _FILES,
@@ -52,9 +54,12 @@ _TESTS: dict[str, list[str]] = {
     "vae_runtime.images": ["runtime/test_images.py", "runtime/test_pictures.py",
                            "security/test_hostile_images.py"],
     "vae_runtime.batch.columns": _BATCH,
+    "vae_runtime.batch.job": _BATCH,
     "vae_runtime.batch.journal": _BATCH,
+    "vae_runtime.batch.mapper": _BATCH,
     "vae_runtime.batch.part": _BATCH,
     "vae_runtime.batch.plan": _BATCH,
+    "vae_runtime.batch.stored": _BATCH,
     "vae_runtime.studio.folder": ["studio/test_build.py", "studio/test_bad_bundles.py"],
     "vae_runtime.studio.serve": ["studio/test_serve.py"],
     "vae_models.config": ["models/test_config.py", *_POINTS],

@@ -11,6 +11,7 @@ import contextlib
 import gc
 import os
 import pickle
+import resource
 import signal
 import sys
 import threading
@@ -29,6 +30,7 @@ _OPTIONS = ["-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist"]
 _OPTIONS += ["-m", "not slow and not cuda", "-k", "not mutants"]  # chance finds nothing fast
 _OPTIONS += ["-o", "tmp_path_retention_policy=none"]
 _NOT_CHANGED = 2  # exit code of a child that ran no test
+_MEMORY = 6 << 30  # bytes of addresses that a child has: without its limit a reader takes all
 _SECONDS = 20.0  # of processor time that a child has at least; by the clock ten times that
 
 
@@ -87,6 +89,7 @@ class Tests:
         with contextlib.suppress(BaseException):
             signal.setitimer(signal.ITIMER_PROF, seconds)
             signal.alarm(round(10 * seconds))
+            resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
             change()
             code = 1
             items = [self._items[test] for test in order]
