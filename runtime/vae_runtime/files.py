@@ -30,9 +30,12 @@ def read_bytes(path: Path, hint: str = "", limit: int = MAX_BYTES) -> bytes:
     """
     try:
         with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size > limit:
+            size = os.fstat(file.fileno()).st_size
+            if size > limit:
                 raise LimitError(f"{path}: over {limit >> 20:,} MB")
-            raw = file.read(limit + 1)  # what is no plain file has no size
+            raw = file.read(size + 1)  # not `limit`: that much would be allocated
+            if len(raw) > size:  # what is no plain file has no size
+                raw += file.read(limit + 1 - len(raw))
     except FileNotFoundError as error:
         raise NotFound(f"{path}: no such file{hint and f'. {hint}'}") from error
     except OSError as error:

@@ -33,10 +33,9 @@ def test_the_graph_as_it_is_passes(graph: tuple[onnx.ModelProto, Contract]) -> N
     check_contract(*graph)
 
 
-def external(model: onnx.ModelProto) -> None:
-    tensor = model.graph.initializer[0]
-    tensor.data_location = TensorProto.EXTERNAL
-    tensor.external_data.append(StringStringEntryProto(key="location", value="weights.bin"))
+def elsewhere(model: onnx.ModelProto) -> None:
+    entry = StringStringEntryProto(key="location", value="weights.bin")
+    model.graph.initializer[0].external_data.append(entry)
 
 
 BROKEN: dict[str, tuple[Change, str]] = {
@@ -73,7 +72,15 @@ BROKEN: dict[str, tuple[Change, str]] = {
         lambda m: setattr(m.graph.node[1], "op_type", "RandomNormalLike"),
         "operator RandomNormalLike is random",
     ),
-    "external": (external, "weight WEIGHT is stored outside the file"),
+    "no shape": (
+        lambda m: m.graph.input[0].type.tensor_type.ClearField("shape"),
+        "z has shape [], its first axis is not the free batch",
+    ),
+    "external": (
+        lambda m: setattr(m.graph.initializer[0], "data_location", TensorProto.EXTERNAL),
+        "weight WEIGHT is stored outside the file",
+    ),
+    "elsewhere": (elsewhere, "weight WEIGHT is stored outside the file"),
     "function": (
         lambda m: m.functions.append(
             helper.make_function("own", "f", ["a"], ["b"], [], [helper.make_opsetid("", 18)])
@@ -102,10 +109,14 @@ def test_a_broken_clause_is_named(graph: tuple[onnx.ModelProto, Contract], name:
     assert str(caught.value) == f"decoder: {text}. The graph was not written."
 
 
-def test_a_graph_inside_a_node_is_refused(graph: tuple[onnx.ModelProto, Contract]) -> None:
+@pytest.mark.parametrize("many", [False, True])
+def test_a_graph_inside_a_node_is_refused(
+    many: bool, graph: tuple[onnx.ModelProto, Contract]
+) -> None:
     model, contract = graph
     inner = helper.make_graph([], "inner", [], [])
-    model.graph.node[0].attribute.append(helper.make_attribute("body", inner))
+    attribute = helper.make_attribute("body", [inner, inner] if many else inner)
+    model.graph.node[0].attribute.append(attribute)
     with pytest.raises(IntegrityError, match=r"^decoder: operator Gemm holds a graph of its own"):
         check_contract(model, contract)
 

@@ -46,6 +46,11 @@ def test_a_config_refuses_what_cannot_be_built_and_names_it(
         ModelConfig(**(CVAE | changes))
 
 
+@pytest.mark.parametrize("hidden", [(8, 8, 8, 8), (8, 8, 8, 8, 16)])
+def test_eight_channels_are_enough_where_a_picture_is_left(hidden: tuple[int, ...]) -> None:
+    assert ModelConfig(**CVAE, backbone="conv", hidden=hidden).hidden == hidden
+
+
 @pytest.mark.parametrize("family", ["ae", "vae", "cvae"])
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_config_survives_its_dictionary(name: str, family: Any) -> None:

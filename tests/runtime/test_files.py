@@ -11,10 +11,26 @@ from typing import Any
 import pytest
 
 from vae_runtime import files
-from vae_runtime.errors import FileError, InputError
-from vae_runtime.files import write_atomic, writing
+from vae_runtime.errors import FileError, InputError, LimitError
+from vae_runtime.files import read_bytes, write_atomic, writing
 
 pytestmark = pytest.mark.torch_free
+
+
+def test_a_file_is_read_without_room_for_its_limit(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    assert read_bytes(path, limit=1 << 60) == b"content"  # more than any machine gives
+    assert read_bytes(path, limit=7) == b"content"
+    with pytest.raises(LimitError, match=r"file: over 0 MB$"):
+        read_bytes(path, limit=6)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").is_char_device(), reason="no /dev/zero")
+def test_what_has_no_size_is_read_up_to_the_limit() -> None:
+    assert read_bytes(Path("/dev/null")) == b""
+    with pytest.raises(LimitError, match=r"/dev/zero: over 1 MB$"):
+        read_bytes(Path("/dev/zero"), limit=1 << 20)
 
 
 def test_bytes_are_written_and_nothing_else_is_left(tmp_path: Path) -> None:

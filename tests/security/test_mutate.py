@@ -23,6 +23,10 @@ def read(raw, low, high):
         raise ValueError(raw or name)
     if name or raw:
         return (name or raw).lower()
+    for n in raw:
+        if n < low:
+            yield f"{n} is low"
+        yield n
     return {"first": raw[0] == 1, "name": name}
 """
 CHECKS = [
@@ -38,7 +42,8 @@ CHECKS = [
     (7, "low <= len(raw)"),
     (7, "len(raw) <= high"),
     (8, "raise ValueError(raw or name)"),
-    (11, "raw[0] == 1"),
+    (13, "yield f'{n} is low'"),
+    (15, "raw[0] == 1"),
 ]
 
 

@@ -48,6 +48,13 @@ def test_a_whole_number_is_a_fine_float() -> None:
     assert TrainConfig(beta=2, validation=0, label_dropout=0).beta == 2
 
 
+def test_free_bits_and_importance_samples_go_alone() -> None:
+    assert TrainConfig(free_bits=0.5).importance_samples == 1
+    assert TrainConfig(importance_samples=2).free_bits == 0
+    with pytest.raises(UsageError, match=r"^free_bits is 0\.5 with 2 importance_samples: "):
+        TrainConfig(free_bits=0.5, importance_samples=2)
+
+
 def test_a_config_survives_its_dictionary() -> None:
     config = TrainConfig(objective="mse", beta=3, seed=7, precision="bf16")
     assert TrainConfig.from_dict(config.to_dict()) == config

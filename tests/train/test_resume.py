@@ -213,7 +213,15 @@ def test_a_state_that_does_not_fit_is_refused(change: dict[str, Any], folder: Ru
         run(folder, resume=True)
 
 
-@pytest.mark.parametrize("content", [{"format": 2}, {"format": 2, "facts": {}, "state": {}}, []])
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"format": 2},
+        {"format": 2, "facts": {}, "state": {}},
+        {"format": 1, "facts": [], "state": {}},
+        [],
+    ],
+)
 def test_a_state_of_another_format_is_refused(content: Any, folder: RunFolder) -> None:
     folder.make()
     write_sealed(content, folder.state)

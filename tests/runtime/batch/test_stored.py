@@ -65,6 +65,12 @@ def test_names_that_are_numbers_are_classes_in_their_order(tmp_path: Path) -> No
     assert found.classes == ("10", "apple", "fig", "pear")
     assert found.labels is not None
     assert [found.classes[k] for k in found.labels] == names
+    odd = ["10", "9", "²", "9"]  # the third is a digit to Python, and no number
+    column = pa.array(odd, pa.large_string())
+    found = load_dataset(write(tmp_path / "odd.parquet", lists(data.images[:4]), label=column))
+    assert found.classes == ("10", "9", "²")
+    assert found.labels is not None
+    assert [found.classes[k] for k in found.labels] == odd
 
 
 def test_only_the_row_groups_that_are_used_are_read(
@@ -123,6 +129,7 @@ def test_images_may_be_floats_files_and_colour(tmp_path: Path) -> None:
         ({"image": lists(made(3).images)}, {"mode": "RGB"}, InputError, "16 numbers are not"),
         ({"pixels": lists(made(3).images)}, {}, InputError, "no column 'image', found pixels"),
         ({"image": pa.array([1, 2])}, {}, InputError, "the first image is int64"),
+        ({"image": pa.array([[], [1]])}, {}, InputError, "the first image is list<"),
         ({"image": pa.array([[1] * 16, [1] * 15])}, {}, InputError,
          "row 1 of all: image: 15 numbers, expected 16"),
         ({"image": pa.array([[1] * 16, [256] * 16])}, {}, InputError, "row 1 of all: image: numb"),

@@ -1,8 +1,9 @@
 """Every check of a module's source, turned off: one change of its syntax tree each.
 
-A check is a `raise`, a bare call of a function whose name says that it checks, and each operand and
-each bound (`low <= x < high` has two) of a condition that guards a `raise`, that is returned, that
-a name is given to, or that stands in a dictionary of checks by what they are called.
+A check is a `raise`, a `yield` of a sentence, a bare call of a function whose name says that it
+checks, and each operand and each bound (`low <= x < high` has two) of a condition that guards one
+of the first two, that is returned, that a name is given to, or that stands in a dictionary of
+checks by what they are called.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-CALLS = re.compile(r"_?(check|require|refuse|try|sync|fsync|truncate|limit|setrlimit|sweep)")
+CALLS = re.compile(
+    r"_?(check|require|refuse|try|sync|fsync|truncate|limit|setrlimit|sweep|send_error)"
+)
 
 
 class Mutant(NamedTuple):
@@ -46,7 +49,7 @@ def mutants(source: str) -> Iterator[Mutant]:
 
 
 def _is_check(node: ast.stmt) -> bool:
-    if isinstance(node, ast.Raise):
+    if _refuses(node):
         return True
     if not isinstance(node, ast.Expr) or not isinstance(node.value, ast.Call):
         return False
@@ -55,9 +58,16 @@ def _is_check(node: ast.stmt) -> bool:
     return CALLS.match(name) is not None
 
 
+def _refuses(node: ast.stmt) -> bool:
+    """Whether it raises, or yields in words what is wrong."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Yield):
+        return isinstance(node.value.value, ast.JoinedStr)
+    return isinstance(node, ast.Raise)
+
+
 def _conditions(node: ast.AST) -> Iterator[tuple[ast.expr, bool]]:
     """Conditions of checks, and whether one is a check as a whole, not only its parts."""
-    if isinstance(node, ast.If) and any(isinstance(s, ast.Raise) for s in node.body):
+    if isinstance(node, ast.If) and any(map(_refuses, node.body)):
         yield node.test, False  # as a whole it is turned off with its `raise`
     elif isinstance(node, (ast.Return, ast.Assign)) and node.value is not None:
         # What `or` gives is a default, not a check.

@@ -45,7 +45,6 @@ _TESTS: dict[str, list[str]] = {
     "vae_runtime.datasets.dataset": _DATA,
     "vae_runtime.datasets.folder": _DATA,
     "vae_runtime.datasets.idx": _DATA,
-    "vae_runtime.datasets.lazy": _DATA,
     "vae_runtime.datasets.load": _DATA,
     "vae_runtime.datasets.mnist": _DATA,
     "vae_runtime.files": _FILES,
