@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from ..arrays import as_labels
 from ..autoencoder import Autoencoder
-from ..bundle import Bundle, embedded_names, open_bundle
+from ..bundle import Bundle, open_bundle
 from ..card import Card
 from ..errors import IntegrityError, UsageError
 from ..loaded import PLAIN
@@ -124,8 +124,8 @@ class Mapper:
             raise UsageError(f"{unknown[0]}: no such option of a Mapper")
         opened = open_bundle(bundle)
         self.verb, self.sha256, self.options = verb, opened.sha256, Options(**options)
-        embedded = str(bundle) in embedded_names() and not Path(bundle).exists()
-        self.bundle = str(bundle) if embedded else str(Path(bundle).resolve())
+        # What could be opened and is no path is an embedded bundle's name.
+        self.bundle = str(Path(bundle).resolve() if Path(bundle).exists() else bundle)
         self.options.check(opened.manifest.card)
         self._wrap(opened).close()  # a variant that is not there is found now
 

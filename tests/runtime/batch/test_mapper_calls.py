@@ -82,8 +82,9 @@ def test_columns_that_are_not_there_or_of_another_type(cvae_path: Path, vae_path
             Mapper("encode", cvae_path)(pa.table(rows))
     with pytest.raises(UsageError, match="no column 'y'"):
         Mapper("encode", cvae_path, label_column="y")(pa.table({"image": images}))
-    with pytest.raises(UsageError, match="this vae takes no label"):
-        Mapper("encode", vae_path, label_column="y")(pa.table({"image": images, "y": [1]}))
+    for rows in ({"image": images, "y": [1]}, {"image": images}):
+        with pytest.raises(UsageError, match=r"^this vae takes no label$"):
+            Mapper("encode", vae_path, label_column="y")(pa.table(rows))
     # A column that happens to be called so is no label for a model without classes.
     assert Mapper("encode", vae_path)(pa.table({"image": images, "label": ["?"]})).num_rows == 1
 
@@ -104,6 +105,8 @@ def test_a_mapper_is_small_and_travels(
             done = pool.map(encode, [table.slice(0, 25), table.slice(25)])
         assert pa.concat_tables(done).equals(expected), method
     assert Mapper("encode", "mnist").bundle == "mnist"
+    (tmp_path / "mnist").write_bytes(cvae_path.read_bytes())  # goes before the embedded one
+    assert Mapper("encode", "mnist").bundle == str(tmp_path / "mnist")
 
 
 def test_another_bundle_at_the_same_path(cvae_path: Path, tmp_path: Path, table: Any) -> None:
