@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +111,15 @@ def test_a_failure_keeps_the_previous_bundle_and_exits_4(
 def test_other_folders_are_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").touch()
-    with pytest.raises(FileError) as caught:
-        check_target(tmp_path / "photos")
-    assert str(caught.value) == (
-        f"{tmp_path / 'photos'}: exists and is not a bundle. Choose another --out."
-    )
+    (tmp_path / "notes").touch()
+    for name in ("photos", "notes"):
+        with pytest.raises(FileError) as caught:
+            check_target(tmp_path / name)
+        assert str(caught.value) == (
+            f"{tmp_path / name}: exists and is not a bundle. Choose another --out."
+        )
+    (tmp_path / "empty").mkdir()
+    check_target(tmp_path / "empty")
     with pytest.raises(FileError) as caught:
         check_target(tmp_path / "none" / "b")
     assert str(caught.value) == f"{tmp_path / 'none' / 'b'}: folder {tmp_path / 'none'} is missing"
@@ -127,6 +132,15 @@ def test_images_of_another_shape_are_refused(checkpoint_of: Any) -> None:
     with pytest.raises(UsageError) as caught:
         export_checkpoint(checkpoint_of("vae-mlp"), None, data=data)
     assert str(caught.value) == "big: images (1, 9, 9), model (1, 8, 8)"
+
+
+@pytest.mark.parametrize("name", ["digits", "mine"])  # of another shape; not known by name
+def test_the_checkpoints_own_images_where_its_data_is_not_at_hand(name: str) -> None:
+    from tests.train.test_checkpoint import made
+
+    checkpoint = replace(made(), facts={"data": {"name": name}})
+    expected = checkpoint.examples.numpy().astype(np.float32) / np.float32(255)
+    assert np.array_equal(from_checkpoint(checkpoint).images, expected)
 
 
 def test_the_rows_hold_every_label_and_the_extremes(checkpoint_of: Any) -> None:
