@@ -18,8 +18,14 @@ _POINTS = ["train/test_checkpoint.py", "security/test_hostile_checkpoints.py"]
 _DATA = ["runtime/test_datasets_idx.py", "runtime/test_datasets_files.py", "runtime/test_datasets_npz.py",
          "runtime/test_datasets_mnist.py", "runtime/test_datasets_digits.py",
          "security/test_guards.py", "security/test_headers.py"]  # fmt: skip
-_BATCH = ["runtime/batch/test_job.py", "runtime/batch/test_mapper.py",
-          "runtime/batch/test_stored.py"]  # fmt: skip
+_BATCH = [
+    "runtime/batch/test_job.py",
+    "runtime/batch/test_job_faults.py",
+    "runtime/batch/test_journal.py",
+    "runtime/batch/test_mapper.py",
+    "runtime/batch/test_mapper_calls.py",
+    "runtime/batch/test_stored.py",
+]
 _EXPORT = ["export/test_contract.py", "export/test_gate.py", "export/test_foreign.py",
            "export/test_variants.py", "export/test_targets.py"]  # fmt: skip
 _TESTS: dict[str, list[str]] = {
