@@ -227,20 +227,13 @@ def test_a_plain_file_is_left_where_it_is_until_it_is_used(
     assert isinstance(load_idx(where, "train").images, np.ndarray)  # unless asked for
 
 
-@pytest.mark.parametrize(
-    ("told", "stored", "seen"),
-    [
-        ((5, 5, 4), 6, "100 bytes of data, found 120"),
-        ((7, 5, 4), 6, "140 bytes of data, found 120"),
-        ((0, 5, 4), 6, "0 bytes of data, found 120"),
-        ((0, 5, 4), 0, "0 bytes of data, found 0"),
-    ],
-)
+@pytest.mark.parametrize(("told", "stored"), [(5, 6), (7, 6), (0, 6), (0, 0)])
 def test_a_plain_file_whose_header_lies_is_not_mapped(
-    told: tuple[int, ...], stored: int, seen: str, tmp_path: Path
+    told: int, stored: int, tmp_path: Path
 ) -> None:
-    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(pictures(stored), shape=told))
-    with pytest.raises(InputError, match=f"idx3-ubyte: header promises {seen}$"):
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(pictures(stored), shape=(told, 5, 4)))
+    seen = f"header promises {20 * told} bytes of data, found {20 * stored}$"
+    with pytest.raises(InputError, match=f"idx3-ubyte: {seen}"):
         load_dataset(tmp_path, lazy=True)
 
 

@@ -10,8 +10,8 @@ from vae_runtime.errors import UsageError
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra dask")
 
-from vae_runtime.batch import journal, plan  # noqa: E402
-from vae_runtime.batch.part import Done  # noqa: E402
+from vae_runtime.batch import journal, plan
+from vae_runtime.batch.part import Done
 
 pytestmark = pytest.mark.torch_free
 

@@ -15,8 +15,8 @@ _BUNDLES = [*_LIMITS, "security/test_bad_bundles.py", "security/test_bit_rot.py"
 _FILES = ["runtime/test_files.py", "runtime/test_leftovers.py", "security/test_guards.py",
           "security/test_full_disk.py"]  # fmt: skip
 _POINTS = ["train/test_checkpoint.py", "security/test_hostile_checkpoints.py"]
-_DATA = ["runtime/test_datasets_idx.py", "runtime/test_datasets_files.py", "runtime/test_datasets_npz.py",
-         "runtime/test_datasets_mnist.py", "runtime/test_datasets_digits.py",
+_DATA = ["runtime/test_datasets_idx.py", "runtime/test_datasets_files.py",
+         "runtime/test_datasets_npz.py", "runtime/test_datasets_mnist.py", "runtime/test_datasets_digits.py",
          "security/test_guards.py", "security/test_headers.py"]  # fmt: skip
 _BATCH = [
     "runtime/batch/test_job.py",
@@ -41,7 +41,8 @@ _TESTS: dict[str, list[str]] = {
     "vae_runtime.schema": _BUNDLES,
     "vae_runtime.card": [*_BUNDLES, "runtime/test_gaussian.py"],
     "vae_runtime.manifest": _BUNDLES,
-    "vae_runtime.prior": ["runtime/test_prior.py", "security/test_bad_bundles.py"],
+    "vae_runtime.prior": ["runtime/test_prior.py", "runtime/test_prior_forms.py",
+                          "security/test_bad_bundles.py"],
     "vae_runtime.golden": ["runtime/test_golden.py", *_BUNDLES],
     "vae_runtime.graphs": ["runtime/test_graphs.py", "security/test_guards.py",
                            "runtime/test_api.py", "security/test_bit_rot.py"],
