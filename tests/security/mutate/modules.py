@@ -16,7 +16,9 @@ _FILES = ["runtime/test_files.py", "runtime/test_leftovers.py", "security/test_g
           "security/test_full_disk.py"]  # fmt: skip
 _POINTS = ["train/test_checkpoint.py", "security/test_hostile_checkpoints.py"]
 _DATA = ["runtime/test_datasets_idx.py", "runtime/test_datasets_files.py",
-         "runtime/test_datasets_npz.py", "runtime/test_datasets_mnist.py", "runtime/test_datasets_digits.py",
+         "runtime/test_datasets_npz.py",
+         "runtime/test_datasets_mnist.py",
+         "runtime/test_datasets_digits.py",
          "security/test_guards.py", "security/test_headers.py"]  # fmt: skip
 _BATCH = [
     "runtime/batch/test_job.py",
