@@ -1,6 +1,6 @@
 """Write what a CVAE's samples are worth into its checkpoint: `python -m tests.quality.note FILE`.
 
-The figures of the quality table's row go to the facts of training, as `quality`, and from there into
+The figures of the quality table go to the facts of training, as `quality`, and from there into
 the manifest of every bundle that is exported.
 """
 
