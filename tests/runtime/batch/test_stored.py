@@ -7,16 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from vae_runtime.batch import stored
-from vae_runtime.batch.convert import write_dataset
 from vae_runtime.datasets import Dataset, load_dataset
 from vae_runtime.datasets.lazy import LazyImages
 from vae_runtime.errors import InputError, NotFound, UsageError
+
+pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra dask")
+
+import pyarrow.parquet as pq  # noqa: E402
+
+from vae_runtime.batch import stored  # noqa: E402
+from vae_runtime.batch.convert import write_dataset  # noqa: E402
+
+pytestmark = pytest.mark.torch_free
 
 Column = Any
 
@@ -43,6 +48,7 @@ def png(image: Any) -> bytes:
 
 
 def test_a_data_set_comes_back_from_parquet_as_it_went(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn", reason="the digits are scikit-learn's")
     for split in ("train", "test"):
         write_dataset(load_dataset("digits", split), tmp_path / f"{split}-0.parquet")
     for split in ("train", "test"):
