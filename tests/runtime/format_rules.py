@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tests.security import build
-from tests.security.restamp import read_files, signed
+from tests.security.restamp import folder_of, read_files, signed
 from vae_runtime.archive import pack
 from vae_runtime.guard import seal
 from vae_runtime.manifest import NAME, stamp
@@ -40,16 +40,6 @@ def zipped(raw: bytes) -> Make:
     return lambda path: path.write_bytes(raw)
 
 
-def folder(change: Callable[[Path], object]) -> Make:
-    def make(path: Path) -> None:
-        path.mkdir()
-        for name, raw in GOOD.items():
-            (path / name).write_bytes(raw)
-        change(path)
-
-    return make
-
-
 def _containers() -> Iterator[tuple[str, Make]]:
     whole = pack(GOOD)
     for rule, files in (
@@ -60,8 +50,11 @@ def _containers() -> Iterator[tuple[str, Make]]:
         ("F7", GOOD | {f"{i}": b"" for i in range(1000)}),
     ):
         yield rule, zipped(pack(files))
-    yield "F3", folder(lambda path: (path / "more").mkdir())
-    yield "F4", folder(lambda path: (path / "golden.npz").rename(path / ".g") and link(path))
+    yield "F3", folder_of(GOOD, lambda path: (path / "more").mkdir())
+    yield (
+        "F4",
+        folder_of(GOOD, lambda path: (path / "golden.npz").rename(path / ".g") and link(path)),
+    )
     yield "F5", zipped(b"#!/bin/sh\n" + whole)
     yield "F5", zipped(b"#!/bin/sh\n" + plain_zip(GOOD))
     yield "F6", zipped(plain_zip(GOOD, zipfile.ZIP_DEFLATED))

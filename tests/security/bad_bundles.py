@@ -16,13 +16,14 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tests.security.build import SOUND
-from tests.security.restamp import read_files, signed
+from tests.security.restamp import folder_of, read_files, signed
 from vae_runtime.archive import pack
 from vae_runtime.errors import InputError, IntegrityError, NotFound
 from vae_runtime.manifest import NAME, stamp
@@ -185,14 +186,7 @@ def containers(files: Files) -> Iterator[tuple[str, Callable[[Path], None], type
     """Folders and zips that are wrong themselves."""
     whole = pack(files)
 
-    def folder(change: Callable[[Path], object]) -> Callable[[Path], None]:
-        def make(path: Path) -> None:
-            path.mkdir()
-            for name, raw in files.items():
-                (path / name).write_bytes(raw)
-            change(path)
-
-        return make
+    folder = partial(folder_of, files)
 
     def link(path: Path) -> None:
         (path / "golden.npz").rename(path.parent / f"{path.name}.elsewhere")

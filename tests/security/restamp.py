@@ -10,6 +10,7 @@ import hashlib
 import json
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,18 @@ def read_files(path: Path) -> dict[str, bytes]:
     """Every file of a zip, in its order."""
     with zipfile.ZipFile(path) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
+
+
+def folder_of(files: dict[str, bytes], change: Callable[[Path], object]) -> Callable[[Path], None]:
+    """What makes a folder of the files, and then changes it, at a path that is not there yet."""
+
+    def make(path: Path) -> None:
+        path.mkdir()
+        for name, raw in files.items():
+            (path / name).write_bytes(raw)
+        change(path)
+
+    return make
 
 
 def signed(files: dict[str, bytes], manifest: dict[str, Any] | None = None) -> dict[str, bytes]:

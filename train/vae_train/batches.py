@@ -11,7 +11,7 @@ from torch import Tensor
 from vae_models import ModelConfig
 
 from .config import TrainConfig
-from .data import Images, Stream
+from .data import Rows
 from .objective import Batch
 from .ranks import Ranks
 
@@ -26,7 +26,7 @@ class Batches:
     same image meets the same noise, however many processes there are.
     """
 
-    data: Images | Stream
+    data: Rows
     model: ModelConfig
     config: TrainConfig
     ranks: Ranks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,8 +17,40 @@ from vae_runtime.errors import UsageError
 from .ranks import Ranks
 
 
+class Rows(ABC):
+    """Labelled or unlabelled images that are taken a batch at a time.
+
+    Attributes:
+        labels: i64[N], or None.
+    """
+
+    labels: Tensor | None
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where a batch lies."""
+
+    @abstractmethod
+    def pick(self, index: Tensor) -> Images:
+        """Those at `index` i64[B]."""
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Images f32[B, C, H, W] in [0, 1] and labels i64[B], at `index` i64[B]."""
+        picked = self.pick(index)
+        return picked.pixels.float().div_(255), picked.labels
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """All images in their order, `size` at a time."""
+        for index in torch.split(torch.arange(len(self), device=self.device), size):
+            yield self.batch(index)
+
+
 @dataclass(frozen=True)
-class Images:
+class Images(Rows):
     """Pixels u8[N, C, H, W] and labels i64[N] or None, both on one device."""
 
     pixels: Tensor
@@ -28,57 +61,43 @@ class Images:
 
     @property
     def device(self) -> torch.device:
-        """Where a batch lies."""
+        """Of the pixels."""
         return self.pixels.device
 
     def pick(self, index: Tensor) -> Images:
         """Those at `index` i64[B]."""
-        return Images(self.pixels[index], None if self.labels is None else self.labels[index])
-
-    def batch(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Images f32[B, C, H, W] in [0, 1] and labels i64[B], at `index` i64[B]."""
-        labels = None if self.labels is None else self.labels[index]
         # Copies whole images; indexing with brackets copies byte by byte.
-        return self.pixels.index_select(0, index).float().div_(255), labels
-
-    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """All images in their order, `size` at a time."""
-        for index in torch.split(torch.arange(len(self), device=self.pixels.device), size):
-            yield self.batch(index)
+        pixels = self.pixels.index_select(0, index)
+        return Images(pixels, None if self.labels is None else self.labels[index])
 
 
 @dataclass(frozen=True)
-class Stream:
-    """As `Images`, of a data set that is too large to hold: a batch is read when it is asked for.
+class Stream(Rows):
+    """A data set that is too large to hold: a batch is read when it is asked for.
 
     Attributes:
         data: where from.
-        device: of the batches.
+        target: the device of the batches.
         labels: i64[N] or None.
     """
 
     data: Dataset
-    device: torch.device
+    target: torch.device
     labels: Tensor | None
 
     def __len__(self) -> int:
         return len(self.data)
 
+    @property
+    def device(self) -> torch.device:
+        """The target."""
+        return self.target
+
     def pick(self, index: Tensor) -> Images:
         """Those at `index` i64[B], read."""
         pixels = torch.from_numpy(np.asarray(self.data.images[index.cpu().numpy()]))
         labels = None if self.labels is None else self.labels[index]
-        return Images(pixels.to(self.device), labels)
-
-    def batch(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
-        """See `Images.batch`."""
-        picked = self.pick(index)
-        return picked.pixels.float().div_(255), picked.labels
-
-    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """See `Images.batches`."""
-        for index in torch.split(torch.arange(len(self), device=self.device), size):
-            yield self.batch(index)
+        return Images(pixels.to(self.target), labels)
 
 
 def split(data: Dataset, validation: float, seed: int) -> tuple[Dataset, Dataset | None]:

@@ -15,7 +15,7 @@ from vae_runtime.errors import UsageError
 
 from .batches import Batches
 from .config import TrainConfig
-from .data import Images, Stream, shuffle
+from .data import Images, Rows, shuffle
 from .objective import Batch, Model, Pass, Terms, total
 from .ranks import Ranks
 from .state import Epoch, State, best_epoch
@@ -167,7 +167,7 @@ def _record(
 
 @torch.no_grad()
 def evaluate(
-    model: Model, data: Images | Stream, config: TrainConfig, *, variance: float = 0.5,
+    model: Model, data: Rows, config: TrainConfig, *, variance: float = 0.5,
     ranks: Ranks = Ranks(),  # noqa: B008 - frozen
 ) -> tuple[float, float, float]:  # fmt: skip
     """Loss, reconstruction and KL by the training objective in float32, means over `data`.

@@ -17,7 +17,7 @@ from vae_models.vae import reparameterise
 from vae_runtime.errors import UsageError
 from vae_runtime.prior import KINDS, Prior
 
-from .data import Images, Stream
+from .data import Rows
 from .mixture import Mixture, fit_mixture
 from .objective import Model
 
@@ -41,7 +41,7 @@ class FittedPrior:
 
 @torch.no_grad()
 def codes(
-    model: Model, data: Images | Stream, seed: int, *, labelled: bool = True, spread: float = 1.0
+    model: Model, data: Rows, seed: int, *, labelled: bool = True, spread: float = 1.0
 ) -> NDArray[np.float64]:
     """One posterior draw for each image (the code itself for an AE), f64[N, D].
 
@@ -80,7 +80,7 @@ def check_kind(kind: str, config: ModelConfig) -> None:
 
 def fit_prior(
     model: Model,
-    data: Images | Stream,
+    data: Rows,
     kind: str = "auto",
     components: int | None = None,
     seed: int = 0,
@@ -144,7 +144,7 @@ def fit_codes(
     return _mixtures(kind, groups, dim, 1 if kind == "gaussian" else components, seed)
 
 
-def _some(data: Images | Stream, seed: int) -> Images | Stream:
+def _some(data: Rows, seed: int) -> Rows:
     """As many images, drawn at random, as a mixture is fitted to."""
     if len(data) <= _LARGEST:
         return data

@@ -20,7 +20,7 @@ from vae_runtime.prior import Prior
 from .checkpoint import Checkpoint
 from .checks import check
 from .config import TrainConfig
-from .data import Images, Stream, fingerprint
+from .data import Rows, fingerprint
 from .device import pick_device, pick_precision, use_threads
 from .folder import RunFolder
 from .interrupt import asked_to_stop
@@ -152,7 +152,7 @@ def _facts(data: Dataset, test: Dataset | None, training: int, command: str) -> 
     }
 
 
-def _measure(state: State, config: TrainConfig, test: Images | Stream | None) -> dict[str, Any]:
+def _measure(state: State, config: TrainConfig, test: Rows | None) -> dict[str, Any]:
     """The losses of the epoch that is kept, and of the test split, if any."""
     kept = best_epoch(state.history) if config.patience else len(state.history) - 1
     metrics = _metrics(state.history[kept])

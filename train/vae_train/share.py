@@ -10,7 +10,7 @@ from vae_runtime.datasets import Dataset
 
 from .checks import check_share
 from .config import TrainConfig
-from .data import Images, Stream, split, stream, to_device
+from .data import Images, Rows, split, stream, to_device
 from .ranks import Ranks
 
 
@@ -53,11 +53,11 @@ class Share:
         held_out = None if validation is None else part(validation)
         return cls(training, part(training), held_out, device, labelled, ranks.world > 1)
 
-    def all_training(self) -> Images | Stream:
+    def all_training(self) -> Rows:
         """All images to train on; where others hold them, read in pieces."""
         return self.whole(self.training) if self.several else self.own
 
-    def whole(self, data: Dataset) -> Images | Stream:
+    def whole(self, data: Dataset) -> Rows:
         """All of `data`; where there are several processes none holds all, and it is streamed."""
         place = stream if self.several else to_device
         return place(data, self.device, labelled=self.labelled)
