@@ -8,7 +8,6 @@ import re
 import shlex
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ import pytest
 import vae_runtime as vae
 from tests.runtime.conftest import DATA, Run
 from vae_runtime import bundle
-from vae_runtime.cli import inputs
 from vae_runtime.datasets import Dataset
 from vae_runtime.images import encode_image
 from vae_runtime.studio import fetch
@@ -65,15 +63,11 @@ def examples(
         for name in ("digits.parquet", "mnist.parquet", "data/0.parquet", "data/1.parquet"):
             write_dataset(Dataset(name, images, labels, tuple("0123456789")), folder / name)
 
-    real = inputs.load_dataset
-
-    def load(source: Any, split: str = "train", **options: Any) -> Dataset:
-        if source in inputs.DATASETS:  # they would need the network, or scikit-learn
-            return Dataset(source, images, labels, tuple("0123456789"))
-        return real(source, split, **options)
-
-    monkeypatch.setattr(inputs, "load_dataset", load)
-    monkeypatch.setattr("vae_runtime.datasets.load_dataset", load)
+    # The real ones need the network, or scikit-learn. Replaced where they are made: what a module
+    # imports from another stays with it, also one that is first imported during a test.
+    for name, loader in (("mnist", "load_mnist"), ("digits", "_load_digits")):
+        data = Dataset(name, images, labels, tuple("0123456789"))
+        monkeypatch.setattr(f"vae_runtime.datasets.load.{loader}", lambda _, data=data: data)
     monkeypatch.setattr("vae_runtime.studio.serve.StudioServer.serve_forever", lambda _: None)
     monkeypatch.setattr("webbrowser.open", lambda _: True)
     return folder
