@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import StringStringEntryProto, TensorProto, helper, numpy_helper
 
 from vae_export import export_checkpoint
 from vae_export.contract import Contract, check_contract
-from vae_runtime.errors import IntegrityError, UsageError
+from vae_export.graphs import Graph
+from vae_export.writer import write_model
+from vae_runtime.errors import InputError, IntegrityError, UsageError
 
 Change = Callable[[onnx.ModelProto], Any]
 
@@ -126,6 +129,26 @@ def test_onnx_checks_the_rest(graph: tuple[onnx.ModelProto, Contract]) -> None:
     model.graph.node[0].input[0] = "gone"
     with pytest.raises(IntegrityError, match=r"^decoder: onnx\.checker refuses it: "):
         check_contract(model, contract)
+
+
+def test_a_model_of_another_opset_than_asked_is_not_written(exported_of: Any) -> None:
+    exported = exported_of("vae-mlp")
+    model = onnx.load_from_string(exported.files["decoder.onnx"])
+    decoder = Graph("decoder", torch.nn.Identity(), ("z",), ("image",))
+    written, spec = write_model(model, decoder, exported.manifest.card)
+    assert (written, spec.opset) == (exported.files["decoder.onnx"], 18)
+    with pytest.raises(IntegrityError, match=r"sets {'ai\.onnx': 18}, expected ai\.onnx 19 alone"):
+        write_model(model, decoder, exported.manifest.card, opset=19)
+
+
+def test_a_model_that_the_runtime_would_refuse_is_not_written(exported_of: Any) -> None:
+    exported = exported_of("vae-mlp")
+    model = onnx.load_from_string(exported.files["decoder.onnx"])
+    (last,) = (node for node in model.graph.node if node.output[0] == "image")
+    last.CopyFrom(helper.make_node("LpNormalization", last.input, last.output, axis=99))
+    decoder = Graph("decoder", torch.nn.Identity(), ("z",), ("image",))
+    with pytest.raises(InputError, match=r"^decoder: .*axis"):
+        write_model(model, decoder, exported.manifest.card)
 
 
 def load_at(checkpoint: Any, opset: int) -> None:
