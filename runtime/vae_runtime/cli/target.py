@@ -86,11 +86,11 @@ class Target:
         if self.out == "-":
             _to_stdout(pieces)
             return
+        from ..blocks import write_pieces
         from ..files import writing
 
-        with writing(Path(str(self.out))) as temporary, temporary.open("wb") as file:
-            for piece in pieces:
-                file.write(piece)
+        with writing(Path(str(self.out))) as temporary:
+            write_pieces(temporary, pieces)
 
     def check_pixels(self, n: int, height: int, width: int) -> None:
         """Refuse to draw `n` cells of so many pixels.

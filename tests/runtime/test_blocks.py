@@ -1,0 +1,76 @@
+"""Large files: every byte in its place, errors of either thread, file systems without the way."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vae_runtime.blocks import BLOCK, write_pieces
+
+pytestmark = pytest.mark.torch_free
+
+
+def random_bytes(n: int) -> bytes:
+    return np.random.default_rng(n).bytes(n)
+
+
+@pytest.mark.parametrize("size", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 12_345])
+@pytest.mark.parametrize("piece", [1_000_003, 5 * BLOCK])
+def test_the_file_is_the_pieces(size: int, piece: int, tmp_path: Path) -> None:
+    whole, path = random_bytes(size), tmp_path / "a"
+    path.write_bytes(b"what was there before, and longer" * (size == 1))
+    write_pieces(path, (whole[i : i + piece] for i in range(0, size, piece)))
+    assert path.read_bytes() == whole
+
+
+def test_a_piece_may_be_an_array_that_changes_after_it_is_taken(tmp_path: Path) -> None:
+    array = np.zeros(BLOCK // 8, np.uint8)
+
+    def pieces() -> Iterator[memoryview]:
+        for k in range(40):
+            array[:] = k
+            yield array.data
+
+    write_pieces(tmp_path / "a", pieces())
+    found = np.fromfile(tmp_path / "a", np.uint8).reshape(40, -1)
+    assert (found == np.arange(40)[:, None]).all()
+
+
+def test_what_makes_the_pieces_may_fail(tmp_path: Path) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield bytes(3 * BLOCK)
+        raise KeyError("made")
+
+    with pytest.raises(KeyError, match="made"):
+        write_pieces(tmp_path / "a", pieces())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("size", [10, 3 * BLOCK])
+def test_a_full_disk_is_an_error_whichever_thread_meets_it(size: int) -> None:
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        write_pieces(Path("/dev/full"), [bytes(size)])
+
+
+def test_a_file_system_that_has_no_way_past_the_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fcntl = pytest.importorskip("fcntl", reason="no fcntl")
+    plain, asked = fcntl.fcntl, []
+
+    def refuse(handle: int, command: int, *flags: int) -> int:
+        if command == fcntl.F_SETFL:
+            asked.append(flags)
+            raise OSError(errno.EINVAL, "no")
+        return int(plain(handle, command, *flags))
+
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    whole = random_bytes(2 * BLOCK + 5)
+    write_pieces(tmp_path / "a", [whole])
+    assert (tmp_path / "a").read_bytes() == whole
+    assert asked
