@@ -21,6 +21,13 @@ def make_decoder(config: ModelConfig) -> MLPDecoder | ConvDecoder:
     return MLPDecoder(config) if config.backbone == "mlp" else ConvDecoder(config)
 
 
+@torch.no_grad()
+def scale_logits(decoder: MLPDecoder | ConvDecoder, factor: float) -> None:
+    """Make every logit that the decoder gives `factor` times as large; 1 changes nothing."""
+    for parameter in decoder.head.parameters():
+        parameter.mul_(factor)
+
+
 class AE(nn.Module):
     """Image → code → image, with no distribution over the code."""
 

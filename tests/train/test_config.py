@@ -33,6 +33,9 @@ from vae_train.config import recipe
         {"label_dropout": -0.1},
         {"guidance": -1},
         {"guidance": 10},
+        {"contrast": 0.0},
+        {"contrast": 10},
+        {"importance_epochs": -1},
         {"validation": 1},
         {"seed": -1},
         {"seed": 2**63},
@@ -53,6 +56,31 @@ def test_free_bits_and_importance_samples_go_alone() -> None:
     assert TrainConfig(importance_samples=2).free_bits == 0
     with pytest.raises(UsageError, match=r"^free_bits is 0\.5 with 2 importance_samples: "):
         TrainConfig(free_bits=0.5, importance_samples=2)
+
+
+def test_the_last_epochs_may_draw_more_codes() -> None:
+    config = TrainConfig(epochs=5, importance_samples=4, importance_epochs=2)
+    drawn = [config.of_epoch(epoch).importance_samples for epoch in range(1, 6)]
+    assert drawn == [1, 1, 1, 4, 4]
+    assert replace(config, importance_epochs=0).of_epoch(1).importance_samples == 4
+    assert replace(config, importance_epochs=5).of_epoch(1) == replace(config, importance_epochs=5)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        (
+            {"importance_samples": 1},
+            "^importance_epochs is 2 of 5 epochs with .* 1, expected",
+        ),
+        ({"importance_epochs": 6}, "^importance_epochs is 6 of 5 epochs with .* 4, expected"),
+        ({"patience": 1, "validation": 0.1}, "^patience is 1 with importance_epochs 2: "),
+    ],
+)
+def test_importance_epochs_that_make_no_sense(wrong: dict[str, Any], text: str) -> None:
+    sound: dict[str, Any] = {"epochs": 5, "importance_samples": 4, "importance_epochs": 2}
+    with pytest.raises(UsageError, match=text):
+        TrainConfig(**sound | wrong)
 
 
 def test_a_config_survives_its_dictionary() -> None:
@@ -90,6 +118,7 @@ def test_the_default_recipe(family: str, dropout: float, objective: str) -> None
     assert config.schedule == "one_cycle"
     assert (config.beta, config.epochs) == (0.5 if family == "cvae" else 1, 16)
     assert config.guidance == (1.3 if family == "cvae" else 1)
+    assert config.contrast == (1.2 if family == "cvae" else 1)
     assert recipe("best", family, 784) == replace(config, epochs=30)
 
 

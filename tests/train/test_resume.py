@@ -91,8 +91,9 @@ def folder(tmp_path: Path) -> RunFolder:
         ("vae", GAUSSIAN),
         ("ae", SIMPLE),
         ("vae", replace(SIMPLE, importance_samples=3)),
+        ("vae", replace(SIMPLE, importance_samples=2, importance_epochs=1)),
     ],
-    ids=["full", "gaussian", "ae", "importance"],
+    ids=["full", "gaussian", "ae", "importance", "importance at the end"],
 )
 def test_stopped_at_any_step_it_ends_in_the_same_bits(
     family: str, config: TrainConfig, tmp_path: Path

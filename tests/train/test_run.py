@@ -201,3 +201,29 @@ def test_guidance_changes_what_the_decoder_makes_of_a_label_and_nothing_else() -
     torch.testing.assert_close(two, one[-1] + 2 * (one - one[-1]))
     assert plain.prior.to_json() == guided.prior.to_json()
     assert guided.train.guidance == 2
+
+
+@pytest.mark.parametrize("backbone", ["mlp", "conv"])
+def test_contrast_scales_the_logits_and_nothing_else(backbone: Any) -> None:
+    plain, hard = (
+        train(dataset(), model(backbone=backbone), config(contrast=factor)) for factor in (1.0, 1.5)
+    )
+    names = {k for k in plain.state if not torch.equal(plain.state[k], hard.state[k])}
+    assert names == {"decoder.head.weight", "decoder.head.bias"}
+    z = torch.randn(3, plain.model.latent_dim)
+    one, two = (c.build().decode_logits(z) for c in (plain, hard))
+    torch.testing.assert_close(two, 1.5 * one)
+    assert plain.prior.to_json() == hard.prior.to_json()
+
+
+def test_the_epochs_before_the_importance_epochs_are_those_of_one_draw() -> None:
+    def epochs(**changes: Any) -> list[float]:
+        seen: list[Any] = []
+        how = config(epochs=3, schedule="constant", **changes)
+        train(dataset(), model("vae"), how, on_epoch=seen.append)
+        return [e.validation_loss for e in seen]
+
+    plain = epochs()
+    late = epochs(importance_samples=50, importance_epochs=1)
+    assert late[:2] == plain[:2]
+    assert late[2] < plain[2] - 0.01  # the bound of many draws is lower: nearer to -log p(x)

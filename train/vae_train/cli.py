@@ -69,6 +69,7 @@ class _Recording(click.Command):
 @click.option(
     "--importance-samples", "-k", type=click.IntRange(1), help="Codes an image: IWAE from 2 on."
 )
+@click.option("--importance-epochs", type=click.IntRange(0), help="In the last epochs alone.")
 @click.option("--noise", type=float, help="Standard deviation, added to what the encoder sees.")
 @click.option("--binarise/--no-binarise", default=None, help="Draw pixels as 0 or 1 at every step.")
 @click.option("--epochs", type=click.IntRange(1))
@@ -79,6 +80,7 @@ class _Recording(click.Command):
 @click.option("--ema", type=float, help="Decay a step of averaged weights, for example 0.999.")
 @click.option("--label-dropout", type=float, help="Share of labels hidden while training.")
 @click.option("--guidance", type=float, help="How far a label pulls, times what was learned.")
+@click.option("--contrast", type=float, help="How hard the edges are, times what was learned.")
 @click.option("--validation", type=float, help="Share of the training data held out.")
 @click.option("--patience", type=click.IntRange(0), help="Stop after so many worse epochs.")
 @click.option(

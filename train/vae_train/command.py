@@ -35,7 +35,10 @@ _ONLY = {
     "encoder_join": ("cvae",),
     "label_dropout": ("cvae",),
     "guidance": ("cvae",),
-    **dict.fromkeys(("beta", "kl_warmup", "free_bits", "importance_samples"), ("vae", "cvae")),
+    **dict.fromkeys(
+        ("beta", "kl_warmup", "free_bits", "importance_samples", "importance_epochs"),
+        ("vae", "cvae"),
+    ),
 }
 
 

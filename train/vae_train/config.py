@@ -23,6 +23,7 @@ _NUMBERS: dict[str, tuple[type, float, float, str]] = {
     "kl_warmup": (float, 0, inf, "0 or more"),
     "free_bits": (float, 0, inf, "0 or more"),
     "importance_samples": (int, 1, 10_001, "1 to 10000"),
+    "importance_epochs": (int, 0, inf, "0 or more"),
     "noise": (float, 0, inf, "0 or more"),
     "epochs": (int, 1, inf, "1 or more"),
     "batch_size": (int, 1, inf, "1 or more"),
@@ -30,6 +31,7 @@ _NUMBERS: dict[str, tuple[type, float, float, str]] = {
     "adam_eps": (float, 0, inf, "0 or more"),
     "label_dropout": (float, 0, 1, "0 or more, below 1"),
     "guidance": (float, 0, 10, "0 or more, below 10"),
+    "contrast": (float, 0.1, 10, "0.1 or more, below 10"),
     "validation": (float, 0, 1, "0 or more, below 1"),
     "patience": (int, 0, inf, "0 or more"),
     "ema": (float, 0, 1, "0 or more, below 1"),
@@ -52,6 +54,8 @@ class TrainConfig:
             batch (Kingma et al. 2016, arXiv 1606.04934).
         importance_samples: codes drawn for each image; from 2 on, the loss is the bound of Burda
             et al. 2016 (arXiv 1509.00519).
+        importance_epochs: the last epochs, which alone draw that many; those before draw one. 0 is
+            all epochs.
         noise: standard deviation of the noise that the encoder's image gets and the loss's does
             not, in units of [0, 1] (Vincent et al. 2008).
         binarise: draw each pixel as 0 or 1, anew at every step, with its grey level's probability.
@@ -62,6 +66,8 @@ class TrainConfig:
         label_dropout: share of labels replaced by "no label", for models with a null label.
         guidance: at the end, a class moves the decoder this many times as far from "no label" as it
             was trained to: above 1, digits are easier to read and vary a little less.
+        contrast: at the end, the decoder's logits become this many times as large: above 1, edges
+            are harder, and digits vary a little more.
         validation: share of the training data held out.
         patience: epochs without a better validation loss after which training stops, with the best
             weights and their optimiser state; 0 never stops early.
@@ -81,6 +87,7 @@ class TrainConfig:
     kl_warmup: float = 0.0
     free_bits: float = 0.0
     importance_samples: int = 1
+    importance_epochs: int = 0
     noise: float = 0.0
     binarise: bool = False
     epochs: int = 10
@@ -90,6 +97,7 @@ class TrainConfig:
     adam_eps: float = 1e-8
     label_dropout: float = 0.0
     guidance: float = 1.0
+    contrast: float = 1.0
     validation: float = 0.05
     patience: int = 0
     ema: float = 0.0
@@ -120,6 +128,7 @@ class TrainConfig:
                 f"free_bits is {self.free_bits} with {self.importance_samples} importance_samples: "
                 "that bound has no KL term to give them to. Set one of the two."
             )
+        self._check_importance_epochs()
         if self.guidance != 1 and not self.label_dropout:
             raise UsageError(
                 f"guidance is {self.guidance} with label_dropout 0: nothing has taught the model "
@@ -130,6 +139,27 @@ class TrainConfig:
                 f"patience is {self.patience} and validation 0: early stopping needs held-out "
                 "images. Set validation, for example 0.05."
             )
+
+    def _check_importance_epochs(self) -> None:
+        if not self.importance_epochs:
+            return
+        if self.importance_samples == 1 or self.importance_epochs > self.epochs:
+            raise UsageError(
+                f"importance_epochs is {self.importance_epochs} of {self.epochs} epochs with "
+                f"importance_samples {self.importance_samples}, expected at most all of them, "
+                "and 2 samples or more"
+            )
+        if self.patience:
+            raise UsageError(
+                f"patience is {self.patience} with importance_epochs {self.importance_epochs}: the "
+                "losses before and after do not compare. Set one of the two."
+            )
+
+    def of_epoch(self, epoch: int) -> TrainConfig:
+        """The recipe of one epoch, counted from 1: this one, but for `importance_epochs`."""
+        if self.importance_epochs and epoch <= self.epochs - self.importance_epochs:
+            return replace(self, importance_samples=1, importance_epochs=0)
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings."""
@@ -168,5 +198,6 @@ def recipe(preset: str, family: str, pixels: int, **overrides: Any) -> TrainConf
             # Below 1, more of the picture stays in the code: sharper digits, and what that costs
             # under N(0, I) is nothing to samples, which come from the fitted prior.
             guided = overrides.get("label_dropout") != 0
-            config = replace(config, beta=0.5, label_dropout=0.1, guidance=1.3 if guided else 1.0)
+            config = replace(config, beta=0.5, label_dropout=0.1, contrast=1.2)
+            config = replace(config, guidance=1.3 if guided else 1.0)
     return replace(config, **{key: v for key, v in overrides.items() if v is not None})

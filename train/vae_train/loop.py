@@ -87,11 +87,12 @@ def fit(
     """
     state = state or State(model, config)
     compute = ranks.wrap(Pass(model, config))
-    batches = Batches(data, model.config, config, ranks, state.noise)
     size = config.batch_size // ranks.shards  # images of each shard in a step
     steps = -(-len(data) // (size * ranks.held))
     while len(state.history) < config.epochs and not out_of_patience(state.history, config):
         epoch = len(state.history) + 1
+        now = config.of_epoch(epoch)
+        batches = Batches(data, model.config, now, ranks, state.noise)
         model.train()
         start = time.perf_counter() - state.seconds
         shuffled, order = shuffle(len(data), ranks, state.order)
@@ -114,7 +115,7 @@ def fit(
             save(state, stopping)
             if stopping:
                 raise Stopped(stop() or SIGINT)  # it may have been another process's
-        record = _record(state, epoch, len(data) * ranks.world, validation, config, ranks)
+        record = _record(state, epoch, len(data) * ranks.world, validation, now, ranks)
         state.end_epoch(record, order, keep_best=config.patience > 0)
         on_epoch(record)
     save(state, True)

@@ -21,7 +21,8 @@ from .data import Rows
 from .mixture import Mixture, fit_mixture
 from .objective import Model
 
-_SPREAD = 0.5  # of the posterior's own deviation, in the codes that a prior is fitted to
+# Of the posterior's own deviation, in the codes that a prior is fitted to: of each class, of all.
+_CLASS_SPREAD, _SPREAD = 0.5, 0.75
 _TAIL = 0.02  # share of a class's codes, the least likely ones, that its mixture is not fitted to
 _LARGEST = 20_000  # codes a mixture is fitted to
 _MOST_NUMBERS = 32_000  # in all mixtures together: they travel as text in every exported graph
@@ -87,9 +88,10 @@ def fit_prior(
 ) -> FittedPrior:
     """Fit a prior of `kind` to the codes of `data`.
 
-    The codes are drawn with half the posterior's deviation: an image is decoded from its code's
-    mean, and a prior as wide as the draws samples more blur than it has images to show for it. Of
-    each class of `class_gmm`, the least likely 2% are left out (see `vae_train.mixture`).
+    The codes are drawn with three quarters of the posterior's deviation, for `class_gmm` with half
+    of it: an image is decoded from its code's mean, and a prior as wide as the draws samples more
+    blur than it has images to show for it; a narrower one explains the codes of new images worse.
+    Of each class of `class_gmm`, the least likely 2% are left out (see `vae_train.mixture`).
 
     Args:
         model: trained.
@@ -109,7 +111,8 @@ def fit_prior(
     if kind == "normal":
         return FittedPrior(Prior.normal(dim))
     some = _some(data, seed)
-    z = codes(model, some if kind in ("gaussian", "gmm") else data, seed, spread=_SPREAD)
+    spread = _CLASS_SPREAD if kind == "class_gmm" else _SPREAD
+    z = codes(model, some if kind in ("gaussian", "gmm") else data, seed, spread=spread)
     if not np.isfinite(z).all():
         raise UsageError("training diverged: codes are not finite. Lower the learning rate.")
     groups = [z]
@@ -120,7 +123,7 @@ def fit_prior(
         groups = [z[label == k] for k in range(model.config.classes)]
         groups = [g if len(g) else z for g in groups]
         blind = model.encoder_labels is None
-        groups.append(z if blind else codes(model, some, seed, labelled=False, spread=_SPREAD))
+        groups.append(z if blind else codes(model, some, seed, labelled=False, spread=spread))
     return fit_codes(groups, kind, components, seed)
 
 

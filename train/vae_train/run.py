@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from vae_models import CVAE, ModelConfig, build
+from vae_models.autoencoder import scale_logits
 from vae_runtime import __version__
 from vae_runtime.datasets import Dataset
 from vae_runtime.prior import Prior
@@ -110,6 +111,7 @@ def train(
             )  # fmt: skip
         if isinstance(state.model, CVAE) and config.guidance != 1:
             state.model.decoder_labels.guide(config.guidance)
+        scale_logits(state.model.decoder, config.contrast)
 
         def finish() -> tuple[FittedPrior, dict[str, Any]]:
             fitted = fit_prior(state.model, share.all_training(), prior, components, config.seed)
