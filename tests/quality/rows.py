@@ -186,7 +186,10 @@ ROWS = (
     Row(
         "cvae-binary",
         "CVAE, binarised",
-        ("cvae", "--binarise", "--beta", "1", "--label-dropout", "0", "--latent-dim", "32"),
+        (
+            *("cvae", "--binarise", "--beta", "1", "--label-dropout", "0", "--latent-dim", "32"),
+            *("--contrast", "1"),
+        ),
         (likelihood,),
         (
             Figure("nll", "NLL given the label, N(0, I), nats", 82, best=80),
