@@ -102,15 +102,19 @@ def writing_many(folder: Path) -> Iterator[Callable[[str, bytes], None]]:
 
     For thousands of small files: one temporary folder serves all, and the disk is waited for once,
     at the end, for the names alone. A process that dies leaves no half file; a power cut may take
-    back the last seconds.
+    back the last seconds. One file at a time.
     """
     with _said(folder, "previous files kept"), temporary(folder / "files", _make_folder) as beside:
+        part, place = str(beside / "file"), f"{folder}{os.sep}"
 
         def put(name: str, data: bytes) -> None:
-            with _said(folder / name, "previous file kept"):
-                part = beside / name
-                part.write_bytes(data)
-                part.replace(folder / name)
+            # Paths as text: as objects they take a tenth of the time of a whole small picture.
+            try:
+                with open(part, "wb") as file:  # noqa: PTH123
+                    file.write(data)
+                os.replace(part, place + name)  # noqa: PTH105
+            except OSError as error:
+                raise _failed(folder / name, error, "previous file kept") from error
 
         yield put
         _sync_folder(folder)
@@ -149,7 +153,11 @@ def _said(path: Path, kept: str) -> Iterator[None]:
     except FileError:
         raise
     except OSError as error:
-        raise FileError(f"{path}: {reason(error)}, {kept}") from error
+        raise _failed(path, error, kept) from error
+
+
+def _failed(path: Path, error: OSError, kept: str) -> FileError:
+    return FileError(f"{path}: {reason(error)}, {kept}")
 
 
 def _whole_lines(path: Path) -> int:

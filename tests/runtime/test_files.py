@@ -139,6 +139,18 @@ def test_many_files_are_flushed_once_and_by_their_names(
     assert flushed == [(inode(tmp_path), b"2")]
 
 
+def test_one_of_many_files_that_fails_leaves_the_others(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with files.writing_many(tmp_path) as put:
+        put("first", b"long content")
+        with pytest.raises(FileError, match=r"taken: .*directory.*, previous file kept$"):
+            put("taken", b"longer content")
+        put("last", b"short")
+    assert {p.name for p in tmp_path.iterdir()} == {"first", "taken", "last"}
+    assert (tmp_path / "first").read_bytes() == b"long content"
+    assert (tmp_path / "last").read_bytes() == b"short"
+
+
 def test_a_missing_folder_is_a_file_error(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="no such file or directory"):
         write_atomic(tmp_path / "missing" / "model.pt", b"")

@@ -221,11 +221,26 @@ def hunt(count: int, folder: Path, kinds: list[Artefact]) -> Counter[str]:
     return tally
 
 
+def hunt_pictures(count: int, folder: Path) -> None:
+    """So many kills of a writer of one PNG an image: each picture is whole, old or new."""
+    folder.mkdir()
+    pictures = Artefact("pictures", _images, lambda p: int(read_image(p).max()) // 200)
+    chance, tally = random.Random(1), Counter[int]()
+    for _ in range(count):
+        kill(pictures, folder, chance.uniform(0, LONGEST_S))
+        tally.update(pictures.version(path) for path in folder.glob("*.png"))
+        assert len(leftovers(folder)) <= 1, "each writer sweeps what the one before left"
+    in_child(lambda: _images(folder, 1))
+    assert sorted(p.name for p in folder.iterdir()) == [f"{i:03}.png" for i in range(64)]
+    print(f"{count} kills among pictures, whole each time: {dict(tally)}")
+
+
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     with tempfile.TemporaryDirectory(dir=sys.argv[2] if len(sys.argv) > 2 else None) as folder:
         began = time.perf_counter()
         hunt(count, Path(folder), artefacts(light=len(sys.argv) > 3))
+        hunt_pictures(count // 4, Path(folder) / "pictures")
         print(f"{time.perf_counter() - began:.0f} s")
 
 

@@ -30,7 +30,9 @@ def kills(count: int, *more: object) -> str:
 
 
 def test_a_kill_leaves_the_old_or_the_new(tmp_path: Path) -> None:
-    assert "40 kills over" in kills(40, tmp_path, "light")
+    found = kills(40, tmp_path, "light")
+    assert "40 kills over" in found
+    assert "10 kills among pictures, whole each time" in found
 
 
 @pytest.mark.slow
