@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from .device import CPU, CUDA, device_of, parse_device, preload, providers, why_not_cuda
 from .errors import DeviceError, InputError, LimitError, MissingExtra, StateError, UsageError
+from .extras import install
 from .interrupt import listening, stoppable
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ def onnxruntime() -> ModuleType:
         import onnxruntime as ort
     except ImportError as error:
         raise MissingExtra(
-            "onnxruntime is not installed. Run: pip install 'vae-onnx[cpu]' "
-            "(or 'vae-onnx[gpu]' for CUDA; never both)"
+            f"onnxruntime is not installed. Run: {install('cpu')} "
+            "(or with gpu in place of cpu, for CUDA; never both)"
         ) from error
     if not hasattr(ort, "InferenceSession"):
         raise MissingExtra(HOLLOW)

@@ -14,6 +14,7 @@ from PIL import Image
 
 import vae_runtime as vae
 from tests.runtime.test_cli import pixels
+from vae_runtime.extras import install
 
 from .conftest import Run
 
@@ -196,7 +197,7 @@ def test_doctor_fails_with_the_fix(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     assert done.err == (
         "error: installation: onnxruntime and onnxruntime-gpu are both installed and overwrote "
         "each other's files. Run: pip uninstall -y onnxruntime onnxruntime-gpu && "
-        'pip install "vae-onnx[gpu]"\n'
+        f"{install('gpu')}\n"
     )
 
 

@@ -88,7 +88,7 @@ def _load_digits(split: str) -> Dataset:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise MissingExtra(
-            'digits: scikit-learn is not installed. Run: pip install "vae-onnx[train]"'
+            "digits: they come with scikit-learn, not installed here. Run: pip install scikit-learn"
         ) from error
     pixels, labels = load_digits(return_X_y=True)
     part = slice(None, _DIGITS_TRAIN) if split == "train" else slice(_DIGITS_TRAIN, None)
