@@ -40,7 +40,7 @@ _PORT = 8765
 )
 @click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
 @click.option("--data", help="Data set whose encoded test split the map shows (all of it where it "
-              "has none): mnist, digits, a folder, .npz.")  # fmt: skip
+              "has none): mnist, digits, a folder, .npz, Parquet.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(1, 20_000), default=1000, show_default=True,
               help="Take at most this many images of it.")  # fmt: skip
 def command(
