@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 from .errors import MissingExtra
 
@@ -37,7 +38,7 @@ def install(extra: str) -> str:
         kept = metadata.distribution(_NAME).read_text("direct_url.json")
     except metadata.PackageNotFoundError:
         kept = None
-    origin = json.loads(kept) if kept else {"url": ""}
+    origin: dict[str, Any] = json.loads(kept) if kept else {"url": ""}
     url = urlsplit(origin["url"])
     path = Path(url2pathname(url.path))
     if url.scheme == "file" and path.exists():

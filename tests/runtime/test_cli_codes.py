@@ -154,7 +154,7 @@ def test_info_of_a_bundle_and_of_a_graph(run: Run, cvae_path: Path, tmp_path: Pa
     shown = [line.split(None, 1) for line in lines]
     assert ["family", "cvae"] in shown
     assert ["image", "8×8 L, [0, 1]"] in shown
-    assert ["latent_dim", "8"] in shown
+    assert ["latent_dim", "6"] in shown
     begins = {line.index(value) for line, (_, value) in zip(lines, shown, strict=True)}
     assert begins == {max(len(name) for name, _ in shown) + 2}, "one column of values"
     facts = json.loads(run("info", cvae_path, "--json").out)
