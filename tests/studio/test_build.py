@@ -157,45 +157,6 @@ def test_a_folder_has_no_inline_script_and_no_other_origin(
     write_folder(parts(), target)  # replaces an earlier studio
 
 
-def test_a_folder_of_something_else_is_left_alone(
-    studio_folder: Path, run: Run, tmp_path: Path
-) -> None:
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "mine.txt").write_text("mine")
-    ran = run("studio", "--out", "site")
-    assert ran.code == 6
-    assert ran.error == "error: site: exists and is not a studio. Choose another --out."
-    assert [p.name for p in (tmp_path / "site").iterdir()] == ["mine.txt"]
-
-
-@pytest.mark.parametrize(
-    ("out", "code", "error"),
-    [
-        ("page.txt", 2, "page.txt: unknown type .txt, expected .html .htm or a folder"),
-        ("none/site", 6, "none/site: there is no folder none. Make it first."),
-    ],
-)
-def test_a_name_that_is_neither_a_page_nor_a_folder_is_refused_before_work(
-    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, out: str, code: int, error: str
-) -> None:
-    monkeypatch.setattr("vae_runtime.studio.parts.present", lambda: pytest.fail("has begun"))
-    ran = run("studio", "--out", out)
-    assert (ran.code, ran.error) == (code, f"error: {error}")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_data_without_a_test_split_is_shown_whole(
-    studio_folder: Path, run: Run, tmp_path: Path
-) -> None:
-    card = open_bundle(DATA / "cvae_mlp.zip").manifest.card
-    np.savez(tmp_path / "own.npz", images=np.zeros((5, *card.image.shape), np.uint8))
-    ran = run("studio", "-b", DATA / "cvae_mlp.zip", "--data", "own.npz", "--out", "site")
-    assert ran.code == 0
-    assert ran.err.startswith("own.npz: no test split, its training images are taken\nwrote site, ")
-    with np.load(tmp_path / "site" / "points.npz") as points:
-        assert points["z"].shape == (5, card.latent_dim)
-
-
 def test_points_are_codes_of_the_data_with_its_labels(studio_folder: Path) -> None:
     bundle = open_bundle(DATA / "cvae_mlp.zip")
     rng = np.random.default_rng(0)
