@@ -45,7 +45,8 @@ _OWN = "Of your own module: "
     help="Data set whose images the graphs are checked with: mnist, digits, "
     "a folder, .npz, Parquet. With --model also what the latent prior is fitted to.",
 )
-@click.option("--size", help="Resize image files of --data to HxW, for example 64x64.")
+@click.option("--size", help="Resize image files of --data to HxW, for example 64x64. "
+              "[default: a checkpoint's own]")  # fmt: skip
 @click.option(
     "--opset",
     type=click.IntRange(18, 23),

@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import io
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -83,7 +83,7 @@ def _checkpoint_source(options: dict[str, Any]) -> Source:
     if given or options["null_label"] is not None:
         raise UsageError("--classes, --one-hot, --null-label and --signed go with --model only.")
     checkpoint = load_checkpoint(options["ckpt"])
-    return from_checkpoint(checkpoint, _held_out(options, checkpoint.model.image_shape[0]))
+    return from_checkpoint(checkpoint, _held_out(options, checkpoint.model.image_shape, note))
 
 
 def _own_source(options: dict[str, Any]) -> Source:
@@ -103,12 +103,14 @@ def _own_source(options: dict[str, Any]) -> Source:
     return from_module(module, data, facts, sha256)
 
 
-def _held_out(options: dict[str, Any], channels: int) -> Dataset | None:
-    """The test images of --data, or all that it has, with the model's channels."""
+def _held_out(
+    options: dict[str, Any], shape: tuple[int, int, int], say: Callable[[str], None]
+) -> Dataset | None:
+    """The test images of --data, or all that it has, in the model's shape (C, H, W)."""
     if options["data"] is None:
         return None
-    size, mode = parse_size(options["size"]), "L" if channels == 1 else "RGB"
-    return load_held_out(options["data"], note, size=size, mode=mode)
+    size = parse_size(options["size"]) or shape[1:]
+    return load_held_out(options["data"], say, size=size, mode="L" if shape[0] == 1 else "RGB")
 
 
 def load_factory(name: str) -> Modules:
@@ -187,7 +189,9 @@ def _write_rest(exported: Exported, out: Path, options: dict[str, Any]) -> None:
         note(f"wrote {options['triton']} with {', '.join(names)}")
     if options["html"] is not None:
         bundle = open_bundle(out)
-        data = _held_out(options, bundle.manifest.card.image.channels)
+        # Of a checkpoint the gate has said already what images these are.
+        say = note if options["model"] else lambda line: None
+        data = _held_out(options, bundle.manifest.card.image.shape, say)
         points = NO_POINTS if data is None else encode_points(bundle, data)
         raw = single_file(Parts(bundle, out.name, points))
         write_atomic(options["html"], raw)

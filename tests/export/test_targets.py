@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from click.testing import CliRunner
+from PIL import Image
 
 import vae_runtime
 from vae_export.bundle import write_bundle
@@ -107,6 +108,18 @@ def test_data_without_a_test_split_serves_the_gate(saved: Any, tmp_path: Path) -
     assert said[-1].startswith(f"wrote {tmp_path / 'm'}, {size:,} bytes. Next: ")
     with np.load(tmp_path / "m" / "golden.npz") as golden:
         assert not golden["encoder.in.image"].any()
+
+
+def test_pictures_of_any_size_become_the_model_s(saved: Any, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for side in (9, 16):
+        Image.new("RGB", (side, side), "white").save(tmp_path / "photos" / f"{side}.png")
+    arguments = ["--ckpt", str(saved("vae-mlp")), "-o", str(tmp_path / "m"),
+                 "--data", str(tmp_path / "photos")]  # fmt: skip
+    CliRunner().invoke(cli, arguments, catch_exceptions=False, standalone_mode=False)
+    with np.load(tmp_path / "m" / "golden.npz") as golden:
+        assert golden["encoder.in.image"].shape[1:] == (1, 8, 8)
+        assert (golden["encoder.in.image"] == 1).all()
 
 
 def test_data_that_is_not_there_is_refused(saved: Any, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.runtime.conftest import Run
 from tests.runtime.conftest import run as run
@@ -51,3 +52,16 @@ def test_data_without_a_test_split_is_shown_whole(
     assert ran.err.startswith("own.npz: no test split, its training images are taken\nwrote site, ")
     with np.load(tmp_path / "site" / "points.npz") as points:
         assert points["z"].shape == (5, card.latent_dim)
+
+
+def test_pictures_of_any_size_become_the_bundle_s(
+    studio_folder: Path, run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    for side in (9, 16):
+        Image.new("RGB", (side, side), "white").save(tmp_path / "photos" / f"{side}.png")
+    ran = run("studio", "-b", DATA / "vae_mlp.zip", "--data", "photos", "--out", "site")
+    assert ran.code == 0
+    with np.load(tmp_path / "site" / "points.npz") as points:
+        assert len(points["z"]) == 2
+        assert np.array_equal(points["z"][0], points["z"][1])

@@ -79,7 +79,8 @@ def _parts(bundle: str, data: str | None, limit: int) -> Parts:
     from ..datasets import load_held_out
     from ..studio.points import encode_points
 
-    images = load_held_out(data, note, mode=opened.manifest.card.image.mode)
+    image = opened.manifest.card.image
+    images = load_held_out(data, note, size=image.shape[1:], mode=image.mode)
     return Parts(opened, name, encode_points(opened, images, limit))
 
 
