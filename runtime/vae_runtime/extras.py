@@ -29,7 +29,7 @@ def install(extra: str) -> str:
 
     pip keeps the place in `direct_url.json` (PEP 610), and keeps none for what an index served.
     """
-    import json  # here, since each start of vae-run reads this module and few need the command
+    import json  # here, since batch work and the trainer read this module and seldom miss a package
     from importlib import metadata
     from urllib.parse import urlsplit
     from urllib.request import url2pathname

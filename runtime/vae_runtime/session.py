@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from .device import CPU, CUDA, device_of, parse_device, preload, providers, why_not_cuda
 from .errors import DeviceError, InputError, LimitError, MissingExtra, StateError, UsageError
-from .extras import install
 from .interrupt import listening, stoppable
 
 if TYPE_CHECKING:
@@ -43,6 +42,8 @@ def onnxruntime() -> ModuleType:
     try:
         import onnxruntime as ort
     except ImportError as error:
+        from .extras import install
+
         raise MissingExtra(
             f"onnxruntime is not installed. Run: {install('cpu')} "
             "(or with gpu in place of cpu, for CUDA; never both)"
