@@ -1,6 +1,6 @@
 """A contact sheet of one class, as a PNG: `python sheet.py --label 3 --seed 0 threes.png`.
 
-Needs `pip install "vae-onnx[cpu]"` only. With `--graph` one copied file is enough, no bundle:
+Needs `pip install "../..[cpu]"` only. With `--graph` one copied file is enough, no bundle:
 `python sheet.py --graph conditional_decoder.onnx --label 3 threes.png`.
 """
 

@@ -1,6 +1,6 @@
 """Encode a Parquet data set with Python's own processes; joblib's `Parallel` takes the same calls.
 
-pip install "vae-onnx[cpu,dask]"
+pip install "../..[cpu,dask]"
 python encode.py digits.parquet codes.parquet [--bundle BUNDLE] [--processes 2]
 """
 

@@ -1,7 +1,7 @@
 """A small web app around a bundle: a page, pictures as PNG, a JSON API.
 
 `python app.py [BUNDLE] [--port 8000]`, then open http://127.0.0.1:8000. Needs
-`pip install "vae-onnx[cpu]" -r requirements.txt`, and no torch.
+`pip install "../..[cpu]" -r requirements.txt`, and no torch.
 """
 
 from __future__ import annotations

@@ -43,9 +43,10 @@ _OWN = "Of your own module: "
 @click.option(
     "--data",
     help="Data set whose images the graphs are checked with: mnist, digits, "
-    "a folder, .npz. With --model also what the latent prior is fitted to.",
+    "a folder, .npz, Parquet. With --model also what the latent prior is fitted to.",
 )
-@click.option("--size", help="Resize image files of --data to HxW, for example 64x64.")
+@click.option("--size", help="Resize image files of --data to HxW, for example 64x64. "
+              "[default: a checkpoint's own]")  # fmt: skip
 @click.option(
     "--opset",
     type=click.IntRange(18, 23),
@@ -58,8 +59,8 @@ _OWN = "Of your own module: "
     "variants",
     multiple=True,
     type=click.Choice(["fp16", "int8", "uint8"]),
-    help="Also write the decoders with half the bytes (fp16), a quarter and faster "
-    "(int8, MLP only), or with bytes as pixels (uint8). May be repeated.",
+    help="Also write the decoders with half the bytes (fp16), a third and faster (int8, MLP "
+    "only), or with bytes as pixels (uint8). May be repeated.",
 )
 @click.option("--allow-lossy", is_flag=True, help="Accept a variant under 45 dB.")
 @click.option(
@@ -87,8 +88,8 @@ _OWN = "Of your own module: "
     "--html",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write a page as well that runs the bundle in a browser, one file; with --data a map of "
-    "its test split.",
+    help="Write a page as well that runs the bundle in a browser, one .html file; with --data a "
+    "map of its images.",
 )
 @click.option("--model", metavar="PACKAGE.MODULE:FACTORY", help="What makes a module of your own.")
 @click.option("--classes", is_flag=True, help=_OWN + "its decoder takes the data's labels.")

@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import io
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from vae_runtime.bundle import open_bundle
 from vae_runtime.cli.entry import note
-from vae_runtime.datasets import Dataset, load_dataset
+from vae_runtime.cli.target import Target
+from vae_runtime.datasets import Dataset, load_dataset, load_held_out
 from vae_runtime.errors import InputError, UsageError
 from vae_runtime.files import read_bytes, write_atomic
 from vae_runtime.studio.parts import NO_POINTS, Parts, page_files
@@ -45,15 +46,17 @@ def export_command(options: dict[str, Any]) -> None:
     out = _target(options)
     check_target(out)
     if options["html"] is not None:
+        Target("", str(options["html"])).check(".html", ".htm")
         page_files()  # refuse before the work where the studio's engine is missing
     chosen = Options(options["opset"], options["variants"], options["allow_lossy"], note)
     source = _own_source(options) if options["model"] else _checkpoint_source(options)
     exported = export_source(source, out, chosen)
-    size = sum(spec.bytes for spec in exported.manifest.files().values())
     if options["c_code"] is not None:
         write_c(exported.manifest, exported.files, options["c_code"])
         note(f"wrote {options['c_code']}. Next: make -C {options['c_code']}")
     _write_rest(exported, out, options)
+    files = out.iterdir() if out.is_dir() else (out,)
+    size = sum(file.stat().st_size for file in files)
     note(f"wrote {out}, {size:,} bytes. Next: vae-run sample --bundle {out}")
 
 
@@ -80,13 +83,13 @@ def _checkpoint_source(options: dict[str, Any]) -> Source:
     if given or options["null_label"] is not None:
         raise UsageError("--classes, --one-hot, --null-label and --signed go with --model only.")
     checkpoint = load_checkpoint(options["ckpt"])
-    return from_checkpoint(checkpoint, _data(options, "test"))
+    return from_checkpoint(checkpoint, _held_out(options, checkpoint.model.image_shape, note))
 
 
 def _own_source(options: dict[str, Any]) -> Source:
-    data = _data(options, "train")
-    if data is None:
+    if options["data"] is None:
         raise UsageError("--data is missing. A module of your own needs images for its prior.")
+    data = load_dataset(options["data"], size=parse_size(options["size"]))
     module = load_factory(options["model"])
     sha256 = ""
     if options["ckpt"] is not None:
@@ -100,10 +103,14 @@ def _own_source(options: dict[str, Any]) -> Source:
     return from_module(module, data, facts, sha256)
 
 
-def _data(options: dict[str, Any], split: str) -> Dataset | None:
+def _held_out(
+    options: dict[str, Any], shape: tuple[int, int, int], say: Callable[[str], None]
+) -> Dataset | None:
+    """The test images of --data, or all that it has, in the model's shape (C, H, W)."""
     if options["data"] is None:
         return None
-    return load_dataset(options["data"], split, size=parse_size(options["size"]))
+    size = parse_size(options["size"]) or shape[1:]
+    return load_held_out(options["data"], say, size=size, mode="L" if shape[0] == 1 else "RGB")
 
 
 def load_factory(name: str) -> Modules:
@@ -182,7 +189,9 @@ def _write_rest(exported: Exported, out: Path, options: dict[str, Any]) -> None:
         note(f"wrote {options['triton']} with {', '.join(names)}")
     if options["html"] is not None:
         bundle = open_bundle(out)
-        data = _data(options, "test")
+        # Of a checkpoint the gate has said already what images these are.
+        say = note if options["model"] else lambda line: None
+        data = _held_out(options, bundle.manifest.card.image.shape, say)
         points = NO_POINTS if data is None else encode_points(bundle, data)
         raw = single_file(Parts(bundle, out.name, points))
         write_atomic(options["html"], raw)

@@ -99,7 +99,10 @@ def check_shape(data: Dataset, shape: tuple[int, int, int]) -> None:
         UsageError: both shapes.
     """
     if data.image_shape != shape:
-        raise UsageError(f"{data.name}: images {data.image_shape}, model {shape}")
+        raise UsageError(
+            f"{data.name}: images {data.image_shape}, model {shape}, each (C, H, W). Image files "
+            f"can be resized: --size {shape[1]}x{shape[2]}."
+        )
 
 
 def as_float(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

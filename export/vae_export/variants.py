@@ -68,10 +68,15 @@ class Measured:
 
     def line(self) -> str:
         """In words."""
-        psnr = "the same bytes" if np.isinf(self.psnr) else f"{self.psnr:.1f} dB"
+        pixels = (
+            "the same pixels"
+            if np.isinf(self.psnr)
+            else f"{self.psnr:.1f} dB, {self.differ:.2%} of pixels differ by at most "
+            f"{self.largest_step} of 255"
+        )
         return (
             f"{self.graph}: {self.bytes:,} bytes ({self.bytes / self.bytes_fp32:.0%} of fp32), "
-            f"{psnr}, {self.differ:.2%} of pixels differ by at most {self.largest_step} of 255, "
+            f"{pixels}, "
             f"{self.ms_fp32 / self.ms:.2f} times the speed ({self.ms:.3f} ms a batch of {_BATCH})"
         )
 

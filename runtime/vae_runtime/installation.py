@@ -12,6 +12,7 @@ from typing import Any
 from ._version import __version__
 from .device import CUDA, cuda_devices, missing_libraries, why_not_cuda
 from .errors import DeviceError, MissingExtra, VaeError
+from .extras import install
 from .session import HOLLOW, Session, onnxruntime
 
 # Every one of them installs the same folder `onnxruntime` and overwrites the others' files.
@@ -129,7 +130,7 @@ def _check_packages(found: Diagnosis, packages: dict[str, str]) -> None:
         both = " and ".join(packages)
         keep = "gpu" if "onnxruntime-gpu" in packages else "cpu"
         found.problems.append(f"{both} are both installed and overwrote each other's files")
-        found.fixes += [f"pip uninstall -y {' '.join(packages)}", _install(keep)]
+        found.fixes += [f"pip uninstall -y {' '.join(packages)}", install(keep)]
     for name, version in packages.items():
         if _number(version) < OLDEST:
             wanted = ".".join(map(str, OLDEST))
@@ -141,14 +142,14 @@ def _not_importable(found: Diagnosis, packages: dict[str, str], message: str) ->
     if message == HOLLOW:
         found.problems.append("the module onnxruntime is hollow: a package's files were removed")
         names = " ".join(packages or ["onnxruntime", "onnxruntime-gpu"])
-        fixes = [f"pip uninstall -y {names}", _install("cpu")]
+        fixes = [f"pip uninstall -y {names}", install("cpu")]
     elif packages:
         found.problems.append(f"onnxruntime is installed and does not import: {message}")
         name = next(iter(packages))
         fixes = [f"pip install --force-reinstall {name}"]
     else:
         found.problems.append("onnxruntime is not installed")
-        fixes = [_install("cpu")]
+        fixes = [install("cpu")]
     found.fixes = found.fixes or fixes
 
 
@@ -172,15 +173,11 @@ def _check_devices(
     devices = cuda_devices()
     if CUDA not in found.providers:
         if devices:
-            found.fixes += [f"pip uninstall -y {' '.join(packages)}", _install("gpu")]
+            found.fixes += [f"pip uninstall -y {' '.join(packages)}", install("gpu")]
         return
     found.missing = missing_libraries(ort) if devices else []
     if found.missing:
         found.fixes.append('pip install -U "onnxruntime-gpu[cuda,cudnn]"')
-
-
-def _install(extra: str) -> str:
-    return f'pip install "vae-onnx[{extra}]"'
 
 
 def _number(version: str) -> tuple[int, ...]:

@@ -42,9 +42,11 @@ def onnxruntime() -> ModuleType:
     try:
         import onnxruntime as ort
     except ImportError as error:
+        from .extras import install
+
         raise MissingExtra(
-            "onnxruntime is not installed. Run: pip install 'vae-onnx[cpu]' "
-            "(or 'vae-onnx[gpu]' for CUDA; never both)"
+            f"onnxruntime is not installed. Run: {install('cpu')} "
+            "(or with gpu in place of cpu, for CUDA; never both)"
         ) from error
     if not hasattr(ort, "InferenceSession"):
         raise MissingExtra(HOLLOW)

@@ -39,14 +39,17 @@ MLSERVER_ROWS = 1024
 
 
 def environment(name: str) -> Path:
-    """The interpreter of an environment with `vae-onnx[cpu]` and an example's requirements."""
+    """The interpreter of an environment with this package and an example's requirements."""
     folder = CACHE / f"{name}-venv"
     requirements = EXAMPLES / name / "requirements.txt"
     # Without a pip of its own and without bytecode: half the time of an installation.
     make = [sys.executable, "-m", "venv", "--without-pip", str(folder)]
     install = [sys.executable, "-m", "pip", "--python", str(folder), "install", "-q"]
-    install += ["--no-compile", "-e", f"{ROOT}[cpu]", "-r", str(requirements)]
-    install_once(folder, requirements, make, install)
+    install += ["--no-compile"]
+    # pytriton's server speaks NumPy 1 alone, and our package asks pip for NumPy 2.
+    ours = ["--no-deps", "-e", str(ROOT)] if name == "triton" else ["-e", f"{ROOT}[cpu]"]
+    theirs = [*install, "-r", str(requirements)]
+    install_once(folder, requirements, make, theirs, [*install, *ours])
     return folder / "bin" / "python"
 
 

@@ -18,6 +18,7 @@ from vae_export import c_code
 from vae_export.c_code import header_text, prior_text, write_c
 from vae_runtime.card import Card, ImageSpec
 from vae_runtime.errors import MissingExtra
+from vae_runtime.extras import install
 from vae_runtime.golden import TOLERANCE
 from vae_runtime.prior import Prior
 
@@ -198,8 +199,7 @@ def test_without_the_generator_one_line_says_what_to_install(
     with pytest.raises(MissingExtra) as error:
         write_c(manifest, {}, tmp_path / "c")
     assert str(error.value) == (
-        "vae-export --c needs no_such_generator, not installed here. "
-        'Run: pip install "vae-onnx[cpu,train,c]"'
+        f"vae-export --c needs no_such_generator, not installed here. Run: {install('cpu,train,c')}"
     )
     assert not (tmp_path / "c").exists()
 

@@ -131,7 +131,10 @@ def test_images_of_another_shape_are_refused(checkpoint_of: Any) -> None:
     data = Dataset("big", np.zeros((2, 1, 9, 9), np.uint8))
     with pytest.raises(UsageError) as caught:
         export_checkpoint(checkpoint_of("vae-mlp"), None, data=data)
-    assert str(caught.value) == "big: images (1, 9, 9), model (1, 8, 8)"
+    assert str(caught.value) == (
+        "big: images (1, 9, 9), model (1, 8, 8), each (C, H, W). Image files can be resized: "
+        "--size 8x8."
+    )
 
 
 @pytest.mark.parametrize("name", ["digits", "mine"])  # of another shape; not known by name

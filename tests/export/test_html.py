@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from vae_export.cli import cli
 from vae_runtime.bundle import open_bundle
 from vae_runtime.datasets import load_dataset
-from vae_runtime.errors import MissingExtra
+from vae_runtime.errors import MissingExtra, UsageError
 from vae_runtime.studio import fetch
 from vae_runtime.studio.parts import NO_POINTS, Parts
 from vae_runtime.studio.points import encode_points
@@ -50,4 +50,10 @@ def test_a_page_that_cannot_be_made_stops_the_export_before_it_begins(
     monkeypatch.setattr("vae_runtime.studio.parts.present", lambda: False)
     with pytest.raises(MissingExtra, match=r"Run: python -m vae_runtime\.studio\.fetch"):
         export(saved)
+    assert not Path("b.zip").exists()
+
+
+def test_a_page_of_another_type_stops_the_export_before_it_begins(saved: Any) -> None:
+    with pytest.raises(UsageError, match=r"^b\.txt: unknown type \.txt, expected \.html \.htm$"):
+        export(saved, "--html", "b.txt")
     assert not Path("b.zip").exists()

@@ -10,13 +10,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from click.testing import CliRunner
+from PIL import Image
 
 import vae_runtime
 from vae_export.bundle import write_bundle
 from vae_export.cli import cli
 from vae_export.report import write_report
 from vae_export.triton import config_text, write_triton
+from vae_runtime.errors import NotFound
 
 
 def test_a_zip_is_stored_and_always_the_same(exported_of: Any, tmp_path: Path) -> None:
@@ -88,7 +91,42 @@ def test_the_command_line_writes_all_of_it(saved: Any, tmp_path: Path) -> None:
         "m_encoder", "m_decoder", "m_decoder_uint8",
     }  # fmt: skip
     assert "encoder: as torch, max error" in done.stderr
+    size = (tmp_path / "m.zip").stat().st_size
+    assert f"wrote {tmp_path / 'm.zip'}, {size:,} bytes. Next: vae-run sample" in done.stderr
     assert done.stdout == ""
+
+
+def test_data_without_a_test_split_serves_the_gate(saved: Any, tmp_path: Path) -> None:
+    images = np.zeros((5, 8, 8), np.uint8)
+    np.savez(tmp_path / "own.npz", images=images)
+    arguments = ["--ckpt", str(saved("vae-mlp")), "-o", str(tmp_path / "m"),
+                 "--data", str(tmp_path / "own.npz")]  # fmt: skip
+    done = CliRunner().invoke(cli, arguments, catch_exceptions=False, standalone_mode=False)
+    said = done.stderr.splitlines()
+    assert said[0] == f"{tmp_path / 'own.npz'}: no test split, its training images are taken"
+    size = sum(path.stat().st_size for path in (tmp_path / "m").iterdir())
+    assert said[-1].startswith(f"wrote {tmp_path / 'm'}, {size:,} bytes. Next: ")
+    with np.load(tmp_path / "m" / "golden.npz") as golden:
+        assert not golden["encoder.in.image"].any()
+
+
+def test_pictures_of_any_size_become_the_model_s(saved: Any, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for side in (9, 16):
+        Image.new("RGB", (side, side), "white").save(tmp_path / "photos" / f"{side}.png")
+    arguments = ["--ckpt", str(saved("vae-mlp")), "-o", str(tmp_path / "m"),
+                 "--data", str(tmp_path / "photos")]  # fmt: skip
+    CliRunner().invoke(cli, arguments, catch_exceptions=False, standalone_mode=False)
+    with np.load(tmp_path / "m" / "golden.npz") as golden:
+        assert golden["encoder.in.image"].shape[1:] == (1, 8, 8)
+        assert (golden["encoder.in.image"] == 1).all()
+
+
+def test_data_that_is_not_there_is_refused(saved: Any, tmp_path: Path) -> None:
+    arguments = ["--ckpt", str(saved("vae-mlp")), "-o", str(tmp_path / "m"), "--data", "none.npz"]
+    done = CliRunner().invoke(cli, arguments, standalone_mode=False)
+    assert isinstance(done.exception, NotFound)
+    assert done.stderr == ""
 
 
 CONFIG = """\

@@ -14,6 +14,7 @@ from PIL import Image
 
 import vae_runtime as vae
 from tests.runtime.test_cli import pixels
+from vae_runtime.extras import install
 
 from .conftest import Run
 
@@ -149,16 +150,20 @@ def test_evaluate_states_what_it_did(run: Run, cvae_path: Path, tmp_path: Path) 
 
 
 def test_info_of_a_bundle_and_of_a_graph(run: Run, cvae_path: Path, tmp_path: Path) -> None:
-    text = run("info", cvae_path).out.decode()
-    assert "family               cvae\n" in text
-    assert "image                8×8 L, [0, 1]\n" in text
+    lines = run("info", cvae_path).out.decode().splitlines()
+    shown = [line.split(None, 1) for line in lines]
+    assert ["family", "cvae"] in shown
+    assert ["image", "8×8 L, [0, 1]"] in shown
+    assert ["latent_dim", "6"] in shown
+    begins = {line.index(value) for line, (_, value) in zip(lines, shown, strict=True)}
+    assert begins == {max(len(name) for name, _ in shown) + 2}, "one column of values"
     facts = json.loads(run("info", cvae_path, "--json").out)
     assert facts["classes"] == list("0123456789")
     with zipfile.ZipFile(cvae_path) as archive:
         archive.extract("conditional_decoder.onnx", tmp_path)
     text = run("info", "conditional_decoder.onnx").out.decode()
-    assert text.startswith("role                 conditional_decoder\n")
-    assert "input                label int64[batch]\n" in text
+    assert text.startswith("role        conditional_decoder\n")
+    assert "input       label int64[batch]\n" in text
     facts = json.loads(run("info", "conditional_decoder.onnx", "--json").out)
     assert facts["role"] == "conditional_decoder"
     assert facts["outputs"][0]["shape"] == ["batch", 1, 8, 8]
@@ -196,7 +201,7 @@ def test_doctor_fails_with_the_fix(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     assert done.err == (
         "error: installation: onnxruntime and onnxruntime-gpu are both installed and overwrote "
         "each other's files. Run: pip uninstall -y onnxruntime onnxruntime-gpu && "
-        'pip install "vae-onnx[gpu]"\n'
+        f"{install('gpu')}\n"
     )
 
 

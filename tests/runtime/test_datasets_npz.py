@@ -194,8 +194,8 @@ def test_a_file_of_another_kind_is_told_what_is_expected(tmp_path: Path) -> None
     [
         ({"split": "validation"}, "split is 'validation'"),
         ({"mode": "CMYK"}, "mode is 'CMYK'"),
-        ({"mode": "RGB"}, "only image files can be changed"),
-        ({"size": (4, 5)}, "only image files can be changed"),
+        ({"mode": "RGB"}, "expected RGB; only image files can be changed"),
+        ({"size": (4, 5)}, "expected 4x5; only image files can be changed"),
     ],
 )
 def test_arguments_that_mean_nothing_are_refused(
@@ -212,7 +212,7 @@ def test_a_size_and_mode_that_the_data_has_are_fine(tmp_path: Path) -> None:
 
 def test_digits_without_scikit_learn_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "sklearn.datasets", None)
-    with pytest.raises(MissingExtra, match=r'pip install "vae-onnx\[train\]"'):
+    with pytest.raises(MissingExtra, match="Run: pip install scikit-learn"):
         load_dataset("digits")
 
 

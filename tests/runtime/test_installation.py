@@ -10,6 +10,7 @@ import pytest
 from vae_runtime import installation
 from vae_runtime.device import CPU, CUDA
 from vae_runtime.errors import DeviceError, InputError, MissingExtra
+from vae_runtime.extras import install
 from vae_runtime.installation import diagnose
 from vae_runtime.session import HOLLOW
 
@@ -55,21 +56,21 @@ def test_both_packages() -> None:
         "onnxruntime and onnxruntime-gpu are both installed and overwrote each other's files"
     ]
     assert found.fixes == [
-        "pip uninstall -y onnxruntime onnxruntime-gpu", 'pip install "vae-onnx[gpu]"',
+        "pip uninstall -y onnxruntime onnxruntime-gpu", install("gpu"),
     ]  # fmt: skip
 
 
 def test_hollow_module() -> None:
     found = diagnose(lambda: HERE, raising(MissingExtra(HOLLOW)))
     assert found.problems == ["the module onnxruntime is hollow: a package's files were removed"]
-    assert found.fixes == ["pip uninstall -y onnxruntime", 'pip install "vae-onnx[cpu]"']
+    assert found.fixes == ["pip uninstall -y onnxruntime", install("cpu")]
     assert found.device is None
 
 
 def test_nothing_installed() -> None:
     found = diagnose(dict, raising(MissingExtra("onnxruntime is not installed")))
     assert found.problems == ["onnxruntime is not installed"]
-    assert found.fixes == ['pip install "vae-onnx[cpu]"']
+    assert found.fixes == [install("cpu")]
 
 
 def test_does_not_import() -> None:
@@ -116,7 +117,7 @@ def test_a_gpu_that_the_package_cannot_use(monkeypatch: pytest.MonkeyPatch) -> N
     found = diagnose(lambda: HERE, lambda: CPU_ONLY, on_cpu)
     assert found.ok, "it works, only slower than it could"
     assert found.cuda == "this onnxruntime 1.32.0 is built for the CPU only"
-    assert found.fixes == ["pip uninstall -y onnxruntime", 'pip install "vae-onnx[gpu]"']
+    assert found.fixes == ["pip uninstall -y onnxruntime", install("gpu")]
 
 
 def test_missing_module_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,8 +129,8 @@ def test_missing_module_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(MissingExtra) as caught:
         onnxruntime()
     assert str(caught.value) == (
-        "onnxruntime is not installed. Run: pip install 'vae-onnx[cpu]' "
-        "(or 'vae-onnx[gpu]' for CUDA; never both)"
+        f"onnxruntime is not installed. Run: {install('cpu')} "
+        "(or with gpu in place of cpu, for CUDA; never both)"
     )
     monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace())
     with pytest.raises(MissingExtra, match=r"^onnxruntime is hollow"):

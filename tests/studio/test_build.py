@@ -157,17 +157,6 @@ def test_a_folder_has_no_inline_script_and_no_other_origin(
     write_folder(parts(), target)  # replaces an earlier studio
 
 
-def test_a_folder_of_something_else_is_left_alone(
-    studio_folder: Path, run: Run, tmp_path: Path
-) -> None:
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "mine.txt").write_text("mine")
-    ran = run("studio", "--out", "site")
-    assert ran.code == 6
-    assert ran.error == "error: site: exists and is not a studio. Choose another --out."
-    assert [p.name for p in (tmp_path / "site").iterdir()] == ["mine.txt"]
-
-
 def test_points_are_codes_of_the_data_with_its_labels(studio_folder: Path) -> None:
     bundle = open_bundle(DATA / "cvae_mlp.zip")
     rng = np.random.default_rng(0)

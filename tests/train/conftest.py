@@ -3,20 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
 
-import pytest
+from tests.models.conftest import seeded as seeded
 
 if importlib.util.find_spec("torch") is None:
     collect_ignore_glob = ["test_*.py"]
-
-
-@pytest.fixture(autouse=True)
-def seeded() -> Iterator[None]:
-    """Each test draws the same random numbers, alone or among others, and leaves one thread."""
-    import torch
-
-    torch.set_num_threads(1)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield

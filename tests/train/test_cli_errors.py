@@ -13,6 +13,7 @@ import pytest
 
 from tests.train.test_cli import DIGITS, SMALL, invoke, refused
 from vae_runtime.errors import FileError, InputError, MissingExtra, NotFound, UsageError
+from vae_runtime.extras import install
 from vae_train import load_checkpoint
 
 
@@ -140,7 +141,7 @@ def test_a_missing_extra_is_one_line_with_the_command(
     assert code == MissingExtra.exit_code == 2
     assert line == (
         "error: vae-train needs torch, sklearn, rich, not installed here. "
-        'Run: pip install "vae-onnx[cpu,train]"\n'
+        f"Run: {install('cpu,train')}\n"
     )
 
 

@@ -139,6 +139,26 @@ def test_each_warning_says_what_was_seen(changes: dict[str, Any], code: str, see
 
 
 @pytest.mark.parametrize(
+    ("family", "changes", "advice"),
+    [
+        ("cvae", {}, "More --epochs, a lower --beta or wider --hidden."),
+        ("ae", {"kl": None}, "More --epochs or wider --hidden."),
+    ],
+)
+def test_the_default_preset_is_not_advised_to_who_has_it(
+    family: str, changes: dict[str, Any], advice: str
+) -> None:
+    (finding,) = advise(replace(FINE, mse=0.03, **changes), subject(family))
+    assert finding.advice == advice
+
+
+def test_the_default_preset_is_advised_to_who_has_the_reference() -> None:
+    about = subject("vae", relu_code=True)
+    (finding,) = advise(replace(FINE, mse=0.03), about)
+    assert finding.advice == "More --epochs, a lower --beta or the default preset."
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"mse": 0.02},

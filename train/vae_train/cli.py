@@ -38,7 +38,8 @@ class _Recording(click.Command):
     cls=_Recording, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]}
 )
 @click.argument("family", type=click.Choice(["ae", "vae", "cvae"]))
-@click.option("--data", required=True, help="mnist, digits, a folder of IDX files or images, .npz")
+@click.option("--data", required=True, help="mnist, digits, a folder of IDX files or images, "
+              "an .npz, or Parquet.")  # fmt: skip
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Checkpoint to write.")
 @click.option(
     "--preset",

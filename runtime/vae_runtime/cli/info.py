@@ -36,8 +36,9 @@ def command(bundle: str, as_json: bool) -> None:
     if as_json:
         print_json(facts)
         return
+    widest = max(len(name) for name, _ in table)
     for name, value in table:
-        click.echo(f"{name:<20} {value}")
+        click.echo(f"{name:<{widest}}  {value}")
 
 
 def _bundle(name: str) -> tuple[Rows, dict[str, Any]]:
@@ -76,7 +77,7 @@ def card_rows(card: Card) -> Rows:
         ("bundle", card.id),
         ("family", card.family),
         ("image", f"{image.height}×{image.width} {image.mode}, [0, 1]"),
-        ("latent", f"{card.latent_dim} dimensions"),
+        ("latent_dim", str(card.latent_dim)),
         ("classes", ", ".join(card.classes) or "none"),
         ("likelihood", card.likelihood + scale),
         ("prior", prior.kind + mixture),
@@ -95,7 +96,8 @@ def manifest_rows(manifest: Manifest) -> Rows:
     training = manifest.training
     for key in ("command", "epochs", "parameters"):
         if training.get(key):
-            table.append((key, str(training[key])))
+            value = training[key]
+            table.append((key, f"{value:,}" if isinstance(value, int) else str(value)))
     for key, value in dict(training.get("metrics") or {}).items():
         table.append((key, f"{value:.4f}" if isinstance(value, float) else str(value)))
     for key, value in manifest.parity.items():

@@ -39,28 +39,32 @@ _PORT = 8765
     help=f"Of 127.0.0.1; 0 takes a free one. [default: {_PORT}, or a free one]",
 )
 @click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
-@click.option("--data", help="Data set whose encoded test split the map shows: mnist, digits, a "
-              "folder, .npz.")  # fmt: skip
+@click.option("--data", help="Data set whose encoded test split the map shows (all of it where it "
+              "has none): mnist, digits, a folder, .npz, Parquet.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(1, 20_000), default=1000, show_default=True,
               help="Take at most this many images of it.")  # fmt: skip
 def command(
     bundle: str, out: str | None, port: int | None, opens: bool, data: str | None, limit: int
 ) -> None:
     """Make a page of a bundle: sliders, drawing, morphs, maps, all computed in the browser."""
+    from .target import FOLDER, Target
+
+    target = Target("studio.html", out)
+    if out is not None:
+        target.check(".html", ".htm", FOLDER)
     parts = _parts(bundle, data, limit)
     if out is None:
         _serve(parts, port, opens=opens)
-    elif out == "-" or out.endswith((".html", ".htm")):
-        from ..studio.single import single_file
-        from .target import Target
-
-        raw = single_file(parts)
-        Target("", out).put([raw])
-        note(f"wrote {out}, {len(raw):,} bytes")
-    else:
+    elif target.kind == FOLDER:
         from ..studio.folder import write_folder
 
         note(f"wrote {out}, {write_folder(parts, Path(out)):,} bytes")
+    else:
+        from ..studio.single import single_file
+
+        raw = single_file(parts)
+        target.put([raw])
+        note(f"wrote {out}, {len(raw):,} bytes")
 
 
 def _parts(bundle: str, data: str | None, limit: int) -> Parts:
@@ -72,10 +76,12 @@ def _parts(bundle: str, data: str | None, limit: int) -> Parts:
     name = Path(bundle).name or bundle
     if data is None:
         return Parts(opened, name)
-    from ..datasets import load_dataset
+    from ..datasets import load_held_out
     from ..studio.points import encode_points
 
-    return Parts(opened, name, encode_points(opened, load_dataset(data, "test"), limit))
+    image = opened.manifest.card.image
+    images = load_held_out(data, note, size=image.shape[1:], mode=image.mode)
+    return Parts(opened, name, encode_points(opened, images, limit))
 
 
 def _serve(parts: Parts, port: int | None, *, opens: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -48,11 +49,35 @@ def load_dataset(
     data = data if lazy else data.read()
     channels, *seen = data.image_shape
     if (size and tuple(seen) != size) or (mode and channels != {"L": 1, "RGB": 3}[mode]):
+        wanted = [*(("x".join(map(str, size)),) if size else ()), *((mode,) if mode else ())]
         raise UsageError(
-            f"{source}: images are {data.image_shape} (C, H, W); only image files can be changed "
-            "by size and mode"
+            f"{source}: images are {data.image_shape} (C, H, W), expected {' '.join(wanted)}; "
+            "only image files can be changed"
         )
     return data
+
+
+def load_held_out(
+    source: str | Path,
+    say: Callable[[str], None],
+    *,
+    size: tuple[int, int] | None = None,
+    mode: str | None = None,
+) -> Dataset:
+    """Load images that nothing was trained on: the test split, or all there is where there is none.
+
+    Args:
+        source: as of `load_dataset`, which raises what is wrong with it.
+        say: called with a line where there is no test split.
+        size: likewise.
+        mode: likewise.
+    """
+    try:
+        return load_dataset(source, "test", size=size, mode=mode)
+    except NotFound:
+        data = load_dataset(source, "train", size=size, mode=mode)
+        say(f"{source}: no test split, its training images are taken")
+        return data
 
 
 def _load(
@@ -88,7 +113,7 @@ def _load_digits(split: str) -> Dataset:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise MissingExtra(
-            'digits: scikit-learn is not installed. Run: pip install "vae-onnx[train]"'
+            "digits: they come with scikit-learn, not installed here. Run: pip install scikit-learn"
         ) from error
     pixels, labels = load_digits(return_X_y=True)
     part = slice(None, _DIGITS_TRAIN) if split == "train" else slice(_DIGITS_TRAIN, None)

@@ -79,8 +79,8 @@ def _download(name: str, mirrors: Sequence[str]) -> bytes:
         failures.append(f"{mirror}: other bytes than MNIST's")
     # The way out comes first: a message is cut after 600 characters.
     raise FileError(
-        f"mnist: {name} could not be downloaded. Put the four .gz files in a folder and pass "
-        "--data FOLDER, or use --data digits, which needs no network. "
+        f"mnist: {name} could not be downloaded. Put the four .gz files in a folder and name "
+        "that folder in place of mnist, or take digits, which needs no network. "
         f"Tried: {'; '.join(failures)}"
     )
 

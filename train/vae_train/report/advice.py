@@ -61,7 +61,8 @@ def collapsed(figures: Figures, subject: Subject) -> Finding | None:
         "The posterior has collapsed to the prior: codes hold nothing about the image, and the "
         "decoder draws the same picture from each"
         + (" of a class." if subject.checkpoint.model.family == "cvae" else "."),
-        f"A --beta lower than {subject.checkpoint.train.beta:g}, more --epochs or a smaller --lr.",
+        f"A --beta lower than {subject.checkpoint.train.beta:g}, more --epochs "
+        "or a smaller --learning-rate.",
     )
 
 
@@ -77,7 +78,7 @@ def inactive(figures: Figures, subject: Subject) -> Finding | None:
             "Another --seed, or the default preset: the reference recipe's ReLU on the code kills "
             "units in the first steps."
             if subject.checkpoint.model.relu_code
-            else "A smaller --lr or another --seed."
+            else "A smaller --learning-rate or another --seed."
         )
     else:
         means = (
@@ -95,6 +96,7 @@ def worse_than_pca(figures: Figures, subject: Subject) -> Finding | None:
     if figures.pca_mse is None or figures.mse <= figures.pca_mse:
         return None
     kl = "" if figures.kl is None else ", a lower --beta"
+    other = "the default preset" if subject.checkpoint.model.relu_code else "wider --hidden"
     return Finding(
         "worse_than_pca",
         "warning",
@@ -106,7 +108,7 @@ def worse_than_pca(figures: Figures, subject: Subject) -> Finding | None:
             if figures.kl is None
             else ". A VAE pays some error for codes that can be sampled, but seldom this much."
         ),
-        f"More --epochs{kl}, wider --hidden, or the default preset.",
+        f"More --epochs{kl} or {other}.",
     )
 
 

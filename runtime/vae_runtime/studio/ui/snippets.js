@@ -23,7 +23,7 @@ function numbers(z) {
 function python({ name, z, label, channels }) {
   const condition = label === null ? "" : `, label=${label}`;
   const layout = channels === 1 ? "pixels[0]" : "pixels.transpose(1, 2, 0)";
-  return `# pip install "vae-onnx[cpu]"
+  return `# Needs vae-onnx; in a checkout of it: pip install ".[cpu]"
 import numpy as np
 from PIL import Image
 

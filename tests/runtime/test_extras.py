@@ -1,0 +1,63 @@
+"""What a missing package's line says to run, wherever this package was installed from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vae_runtime.errors import MissingExtra
+from vae_runtime.extras import install, require
+
+pytestmark = pytest.mark.torch_free
+
+
+def installed(monkeypatch: pytest.MonkeyPatch, folder: Path, origin: dict[str, Any] | None) -> None:
+    """Have pip's records say that the package came from `origin`; None is an index."""
+    records = folder / "records" / "vae_onnx-0.1.0.dist-info"
+    records.mkdir(parents=True)
+    (records / "METADATA").write_text("Metadata-Version: 2.1\nName: vae-onnx\nVersion: 0.1.0\n")
+    if origin is not None:
+        (records / "direct_url.json").write_text(json.dumps(origin))
+    monkeypatch.syspath_prepend(str(records.parent))
+
+
+def test_of_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    checkout = tmp_path / "my checkout"
+    checkout.mkdir()
+    installed(monkeypatch, tmp_path, {"url": checkout.as_uri(), "dir_info": {}})
+    assert install("cpu,train") == f'pip install "{checkout}[cpu,train]"'
+    with pytest.raises(MissingExtra) as caught:
+        require("vae-train", "json", "no_such_package")
+    assert str(caught.value) == (
+        "vae-train needs no_such_package, not installed here. "
+        f'Run: pip install "{checkout}[cpu,train]"'
+    )
+
+
+def test_of_a_checkout_that_is_edited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    installed(monkeypatch, tmp_path, {"url": tmp_path.as_uri(), "dir_info": {"editable": True}})
+    assert install("gpu") == f'pip install -e "{tmp_path}[gpu]"'
+
+
+def test_of_a_wheel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    wheel = tmp_path / "vae_onnx-0.1.0-py3-none-any.whl"
+    wheel.touch()
+    installed(monkeypatch, tmp_path, {"url": wheel.as_uri(), "archive_info": {}})
+    assert install("cpu") == f'pip install "{wheel}[cpu]"'
+    wheel.unlink()
+    assert install("cpu") == 'pip install "vae-onnx[cpu]"'
+
+
+def test_of_a_repository(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    commit = {"vcs": "git", "commit_id": "1234abcd"}
+    installed(monkeypatch, tmp_path, {"url": "https://example.org/vae.git", "vcs_info": commit})
+    wanted = 'pip install "vae-onnx[cpu] @ git+https://example.org/vae.git@1234abcd"'
+    assert install("cpu") == wanted
+
+
+def test_of_an_index(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    installed(monkeypatch, tmp_path, None)
+    assert install("cpu,train") == 'pip install "vae-onnx[cpu,train]"'
