@@ -94,7 +94,9 @@ def draw(rows: list[Row], folder: Path) -> None:
     bars = [r for r in rows if r.reach and not r.work.startswith("growth")]
     # One scale for both ways: how much better than wanted.
     margin = [
-        r.ratio / r.reach if r.better == "faster" else r.reach / r.ratio for r in bars if r.reach
+        r.ratio / r.reach if r.better == "faster" else r.reach / max(r.ratio, r.reach / 100)
+        for r in bars
+        if r.reach
     ]
     figure, axes = plt.subplots(figsize=(9, 0.32 * len(bars) + 1), layout="constrained")
     colours = ["#2a7f62" if m >= 1 else "#c0504d" for m in margin]
