@@ -18,7 +18,7 @@ def run(table: Table) -> None:
     mlp = subject("reference", ("int8", "uint8"))
     with torch.inference_mode():
         _one(table, mlp)
-        for n, rounds in ((64, 80), (256, 60), (4096, 15), (65_536, 5)):
+        for n, rounds in ((64, 80), (256, 60), (4096, 15), (65_536, 11)):
             _batch(table, mlp, n, rounds)
         _variants(table, mlp)
         for name, n in (("conv", 64), ("conv64", 8)):

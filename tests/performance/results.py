@@ -94,7 +94,7 @@ def draw(rows: list[Row], folder: Path) -> None:
     bars = [r for r in rows if r.reach and not r.work.startswith("growth")]
     # One scale for both ways: how much better than wanted.
     margin = [
-        r.ratio / r.reach if r.better == "faster" else r.reach / max(r.ratio, r.reach / 100)
+        r.ratio / r.reach if r.better == "faster" else r.reach / max(r.ratio, r.reach / 10)
         for r in bars
         if r.reach
     ]

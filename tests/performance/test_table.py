@@ -22,8 +22,11 @@ def test_candidates_take_turns() -> None:
         calls.append(name)
         time.sleep(0.01)
 
-    times = in_turns({"a": lambda: long("a"), "b": lambda: long("b")}, 3)
-    assert calls == ["a", "a", "b", "b"] + ["a", "b"] * 3  # twice each before the clock starts
+    times = in_turns({"a": lambda: long("a"), "b": lambda: long("b")}, 8)
+    assert calls[:4] == ["a", "a", "b", "b"]  # twice each before the clock starts
+    rounds = [calls[i : i + 2] for i in range(4, 20, 2)]
+    assert len(calls) == 20
+    assert {tuple(r) for r in rounds} == {("a", "b"), ("b", "a")}  # whoever comes first
     assert all(0 <= t.fastest <= t.low <= t.median <= t.high for t in times.values())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -117,11 +118,16 @@ def in_turns(candidates: Mapping[str, Work], rounds: int) -> dict[str, Times]:
     """Call each in its turn, round after round, so that a busy machine hits all alike.
 
     Short work is repeated within its turn: else each would pay for the caches that the others took.
+    The order is drawn anew for each round: whoever follows one that frees much memory waits for
+    pages, and would be the same one each time.
     """
+    order, chance = list(candidates), random.Random(0)
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     times = {name: _calls(work) for name, work in candidates.items()}
     for _ in range(max(rounds, 2)):
-        for name, work in candidates.items():
+        chance.shuffle(order)
+        for name in order:
+            work = candidates[name]
             start = time.perf_counter()
             for _ in range(times[name]):
                 work()
