@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import io
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vae_runtime.bundle import open_bundle
+from vae_runtime.card import ImageSpec
 from vae_runtime.cli.entry import note
 from vae_runtime.cli.target import Target
 from vae_runtime.datasets import Dataset, load_dataset, load_held_out
@@ -49,12 +50,16 @@ def export_command(options: dict[str, Any]) -> None:
         Target("", str(options["html"])).check(".html", ".htm")
         page_files()  # refuse before the work where the studio's engine is missing
     chosen = Options(options["opset"], options["variants"], options["allow_lossy"], note)
-    source = _own_source(options) if options["model"] else _checkpoint_source(options)
+    held_out = None
+    if options["model"]:
+        source = _own_source(options)
+    else:
+        source, held_out = _checkpoint_source(options)
     exported = export_source(source, out, chosen)
     if options["c_code"] is not None:
         write_c(exported.manifest, exported.files, options["c_code"])
         note(f"wrote {options['c_code']}. Next: make -C {options['c_code']}")
-    _write_rest(exported, out, options)
+    _write_rest(exported, out, options, held_out)
     files = out.iterdir() if out.is_dir() else (out,)
     size = sum(file.stat().st_size for file in files)
     note(f"wrote {out}, {size:,} bytes. Next: vae-run sample --bundle {out}")
@@ -78,12 +83,14 @@ def _target(options: dict[str, Any]) -> Path:
     return target
 
 
-def _checkpoint_source(options: dict[str, Any]) -> Source:
+def _checkpoint_source(options: dict[str, Any]) -> tuple[Source, Dataset | None]:
+    """The source, and the images of --data that it is checked with."""
     given = [name for name in ("classes", "one_hot", "signed") if options[name]]
     if given or options["null_label"] is not None:
         raise UsageError("--classes, --one-hot, --null-label and --signed go with --model only.")
     checkpoint = load_checkpoint(options["ckpt"])
-    return from_checkpoint(checkpoint, _held_out(options, checkpoint.model.image_shape, note))
+    held_out = _held_out(options, ImageSpec(*checkpoint.model.image_shape))
+    return from_checkpoint(checkpoint, held_out), held_out
 
 
 def _own_source(options: dict[str, Any]) -> Source:
@@ -103,14 +110,12 @@ def _own_source(options: dict[str, Any]) -> Source:
     return from_module(module, data, facts, sha256)
 
 
-def _held_out(
-    options: dict[str, Any], shape: tuple[int, int, int], say: Callable[[str], None]
-) -> Dataset | None:
-    """The test images of --data, or all that it has, in the model's shape (C, H, W)."""
+def _held_out(options: dict[str, Any], image: ImageSpec) -> Dataset | None:
+    """The test images of --data, or all that it has, as the model takes them."""
     if options["data"] is None:
         return None
-    size = parse_size(options["size"]) or shape[1:]
-    return load_held_out(options["data"], say, size=size, mode="L" if shape[0] == 1 else "RGB")
+    size = parse_size(options["size"]) or image.shape[1:]
+    return load_held_out(options["data"], note, size=size, mode=image.mode)
 
 
 def load_factory(name: str) -> Modules:
@@ -175,7 +180,9 @@ def load_weights(module: Modules, path: Path) -> str:
     return hashlib.sha256(raw).hexdigest()
 
 
-def _write_rest(exported: Exported, out: Path, options: dict[str, Any]) -> None:
+def _write_rest(
+    exported: Exported, out: Path, options: dict[str, Any], held_out: Dataset | None
+) -> None:
     """The report, the Triton repository and the page."""
     if options["report"] is not None:
         folder = options["report"]
@@ -189,10 +196,9 @@ def _write_rest(exported: Exported, out: Path, options: dict[str, Any]) -> None:
         note(f"wrote {options['triton']} with {', '.join(names)}")
     if options["html"] is not None:
         bundle = open_bundle(out)
-        # Of a checkpoint the gate has said already what images these are.
-        say = note if options["model"] else lambda line: None
-        data = _held_out(options, bundle.manifest.card.image.shape, say)
-        points = NO_POINTS if data is None else encode_points(bundle, data)
+        if held_out is None:  # a module of one's own was checked with its training images
+            held_out = _held_out(options, bundle.manifest.card.image)
+        points = NO_POINTS if held_out is None else encode_points(bundle, held_out)
         raw = single_file(Parts(bundle, out.name, points))
         write_atomic(options["html"], raw)
         note(f"wrote {options['html']}, {len(raw):,} bytes")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import cycle
 from mmap import mmap
 from pathlib import Path
@@ -22,42 +22,42 @@ def write_pieces(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
     Raises:
         OSError: of the system, also for what the other thread wrote; the file is cut off there.
     """
+    blocks = _blocks(pieces)
     with path.open("wb", buffering=0) as file:
-        handle = file.fileno()
-        rest = _write_blocks(handle, pieces)
-        _bypass(handle, on=False)  # asks for whole sectors, which the rest is not
-        _write(handle, rest)
+        handle, block = file.fileno(), next(blocks)
+        if len(block) == BLOCK:  # one picture needs no thread
+            _bypass(handle, on=True)
+            block = _write_full(handle, block, blocks)
+            _bypass(handle, on=False)  # asks for whole sectors, which the rest is not
+        _write(handle, block)
 
 
-def _write_blocks(handle: int, pieces: Iterable[bytes | memoryview]) -> memoryview:
-    """Write all that fills a block, and return what is left."""
+def _blocks(pieces: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
+    """The pieces as full blocks, then one that is not full; each stays while the next is filled."""
     blocks = cycle(memoryview(mmap(-1, BLOCK)) for _ in range(2))  # pages: the disk reads no less
     block, filled = next(blocks), 0
-    thread = writing = None
-    try:
-        for piece in pieces:
-            start = 0
-            while start < len(piece):
-                taken = min(len(piece) - start, BLOCK - filled)
-                block[filled : filled + taken] = piece[start : start + taken]
-                start, filled = start + taken, filled + taken
-                if filled < BLOCK:
-                    continue
-                if thread is None:
-                    from concurrent.futures import ThreadPoolExecutor  # a picture needs none
-
-                    _bypass(handle, on=True)
-                    thread = ThreadPoolExecutor(1)
-                if writing is not None:
-                    writing.result()
-                writing = thread.submit(_write, handle, block)
+    for piece in pieces:
+        start = 0
+        while start < len(piece):
+            taken = min(len(piece) - start, BLOCK - filled)
+            block[filled : filled + taken] = piece[start : start + taken]
+            start, filled = start + taken, filled + taken
+            if filled == BLOCK:
+                yield block
                 block, filled = next(blocks), 0
-        if writing is not None:
+    yield block[:filled]
+
+
+def _write_full(handle: int, block: memoryview, blocks: Iterator[memoryview]) -> memoryview:
+    """Write `block` and the full ones behind it while the next are filled; return the last."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as thread:
+        while len(block) == BLOCK:
+            writing = thread.submit(_write, handle, block)
+            block = next(blocks)
             writing.result()
-    finally:
-        if thread is not None:
-            thread.shutdown()
-    return block[:filled]
+    return block
 
 
 def _write(handle: int, data: memoryview) -> None:

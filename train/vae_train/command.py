@@ -10,6 +10,7 @@ from typing import Any, cast
 import click
 
 from vae_models import Family, ModelConfig, preset
+from vae_runtime.card import ImageSpec
 from vae_runtime.cli.entry import note
 from vae_runtime.datasets import Dataset, load_dataset
 from vae_runtime.errors import FileError, NotFound, UsageError
@@ -195,7 +196,7 @@ def _resolved(
 def _test_split(
     source: str, size: tuple[int, int] | None, data: Dataset, *, lazy: bool
 ) -> Dataset | None:
-    mode = "L" if data.image_shape[0] == 1 else "RGB"
+    mode = ImageSpec(*data.image_shape).mode
     try:
         return load_dataset(source, "test", size=size, mode=mode, lazy=lazy)
     except NotFound:

@@ -197,7 +197,6 @@ def recipe(preset: str, family: str, pixels: int, **overrides: Any) -> TrainConf
         if family == "cvae":
             # Below 1, more of the picture stays in the code: sharper digits, and what that costs
             # under N(0, I) is nothing to samples, which come from the fitted prior.
-            guided = overrides.get("label_dropout") != 0
-            config = replace(config, beta=0.5, label_dropout=0.1, contrast=1.2)
-            config = replace(config, guidance=1.3 if guided else 1.0)
+            guidance = 1.3 if overrides.get("label_dropout") != 0 else 1.0
+            config = replace(config, beta=0.5, label_dropout=0.1, guidance=guidance, contrast=1.2)
     return replace(config, **{key: v for key, v in overrides.items() if v is not None})
