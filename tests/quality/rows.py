@@ -174,7 +174,8 @@ ROWS = (
         "VAE, 50 dimensions",
         (
             *("vae", "--latent-dim", "50", "--binarise", "--beta", "1"),
-            *("--importance-samples", "5", "--importance-epochs", "4"),
+            *("--batch-size", "64", "--importance-samples", "5", "--importance-epochs", "5"),
+            *("--prior-spread", "1"),
         ),
         (likelihood, priors),
         (
@@ -188,7 +189,7 @@ ROWS = (
         "CVAE, binarised",
         (
             *("cvae", "--binarise", "--beta", "1", "--label-dropout", "0", "--latent-dim", "32"),
-            *("--contrast", "1"),
+            *("--contrast", "1", "--prior-spread", "1"),
         ),
         (likelihood,),
         (

@@ -24,6 +24,7 @@ from vae_train import load_checkpoint
         (("ae", "--encoder-join", "film"), "--encoder-join is for cvae only"),
         (("vae", "--label-dropout", "0.1"), "--label-dropout is for cvae only"),
         (("ae", "--beta", "2"), "--beta is for vae and cvae only"),
+        (("ae", "--prior-spread", "1"), "--prior-spread is for vae and cvae only"),
         (("ae", "-k", "5"), "--importance-samples is for vae and cvae only"),
         (("vae", "--objective", "mse", "--binarise"), "binarise goes with objective bce"),
         (("vae", "--patience", "2", "--validation", "0"), "early stopping needs held-out"),

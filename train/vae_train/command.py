@@ -37,7 +37,10 @@ _ONLY = {
     "label_dropout": ("cvae",),
     "guidance": ("cvae",),
     **dict.fromkeys(
-        ("beta", "kl_warmup", "free_bits", "importance_samples", "importance_epochs"),
+        (
+            *("beta", "kl_warmup", "free_bits"),
+            *("importance_samples", "importance_epochs", "prior_spread"),
+        ),
         ("vae", "cvae"),
     ),
 }

@@ -32,6 +32,7 @@ _NUMBERS: dict[str, tuple[type, float, float, str]] = {
     "label_dropout": (float, 0, 1, "0 or more, below 1"),
     "guidance": (float, 0, 10, "0 or more, below 10"),
     "contrast": (float, 0.1, 10, "0.1 or more, below 10"),
+    "prior_spread": (float, 0, 1.001, "0 to 1"),
     "validation": (float, 0, 1, "0 or more, below 1"),
     "patience": (int, 0, inf, "0 or more"),
     "ema": (float, 0, 1, "0 or more, below 1"),
@@ -68,6 +69,8 @@ class TrainConfig:
             was trained to: above 1, digits are easier to read and vary a little less.
         contrast: at the end, the decoder's logits become this many times as large: above 1, edges
             are harder, and digits vary a little more.
+        prior_spread: share of the posterior's deviation in the codes that the prior is fitted to:
+            1 makes it the density of all codes, below that samples are sharper.
         validation: share of the training data held out.
         patience: epochs without a better validation loss after which training stops, with the best
             weights and their optimiser state; 0 never stops early.
@@ -98,6 +101,7 @@ class TrainConfig:
     label_dropout: float = 0.0
     guidance: float = 1.0
     contrast: float = 1.0
+    prior_spread: float = 0.75
     validation: float = 0.05
     patience: int = 0
     ema: float = 0.0
@@ -199,4 +203,5 @@ def recipe(preset: str, family: str, pixels: int, **overrides: Any) -> TrainConf
             # under N(0, I) is nothing to samples, which come from the fitted prior.
             guidance = 1.3 if overrides.get("label_dropout") != 0 else 1.0
             config = replace(config, beta=0.5, label_dropout=0.1, guidance=guidance, contrast=1.2)
+            config = replace(config, prior_spread=0.5)
     return replace(config, **{key: v for key, v in overrides.items() if v is not None})

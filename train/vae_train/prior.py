@@ -21,9 +21,7 @@ from .data import Rows
 from .mixture import Mixture, fit_mixture
 from .objective import Model
 
-# Of the posterior's own deviation, in the codes that a prior is fitted to: of each class, of all.
-_CLASS_SPREAD, _SPREAD = 0.5, 0.75
-_TAIL = 0.02  # share of a class's codes, the least likely ones, that its mixture is not fitted to
+_TAIL = 0.05  # share of a class's codes, the least likely ones, that its mixture is not fitted to
 _LARGEST = 20_000  # codes a mixture is fitted to
 _MOST_NUMBERS = 32_000  # in all mixtures together: they travel as text in every exported graph
 
@@ -85,13 +83,11 @@ def fit_prior(
     kind: str = "auto",
     components: int | None = None,
     seed: int = 0,
+    spread: float = 0.75,
 ) -> FittedPrior:
     """Fit a prior of `kind` to the codes of `data`.
 
-    The codes are drawn with three quarters of the posterior's deviation, for `class_gmm` with half
-    of it: an image is decoded from its code's mean, and a prior as wide as the draws samples more
-    blur than it has images to show for it; a narrower one explains the codes of new images worse.
-    Of each class of `class_gmm`, the least likely 2% are left out (see `vae_train.mixture`).
+    Of each class of `class_gmm`, the least likely 5% are left out (see `vae_train.mixture`).
 
     Args:
         model: trained.
@@ -100,6 +96,9 @@ def fit_prior(
         components: Gaussians in each mixture, fewer where there are fewer codes; None picks the
             number by held-out likelihood.
         seed: of the posterior draws and of the fit.
+        spread: of the posterior's deviation, how much the codes are drawn with. An image is decoded
+            from its code's mean, and a prior as wide as the draws samples more blur than it has
+            images to show for it; a narrower one explains the codes of new images worse.
 
     Raises:
         UsageError: see `check_kind`; or codes that are not finite.
@@ -111,7 +110,6 @@ def fit_prior(
     if kind == "normal":
         return FittedPrior(Prior.normal(dim))
     some = _some(data, seed)
-    spread = _CLASS_SPREAD if kind == "class_gmm" else _SPREAD
     z = codes(model, some if kind in ("gaussian", "gmm") else data, seed, spread=spread)
     if not np.isfinite(z).all():
         raise UsageError("training diverged: codes are not finite. Lower the learning rate.")

@@ -114,7 +114,10 @@ def train(
         scale_logits(state.model.decoder, config.contrast)
 
         def finish() -> tuple[FittedPrior, dict[str, Any]]:
-            fitted = fit_prior(state.model, share.all_training(), prior, components, config.seed)
+            fitted = fit_prior(
+                state.model, share.all_training(), prior, components, config.seed,
+                config.prior_spread,
+            )  # fmt: skip
             return fitted, _measure(state, config, None if test is None else share.whole(test))
 
         # One process fits, for all.
