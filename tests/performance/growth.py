@@ -7,7 +7,7 @@ import numpy as np
 from vae_models import preset
 
 from .subjects import Subject, make, subject
-from .timing import Row, Table, in_turns, once
+from .timing import Row, Table, in_turns, once, rounded
 
 NUMBERS = (1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
 DIMENSIONS = (2, 8, 32, 128, 256)
@@ -52,5 +52,5 @@ def _of_side(side: int) -> Subject:
 def _row(work: str, what: str, sizes: tuple[int, ...], seconds: list[float]) -> Row:
     half = len(sizes) // 2
     slope = float(np.polyfit(np.log(sizes[half:]), np.log(seconds[half:]), 1)[0])
-    series = ", ".join(f"{n:,}: {1e3 * s:.3g} ms" for n, s in zip(sizes, seconds, strict=True))
+    series = ", ".join(f"{n:,}: {rounded(1e3 * s)} ms" for n, s in zip(sizes, seconds, strict=True))
     return Row(f"growth: {work}", what, slope, "cost", 1.1, seconds[-1], seconds[0], "s", series)

@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 import torch
 
-from .timing import Row, Table, Times
+from .timing import Row, Table, Times, rounded
 
 NAME = "performance.json"
 HEAD = ("work", "beside", "ours", "the other", "ratio", "wanted", "")
@@ -120,7 +120,8 @@ def _draw_growth(rows: list[Row], path: Path) -> None:
     for axes, row in zip(np.atleast_1d(all_axes), rows, strict=True):
         pairs = [part.rsplit(": ", 1) for part in row.note.split(", ")]
         sizes = [int(size.replace(",", "")) for size, _ in pairs]
-        axes.loglog(sizes, [float(ms.removesuffix(" ms")) for _, ms in pairs], "o-")
+        times = [float(ms.removesuffix(" ms").replace(",", "")) for _, ms in pairs]
+        axes.loglog(sizes, times, "o-")
         axes.set(title=row.work.removeprefix("growth: "), xlabel=row.other, ylabel="ms")
         axes.text(0.05, 0.9, f"slope {row.ratio:.2f}", transform=axes.transAxes)
     figure.savefig(path, dpi=110)
@@ -129,8 +130,8 @@ def _draw_growth(rows: list[Row], path: Path) -> None:
 
 def _text(value: Times | float, row: Row) -> str:
     if isinstance(value, Times):
-        return f"{value.median:.3g} {row.unit} ({value.low:.3g}–{value.high:.3g})"
-    return f"{value:.3g} {row.unit}"
+        return f"{rounded(value.median)} {row.unit} ({rounded(value.low)}–{rounded(value.high)})"
+    return f"{rounded(value)} {row.unit}"
 
 
 def _cpuinfo() -> list[str]:

@@ -135,6 +135,11 @@ def in_turns(candidates: Mapping[str, Work], rounds: int) -> dict[str, Times]:
     return {name: Times.of(found) for name, found in seconds.items()}
 
 
+def rounded(value: float) -> str:
+    """Three digits, and as many zeros as it takes: 4.27, 42,700."""
+    return f"{float(f'{value:.3g}'):,.15g}"
+
+
 def _calls(work: Work) -> int:
     """How many calls fill a turn."""
     return max(1, round(_TURN / once(work)))

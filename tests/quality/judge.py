@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from vae_runtime.datasets import Dataset, load_dataset
 from vae_train.data import to_device
 
 A_CLASS = 1000  # samples
+DRAWS = 5  # of so many
 _NEIGHBOURS = 3000  # images a side for precision and recall
 _FLOOR = 10_000  # training digits that the floor is measured with
 
@@ -79,6 +81,23 @@ class Judge:
         if labels is not None:
             found["fidelity"] = float((predicted.numpy() == labels).mean())
         return {key: round(value, 4) for key, value in found.items()}
+
+    def measure_draws(
+        self,
+        draw: Callable[[int], NDArray[np.floating]],
+        labels: NDArray[np.int64] | None = None,
+    ) -> dict[str, float]:
+        """Means of `measure` over draws 0 to 4, and with `first_` before them draw 0's own figures.
+
+        One draw of 10,000 knows a fidelity to ± .0005 and a recall to ± .015.
+
+        Args:
+            draw: the images of a draw.
+            labels: as of `measure`, the same for each.
+        """
+        found = [self.measure(draw(seed), labels) for seed in range(DRAWS)]
+        means = {key: round(float(np.mean([each[key] for each in found])), 4) for key in found[0]}
+        return means | {f"first_{key}": value for key, value in found[0].items()}
 
 
 def pixels(data: Dataset) -> NDArray[np.floating]:

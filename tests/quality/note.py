@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import torch
 
-from tests.quality.judge import Judge, classifier
+from tests.quality.judge import A_CLASS, DRAWS, Judge, classifier
 from tests.quality.rows import Bench, samples
 from vae_runtime.datasets import load_dataset
 from vae_train.checkpoint import load_checkpoint, save_checkpoint
@@ -29,7 +29,11 @@ def main(file: Path, data: str, path: Path) -> None:
     judge = Judge.of(classifier(data, path), train, test)
     checkpoint = load_checkpoint(file)
     found = samples(checkpoint, Bench(train, test, judge, 1, 2, 2))
-    quality = {"samples_a_class": 1000, "classifier_accuracy": round(judge.accuracy, 4)}
+    quality = {
+        "samples_a_class": A_CLASS,
+        "draws": DRAWS,
+        "classifier_accuracy": round(judge.accuracy, 4),
+    }
     quality |= {name: round(value, 4) for name, value in found.items()}
     save_checkpoint(replace(checkpoint, facts=checkpoint.facts | {"quality": quality}), file)
     print(quality)

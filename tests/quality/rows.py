@@ -125,11 +125,14 @@ def samples(checkpoint: Checkpoint, bench: Bench) -> Found:
     assert test is not None
     model = checkpoint.build()
     assert isinstance(model, CVAE)
-    drawn = checkpoint.prior.sample(len(labels), labels, seed=0)
-    fake = _batched(model.decode, drawn, labels)
+
+    def draw(seed: int) -> NDArray[np.floating]:
+        return _batched(model.decode, checkpoint.prior.sample(len(labels), labels, seed), labels)
+
+    found = bench.judge.measure_draws(draw, labels)
     again = _batched(lambda x, y: model.decode(model.encode(x, y)[0], y), pixels(bench.test), test)
     of_them = bench.judge.measure(again, test)
-    return bench.judge.measure(fake, labels) | {f"again_{k}": v for k, v in of_them.items()}
+    return found | {f"again_{k}": v for k, v in of_them.items()}
 
 
 def priors(checkpoint: Checkpoint, bench: Bench) -> Found:

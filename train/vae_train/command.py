@@ -12,8 +12,8 @@ import click
 from vae_models import Family, ModelConfig, preset
 from vae_runtime.card import ImageSpec
 from vae_runtime.cli.entry import note
-from vae_runtime.datasets import Dataset, load_dataset
-from vae_runtime.errors import FileError, NotFound, UsageError
+from vae_runtime.datasets import Dataset, load_dataset, load_test
+from vae_runtime.errors import FileError, UsageError
 
 from .checkpoint import Checkpoint, save_checkpoint
 from .checks import require_labels
@@ -66,7 +66,8 @@ def train_command(
         folder = RunFolder.beside(out, options["save_every"], resolved)
         first = ranks.rank == 0
         recorder = _recorder(folder, options, first=first)
-        with Progress(config.epochs, quiet=options["quiet"] or not first) as progress:
+        quiet = options["quiet"] or not first
+        with Progress(config.epochs, parts=family != "ae", quiet=quiet) as progress:
 
             def on_epoch(epoch: Epoch) -> None:
                 progress.epoch(epoch)
@@ -124,7 +125,8 @@ def _load(source: str, options: dict[str, Any], ranks: Ranks) -> tuple[Dataset, 
     size = options["size"]
     lazy = ranks.world > 1
     data = load_dataset(source, size=size, mode=options["mode"], lazy=lazy)
-    test = _test_split(source, size, data, lazy=lazy)
+    mode = ImageSpec(*data.image_shape).mode
+    test = load_test(source, size=size, mode=mode, lazy=lazy)
     if ranks.rank == 0:
         ranks.first(None)
     return data, test
@@ -196,21 +198,15 @@ def _resolved(
     return to_toml({k: v for k, v in values.items() if family in _ONLY.get(k, (family,))})
 
 
-def _test_split(
-    source: str, size: tuple[int, int] | None, data: Dataset, *, lazy: bool
-) -> Dataset | None:
-    mode = ImageSpec(*data.image_shape).mode
-    try:
-        return load_dataset(source, "test", size=size, mode=mode, lazy=lazy)
-    except NotFound:
-        return None
-
-
 def _report(checkpoint: Checkpoint) -> None:
     found = checkpoint.facts["metrics"]
     if "test_loss" in found:
         error = found["test_reconstruction"]
+        a_pixel = f"({error / checkpoint.model.pixels:.4f} a pixel)"
+        if checkpoint.model.family == "ae":
+            note(f"test: loss {error:.2f} {a_pixel}")
+            return
         note(
-            f"test: loss {found['test_loss']:.2f}, reconstruction {error:.2f} "
-            f"({error / checkpoint.model.pixels:.4f} a pixel), KL {found['test_kl']:.2f}"
+            f"test: loss {found['test_loss']:.2f}, reconstruction {error:.2f} {a_pixel}, "
+            f"KL {found['test_kl']:.2f}"
         )

@@ -17,9 +17,12 @@ _REDRAW_S = 0.1
 
 
 class Progress:
-    """A bar on a terminal; one line an epoch elsewhere; nothing if `quiet`."""
+    """A bar on a terminal; one line an epoch elsewhere; nothing if `quiet`.
 
-    def __init__(self, epochs: int, *, quiet: bool = False) -> None:
+    An AE's loss has no parts, so none are printed.
+    """
+
+    def __init__(self, epochs: int, *, parts: bool = True, quiet: bool = False) -> None:
         self._console = Console(stderr=True, quiet=quiet, highlight=False)
         self._bar = Bar(
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
@@ -30,7 +33,7 @@ class Progress:
             disable=quiet or not self._console.is_terminal,
         )
         self._task = self._bar.add_task("", total=None, epoch=1, epochs=epochs, text="")
-        self._epochs = epochs
+        self._epochs, self._parts = epochs, parts
         self._drawn = 0.0
 
     def __enter__(self) -> Progress:
@@ -60,8 +63,7 @@ class Progress:
             total=step.steps * self._epochs,
             completed=step.steps * (step.epoch - 1) + step.step,
             epoch=step.epoch,
-            text=f"loss {step.loss:.2f} rec {step.reconstruction:.2f} KL {step.kl:.2f} "
-            f"{step.images_per_second:,.0f} images/s",
+            text=f"{self._losses(step, 'rec')} {step.images_per_second:,.0f} images/s",
         )
 
     def epoch(self, epoch: Epoch) -> None:
@@ -69,8 +71,13 @@ class Progress:
         held = "" if epoch.validation_loss is None else f" validation {epoch.validation_loss:.2f}"
         left = timedelta(seconds=round(epoch.seconds * (self._epochs - epoch.epoch)))
         self._console.print(
-            f"epoch {epoch.epoch}/{self._epochs}: loss {epoch.loss:.2f} "
-            f"reconstruction {epoch.reconstruction:.2f} KL {epoch.kl:.2f}{held} "
+            f"epoch {epoch.epoch}/{self._epochs}: {self._losses(epoch, 'reconstruction')}{held} "
             f"({epoch.images_per_second:,.0f} images/s, {left} left)",
             soft_wrap=True,  # one line in a log, however narrow rich believes it to be
         )
+
+    def _losses(self, means: Step | Epoch, error: str) -> str:
+        loss = f"loss {means.loss:.2f}"
+        if not self._parts:
+            return loss
+        return f"{loss} {error} {means.reconstruction:.2f} KL {means.kl:.2f}"

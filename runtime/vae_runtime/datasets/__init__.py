@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from .dataset import Dataset
-from .load import load_dataset, load_held_out
+from .load import load_dataset, load_held_out, load_test
 
-__all__ = ["Dataset", "load_dataset", "load_held_out"]
+__all__ = ["Dataset", "load_dataset", "load_held_out", "load_test"]

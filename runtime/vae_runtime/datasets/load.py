@@ -72,12 +72,25 @@ def load_held_out(
         size: likewise.
         mode: likewise.
     """
-    try:
-        return load_dataset(source, "test", size=size, mode=mode)
-    except NotFound:
+    data = load_test(source, size=size, mode=mode)
+    if data is None:
         data = load_dataset(source, "train", size=size, mode=mode)
         say(f"{source}: no test split, its training images are taken")
-        return data
+    return data
+
+
+def load_test(
+    source: str | Path,
+    *,
+    size: tuple[int, int] | None = None,
+    mode: str | None = None,
+    lazy: bool = False,
+) -> Dataset | None:
+    """The test split, or None where there is none; arguments as of `load_dataset`."""
+    try:
+        return load_dataset(source, "test", size=size, mode=mode, lazy=lazy)
+    except NotFound:
+        return None
 
 
 def _load(

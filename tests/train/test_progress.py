@@ -1,0 +1,27 @@
+"""What `vae-train` says while it trains."""
+
+from __future__ import annotations
+
+import pytest
+
+from vae_train.progress import Progress
+from vae_train.state import Epoch
+
+EPOCH = Epoch(2, 9.5, 7.25, 2.25, 60.0, 950.0, validation_loss=9.75)
+
+
+@pytest.mark.parametrize(
+    ("parts", "losses"), [(True, "loss 9.50 reconstruction 7.25 KL 2.25"), (False, "loss 9.50")]
+)
+def test_a_line_an_epoch(parts: bool, losses: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress(5, parts=parts) as progress:
+        progress.epoch(EPOCH)
+    said = capsys.readouterr()
+    line = f"epoch 2/5: {losses} validation 9.75 (950 images/s, 0:03:00 left)\n"
+    assert (said.err, said.out) == (line, "")
+
+
+def test_nothing_where_it_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress(5, quiet=True) as progress:
+        progress.epoch(EPOCH)
+    assert capsys.readouterr() == ("", "")
