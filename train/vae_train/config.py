@@ -203,5 +203,6 @@ def recipe(preset: str, family: str, pixels: int, **overrides: Any) -> TrainConf
             # under N(0, I) is nothing to samples, which come from the fitted prior.
             guidance = 1.3 if overrides.get("label_dropout") != 0 else 1.0
             config = replace(config, beta=0.5, label_dropout=0.1, guidance=guidance, contrast=1.2)
-            config = replace(config, prior_spread=0.5)
+    if family == "cvae":
+        config = replace(config, prior_spread=0.5)
     return replace(config, **{key: v for key, v in overrides.items() if v is not None})

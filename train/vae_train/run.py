@@ -26,6 +26,7 @@ from .device import pick_device, pick_precision, use_threads
 from .folder import RunFolder
 from .interrupt import asked_to_stop
 from .loop import Step, evaluate, fit
+from .objective import Model
 from .prior import FittedPrior, check_kind, fit_prior
 from .ranks import Ranks
 from .resume import Run
@@ -109,9 +110,7 @@ def train(
                 state.model, share.own, share.held_out, config, on_step, record,
                 state=state, ranks=ranks, save=run.save, stop=stop,
             )  # fmt: skip
-        if isinstance(state.model, CVAE) and config.guidance != 1:
-            state.model.decoder_labels.guide(config.guidance)
-        scale_logits(state.model.decoder, config.contrast)
+        _sharpen(state.model, config)
 
         def finish() -> tuple[FittedPrior, dict[str, Any]]:
             fitted = fit_prior(
@@ -125,6 +124,13 @@ def train(
     facts = _facts(data, test, len(share.training), run.command) | measured
     facts["prior_held_out_log_likelihood"] = fitted.held_out_log_likelihood
     return _checkpoint(state, config, fitted.prior, data if test is None else test, facts)
+
+
+def _sharpen(model: Model, config: TrainConfig) -> None:
+    """Guidance and contrast, in the weights."""
+    if isinstance(model, CVAE) and config.guidance != 1:
+        model.decoder_labels.guide(config.guidance)
+    scale_logits(model.decoder, config.contrast)
 
 
 def _checkpoint(
