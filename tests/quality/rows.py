@@ -178,7 +178,7 @@ ROWS = (
         (
             *("vae", "--latent-dim", "50", "--binarise", "--beta", "1"),
             *("--batch-size", "64", "--importance-samples", "5", "--importance-epochs", "5"),
-            *("--prior-spread", "1"),
+            *("--prior-spread", "0.9"),
         ),
         (likelihood, priors),
         (

@@ -36,7 +36,7 @@ from vae_train.config import recipe
         {"contrast": 0.0},
         {"contrast": 10},
         {"prior_spread": -0.1},
-        {"prior_spread": 1.1},
+        {"prior_spread": 1.0001},
         {"importance_epochs": -1},
         {"validation": 1},
         {"seed": -1},

@@ -92,7 +92,7 @@ class _Recording(click.Command):
     help="What is fitted to the codes at the end.",
 )
 @click.option("--components", type=click.IntRange(1), help="Gaussians in each mixture.")
-@click.option("--prior-spread", type=float, help="How much of the codes' blur it has.")
+@click.option("--prior-spread", type=float, help="Share of the posterior's deviation in it.")
 @click.option("--size", help="Resize image files to HxW, for example 64x64.")
 @click.option("--mode", type=click.Choice(["L", "RGB"]), help="Convert image files.")
 @click.option("--metrics", type=click.Path(path_type=Path), help="Append JSON lines here.")

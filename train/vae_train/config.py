@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
-from math import inf
+from math import inf, nextafter
 from typing import Any, Literal, get_args
 
 from vae_runtime.errors import UsageError
@@ -32,7 +32,7 @@ _NUMBERS: dict[str, tuple[type, float, float, str]] = {
     "label_dropout": (float, 0, 1, "0 or more, below 1"),
     "guidance": (float, 0, 10, "0 or more, below 10"),
     "contrast": (float, 0.1, 10, "0.1 or more, below 10"),
-    "prior_spread": (float, 0, 1.001, "0 to 1"),
+    "prior_spread": (float, 0, nextafter(1, 2), "0 to 1"),
     "validation": (float, 0, 1, "0 or more, below 1"),
     "patience": (int, 0, inf, "0 or more"),
     "ema": (float, 0, 1, "0 or more, below 1"),
