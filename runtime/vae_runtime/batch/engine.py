@@ -66,11 +66,21 @@ def local_cluster(workers: int, threads_each: int = 1, **options: Any) -> Iterat
                 silence_logs=logging.CRITICAL,
                 **options,
             )
-            stack.enter_context(cluster)
+            stack.callback(_close, cluster)
             client = stack.enter_context(dask.Client(cluster, set_as_default=False))
         except (OSError, RuntimeError) as error:
             raise FileError(f"the workers did not start: {error}. Try fewer --workers.") from error
         yield client
+
+
+def _close(cluster: Any) -> None:
+    """End a cluster's processes.
+
+    A worker that died and is being started again just then has no process to wait for, which Dask
+    asserts it has. It was told to end before; what the job made of its death is not to be hidden.
+    """
+    with contextlib.suppress(AssertionError):
+        cluster.close()
 
 
 @contextlib.contextmanager

@@ -11,11 +11,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra dask")
 pytest.importorskip("distributed", reason="distributed is not installed: the extra dask")
+
+from vae_runtime.batch import engine
+from vae_runtime.errors import LimitError
 
 from ..conftest import Run
 from .tables import read
@@ -157,3 +161,27 @@ def test_a_part_that_kills_every_worker_ends_the_job() -> None:
     assert done.stdout.endswith(
         "it may be out of memory. What is finished is kept: mend that, and use --resume.\n"
     )
+
+
+def test_a_worker_that_is_just_starting_again_does_not_hide_how_the_job_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closed: list[str] = []
+
+    class Cluster:
+        def __init__(self, **options: object) -> None: ...
+
+        def close(self) -> None:
+            closed.append("cluster")
+            raise AssertionError("can only join a started process")
+
+    def client(cluster: Cluster, **options: object) -> contextlib.ExitStack:
+        stack = contextlib.ExitStack()
+        stack.callback(closed.append, "client")
+        return stack
+
+    fake = SimpleNamespace(LocalCluster=Cluster, Client=client)
+    monkeypatch.setattr(engine, "_distributed", lambda: fake)
+    with pytest.raises(LimitError, match="again and again"), engine.local_cluster(1):
+        raise LimitError("a worker died again and again")
+    assert closed == ["client", "cluster"]
