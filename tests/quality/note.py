@@ -34,7 +34,7 @@ def main(file: Path, data: str, path: Path) -> None:
         "draws": DRAWS,
         "classifier_accuracy": round(judge.accuracy, 4),
     }
-    quality |= {name: round(value, 4) for name, value in found.items()}
+    quality |= found
     save_checkpoint(replace(checkpoint, facts=checkpoint.facts | {"quality": quality}), file)
     print(quality)
 

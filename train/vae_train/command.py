@@ -38,8 +38,12 @@ _ONLY = {
     "guidance": ("cvae",),
     **dict.fromkeys(
         (
-            *("beta", "kl_warmup", "free_bits"),
-            *("importance_samples", "importance_epochs", "prior_spread"),
+            "beta",
+            "kl_warmup",
+            "free_bits",
+            "importance_samples",
+            "importance_epochs",
+            "prior_spread",
         ),
         ("vae", "cvae"),
     ),

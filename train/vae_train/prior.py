@@ -17,6 +17,7 @@ from vae_models.vae import reparameterise
 from vae_runtime.errors import UsageError
 from vae_runtime.prior import KINDS, Prior
 
+from .config import TrainConfig
 from .data import Rows
 from .mixture import Mixture, fit_mixture
 from .objective import Model
@@ -83,7 +84,7 @@ def fit_prior(
     kind: str = "auto",
     components: int | None = None,
     seed: int = 0,
-    spread: float = 0.75,
+    spread: float = TrainConfig.prior_spread,
 ) -> FittedPrior:
     """Fit a prior of `kind` to the codes of `data`.
 
