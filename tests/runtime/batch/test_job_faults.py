@@ -111,8 +111,11 @@ def test_a_damaged_row_group(run: Run, parquet: Write, cvae_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no /proc to read the peak from")
 def test_memory_stays_while_rows_grow(parquet: Write, ae_path: Path, tmp_path: Path) -> None:
-    """Four times the rows in one row group: 77 MB more of pixels, none of them in memory."""
-    images = np.random.default_rng(0).random((400_000, 64), np.float32)
+    """Three times the rows in one row group: 205 MB more of pixels, none of them in memory.
+
+    The fewer rows already fill a row group that is written, so that both jobs hold one.
+    """
+    images = np.random.default_rng(0).random((1_200_000, 64), np.float32)
     code = (
         "import sys; from pathlib import Path\n"
         "from vae_runtime.batch import Mapper, job, plan\n"
@@ -122,13 +125,13 @@ def test_memory_stays_while_rows_grow(parquet: Write, ae_path: Path, tmp_path: P
         "print(Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0])"
     )
     peaks = []
-    for n in (100_000, 400_000):
+    for n in (400_000, 1_200_000):
         rows = pa.table({"image": fixed(images[:n])})
         source = parquet(rows, f"{n}.parquet", group=n)
         words = [sys.executable, "-c", code, str(ae_path), str(source), str(tmp_path / str(n))]
         done = subprocess.run(words, capture_output=True, text=True, check=True)
         peaks.append(int(done.stdout) / 1024)
-    assert peaks[1] - peaks[0] < 45, peaks  # a row group that is being written
+    assert peaks[1] - peaks[0] < 50, peaks  # threads' own, which differs from run to run
 
 
 def test_import_writes_what_encode_reads(run: Run, cvae_path: Path, table: Any) -> None:
