@@ -50,7 +50,7 @@ class MLPTrunk(nn.Module):
             x = torch.cat([x, label], 1)
         for layer, part in zip(self.layers, parts, strict=True):
             x = layer(x)
-            x = torch.relu(x if part is None else film(x, part))
+            x = torch.relu_(x if part is None else film(x, part))
         return x
 
 

@@ -110,13 +110,13 @@ def test_one_image_compares_with_each_of_its_reconstructions(objective: Any) -> 
 
 def test_the_total_weighs_the_kl() -> None:
     terms = Terms(torch.tensor([1.0, 3.0]), torch.tensor([[1.0, 0.0], [2.0, 1.0]]))
-    assert total(terms, beta=3).item() == 2 + 3 * (1.5 + 0.5)
+    assert total(terms.means(), beta=3).item() == 2 + 3 * (1.5 + 0.5)
 
 
 def test_free_bits_on_numbers_by_hand() -> None:
     # Means of the two dimensions: 1.5 and 0.25. Half a nat is free in each.
     kl = torch.tensor([[1.0, 0.5], [2.0, 0.0]], requires_grad=True)
-    loss = total(Terms(torch.zeros(2), kl), beta=2, free_bits=0.5)
+    loss = total(Terms(torch.zeros(2), kl).means(), beta=2, free_bits=0.5)
     assert loss.item() == 2 * (1.5 + 0.5)
     loss.backward()  # type: ignore[no-untyped-call]
     assert kl.grad is not None
@@ -125,7 +125,7 @@ def test_free_bits_on_numbers_by_hand() -> None:
 
 def test_free_bits_are_counted_over_all_processes() -> None:
     terms = Terms(torch.zeros(1), torch.tensor([[0.2, 0.2]]))
-    loss = total(terms, 1, 0.5, mean_kl=torch.tensor([0.6, 0.4]))
+    loss = total(terms.means(), 1, 0.5, spent=torch.tensor([0.6, 0.4]))
     assert loss.item() == pytest.approx(0.2 + 0.5)
 
 
@@ -158,7 +158,7 @@ def test_a_pass_gives_terms_of_each_image(family: Any, objective: Any) -> None:
 
 def test_an_autoencoder_has_no_kl() -> None:
     terms = Pass(model("ae"), TrainConfig(beta=5))(batch(), 5.0, 0.1)
-    assert total(terms, 5).item() == terms.reconstruction.mean().item()
+    assert total(terms.means(), 5).item() == terms.reconstruction.mean().item()
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

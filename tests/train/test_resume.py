@@ -196,7 +196,7 @@ def test_a_damaged_state_is_refused(folder: RunFolder) -> None:
     [
         {"model": {}},
         {"moments": {}, "average": [torch.zeros(2)]},
-        {"moments": {0: {"exp_avg": torch.zeros(3), "exp_avg_sq": torch.zeros(3)}}},
+        {"moments": {"steps": torch.zeros(()), "exp_avg": [torch.zeros(3)], "exp_avg_sq": []}},
         {"noise": torch.zeros(4, dtype=torch.uint8)},
         {"order": torch.zeros(4, dtype=torch.uint8)},
         {"history": [{"epoch": 1}]},
@@ -217,9 +217,9 @@ def test_a_state_that_does_not_fit_is_refused(change: dict[str, Any], folder: Ru
 @pytest.mark.parametrize(
     "content",
     [
-        {"format": 2},
-        {"format": 2, "facts": {}, "state": {}},
-        {"format": 1, "facts": [], "state": {}},
+        {"format": 1},
+        {"format": 1, "facts": {}, "state": {}},
+        {"format": 2, "facts": [], "state": {}},
         [],
     ],
 )

@@ -19,7 +19,7 @@ from vae_runtime.files import append_line, write_atomic
 from .sealed import REFUSED, read_sealed, write_sealed
 from .state import Epoch, State
 
-FORMAT = 1
+FORMAT = 2
 
 
 class RunFolder:

@@ -103,7 +103,7 @@ def fit(
             rate = learning_rate(config, state.step, steps * config.epochs)
             local = _update(compute, state, batch, (beta, rate, config.free_bits), ranks)
             # One exchange for all that processes must agree on: the losses, and whether to stop.
-            told = ranks.mean(torch.tensor([*local, float(stop() > 0)])).tolist()
+            told = ranks.means([*local, float(stop() > 0)])
             means, stopping = told[:3], told[3] > 0
             _check_finite(means[0], epoch, step + 1, config)
             state.stepped(means, index.shape[1] * ranks.shards)
@@ -141,15 +141,14 @@ def _update(
     """
     beta, rate, free_bits = weights
     terms: Terms = compute(batch, beta, state.variance)
-    mean_kl = ranks.mean(terms.kl.detach().mean(0)) if free_bits else None
-    loss = total(terms, beta, free_bits, mean_kl)
-    for group in state.optimiser.param_groups:
-        group["lr"] = rate
+    means = terms.means()
+    spent = ranks.mean(means.kl.detach().clone()) if free_bits else None
+    loss = total(means, beta, free_bits, spent)
     state.optimiser.zero_grad()
     torch.autograd.backward(loss)
-    state.optimiser.step()
-    means = (loss.detach(), terms.reconstruction.detach().mean(), terms.kl.detach().sum(1).mean())
-    values: list[float] = torch.stack(means).tolist()
+    state.optimiser.step(rate)
+    shown = torch.stack((loss, means.reconstruction, means.kl.sum()))
+    values: list[float] = shown.tolist()
     return values
 
 
@@ -192,10 +191,11 @@ def evaluate(
         bound = terms.reconstruction if terms.bound is None else terms.bound
         columns = (terms.reconstruction[:, None], terms.kl, bound[:, None])
         rows.append(torch.cat(columns, 1).sum(0, dtype=torch.float64))
-    means = ranks.mean(torch.stack(rows).sum(0) / len(data))
-    error, kl, bound = means[:1], means[1:-1], means[-1:]
-    whole = Terms(error, kl[None], bound if config.importance_samples > 1 else None)
-    return total(whole, config.beta, config.free_bits).item(), error.item(), kl.sum().item()
+    found = ranks.mean(torch.stack(rows).sum(0) / len(data))
+    weighted = config.importance_samples > 1
+    means = Terms(found[0], found[1:-1], found[-1] if weighted else None)
+    loss = total(means, config.beta, config.free_bits)
+    return loss.item(), means.reconstruction.item(), means.kl.sum().item()
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:

@@ -5,6 +5,7 @@ Sums over pixels and latent dimensions, means over the batch.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from math import log, pi
 from typing import NamedTuple
 
@@ -49,6 +50,11 @@ class Terms(NamedTuple):
     kl: Tensor
     bound: Tensor | None = None
 
+    def means(self) -> Terms:
+        """Over the batch: reconstruction f32[], KL f32[D], bound f32[] or None."""
+        bound = None if self.bound is None else self.bound.mean(0)
+        return Terms(self.reconstruction.mean(0), self.kl.mean(0), bound)
+
 
 class Pass(nn.Module):
     """One pass through a model and its objective: what is wrapped for several processes."""
@@ -69,7 +75,8 @@ class Pass(nn.Module):
         """
         model, draws = self.model, len(batch.eps)
         given = (batch.label,) if isinstance(model, CVAE) else ()
-        with torch.autocast(batch.image.device.type, torch.bfloat16, enabled=self.bf16):
+        device = batch.image.device.type
+        with torch.autocast(device, torch.bfloat16) if self.bf16 else nullcontext():
             if isinstance(model, AE):
                 logits = model.decode_logits(model.encode(batch.seen))
                 error = reconstruction(logits, batch.image, self.objective, variance)
@@ -82,30 +89,28 @@ class Pass(nn.Module):
         error = reconstruction(logits, batch.image, self.objective, variance)  # (K, N)
         kl = kl_to_standard_normal(mu, log_var)
         if draws == 1:
-            return Terms(error[0], kl)
+            return Terms(error.squeeze(0), kl)
         bound = importance_bound(error, beta * log_ratio(z, log_var, batch.eps))
         return Terms(error.mean(0), kl, bound)
 
 
-def total(
-    terms: Terms, beta: float, free_bits: float = 0.0, mean_kl: Tensor | None = None
-) -> Tensor:
+def total(means: Terms, beta: float, free_bits: float = 0.0, spent: Tensor | None = None) -> Tensor:
     """The loss of a batch, one number: reconstruction + beta · KL, or the bound.
 
     Args:
-        terms: of each image.
+        means: of the terms.
         beta: weight of the KL.
         free_bits: a dimension whose KL is below this many nats costs as much, whatever it spends.
-        mean_kl: f32[D], the KL of each dimension as a mean over the whole batch, where `terms` are
+        spent: f32[D], the KL of each dimension as a mean over the whole batch, where `means` are
             those of a part of it.
     """
-    if terms.bound is not None:
-        return terms.bound.mean()
-    kl = terms.kl.mean(0)
+    if means.bound is not None:
+        return means.bound
+    kl = means.kl
     if free_bits:
-        spent = kl.detach() if mean_kl is None else mean_kl
+        spent = kl.detach() if spent is None else spent
         kl = torch.where(spent > free_bits, kl, free_bits)
-    return terms.reconstruction.mean() + beta * kl.sum()
+    return means.reconstruction + beta * kl.sum()
 
 
 def reconstruction(

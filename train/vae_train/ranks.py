@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
@@ -45,6 +46,13 @@ class Ranks:
             dist.all_reduce(values)
             values /= self.world
         return values
+
+    def means(self, values: list[float]) -> list[float]:
+        """The mean of each over all processes, the same bits in each."""
+        if self.world == 1:
+            return values
+        found: list[float] = self.mean(torch.tensor(values)).tolist()
+        return found
 
     def first(self, value: Any) -> Any:
         """What the first process has, in all of them."""

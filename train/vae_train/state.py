@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .adam import Adam
 from .config import TrainConfig
 from .objective import Model, mean_squared_error
 
@@ -56,9 +57,7 @@ class State:
     def __init__(self, model: Model, config: TrainConfig) -> None:
         device = next(model.parameters()).device
         self.model = model
-        self.optimiser = torch.optim.Adam(
-            model.parameters(), lr=config.learning_rate, eps=config.adam_eps, fused=True
-        )
+        self.optimiser = Adam(model.parameters(), config.adam_eps)
         self.ema = config.ema
         self.average = [p.detach().clone() for p in model.parameters()] if config.ema else None
         self.variance = _FIRST_VARIANCE
@@ -154,7 +153,7 @@ class State:
     def _learned(self) -> dict[str, Any]:
         return {
             "model": dict(self.model.state_dict()),
-            "moments": self.optimiser.state_dict()["state"],
+            "moments": self.optimiser.to_dict(),
             "average": self.average,
             "variance": self.variance,
         }
@@ -162,20 +161,18 @@ class State:
     def _learn(self, data: dict[str, Any]) -> None:
         self._check(data)
         self.model.load_state_dict(data["model"])
-        settings = self.optimiser.state_dict()["param_groups"]
-        self.optimiser.load_state_dict({"state": data["moments"], "param_groups": settings})
+        self.optimiser.load_dict(data["moments"])
         if self.average is not None:
             _copy(self.average, data["average"])
         self.variance = float(data["variance"])
 
     def _check(self, data: dict[str, Any]) -> None:
-        """Refuse moments and averages of other shapes, which torch would take."""
+        """Refuse moments and averages of other shapes, which torch would spread or take."""
         shapes = [p.shape for p in self.model.parameters()]
-        moments = data["moments"]
-        lists = [[moments[i][name] for i in moments] for name in ("exp_avg", "exp_avg_sq")]
+        lists = [data["moments"]["exp_avg"], data["moments"]["exp_avg_sq"]]
         if self.average is not None:
             lists.append(data["average"])
-        if any(tensors and [t.shape for t in tensors] != shapes for tensors in lists):
+        if any([t.shape for t in tensors] != shapes for tensors in lists):
             raise ValueError("moments or averages of other shapes than the weights")
 
 

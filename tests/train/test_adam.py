@@ -1,0 +1,71 @@
+"""Our Adam against torch's: the same bits, step by step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from vae_train.adam import Adam
+
+SHAPES = [(5, 3), (5,), (2, 5, 3, 3), ()]
+
+
+def weights() -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(s, generator=generator).requires_grad_() for s in SHAPES]
+
+
+def pull(these: list[Tensor], step: int) -> None:
+    """Give each weight a gradient, of a size that differs from step to step."""
+    generator = torch.Generator().manual_seed(step)
+    for weight in these:
+        weight.grad = 10.0 ** (3 * step % 7 - 4) * torch.randn(weight.shape, generator=generator)
+
+
+@pytest.mark.parametrize("eps", [1e-8, 1e-8 * 784])
+def test_every_step_is_torchs(eps: float) -> None:
+    ours, theirs = weights(), weights()
+    adam, torchs = Adam(ours, eps), torch.optim.Adam(theirs, eps=eps, fused=True)
+    for step in range(20):
+        rate = 1e-3 * (step + 1)
+        pull(ours, step)
+        adam.step(rate)
+        pull(theirs, step)
+        torchs.param_groups[0]["lr"] = rate
+        torchs.step()
+        assert all(map(torch.equal, ours, theirs)), step
+    assert adam.steps.item() == 20
+    for k, weight in enumerate(theirs):
+        assert torch.equal(adam.exp_avg[k], torchs.state[weight]["exp_avg"])
+        assert torch.equal(adam.exp_avg_sq[k], torchs.state[weight]["exp_avg_sq"])
+
+
+def test_gradients_are_forgotten() -> None:
+    these = weights()
+    pull(these, 0)
+    Adam(these, 1e-8).zero_grad()
+    assert [w.grad for w in these] == [None] * len(SHAPES)
+
+
+def test_moments_go_on_in_another() -> None:
+    once, again = weights(), weights()
+    first, second = Adam(once, 1e-8), Adam(again, 1e-8)
+    pull(once, 1)
+    first.step(0.1)
+    for target, source in zip(again, once, strict=True):
+        target.data.copy_(source)
+    second.load_dict(first.to_dict())
+    for adam, these in ((first, once), (second, again)):
+        pull(these, 2)
+        adam.step(0.1)
+    assert all(map(torch.equal, once, again))
+
+
+@pytest.mark.parametrize("change", [{"exp_avg": []}, {"steps": torch.zeros(3)}])
+def test_moments_of_others_are_refused(change: dict[str, Any]) -> None:
+    adam = Adam(weights(), 1e-8)
+    with pytest.raises((ValueError, RuntimeError)):
+        adam.load_dict(adam.to_dict() | change)
