@@ -23,7 +23,7 @@ def reparameterise(mu: Tensor, log_var: Tensor, generator: torch.Generator | Non
 
 def draw(mu: Tensor, log_var: Tensor, eps: Tensor) -> Tensor:
     """Mu + exp(log_var / 2)·eps: mu and log_var f32[N, D], eps and the result f32[..., N, D]."""
-    return mu + (0.5 * log_var).exp() * eps
+    return torch.addcmul(mu, torch.exp(0.5 * log_var), eps)
 
 
 class VAE(nn.Module):

@@ -12,6 +12,7 @@ import torch
 from tests.train.test_loop import CPU, config, images, model, watched
 from vae_runtime.datasets import Dataset
 from vae_runtime.errors import UsageError
+from vae_train.adam import Adam
 from vae_train.data import Images, split, to_device
 from vae_train.loop import Step, fit
 
@@ -19,12 +20,7 @@ from vae_train.loop import Step, fit
 def test_one_cycle_rises_to_its_peak_then_falls_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     rates: list[float] = []
 
-    class Recording(torch.optim.Adam):
-        def step(self, closure: Any = None) -> Any:
-            rates.append(self.param_groups[0]["lr"])
-            return super().step(closure)
-
-    monkeypatch.setattr(torch.optim, "Adam", Recording)
+    monkeypatch.setattr(Adam, "step", lambda adam, rate: rates.append(rate))
     fit(model("ae"), images(64), None, config(epochs=25, learning_rate=0.01))  # 100 steps
     assert len(rates) == 100
     assert rates[0] == pytest.approx(0.01 / 25)
@@ -43,12 +39,7 @@ def test_one_cycle_takes_any_number_of_steps(steps: int) -> None:
 def test_constant_keeps_the_learning_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     rates: set[float] = set()
 
-    class Recording(torch.optim.Adam):
-        def step(self, closure: Any = None) -> Any:
-            rates.add(self.param_groups[0]["lr"])
-            return super().step(closure)
-
-    monkeypatch.setattr(torch.optim, "Adam", Recording)
+    monkeypatch.setattr(Adam, "step", lambda adam, rate: rates.add(rate))
     fit(model("ae"), images(), None, config(schedule="constant", learning_rate=0.002))
     assert rates == {0.002}
 

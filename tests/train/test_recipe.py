@@ -200,9 +200,7 @@ def test_early_stopping_ends_with_the_best_weights_and_their_moments() -> None:
 def test_noise_is_seen_by_the_encoder_alone() -> None:
     made, data = model("vae"), images(64)
     noise = torch.Generator().manual_seed(0)
-    batch = Batches(data, made.config, config(noise=0.5), Ranks(), noise).make(
-        torch.arange(64)[None]
-    )
+    batch = Batches(data, made.config, config(noise=0.5), Ranks(), noise).make(torch.arange(64))
     assert torch.equal(batch.image, data.pixels.float() / 255)
     assert 0 <= batch.seen.min() < batch.seen.max() <= 1
     assert (batch.seen - batch.image).std() == pytest.approx(0.33, abs=0.05)  # clipped
@@ -212,7 +210,7 @@ def test_binarised_pixels_are_ones_as_often_as_they_are_bright() -> None:
     data = Images(torch.full((400, *SHAPE), 51, dtype=torch.uint8), None)
     noise = torch.Generator().manual_seed(0)
     batches = Batches(data, model("vae").config, config(binarise=True), Ranks(), noise)
-    first, second = (batches.make(torch.arange(400)[None]).image for _ in range(2))
+    first, second = (batches.make(torch.arange(400)).image for _ in range(2))
     assert set(first.unique().tolist()) == {0, 1}
     assert first.mean().item() == pytest.approx(51 / 255, abs=0.01)
     assert not torch.equal(first, second)  # drawn anew at every step

@@ -32,13 +32,19 @@ class Batches:
     ranks: Ranks
     noise: torch.Generator
 
+    def cut(self, order: Tensor, size: int) -> list[Tensor]:
+        """Indices i64[held, images of a shard], `size` of each shard a batch: i64[held·size]."""
+        # Once an epoch: between the large operations of a step each small one takes ten times as
+        # long, since they put it out of the processor's caches.
+        return [part.flatten() for part in torch.split(order.to(self.data.device), size, 1)]
+
     def make(self, index: Tensor, dropout: float = 0.0) -> Batch:
-        """The batch of the images at `index` i64[held, n]; `dropout` is the share of labels hidden.
+        """The batch of the images at `index` i64[held·n]; `dropout` is the share of labels hidden.
 
         Everything random is drawn here, in the order in which it stands.
         """
-        image, label = self.data.batch(index.flatten().to(self.data.device))
-        n, config = index.shape[1], self.config
+        image, label = self.data.batch(index)
+        n, config = len(index) // self.ranks.held, self.config
         if label is not None and dropout:
             hidden = self._draw(torch.rand, 1, n)[0] < dropout
             label = label.masked_fill(hidden, self.model.classes)
@@ -56,10 +62,9 @@ class Batches:
 
     def all(self) -> Iterator[Batch]:
         """All images in their order, with their labels."""
-        held = self.ranks.held
-        index = torch.arange(len(self.data)).view(held, -1)
-        for part in torch.split(index, max(1, _CHUNK // self.ranks.shards), 1):
-            yield self.make(part)
+        order = torch.arange(len(self.data)).view(self.ranks.held, -1)
+        for index in self.cut(order, max(1, _CHUNK // self.ranks.shards)):
+            yield self.make(index)
 
     def _draw(self, kind: Callable[..., Tensor], k: int, n: int, *shape: int) -> Tensor:
         """f32[k, held·n, *shape] from the generator."""

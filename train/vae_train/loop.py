@@ -96,9 +96,9 @@ def fit(
         model.train()
         start = time.perf_counter() - state.seconds
         shuffled, order = shuffle(len(data), ranks, state.order)
+        cuts = batches.cut(shuffled, size)
         for step in range(state.step - (epoch - 1) * steps, steps):
-            index = shuffled[:, step * size : (step + 1) * size]
-            batch = batches.make(index, config.label_dropout)
+            batch = batches.make(cuts[step], config.label_dropout)
             beta = kl_weight(config, state.step, steps)
             rate = learning_rate(config, state.step, steps * config.epochs)
             local = _update(compute, state, batch, (beta, rate, config.free_bits), ranks)
@@ -106,11 +106,12 @@ def fit(
             told = ranks.means([*local, float(stop() > 0)])
             means, stopping = told[:3], told[3] > 0
             _check_finite(means[0], epoch, step + 1, config)
-            state.stepped(means, index.shape[1] * ranks.shards)
+            seen = len(cuts[step]) * ranks.world
+            state.stepped(means, seen)
             if config.objective == "gaussian":
                 state.learn_variance(means[1], model.config.pixels)
             state.seconds = time.perf_counter() - start
-            done = (step * size + index.shape[1]) * ranks.shards
+            done = step * size * ranks.shards + seen
             on_step(Step(epoch, step + 1, steps, *_three(means), done / state.seconds))
             save(state, stopping)
             if stopping:

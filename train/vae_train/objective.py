@@ -148,7 +148,7 @@ def mean_squared_error(nll: float, pixels: int, variance: float) -> float:
 def kl_to_standard_normal(mu: Tensor, log_var: Tensor) -> Tensor:
     """f32[N, D]: KL(N(mu, exp(log_var)) ‖ N(0, 1)); Kingma & Welling 2014, appendix B."""
     mu, log_var = mu.float(), log_var.float()
-    return 0.5 * (mu.square() + log_var.exp() - 1 - log_var)
+    return 0.5 * torch.addcmul(torch.expm1(log_var) - log_var, mu, mu)
 
 
 def log_ratio(z: Tensor, log_var: Tensor, eps: Tensor) -> Tensor:

@@ -38,7 +38,8 @@ class Ranks:
 
     def own(self, whole: Tensor) -> Tensor:
         """[K, shards, n, ...] → the rows of this process, [K, held·n, ...]."""
-        return whole.narrow(1, self.rank * self.held, self.held).flatten(1, 2)
+        own = whole if self.world == 1 else whole.narrow(1, self.rank * self.held, self.held)
+        return own.flatten(1, 2)
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over all processes, the same bits in each; written into `values`."""
