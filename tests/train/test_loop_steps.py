@@ -20,7 +20,7 @@ from vae_train.loop import Step, fit
 def test_one_cycle_rises_to_its_peak_then_falls_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     rates: list[float] = []
 
-    monkeypatch.setattr(Adam, "step", lambda adam, rate: rates.append(rate))
+    monkeypatch.setattr(Adam, "step", lambda adam, gradients, rate: rates.append(rate))
     fit(model("ae"), images(64), None, config(epochs=25, learning_rate=0.01))  # 100 steps
     assert len(rates) == 100
     assert rates[0] == pytest.approx(0.01 / 25)
@@ -39,7 +39,7 @@ def test_one_cycle_takes_any_number_of_steps(steps: int) -> None:
 def test_constant_keeps_the_learning_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     rates: set[float] = set()
 
-    monkeypatch.setattr(Adam, "step", lambda adam, rate: rates.add(rate))
+    monkeypatch.setattr(Adam, "step", lambda adam, gradients, rate: rates.add(rate))
     fit(model("ae"), images(), None, config(schedule="constant", learning_rate=0.002))
     assert rates == {0.002}
 

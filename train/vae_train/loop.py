@@ -145,12 +145,8 @@ def _update(
     means = terms.means()
     spent = ranks.mean(means.kl.detach().clone()) if free_bits else None
     loss = total(means, beta, free_bits, spent)
-    state.optimiser.zero_grad()
-    torch.autograd.backward(loss)
-    state.optimiser.step(rate)
-    shown = torch.stack((loss, means.reconstruction, means.kl.sum()))
-    values: list[float] = shown.tolist()
-    return values
+    state.optimiser.step(ranks.gradients(loss, state.optimiser.weights), rate)
+    return [loss.item(), means.reconstruction.item(), means.kl.sum().item()]
 
 
 def _record(

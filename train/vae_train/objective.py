@@ -85,11 +85,11 @@ class Pass(nn.Module):
             z = draw(mu, log_var, batch.eps)  # (K, N, D)
             repeated = (None if label is None else label.repeat(draws) for label in given)
             logits = model.decode_logits(z.flatten(0, 1), *repeated)  # (K·N, C, H, W)
-        logits = torch.unflatten(logits, 0, (draws, -1))
-        error = reconstruction(logits, batch.image, self.objective, variance)  # (K, N)
         kl = kl_to_standard_normal(mu, log_var)
         if draws == 1:
-            return Terms(error.squeeze(0), kl)
+            return Terms(reconstruction(logits, batch.image, self.objective, variance), kl)
+        image = batch.image.repeat(draws, 1, 1, 1)
+        error = reconstruction(logits, image, self.objective, variance).view(draws, -1)
         bound = importance_bound(error, beta * log_ratio(z, log_var, batch.eps))
         return Terms(error.mean(0), kl, bound)
 
@@ -119,19 +119,19 @@ def reconstruction(
     """-log p(image | z) in nats, for `mse` the squared error, of each image.
 
     Args:
-        logits: f32[..., N, C, H, W], before the sigmoid.
+        logits: f32[N, C, H, W], before the sigmoid.
         image: f32[N, C, H, W] in [0, 1].
         objective: which.
         variance: of the pixels, for `gaussian`.
 
     Returns:
-        f32[..., N], summed over pixels.
+        f32[N], summed over pixels.
     """
     logits = logits.float()  # the sums over pixels stay in float32 under autocast
     if objective == "bce":
-        each = F.binary_cross_entropy_with_logits(logits, image.expand_as(logits), reduction="none")
-        return each.flatten(-3).sum(-1)
-    error = (torch.sigmoid(logits) - image).square().flatten(-3).sum(-1)
+        each = F.binary_cross_entropy_with_logits(logits, image, reduction="none")
+        return each.sum((1, 2, 3))
+    error = (torch.sigmoid(logits) - image).square().sum((1, 2, 3))
     return error if objective == "mse" else gaussian(error, image[0].numel(), variance)
 
 

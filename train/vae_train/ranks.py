@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,15 @@ class Ranks:
             return values
         found: list[float] = self.mean(torch.tensor(values)).tolist()
         return found
+
+    def gradients(self, loss: Tensor, weights: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Of the mean of `loss` over all processes, through a module that `wrap` made."""
+        if self.world == 1:
+            return torch.autograd.grad(loss, weights)
+        for weight in weights:
+            weight.grad = None
+        torch.autograd.backward(loss)  # DistributedDataParallel averages what it leaves in `grad`
+        return [weight.grad for weight in weights if weight.grad is not None]
 
     def first(self, value: Any) -> Any:
         """What the first process has, in all of them."""
