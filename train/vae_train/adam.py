@@ -57,10 +57,15 @@ class Adam:
         """The moments; the tensors are the live ones."""
         return {"steps": self.steps, "exp_avg": self.exp_avg, "exp_avg_sq": self.exp_avg_sq}
 
-    @torch.no_grad()
     def load_dict(self, data: dict[str, Any]) -> None:
         """Take over the moments that `to_dict` gave, of weights of the same shapes."""
-        self.steps.copy_(data["steps"])
-        for own, saved in ((self.exp_avg, "exp_avg"), (self.exp_avg_sq, "exp_avg_sq")):
-            for target, source in zip(own, data[saved], strict=True):
-                target.copy_(source)
+        copy_each([self.steps], [data["steps"]])
+        copy_each(self.exp_avg, data["exp_avg"])
+        copy_each(self.exp_avg_sq, data["exp_avg_sq"])
+
+
+@torch.no_grad()
+def copy_each(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
+    """Overwrite each target with its source."""
+    for target, source in zip(targets, sources, strict=True):
+        target.copy_(source)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .adam import Adam
+from .adam import Adam, copy_each
 from .config import TrainConfig
 from .objective import Model, mean_squared_error
 
@@ -100,21 +100,18 @@ class State:
             return
         weights = self._weights()
         own = [w.detach().clone() for w in weights]
-        with torch.no_grad():
-            _copy(weights, self.average)
+        copy_each(weights, self.average)
         try:
             yield self.model
         finally:
-            with torch.no_grad():
-                _copy(weights, own)
+            copy_each(weights, own)
 
     def finish(self) -> None:
         """Leave in the model what is to be kept: the best weights, and of them the average."""
         if self.best is not None:
             self._learn(self.best)
         if self.average is not None:
-            with torch.no_grad():
-                _copy(self._weights(), self.average)
+            copy_each(self._weights(), self.average)
 
     def to_dict(self) -> dict[str, Any]:
         """Tensors and plain values; the tensors are the live ones."""
@@ -163,7 +160,7 @@ class State:
         self.model.load_state_dict(data["model"])
         self.optimiser.load_dict(data["moments"])
         if self.average is not None:
-            _copy(self.average, data["average"])
+            copy_each(self.average, data["average"])
         self.variance = float(data["variance"])
 
     def _check(self, data: dict[str, Any]) -> None:
@@ -174,12 +171,6 @@ class State:
             lists.append(data["average"])
         if any([t.shape for t in tensors] != shapes for tensors in lists):
             raise ValueError("moments or averages of other shapes than the weights")
-
-
-@torch.no_grad()
-def _copy(targets: list[Tensor], sources: list[Tensor]) -> None:
-    for target, source in zip(targets, sources, strict=True):
-        target.copy_(source)
 
 
 def best_epoch(history: list[Epoch]) -> int:
