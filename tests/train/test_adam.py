@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vae_train.adam import Adam
+from vae_train.adam import Adam, copy_each
 
 SHAPES = [(5, 3), (5,), (2, 5, 3, 3), ()]
 
@@ -51,8 +51,7 @@ def test_moments_go_on_in_another() -> None:
     once, again = weights(), weights()
     first, second = Adam(once, 1e-8), Adam(again, 1e-8)
     first.step(gradients(1), 0.1)
-    for target, source in zip(again, once, strict=True):
-        target.data.copy_(source)
+    copy_each(again, once)
     second.load_dict(first.to_dict())
     for adam in (first, second):
         adam.step(gradients(2), 0.1)

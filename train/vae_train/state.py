@@ -76,7 +76,7 @@ class State:
         if self.average is not None:
             weight = 1 - _ramp(self.step, self.ema)
             with torch.no_grad():
-                for mean, now in zip(self.average, self._weights(), strict=True):
+                for mean, now in zip(self.average, self.optimiser.weights, strict=True):
                     mean.lerp_(now, weight)
 
     def learn_variance(self, nll: float, pixels: int) -> None:
@@ -98,7 +98,7 @@ class State:
         if self.average is None:
             yield self.model
             return
-        weights = self._weights()
+        weights = self.optimiser.weights
         own = [w.detach().clone() for w in weights]
         copy_each(weights, self.average)
         try:
@@ -111,7 +111,7 @@ class State:
         if self.best is not None:
             self._learn(self.best)
         if self.average is not None:
-            copy_each(self._weights(), self.average)
+            copy_each(self.optimiser.weights, self.average)
 
     def to_dict(self) -> dict[str, Any]:
         """Tensors and plain values; the tensors are the live ones."""
@@ -144,9 +144,6 @@ class State:
         self.history = [Epoch(**epoch) for epoch in data["history"]]
         self.best = data["best"]
 
-    def _weights(self) -> list[Tensor]:
-        return list(self.model.parameters())
-
     def _learned(self) -> dict[str, Any]:
         return {
             "model": dict(self.model.state_dict()),
@@ -165,7 +162,7 @@ class State:
 
     def _check(self, data: dict[str, Any]) -> None:
         """Refuse moments and averages of other shapes, which torch would spread or take."""
-        shapes = [p.shape for p in self.model.parameters()]
+        shapes = [weight.shape for weight in self.optimiser.weights]
         lists = [data["moments"]["exp_avg"], data["moments"]["exp_avg_sq"]]
         if self.average is not None:
             lists.append(data["average"])
