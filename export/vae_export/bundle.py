@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from vae_runtime.archive import pack
-from vae_runtime.errors import FileError
+from vae_runtime.bundle import open_bundle
+from vae_runtime.errors import FileError, VaeError
 from vae_runtime.files import write_atomic, writing_folder
 from vae_runtime.manifest import NAME, Manifest
 
@@ -20,10 +21,10 @@ def write_bundle(manifest: Manifest, files: dict[str, bytes], out: Path) -> None
         FileError: `out` is not a bundle and not empty, or cannot be written.
     """
     content = {NAME: manifest.to_bytes(), **files}
+    check_target(out)
     if out.suffix == ".zip":
         write_atomic(out, pack(content))
         return
-    check_target(out)
     with writing_folder(out) as folder:
         for name, raw in content.items():
             (folder / name).write_bytes(raw)
@@ -37,7 +38,18 @@ def check_target(out: Path) -> None:
     """
     if not out.parent.is_dir():
         raise FileError(f"{out}: folder {out.parent} is missing")
-    if out.suffix == ".zip" or not out.exists():
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
-    if not out.is_dir() or (any(out.iterdir()) and not (out / NAME).is_file()):
-        raise FileError(f"{out}: exists and is not a bundle. Choose another --out.")
+    if not _is_bundle(out):
+        raise FileError(
+            f"{out}: exists and is not a bundle alone. Move it away, or choose another --out."
+        )
+
+
+def _is_bundle(path: Path) -> bool:
+    """Whether all that would be replaced is a bundle: its manifest names every file."""
+    try:
+        files = open_bundle(path).manifest.files()
+    except VaeError:
+        return False
+    return path.is_file() or {p.name for p in path.iterdir()} <= {*files, NAME, ".DS_Store"}

@@ -9,6 +9,7 @@ import click
 
 from vae_runtime import __version__
 from vae_runtime.cli.entry import run
+from vae_runtime.cli.options import given
 from vae_runtime.extras import require
 
 EPILOG = """\b
@@ -72,9 +73,8 @@ _OWN = "Of your own module: "
 )
 @click.option(
     "--report",
-    type=click.Path(path_type=Path),
     is_flag=False,
-    flag_value=Path(),
+    flag_value="",
     help="Write parity.json and parity.html to this folder. [default: OUT-report]",
     metavar="[DIR]",
 )
@@ -135,7 +135,7 @@ def cli(**options: Any) -> None:
     require("vae-export", "torch", "onnx", "onnxscript")
     from .command import export_command
 
-    export_command(options)
+    export_command(options, given())
 
 
 def main() -> None:

@@ -17,15 +17,16 @@ from torch import Tensor, nn
 from vae_runtime.bundle import open_bundle
 from vae_runtime.card import ImageSpec
 from vae_runtime.cli.entry import note
+from vae_runtime.cli.options import parse_size
 from vae_runtime.cli.target import Target
 from vae_runtime.datasets import Dataset, load_dataset, load_held_out
-from vae_runtime.errors import InputError, UsageError
+from vae_runtime.errors import FileError, InputError, UsageError
 from vae_runtime.files import read_bytes, write_atomic
 from vae_runtime.studio.parts import NO_POINTS, Parts, page_files
 from vae_runtime.studio.points import encode_points
 from vae_runtime.studio.single import single_file
 from vae_train import load_checkpoint
-from vae_train.command import parse_size
+from vae_train.folder import bare
 
 from .bundle import check_target
 from .c_code import require_generator, write_c
@@ -40,8 +41,17 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model")  # under which others sa
 _OWN = ("one_hot", "null_label", "activation", "spread", "signed", "likelihood", "prior")
 
 
-def export_command(options: dict[str, Any]) -> None:
-    """Export, then write what else was asked for, and say what is where."""
+def export_command(options: dict[str, Any], typed: dict[str, str]) -> None:
+    """Export, then write what else was asked for, and say what is where.
+
+    Args:
+        options: all of them.
+        typed: those that stand on the command line, as `vae_runtime.cli.options.given` has them.
+    """
+    _check_effect(options, typed)
+    for name in ("c_code", "report", "triton"):
+        if options[name] and Path(options[name]).is_file():
+            raise FileError(f"{options[name]}: a file, expected a folder")
     if options["c_code"] is not None:
         require_generator()
     out = _target(options)
@@ -65,6 +75,15 @@ def export_command(options: dict[str, Any]) -> None:
     note(f"wrote {out}, {size:,} bytes. Next: vae-run sample --bundle {out}")
 
 
+def _check_effect(options: dict[str, Any], typed: dict[str, str]) -> None:
+    """Refuse options that would be without effect."""
+    wants = {"model": ("classes", *_OWN), "classes": ("one_hot", "null_label"), "data": ("size",)}
+    for needed, names in wants.items():
+        idle = [typed[name] for name in names if name in typed]
+        if idle and not options[needed]:
+            raise UsageError(f"{', '.join(idle)}: without effect where --{needed} is not given.")
+
+
 def _target(options: dict[str, Any]) -> Path:
     """Where the bundle goes."""
     ckpt, out = options["ckpt"], options["out"]
@@ -73,11 +92,13 @@ def _target(options: dict[str, Any]) -> Path:
     if out is not None:
         target: Path = out
     elif ckpt is not None:
-        target = ckpt.with_suffix("")
+        target = bare(ckpt)
     else:
         raise UsageError("--out is missing. Say where the bundle of --model goes.")
     if options["zipped"] and target.suffix != ".zip":
         target = target.with_name(f"{target.name}.zip")
+    if ckpt is not None and ckpt.is_dir():
+        raise UsageError(f"{ckpt}: a folder, expected a checkpoint from vae-train, as cvae.pt.")
     if target == ckpt:
         raise UsageError(f"{ckpt}: the bundle would replace the checkpoint. Say --out.")
     return target
@@ -85,9 +106,6 @@ def _target(options: dict[str, Any]) -> Path:
 
 def _checkpoint_source(options: dict[str, Any]) -> tuple[Source, Dataset | None]:
     """The source, and the images of --data that it is checked with."""
-    given = [name for name in ("classes", "one_hot", "signed") if options[name]]
-    if given or options["null_label"] is not None:
-        raise UsageError("--classes, --one-hot, --null-label and --signed go with --model only.")
     checkpoint = load_checkpoint(options["ckpt"])
     held_out = _held_out(options, ImageSpec(*checkpoint.model.image_shape))
     return from_checkpoint(checkpoint, held_out), held_out
@@ -122,7 +140,7 @@ def load_factory(name: str) -> Modules:
     """Import `package.module:factory` and call it.
 
     Raises:
-        UsageError: no such module or factory, or it made something else than a module.
+        UsageError: no such module or factory, it raised, or made something else than a module.
     """
     place, _, attribute = name.partition(":")
     if not place or not attribute:
@@ -130,11 +148,14 @@ def load_factory(name: str) -> Modules:
     sys.path.insert(0, str(Path.cwd()))
     try:
         factory = getattr(importlib.import_module(place), attribute)
+        made = factory if isinstance(factory, nn.Module) else factory()
     except (ImportError, AttributeError) as error:
         raise UsageError(f"--model {name}: {error}") from error
+    except Exception as error:
+        # It is the user's own code, which may raise anything.
+        raise UsageError(f"--model {name}: {type(error).__name__}: {error}") from error
     finally:
         sys.path.pop(0)
-    made = factory if isinstance(factory, nn.Module) else factory()
     parts = made if isinstance(made, tuple) and len(made) == 2 else (made,)
     if not all(isinstance(part, nn.Module) for part in parts):
         raise UsageError(
@@ -185,9 +206,8 @@ def _write_rest(
 ) -> None:
     """The report, the Triton repository and the page."""
     if options["report"] is not None:
-        folder = options["report"]
-        if folder == Path():
-            folder = out.with_name(f"{out.stem if out.suffix == '.zip' else out.name}-report")
+        name = f"{out.stem if out.suffix == '.zip' else out.name}-report"
+        folder = Path(options["report"]) if options["report"] else out.with_name(name)
         write_report(exported, folder)
         note(f"wrote {folder / 'parity.html'}")
     if options["triton"] is not None:

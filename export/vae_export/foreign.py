@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from vae_runtime.card import Card, ImageSpec
 from vae_runtime.datasets import Dataset
-from vae_runtime.errors import UsageError
+from vae_runtime.errors import UsageError, VaeError
 from vae_runtime.prior import Prior
 from vae_train.prior import fit_codes
 
@@ -119,8 +120,10 @@ def from_module(module: Modules, data: Dataset, facts: Foreign, sha256: str = ""
     encoder = ForeignEncoder(form).eval()
     images = torch.from_numpy(as_float(data.images[:_MOST]))
     given = None if data.labels is None else torch.from_numpy(data.labels[:_MOST])
-    codes = _codes(encoder, images, given if form.labelled_encoder else None)
-    decoder = ForeignDecoder(form, code_shape(form, images[:2])).eval()
+    with _theirs("encode", data):
+        codes = _codes(encoder, images, given if form.labelled_encoder else None)
+        shape = code_shape(form, images[:2])
+    decoder = ForeignDecoder(form, shape).eval()
     mean = codes[0] if isinstance(codes, tuple) else codes
     _check_images(decoder, mean[:_CHUNK], data)
     kind = ("class_gmm" if facts.classes else "gmm") if facts.prior == "auto" else facts.prior
@@ -130,7 +133,23 @@ def from_module(module: Modules, data: Dataset, facts: Foreign, sha256: str = ""
     graphs = _graphs(encoder, decoder, card)
     name = facts.name or type(module[0] if isinstance(module, tuple) else module).__name__
     training = {"model": name, "data": {"name": data.name, "training": len(data)}}
-    return Source(card, graphs, as_float(data.images[:ROWS]), labels_of(data), training, sha256)
+    return Source(
+        card, graphs, as_float(data.images[:ROWS]), labels_of(data, data.classes), training, sha256
+    )
+
+
+@contextmanager
+def _theirs(method: str, data: Dataset) -> Iterator[None]:
+    """Whatever a stranger's code raises is an answer to the data, not a bug of ours."""
+    try:
+        yield
+    except (VaeError, MemoryError):
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"{method} failed on {data.name}, up to {_CHUNK} images of {data.image_shape}: "
+            f"{error}. Is it what the module was trained on?"
+        ) from error
 
 
 def _graphs(encoder: ForeignEncoder, decoder: ForeignDecoder, card: Card) -> list[Graph]:
@@ -200,7 +219,8 @@ def _groups(
 
 def _check_images(decoder: nn.Module, z: Tensor, data: Dataset) -> None:
     """Refuse a decoder whose images have another shape or range than the bundle's."""
-    image = decoder(z)
+    with _theirs("decode", data):
+        image = decoder(z)
     if tuple(image.shape[1:]) != data.image_shape:
         raise UsageError(
             f"decode: gives images {tuple(image.shape[1:])}, the data has {data.image_shape}"

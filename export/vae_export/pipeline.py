@@ -130,21 +130,24 @@ def _write_all(
     files: dict[str, bytes] = {}
     specs: list[GraphSpec] = []
     checked, measured = [], []
+    # Made before the card is stamped on, and first: a variant may not fit the model.
+    changed = {
+        graph.role: {
+            name: VARIANTS[name](model, _drawn(graph, card, seed=1))
+            for name in dict.fromkeys(options.variants)
+            if graph.role != "encoder"
+        }
+        for graph, model in zip(source.graphs, models, strict=True)
+    }
     for graph, model in zip(source.graphs, models, strict=True):
-        # Variants start from the graph as it is before the card is stamped on.
-        plain = onnx.ModelProto()
-        plain.CopyFrom(model)
         raw, spec = write_model(model, graph, card, opset=options.opset)
         found = check_parity(graph, raw, truths[graph.role])
         options.say(_passed(graph.role, found))
         checked.append(found)
         specs.append(spec)
         files[spec.file.file] = raw
-        if graph.role == "encoder":
-            continue
-        for name in dict.fromkeys(options.variants):
-            changed = VARIANTS[name](plain, _drawn(graph, card, seed=1))
-            other, spec = write_model(changed, graph, card, name, options.opset)
+        for name, variant in changed[graph.role].items():
+            other, spec = write_model(variant, graph, card, name, options.opset)
             drawn, rows = _drawn(graph, card, seed=0), truths[graph.role].rows
             quality = measure(graph, other, spec, raw, drawn, rows, options.allow_lossy)
             options.say(quality.line())

@@ -64,15 +64,20 @@ def from_checkpoint(checkpoint: Checkpoint, data: Dataset | None = None) -> Sour
         sigma=checkpoint.sigma,
     )
     if data is None:
-        found = data_at_hand(str(checkpoint.facts.get("data", {}).get("name", "")))
-        data = found if found and found.image_shape == config.image_shape else None
+        facts = checkpoint.facts.get("data", {})
+        found = data_at_hand(str(facts.get("name", "")))
+        # A folder of one's own may have the same name.
+        same = found and (found.image_shape, list(found.classes)) == (
+            config.image_shape, facts.get("classes")
+        )  # fmt: skip
+        data = found if same else None
     if data is None:
         known = checkpoint.example_labels
         images = as_float(checkpoint.examples.numpy())
         labels = None if known is None else known.numpy()
     else:
         check_shape(data, config.image_shape)
-        images, labels = as_float(data.images[:ROWS]), labels_of(data)
+        images, labels = as_float(data.images[:ROWS]), labels_of(data, checkpoint.classes)
     recipe = {"recipe": checkpoint.train.to_dict(), "model": config.to_dict()}
     graphs = graphs_of(checkpoint.build())
     return Source(card, graphs, images, labels, checkpoint.facts | recipe, checkpoint.sha256)
@@ -110,6 +115,6 @@ def as_float(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     return pixels.astype(np.float32) / np.float32(255)
 
 
-def labels_of(data: Dataset) -> NDArray[np.int64] | None:
-    """The labels of the images that the gate takes."""
-    return None if data.labels is None else data.labels[:ROWS]
+def labels_of(data: Dataset, classes: tuple[str, ...]) -> NDArray[np.int64] | None:
+    """The labels of the images that the gate takes, where they are the model's."""
+    return None if data.labels is None or data.classes != classes else data.labels[:ROWS]

@@ -27,6 +27,11 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date of a zip: the same bundle, t
 _MARK = b"sha256:"
 _END = 22  # bytes of a zip's last record without its comment
 _START = b"PK\x03\x04"
+# What is often given in a bundle's place.
+_OTHERS = {
+    ".pt": "a checkpoint, not a bundle. Run vae-export --ckpt on it first.",
+    ".onnx": "one graph, not a bundle. Give the bundle's folder; in Python, vae.Decoder reads it.",
+}
 
 
 def pack(content: dict[str, bytes]) -> bytes:
@@ -52,6 +57,8 @@ def open_zip(path: Path) -> tuple[Reader, list[str]]:
         FileError: it cannot be read.
     """
     raw = read_bytes(path, limit=_MAX_ZIP)
+    if path.suffix in _OTHERS:
+        raise InputError(f"{path}: {_OTHERS[path.suffix]}")
     if not raw.startswith(_START):  # zipfile would skip what stands in front
         raise InputError(f"{path}: not a zip and not a folder, so not a bundle")
     try:

@@ -93,8 +93,10 @@ def as_labels(label: Labels, n: int, card: Card) -> NDArray[np.int64]:
         return _same(len(classes), n, len(classes))
     if not classes:
         raise UsageError(f"this {card.family} takes no label")
-    if type(label) is int and 0 <= label < len(classes):
-        return _same(label, n, len(classes))
+    if type(label) is int:
+        if 0 <= label < len(classes):
+            return _same(label, n, len(classes))
+        raise _out_of_range(label, len(classes))
     one = isinstance(label, (int, str, np.integer))
     items = _array([label] if one else label, "label")
     if items.dtype.kind == "U":
@@ -103,7 +105,7 @@ def as_labels(label: Labels, n: int, card: Card) -> NDArray[np.int64]:
         raise InputError(f"label: {items.dtype}{list(items.shape)}, expected int64[{n}]")
     if len(items) and (items.min() < 0 or items.max() >= len(classes)):
         wrong = items.min() if items.min() < 0 else items.max()
-        raise InputError(f"label: {wrong} is out of range, expected 0 to {len(classes) - 1}")
+        raise _out_of_range(wrong, len(classes))
     if one:
         items = np.full(n, items[0])
     if len(items) != n:
@@ -141,7 +143,7 @@ def stream_labels(label: Labels, n: int | None, card: Card) -> NDArray[np.int64]
 
 def one_index(label: int | str | np.integer[Any], card: Card) -> int:
     """The class index of one label."""
-    plain = label if isinstance(label, str) else int(label)
+    plain = label if isinstance(label, (str, bool)) else int(label)
     return int(as_labels(plain, 1, card)[0])
 
 
@@ -150,13 +152,20 @@ def class_index(name: str, classes: Sequence[str]) -> int:
 
     Raises:
         UsageError: an unknown name, with the known ones.
+        InputError: a number of 19 digits or more.
     """
     if name in classes:
         return classes.index(name)
     if name.isascii() and name.isdigit():
-        return int(name)
+        if len(name) < 19:  # Python does not read thousands of digits, nor does an i64 hold 20
+            return int(name)
+        raise _out_of_range(name if len(name) <= 20 else f"{name[:20]}…", len(classes))
     known = ", ".join(classes[:20]) + (", …" if len(classes) > 20 else "")
     raise UsageError(f"label: unknown class {name!r}, expected one of: {known}")
+
+
+def _out_of_range(index: object, classes: int) -> InputError:
+    return InputError(f"label: {index} is out of range, expected 0 to {classes - 1}")
 
 
 def _array(value: Any, what: str, dtype: type[np.float32] | None = None) -> NDArray[Any]:

@@ -275,7 +275,7 @@ class Autoencoder:
         """A code f32[D] as it is; an image through the encoder."""
         array = np.asarray(item)
         if array.shape == (self.card.latent_dim,):
-            return _row(as_codes(array, self.card.latent_dim))
+            return _row(as_codes(item, self.card.latent_dim))
         return self._one_code(array, label)
 
     def _one_code(self, image: ArrayLike, label: Labels) -> NDArray[np.float32]:

@@ -63,19 +63,22 @@ def open_bundle(source: str | Path) -> Bundle:
     """Open a bundle and read its manifest.
 
     Args:
-        source: a folder, a `.zip`, or the name of an embedded bundle (`mnist`).
+        source: a folder, a `.zip`, or the name of an embedded bundle (`mnist`); a bundle's folder
+            of that name comes first.
 
     Raises:
         NotFound: nothing there, and no embedded bundle of that name.
         InputError: a folder or zip that is no bundle, or a manifest that is not valid.
     """
     path = Path(source)
-    if path.is_dir():
+    embedded = EMBEDDED / f"{source}.zip"
+    # A folder of data may have the name of an embedded bundle; it does not hide that one.
+    if path.name == str(source) and embedded.is_file() and not (path / NAME).is_file():
+        reader, names = open_zip(embedded)
+    elif path.is_dir():
         reader, names = _open_folder(path)
     elif path.is_file():
         reader, names = open_zip(path)
-    elif (EMBEDDED / f"{source}.zip").is_file() and path.name == str(source):
-        reader, names = open_zip(EMBEDDED / f"{source}.zip")
     else:
         known = embedded_names()
         raise NotFound(

@@ -25,9 +25,14 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u20
 _LONGEST = 600
 
 
+def printable(text: object) -> str:
+    """``str(text)`` on a single line, without control characters."""
+    return _CONTROLS.sub(" ", str(text))
+
+
 def one_line(text: object) -> str:
-    """``str(text)`` on a single line, without control characters, at most 600 characters."""
-    line = _CONTROLS.sub(" ", str(text)).strip()
+    """The same, at most 600 characters."""
+    line = printable(text).strip()
     return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
 
 

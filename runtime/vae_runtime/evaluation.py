@@ -165,9 +165,8 @@ def _binarised(grey: NDArray[np.float32], how: str, seed: int, first: int) -> ND
     # Counter-based, so that an image gets the same pixels whatever the chunks.
     words = grey[0].size
     blocks = -(-words // 4)
-    noise = np.random.Philox(key=[seed, 1], counter=first * blocks).random_raw(
-        len(grey) * blocks * 4
-    )
+    key = np.array([seed, 1], np.uint64)
+    noise = np.random.Philox(key=key, counter=first * blocks).random_raw(len(grey) * blocks * 4)
     unit = (noise >> np.uint64(11)).astype(np.float64) * 2.0**-53
     level = unit.reshape(len(grey), -1)[:, :words].reshape(grey.shape)
     drawn: NDArray[np.float32] = (level < grey).astype(np.float32)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MOST_STEPS = 10_000
+_DRAWS_AT_ONCE = 256  # of each image: how much noise is held
 _LEAST = np.float32(1e-7)  # probability of a pixel: no logarithm of 0
 
 
@@ -76,10 +77,18 @@ def posterior_draws(
     Draw k of image i is number i · samples + k of the seed, whatever stands beside that image.
     """
     n, dim = mu.shape
-    eps = Prior.normal(dim).sample(n * samples, seed=seed, start=first * samples)
-    for noise in eps.reshape(n, samples, dim).transpose(1, 0, 2):
-        z: NDArray[np.float32] = mu + np.exp(0.5 * log_var) * noise
-        yield z
+    normal, sigma = Prior.normal(dim), np.exp(0.5 * log_var)
+    for k in range(0, samples, _DRAWS_AT_ONCE):
+        count = min(_DRAWS_AT_ONCE, samples - k)
+        if count == samples:  # those of all images lie side by side
+            eps = normal.sample(n * samples, seed=seed, start=first * samples)
+            eps = eps.reshape(n, samples, dim)
+        else:
+            starts = [(first + i) * samples + k for i in range(n)]
+            eps = np.stack([normal.sample(count, seed=seed, start=start) for start in starts])
+        for noise in eps.transpose(1, 0, 2):
+            z: NDArray[np.float32] = mu + sigma * noise
+            yield z
 
 
 def kl_to_standard_normal(

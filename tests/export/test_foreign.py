@@ -180,7 +180,7 @@ def test_rows_that_depend_on_one_another_fail_the_gate(digits: Dataset) -> None:
 def test_a_module_that_fixes_the_batch_is_refused(digits: Dataset) -> None:
     module = strangers.Library()
     module.encode = lambda x: x.reshape(2, 64)[:, :3]  # type: ignore[assignment]
-    with pytest.raises((InputError, RuntimeError)):
+    with pytest.raises(UsageError, match="encode failed on digits, up to 256 images of"):
         export(module, None, digits, activation="sigmoid")
 
 
@@ -255,8 +255,14 @@ def test_the_command_line_refuses(weights: Path, tmp_path: Path) -> None:
     assert str(run(*own, *out).exception) == (
         "--data is missing. A module of your own needs images for its prior."
     )
-    assert refused("--ckpt", str(weights), "--one-hot") == (
-        "--classes, --one-hot, --null-label and --signed go with --model only."
+    assert refused("--ckpt", str(weights), "--one-hot", "--prior", "normal") == (
+        "--one-hot, --prior: without effect where --model is not given."
+    )
+    assert refused(*own, *out, "--null-label", "3") == (
+        "--null-label: without effect where --classes is not given."
+    )
+    assert refused("--ckpt", str(tmp_path)) == (
+        f"{tmp_path}: a folder, expected a checkpoint from vae-train, as cvae.pt."
     )
     plain = tmp_path / "plain"
     plain.write_bytes(b"x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 from onnx import numpy_helper
 
+from tests.runtime.conftest import DATA
 from vae_export import export_checkpoint, pipeline
 from vae_export.bundle import check_target
 from vae_export.cli import cli
@@ -112,17 +114,48 @@ def test_other_folders_are_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").touch()
     (tmp_path / "notes").touch()
-    for name in ("photos", "notes"):
+    (tmp_path / "photos.zip").write_bytes(b"PK")
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page/manifest.json").write_text('{"name": "a page"}')
+    with zipfile.ZipFile(DATA / "vae_mlp.zip") as archive:
+        archive.extractall(tmp_path / "bundle")
+        archive.extractall(tmp_path / "more")
+    (tmp_path / "more/.git").mkdir()
+    check_target(tmp_path / "bundle")
+    for name in ("photos", "notes", "photos.zip", "page", "more"):
         with pytest.raises(FileError) as caught:
             check_target(tmp_path / name)
         assert str(caught.value) == (
-            f"{tmp_path / name}: exists and is not a bundle. Choose another --out."
+            f"{tmp_path / name}: exists and is not a bundle alone. Move it away, or choose "
+            "another --out."
         )
     (tmp_path / "empty").mkdir()
     check_target(tmp_path / "empty")
     with pytest.raises(FileError) as caught:
         check_target(tmp_path / "none" / "b")
     assert str(caught.value) == f"{tmp_path / 'none' / 'b'}: folder {tmp_path / 'none'} is missing"
+
+
+def test_labels_of_other_classes_are_not_the_models(checkpoint_of: Any) -> None:
+    """A folder called `digits` with classes of its own, --data with more classes."""
+    from vae_runtime.datasets import Dataset
+
+    checkpoint = checkpoint_of("cvae-mlp")
+    own = {"data": {"name": "digits", "classes": ["3", "7", "9"]}}
+    assert len(from_checkpoint(checkpoint).images) > len(checkpoint.examples)
+    source = from_checkpoint(replace(checkpoint, facts=checkpoint.facts | own))
+    assert len(source.images) == len(checkpoint.examples)
+    classes = tuple("abcdefghijkl")
+    data = Dataset("z", np.zeros((4, 1, 8, 8), np.uint8), np.array([0, 1, 11, 10]), classes)
+    assert from_checkpoint(checkpoint, data).labels is None
+    assert export_checkpoint(checkpoint, None, data=data).checked
+
+
+def test_a_variant_that_does_not_fit_is_refused_before_the_gate(checkpoint_of: Any) -> None:
+    said: list[str] = []
+    with pytest.raises(UsageError, match="convolutions"):
+        export_checkpoint(checkpoint_of("cvae-conv"), None, variants=["int8"], say=said.append)
+    assert said == []
 
 
 def test_images_of_another_shape_are_refused(checkpoint_of: Any) -> None:

@@ -31,7 +31,10 @@ def write(table: Table, folder: Path) -> None:
         f"otherwise; Python {facts['python']}, NumPy {facts['numpy']}, onnxruntime "
         f"{facts['onnxruntime']}, torch {facts['torch']}.", "",
         "Medians, and the quarter of the runs on either side in brackets. *faster* is the other's "
-        "time over ours, *cost* ours over the other's.", "",
+        "time over ours, *cost* ours over the other's. Times of decodes, PNG files, IWAE and "
+        "training are those of one code, file, digit or image; `decode` without `conv` is the "
+        "decoder of the reference CVAE (8 → 256 → 784). Parts may have been measured on their "
+        "own.", "",
         *markdown(table.rows), "",
     ]  # fmt: skip
     (folder / "performance-results.md").write_text("\n".join(lines))

@@ -156,7 +156,7 @@ def _numbers(text: str) -> list[int]:
 @click.option("--preset", default="default", type=click.Choice(["default", "best"]))
 @click.option("--seeds", default="0,1,2")
 @click.option("--only", multiple=True, type=click.Choice([row.name for row in ROWS]))
-@click.option("--threads", default=os.cpu_count() or 1, help="Of the training.")
+@click.option("--threads", default=os.cpu_count() or 1, help="Of torch.")
 @click.option("--few", default=100, help="Draws for every digit.")
 @click.option("--many", default=5000, help="Draws for the digits of the subset.")
 @click.option("--subset", default=100, help="Digits; 10000 for all.")
@@ -165,7 +165,7 @@ def main(
     only: tuple[str, ...], threads: int, few: int, many: int, subset: int,
 ) -> None:  # fmt: skip
     """Train and measure what is missing, seed by seed, and write the table."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     work.mkdir(parents=True, exist_ok=True)
     train, test = load_dataset(data), load_dataset(data, "test")
     judge = Judge.of(classifier(data, path), train, test)

@@ -122,7 +122,7 @@ def test_score_finds_what_is_not_normal(run: Run, cvae_path: Path, digits: Path)
     Image.open(digits / "00.png").save(odd / "digit.png")
     done = run("score", odd, "-b", cvae_path, "--normal", digits, "--threshold", "p100",
                "--by", "error", "-o", "s.csv")  # fmt: skip
-    assert done.err.startswith("2 images scored, 1 anomalies: error above 0.0")
+    assert done.err.startswith("2 images scored, 1 anomaly: error above 0.0")
     table = csv.DictReader(io.StringIO(Path("s.csv").read_text()))
     rows = {Path(row["name"]).name: row["anomaly"] for row in table}
     assert rows == {"digit.png": "0", "noise.png": "1"}

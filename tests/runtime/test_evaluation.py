@@ -90,6 +90,13 @@ def test_pixels_are_drawn_with_their_probability(rng: np.random.Generator) -> No
     assert np.array_equal(drawn[100:110], evaluation._binarised(grey[:10], "sample", 0, 100))
 
 
+def test_every_seed_is_one_of_its_own() -> None:
+    grey = np.full((2, 1, 8, 8), 0.5, np.float32)
+    seeds = (0, 1, 2**63, 2**63 + 1, 2**64 - 1)
+    found = {evaluation._binarised(grey, "sample", seed, 0).tobytes() for seed in seeds}
+    assert len(found) == len(seeds)
+
+
 def test_active_units_count_what_varies(vae_path: Path) -> None:
     with vae.load(vae_path) as model:
         images = model.sample(200, seed=0)

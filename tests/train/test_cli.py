@@ -104,7 +104,7 @@ def test_every_option_reaches_the_checkpoint(tmp_path: Path) -> None:
 
 def test_the_command_is_kept_without_folders(tmp_path: Path) -> None:
     out = tmp_path / "my model.pt"
-    invoke("ae", *DIGITS, *SMALL, "--prior=normal", f"--out={out}", "-q")
+    invoke("ae", *DIGITS, *SMALL[:-2], "--prior=normal", f"--out={out}", "-q")
     command = load_checkpoint(out).facts["command"]
     assert command.startswith("vae-train ae --data digits --epochs 1 --seed 3 --no-report ")
     assert command.endswith("--prior=normal '--out=my model.pt' -q")
@@ -117,11 +117,32 @@ def test_paths_are_cut_to_their_last_part() -> None:
     assert recorded(typed) == "vae-train cvae --data mnist --out=a=b.pt --lr 1e-3"
 
 
+def test_a_number_behind_a_dot_belongs_to_the_name(tmp_path: Path) -> None:
+    for name in ("beta0.5", "beta0.9", "a.ckpt"):
+        assert invoke("ae", *DIGITS, *SMALL, "--out", tmp_path / name).exit_code == 0
+    folders = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
+    assert folders == ["a.run", "beta0.5.run", "beta0.9.run"]
+
+
+def test_the_config_of_a_normal_prior_is_taken_again(tmp_path: Path) -> None:
+    words = ("vae", *DIGITS, *SMALL[:-2], "--prior", "normal")
+    assert invoke(*words, "--out", tmp_path / "a.pt").exit_code == 0
+    again = invoke("--config", tmp_path / "a.run/config.toml", "--out", tmp_path / "b.pt", "-q")
+    assert again.exit_code == 0, again.output
+
+
+def test_metrics_are_not_written_twice(tmp_path: Path) -> None:
+    own = tmp_path / "a.run/metrics.jsonl"
+    own.parent.mkdir()
+    done = invoke("ae", *DIGITS, *SMALL, "--out", tmp_path / "a.pt", "--metrics", own)
+    assert "is written anyway" in str(done.exception)
+
+
 def test_metrics_are_appended_to_what_is_there(tmp_path: Path) -> None:
     metrics = tmp_path / "metrics.jsonl"
     for _ in range(2):
         done = invoke(
-            *("ae", "--data", "digits", "--epochs", "2", *SMALL, "--prior", "normal"),
+            *("ae", "--data", "digits", "--epochs", "2", *SMALL[:-2], "--prior", "normal"),
             *("--out", tmp_path / "model.pt", "--metrics", metrics),
         )
         assert done.exit_code == 0, done.output

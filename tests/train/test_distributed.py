@@ -98,6 +98,19 @@ def count_reads(rank: int, folder: str, source: str) -> None:
 
 
 @pytest.mark.slow
+def test_what_one_process_refuses_all_refuse(tmp_path: Path) -> None:
+    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "vae_train"]
+    words = ["--data", str(tmp_path / "none.npz"), "--out", str(tmp_path / "model.pt")]
+    done = subprocess.run(
+        [sys.executable, "-m", *launch, *OPTIONS, *words], capture_output=True, text=True,
+        timeout=240,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert f"error: {tmp_path / 'none.npz'}: no such file" in done.stderr
+    assert "bug" not in done.stderr
+
+
+@pytest.mark.slow
 def test_a_process_reads_no_images_but_its_own(tmp_path: Path) -> None:
     data = load_dataset("digits")
     (tmp_path / "idx").mkdir()

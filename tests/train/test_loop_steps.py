@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from tests.train.test_loop import CPU, config, images, model, watched
 from vae_runtime.datasets import Dataset
 from vae_runtime.errors import UsageError
+from vae_train import loop
 from vae_train.adam import Adam
 from vae_train.data import Images, split, to_device
 from vae_train.loop import Step, fit
@@ -63,9 +65,26 @@ def test_label_dropout_hides_its_share_of_the_labels(
 
 def test_a_loss_that_is_no_number_stops_the_training_at_once() -> None:
     steps: list[Step] = []
-    with pytest.raises(UsageError, match=r"diverged: loss (inf|nan) at epoch 1, step 1.*learning"):
+    with pytest.raises(UsageError, match=r"the loss at epoch 1, step 1, is (inf|nan).*learning"):
         fit(model("vae"), images(), None, config(beta=1e39), on_step=steps.append)
     assert not steps
+
+
+def test_a_validation_loss_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "evaluate", lambda *_, **__: (math.nan, 1.0, 1.0))
+    with pytest.raises(UsageError, match="the validation loss of epoch 1 is nan"):
+        fit(model("vae"), images(), images(), config())
+
+
+def test_a_signal_behind_the_last_step_is_heard() -> None:
+    asked, saved = [0], []
+    with pytest.raises(loop.Stopped):
+        fit(
+            model("vae"), images(), None, config(),
+            on_epoch=lambda epoch: asked.__setitem__(0, 15 * (epoch.epoch == 2)),
+            stop=lambda: asked[0], save=lambda _, last: saved.append(last),
+        )  # fmt: skip
+    assert saved[-1]
 
 
 def dataset(n: int) -> Dataset:

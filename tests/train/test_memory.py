@@ -7,6 +7,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from vae_runtime.errors import LimitError
+from vae_train.memory import memory_errors
 
 _FAULTS = """
 import resource, sys
@@ -24,6 +28,15 @@ def faults():
 faults()
 print(kept, faults())
 """
+
+
+def test_no_memory_is_an_error_of_the_users() -> None:
+    with pytest.raises(LimitError, match=r"^out of memory\. Make --batch-size"), memory_errors():
+        torch.empty(1 << 50)
+    with pytest.raises(LimitError), memory_errors():
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(RuntimeError, match=r"^shape$"), memory_errors():
+        raise RuntimeError("shape")
 
 
 def measured(word: str) -> tuple[str, int]:

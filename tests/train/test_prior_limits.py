@@ -15,7 +15,7 @@ from vae_runtime.errors import UsageError
 from vae_runtime.prior import Prior
 from vae_train import prior as module
 from vae_train.data import Images
-from vae_train.prior import check_kind, codes, fit_prior
+from vae_train.prior import check_prior, codes, fit_prior
 
 
 def test_no_more_images_are_encoded_than_a_mixture_is_fitted_to(
@@ -143,9 +143,31 @@ def test_a_prior_that_does_not_fit_the_family_is_refused(
 ) -> None:
     config = preset("default", family, (1, 8, 8))
     with pytest.raises(UsageError, match=named):
-        check_kind(kind, config)
+        check_prior(kind, None, config)
     with pytest.raises(UsageError, match=named):
         fit_prior(passing(family, 2), pictures(blobs(10)[0]), kind)
+
+
+@pytest.mark.parametrize(
+    ("family", "dim", "classes", "kind", "components", "named"),
+    [
+        ("ae", 3200, 0, "auto", None, "prior gmm of 3200 dimensions has 5,124,801 numbers"),
+        ("cvae", 101, 1000, "auto", None, "prior class_gmm of 101 dimensions has 5,258,253"),
+        ("vae", 84, 0, "gmm", 1283, "prior gmm of 84 dimensions"),
+        ("vae", 2000, 0, "gaussian", None, "prior gaussian of 2000 dimensions"),
+        ("vae", 4, 0, "gaussian", 3, "components is 3, and prior gaussian has none"),
+        ("vae", 4, 0, "normal", 1, "components is 1, and prior normal has none"),
+    ],
+)
+def test_a_prior_that_no_checkpoint_holds_is_refused(
+    family: Any, dim: int, classes: int, kind: str, components: int | None, named: str
+) -> None:
+    config = preset(
+        "default", family, (1, 8, 8), classes, backbone="mlp", hidden=(8,), latent_dim=dim
+    )
+    with pytest.raises(UsageError, match=named):
+        check_prior(kind, components, config)
+    check_prior("normal", None, config)
 
 
 def test_class_gmm_without_labels_is_refused() -> None:

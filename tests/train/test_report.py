@@ -32,6 +32,7 @@ FINE = Figures(
     pca_mse=0.02,
     pca_images=5000,
     probe=0.2,
+    guessing=0.25,
     probe_limit=0.3,
     training_loss=100.0,
     held_out_loss=101.0,
@@ -275,10 +276,12 @@ def test_the_probe_reads_what_is_there_and_no_more() -> None:
     labels = np.arange(1000) % 4
     noise = rng.normal(size=(1000, 3)).astype(np.float32)
     told = noise + 6 * np.eye(4)[labels][:, :3].astype(np.float32)
-    assert probe(told, labels, 0) == pytest.approx(1, abs=0.02)
-    assert probe(noise, labels, 0) == pytest.approx(0.25, abs=0.06)
+    assert probe(told, labels, 0) == (pytest.approx(1, abs=0.02), 4)
+    assert probe(noise, labels, 0) == (pytest.approx(0.25, abs=0.06), 4)
     rare = np.where(np.arange(1000) < 950, 0, 1)  # guessing the common class is no reading
-    assert probe(noise, rare, 0) == pytest.approx(0.5, abs=0.12)
+    assert probe(noise, rare, 0) == (pytest.approx(0.5, abs=0.12), 2)
+    few = np.where(np.arange(1000) < 991, rare, 7)  # a class of nine is not judged
+    assert probe(noise, few, 0) == (pytest.approx(0.5, abs=0.12), 2)
     assert probe(noise, np.zeros(1000, int), 0) is None
     assert probe(noise[:12], labels[:12], 0) is None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,29 @@ def test_contrast_scales_the_logits_and_nothing_else(backbone: Any) -> None:
     one, two = (c.build().decode_logits(z) for c in (plain, hard))
     torch.testing.assert_close(two, 1.5 * one)
     assert plain.prior.to_json() == hard.prior.to_json()
+
+
+def test_a_learned_scale_is_that_of_what_the_sharpened_model_draws() -> None:
+    how = config(objective="gaussian", epochs=40, learning_rate=1e-2)
+    levels = 60 + 60 * (np.arange(60) % 3)  # grey, which contrast pushes away from the middle
+    pixels = np.broadcast_to(levels[:, None, None, None], (60, 1, 6, 6)).astype(np.uint8)
+    rows = dataset(images=pixels)
+    plain, hard = (train(rows, model("vae"), replace(how, contrast=c)) for c in (1.0, 3.0))
+    data = torch.from_numpy(pixels) / 255
+    torch.manual_seed(0)
+    again = hard.build()
+    with torch.no_grad():
+        mu, log_var = (t.repeat(20, 1) for t in again.encode(data))
+        z = mu + (log_var / 2).exp() * torch.randn(mu.shape)
+        rmse = float((again.decode(z) - data.repeat(20, 1, 1, 1)).square().mean().sqrt())
+    assert hard.sigma == pytest.approx(rmse, rel=0.1)
+    assert hard.sigma > 1.2 * plain.sigma  # type: ignore[operator]
+
+
+def test_patience_needs_images_that_are_held_out() -> None:
+    how = config(validation=0.05, patience=2, epochs=5)
+    with pytest.raises(UsageError, match=r"validation is 0.05 of 8 images, which is none"):
+        train(dataset(8), model("vae"), how)
 
 
 def test_the_epochs_before_the_importance_epochs_are_those_of_one_draw() -> None:

@@ -15,7 +15,7 @@ from .data import Rows
 from .objective import Batch
 from .ranks import Ranks
 
-_CHUNK = 256  # images a pass of an evaluation
+_CHUNK = 256  # codes a pass of an evaluation
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ class Batches:
     def all(self) -> Iterator[Batch]:
         """All images in their order, with their labels."""
         order = torch.arange(len(self.data)).view(self.ranks.held, -1)
-        for index in self.cut(order, max(1, _CHUNK // self.ranks.shards)):
+        codes = self.ranks.shards * self.config.importance_samples
+        for index in self.cut(order, max(1, _CHUNK // codes)):
             yield self.make(index)
 
     def _draw(self, kind: Callable[..., Tensor], k: int, n: int, *shape: int) -> Tensor:

@@ -42,12 +42,19 @@ def check(
         )
 
 
-def check_share(training: Dataset, validation: Dataset | None, ranks: Ranks) -> None:
-    """Refuse a data set of which a process would get nothing.
+def check_share(
+    training: Dataset, validation: Dataset | None, config: TrainConfig, ranks: Ranks
+) -> None:
+    """Refuse a data set of which a process would get nothing, or early stopping none to look at.
 
     Raises:
         UsageError: how many images there are for how many processes.
     """
+    if config.patience and validation is None:
+        raise UsageError(
+            f"validation is {config.validation} of {len(training)} images, which is none, and "
+            "patience needs some. Raise it, or leave --patience out."
+        )
     for part, name in ((training, "training"), (validation, "validation")):
         if part is not None and len(part) < ranks.shards:
             raise UsageError(f"{part.name}: {len(part)} {name} images for {ranks.shards} processes")

@@ -10,6 +10,7 @@ import click
 
 from vae_runtime import __version__
 from vae_runtime.cli.entry import run
+from vae_runtime.cli.options import size_option
 from vae_runtime.extras import require
 
 from .config_file import load_defaults
@@ -93,7 +94,7 @@ class _Recording(click.Command):
 )
 @click.option("--components", type=click.IntRange(1), help="Gaussians in each mixture.")
 @click.option("--prior-spread", type=float, help="Share of the posterior's deviation in it.")
-@click.option("--size", help="Resize image files to HxW, for example 64x64.")
+@size_option
 @click.option("--mode", type=click.Choice(["L", "RGB"]), help="Convert image files.")
 @click.option("--metrics", type=click.Path(path_type=Path), help="Append JSON lines here.")
 @click.option("--no-report", is_flag=True, help="No pictures and no report.html beside --out.")

@@ -12,6 +12,7 @@ import click
 from vae_models import Family, ModelConfig, preset
 from vae_runtime.card import ImageSpec
 from vae_runtime.cli.entry import note
+from vae_runtime.cli.options import is_number, parse_size
 from vae_runtime.datasets import Dataset, load_dataset, load_test
 from vae_runtime.errors import FileError, UsageError
 
@@ -20,9 +21,9 @@ from .checks import require_labels
 from .config import TrainConfig, recipe
 from .config_file import to_toml
 from .device import pick_device, pick_precision
-from .folder import RunFolder, write_record
+from .folder import RunFolder, bare, write_record
 from .loop import Stopped
-from .memory import keep_memory
+from .memory import keep_memory, memory_errors
 from .processes import joined
 from .progress import Progress
 from .ranks import Ranks
@@ -54,9 +55,7 @@ def train_command(
     family: str, source: str, out: Path, options: dict[str, Any], command: str
 ) -> None:
     """Load the data, train, write the checkpoint to `out`, say where it is and how good."""
-    for name, families in _ONLY.items():
-        if options[name] is not None and family not in families:
-            raise UsageError(f"--{name.replace('_', '-')} is for {' and '.join(families)} only")
+    _check_options(family, options, command)
     options |= {"size": parse_size(options["size"]), "hidden": _numbers(options["hidden"])}
     metrics: Path | None = options["metrics"]
     for path in (out,) if metrics is None else (out, metrics):
@@ -68,6 +67,7 @@ def train_command(
         config = _config(options, family, model, device)
         resolved = _resolved(family, source, options, model, config)
         folder = RunFolder.beside(out, options["save_every"], resolved)
+        _check_apart(metrics, folder)
         first = ranks.rank == 0
         recorder = _recorder(folder, options, first=first)
         quiet = options["quiet"] or not first
@@ -80,24 +80,25 @@ def train_command(
                     write_record(metrics, asdict(epoch))
 
             try:
-                checkpoint = train(
-                    data,
-                    model,
-                    config,
-                    test=test,
-                    prior=options["prior"],
-                    components=options["components"],
-                    device=device,
-                    threads=options["threads"],
-                    command=command,
-                    folder=folder,
-                    resume=options["resume"],
-                    ranks=ranks,
-                    interruptible=True,
-                    on_step=progress.step,
-                    on_epoch=on_epoch,
-                    notice=note if first else _nothing,
-                )
+                with memory_errors():
+                    checkpoint = train(
+                        data,
+                        model,
+                        config,
+                        test=test,
+                        prior=options["prior"],
+                        components=options["components"],
+                        device=device,
+                        threads=options["threads"],
+                        command=command,
+                        folder=folder,
+                        resume=options["resume"],
+                        ranks=ranks,
+                        interruptible=True,
+                        on_step=progress.step,
+                        on_epoch=on_epoch,
+                        notice=note if first else _nothing,
+                    )
             except Stopped as stopped:
                 progress.close()
                 if first:
@@ -107,10 +108,34 @@ def train_command(
                 raise click.exceptions.Exit(128 + stopped.signal) from None
         if first:
             save_checkpoint(checkpoint, out)
-            folder.finished()
             _report(checkpoint)
             recorder.finish(checkpoint, data, test, out.name, options["threads"])
-            note(f"wrote {out}. Next: vae-export --ckpt {out}")
+            folder.finished()  # until here, --resume makes the rest again
+            note(f"wrote {out}. Next: {_next(out)}")
+
+
+def _check_options(family: str, options: dict[str, Any], command: str) -> None:
+    """Refuse options without effect, and what cannot be written down."""
+    for name, families in _ONLY.items():
+        if options[name] is not None and family not in families:
+            raise UsageError(f"--{name.replace('_', '-')} is for {' and '.join(families)} only")
+    if options["prior"] == "normal" and options["prior_spread"] is not None:
+        raise UsageError("--prior-spread is for a prior that is fitted, and --prior normal is not")
+    try:
+        command.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{command!a}: a name that is not UTF-8 cannot be recorded") from None
+
+
+def _check_apart(metrics: Path | None, folder: RunFolder) -> None:
+    """Refuse the run folder's own file as that of --metrics: each line would stand there twice."""
+    if metrics and metrics.resolve() == folder.metrics.resolve():
+        raise UsageError(f"{metrics}: is written anyway. Name another file for --metrics.")
+
+
+def _next(out: Path) -> str:
+    """The command that exports it; a name without an ending leaves none for the bundle."""
+    return f"vae-export --ckpt {out}{'' if bare(out) != out else ' --out bundle'}"
 
 
 def _recorder(folder: RunFolder, options: dict[str, Any], *, first: bool) -> Recorder:
@@ -124,40 +149,27 @@ def _nothing(text: str) -> None:
 
 def _load(source: str, options: dict[str, Any], ranks: Ranks) -> tuple[Dataset, Dataset | None]:
     """The training images, and the test split if there is one."""
-    if ranks.rank > 0:
-        ranks.first(None)  # the first process may have to download them
-    size = options["size"]
-    lazy = ranks.world > 1
-    data = load_dataset(source, size=size, mode=options["mode"], lazy=lazy)
-    mode = ImageSpec(*data.image_shape).mode
-    test = load_test(source, size=size, mode=mode, lazy=lazy)
-    if ranks.rank == 0:
-        ranks.first(None)
-    return data, test
+    size, lazy = options["size"], ranks.world > 1
+    found = []
 
+    def load() -> None:
+        data = load_dataset(source, size=size, mode=options["mode"], lazy=lazy)
+        mode = ImageSpec(*data.image_shape).mode
+        found.append((data, load_test(source, size=size, mode=mode, lazy=lazy)))
 
-def parse_size(text: str | None) -> tuple[int, int] | None:
-    """`64x48` → (64, 48), height first."""
-    if text is None:
-        return None
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(_is_number(p) and int(p) > 0 for p in parts):
-        raise UsageError(f"size {text!r}: expected HxW, for example 64x64")
-    return int(parts[0]), int(parts[1])
+    ranks.first(load)  # which may have to download them
+    if not found:
+        load()
+    return found[0]
 
 
 def _numbers(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
     parts = [part.strip() for part in text.split(",")]
-    if not all(_is_number(part) for part in parts):
+    if not all(is_number(part) for part in parts):
         raise UsageError(f"hidden {text!r}: expected whole numbers, for example 512,256")
     return tuple(int(part) for part in parts)
-
-
-def _is_number(text: str) -> bool:
-    """Whether the text is a whole number of at most five digits."""
-    return text.isdecimal() and len(text) <= 5
 
 
 def _check_writable(path: Path) -> None:
@@ -197,6 +209,8 @@ def _resolved(
     for chosen in (model, config):
         values |= {name: getattr(chosen, name) for name in _those(options, type(chosen))}
     values |= {name: options[name] for name in ("prior", "components", "size", "mode")}
+    if options["prior"] == "normal":
+        del values["prior_spread"]
     if values["size"] is not None:
         values["size"] = "x".join(map(str, values["size"]))
     return to_toml({k: v for k, v in values.items() if family in _ONLY.get(k, (family,))})

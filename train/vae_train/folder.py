@@ -8,6 +8,7 @@ state.pt       while the run is not finished: where to go on
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +21,12 @@ from .sealed import REFUSED, read_sealed, write_sealed
 from .state import Epoch, State
 
 FORMAT = 2
+_ENDINGS = (".pt", ".pth", ".ckpt")
+
+
+def bare(checkpoint: Path) -> Path:
+    """Its path without `.pt`; a number behind another dot, as in `beta0.5`, belongs to the name."""
+    return checkpoint.with_suffix("") if checkpoint.suffix in _ENDINGS else checkpoint
 
 
 class RunFolder:
@@ -49,10 +56,10 @@ class RunFolder:
     @classmethod
     def beside(cls, out: Path, save_every: float = 30.0, config: str = "") -> RunFolder:
         """The folder of the run that writes the checkpoint `out`."""
-        folder = cls(out.with_suffix(".run"), save_every, config)
-        if folder.path == out:
-            raise UsageError(f"{out}: the run folder has this name. Call the file .pt")
-        return folder
+        if not math.isfinite(save_every):
+            raise UsageError(f"save_every is {save_every}, expected seconds")
+        name = bare(out)
+        return cls(name.with_name(f"{name.name}.run"), save_every, config)
 
     def make(self) -> None:
         """Create the folder where it is missing.

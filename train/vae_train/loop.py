@@ -105,7 +105,7 @@ def fit(
             # One exchange for all that processes must agree on: the losses, and whether to stop.
             told = ranks.means([*local, float(stop() > 0)])
             means, stopping = told[:3], told[3] > 0
-            _check_finite(means[0], epoch, step + 1, config)
+            check_finite(means[0], f"loss at epoch {epoch}, step {step + 1},", config)
             seen = len(cuts[step]) * ranks.world
             state.stepped(means, seen)
             if config.objective == "gaussian":
@@ -120,6 +120,8 @@ def fit(
         state.end_epoch(record, order, keep_best=config.patience > 0)
         on_epoch(record)
     save(state, True)
+    if ranks.means([float(stop() > 0)])[0] > 0:  # during the last validation
+        raise Stopped(stop() or SIGINT)
     state.finish()
     return state
 
@@ -159,6 +161,7 @@ def _record(
     if validation is not None:
         with state.averaged() as model:
             held = evaluate(model, validation, config, variance=state.variance, ranks=ranks)
+        check_finite(held[0], f"validation loss of epoch {epoch}", config)
     return Epoch(epoch, loss, error, kl, state.seconds, images / state.seconds, *held)
 
 
@@ -226,9 +229,14 @@ def _three(values: list[float]) -> tuple[float, float, float]:
     return loss, error, kl
 
 
-def _check_finite(value: float, epoch: int, step: int, config: TrainConfig) -> None:
+def check_finite(value: float, what: str, config: TrainConfig) -> None:
+    """Refuse to go on with a loss that is no number.
+
+    Raises:
+        UsageError: what to lower.
+    """
     if not math.isfinite(value):
         raise UsageError(
-            f"training diverged: loss {value} at epoch {epoch}, step {step}. "
+            f"training diverged: the {what} is {value}. "
             f"Lower the learning rate ({config.learning_rate:g}) or beta ({config.beta:g})."
         )

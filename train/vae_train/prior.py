@@ -24,7 +24,9 @@ from .objective import Model
 
 _TAIL = 0.05  # share of a class's codes, the least likely ones, that its mixture is not fitted to
 _LARGEST = 20_000  # codes a mixture is fitted to
-_MOST_NUMBERS = 32_000  # in all mixtures together: they travel as text in every exported graph
+# In all mixtures together: they travel as text in every exported graph.
+_MOST_NUMBERS = 32_000  # where the number of components is picked
+_LARGEST_PRIOR = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -66,16 +68,31 @@ def codes(
     return torch.cat(found).numpy()
 
 
-def check_kind(kind: str, config: ModelConfig) -> None:
-    """Refuse a prior that cannot be fitted to the codes of this model.
+def check_prior(kind: str, components: int | None, config: ModelConfig) -> None:
+    """Refuse a prior that cannot be fitted to the codes of this model, or not be kept.
 
     Raises:
-        UsageError: an unknown kind, or `class_gmm` for a model without labels.
+        UsageError: an unknown kind, `class_gmm` for a model without labels, components of what has
+            none, or more numbers than a checkpoint holds.
     """
     if kind not in ("auto", *KINDS):
         raise UsageError(f"prior is {kind!r}, expected one of {('auto', *KINDS)}")
     if kind == "class_gmm" and config.family != "cvae":
         raise UsageError(f"prior class_gmm needs a cvae, this is {config.family!r}")
+    if kind == "auto":
+        kind = "class_gmm" if config.family == "cvae" else "gmm"
+    if kind in ("normal", "uniform", "gaussian"):
+        if components is not None:
+            raise UsageError(f"components is {components}, and prior {kind} has none. Use gmm.")
+        if kind != "gaussian":
+            return
+    dim, rows = config.latent_dim, config.classes + 1 if kind == "class_gmm" else 1
+    numbers = rows * (components or 1) * (1 + dim + dim * (dim + 1) // 2)
+    if numbers > _LARGEST_PRIOR:
+        raise UsageError(
+            f"prior {kind} of {dim} dimensions has {numbers:,} numbers, at most {_LARGEST_PRIOR:,} "
+            "fit into a checkpoint. Use --prior normal, or less --components or --latent-dim."
+        )
 
 
 def fit_prior(
@@ -102,9 +119,9 @@ def fit_prior(
             images to show for it; a narrower one explains the codes of new images worse.
 
     Raises:
-        UsageError: see `check_kind`; or codes that are not finite.
+        UsageError: see `check_prior`; or codes that are not finite.
     """
-    check_kind(kind, model.config)
+    check_prior(kind, components, model.config)
     dim = model.config.latent_dim
     if kind == "auto":
         kind = "class_gmm" if isinstance(model, CVAE) else "gmm"

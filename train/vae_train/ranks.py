@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from vae_runtime.errors import VaeError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -65,13 +69,21 @@ class Ranks:
         torch.autograd.backward(loss)  # DistributedDataParallel averages what it leaves in `grad`
         return [weight.grad for weight in weights if weight.grad is not None]
 
-    def first(self, value: Any) -> Any:
-        """What the first process has, in all of them."""
+    def first(self, make: Callable[[], T]) -> T:
+        """What the first process makes, in all of them; what it refuses, all of them refuse."""
         if self.world == 1:
-            return value
-        box = [value]
+            return make()
+        box: list[Any] = [None]
+        if self.rank == 0:
+            try:
+                box = [make()]
+            except VaeError as error:
+                box = [error]
         dist.broadcast_object_list(box)
-        return box[0]
+        if isinstance(box[0], VaeError):
+            raise box[0]
+        made: T = box[0]
+        return made
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """Let `module` average its gradients over all processes."""

@@ -49,9 +49,12 @@ class Run:
         folder, first = self.folder, self.ranks.rank == 0
         if folder is None:
             return self
-        if first:
+
+        def look() -> bool:
             folder.make()
-        there = self.ranks.first(folder.state.exists())
+            return folder.state.exists()
+
+        there = self.ranks.first(look)
         if there and not resume:
             raise UsageError(
                 f"{folder.state}: a run that is not finished. Add --resume to go on with it, or "
@@ -65,7 +68,7 @@ class Run:
         return run
 
     def _go_on(self, folder: RunFolder, state: State, notice: Callable[[str], None]) -> Run:
-        facts, saved = self.ranks.first(folder.load() if self.ranks.rank == 0 else None)
+        facts, saved = self.ranks.first(folder.load)
         found = differences(facts.get("same"), self.same)
         if found:
             raise UsageError(f"{folder.state}: of another run: {'; '.join(found)}")

@@ -25,9 +25,8 @@ from .data import Rows, fingerprint
 from .device import pick_device, pick_precision, use_threads
 from .folder import RunFolder
 from .interrupt import asked_to_stop
-from .loop import Step, evaluate, fit
-from .objective import Model
-from .prior import FittedPrior, check_kind, fit_prior
+from .loop import Step, check_finite, evaluate, fit
+from .prior import FittedPrior, check_prior, fit_prior
 from .ranks import Ranks
 from .resume import Run
 from .share import Share
@@ -85,13 +84,13 @@ def train(
         Stopped: a signal asked for it; the state is in `folder`.
     """
     check(data, test, model_config, config, ranks)
-    check_kind(prior, model_config)
+    check_prior(prior, components, model_config)
     target = pick_device(device)
     config = replace(config, precision=pick_precision(config.precision, target))
 
     labelled = model_config.family == "cvae"
     share = Share.of(data, config, target, ranks, labelled=labelled)
-    digest = ranks.first(fingerprint(data) if ranks.rank == 0 else None)
+    digest = ranks.first(lambda: fingerprint(data))
     same = {"device": target.type, "processes": ranks.world, "data": digest}
     same |= {"model": model_config.to_dict(), "train": config.to_dict()}
     same |= {"prior": {"kind": prior, "components": components}}
@@ -110,7 +109,7 @@ def train(
                 state.model, share.own, share.held_out, config, on_step, record,
                 state=state, ranks=ranks, save=run.save, stop=stop,
             )  # fmt: skip
-        _sharpen(state.model, config)
+        _sharpen(state, share, config, ranks)
 
         def finish() -> tuple[FittedPrior, dict[str, Any]]:
             fitted = fit_prior(
@@ -120,17 +119,23 @@ def train(
             return fitted, _measure(state, config, None if test is None else share.whole(test))
 
         # One process fits, for all.
-        fitted, measured = ranks.first(finish() if ranks.rank == 0 else None)
+        fitted, measured = ranks.first(finish)
     facts = _facts(data, test, len(share.training), run.command) | measured
     facts["prior_held_out_log_likelihood"] = fitted.held_out_log_likelihood
     return _checkpoint(state, config, fitted.prior, data if test is None else test, facts)
 
 
-def _sharpen(model: Model, config: TrainConfig) -> None:
-    """Guidance and contrast, in the weights."""
-    if isinstance(model, CVAE) and config.guidance != 1:
+def _sharpen(state: State, share: Share, config: TrainConfig, ranks: Ranks) -> None:
+    """Guidance and contrast, in the weights; a learned scale is then that of what they draw."""
+    model = state.model
+    guided = isinstance(model, CVAE) and config.guidance != 1
+    if isinstance(model, CVAE) and guided:
         model.decoder_labels.guide(config.guidance)
     scale_logits(model.decoder, config.contrast)
+    if config.objective == "gaussian" and (guided or config.contrast != 1):
+        plain = replace(config, importance_samples=1, importance_epochs=0)
+        _, nll, _ = evaluate(model, share.own, plain, variance=state.variance, ranks=ranks)
+        state.set_variance(nll, model.config.pixels)
 
 
 def _checkpoint(
@@ -169,6 +174,7 @@ def _measure(state: State, config: TrainConfig, test: Rows | None) -> dict[str, 
     metrics = _metrics(state.history[kept])
     if test is not None:
         measured = evaluate(state.model, test, config, variance=state.variance)
+        check_finite(measured[0], "test loss", config)
         metrics |= dict(zip(_TEST_METRICS, measured, strict=True))
     return {
         "epochs": len(state.history),

@@ -45,7 +45,7 @@ class Share:
             UsageError: nothing would be left for a process.
         """
         training, validation = split(data, config.validation, config.seed)
-        check_share(training, validation, ranks)
+        check_share(training, validation, config, ranks)
 
         def part(of: Dataset) -> Images:
             return to_device(of.take(ranks.part(len(of))), device, labelled=labelled)

@@ -81,8 +81,12 @@ class State:
 
     def learn_variance(self, nll: float, pixels: int) -> None:
         """Move the variance towards the batch's best one, the mean squared error behind `nll`."""
-        found = mean_squared_error(nll, pixels, self.variance)
         share = 1 - _ramp(self.step, _VARIANCE_DECAY)
+        self.set_variance(nll, pixels, share)
+
+    def set_variance(self, nll: float, pixels: int, share: float = 1.0) -> None:
+        """Take the mean squared error behind `nll`, or a `share` of the way there."""
+        found = mean_squared_error(nll, pixels, self.variance)
         self.variance = max(_LEAST_VARIANCE, self.variance + share * (found - self.variance))
 
     def end_epoch(self, record: Epoch, order: Tensor, *, keep_best: bool) -> None:

@@ -121,9 +121,8 @@ def _named(array: Any, card: Card, faults: Faults) -> NDArray[np.int64]:
     for k, name in enumerate(coded.dictionary.to_pylist()):
         here = (rows == k) & ~missing
         try:
-            # Python's numbers have no end, those of the column do.
-            labels[here] = min(class_index(name, card.classes), len(card.classes))
-        except UsageError as error:
+            labels[here] = class_index(name, card.classes)
+        except (UsageError, InputError) as error:
             faults.add(here, str(error))
     return labels
 

@@ -13,7 +13,7 @@ from ..extras import require
 from . import engine
 from .journal import Journal, describe
 from .mapper import Mapper
-from .part import Done, numbered, run_part
+from .part import Done, first_reason, numbered, run_part
 from .plan import Plan
 
 Advance = Callable[[int], object]
@@ -38,7 +38,7 @@ class Where:
 class Summary:
     """What a job did: parts and rows in the folder, rows with a reason in `error`, bytes.
 
-    `skipped` parts were there already.
+    `skipped` parts were there already; `first_error` is the first reason, if any.
     """
 
     parts: int
@@ -46,6 +46,7 @@ class Summary:
     errors: int
     bytes: int
     skipped: int
+    first_error: str | None
 
 
 def run(
@@ -81,13 +82,15 @@ def run(
         for done in results(todo):
             journal.add(done)
     journal.close()
-    found = journal.done.values()
+    found = [journal.done[name] for name in sorted(journal.done)]
+    faulty = next((done.file for done in found if done.errors), None)
     return Summary(
         len(found),
         sum(done.rows for done in found),
         sum(done.errors for done in found),
         sum(done.bytes for done in found),
         skipped,
+        None if faulty is None else first_reason(out / faulty),
     )
 
 

@@ -84,6 +84,13 @@ def run_part(
     return Done(part.name, rows, errors, target.stat().st_size, digest)
 
 
+def first_reason(file: Path) -> str:
+    """The first reason in the column `error` of a part that has one."""
+    column = pq.read_table(file, columns=[ERROR])[ERROR]
+    reason: str = column.drop_null()[0].as_py()
+    return reason
+
+
 def chunk_rows(spec: ImageSpec) -> int:
     """Rows worked on at a time: some megabytes of pixels."""
     c, h, w = spec.shape

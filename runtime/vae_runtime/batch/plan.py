@@ -187,8 +187,8 @@ def parse_source(source: str, verb: str, part_rows: int, limit: int | None) -> P
     Raises:
         UsageError: a number for another verb, or none above 0.
     """
-    if not source.isdigit() or Path(source).exists():
+    if not (source.isascii() and source.isdigit()) or Path(source).exists():
         return plan_files(source, part_rows, limit)
-    if verb != "sample" or not 1 <= int(source) < 2**63:
+    if verb != "sample" or not 1 <= int(source[:20]) < 2**63:
         raise UsageError(f"{source}: a number of rows is for `sample` alone, and at least 1")
     return plan_rows(min(int(source), limit or int(source)), part_rows)

@@ -9,7 +9,7 @@ import click
 
 from .._version import __version__
 from ..interrupt import listen
-from .entry import InterruptError, claim_stdout, leave, run
+from .entry import InterruptError, claim_stdout, leave, note, run
 
 COMMANDS = (
     "sample",
@@ -32,7 +32,7 @@ EPILOG = """\b
 Examples:
   vae-run sample --digit 3 --show
   vae-run sample --bundle cvae/ --digit 0 --digit 1 -n 8 --seed 0 -o digits.png
-  vae-run reconstruct photo.png -o both.png
+  vae-run reconstruct digit.png -o both.png
   vae-run traverse --digit 3 --dim 2 -o walk.gif
 
 \b
@@ -55,8 +55,24 @@ class LazyGroup(click.Group):
         command: click.Command = importlib.import_module(f".{cmd_name}", __name__).command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that was named; what a misspelt one may have meant is said."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from difflib import get_close_matches
+
+            for name in get_close_matches(args[0], COMMANDS, 1):
+                raise click.UsageError(f"{error.message} Did you mean {name}?", ctx) from None
+            raise
+
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command that was named."""
+        """Run the command that was named; a warning is one line on standard error."""
+        import warnings
+
+        warnings.showwarning = lambda message, *_, **__: note(f"note: {message}")
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

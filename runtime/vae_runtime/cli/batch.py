@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .options import json_option, prior_options
+from .options import json_option, parse_size, prior_options, size_option
 
 if TYPE_CHECKING:
     from ..batch.job import Summary
 
 EPILOG = """\b
 Examples:
-  vae-run batch import digits digits.parquet
-  vae-run batch encode digits.parquet codes/
+  vae-run batch import mnist mnist.parquet
+  vae-run batch encode mnist.parquet codes/
   vae-run batch score "data/*.parquet" scores/ --workers 2
   vae-run batch sample 1000 images/ --seed 7 --label 3
-  vae-run batch encode digits.parquet codes/ --resume
+  vae-run batch encode mnist.parquet codes/ --resume
 """
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -112,19 +112,20 @@ def sample_command(**chosen: Any) -> None:
 @click.argument("source", metavar="DATA")
 @click.argument("out", metavar="FILE.parquet")
 @click.option("--split", type=click.Choice(["train", "test"]), default="train", show_default=True)
-def import_command(source: str, out: str, split: str) -> None:
+@size_option
+def import_command(source: str, out: str, split: str, size: str | None) -> None:
     """Write a data set as Parquet: the columns image and label.
 
     DATA is mnist, digits, a folder of IDX files or of images, or an .npz.
     """
     from ..batch.convert import write_dataset
     from ..datasets import load_dataset
-    from .entry import note
+    from .entry import amount, note
 
-    data = load_dataset(source, split)
+    data = load_dataset(source, split, size=parse_size(size))
     write_dataset(data, Path(out))
     c, h, w = data.image_shape
-    note(f"wrote {len(data):,} images of {c}×{h}×{w} to {out}")
+    note(f"wrote {amount(len(data), 'image')} of {c}×{h}×{w} to {out}")
 
 
 def start(
@@ -165,17 +166,17 @@ def start(
 def report(summary: Summary, out: str, as_json: bool) -> None:
     """One line, or the facts as JSON; bad rows are an error of their own."""
     from ..errors import InputError
-    from .entry import note
+    from .entry import amount, note
     from .target import print_json
 
     if as_json:
         print_json({"out": out, **vars(summary)})
     skipped = f", {summary.skipped:,} of them from an earlier run" if summary.skipped else ""
-    words = f"{summary.rows:,} rows in {summary.parts:,} parts to {out}{skipped}"
+    words = f"{amount(summary.rows, 'row')} in {amount(summary.parts, 'part')} to {out}{skipped}"
     if summary.errors:
         raise InputError(
             f"{summary.errors:,} of {words} were refused; all others are written. "
-            "The column error says why."
+            f"The column error says why; the first: {summary.first_error}"
         )
     if not as_json:
         note(f"wrote {words}, none refused")

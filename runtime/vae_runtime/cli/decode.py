@@ -64,12 +64,15 @@ def decoded(
     model: Autoencoder, z: NDArray[np.float32], label: str | NDArray[np.int64] | None
 ) -> Column:
     """The images of codes f32[N, D], made when they are written; labels for a CVAE alone."""
+    from ..arrays import as_labels
     from ..chunks import CHUNK
     from .output import Column
     from .progress import counted
 
     # Labels that a file happens to hold are of no use to a model without classes.
     wanted = label if model.card.classes or isinstance(label, str) else None
+    if wanted is not None and not isinstance(wanted, str):
+        wanted = as_labels(wanted, len(z), model.card)
 
     def chunks() -> Iterator[NDArray[Any]]:
         for i in range(0, len(z), CHUNK):

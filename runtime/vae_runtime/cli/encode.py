@@ -13,6 +13,7 @@ from .options import (
     model_options,
     one_label,
     output_options,
+    resize_option,
 )
 from .target import Target
 
@@ -31,12 +32,14 @@ Examples:
 @click.argument("inputs", nargs=-1, required=True)
 @label_one_option
 @limit_option
+@resize_option
 @output_options("codes.npy", ".npy, .csv, or .npz with z, log_var and labels.", pictures=False)
 @model_options
 def command(
     inputs: tuple[str, ...],
     labels: tuple[str, ...],
     limit: int | None,
+    resize: bool,
     source: Source,
     target: Target,
 ) -> None:
@@ -45,6 +48,7 @@ def command(
     INPUTS are image files, folders, IDX files, .npz or .npy, mnist, digits, or - for standard
     input. A conditional encoder reads --label, or else the labels that the data has.
     """
+    from .entry import amount
     from .inputs import read_pictures
     from .output import Column, write_table
     from .target import TABLES
@@ -52,7 +56,7 @@ def command(
     target.check(*TABLES)
     with source.open() as model:
         card = model.card
-        pictures = read_pictures(inputs, card.image, limit)
+        pictures = read_pictures(inputs, card.image, limit, resize=resize)
         label: Any = one_label(labels)
         known = pictures.indices(card)
         z, log_var = model.posterior(pictures.images, known if label is None else label)
@@ -63,7 +67,7 @@ def command(
     c, h, w = card.image.shape
     pixels, code = c * h * w, z.dtype.itemsize * card.latent_dim
     text = (
-        f"{len(z):,} codes of {card.latent_dim} numbers to {target.out}: "
+        f"{amount(len(z), 'code')} of {amount(card.latent_dim, 'number')} to {target.out}: "
         f"{pixels:,} bytes of pixels to {code:,} an image, ratio {pixels / code:.1f}"
     )
     target.report(text, n=len(z), latent_dim=card.latent_dim, bytes_image=pixels, bytes_code=code,

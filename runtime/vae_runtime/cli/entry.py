@@ -91,6 +91,11 @@ def note(message: object) -> None:
     click.echo(one_line(message), err=True)
 
 
+def amount(n: int, noun: str, nouns: str = "") -> str:
+    """`1 code`, `1,000 codes`."""
+    return f"{n:,} {noun if n == 1 else nouns or noun + 's'}"
+
+
 def _usage(error: click.ClickException, program: str) -> NoReturn:
     """The call is wrong: one line and where to read on, or the help where there was no command."""
     if isinstance(error, _NO_COMMAND):
@@ -99,7 +104,8 @@ def _usage(error: click.ClickException, program: str) -> NoReturn:
     hint = f" Try: {program} --help" if isinstance(error, click.UsageError) else ""
     if isinstance(error, click.UsageError) and error.ctx:
         hint = f" Try: {error.ctx.command_path} --help"
-    _fail(error.format_message() + hint, 2)
+    message = error.format_message().rstrip()
+    _fail(message + ("" if message.endswith((".", "?", ")")) else ".") + hint, 2)
 
 
 def _fail(message: object, code: int) -> NoReturn:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import Source, json_option, limit_option, model_options
+from .options import Source, json_option, limit_option, model_options, resize_option
 from .target import print_json
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ EPILOG = """\b
 Examples:
   vae-run evaluate mnist
   vae-run evaluate mnist --limit 1000 --draws 64
-  vae-run evaluate photos/ --bundle vae/ --json
+  vae-run evaluate photos/ --resize --bundle vae/ --json
   vae-run evaluate digits --bundle cvae/ --no-labels
 """
 
@@ -25,6 +25,7 @@ Examples:
 @click.command(epilog=EPILOG)
 @click.argument("data", nargs=-1, required=True)
 @limit_option
+@resize_option
 @click.option(
     "--draws",
     "-k",
@@ -56,6 +57,7 @@ Examples:
 def command(
     data: tuple[str, ...],
     limit: int | None,
+    resize: bool,
     draws: int,
     binarise: str | None,
     labels: bool,
@@ -74,7 +76,7 @@ def command(
     from .progress import counted
 
     with source.open() as model:
-        pictures = read_pictures(data, model.card.image, limit)
+        pictures = read_pictures(data, model.card.image, limit, resize=resize)
         known = pictures.indices(model.card) if labels else None
 
         def watch(chunks: Iterable[int]) -> Iterator[int]:

@@ -32,13 +32,15 @@ def command(bundle: str, as_json: bool) -> None:
 
     BUNDLE is a folder, a .zip, an .onnx file, or by default the embedded mnist.
     """
+    from ..errors import printable
+
     table, facts = _graph(bundle) if bundle.endswith(".onnx") else _bundle(bundle)
     if as_json:
         print_json(facts)
         return
     widest = max(len(name) for name, _ in table)
     for name, value in table:
-        click.echo(f"{name:<{widest}}  {value}")
+        click.echo(f"{name:<{widest}}  {printable(value)}")
 
 
 def _bundle(name: str) -> tuple[Rows, dict[str, Any]]:
@@ -105,4 +107,4 @@ def manifest_rows(manifest: Manifest) -> Rows:
             table += [(key, f"{name} {one}") for name, one in value.items()]
         else:
             table.append((key, str(value)))
-    return [(name, one.replace("\n", " ")) for name, one in table]
+    return table

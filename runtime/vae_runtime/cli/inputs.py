@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ..card import Card, ImageSpec
 
+Size = tuple[int, int] | None  # (H, W) that image files are resized to
 DATASETS = ("mnist", "digits")
 _STDIN, _MAX_STDIN = "standard input", 1 << 30
 _NPY, _ZIP = b"\x93NUMPY", b"PK\x03\x04"
@@ -55,29 +56,37 @@ class Pictures:
 
 
 def read_pictures(
-    inputs: tuple[str, ...], spec: ImageSpec, limit: int | None = None, split: str = "test"
+    inputs: tuple[str, ...],
+    spec: ImageSpec,
+    limit: int | None = None,
+    split: str = "test",
+    *,
+    resize: bool = False,
 ) -> Pictures:
     """All images that `inputs` name, in that order, at most `limit`.
 
     Args:
         inputs: image files, folders, IDX files or folders of them, `.npy`, `.npz`, `mnist`,
-            `digits`, or `-` for standard input.
+            `digits`, or `-` for standard input. The sub-folder of an image is its label.
         spec: what the model takes.
         limit: stop after this many.
         split: of data that has two.
+        resize: bring image files to the model's size, as `vae-train --size` does.
 
     Raises:
         NotFound: a path that is not there, or a folder without images.
-        InputError: an image of another size, or one that cannot be read.
+        InputError: an image of another size, one that cannot be read, or none at all.
     """
     parts: list[Pictures] = []
-    for part in _parts(inputs, spec, split):
+    for part in _parts(inputs, spec, split, spec.shape[1:] if resize else None):
         parts.append(part)
         if limit is not None and sum(map(len, parts)) >= limit:
             break
     kinds = {part.images.dtype for part in parts}
     images = [part.images if len(kinds) == 1 else unit_floats(part.images) for part in parts]
     whole = images[0] if len(images) == 1 else np.concatenate(images)
+    if not len(whole):
+        raise InputError(f"{', '.join(inputs)}: no images, expected at least one")
     names = [name for part in parts for name in part.names]
     labels = [label for part in parts for label in part.labels or ()]
     return Pictures(
@@ -85,15 +94,15 @@ def read_pictures(
     )
 
 
-def _parts(inputs: tuple[str, ...], spec: ImageSpec, split: str) -> Iterator[Pictures]:
+def _parts(inputs: tuple[str, ...], spec: ImageSpec, split: str, size: Size) -> Iterator[Pictures]:
     for name in inputs:
         path = Path(name)
         if name == "-":
-            yield _given(spec)
+            yield _given(spec, size)
         elif name in DATASETS and not path.exists():
             yield _dataset(name, spec, split)
         elif path.is_dir() and not is_idx_folder(path):
-            yield from _folder(path, spec)
+            yield from _folder(path, spec, size)
         elif path.is_dir():
             tests = any(path.glob("t10k-*"))
             yield _dataset(name, spec, split if tests else "train")
@@ -104,15 +113,18 @@ def _parts(inputs: tuple[str, ...], spec: ImageSpec, split: str) -> Iterator[Pic
         elif "-ubyte" in path.name:
             yield _sized(read_idx(path)[:, None], spec, name)
         else:
-            yield _picture(read_bytes(path, limit=MAX_BYTES), spec, name)
+            yield _picture(read_bytes(path, limit=MAX_BYTES), spec, name, size)
 
 
-def _folder(path: Path, spec: ImageSpec) -> Iterator[Pictures]:
-    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)
+def _folder(path: Path, spec: ImageSpec, size: Size) -> Iterator[Pictures]:
+    files = sorted(
+        p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".")
+    )
     if not files:
         raise NotFound(f"{path}: no images in this folder ({', '.join(EXTENSIONS)})")
     for file in files:
-        yield _picture(read_bytes(file, limit=MAX_BYTES), spec, str(file))
+        picture = _picture(read_bytes(file, limit=MAX_BYTES), spec, str(file), size)
+        yield picture if file.parent == path else replace(picture, labels=[file.parent.name])
 
 
 def _dataset(name: str, spec: ImageSpec, split: str) -> Pictures:
@@ -121,11 +133,11 @@ def _dataset(name: str, spec: ImageSpec, split: str) -> Pictures:
     return Pictures(_sized(data.images, spec, name).images, _numbered(name, len(data)), labels)
 
 
-def _given(spec: ImageSpec) -> Pictures:
+def _given(spec: ImageSpec, size: Size) -> Pictures:
     raw = _stdin()
     if not raw:
         raise InputError(f"{_STDIN}: empty, expected an image or an .npy array")
-    return _array(raw, spec, _STDIN) if raw.startswith(_NPY) else _picture(raw, spec, _STDIN)
+    return _array(raw, spec, _STDIN) if raw.startswith(_NPY) else _picture(raw, spec, _STDIN, size)
 
 
 def _stdin() -> bytes:
@@ -135,18 +147,18 @@ def _stdin() -> bytes:
     return raw
 
 
-def _picture(raw: bytes, spec: ImageSpec, name: str) -> Pictures:
+def _picture(raw: bytes, spec: ImageSpec, name: str, size: Size) -> Pictures:
     """One image file, in the model's mode; a conversion is said."""
     try:
-        image = read_image(raw, say=lambda line: note(f"note: {name}: {line}"))
+        image = read_image(raw, size=size, say=lambda line: note(f"note: {name}: {line}"))
         if len(image) != spec.channels:
-            image = read_image(raw, mode=spec.mode)
+            image = read_image(raw, size=size, mode=spec.mode)
             change = "colour to grey" if spec.channels == 1 else "grey to colour"
             note(f"note: {name}: {change}, as the model takes {spec.mode}")
     except (InputError, LimitError) as error:
         # The bytes were read here, so the reader does not know their name.
         raise type(error)(f"{name}: {str(error).partition(': ')[2]}") from error
-    return _sized(image[None], spec, name)
+    return _sized(image[None], spec, name, "Say --resize.")
 
 
 def _array(raw: bytes, spec: ImageSpec, name: str) -> Pictures:
@@ -158,12 +170,17 @@ def _array(raw: bytes, spec: ImageSpec, name: str) -> Pictures:
     return Pictures(images, _numbered(name, len(images)))
 
 
-def _sized(images: NDArray[np.uint8], spec: ImageSpec, name: str) -> Pictures:
+def _sized(
+    images: NDArray[np.uint8],
+    spec: ImageSpec,
+    name: str,
+    remedy: str = "Give images of that size, or a --bundle for these.",
+) -> Pictures:
     if images.shape[1:] != spec.shape:
         c, h, w = images.shape[1:]
         raise InputError(
             f"{name}: {h}×{w} pixels, {c} channel{'s' if c > 1 else ''}; the model takes "
-            f"{spec.height}×{spec.width}, {spec.channels}. Resize the image first."
+            f"{spec.height}×{spec.width}, {spec.channels}. {remedy}"
         )
     return Pictures(images, _numbered(name, len(images)))
 

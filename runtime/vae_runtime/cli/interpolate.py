@@ -12,6 +12,7 @@ from .options import (
     model_options,
     one_label,
     output_options,
+    resize_option,
 )
 from .target import Target
 
@@ -49,6 +50,7 @@ Examples:
     show_default=True,
     help="Of the two codes, where ENDS are not given.",
 )
+@resize_option
 @output_options("interpolation.png", "A strip, or an animation (.gif, .webp).")
 @model_options
 def command(
@@ -57,6 +59,7 @@ def command(
     steps: int,
     spherical: bool,
     seed: int,
+    resize: bool,
     source: Source,
     target: Target,
 ) -> None:
@@ -70,9 +73,9 @@ def command(
     target.check(*IMAGES)
     with source.open() as model:
         label = one_label(labels)
-        a, b = _ends(model, ends, label, seed)
+        (a, b), stored = _ends(model, ends, label, seed, resize=resize)
         how = "spherical" if spherical else "linear"
-        frames = model.interpolate(a, b, steps, label, how=how)
+        frames = model.interpolate(a, b, steps, stored if label is None else label, how=how)
         device = model.device
     if target.out is not None and target.kind in ANIMATIONS:
         target.draw(frames, steps)
@@ -84,20 +87,25 @@ def command(
 
 
 def _ends(
-    model: Autoencoder, ends: tuple[str, ...], label: str | None, seed: int
-) -> list[NDArray[Any]]:
-    """Two images or codes."""
+    model: Autoencoder, ends: tuple[str, ...], label: str | None, seed: int, *, resize: bool
+) -> tuple[list[NDArray[Any]], int | None]:
+    """Two images or codes, and the class that stands beside both of two codes."""
+    from ..arrays import as_labels
     from ..errors import UsageError
     from .inputs import read_codes, read_pictures
 
     if not ends:
-        return list(model.draw(2, label, seed))
+        return list(model.draw(2, label, seed)), None
     found: list[NDArray[Any]] = []
+    labels: list[int] = []
     for name in ends:
         if name.lower().endswith((".npy", ".npz", ".csv")):
-            found += list(read_codes(name, model.card.latent_dim)[0])
+            codes, stored = read_codes(name, model.card.latent_dim)
+            found += list(codes)
+            if stored is not None and model.card.classes:
+                labels += as_labels(stored, len(codes), model.card).tolist()
         else:
-            found += list(read_pictures((name,), model.card.image).images)
+            found += list(read_pictures((name,), model.card.image, resize=resize).images)
     if len(found) != 2:
         raise UsageError(f"{len(found)} images or codes given, expected two ends")
-    return found
+    return found, labels[0] if len(labels) == 2 and labels[0] == labels[1] else None

@@ -28,16 +28,9 @@ class Source(NamedTuple):
     tf32: bool
 
     def open(self) -> Autoencoder:
-        """Load the bundle; a fall-back to the CPU is one line on standard error."""
-        import warnings
-
+        """Load the bundle."""
         from ..loading import load
-        from .entry import note
 
-        def show(message: Warning | str, *_: Any, **__: Any) -> None:
-            note(f"note: {message}")
-
-        warnings.showwarning = show
         return load(
             self.bundle,
             device=self.device,
@@ -47,11 +40,13 @@ class Source(NamedTuple):
         )
 
 
+_VARIANT = click.option("--variant", default="fp32", show_default=True,
+                        help="Of the graphs, where the bundle has more: fp16, int8, uint8."
+                        )  # fmt: skip
 _MODEL = (
     click.option("--bundle", "-b", default="mnist", show_default="the embedded mnist",
                  help="Folder or .zip that vae-export wrote."),
-    click.option("--variant", default="fp32", show_default=True,
-                 help="Precision of the graphs, where the bundle has more: fp16, int8."),
+    _VARIANT,
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
     click.option("--threads", type=click.IntRange(1), default=1, show_default=True,
                  help="Threads of one run."),
@@ -61,13 +56,21 @@ _MODEL = (
 
 def model_options(command: F) -> F:
     """The options of `Source`; the command gets them as its argument `source`."""
+    return _with_source(_MODEL, command)
 
+
+def bundle_options(command: F) -> F:
+    """The same without --variant, for a command that looks at all of them."""
+    return _with_source([option for option in _MODEL if option is not _VARIANT], command)
+
+
+def _with_source(options: Any, command: F) -> F:
     @functools.wraps(command)
     def call(*args: Any, **kwargs: Any) -> Any:
-        chosen = Source(*(kwargs.pop(name) for name in Source._fields))
+        chosen = Source(*(kwargs.pop(name, "fp32") for name in Source._fields))
         return command(*args, source=chosen, **kwargs)
 
-    decorated: F = _with(_MODEL, call)
+    decorated: F = _with(options, call)
     return decorated
 
 
@@ -126,6 +129,38 @@ def one_label(labels: tuple[str, ...]) -> str | None:
     return labels[0] if labels else None
 
 
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """`64x48` → (64, 48), height first.
+
+    Raises:
+        UsageError: something else.
+    """
+    from ..errors import UsageError
+
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(is_number(part) and int(part) > 0 for part in parts):
+        raise UsageError(f"size {text!r}: expected HxW, for example 64x64")
+    return int(parts[0]), int(parts[1])
+
+
+def is_number(text: str) -> bool:
+    """Whether the text is a whole number of at most five digits."""
+    return text.isdecimal() and len(text) <= 5
+
+
+def given() -> dict[str, str]:
+    """The options typed on the command line, by the names of their parameters."""
+    context = click.get_current_context()
+    typed = click.core.ParameterSource.COMMANDLINE
+    return {
+        param.name: max(param.opts, key=len)
+        for param in context.command.params
+        if param.name and context.get_parameter_source(param.name) == typed
+    }
+
+
 def check_count(n: int, limit: int) -> None:
     """Refuse to make more than `limit` images.
 
@@ -146,6 +181,9 @@ seed_option = click.option("--seed", type=click.IntRange(0, 2**64 - 1),
                            help="Same seed, same images. [default: a fresh one]")  # fmt: skip
 limit_option = click.option("--limit", type=click.IntRange(1),
                             help="Take at most this many images.")  # fmt: skip
+size_option = click.option("--size", help="Resize image files to HxW, for example 64x64.")
+resize_option = click.option("--resize", is_flag=True,
+                             help="Bring image files to the model's size.")  # fmt: skip
 count_limit_option = click.option("--limit", type=click.IntRange(1), default=1_000_000,
                                   show_default=True,
                                   help="Refuse to make more images than this.")  # fmt: skip

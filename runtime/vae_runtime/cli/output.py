@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..errors import InputError
 from ..files import writing_many
 from ..images import encode_animation, encode_image, grid, grid_columns, to_uint8
 from .target import FOLDER, PICTURES, TABLES, Target
@@ -72,6 +73,8 @@ def write_images(
         LimitError: a picture of more pixels than a viewer opens.
     """
     n = images.shape[0]
+    if not n and (target.show or target.kind in PICTURES):
+        raise InputError("no codes to draw a picture of, expected at least one")
     words = f"{n:,} image{'s' if n != 1 else ''} to {target.out}"
     columns = target.columns or columns or grid_columns(n)
     drawn = target.out is not None and target.kind in PICTURES

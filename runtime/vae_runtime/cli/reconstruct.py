@@ -10,6 +10,7 @@ from .options import (
     model_options,
     one_label,
     output_options,
+    resize_option,
 )
 from .target import Target
 
@@ -18,7 +19,8 @@ Examples:
   vae-run reconstruct digit.png
   vae-run reconstruct digits/ -o both.png
   vae-run reconstruct t10k-images-idx3-ubyte --limit 32 -o both.png
-  vae-run reconstruct digits/ --noise 0.3 --seed 0 -o denoised.png
+  vae-run reconstruct photos/ --resize -b mine/ -o both.png
+  vae-run reconstruct digits/ --noise 0.3 -b denoiser/ -o denoised.png
   vae-run reconstruct digits/ -o again.npz --json
 """
 
@@ -31,7 +33,7 @@ Examples:
     type=click.FloatRange(0),
     default=0.0,
     metavar="SIGMA",
-    help="Add Gaussian noise first: what the code keeps is the picture, not the noise.",
+    help="Add Gaussian noise first. A model of vae-train --noise takes it away.",
 )
 @click.option(
     "--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="Of the noise."
@@ -49,6 +51,7 @@ Examples:
     show_default=True,
     help="A row with |original - reconstruction|.",
 )
+@resize_option
 @output_options("reconstruction.png", "A picture, .npy .npz .csv or a folder of the results.")
 @model_options
 def command(
@@ -58,6 +61,7 @@ def command(
     seed: int,
     limit: int,
     error: bool,
+    resize: bool,
     source: Source,
     target: Target,
 ) -> None:
@@ -70,6 +74,7 @@ def command(
     import numpy as np
 
     from ..arrays import unit_floats
+    from .entry import amount
     from .inputs import read_pictures
     from .output import IMAGES, Column, write_images
     from .rows import interleave
@@ -77,7 +82,7 @@ def command(
 
     target.check(*IMAGES)
     with source.open() as model:
-        pictures = read_pictures(inputs, model.card.image, limit)
+        pictures = read_pictures(inputs, model.card.image, limit, resize=resize)
         name = one_label(labels)
         label = pictures.indices(model.card) if name is None else name
         originals = unit_floats(pictures.images)
@@ -90,15 +95,17 @@ def command(
     errors = np.square(again - originals, dtype=np.float64).mean(axis=(1, 2, 3))
     layers = [originals, *([seen] if noise else []), again]
     layers += [np.abs(again - originals)] if error else []
-    if target.show or target.out is None or target.kind in PICTURES:
-        rows, columns = interleave(layers, target.columns or 16)
-        target.columns = None
+    rows, columns = interleave(layers, target.columns or 16)
+    target.columns = None
+    if target.out is None or target.kind in PICTURES:
         write_images(Column.of(rows), target, columns=columns)
     else:
+        target.draw(rows, columns)
+        target.show = False
         extra = {"originals": Column.of(originals), "errors": Column.of(errors)}
         write_images(Column.of(again), target, extra)
     n = len(errors)
-    text = f"{n} reconstruction{'s' if n > 1 else ''}{f' to {target.out}' if target.out else ''}"
+    text = f"{amount(n, 'reconstruction')}{f' to {target.out}' if target.out else ''}"
     text += f": mean squared error {errors.mean():.4f} a pixel, worst {errors.max():.4f}"
     if noise:
         before = np.square(seen - originals, dtype=np.float64).mean()

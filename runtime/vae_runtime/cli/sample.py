@@ -11,6 +11,7 @@ from .options import (
     Source,
     check_count,
     count_limit_option,
+    given,
     label_option,
     model_options,
     output_options,
@@ -70,10 +71,15 @@ def command(
 
     With several --digit, a row each. An .npz also holds the codes (z) and the labels.
     """
+    from ..errors import UsageError
     from ..prior import fresh_seed
     from .output import IMAGES, write_images
 
     target.check(*IMAGES)
+    if codes is not None:
+        for name, flag in given().items():
+            if name in ("n", "seed", *draw):
+                raise UsageError(f"{flag} goes with codes that are drawn, not with --codes.")
     with source.open() as model:
         if codes is None:
             seed = fresh_seed() if seed is None else seed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import math
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +14,7 @@ from .options import (
     model_options,
     one_label,
     output_options,
+    resize_option,
 )
 from .target import Target
 
@@ -38,6 +39,7 @@ COLUMNS = ("error", "kl", "negative_elbo")
 @click.argument("inputs", nargs=-1, required=True)
 @label_one_option
 @limit_option
+@resize_option
 @click.option(
     "--threshold", help="A score, or pN: the N-th percentile of --normal. Above: anomaly."
 )
@@ -69,6 +71,7 @@ def command(
     inputs: tuple[str, ...],
     labels: tuple[str, ...],
     limit: int | None,
+    resize: bool,
     threshold: str | None,
     normal: tuple[str, ...],
     by: str,
@@ -86,16 +89,15 @@ def command(
 
     if target.out == "-" and target.as_json:
         target.out = None  # the JSON holds the rows
-    elif target.out == "-":
-        target.default = ".csv"
     else:
+        target.default = "scores.csv"  # whose type standard output has
         target.check(".csv")
     bound = _parse(threshold, normal)
     with source.open() as model:
         card = model.card
 
         def scored(names: tuple[str, ...]) -> tuple[Pictures, Scores]:
-            pictures = read_pictures(names, card.image, limit)
+            pictures = read_pictures(names, card.image, limit, resize=resize)
             name = one_label(labels)
             label = pictures.indices(card) if name is None else name
             return pictures, model.score(pictures.images, label, samples=samples, seed=seed)
@@ -113,12 +115,12 @@ def command(
 def _report(
     target: Target, rows: list[dict[str, object]], bound: float | None, by: str, device: str
 ) -> None:
-    from .entry import note
+    from .entry import amount, note
 
-    text = f"{len(rows):,} images scored"
+    text = f"{amount(len(rows), 'image')} scored"
     found = sum(bool(row.get("anomaly")) for row in rows)
     if bound is not None:
-        text += f", {found:,} anomalies: {by} above {bound:.6g}"
+        text += f", {amount(found, 'anomaly', 'anomalies')}: {by} above {bound:.6g}"
     if target.as_json:
         facts = {"threshold": bound, "by": by} if bound is not None else {}
         target.report(text, n=len(rows), device=device, **facts, images=rows)
@@ -134,10 +136,14 @@ def _parse(text: str | None, normal: tuple[str, ...]) -> tuple[str, float] | Non
         if normal:
             raise UsageError("--normal needs --threshold, for example --threshold p99")
         return None
-    found = re.fullmatch(r"(p?)(-?\d+(?:\.\d*)?)", text)
-    if not found or (found[1] and not 0 <= float(found[2]) <= 100):
+    kind, number = ("p", text[1:]) if text.startswith("p") else ("=", text)
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or (kind == "p" and not 0 <= value <= 100):
         raise UsageError(f"threshold {text!r}: expected a number, or p0 to p100")
-    return (found[1] or "="), float(found[2])
+    return kind, value
 
 
 def _percentile(scores: Scores, by: str, percent: float) -> float:
@@ -169,4 +175,4 @@ def _csv(rows: list[dict[str, object]]) -> list[bytes]:
     writer.writeheader()
     for row in rows:
         writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
-    return [text.getvalue().encode()]
+    return [text.getvalue().encode(errors="backslashreplace")]

@@ -64,6 +64,8 @@ class Target:
             UsageError: another type, or two things on standard output.
             FileError: the folder is missing or may not be written.
         """
+        if self.out == "":
+            raise UsageError("-o is empty, expected a file, a folder or - for standard output")
         if self.kind not in kinds:
             known = " ".join(k for k in kinds if k) + (" or a folder" if FOLDER in kinds else "")
             raise UsageError(f"{self.out}: unknown type {self.kind or '(none)'}, expected {known}")
@@ -71,11 +73,22 @@ class Target:
             raise UsageError("-o - and --json both want standard output. Give -o a file.")
         if self.out in (None, "-"):
             return
+        self._check_name(Path(str(self.out)))
         folder = Path(str(self.out)).parent
         if not folder.is_dir():
             raise FileError(f"{self.out}: there is no folder {folder}. Make it first.")
         if not os.access(folder, os.W_OK):
             raise FileError(f"{self.out}: folder {folder} may not be written")
+
+    def _check_name(self, path: Path) -> None:
+        """Refuse a file where a folder is meant, the reverse, and a name that says another type."""
+        if self.kind == FOLDER and path.exists() and not path.is_dir():
+            raise FileError(f"{path}: a file; a name without an extension means a folder")
+        if self.kind != FOLDER and path.is_dir():
+            raise FileError(f"{path}: a folder, expected a file for {self.kind}")
+        named, kind = (".jpg" if x == ".jpeg" else x for x in (path.suffix.lower(), self.kind))
+        if named in (*PICTURES, *TABLES) and named != kind:
+            raise UsageError(f"{path}: --format {kind[1:]} contradicts the name. Leave it out.")
 
     def put(self, pieces: Iterable[bytes | memoryview]) -> None:
         """Bytes to the file, atomically, or to standard output, piece by piece.
@@ -129,7 +142,7 @@ class Target:
 def print_json(facts: Any) -> None:
     """One JSON document on standard output; arrays become lists, NaN becomes null."""
     text = json.dumps(_plain(facts), ensure_ascii=False, indent=1)
-    _to_stdout([f"{text}\n".encode()])
+    _to_stdout([f"{text}\n".encode(errors="backslashreplace")])
 
 
 def _plain(value: Any) -> Any:

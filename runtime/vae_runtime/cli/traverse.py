@@ -12,6 +12,7 @@ from .options import (
     model_options,
     one_label,
     output_options,
+    resize_option,
 )
 from .target import Target
 
@@ -45,6 +46,7 @@ Examples:
     help="Of the code to start from.",
 )
 @count_limit_option
+@resize_option
 @output_options("traversal.png", "A strip or matrix, or an animation (.gif, .webp).")
 @model_options
 def command(
@@ -55,6 +57,7 @@ def command(
     image: str | None,
     seed: int,
     limit: int,
+    resize: bool,
     source: Source,
     target: Target,
 ) -> None:
@@ -70,7 +73,9 @@ def command(
     target.check(*IMAGES)
     with source.open() as model:
         spec, label = model.card.image, one_label(labels)
-        start = None if image is None else read_pictures((image,), spec, 1).images[0]
+        start = None
+        if image is not None:
+            start = read_pictures((image,), spec, 1, resize=resize).images[0]
         dims = range(model.card.latent_dim) if dim is None else [dim]
         check_count(steps * len(dims), limit)
         strips = [model.traverse(d, steps, label, seed, image=start, span=span) for d in dims]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .options import Source, json_option, model_options
+from .options import Source, bundle_options, json_option
 from .target import print_json
 
 EPILOG = """\b
@@ -21,7 +21,7 @@ Examples:
     help="Of every graph. [default: 1e-5, more for variants that round]",
 )
 @json_option
-@model_options
+@bundle_options
 def command(tolerance: float | None, as_json: bool, source: Source) -> None:
     """Run every graph on the golden vectors of the bundle and compare with torch's outputs.
 

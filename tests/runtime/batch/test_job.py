@@ -34,8 +34,8 @@ def test_a_job_is_what_one_call_gives(
 ) -> None:
     source = parquet()
     done = run("batch", verb, source, "out", "-b", cvae_path, "--part-rows", part_rows)
-    parts = {1: 9, 20: 3, 1000: 1}[part_rows]
-    assert done == (0, b"", f"wrote 60 rows in {parts} parts to out, none refused\n")
+    parts = {1: "9 parts", 20: "3 parts", 1000: "1 part"}[part_rows]
+    assert done == (0, b"", f"wrote 60 rows in {parts} to out, none refused\n")
     numbered = table.append_column("row", pa.array(np.arange(60)))
     assert read(Path("out")).equals(Mapper(verb, cvae_path)(numbered))
     found = json.loads(Path("out/parts.json").read_text())
@@ -83,7 +83,7 @@ def test_bad_rows_are_counted_and_kept(run: Run, parquet: Write, cvae_path: Path
     assert (done.code, done.error) == (
         3,
         "error: 2 of 10 rows in 3 parts to out were refused; all others are written. "
-        "The column error says why.",
+        "The column error says why; the first: image: missing",
     )
     found = json.loads(Path("out/parts.json").read_text())
     assert [item["errors"] for item in found["files"]] == [1, 0, 1]

@@ -137,6 +137,7 @@ def test_memory_stays_while_rows_grow(parquet: Write, ae_path: Path, tmp_path: P
 def test_import_writes_what_encode_reads(run: Run, cvae_path: Path, table: Any) -> None:
     images = matrix(table, "image").reshape(-1, 1, 8, 8)
     np.savez("d.npz", images=images, labels=table["label"].to_numpy())
+    assert run("batch", "import", "d.npz", "e.parquet", "--size", "9x9").code == 2
     done = run("batch", "import", "d.npz", "d.parquet")
     assert done == (0, b"", "wrote 60 images of 1×8×8 to d.parquet\n")
     found = pq.read_table("d.parquet")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vae_runtime.errors import UsageError
+from vae_runtime.errors import NotFound, UsageError
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra dask")
 
@@ -21,6 +21,10 @@ def test_a_count_of_no_rows_or_of_too_many_is_refused(source: str) -> None:
     with pytest.raises(UsageError, match=f"^{source}: a number of rows .* and at least 1$"):
         plan.parse_source(source, "sample", 4, limit=3)
     assert plan.parse_source(str(2**63 - 1), "sample", 4, limit=3).rows == 3
+    with pytest.raises(UsageError, match="a number of rows"):
+        plan.parse_source("9" * 200, "sample", 4, limit=3)
+    with pytest.raises(NotFound):  # a digit to Python, and no number
+        plan.parse_source("²", "sample", 4, limit=3)
 
 
 def test_a_finished_part_is_on_the_disk_when_it_is_noted(

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from .figures import Figures
 from .subject import Subject
 
+_FEWEST = 10  # images, for a variance to mean something
 _COLLAPSED = 0.5  # nats an image: a code that says next to nothing
 _OVERFIT = 0.1  # how far the loss of held-out images may lie above that of training, as a share
 _SMALL = 0.05  # nats a pixel: a density crosses zero, where shares of it mean nothing
@@ -70,7 +71,9 @@ def inactive(figures: Figures, subject: Subject) -> Finding | None:
     """Dimensions that the model does not use."""
     active, dim = figures.active_units, figures.latent_dim
     idle = f"{dim - active} dimension{'' if dim - active == 1 else 's'}"
-    if active == dim or collapsed(figures, subject):  # which says it already
+    if active == dim or figures.images < _FEWEST:
+        return None
+    if collapsed(figures, subject):  # which says it already
         return None
     if figures.kl is None:
         means = f"{idle} of the code never change with the image and store nothing."
@@ -116,9 +119,10 @@ def label_in_code(figures: Figures, subject: Subject) -> Finding | None:
     """The code of a CVAE repeats what the label says."""
     if subject.checkpoint.model.family != "cvae" or figures.probe is None:
         return None
-    if figures.probe_limit is None or figures.probe <= figures.probe_limit:
+    if figures.guessing is None or figures.probe_limit is None:
         return None
-    classes = len(subject.held_out.classes)
+    if figures.probe <= figures.probe_limit:
+        return None
     own = subject.checkpoint.prior.kind == "class_gmm"
     means = "The code should be free of the label, which is given to the decoder beside it. "
     means += (
@@ -136,7 +140,8 @@ def label_in_code(figures: Figures, subject: Subject) -> Finding | None:
         "label_in_code",
         "note" if own else "warning",
         f"A linear probe reads the label of {figures.part} images from the code with accuracy "
-        f"{figures.probe:.2f} (guessing: {1 / classes:.2f}, limit: {figures.probe_limit:.2f}).",
+        f"{figures.probe:.2f} (guessing: {figures.guessing:.2f}, "
+        f"limit: {figures.probe_limit:.2f}).",
         means,
         ", ".join([*tries, "a higher --beta or a smaller --latent-dim"]) + ".",
     )
@@ -145,7 +150,7 @@ def label_in_code(figures: Figures, subject: Subject) -> Finding | None:
 def overfit(figures: Figures, subject: Subject) -> Finding | None:
     """Training images are modelled much better than others."""
     held, training = figures.held_out_loss, figures.training_loss
-    if held is None:
+    if held is None or not _same_objective(subject):
         return None
     best = held if figures.best_held_out_loss is None else figures.best_held_out_loss
     checkpoint = subject.checkpoint
@@ -163,8 +168,26 @@ def overfit(figures: Figures, subject: Subject) -> Finding | None:
         seen,
         "The model knows its training images better than others like them: it learns them by "
         "heart, and samples may be copies.",
-        "More data, fewer --epochs, a narrower --hidden or a higher --beta.",
+        "More data, fewer --epochs"
+        + (
+            " or a narrower --hidden."
+            if figures.kl is None
+            else ", a narrower --hidden or a higher --beta."
+        ),
     )
+
+
+def _same_objective(subject: Subject) -> bool:
+    """Whether the losses of training and of held-out images are of one objective.
+
+    While the weight of the KL still rises, only the training loss has less of it; guidance and
+    contrast come after the last epoch, and before the test.
+    """
+    config, facts = subject.checkpoint.train, subject.checkpoint.facts
+    if facts.get("best_epoch", facts["epochs"]) <= config.kl_warmup:
+        return False
+    validated = "validation_loss" in facts["metrics"]
+    return validated or (config.guidance == 1 and config.contrast == 1)
 
 
 def far_samples(figures: Figures, subject: Subject) -> Finding | None:
@@ -185,6 +208,8 @@ def far_samples(figures: Figures, subject: Subject) -> Finding | None:
         "The decoder can draw such images, but the prior hands it codes that no image has.",
         f"--prior auto instead of {kind}."
         if kind in ("normal", "uniform", "gaussian")
+        else "More --components or a smaller --latent-dim."
+        if figures.kl is None
         else "More --components, a higher --beta or a smaller --latent-dim.",
     )
 
@@ -196,7 +221,7 @@ def nothing_held_out(figures: Figures, subject: Subject) -> Finding | None:
     return Finding(
         "nothing_held_out",
         "note",
-        "There is no test split and --validation is 0.",
+        "There is no test split, and no image was held out of the training.",
         "All figures are of images that the model was trained on: nothing here shows overfitting.",
         "--validation 0.1, or a data set with a test split.",
     )

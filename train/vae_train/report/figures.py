@@ -19,9 +19,10 @@ class Figures:
         kl: of each dimension to N(0, 1), nats, mean over the images; None for an AE.
         mse: squared error a pixel of the reconstruction from the mean code.
         pca_mse: the same of PCA with D components, fitted to `pca_images` training images; None
-            where D is over 512, or over the number of those images.
+            where D is over 512, over the number of those images, or not below that of the pixels.
         pca_images: see above.
         probe: accuracy of a linear probe from codes to labels; None without labels.
+        guessing: what guessing among the classes that were probed has; None likewise.
         probe_limit: from where on labels count as readable.
         training_loss: of the epoch whose weights were kept.
         held_out_loss: after that epoch, of all validation images, else of all test images; None
@@ -43,6 +44,7 @@ class Figures:
     pca_mse: float | None
     pca_images: int
     probe: float | None
+    guessing: float | None
     probe_limit: float | None
     training_loss: float
     held_out_loss: float | None

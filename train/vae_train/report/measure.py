@@ -11,7 +11,7 @@ from vae_runtime.latent import posterior_draw
 from .figures import Figures
 from .network import Codes, Network
 from .pca import PCA, flat, frechet
-from .probe import probe, readable
+from .probe import Probed, probe, readable
 from .subject import Subject
 
 _AXES = 32  # principal components that images are compared on
@@ -31,10 +31,10 @@ def measure(subject: Subject, network: Network) -> Figures:
     rows, rebuilt = flat(data.images), flat(again)
     variance = codes.mu.astype(np.float64).var(axis=0)
     kl = codes.kl()
-    linear = model.latent_dim < min(len(subject.training), _MOST_COMPONENTS)
+    linear = model.latent_dim < min(len(subject.training), _MOST_COMPONENTS, model.pixels)
     axes = max(model.latent_dim if linear else 0, _AXES)
     pca = PCA.fit(subject.training.images, axes, subject.checkpoint.train.seed)
-    accuracy, limit = _probe(subject, codes)
+    told = _probe(subject, codes)
     metrics = subject.checkpoint.facts["metrics"]  # of the epoch whose weights were kept
     held = [e.validation_loss for e in subject.history if e.validation_loss is not None]
     samples, blur, floor = _distances(subject, network, pca, rebuilt)
@@ -48,8 +48,9 @@ def measure(subject: Subject, network: Network) -> Figures:
         mse=float(np.square(rebuilt - rows, dtype=np.float64).mean()),
         pca_mse=pca.error(rows, model.latent_dim) if linear else None,
         pca_images=len(subject.training),
-        probe=accuracy,
-        probe_limit=limit,
+        probe=None if told is None else told.accuracy,
+        guessing=None if told is None else 1 / told.classes,
+        probe_limit=None if told is None else readable(told.classes),
         training_loss=metrics["loss"],
         held_out_loss=metrics.get("validation_loss", metrics.get("test_loss")),
         best_held_out_loss=min(held, default=None),
@@ -73,15 +74,14 @@ def draw(subject: Subject, network: Network, n: int) -> NDArray[np.float32]:
     return network.decode(checkpoint.prior.sample(n, labels, seed=checkpoint.train.seed), labels)
 
 
-def _probe(subject: Subject, codes: Codes) -> tuple[float | None, float | None]:
+def _probe(subject: Subject, codes: Codes) -> Probed | None:
     labels = subject.held_out.labels
     if labels is None:
-        return None, None
+        return None
     seed = subject.checkpoint.train.seed
     # Draws, as the decoder sees them: the means of a collapsed code differ, far below its noise.
     z = codes.mu if codes.log_var is None else posterior_draw(codes.mu, codes.log_var, seed, 0)
-    accuracy = probe(z, labels, seed)
-    return accuracy, None if accuracy is None else readable(len(subject.held_out.classes))
+    return probe(z, labels, seed)
 
 
 def _distances(

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 _MIN_A_CLASS = 10  # codes; a class with fewer is left out
 
 
-def probe(codes: NDArray[np.float32], labels: NDArray[np.int64], seed: int) -> float | None:
+class Probed(NamedTuple):
+    """How well a probe did, 0 to 1, and among how many classes."""
+
+    accuracy: float
+    classes: int
+
+
+def probe(codes: NDArray[np.float32], labels: NDArray[np.int64], seed: int) -> Probed | None:
     """Accuracy of logistic regression from codes to labels, on codes that it was not fitted to.
 
     The mean over the classes, so that guessing scores 1 / classes however uneven they are.
@@ -19,7 +28,7 @@ def probe(codes: NDArray[np.float32], labels: NDArray[np.int64], seed: int) -> f
         seed: which half is fitted to.
 
     Returns:
-        0 to 1; None with fewer than two classes of ten codes each.
+        None with fewer than two classes of ten codes each.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import balanced_accuracy_score
@@ -28,8 +37,9 @@ def probe(codes: NDArray[np.float32], labels: NDArray[np.int64], seed: int) -> f
     from sklearn.preprocessing import StandardScaler
 
     names, counts = np.unique(labels, return_counts=True)
-    many = np.isin(labels, names[counts >= _MIN_A_CLASS])
-    if len(names[counts >= _MIN_A_CLASS]) < 2:
+    judged = names[counts >= _MIN_A_CLASS]
+    many = np.isin(labels, judged)
+    if len(judged) < 2:
         return None
     fit_z, test_z, fit_y, test_y = train_test_split(
         codes[many], labels[many], test_size=0.5, stratify=labels[many], random_state=seed % 2**32
@@ -37,7 +47,7 @@ def probe(codes: NDArray[np.float32], labels: NDArray[np.int64], seed: int) -> f
     # A loose tolerance: accuracy settles long before the weights do.
     line = LogisticRegression(class_weight="balanced", max_iter=300, tol=1e-3)
     guess = make_pipeline(StandardScaler(), line).fit(fit_z, fit_y).predict(test_z)
-    return float(balanced_accuracy_score(test_y, guess))
+    return Probed(float(balanced_accuracy_score(test_y, guess)), len(judged))
 
 
 def readable(classes: int) -> float:

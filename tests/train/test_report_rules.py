@@ -1,0 +1,46 @@
+"""When a rule of the report must keep silent, or leave a piece of advice out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tests.train.test_report import FINE, subject
+from vae_runtime.prior import Prior
+from vae_train import TrainConfig
+from vae_train.report.advice import advise
+
+
+def test_losses_of_two_objectives_are_not_compared() -> None:
+    far = replace(FINE, held_out_loss=150.0)
+    about = subject()
+
+    def said(metrics: set[str] | None = None, **changes: Any) -> list[str]:
+        made = replace(about.checkpoint, train=replace(TrainConfig(), **changes))
+        if metrics is not None:
+            facts = made.facts | {"metrics": dict.fromkeys(metrics, 30.0)}
+            made = replace(made, facts=facts)
+        return [found.code for found in advise(far, replace(about, checkpoint=made))]
+
+    assert said() == said(kl_warmup=1.5) == ["overfit"]
+    assert said(kl_warmup=2.0) == []  # of two epochs: the KL never had its whole weight
+    assert said({"loss", "test_loss"}) == ["overfit"]
+    assert said({"loss", "test_loss"}, contrast=1.2) == []
+    assert said({"loss", "validation_loss"}, contrast=1.2) == ["overfit"]
+
+
+def test_an_ae_is_not_told_to_raise_beta() -> None:
+    far = replace(FINE, kl=None, held_out_loss=150.0, samples_distance=9.0)
+    found = advise(far, subject("ae", prior=Prior("gmm", 4, weights=np.ones((1, 1)),
+                   mean=np.zeros((1, 1, 4)), cholesky=np.eye(4)[np.tril_indices(4)][None, None]
+                   )))  # fmt: skip
+    assert [finding.code for finding in found] == ["overfit", "samples_off"]
+    assert not any("--beta" in finding.advice for finding in found)
+
+
+def test_of_few_images_no_unit_is_called_idle() -> None:
+    idle = replace(FINE, active_units=0)
+    assert [f.code for f in advise(idle, subject())] == ["inactive_units"]
+    assert advise(replace(idle, images=9), subject()) == []
