@@ -31,7 +31,8 @@ class LabelTable(nn.Module):
         """Move every class's row away from that of "no label": its difference times `factor`.
 
         What classifier-free guidance does with two passes of a model (Ho & Salimans 2022, arXiv
-        2207.12598), done once, where the label enters. 1 changes nothing.
+        2207.12598), done once, where the label enters and ahead of any ReLU. 1 changes
+        nothing.
 
         Raises:
             ValueError: there is no row for "no label".

@@ -15,9 +15,10 @@ import torch.distributed as dist
 
 from vae_models import preset
 from vae_runtime.datasets import load_dataset
-from vae_runtime.errors import UsageError
+from vae_runtime.errors import DeviceError, UsageError
 from vae_train import TrainConfig, load_checkpoint, train
 from vae_train.data import shuffle, stream, to_device
+from vae_train.processes import joined
 from vae_train.ranks import Ranks
 from vae_train.state import Epoch
 
@@ -129,6 +130,16 @@ def test_a_process_reads_no_images_but_its_own(tmp_path: Path) -> None:
     own = [{row for rows in part if len(rows) > 64 for row in rows} for part in (others, read[1])]
     assert [len(rows) for rows in own] == [750, 750]
     assert not own[0] & own[1]
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(dist, "is_torchelastic_launched", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(DeviceError, match=r"device cuda:1: torch .* sees 1 CUDA"), joined("auto"):
+        raise AssertionError
 
 
 def test_a_stream_serves_what_images_hold() -> None:

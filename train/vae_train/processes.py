@@ -11,6 +11,7 @@ import torch.distributed as dist
 
 from vae_runtime.errors import UsageError
 
+from .device import pick_device
 from .ranks import Ranks
 
 
@@ -26,6 +27,7 @@ def joined(device: str) -> Iterator[tuple[Ranks, str]]:
 
     Raises:
         UsageError: all processes were told to use one GPU.
+        DeviceError: there are more processes than GPUs.
     """
     world = int(os.environ.get("WORLD_SIZE", "1")) if dist.is_torchelastic_launched() else 1
     if world == 1:
@@ -35,7 +37,7 @@ def joined(device: str) -> Iterator[tuple[Ranks, str]]:
         raise UsageError(f"device is {device!r} for {world} processes, expected auto, cuda or cpu")
     if device != "cpu" and torch.cuda.is_available():
         device = f"cuda:{os.environ['LOCAL_RANK']}"
-        torch.cuda.set_device(device)
+        torch.cuda.set_device(pick_device(device))
     # The few numbers that are exchanged outside of the gradients lie on the CPU.
     dist.init_process_group("cuda:nccl,cpu:gloo" if device.startswith("cuda:") else "gloo")
     try:
