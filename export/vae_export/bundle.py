@@ -49,7 +49,8 @@ def check_target(out: Path) -> None:
 def _is_bundle(path: Path) -> bool:
     """Whether all that would be replaced is a bundle: its manifest names every file."""
     try:
-        files = open_bundle(path).manifest.files()
+        # Absolute, so that it is no embedded bundle's name.
+        files = open_bundle(path.absolute()).manifest.files()
     except VaeError:
         return False
     return path.is_file() or {p.name for p in path.iterdir()} <= {*files, NAME, ".DS_Store"}

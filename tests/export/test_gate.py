@@ -110,6 +110,15 @@ def test_a_failure_keeps_the_previous_bundle_and_exits_4(
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
+def test_a_file_with_an_embedded_bundles_name_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mnist").touch()
+    with pytest.raises(FileError, match="is not a bundle alone"):
+        check_target(Path("mnist"))
+
+
 def test_other_folders_are_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").touch()
