@@ -53,6 +53,11 @@ _DAMAGED = (
 )
 
 
+def is_image(path: Path) -> bool:
+    """Whether the name is that of an image, and not of what a Mac leaves beside one."""
+    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+
+
 def read_image(
     source: Path | bytes,
     *,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from onnx import numpy_helper
 
-from tests.runtime.conftest import DATA
+from tests.runtime.conftest import DATA, unpack
 from vae_export import export_checkpoint, pipeline
 from vae_export.bundle import check_target
 from vae_export.cli import cli
@@ -126,9 +125,8 @@ def test_other_folders_are_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "photos.zip").write_bytes(b"PK")
     (tmp_path / "page").mkdir()
     (tmp_path / "page/manifest.json").write_text('{"name": "a page"}')
-    with zipfile.ZipFile(DATA / "vae_mlp.zip") as archive:
-        archive.extractall(tmp_path / "bundle")
-        archive.extractall(tmp_path / "more")
+    for name in ("bundle", "more"):
+        unpack(DATA / "vae_mlp.zip", tmp_path / name)
     (tmp_path / "more/.git").mkdir()
     check_target(tmp_path / "bundle")
     for name in ("photos", "notes", "photos.zip", "page", "more"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,12 @@ import vae_runtime as vae
 
 DATA = Path(__file__).parents[1] / "data"
 BUNDLES = ("ae_conv", "ae_mlp", "cvae_conv", "cvae_mlp", "vae_conv", "vae_mlp")
+
+
+def unpack(path: Path, target: Path) -> None:
+    """The files of a zipped bundle into a folder."""
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(target)
 
 
 class Ran(NamedTuple):

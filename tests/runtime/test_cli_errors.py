@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from PIL import Image
 from vae_runtime.bundle import embedded_names, open_bundle
 from vae_runtime.manifest import stamp
 
-from .conftest import Run
+from .conftest import Run, unpack
 
 pytestmark = pytest.mark.torch_free
 
@@ -42,11 +41,6 @@ def test_a_file_that_is_no_bundle(run: Run, tmp_path: Path) -> None:
     assert (done.code, done.error) == (
         3, "error: x.bin: not a zip and not a folder, so not a bundle",
     )  # fmt: skip
-
-
-def unpack(path: Path, target: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
-        archive.extractall(target)
 
 
 def test_a_graph_of_another_bundle(

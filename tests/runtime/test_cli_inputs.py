@@ -12,7 +12,7 @@ from PIL import Image
 import vae_runtime as vae
 from vae_runtime.images import encode_image
 
-from .conftest import Run
+from .conftest import Run, unpack
 
 pytestmark = pytest.mark.torch_free
 
@@ -90,10 +90,7 @@ def test_data_called_mnist_does_not_hide_the_embedded_bundle(run: Run, vae_path:
     Path("mnist/train-images-idx3-ubyte").touch()
     assert json.loads(run("info", "--json").out)["family"] == "cvae"
     assert run("sample", "--digit", 3).code == 0
-    import zipfile
-
-    with zipfile.ZipFile(vae_path) as archive:
-        archive.extractall("mnist")
+    unpack(vae_path, Path("mnist"))
     Path("mnist/train-images-idx3-ubyte").unlink()
     assert json.loads(run("info", "mnist", "--json").out)["family"] == "vae"
 

@@ -68,8 +68,11 @@ def codes(
     return torch.cat(found).numpy()
 
 
-def check_prior(kind: str, components: int | None, config: ModelConfig) -> None:
+def check_prior(kind: str, components: int | None, config: ModelConfig) -> str:
     """Refuse a prior that cannot be fitted to the codes of this model, or not be kept.
+
+    Returns:
+        The kind, which is never `auto`.
 
     Raises:
         UsageError: an unknown kind, `class_gmm` for a model without labels, components of what has
@@ -85,14 +88,20 @@ def check_prior(kind: str, components: int | None, config: ModelConfig) -> None:
         if components is not None:
             raise UsageError(f"components is {components}, and prior {kind} has none. Use gmm.")
         if kind != "gaussian":
-            return
+            return kind
     dim, rows = config.latent_dim, config.classes + 1 if kind == "class_gmm" else 1
-    numbers = rows * (components or 1) * (1 + dim + dim * (dim + 1) // 2)
+    numbers = rows * (components or 1) * _numbers(dim)
     if numbers > _LARGEST_PRIOR:
         raise UsageError(
             f"prior {kind} of {dim} dimensions has {numbers:,} numbers, at most {_LARGEST_PRIOR:,} "
             "fit into a checkpoint. Use --prior normal, or less --components or --latent-dim."
         )
+    return kind
+
+
+def _numbers(dim: int) -> int:
+    """Of one Gaussian: its weight, its mean, and half of its covariance."""
+    return 1 + dim + dim * (dim + 1) // 2
 
 
 def fit_prior(
@@ -121,10 +130,8 @@ def fit_prior(
     Raises:
         UsageError: see `check_prior`; or codes that are not finite.
     """
-    check_prior(kind, components, model.config)
+    kind = check_prior(kind, components, model.config)
     dim = model.config.latent_dim
-    if kind == "auto":
-        kind = "class_gmm" if isinstance(model, CVAE) else "gmm"
     if kind == "normal":
         return FittedPrior(Prior.normal(dim))
     some = _some(data, seed)
@@ -180,7 +187,7 @@ def _mixtures(
 
     rng = np.random.default_rng(seed)
     fitted: list[Mixture] = []
-    most = _MOST_NUMBERS // (len(groups) * (1 + dim + dim * (dim + 1) // 2))
+    most = _MOST_NUMBERS // (len(groups) * _numbers(dim))
     # Matrices of 16 by 16 are far too small to share: two threads took 20 times as long.
     with threadpool_limits(1):
         for group in groups:

@@ -15,7 +15,7 @@ from ..datasets import load_dataset
 from ..datasets.idx import is_idx_folder, read_idx
 from ..errors import InputError, LimitError, NotFound
 from ..files import read_bytes
-from ..images import EXTENSIONS, MAX_BYTES, read_image
+from ..images import EXTENSIONS, MAX_BYTES, is_image, read_image
 from ..npz import read_npy, read_npz
 from .entry import note
 
@@ -117,9 +117,7 @@ def _parts(inputs: tuple[str, ...], spec: ImageSpec, split: str, size: Size) -> 
 
 
 def _folder(path: Path, spec: ImageSpec, size: Size) -> Iterator[Pictures]:
-    files = sorted(
-        p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".")
-    )
+    files = sorted(p for p in path.rglob("*") if is_image(p))
     if not files:
         raise NotFound(f"{path}: no images in this folder ({', '.join(EXTENSIONS)})")
     for file in files:

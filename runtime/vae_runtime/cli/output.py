@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import InputError
 from ..files import writing_many
 from ..images import encode_animation, encode_image, grid, grid_columns, to_uint8
+from .entry import amount
 from .target import FOLDER, PICTURES, TABLES, Target
 
 if TYPE_CHECKING:
@@ -70,12 +71,13 @@ def write_images(
         What was written, in words.
 
     Raises:
+        InputError: a picture of no images.
         LimitError: a picture of more pixels than a viewer opens.
     """
     n = images.shape[0]
     if not n and (target.show or target.kind in PICTURES):
         raise InputError("no codes to draw a picture of, expected at least one")
-    words = f"{n:,} image{'s' if n != 1 else ''} to {target.out}"
+    words = f"{amount(n, 'image')} to {target.out}"
     columns = target.columns or columns or grid_columns(n)
     drawn = target.out is not None and target.kind in PICTURES
     if target.show or drawn:
@@ -89,7 +91,7 @@ def write_images(
             target.put([encode_image(grid(whole, columns), target.kind, scale)])
             return words
     if target.out is None:
-        return f"{n:,} image{'s' if n != 1 else ''}"
+        return amount(n, "image")
     if target.kind == FOLDER:
         write_folder(images, Path(target.out), target.scale or 1)
         words += "/"

@@ -95,13 +95,13 @@ def command(
     errors = np.square(again - originals, dtype=np.float64).mean(axis=(1, 2, 3))
     layers = [originals, *([seen] if noise else []), again]
     layers += [np.abs(again - originals)] if error else []
-    rows, columns = interleave(layers, target.columns or 16)
-    target.columns = None
-    if target.out is None or target.kind in PICTURES:
-        write_images(Column.of(rows), target, columns=columns)
-    else:
-        target.draw(rows, columns)
-        target.show = False
+    numbers = target.out is not None and target.kind not in PICTURES
+    if target.show or not numbers:
+        rows, columns = interleave(layers, target.columns or 16)
+        sheet = target.screen() if numbers else target
+        sheet.columns = None
+        write_images(Column.of(rows), sheet, columns=columns)
+    if numbers:
         extra = {"originals": Column.of(originals), "errors": Column.of(errors)}
         write_images(Column.of(again), target, extra)
     n = len(errors)

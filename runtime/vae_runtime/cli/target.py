@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import sys
@@ -128,6 +129,12 @@ class Target:
         # Standard output is the payload's or the JSON's where one of them is asked for.
         stream = sys.stderr if self.out == "-" or self.as_json else sys.stdout
         click.echo(draw(grid(images, columns), stream), file=stream, color=True)
+
+    def screen(self) -> Target:
+        """Take --show away, as a target of its own that writes no file."""
+        shown = copy.copy(self)
+        shown.out, self.show = None, False
+        return shown
 
     def report(self, text: str, **facts: Any) -> None:
         """The closing line: words on standard error, or the facts as JSON on standard output."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, NotFound
-from ..images import EXTENSIONS, read_image
+from ..images import EXTENSIONS, is_image, read_image
 from .dataset import Dataset
 
 
@@ -79,11 +79,7 @@ def _classes(root: Path) -> tuple[str, ...]:
 
 
 def _images(folder: Path) -> list[Path]:
-    return sorted(
-        p
-        for p in folder.iterdir()
-        if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".") and p.is_file()
-    )
+    return sorted(p for p in folder.iterdir() if is_image(p) and p.is_file())
 
 
 def _one_mode(images: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
