@@ -18,7 +18,7 @@ from vae_runtime.datasets import load_dataset
 from vae_runtime.errors import DeviceError, UsageError
 from vae_train import TrainConfig, load_checkpoint, train
 from vae_train.data import shuffle, stream, to_device
-from vae_train.processes import joined
+from vae_train.processes import group, joined
 from vae_train.ranks import Ranks
 from vae_train.state import Epoch
 
@@ -79,9 +79,7 @@ def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
 
 
 def count_reads(rank: int, folder: str, source: str) -> None:
-    """One of two processes: trains, and notes which rows it read."""
-    meeting = f"file://{folder}/meeting"
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
+    """One of two processes: trains, and notes which rows it read, and what threads it left."""
     data: Any = load_dataset(source, lazy=True)
     read = data.images._read
     rows: list[list[int]] = []
@@ -93,9 +91,10 @@ def count_reads(rank: int, folder: str, source: str) -> None:
     data.images._read = counted
     config = TrainConfig(epochs=1, batch_size=50, validation=0.2, precision="float32")
     model = preset("default", "vae", data.image_shape, backbone="mlp", hidden=(8,), latent_dim=2)
-    train(data, model, config, prior="normal", ranks=Ranks(rank, 2, 2))
-    Path(folder, f"{rank}.json").write_text(json.dumps(rows))
-    dist.destroy_process_group()
+    with group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2):
+        train(data, model, config, prior="normal", ranks=Ranks(rank, 2, 2))
+    threads = [file.read_text() for file in Path("/proc/self/task").glob("*/comm")]
+    Path(folder, f"{rank}.json").write_text(json.dumps({"rows": rows, "threads": threads}))
 
 
 @pytest.mark.slow
@@ -119,7 +118,9 @@ def test_a_process_reads_no_images_but_its_own(tmp_path: Path) -> None:
     file = tmp_path / "idx" / "train-images-idx3-ubyte"
     file.write_bytes(header + data.images.tobytes())
     torch.multiprocessing.spawn(count_reads, (str(tmp_path), str(file.parent)), 2)
-    read = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    noted = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    assert not [name for each in noted for name in each["threads"] if "gloo" in name]
+    read = [each["rows"] for each in noted]
     assert len(data) == 1500
     # 600 of the 1,200 to train on, 150 of the 300 held out, and the examples that are kept.
     assert sorted(map(len, read[1])) == [64, 150, 600]

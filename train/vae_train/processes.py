@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -39,8 +40,27 @@ def joined(device: str) -> Iterator[tuple[Ranks, str]]:
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(pick_device(device))
     # The few numbers that are exchanged outside of the gradients lie on the CPU.
-    dist.init_process_group("cuda:nccl,cpu:gloo" if device.startswith("cuda:") else "gloo")
-    try:
+    with group("cuda:nccl,cpu:gloo" if device.startswith("cuda:") else "gloo"):
         yield Ranks(dist.get_rank(), world, world), device
+
+
+@contextmanager
+def group(backend: str, **options: Any) -> Iterator[None]:
+    """A process group whose threads have ended when the block has.
+
+    Threads of gloo that outlive it may drop a tensor while the interpreter shuts down, which
+    aborts the process after its work is done.
+
+    Args:
+        backend: such as `"gloo"`.
+        options: more of `torch.distributed.init_process_group`.
+    """
+    # DistributedDataParallel imports this, and what it imports takes the group of that moment for
+    # default arguments: imported only then, it would keep the group, and its threads, for good.
+    import torch.distributed.nn  # noqa: F401
+
+    dist.init_process_group(backend, **options)
+    try:
+        yield
     finally:
         dist.destroy_process_group()
