@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from importlib import resources
 from pathlib import Path
 
@@ -12,6 +11,8 @@ import pytest
 import vae_runtime as vae
 from vae_runtime.bundle import EMBEDDED
 from vae_runtime.images import to_uint8
+
+from .conftest import unpack
 
 pytestmark = pytest.mark.torch_free
 
@@ -62,8 +63,7 @@ def test_every_call_on_every_bundle(any_bundle: Path) -> None:
 
 
 def test_folder_and_zip_give_the_same(cvae_path: Path, tmp_path: Path) -> None:
-    with zipfile.ZipFile(cvae_path) as archive:
-        archive.extractall(tmp_path / "cvae")
+    unpack(cvae_path, tmp_path / "cvae")
     with vae.load(cvae_path) as a, vae.load(tmp_path / "cvae") as b, vae.load(str(cvae_path)) as c:
         expected = a.sample(3, label=1, seed=5)
         assert np.array_equal(b.sample(3, label=1, seed=5), expected)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from .entry import amount
 from .options import Source, json_option, model_options
 from .target import print_json
 
@@ -83,8 +84,7 @@ def command(
         print_json({"role": role, "dtype": dtype, "device": device, "threads": source.threads,
                     "timings": [t._asdict() for t in timings]})  # fmt: skip
         return
-    click.echo(f"{role} on {device}, {source.threads} thread{'s' if source.threads > 1 else ''}, "
-               f"{dtype}")  # fmt: skip
+    click.echo(f"{role} on {device}, {amount(source.threads, 'thread')}, {dtype}")
     click.echo(f"{'batch':>6} {'ms':>10} {'images/s':>12} {'bare ms':>10} {'ratio':>6}")
     for t in timings:
         click.echo(f"{t.batch:>6} {t.ms:>10.3f} {t.images_per_second:>12,.0f} {t.bare_ms:>10.3f} "

@@ -17,7 +17,7 @@ from ..errors import InputError, LimitError, NotFound
 from ..files import read_bytes
 from ..images import EXTENSIONS, MAX_BYTES, is_image, read_image
 from ..npz import read_npy, read_npz
-from .entry import note
+from .entry import amount, note
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -177,7 +177,7 @@ def _sized(
     if images.shape[1:] != spec.shape:
         c, h, w = images.shape[1:]
         raise InputError(
-            f"{name}: {h}×{w} pixels, {c} channel{'s' if c > 1 else ''}; the model takes "
+            f"{name}: {h}×{w} pixels, {amount(c, 'channel')}; the model takes "
             f"{spec.height}×{spec.width}, {spec.channels}. {remedy}"
         )
     return Pictures(images, _numbered(name, len(images)))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.runtime.conftest import unpack
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra dask")
 
@@ -19,8 +20,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "scale.md"
 def test_the_page_of_scale(
     vae_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    with zipfile.ZipFile(vae_path) as archive:
-        archive.extractall(tmp_path / "cvae")
+    unpack(vae_path, tmp_path / "cvae")
     monkeypatch.chdir(tmp_path)
     (block,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     exec(compile(block, "docs/scale.md", "exec"), {})
