@@ -34,7 +34,7 @@ SCRIPTS = [
     if "node_modules" not in path.parts
 ]
 LONG = {"tests/studio/test_browser.py"}  # one session of a browser, its panels one after another
-MAX_FILE = 300
+MAX_FILE = 420
 MAX_FUNCTION = 60
 
 

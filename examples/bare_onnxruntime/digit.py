@@ -1,7 +1,7 @@
 """One image from a decoder with onnxruntime and NumPy alone: what any app can do.
 
 `python digit.py conditional_decoder.onnx --label 3 three.pgm`. The file says all that is needed in
-its metadata: shapes, class names, and the mixture that codes are drawn from. vae_runtime adds what
+its metadata: shapes, class names, and the mixture that latents are drawn from. vae_runtime adds what
 is missing here: checks of the file, seeds that give the same digits everywhere, chunks, CUDA.
 """
 
@@ -28,7 +28,7 @@ def open_graph(path: str) -> tuple[onnxruntime.InferenceSession, dict[str, Any]]
 
 
 def decode(
-    session: onnxruntime.InferenceSession, card: dict[str, Any], z: np.ndarray, label: np.ndarray
+    session: onnxruntime.InferenceSession, spec: dict[str, Any], z: np.ndarray, label: np.ndarray
 ) -> np.ndarray:
     """Codes f32[N, D] and labels i64[N] → f32[N, C, H, W] in [0, 1].
 
@@ -36,16 +36,16 @@ def decode(
     the last class means "no label".
     """
     inputs = {"z": np.ascontiguousarray(z, np.float32)}
-    if card["classes"]:
-        if label.size and not (label.min() >= 0 and label.max() <= len(card["classes"])):
-            raise ValueError(f"label: expected 0 to {len(card['classes'])}")
+    if spec["classes"]:
+        if label.size and not (label.min() >= 0 and label.max() <= len(spec["classes"])):
+            raise ValueError(f"label: expected 0 to {len(spec['classes'])}")
         inputs["label"] = label.astype(np.int64)
     return session.run(["image"], inputs)[0]
 
 
-def draw(card: dict[str, Any], label: int, seed: int | None) -> np.ndarray:
+def draw(spec: dict[str, Any], label: int, seed: int | None) -> np.ndarray:
     """One code f32[1, D]: of a mixture, a component by its weight, then mean + L·eps."""
-    rng, prior, d = np.random.default_rng(seed), card["prior"], card["latent_dim"]
+    rng, prior, d = np.random.default_rng(seed), spec["prior"], spec["latent_dim"]
     if prior["kind"] == "normal":
         return rng.standard_normal((1, d)).astype(np.float32)
     if prior["kind"] == "uniform":
@@ -67,12 +67,12 @@ def main() -> None:
     parser.add_argument("--label", help="a class name")
     parser.add_argument("--seed", type=int)
     chosen = parser.parse_args()
-    session, card = open_graph(chosen.graph)
-    classes = card["classes"]
+    session, spec = open_graph(chosen.graph)
+    classes = spec["classes"]
     if chosen.label is not None and chosen.label not in classes:
         parser.error(f"unknown class {chosen.label!r}, expected one of {classes}")
     label = len(classes) if chosen.label is None else classes.index(chosen.label)
-    image = decode(session, card, draw(card, label, chosen.seed), np.array([label]))[0]
+    image = decode(session, spec, draw(spec, label, chosen.seed), np.array([label]))[0]
     channels, height, width = image.shape
     pixels = np.rint(image * 255).astype(np.uint8).transpose(1, 2, 0)
     kind = 5 if channels == 1 else 6

@@ -17,7 +17,7 @@ from mlserver.types import InferenceRequest, InferenceResponse, MetadataTensor, 
 
 import vae_runtime as vae
 
-MOST_ROWS = 1024  # of one request; 4 MB of 28×28 images
+MAX_ROWS = 1024  # of one request; 4 MB of 28×28 images
 
 
 class VaeRuntime(MLModel):
@@ -27,14 +27,14 @@ class VaeRuntime(MLModel):
         """Open the bundle, say what it takes and gives, decode once."""
         extra = (self.settings.parameters and self.settings.parameters.extra) or {}
         self._model = vae.load(extra.get("bundle", "mnist"), device="cpu")
-        card = self._model.card
-        self.inputs = [MetadataTensor(name="z", datatype="FP32", shape=[-1, card.latent_dim])]
-        if card.classes:
+        spec = self._model.spec
+        self.inputs = [MetadataTensor(name="z", datatype="FP32", shape=[-1, spec.latent_dim])]
+        if spec.classes:
             self.inputs += [MetadataTensor(name="label", datatype="INT64", shape=[-1])]
         self.outputs = [
-            MetadataTensor(name="image", datatype="FP32", shape=[-1, *card.image.shape])
+            MetadataTensor(name="image", datatype="FP32", shape=[-1, *spec.image.shape])
         ]
-        self._model.decode(np.zeros(card.latent_dim, np.float32), 0 if card.classes else None)
+        self._model.decode(np.zeros(spec.latent_dim, np.float32), 0 if spec.classes else None)
         return True
 
     async def unload(self) -> bool:
@@ -50,8 +50,8 @@ class VaeRuntime(MLModel):
             names = ", ".join(sorted(tensor.name for tensor in payload.inputs))
             raise InferenceError(f"inputs: {names or 'none'}, expected z of {sorted(known)}")
         z = _array(given["z"], "FP32")
-        if z.ndim != 2 or len(z) > MOST_ROWS:
-            raise InferenceError(f"z: shape {list(z.shape)}, expected at most [{MOST_ROWS}, D]")
+        if z.ndim != 2 or len(z) > MAX_ROWS:
+            raise InferenceError(f"z: shape {list(z.shape)}, expected at most [{MAX_ROWS}, D]")
         try:
             label = _labels(given["label"]) if "label" in given else None
             images = await asyncio.to_thread(self._model.decode, z, label)

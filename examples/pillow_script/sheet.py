@@ -27,9 +27,9 @@ def from_bundle(source: str, label: str | None, n: int, seed: int) -> np.ndarray
 def from_graph(path: str, label: str | None, n: int, seed: int) -> np.ndarray:
     """The same images with nothing but the decoder's file, which carries its own prior."""
     with vae.Decoder(path) as decoder:
-        classes = decoder.card.classes
+        classes = decoder.spec.classes
         index = classes.index(label) if label in classes else None
-        z = decoder.card.prior.sample(n, index, seed)
+        z = decoder.spec.prior.sample(n, index, seed)
         return decoder(z, label, dtype="uint8")
 
 

@@ -1,7 +1,7 @@
 """Encode a Parquet data set with Python's own processes; joblib's `Parallel` takes the same calls.
 
 pip install "../..[cpu,dask]"
-python encode.py digits.parquet codes.parquet [--bundle BUNDLE] [--processes 2]
+python encode.py digits.parquet latents.parquet [--bundle BUNDLE] [--processes 2]
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import multiprocessing
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vae_runtime.batch import Mapper
+from vae_runtime.arrow import Mapper
 
 
 def main() -> None:
@@ -32,8 +32,8 @@ def main() -> None:
             multiprocessing.get_context("spawn").Pool(chosen.processes) as pool,
             pq.ParquetWriter(chosen.out, schema) as out,
         ):
-            for codes in pool.imap(encode, tables):
-                out.write_table(codes)
+            for latents in pool.imap(encode, tables):
+                out.write_table(latents)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Encode a Parquet data set with Ray Data.
 
     pip install "../..[cpu,dask]" "ray[data]"
-    python encode.py digits.parquet codes/ [--bundle BUNDLE] [--blocks 200]
+    python encode.py digits.parquet latents/ [--bundle BUNDLE] [--blocks 200]
 
 Every worker opens the bundle once; rows that cannot be used come back with a reason in `error`.
 """
@@ -12,7 +12,7 @@ import argparse
 
 import ray
 
-from vae_runtime.batch import Mapper
+from vae_runtime.arrow import Mapper
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Encode a Parquet data set with Spark.
 
     pip install "../..[cpu,dask]" pyspark pandas     # and a Java runtime
-    PYSPARK_PYTHON=$(which python) python encode.py digits.parquet codes/ [--bundle BUNDLE]
+    PYSPARK_PYTHON=$(which python) python encode.py digits.parquet latents/ [--bundle BUNDLE]
 
 Every Python worker opens the bundle once. Spark knows no lists of a fixed size: `fixed=False`.
 """
@@ -13,7 +13,7 @@ import argparse
 from pyspark.sql import SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 
-from vae_runtime.batch import Mapper
+from vae_runtime.arrow import Mapper
 
 
 def main() -> None:

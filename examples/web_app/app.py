@@ -17,29 +17,29 @@ from werkzeug.exceptions import BadRequest, HTTPException
 
 import vae_runtime as vae
 
-MOST_IMAGES = 256
-MOST_BYTES = 1 << 20  # of a request
+MAX_IMAGES = 256
+MAX_BYTES = 1 << 20  # of a request
 COLUMNS = 8
 
 
 def create_app(model: vae.Autoencoder) -> Flask:
     """The app around one loaded model, which all its threads share."""
     app = Flask(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
-    card = model.card
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES
+    spec = model.spec
 
     @app.get("/")
     def page() -> str:
-        return render_template("page.html", card=card, most=MOST_IMAGES)
+        return render_template("page.html", spec=spec, most=MAX_IMAGES)
 
     @app.get("/api/model")
     def about() -> Response:
-        facts = {"id": card.id, "family": card.family, "classes": card.classes}
-        return jsonify(facts | {"latent_dim": card.latent_dim, "image": card.image.shape})
+        facts = {"id": spec.id, "family": spec.family, "classes": spec.classes}
+        return jsonify(facts | {"latent_dim": spec.latent_dim, "image": spec.image.shape})
 
     @app.get("/sample.png")
     def sample() -> Response:
-        n = whole(request.args.get("n", "1"), "n", 1, MOST_IMAGES)
+        n = whole(request.args.get("n", "1"), "n", 1, MAX_IMAGES)
         seed = request.args.get("seed")
         seed = None if seed in (None, "") else whole(seed, "seed", 0, 2**64 - 1)
         label = request.args.get("label") or None
@@ -50,9 +50,9 @@ def create_app(model: vae.Autoencoder) -> Flask:
         body = request.get_json()
         if not isinstance(body, dict) or not set(body) <= {"z", "label"} or "z" not in body:
             raise BadRequest('expected {"z": [[…], …], "label": …}')
-        z = codes(body["z"])
-        if len(z) > MOST_IMAGES:
-            raise BadRequest(f"z: {len(z)} codes, expected at most {MOST_IMAGES}")
+        z = latents(body["z"])
+        if len(z) > MAX_IMAGES:
+            raise BadRequest(f"z: {len(z)} latents, expected at most {MAX_IMAGES}")
         return jsonify(images=model.decode(z, body.get("label")).tolist())
 
     @app.errorhandler(vae.VaeError)
@@ -76,7 +76,7 @@ def whole(text: str, name: str, low: int, high: int) -> int:
     return int(text)
 
 
-def codes(value: Any) -> np.ndarray:
+def latents(value: Any) -> np.ndarray:
     """JSON's nested lists of numbers as f32, or 400; the model checks shape and values."""
     try:
         array = np.asarray(value)
@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000)
     chosen = parser.parse_args()
     model = vae.load(chosen.bundle)
-    label = 0 if model.card.classes else None
+    label = 0 if model.spec.classes else None
     model.sample(1, label, seed=0)
     serve(create_app(model), host=chosen.host, port=chosen.port, threads=4)
 

@@ -36,7 +36,7 @@ _SPREADS = {
     "std": ("std", "scale", "stddev", "sigma"),
     "log_std": ("log_std", "logstd", "log_scale"),
 }
-_CODES = ("z", "code", "codes", "latent", "latents", "embedding")
+_CODES = ("z", "code", "latents", "latent", "latents", "embedding")
 _INNER = ("latent_dist", "posterior", "q", "dist")
 _IMAGES = (
     "reconstruction",
@@ -122,7 +122,7 @@ class ForeignEncoder(nn.Module):
         """f32[N, C, H, W] in [0, 1][, i64[N]] → f32[N, D], one or two of them."""
         image = image * 2 - 1 if self.form.signed else image
         given = (image,) if self.labels is None or label is None else (image, self.labels(label))
-        found = unpack_code(self.encode(*given), self.form.spread)
+        found = unpack_latents(self.encode(*given), self.form.spread)
         if not isinstance(found, Tensor):
             return found[0].flatten(1), found[1].flatten(1)
         z = found.flatten(1)
@@ -133,16 +133,16 @@ class ForeignEncoder(nn.Module):
 class ForeignDecoder(nn.Module):
     """z[, label] → image."""
 
-    def __init__(self, form: Form, code_shape: tuple[int, ...]) -> None:
+    def __init__(self, form: Form, latent_shape: tuple[int, ...]) -> None:
         super().__init__()
         self.form = form
         self.decode = form.decode
-        self.code_shape = code_shape
+        self.latent_shape = latent_shape
         self.labels = Labels(form) if form.classes else None
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         """f32[N, D][, i64[N]] → f32[N, C, H, W] in [0, 1]."""
-        code = z if len(self.code_shape) == 1 else torch.unflatten(z, 1, self.code_shape)
+        code = z if len(self.latent_shape) == 1 else torch.unflatten(z, 1, self.latent_shape)
         if self.labels is None:
             image = unpack_image(self.decode(code))
         else:
@@ -152,7 +152,7 @@ class ForeignDecoder(nn.Module):
         return ACTIVATIONS[self.form.activation](image)
 
 
-def unpack_code(found: Any, spread: str = "log_var") -> Tensor | tuple[Tensor, Tensor]:
+def unpack_latents(found: Any, spread: str = "log_var") -> Tensor | tuple[Tensor, Tensor]:
     """What `encode` returned → a code, or mean and log variance.
 
     Raises:
@@ -166,7 +166,7 @@ def unpack_code(found: Any, spread: str = "log_var") -> Tensor | tuple[Tensor, T
         return _pair(found, spread)
     for name in _INNER:
         if (inner := _get(found, name)) is not None:
-            return unpack_code(inner, spread)
+            return unpack_latents(inner, spread)
     mean = _first(found, _MEANS)
     for kind, names in _SPREADS.items():
         if mean is not None and (value := _first(found, names)) is not None:
@@ -203,7 +203,7 @@ def unpack_image(found: Any) -> Tensor:
 
 def _pair(found: tuple[Any, ...] | list[Any], spread: str) -> Tensor | tuple[Tensor, Tensor]:
     if len(found) == 1:
-        return unpack_code(found[0], spread)
+        return unpack_latents(found[0], spread)
     if len(found) == 2 and all(isinstance(part, Tensor) for part in found):
         return found[0], SPREADS[spread](found[1])
     kinds = ", ".join(type(part).__name__ for part in found)

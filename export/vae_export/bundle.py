@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vae_runtime.archive import pack
-from vae_runtime.bundle import open_bundle
+from vae_runtime.bundle.archive import pack
+from vae_runtime.bundle.manifest import NAME, Manifest
+from vae_runtime.bundle.reader import open_bundle
 from vae_runtime.errors import FileError, VaeError
-from vae_runtime.files import write_atomic, writing_folder
-from vae_runtime.manifest import NAME, Manifest
+from vae_runtime.files.atomic import write_atomic, writing_folder
 
 
 def write_bundle(manifest: Manifest, files: dict[str, bytes], out: Path) -> None:

@@ -1,7 +1,7 @@
 """The decoder as plain C that needs nothing but libm, and a small program around it.
 
 emx-onnx-cgen turns the decoder, its batch pinned to one row, into C; the folder `c/` beside this
-file holds what is the same for every model: the checks, the generator that draws codes, `main`.
+file holds what is the same for every model: the checks, the generator that draws latents, `main`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from vae_runtime.card import Card
+from vae_runtime.bundle.manifest import Manifest
+from vae_runtime.bundle.spec import ModelSpec
+from vae_runtime.dependencies import require
 from vae_runtime.errors import FileError, InputError, one_line
-from vae_runtime.extras import require
-from vae_runtime.files import write_atomic
-from vae_runtime.manifest import Manifest
+from vae_runtime.files.atomic import write_atomic
 from vae_runtime.prior import Prior
 
 GENERATOR = "emx_onnx_cgen"
@@ -59,8 +59,8 @@ def write_c(manifest: Manifest, files: dict[str, bytes], folder: Path) -> list[s
     assert spec is not None
     content = {path.name: path.read_bytes() for path in sorted(_FIXED.iterdir())}
     content |= _translate(files[spec.file.file], spec.file.file)
-    content["model.h"] = header_text(manifest.card).encode()
-    content["prior_data.c"] = prior_text(manifest.card).encode()
+    content["model.h"] = header_text(manifest.spec).encode()
+    content["prior_data.c"] = prior_text(manifest.spec).encode()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -87,16 +87,16 @@ def _translate(raw: bytes, name: str) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in Path(place).glob("*.c")}
 
 
-def header_text(card: Card) -> str:
+def header_text(spec: ModelSpec) -> str:
     """The text of `model.h`: sizes, class names, and the arrays of the prior."""
-    prior, image = card.prior, card.image
+    prior, image = spec.prior, spec.image
     kinds = {"normal": "NORMAL", "uniform": "UNIFORM"}
     lines = [
         "/* Sizes and prior of one bundle. */",
         "#ifndef MODEL_H",
         "#define MODEL_H",
-        *_defines(LATENT_DIM=card.latent_dim, CHANNELS=image.channels),
-        *_defines(HEIGHT=image.height, WIDTH=image.width, CLASSES=len(card.classes)),
+        *_defines(LATENT_DIM=spec.latent_dim, CHANNELS=image.channels),
+        *_defines(HEIGHT=image.height, WIDTH=image.width, CLASSES=len(spec.classes)),
         *_defines(PRIOR_NORMAL=0, PRIOR_UNIFORM=1, PRIOR_MIXTURE=2),
         *_defines(PRIOR=f"VAE_PRIOR_{kinds.get(prior.kind, 'MIXTURE')}"),
     ]
@@ -104,19 +104,19 @@ def header_text(card: Card) -> str:
         lines += _defines(PRIOR_ROWS=prior.rows, COMPONENTS=prior.weights.shape[1])
     lines.append("extern const char vae_bundle[]; /* the bundle's id */")
     lines += [f"extern const double {declared};" for declared, _ in _arrays(prior)]
-    if card.classes:
-        lines.append(f"extern const char *const vae_class_names[{len(card.classes)}];")
+    if spec.classes:
+        lines.append(f"extern const char *const vae_class_names[{len(spec.classes)}];")
     return "\n".join([*lines, "#endif", ""])
 
 
-def prior_text(card: Card) -> str:
+def prior_text(spec: ModelSpec) -> str:
     """The text of `prior_data.c`: the numbers that `model.h` declares."""
-    lines = ['#include "model.h"', f"const char vae_bundle[] = {_quoted(card.id)};"]
-    for declared, values in _arrays(card.prior):
+    lines = ['#include "model.h"', f"const char vae_bundle[] = {_quoted(spec.id)};"]
+    for declared, values in _arrays(spec.prior):
         lines.append(f"const double {declared} = {_braced(values.tolist())};")
-    if card.classes:
-        names = ",\n ".join(_quoted(name) for name in card.classes)
-        lines.append(f"const char *const vae_class_names[{len(card.classes)}] = {{\n {names}}};")
+    if spec.classes:
+        names = ",\n ".join(_quoted(name) for name in spec.classes)
+        lines.append(f"const char *const vae_class_names[{len(spec.classes)}] = {{\n {names}}};")
     return "\n".join([*lines, ""])
 
 

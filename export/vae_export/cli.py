@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from vae_runtime import __version__
-from vae_runtime.cli.entry import run
 from vae_runtime.cli.options import given
-from vae_runtime.extras import require
+from vae_runtime.console import run
+from vae_runtime.dependencies import require
 
 EPILOG = """\b
 Examples:
@@ -122,7 +122,7 @@ _OWN = "Of your own module: "
     default="auto",
     show_default=True,
     type=click.Choice(["auto", "normal", "uniform", "gaussian", "gmm", "class_gmm"]),
-    help=_OWN + "what is fitted to the codes of --data.",
+    help=_OWN + "what is fitted to the latents of --data.",
 )
 @click.version_option(__version__, prog_name="vae-export")
 def cli(**options: Any) -> None:

@@ -14,17 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vae_runtime.bundle import open_bundle
-from vae_runtime.card import ImageSpec
-from vae_runtime.cli.entry import note
+from vae_runtime.bundle.reader import open_bundle
+from vae_runtime.bundle.spec import ImageSpec
 from vae_runtime.cli.options import parse_size
 from vae_runtime.cli.target import Target
+from vae_runtime.console import print_status
 from vae_runtime.datasets import Dataset, load_dataset, load_held_out
 from vae_runtime.errors import FileError, InputError, UsageError
-from vae_runtime.files import read_bytes, write_atomic
-from vae_runtime.studio.parts import NO_POINTS, Parts, page_files
-from vae_runtime.studio.points import encode_points
-from vae_runtime.studio.single import single_file
+from vae_runtime.files.atomic import write_atomic
+from vae_runtime.files.reading import read_bytes
+from vae_runtime.studio.build import NO_POINTS, Parts, encode_points, page_files, single_file
 from vae_train import load_checkpoint
 from vae_train.folder import bare
 
@@ -59,7 +58,7 @@ def export_command(options: dict[str, Any], typed: dict[str, str]) -> None:
     if options["html"] is not None:
         Target("", str(options["html"])).check(".html", ".htm")
         page_files()  # refuse before the work where the studio's engine is missing
-    chosen = Options(options["opset"], options["variants"], options["allow_lossy"], note)
+    chosen = Options(options["opset"], options["variants"], options["allow_lossy"], print_status)
     held_out = None
     if options["model"]:
         source = _own_source(options)
@@ -68,11 +67,11 @@ def export_command(options: dict[str, Any], typed: dict[str, str]) -> None:
     exported = export_source(source, out, chosen)
     if options["c_code"] is not None:
         write_c(exported.manifest, exported.files, options["c_code"])
-        note(f"wrote {options['c_code']}. Next: make -C {options['c_code']}")
+        print_status(f"wrote {options['c_code']}. Next: make -C {options['c_code']}")
     _write_rest(exported, out, options, held_out)
     files = out.iterdir() if out.is_dir() else (out,)
     size = sum(file.stat().st_size for file in files)
-    note(f"wrote {out}, {size:,} bytes. Next: vae-run sample --bundle {out}")
+    print_status(f"wrote {out}, {size:,} bytes. Next: vae-run sample --bundle {out}")
 
 
 def _check_effect(options: dict[str, Any], typed: dict[str, str]) -> None:
@@ -133,7 +132,7 @@ def _held_out(options: dict[str, Any], image: ImageSpec) -> Dataset | None:
     if options["data"] is None:
         return None
     size = parse_size(options["size"]) or image.shape[1:]
-    return load_held_out(options["data"], note, size=size, mode=image.mode)
+    return load_held_out(options["data"], print_status, size=size, mode=image.mode)
 
 
 def load_factory(name: str) -> Modules:
@@ -209,16 +208,16 @@ def _write_rest(
         name = f"{out.stem if out.suffix == '.zip' else out.name}-report"
         folder = Path(options["report"]) if options["report"] else out.with_name(name)
         write_report(exported, folder)
-        note(f"wrote {folder / 'parity.html'}")
+        print_status(f"wrote {folder / 'parity.html'}")
     if options["triton"] is not None:
         prefix = out.stem if out.suffix == ".zip" else out.name
         names = write_triton(exported.manifest, exported.files, options["triton"], prefix)
-        note(f"wrote {options['triton']} with {', '.join(names)}")
+        print_status(f"wrote {options['triton']} with {', '.join(names)}")
     if options["html"] is not None:
         bundle = open_bundle(out)
         if held_out is None:  # a module of one's own was checked with its training images
-            held_out = _held_out(options, bundle.manifest.card.image)
+            held_out = _held_out(options, bundle.manifest.spec.image)
         points = NO_POINTS if held_out is None else encode_points(bundle, held_out)
         raw = single_file(Parts(bundle, out.name, points))
         write_atomic(options["html"], raw)
-        note(f"wrote {options['html']}, {len(raw):,} bytes")
+        print_status(f"wrote {options['html']}, {len(raw):,} bytes")

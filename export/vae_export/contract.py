@@ -11,9 +11,9 @@ import onnx
 from google.protobuf.message import Message  # type: ignore[import-untyped]
 from onnx import StringStringEntryProto, TensorProto
 
-from vae_runtime.card import METADATA_KEY
+from vae_runtime.bundle.manifest import TensorSpec
+from vae_runtime.bundle.spec import METADATA_KEY
 from vae_runtime.errors import IntegrityError
-from vae_runtime.manifest import TensorSpec
 
 RANDOM_OPS = {
     "Bernoulli",
@@ -114,7 +114,7 @@ def _broken_nodes(graph: onnx.GraphProto) -> Iterator[str]:
 
 
 def _strings(message: Message) -> Iterator[str]:
-    """Every string field of a protobuf message, but the card: class names are the user's own."""
+    """Every string field of a protobuf message, but the spec: class names are the user's own."""
     if isinstance(message, StringStringEntryProto) and message.key == METADATA_KEY:
         return
     for field, value in message.ListFields():

@@ -13,17 +13,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vae_runtime.card import Card, ImageSpec
+from vae_runtime.bundle.spec import ImageSpec, ModelSpec
 from vae_runtime.datasets import Dataset
 from vae_runtime.errors import UsageError, VaeError
 from vae_runtime.prior import Prior
-from vae_train.prior import fit_codes
+from vae_train.prior import fit_latents
 
 from .adapter import ACTIVATIONS, SPREADS, ForeignDecoder, ForeignEncoder
 from .graphs import Graph
 from .inputs import ROWS
 from .pipeline import Exported, Options, export_source
-from .probe import Modules, code_shape, find_form
+from .probe import Modules, find_form, latent_shape
 from .source import Source, as_float, labels_of
 from .trace import OPSET
 
@@ -46,7 +46,7 @@ class Foreign:
         activation: what makes its output an image in [0, 1]: `none`, `sigmoid`, `tanh` or `clip`.
         signed: whether its encoder wants pixels in [-1, 1].
         likelihood: `bernoulli` or `gaussian`, how `score` reads a reconstruction error.
-        prior: `auto` or one of `vae_runtime.prior.KINDS`, fitted to the codes of the data.
+        prior: `auto` or one of `vae_runtime.prior.KINDS`, fitted to the latents of the data.
         seed: of that fit.
     """
 
@@ -121,20 +121,20 @@ def from_module(module: Modules, data: Dataset, facts: Foreign, sha256: str = ""
     images = torch.from_numpy(as_float(data.images[:_MOST]))
     given = None if data.labels is None else torch.from_numpy(data.labels[:_MOST])
     with _theirs("encode", data):
-        codes = _codes(encoder, images, given if form.labelled_encoder else None)
-        shape = code_shape(form, images[:2])
+        latents = _latents(encoder, images, given if form.labelled_encoder else None)
+        shape = latent_shape(form, images[:2])
     decoder = ForeignDecoder(form, shape).eval()
-    mean = codes[0] if isinstance(codes, tuple) else codes
+    mean = latents[0] if isinstance(latents, tuple) else latents
     _check_images(decoder, mean[:_CHUNK], data)
     kind = ("class_gmm" if facts.classes else "gmm") if facts.prior == "auto" else facts.prior
-    z = _draw(codes, facts.seed)
-    prior = fit_codes(_groups(kind, encoder, z, images, data, facts), kind, seed=facts.seed).prior
-    card = _card(facts, data, prior, plain=not isinstance(codes, tuple))
-    graphs = _graphs(encoder, decoder, card)
+    z = _draw(latents, facts.seed)
+    prior = fit_latents(_groups(kind, encoder, z, images, data, facts), kind, seed=facts.seed).prior
+    spec = _spec(facts, data, prior, plain=not isinstance(latents, tuple))
+    graphs = _graphs(encoder, decoder, spec)
     name = facts.name or type(module[0] if isinstance(module, tuple) else module).__name__
     training = {"model": name, "data": {"name": data.name, "training": len(data)}}
     return Source(
-        card, graphs, as_float(data.images[:ROWS]), labels_of(data, data.classes), training, sha256
+        spec, graphs, as_float(data.images[:ROWS]), labels_of(data, data.classes), training, sha256
     )
 
 
@@ -152,28 +152,28 @@ def _theirs(method: str, data: Dataset) -> Iterator[None]:
         ) from error
 
 
-def _graphs(encoder: ForeignEncoder, decoder: ForeignDecoder, card: Card) -> list[Graph]:
+def _graphs(encoder: ForeignEncoder, decoder: ForeignDecoder, spec: ModelSpec) -> list[Graph]:
     """In the order of the bundle; one module decodes with a label and without."""
     images = ("image", "label") if encoder.labels is not None else ("image",)
-    codes = ("z",) if card.family == "ae" else ("mu", "log_var")
+    latents = ("z",) if spec.family == "ae" else ("mu", "log_var")
     graphs = [
-        Graph("encoder", encoder, images, codes),
+        Graph("encoder", encoder, images, latents),
         Graph("decoder", decoder, ("z",), ("image",)),
     ]
-    if card.classes:
+    if spec.classes:
         graphs.append(Graph("conditional_decoder", decoder, ("z", "label"), ("image",)))
     for graph in graphs:
         graph.module.requires_grad_(False)
     return graphs
 
 
-def _card(facts: Foreign, data: Dataset, prior: Prior, *, plain: bool) -> Card:
+def _spec(facts: Foreign, data: Dataset, prior: Prior, *, plain: bool) -> ModelSpec:
     family = "cvae" if facts.classes else ("ae" if plain else "vae")
     image = ImageSpec(*data.image_shape)
-    return Card("", family, image, prior.latent_dim, facts.classes, facts.likelihood, prior)
+    return ModelSpec("", family, image, prior.latent_dim, facts.classes, facts.likelihood, prior)
 
 
-def _codes(encoder: nn.Module, images: Tensor, labels: Tensor | None) -> Any:
+def _latents(encoder: nn.Module, images: Tensor, labels: Tensor | None) -> Any:
     """z, or mu and log_var, of all images."""
     parts = []
     for start in range(0, len(images), _CHUNK):
@@ -186,11 +186,11 @@ def _codes(encoder: nn.Module, images: Tensor, labels: Tensor | None) -> Any:
     return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
 
-def _draw(codes: Any, seed: int) -> NDArray[np.float64]:
+def _draw(latents: Any, seed: int) -> NDArray[np.float64]:
     """One posterior draw for each image, f64[N, D]; of a plain code, the code."""
-    if isinstance(codes, Tensor):
-        return codes.double().numpy()
-    mu, log_var = (part.double() for part in codes)
+    if isinstance(latents, Tensor):
+        return latents.double().numpy()
+    mu, log_var = (part.double() for part in latents)
     eps = torch.empty_like(mu).normal_(generator=torch.Generator().manual_seed(seed))
     drawn: NDArray[np.float64] = (mu + (0.5 * log_var).exp() * eps).numpy()
     return drawn
@@ -204,7 +204,7 @@ def _groups(
     data: Dataset,
     facts: Foreign,
 ) -> list[NDArray[np.float64]]:
-    """The codes that each mixture is fitted to."""
+    """The latents that each mixture is fitted to."""
     if kind != "class_gmm":
         return [z]
     if not facts.classes or data.labels is None:
@@ -214,7 +214,7 @@ def _groups(
     if encoder.labels is None:
         return [*groups, z]
     none = torch.full((len(images),), len(facts.classes))
-    return [*groups, _draw(_codes(encoder, images, none), facts.seed)]
+    return [*groups, _draw(_latents(encoder, images, none), facts.seed)]
 
 
 def _check_images(decoder: nn.Module, z: Tensor, data: Dataset) -> None:

@@ -90,11 +90,11 @@ class Graph:
 
 def graphs_of(model: AE | VAE | CVAE) -> list[Graph]:
     """The graphs of a model in evaluation mode, in the order of the bundle."""
-    codes = ("z",) if isinstance(model, AE) else ("mu", "log_var")
+    latents = ("z",) if isinstance(model, AE) else ("mu", "log_var")
     if isinstance(model, CVAE) and model.encoder_labels is not None:
-        encoder = Graph("encoder", ConditionalEncoderGraph(model), ("image", "label"), codes)
+        encoder = Graph("encoder", ConditionalEncoderGraph(model), ("image", "label"), latents)
     else:
-        encoder = Graph("encoder", EncoderGraph(model), ("image",), codes)
+        encoder = Graph("encoder", EncoderGraph(model), ("image",), latents)
     graphs = [encoder, Graph("decoder", DecoderGraph(model), ("z",), ("image",))]
     if isinstance(model, CVAE):
         conditional = ConditionalDecoderGraph(model)

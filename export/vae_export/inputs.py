@@ -1,4 +1,4 @@
-"""The rows that the gate runs: real images, every label, codes at 0, at 6 sigma and as drawn."""
+"""The rows that the gate runs: real images, every label, latents at 0, at 6 sigma and as drawn."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def gate_inputs(
         graph: whose inputs.
         images: f32[N, C, H, W] in [0, 1], real ones, at least one.
         labels: i64[N], theirs, or None.
-        prior: where the codes lie.
+        prior: where the latents lie.
         classes: K; label K means no label and is run as well.
     """
     labelled = "label" in graph.inputs
@@ -52,8 +52,8 @@ def _image_rows(
 
 def _code_rows(prior: Prior, classes: int, *, labelled: bool) -> Arrays:
     """Codes at 0 and ±6 sigma with every label, single dimensions at ±6 sigma, then draws."""
-    corners, axes = extreme_codes(prior)
-    drawn, label = drawn_codes(prior, classes, ROWS // 4)
+    corners, axes = extreme_latents(prior)
+    drawn, label = sampled_latents(prior, classes, ROWS // 4)
     if not labelled:
         return {"z": np.concatenate([corners, axes, drawn])}
     every = _every_label(classes)
@@ -67,7 +67,7 @@ def _every_label(classes: int) -> NDArray[np.int64]:
     return np.linspace(0, classes, min(classes + 1, _LABELS)).astype(np.int64)
 
 
-def extreme_codes(prior: Prior) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def extreme_latents(prior: Prior) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Codes all zero, all at + and at -6 sigma, f32[3, D]; one axis at ±6 sigma, f32[≤128, D]."""
     mean, std = prior.spread()
     corners = [np.full(prior.latent_dim, n) * std + (mean if n else 0) for n in EXTREMES]
@@ -76,7 +76,7 @@ def extreme_codes(prior: Prior) -> tuple[NDArray[np.float32], NDArray[np.float32
     return np.stack(corners).astype(np.float32), axes.astype(np.float32)
 
 
-def drawn_codes(
+def sampled_latents(
     prior: Prior, classes: int, n: int, seed: int = 0
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Codes from the prior, f32[n, D], each class in turn, and their labels i64[n]."""

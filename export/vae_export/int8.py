@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from vae_runtime.errors import UsageError
-from vae_runtime.session import Session
+from vae_runtime.inference.session import Session
 
 from .parity import Arrays
 from .rounding import round_columns
@@ -26,7 +26,7 @@ _SMALLEST = 4096  # weights; a product below this costs less than quantising its
 def to_int8(model: onnx.ModelProto, drawn: Arrays) -> onnx.ModelProto:
     """A copy of `model` whose large Gemm nodes multiply in 8 bits.
 
-    The layer that reads the code stays in float32: it is small, and codes far out (±6 sigma in one
+    The layer that reads the code stays in float32: it is small, and latents far out (±6 sigma in one
     dimension) would leave few levels for all other dimensions.
 
     Args:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vae_runtime.errors import InputError, IntegrityError, one_line
-from vae_runtime.session import Session
+from vae_runtime.inference.session import Session
 
 from .graphs import Graph
 

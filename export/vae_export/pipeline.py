@@ -12,24 +12,24 @@ import onnx
 import torch
 
 from vae_runtime import __version__
-from vae_runtime.card import Card
+from vae_runtime.bundle.manifest import GraphSpec, Manifest
+from vae_runtime.bundle.spec import ModelSpec
 from vae_runtime.datasets import Dataset
 from vae_runtime.errors import UsageError
-from vae_runtime.manifest import GraphSpec, Manifest
-from vae_runtime.session import onnxruntime
+from vae_runtime.inference.session import onnxruntime
 from vae_train import Checkpoint
 
 from .bundle import check_target, write_bundle
 from .golden import golden_vectors
 from .graphs import Graph
-from .inputs import drawn_codes, gate_inputs
+from .inputs import gate_inputs, sampled_latents
 from .parity import Arrays, Checked, Truth, check_parity, summary, torch_truth
 from .source import Source, from_checkpoint
 from .trace import IR_VERSIONS, OPSET, trace
 from .variants import VARIANTS, Measured, check_names, measure
 from .writer import digest, file_spec, write_model
 
-_DRAWN = 1000  # codes that a variant is measured with
+_DRAWN = 1000  # latents that a variant is measured with
 
 
 @dataclass(frozen=True)
@@ -102,13 +102,13 @@ def export_source(source: Source, out: Path | None, options: Options) -> Exporte
     models, truths = [], {}
     for graph in source.graphs:
         rows = gate_inputs(
-            graph, source.images, source.labels, source.card.prior, len(source.card.classes)
+            graph, source.images, source.labels, source.spec.prior, len(source.spec.classes)
         )
         example = {name: torch.from_numpy(_two(values)) for name, values in rows.items()}
         models.append(trace(graph, example, options.opset))
         truths[graph.role] = torch_truth(graph, rows)
-    card = replace(source.card, id=digest(models, source.card))
-    exported = _write_all(source, card, models, truths, options)
+    spec = replace(source.spec, id=digest(models, source.spec))
+    exported = _write_all(source, spec, models, truths, options)
     if out is not None:
         write_bundle(exported.manifest, exported.files, out)
     return exported
@@ -121,7 +121,7 @@ def _two(values: Any) -> Any:
 
 def _write_all(
     source: Source,
-    card: Card,
+    spec: ModelSpec,
     models: list[onnx.ModelProto],
     truths: dict[str, Truth],
     options: Options,
@@ -130,33 +130,33 @@ def _write_all(
     files: dict[str, bytes] = {}
     specs: list[GraphSpec] = []
     checked, measured = [], []
-    # Made before the card is stamped on, and first: a variant may not fit the model.
+    # Made before the spec is stamped on, and first: a variant may not fit the model.
     changed = {
         graph.role: {
-            name: VARIANTS[name](model, _drawn(graph, card, seed=1))
+            name: VARIANTS[name](model, _drawn(graph, spec, seed=1))
             for name in dict.fromkeys(options.variants)
             if graph.role != "encoder"
         }
         for graph, model in zip(source.graphs, models, strict=True)
     }
     for graph, model in zip(source.graphs, models, strict=True):
-        raw, spec = write_model(model, graph, card, opset=options.opset)
+        raw, graph_spec = write_model(model, graph, spec, opset=options.opset)
         found = check_parity(graph, raw, truths[graph.role])
         options.say(_passed(graph.role, found))
         checked.append(found)
-        specs.append(spec)
-        files[spec.file.file] = raw
+        specs.append(graph_spec)
+        files[graph_spec.file.file] = raw
         for name, variant in changed[graph.role].items():
-            other, spec = write_model(variant, graph, card, name, options.opset)
-            drawn, rows = _drawn(graph, card, seed=0), truths[graph.role].rows
-            quality = measure(graph, other, spec, raw, drawn, rows, options.allow_lossy)
+            other, graph_spec = write_model(variant, graph, spec, name, options.opset)
+            drawn, rows = _drawn(graph, spec, seed=0), truths[graph.role].rows
+            quality = measure(graph, other, graph_spec, raw, drawn, rows, options.allow_lossy)
             options.say(quality.line())
             measured.append(quality)
-            specs.append(spec)
-            files[spec.file.file] = other
+            specs.append(graph_spec)
+            files[graph_spec.file.file] = other
     files["golden.npz"] = golden_vectors(truths)
     manifest = Manifest(
-        card,
+        spec,
         tuple(specs),
         file_spec("golden.npz", files["golden.npz"]),
         training=source.training,
@@ -167,9 +167,9 @@ def _write_all(
     return Exported(manifest, files, checked, measured)
 
 
-def _drawn(graph: Graph, card: Card, seed: int) -> Arrays:
+def _drawn(graph: Graph, spec: ModelSpec, seed: int) -> Arrays:
     """Inputs of a decoder as users have them: draws from the prior, each class in turn."""
-    z, label = drawn_codes(card.prior, len(card.classes), _DRAWN, seed)
+    z, label = sampled_latents(spec.prior, len(spec.classes), _DRAWN, seed)
     return {"z": z, "label": label} if "label" in graph.inputs else {"z": z}
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vae_runtime.errors import UsageError
 
-from .adapter import ForeignEncoder, Form, Method, unpack_code
+from .adapter import ForeignEncoder, Form, Method, unpack_latents
 
 Modules = nn.Module | tuple[nn.Module, nn.Module]
 
@@ -112,11 +112,11 @@ def _null_label(form: Form, facts: Wishes) -> int:
     return k
 
 
-def code_shape(form: Form, image: Tensor) -> tuple[int, ...]:
+def latent_shape(form: Form, image: Tensor) -> tuple[int, ...]:
     """The shape of one code, (D,) or for example (C, h, w)."""
     wanted = ForeignEncoder(form)
     given = [image * 2 - 1 if form.signed else image]
     if wanted.labels is not None:
         given.append(wanted.labels(torch.zeros(len(image), dtype=torch.int64)))
-    found = unpack_code(form.encode(*given), form.spread)
+    found = unpack_latents(form.encode(*given), form.spread)
     return tuple((found if isinstance(found, Tensor) else found[0]).shape[1:])

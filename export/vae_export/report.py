@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from vae_runtime.bundle.manifest import Manifest
 from vae_runtime.errors import FileError
-from vae_runtime.files import write_atomic
-from vae_runtime.manifest import Manifest
-from vae_runtime.page import html_page, html_table
+from vae_runtime.files.atomic import write_atomic
+from vae_runtime.html import html_page, html_table
 
 from .histogram import histogram_svg
 from .parity import as_dict
@@ -47,7 +47,7 @@ def report_data(exported: Exported) -> dict[str, Any]:
     """Plain values: the manifest's parity, each worst case, the histograms, the variants."""
     manifest = exported.manifest
     return {
-        "bundle": manifest.card.id,
+        "bundle": manifest.spec.id,
         "parity": manifest.parity,
         "producer": manifest.producer,
         "outputs": [as_dict(checked) for checked in exported.checked],
@@ -60,7 +60,7 @@ def report_data(exported: Exported) -> dict[str, Any]:
 def report_page(exported: Exported) -> str:
     """One HTML page with everything inline."""
     manifest = exported.manifest
-    title = f"Parity of bundle {manifest.card.id}"
+    title = f"Parity of bundle {manifest.spec.id}"
     parts = [
         f"<p class=soft>{escape(_about(manifest))}</p>",
         f"<p>Every graph passed. {escape(_rule(manifest))}</p>",
@@ -78,13 +78,11 @@ def report_page(exported: Exported) -> str:
 
 
 def _about(manifest: Manifest) -> str:
-    card = manifest.card
-    c, h, w = card.image.shape
+    spec = manifest.spec
+    c, h, w = spec.image.shape
     versions = ", ".join(f"{name} {version}" for name, version in manifest.producer.items())
-    classes = f", {len(card.classes)} classes" if card.classes else ""
-    return (
-        f"{card.family}, images {c} by {h} by {w}, codes of {card.latent_dim}{classes}. {versions}."
-    )
+    classes = f", {len(spec.classes)} classes" if spec.classes else ""
+    return f"{spec.family}, images {c} by {h} by {w}, latents of {spec.latent_dim}{classes}. {versions}."
 
 
 def _rule(manifest: Manifest) -> str:

@@ -1,4 +1,4 @@
-"""What is exported, whatever it came from: graphs, card, real images, facts."""
+"""What is exported, whatever it came from: graphs, spec, real images, facts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vae_runtime.card import Card, ImageSpec
+from vae_runtime.bundle.spec import ImageSpec, ModelSpec
 from vae_runtime.datasets import Dataset, load_dataset
 from vae_runtime.datasets.mnist import SHA256, cache_folder
 from vae_runtime.errors import MissingExtra, UsageError
@@ -25,7 +25,7 @@ class Source:
     """All that the exporter needs.
 
     Attributes:
-        card: without an id, which follows from the graphs.
+        spec: without an id, which follows from the graphs.
         graphs: in the order of the bundle; their modules in evaluation mode.
         images: f32[N, C, H, W] in [0, 1], real ones, for the gate.
         labels: i64[N], theirs, or None.
@@ -33,7 +33,7 @@ class Source:
         sha256: of the checkpoint or of the weights; may be empty.
     """
 
-    card: Card
+    spec: ModelSpec
     graphs: list[Graph]
     images: NDArray[np.float32]
     labels: NDArray[np.int64] | None = None
@@ -53,7 +53,7 @@ def from_checkpoint(checkpoint: Checkpoint, data: Dataset | None = None) -> Sour
         UsageError: `data` has images of another shape.
     """
     config = checkpoint.model
-    card = Card(
+    spec = ModelSpec(
         id="",
         family=config.family,
         image=ImageSpec(*config.image_shape),
@@ -80,7 +80,7 @@ def from_checkpoint(checkpoint: Checkpoint, data: Dataset | None = None) -> Sour
         images, labels = as_float(data.images[:ROWS]), labels_of(data, checkpoint.classes)
     recipe = {"recipe": checkpoint.train.to_dict(), "model": config.to_dict()}
     graphs = graphs_of(checkpoint.build())
-    return Source(card, graphs, images, labels, checkpoint.facts | recipe, checkpoint.sha256)
+    return Source(spec, graphs, images, labels, checkpoint.facts | recipe, checkpoint.sha256)
 
 
 def data_at_hand(name: str) -> Dataset | None:

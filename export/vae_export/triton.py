@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from vae_runtime.card import Card
+from vae_runtime.bundle.manifest import GraphSpec, Manifest, TensorSpec
+from vae_runtime.bundle.spec import ModelSpec
 from vae_runtime.errors import FileError
-from vae_runtime.files import write_atomic
-from vae_runtime.manifest import GraphSpec, Manifest, TensorSpec
+from vae_runtime.files.atomic import write_atomic
 
 MAX_BATCH = 256
 _DELAY_US = 500  # what a request waits for others to join its batch
@@ -41,28 +41,28 @@ def write_triton(
         except OSError as error:
             raise FileError(f"{model}: {error.strerror}") from error
         write_atomic(model / "1" / "model.onnx", files[spec.file.file])
-        write_atomic(model / "config.pbtxt", config_text(name, spec, manifest.card).encode())
-        if manifest.card.classes:
-            labels = "".join(f"{label}\n" for label in manifest.card.classes)
+        write_atomic(model / "config.pbtxt", config_text(name, spec, manifest.spec).encode())
+        if manifest.spec.classes:
+            labels = "".join(f"{label}\n" for label in manifest.spec.classes)
             write_atomic(model / "labels.txt", labels.encode())
         names.append(name)
     return names
 
 
-def config_text(name: str, spec: GraphSpec, card: Card) -> str:
+def config_text(name: str, graph_spec: GraphSpec, spec: ModelSpec) -> str:
     """The text of one `config.pbtxt`: onnxruntime backend, dynamic batching."""
     parts = [
         f"name: {_quoted(name)}",
         'backend: "onnxruntime"',
         f"max_batch_size: {MAX_BATCH}",
-        *(_tensor("input", tensor) for tensor in spec.inputs),
-        *(_tensor("output", tensor) for tensor in spec.outputs),
+        *(_tensor("input", tensor) for tensor in graph_spec.inputs),
+        *(_tensor("output", tensor) for tensor in graph_spec.outputs),
         f"dynamic_batching {{\n  max_queue_delay_microseconds: {_DELAY_US}\n}}",
         # For graphs this small one thread is the fastest.
         _parameter("intra_op_thread_count", "1"),
-        _parameter("vae_onnx_bundle", card.id),
+        _parameter("vae_onnx_bundle", spec.id),
     ]
-    if card.classes:
+    if spec.classes:
         parts.append(_parameter("labels", "labels.txt"))
     return "\n".join(parts) + "\n"
 

@@ -11,10 +11,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from vae_runtime.bundle.manifest import GraphSpec
 from vae_runtime.errors import IntegrityError, UsageError
 from vae_runtime.images import to_uint8 as levels
-from vae_runtime.manifest import GraphSpec
-from vae_runtime.session import Session
+from vae_runtime.inference.session import Session
 
 from .fp16 import to_fp16
 from .graphs import Graph
@@ -36,7 +36,7 @@ _SECONDS = 0.5  # a variant's timing takes no longer than this
 
 @dataclass(frozen=True)
 class Measured:
-    """A variant against the float32 graph, both in onnxruntime on the same codes.
+    """A variant against the float32 graph, both in onnxruntime on the same latents.
 
     Attributes:
         graph: `decoder.int8` …

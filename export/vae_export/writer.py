@@ -1,4 +1,4 @@
-"""One ONNX model to the bytes of one `.onnx` file: the card added, the contract checked."""
+"""One ONNX model to the bytes of one `.onnx` file: the spec added, the contract checked."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import json
 
 import onnx
 
-from vae_runtime.card import METADATA_KEY, Card
-from vae_runtime.guard import check_graph, seal
-from vae_runtime.manifest import FileSpec, GraphSpec, TensorSpec
+from vae_runtime.bundle.checksums import add_checksum
+from vae_runtime.bundle.manifest import FileSpec, GraphSpec, TensorSpec
+from vae_runtime.bundle.spec import METADATA_KEY, ModelSpec
+from vae_runtime.graph_checks import check_graph
 
 from .contract import Contract, check_contract
 from .graphs import Graph
@@ -19,14 +20,14 @@ PRODUCER = "vae-onnx"
 
 
 def write_model(
-    model: onnx.ModelProto, graph: Graph, card: Card, variant: str = "fp32", opset: int = 18
+    model: onnx.ModelProto, graph: Graph, spec: ModelSpec, variant: str = "fp32", opset: int = 18
 ) -> tuple[bytes, GraphSpec]:
-    """Stamp a model with its bundle's card and check it.
+    """Stamp a model with its bundle's spec and check it.
 
     Args:
         model: changed in place.
         graph: its role and its tensors' names.
-        card: stored in the file's metadata.
+        spec: stored in the file's metadata.
         variant: `fp32`, `fp16`, `int8` or `uint8`.
         opset: that `model` must have.
 
@@ -37,18 +38,18 @@ def write_model(
         IntegrityError: the model is something else than the bundle format allows.
         InputError: it computes something that the runtime refuses.
     """
-    _normalise(model, graph, card, variant)
+    _normalise(model, graph, spec, variant)
     inputs, outputs = (
-        tuple(_tensor(name, card, variant) for name in names)
+        tuple(_tensor(name, spec, variant) for name in names)
         for names in (graph.inputs, graph.outputs)
     )
     label = graph.role if variant == "fp32" else f"{graph.role}.{variant}"
     check_contract(model, Contract(label, inputs, outputs, opset, IR_VERSIONS[opset]))
-    raw = seal(model.SerializeToString(deterministic=True))
+    raw = add_checksum(model.SerializeToString(deterministic=True))
     check_graph(raw, label)
     file = file_spec(f"{label}.onnx", raw)
-    spec = GraphSpec(graph.role, variant, file, opset, IR_VERSIONS[opset], inputs, outputs)
-    return raw, spec
+    graph_spec = GraphSpec(graph.role, variant, file, opset, IR_VERSIONS[opset], inputs, outputs)
+    return raw, graph_spec
 
 
 def file_spec(name: str, raw: bytes) -> FileSpec:
@@ -56,28 +57,28 @@ def file_spec(name: str, raw: bytes) -> FileSpec:
     return FileSpec(name, len(raw), hashlib.sha256(raw).hexdigest())
 
 
-def digest(models: list[onnx.ModelProto], card: Card) -> str:
-    """Sixteen hexadecimal digits that follow from all graphs and from the card, its id aside.
+def digest(models: list[onnx.ModelProto], spec: ModelSpec) -> str:
+    """Sixteen hexadecimal digits that follow from all graphs and from the spec, its id aside.
 
     Each graph carries the id, so it is taken before any graph is stamped.
     """
-    total = hashlib.sha256(json.dumps(card.to_json() | {"id": ""}, sort_keys=True).encode())
+    total = hashlib.sha256(json.dumps(spec.to_json() | {"id": ""}, sort_keys=True).encode())
     for model in models:
         total.update(model.SerializeToString(deterministic=True))
     return total.hexdigest()[:16]
 
 
-def _tensor(name: str, card: Card, variant: str) -> TensorSpec:
-    shape: tuple[int | str, ...] = ("batch", card.latent_dim)
+def _tensor(name: str, spec: ModelSpec, variant: str) -> TensorSpec:
+    shape: tuple[int | str, ...] = ("batch", spec.latent_dim)
     if name == "image":
-        shape = ("batch", *card.image.shape)
+        shape = ("batch", *spec.image.shape)
     elif name == "label":
         shape = ("batch",)
     kind = "int64" if name == "label" else "float32"
     return TensorSpec(name, "uint8" if (name, variant) == ("image", "uint8") else kind, shape)
 
 
-def _normalise(model: onnx.ModelProto, graph: Graph, card: Card, variant: str) -> None:
+def _normalise(model: onnx.ModelProto, graph: Graph, spec: ModelSpec, variant: str) -> None:
     """Leave nothing that depends on where, when or by which version the file was made."""
     model.producer_name = PRODUCER
     model.producer_version = ""
@@ -91,6 +92,6 @@ def _normalise(model: onnx.ModelProto, graph: Graph, card: Card, variant: str) -
         dims = value.type.tensor_type.shape.dim
         if dims and not dims[0].dim_value:
             dims[0].dim_param = "batch"
-    own = card.to_json() | {"role": graph.role, "variant": variant}
+    own = spec.to_json() | {"role": graph.role, "variant": variant}
     text = json.dumps(own, separators=(",", ":"), ensure_ascii=False)
     model.metadata_props.add(key=METADATA_KEY, value=text)

@@ -17,11 +17,10 @@ from ._version import __version__
 from .errors import VaeError
 
 if TYPE_CHECKING:
-    from .autoencoder import Autoencoder
+    from .autoencoder import Autoencoder, load
     from .graphs import Decoder, Encoder
-    from .loading import load
+    from .metrics import Scores
     from .prior import Prior
-    from .scoring import Scores
 
 __all__ = [
     "load",
@@ -35,9 +34,9 @@ __all__ = [
 ]
 
 _HOME = {
-    "load": "loading",
+    "load": "autoencoder",
     "Autoencoder": "autoencoder",
-    "Scores": "scoring",
+    "Scores": "metrics",
     "Decoder": "graphs",
     "Encoder": "graphs",
     "Prior": "prior",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import numpy as np
 
-from .card import Card, ImageSpec
+from .bundle.spec import ImageSpec, ModelSpec
 from .errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def check_images(images: ArrayLike, spec: ImageSpec) -> NDArray[Any]:
     return array
 
 
-def unit_floats(images: NDArray[Any]) -> NDArray[np.float32]:
+def to_float32(images: NDArray[Any]) -> NDArray[np.float32]:
     """Checked images, u8 or f32 → f32 in [0, 1], contiguous; bytes are divided by 255."""
     if images.dtype != np.uint8:
         return np.ascontiguousarray(images)
@@ -53,7 +53,7 @@ def unit_floats(images: NDArray[Any]) -> NDArray[np.float32]:
     return floats
 
 
-def as_codes(z: ArrayLike, latent_dim: int) -> NDArray[np.float32]:
+def as_latents(z: ArrayLike, latent_dim: int) -> NDArray[np.float32]:
     """Codes f32[N, D] or f32[D] → f32[N, D], contiguous.
 
     Raises:
@@ -79,7 +79,7 @@ def as_codes(z: ArrayLike, latent_dim: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(array)
 
 
-def as_labels(label: Labels, n: int, card: Card) -> NDArray[np.int64]:
+def as_labels(label: Labels, n: int, spec: ModelSpec) -> NDArray[np.int64]:
     """A class index, a class name, or n of them → i64[n]; None → the index that means "no label".
 
     Not to be written to: one label of one item is a view of a table.
@@ -88,11 +88,11 @@ def as_labels(label: Labels, n: int, card: Card) -> NDArray[np.int64]:
         UsageError: the model takes no label, or an unknown name.
         InputError: an index out of range, another dtype, or not n of them.
     """
-    classes = card.classes
+    classes = spec.classes
     if label is None:
         return _same(len(classes), n, len(classes))
     if not classes:
-        raise UsageError(f"this {card.family} takes no label")
+        raise UsageError(f"this {spec.family} takes no label")
     if type(label) is int:
         if 0 <= label < len(classes):
             return _same(label, n, len(classes))
@@ -126,7 +126,7 @@ def _table(classes: int) -> NDArray[np.int64]:
     return table
 
 
-def stream_labels(label: Labels, n: int | None, card: Card) -> NDArray[np.int64] | int | None:
+def stream_labels(label: Labels, n: int | None, spec: ModelSpec) -> NDArray[np.int64] | int | None:
     """Labels of a stream of n items, checked once: an index for all, i64[n], or None.
 
     Raises:
@@ -135,16 +135,16 @@ def stream_labels(label: Labels, n: int | None, card: Card) -> NDArray[np.int64]
     if label is None:
         return None
     if isinstance(label, (int, str, np.integer)):
-        return one_index(label, card)
+        return one_index(label, spec)
     if n is None:
         raise UsageError("an endless stream takes one label for all")
-    return as_labels(label, n, card)
+    return as_labels(label, n, spec)
 
 
-def one_index(label: int | str | np.integer[Any], card: Card) -> int:
+def one_index(label: int | str | np.integer[Any], spec: ModelSpec) -> int:
     """The class index of one label."""
     plain = label if isinstance(label, (str, bool)) else int(label)
-    return int(as_labels(plain, 1, card)[0])
+    return int(as_labels(plain, 1, spec)[0])
 
 
 def class_index(name: str, classes: Sequence[str]) -> int:

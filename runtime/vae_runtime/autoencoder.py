@@ -2,28 +2,62 @@
 
 from __future__ import annotations
 
+import threading
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from . import latent
-from .arrays import Labels, as_codes, as_labels, check_images, one_index, stream_labels
-from .bundle import Bundle
-from .card import Card
-from .chunks import CHUNK
-from .errors import InputError, UsageError
-from .graphs import check_dtype
-from .loaded import PLAIN, LoadedGraphs
-from .manifest import Manifest
-from .prior import check_draw, choose_prior, fresh_seed
+from . import latents as latent
+from .arrays import Labels, as_labels, as_latents, check_images, one_index, stream_labels
+from .bundle.manifest import GraphSpec, Manifest
+from .bundle.reader import Bundle, open_bundle
+from .bundle.spec import ModelSpec
+from .errors import InputError, StateError, UsageError
+from .graphs import Decoder, Encoder, check_dtype, check_same_bundle
+from .inference.batching import BATCH_SIZE
+from .prior import check_sampling, choose_prior, fresh_seed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import ArrayLike, NDArray
 
-    from .scoring import Scores
+    from .metrics import Scores
+
+
+DEFAULT_BUNDLE = "mnist"
+PLAIN = "fp32"  # the variant that every bundle has
+BYTES = "uint8"  # the variant that gives bytes
+
+
+def load(
+    source: str | Path = DEFAULT_BUNDLE,
+    *,
+    device: str = "auto",
+    threads: int = 1,
+    variant: str = PLAIN,
+    tf32: bool = False,
+) -> Autoencoder:
+    """Open a bundle.
+
+    Args:
+        source: a folder or `.zip` that vae-export wrote, or an embedded bundle's name (`mnist`).
+        device: `auto` (CUDA if it works, else the CPU), `cpu`, `cuda` or `cuda:N`.
+        threads: of one run; for models this small one is the fastest.
+        variant: precision of the graphs, where the bundle has more than `fp32`: `fp16`, `int8`.
+        tf32: lets CUDA round to ten bits of mantissa: faster, not the same pixels.
+
+    Raises:
+        NotFound: no such bundle.
+        InputError: not a bundle, or one of a newer format.
+        IntegrityError: a file is damaged (found when it is first needed).
+        DeviceError: CUDA was asked for and is not available (likewise).
+    """
+    return Autoencoder(
+        open_bundle(source), device=device, threads=threads, variant=variant, tf32=tf32
+    )
 
 
 class Autoencoder:
@@ -53,9 +87,9 @@ class Autoencoder:
         return self._bundle.manifest
 
     @property
-    def card(self) -> Card:
+    def spec(self) -> ModelSpec:
         """Family, image shape, latent size, classes and prior."""
-        return self._bundle.manifest.card
+        return self._bundle.manifest.spec
 
     @property
     def device(self) -> str:
@@ -80,19 +114,19 @@ class Autoencoder:
             label: what to draw, for a CVAE; None draws without a label.
             seed: the same seed gives the same images, bit for bit; None draws a fresh one.
             prior: `fitted` (the bundle's) or `normal` (N(0, I)).
-            temperature: scales the spread of the codes; 0 gives the most typical images.
-            truncation: redraws codes beyond this many standard deviations.
+            temperature: scales the spread of the latents; 0 gives the most typical images.
+            truncation: redraws latents beyond this many standard deviations.
             dtype: `float32` in [0, 1] or `uint8`.
 
         Returns:
             [n, C, H, W].
         """
-        check_draw(n, seed, temperature, truncation)
-        images = np.empty((n, *self.card.image.shape), check_dtype(dtype))
+        check_sampling(n, seed, temperature, truncation)
+        images = np.empty((n, *self.spec.image.shape), check_dtype(dtype))
         options: dict[str, Any] = {"temperature": temperature, "truncation": truncation}
         parts = self.stream(n, label, seed, prior=prior, dtype=dtype, **options)
         for i, part in enumerate(parts):
-            images[i * CHUNK : (i + 1) * CHUNK] = part
+            images[i * BATCH_SIZE : (i + 1) * BATCH_SIZE] = part
         return images
 
     def stream(
@@ -102,7 +136,7 @@ class Autoencoder:
         seed: int | None = None,
         *,
         start: int = 0,
-        chunk: int = CHUNK,
+        chunk: int = BATCH_SIZE,
         prior: str = "fitted",
         temperature: float = 1.0,
         truncation: float | None = None,
@@ -126,24 +160,24 @@ class Autoencoder:
         Yields:
             [chunk, C, H, W], the last one shorter.
         """
-        check_draw(0 if n is None else n, seed, temperature, truncation)
+        check_sampling(0 if n is None else n, seed, temperature, truncation)
         check_dtype(dtype)
         if chunk < 1 or start < 0:
             raise UsageError(f"chunk is {chunk} and start {start}, expected at least 1 and 0")
-        labels = stream_labels(label, n, self.card)
+        labels = stream_labels(label, n, self.spec)
         seed = fresh_seed() if seed is None else seed
         options: dict[str, Any] = {"temperature": temperature, "truncation": truncation}
 
         def one(first: int, count: int) -> NDArray[Any]:
             part = labels[first : first + count] if isinstance(labels, np.ndarray) else labels
-            z = self.draw(count, part, seed, start=start + first, prior=prior, **options)
+            z = self.sample_latents(count, part, seed, start=start + first, prior=prior, **options)
             return self.decode(z, part, dtype=dtype)
 
-        choose_prior(self.card.prior, prior)  # refuse now, not at the iterator's first step
+        choose_prior(self.spec.prior, prior)  # refuse now, not at the iterator's first step
         starts = count(0, chunk) if n is None else range(0, n, chunk)
         return (one(i, chunk if n is None else min(chunk, n - i)) for i in starts)
 
-    def draw(
+    def sample_latents(
         self,
         n: int = 1,
         label: Labels = None,
@@ -154,9 +188,9 @@ class Autoencoder:
         temperature: float = 1.0,
         truncation: float | None = None,
     ) -> NDArray[np.float32]:
-        """The codes f32[n, D] that `sample` decodes, with the same arguments."""
-        labels = None if label is None else as_labels(label, n, self.card)
-        return choose_prior(self.card.prior, prior).sample(
+        """The latents f32[n, D] that `sample` decodes, with the same arguments."""
+        labels = None if label is None else as_labels(label, n, self.spec)
+        return choose_prior(self.spec.prior, prior).sample(
             n, labels, seed, start=start, temperature=temperature, truncation=truncation
         )
 
@@ -171,7 +205,7 @@ class Autoencoder:
         return self._graphs.encoder().posterior(images, label)
 
     def decode(self, z: ArrayLike, label: Labels = None, *, dtype: str = "float32") -> NDArray[Any]:
-        """Images [N, C, H, W] of codes f32[N, D] or f32[D]."""
+        """Images [N, C, H, W] of latents f32[N, D] or f32[D]."""
         decoder = self._graphs.decoder(conditional=label is not None, dtype=dtype)
         return decoder(z, label, dtype=dtype)
 
@@ -207,7 +241,7 @@ class Autoencoder:
             [steps, C, H, W].
         """
         start = self._start(image, label, seed)
-        spread = self.card.prior.spread(None if label is None else one_index(label, self.card))
+        spread = self.spec.prior.spread(None if label is None else one_index(label, self.spec))
         path = latent.traversal(start, dim, steps, span, *spread)
         return self.decode(path, label, dtype=dtype)
 
@@ -221,7 +255,7 @@ class Autoencoder:
         how: str = "linear",
         dtype: str = "float32",
     ) -> NDArray[Any]:
-        """Morph between two images, or two codes f32[D].
+        """Morph between two images, or two latents f32[D].
 
         Args:
             a: where to start.
@@ -251,14 +285,14 @@ class Autoencoder:
         Args:
             images: what to score.
             label: the class of each, for a CVAE; None scores without labels.
-            samples: codes drawn from q(z | image) for the negative ELBO.
+            samples: latents drawn from q(z | image) for the negative ELBO.
             seed: of those draws.
             start: the index of the first image; image i of a seed has draws of its own.
         """
-        from .scoring import score
+        from .metrics import score
 
-        pixels = check_images(images, self.card.image)
-        labels = None if label is None else as_labels(label, len(pixels), self.card)
+        pixels = check_images(images, self.spec.image)
+        labels = None if label is None else as_labels(label, len(pixels), self.spec)
         return score(self, pixels, labels, samples, seed, start)
 
     def close(self) -> None:
@@ -274,23 +308,115 @@ class Autoencoder:
     def _code(self, item: ArrayLike, label: Labels) -> NDArray[np.float32]:
         """A code f32[D] as it is; an image through the encoder."""
         array = np.asarray(item)
-        if array.shape == (self.card.latent_dim,):
-            return _row(as_codes(item, self.card.latent_dim))
+        if array.shape == (self.spec.latent_dim,):
+            return _row(as_latents(item, self.spec.latent_dim))
         return self._one_code(array, label)
 
     def _one_code(self, image: ArrayLike, label: Labels) -> NDArray[np.float32]:
-        codes = self.encode(image, label)
-        if len(codes) != 1:
-            raise InputError(f"image: {len(codes)} images, expected one")
-        return _row(codes)
+        latents = self.encode(image, label)
+        if len(latents) != 1:
+            raise InputError(f"image: {len(latents)} images, expected one")
+        return _row(latents)
 
     def _start(
         self, image: ArrayLike | None, label: int | str | None, seed: int | None
     ) -> NDArray[np.float32]:
-        return _row(self.draw(1, label, seed)) if image is None else self._one_code(image, label)
+        return (
+            _row(self.sample_latents(1, label, seed))
+            if image is None
+            else self._one_code(image, label)
+        )
 
 
-def _row(codes: NDArray[np.float32]) -> NDArray[np.float32]:
+def _row(latents: NDArray[np.float32]) -> NDArray[np.float32]:
     """The first of f32[N, D]."""
-    row: NDArray[np.float32] = codes[0]
+    row: NDArray[np.float32] = latents[0]
     return row
+
+
+class LoadedGraphs:
+    """Encoder and decoders of a bundle in one variant, where it has that, else as exported."""
+
+    def __init__(self, bundle: Bundle, variant: str, options: dict[str, Any]) -> None:
+        """Load nothing yet.
+
+        Args:
+            bundle: where the graphs are.
+            variant: `fp32`, or another one that the bundle has.
+            options: `device`, `threads` and `tf32` of every session.
+
+        Raises:
+            UsageError: the bundle has no graph of this variant.
+        """
+        known = sorted({g.variant for g in bundle.manifest.graphs})
+        if variant not in known:
+            raise UsageError(
+                f"{bundle.name}: has no variant {variant!r}, expected one of: {', '.join(known)}"
+            )
+        self._bundle, self._variant, self._options = bundle, variant, options
+        self._loaded: dict[str, Encoder | Decoder] = {}
+        self._decoders: dict[tuple[bool, str], Decoder] = {}  # what `decoder` found before
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @property
+    def device(self) -> str:
+        """Where the graphs really run; loads one if there is none yet."""
+        with self._lock:
+            loaded = next(iter(self._loaded.values()), None)
+        return (loaded or self.decoder(conditional=False)).device
+
+    def encoder(self) -> Encoder:
+        """The encoder."""
+        graph = self._graph("encoder", self._variant)
+        assert isinstance(graph, Encoder)
+        return graph
+
+    def decoder(self, *, conditional: bool, dtype: str = "float32") -> Decoder:
+        """The decoder with or without a label; for `uint8` the variant that gives bytes, if any.
+
+        Raises:
+            UsageError: a label for a model without classes; an unknown dtype.
+        """
+        found = self._decoders.get((conditional, dtype))
+        if found is not None:
+            return found
+        spec = self._bundle.manifest.spec
+        if conditional and not spec.classes:
+            raise UsageError(f"this {spec.family} takes no label")
+        check_dtype(dtype)
+        # Bytes straight from the graph: no second pass over the pixels.
+        variant = BYTES if dtype == "uint8" and self._variant == PLAIN else self._variant
+        graph = self._graph("conditional_decoder" if conditional else "decoder", variant)
+        assert isinstance(graph, Decoder)
+        self._decoders[conditional, dtype] = graph
+        return graph
+
+    def close(self) -> None:
+        """Close every session."""
+        with self._lock:
+            self._closed = True
+            for graph in self._loaded.values():
+                graph.close()
+            self._loaded.clear()
+            self._decoders.clear()
+
+    def _graph(self, role: str, variant: str) -> Encoder | Decoder:
+        manifest = self._bundle.manifest
+        spec = manifest.graph(role, variant) or manifest.graph(role)
+        if spec is None:
+            raise InputError(f"{self._bundle.name}: has no {role}")
+        name = spec.file.file
+        with self._lock:
+            if self._closed:
+                raise StateError("this model was closed. Load it again.")
+            if name not in self._loaded:
+                self._loaded[name] = self._load(spec)
+            return self._loaded[name]
+
+    def _load(self, graph_spec: GraphSpec) -> Encoder | Decoder:
+        make = Encoder if graph_spec.role == "encoder" else Decoder
+        spec = self._bundle.manifest.spec
+        graph = make(self._bundle.read(graph_spec.file), known=(spec, graph_spec), **self._options)
+        check_same_bundle(graph, spec, f"{self._bundle.name}/{graph_spec.file.file}")
+        return graph

@@ -17,6 +17,7 @@ importing this module. A message is one line: what was seen, what was expected, 
 
 from __future__ import annotations
 
+import errno
 import re
 
 # C0 and C1 controls and the Unicode line breaks: a hostile name must not move the cursor, recolour
@@ -97,3 +98,10 @@ class DeviceError(VaeError, RuntimeError):
 
 class StateError(VaeError, RuntimeError):
     """The object cannot be used any more: it was closed, or the process was forked."""
+
+
+def describe_os_error(error: OSError) -> str:
+    """What went wrong, in lower case and few words: `disk full`, `permission denied`."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "disk full"
+    return (error.strerror or str(error)).lower()

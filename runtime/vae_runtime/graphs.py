@@ -8,33 +8,34 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from .arrays import Labels, as_codes, as_labels, check_images, unit_floats
-from .card import METADATA_KEY, Card, parse_card, same_id
-from .chunks import Wanted, rows_at_once, run_rows
+from .arrays import Labels, as_labels, as_latents, check_images, to_float32
+from .bundle.checksums import verify_checksum
+from .bundle.manifest import ROLES, expected_tensors
+from .bundle.spec import METADATA_KEY, ModelSpec, parse_spec, same_id
 from .errors import InputError, IntegrityError, UsageError
-from .files import read_bytes
-from .guard import check_graph, check_seal
-from .manifest import ROLES, expected_tensors
-from .session import Session
+from .files.reading import read_bytes
+from .graph_checks import check_graph
+from .inference.batching import Wanted, rows_per_batch, run_batched
+from .inference.session import Session
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from .chunks import Prepare
-    from .manifest import GraphSpec
+    from .bundle.manifest import GraphSpec
+    from .inference.batching import Prepare
 
 DTYPES = ("float32", "uint8")
 _ORT = {"float32": "tensor(float)", "int64": "tensor(int64)", "uint8": "tensor(uint8)"}
 
 
 class Graph:
-    """What both kinds of graph share: a session, and the card that the file carries.
+    """What both kinds of graph share: a session, and the spec that the file carries.
 
     Safe to share between threads. Any number of rows may be passed: they run in chunks, and the
     result is bit for bit the same whatever the chunks and the number of threads.
 
     Attributes:
-        card: family, image shape, latent size, classes, prior.
+        spec: family, image shape, latent size, classes, prior.
         role: `encoder`, `decoder` or `conditional_decoder`.
         variant: precision or output type, `fp32` as exported.
         session: what runs it.
@@ -50,7 +51,7 @@ class Graph:
         device: str = "auto",
         threads: int = 1,
         tf32: bool = False,
-        known: tuple[Card, GraphSpec] | None = None,
+        known: tuple[ModelSpec, GraphSpec] | None = None,
     ) -> None:
         """Load one graph.
 
@@ -59,7 +60,7 @@ class Graph:
             device: `auto`, `cpu`, `cuda` or `cuda:N`.
             threads: of one run.
             tf32: lets CUDA round to ten bits of mantissa: faster, not the same pixels.
-            known: the card and the list entry of the bundle that the graph was read from.
+            known: the spec and the list entry of the bundle that the graph was read from.
 
         Raises:
             NotFound: no such file.
@@ -76,15 +77,15 @@ class Graph:
         if text is None:
             raise _stranger(where)
         if known is not None and same_id(text, known[0]):
-            self.card, self.role, self.variant = known[0], known[1].role, known[1].variant
+            self.spec, self.role, self.variant = known[0], known[1].role, known[1].variant
         else:
-            self.card, self.role, self.variant = parse_card(text, where)
+            self.spec, self.role, self.variant = parse_spec(text, where)
         if self.role not in self.roles:
             expected = " or ".join(self.roles)
             raise InputError(f"{where}: the role of this graph is {self.role}, expected {expected}")
-        check_tensors(self.session, self.card, self.role, self.variant, where)
+        check_tensors(self.session, self.spec, self.role, self.variant, where)
         self.takes_label = "label" in self.session.inputs
-        self._at_once = rows_at_once(prod(self.card.image.shape))
+        self._at_once = rows_per_batch(prod(self.spec.image.shape))
         self._wanted: dict[str, Wanted] = {}
 
     @property
@@ -121,10 +122,10 @@ class Graph:
     ) -> list[NDArray[Any]]:
         """Run; with the label where the graph takes one. A wrong label is refused anyway."""
         (rows,) = inputs.values()
-        labels = as_labels(label, len(rows), self.card)
+        labels = as_labels(label, len(rows), self.spec)
         if self.takes_label:
             inputs["label"] = labels
-        return run_rows(self.session, inputs, wanted, self._at_once, prepare)
+        return run_batched(self.session, inputs, wanted, self._at_once, prepare)
 
 
 class Decoder(Graph):
@@ -146,27 +147,27 @@ class Decoder(Graph):
             [N, C, H, W].
 
         Raises:
-            InputError: codes of another dtype, byte order or shape, or not finite; a label out of
+            InputError: latents of another dtype, byte order or shape, or not finite; a label out of
                 range.
             UsageError: a label for a graph that takes none; an unknown class or dtype.
         """
-        codes = as_codes(z, self.card.latent_dim)
+        latents = as_latents(z, self.spec.latent_dim)
         if label is not None and not self.takes_label:
-            raise UsageError(f"this {self.card.family} {self.role} takes no label")
+            raise UsageError(f"this {self.spec.family} {self.role} takes no label")
         wanted = self._wanted.get(dtype) or self._to_give(dtype)
-        return self._run({"z": codes}, label, wanted)[0]
+        return self._run({"z": latents}, label, wanted)[0]
 
     def _to_give(self, dtype: str) -> Wanted:
-        """What `run_rows` is asked for, kept for the next call."""
+        """What `run_batched` is asked for, kept for the next call."""
         if check_dtype(dtype) != "uint8" and self.variant == "uint8":
             raise UsageError("this decoder gives bytes only. Pass dtype='uint8'.")
-        wanted = Wanted(["image"], [self.card.image.shape], [np.dtype(dtype)])
+        wanted = Wanted(["image"], [self.spec.image.shape], [np.dtype(dtype)])
         self._wanted[dtype] = wanted
         return wanted
 
 
 class Encoder(Graph):
-    """Images to codes."""
+    """Images to latents."""
 
     roles = ("encoder",)
 
@@ -183,11 +184,11 @@ class Encoder(Graph):
             images: u8, or f32 in [0, 1], in any layout that `Autoencoder` takes.
             label: read where the encoder takes one; None encodes without a label.
         """
-        pixels = check_images(images, self.card.image)
-        names = ["z"] if self.card.family == "ae" else ["mu", "log_var"]
+        pixels = check_images(images, self.spec.image)
+        names = ["z"] if self.spec.family == "ae" else ["mu", "log_var"]
         count = len(names)
-        wanted = Wanted(names, [(self.card.latent_dim,)] * count, [np.dtype(np.float32)] * count)
-        mu, *log_var = self._run({"image": pixels}, label, wanted, {"image": unit_floats})
+        wanted = Wanted(names, [(self.spec.latent_dim,)] * count, [np.dtype(np.float32)] * count)
+        mu, *log_var = self._run({"image": pixels}, label, wanted, {"image": to_float32})
         return mu, log_var[0] if log_var else None
 
 
@@ -202,33 +203,33 @@ def check_dtype(dtype: str) -> str:
     return dtype
 
 
-def check_same_bundle(graph: Graph, card: Card, where: str) -> None:
+def check_same_bundle(graph: Graph, spec: ModelSpec, where: str) -> None:
     """Refuse a graph that belongs to another bundle.
 
     Raises:
         InputError: with both ids.
     """
-    if graph.card.id != card.id:
+    if graph.spec.id != spec.id:
         raise InputError(
-            f"{where}: belongs to bundle {graph.card.id}, expected {card.id}. Export again."
+            f"{where}: belongs to bundle {graph.spec.id}, expected {spec.id}. Export again."
         )
 
 
-def check_tensors(session: Session, card: Card, role: str, variant: str, where: str) -> None:
-    """Refuse a graph whose inputs and outputs, as onnxruntime finds them, its card does not fit.
+def check_tensors(session: Session, spec: ModelSpec, role: str, variant: str, where: str) -> None:
+    """Refuse a graph whose inputs and outputs, as onnxruntime finds them, its spec does not fit.
 
     Raises:
         InputError: with the first tensor that differs.
     """
     labelled = role == "conditional_decoder" or (role == "encoder" and "label" in session.inputs)
-    expected = expected_tensors(card, role, variant, labelled=labelled)
+    expected = expected_tensors(spec, role, variant, labelled=labelled)
     for side, found in zip(expected, (session.inputs, session.outputs), strict=True):
         wanted = [(t.name, _ORT[t.dtype], list(t.shape[1:])) for t in side]
         given = [(t.name, t.type, list(t.shape[1:])) for t in found.values()]
         free = all(t.shape and not isinstance(t.shape[0], int) for t in found.values())
         if given != wanted or not free:
             raise InputError(
-                f"{where}: its tensors {given} do not fit its card, which says {wanted}"
+                f"{where}: its tensors {given} do not fit its spec, which says {wanted}"
             )
 
 
@@ -253,7 +254,7 @@ def read_graph(path: str | Path) -> bytes:
 
 
 def _check_bytes(raw: bytes, where: str, *, sealed: bool) -> None:
-    whole = not sealed or check_seal(raw, where)
+    whole = not sealed or verify_checksum(raw, where)
     if METADATA_KEY not in check_graph(raw, where):
         raise _stranger(where)
     if not whole:

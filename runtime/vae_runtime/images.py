@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError, LimitError, UsageError
-from .files import read_bytes
+from .files.reading import read_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
+
 
 Say = Callable[[str], None]
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -238,3 +239,20 @@ def encode_animation(
 def grid_columns(n: int) -> int:
     """The columns of the squarest grid for n images."""
     return max(1, int(np.ceil(np.sqrt(n))))
+
+
+def interleave(layers: list[NDArray[Any]], columns: int) -> tuple[NDArray[Any], int]:
+    """Lay several sets of N×C×H×W under each other, `columns` at a time.
+
+    Returns:
+        The images in the order of a grid, the last rows filled up with black, and its columns.
+    """
+    n, shape = len(layers[0]), layers[0].shape[1:]
+    columns = min(columns, n)
+    rows = -(-n // columns)
+    cells = np.zeros((rows, len(layers), columns, *shape), np.float32)
+    for k, images in enumerate(layers):
+        padded = np.zeros((rows * columns, *shape), np.float32)
+        padded[:n] = images
+        cells[:, k] = padded.reshape(rows, columns, *shape)
+    return cells.reshape(-1, *shape), columns

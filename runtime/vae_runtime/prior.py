@@ -1,8 +1,8 @@
-"""The distribution that `sample` draws codes from: plain arrays in, codes f32[n, D] out.
+"""The distribution that `sample` draws latents from: plain arrays in, latents f32[n, D] out.
 
 Every draw is a pure function of (seed, index of the sample): a counter-based generator gives each
 sample its own words. So image 500,000 of a seed can be drawn alone, chunks of any size give the
-same codes bit for bit, and a port to another language needs Philox-4x64 and Box-Muller only.
+same latents bit for bit, and a port to another language needs Philox-4x64 and Box-Muller only.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .counter import normals, unit, words_of
 from .errors import InputError, UsageError
-from .schema import take
+from .files.json_fields import take
+from .rng import normals, unit, words_of
 
 KINDS = ("normal", "uniform", "gaussian", "gmm", "class_gmm")
 _ARRAYS = ("low", "high", "weights", "mean", "cholesky")
-_MOST_DIMENSIONS = 65_536
+_MAX_DIMENSIONS = 65_536
 
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """A latent prior over codes of `latent_dim` numbers; every array is checked when it is made.
+    """A latent prior over latents of `latent_dim` numbers; every array is checked when it is made.
 
     Attributes:
         kind: `normal` (N(0, I)), `uniform` (a box), `gaussian`, `gmm`, or `class_gmm`.
         latent_dim: D.
         low, high: f64[D], the box of `uniform`.
         weights: f64[R, M], the share of each component; R is 1, or classes + 1 for `class_gmm`,
-            whose last row describes codes without a label.
+            whose last row describes latents without a label.
         mean: f64[R, M, D].
         cholesky: f64[R, M, D(D+1)/2], the lower Cholesky factor of each covariance, row by row.
 
@@ -50,10 +50,10 @@ class Prior:
     cholesky: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS or not 1 <= self.latent_dim <= _MOST_DIMENSIONS:
+        if self.kind not in KINDS or not 1 <= self.latent_dim <= _MAX_DIMENSIONS:
             raise InputError(
                 f"prior: kind {self.kind!r} of {self.latent_dim} dimensions, expected one of "
-                f"{KINDS} of 1 to {_MOST_DIMENSIONS}"
+                f"{KINDS} of 1 to {_MAX_DIMENSIONS}"
             )
         given = tuple(name for name in _ARRAYS if getattr(self, name) is not None)
         if given != _arrays_of(self.kind):
@@ -106,12 +106,12 @@ class Prior:
         temperature: float = 1.0,
         truncation: float | None = None,
     ) -> NDArray[np.float32]:
-        """Draw codes `start` to `start + n` of the endless sequence that belongs to `seed`.
+        """Draw latents `start` to `start + n` of the endless sequence that belongs to `seed`.
 
         Args:
-            n: how many codes.
+            n: how many latents.
             label: for `class_gmm`, the class of each code, one index or i64[n]; None draws from the
-                mixture of codes without a label, as does the index behind the last class. Other
+                mixture of latents without a label, as does the index behind the last class. Other
                 kinds ignore it.
             seed: 0 to 2**64 - 1; None draws a fresh one.
             start: the index of the first code.
@@ -124,7 +124,7 @@ class Prior:
         Raises:
             UsageError: a number outside its range, or labels that are not n integers.
         """
-        check_draw(n, seed, temperature, truncation)
+        check_sampling(n, seed, temperature, truncation)
         if start < 0:
             raise UsageError(f"start is {start}, expected 0 or more")
         words = words_of(fresh_seed() if seed is None else seed, start, n, self.latent_dim)
@@ -142,7 +142,7 @@ class Prior:
         return self._place(eps, row, component).astype(np.float32)
 
     def spread(self, label: int | None = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean and standard deviation of each dimension, two f64[D], of a class or of all codes."""
+        """Mean and standard deviation of each dimension, two f64[D], of a class or of all latents."""
         if self.low is not None and self.high is not None:
             return (self.low + self.high) / 2, (self.high - self.low) / np.sqrt(12)
         if self.weights is None or self.mean is None or self.cholesky is None:
@@ -170,7 +170,7 @@ class Prior:
         return z
 
     def _row(self, label: NDArray[np.int64] | int | None, n: int) -> NDArray[np.intp]:
-        """The mixture of each of n codes; the last one describes codes without a label."""
+        """The mixture of each of n latents; the last one describes latents without a label."""
         if self.kind != "class_gmm" or label is None:
             return np.full(n, self.rows - 1, np.intp)
         labels = np.asarray(label)
@@ -223,7 +223,7 @@ def fresh_seed() -> int:
     return int.from_bytes(os.urandom(4), "little")
 
 
-def check_draw(
+def check_sampling(
     n: int, seed: int | None, temperature: float = 1.0, truncation: float | None = None
 ) -> None:
     """Refuse a count, seed, temperature or truncation outside its range.

@@ -14,7 +14,7 @@ import pytest
 
 import vae_runtime as vae
 from tests.runtime.conftest import DATA, Run
-from vae_runtime import bundle
+from vae_runtime.bundle import reader as bundle
 from vae_runtime.datasets import Dataset
 from vae_runtime.images import encode_image
 from vae_runtime.studio import fetch
@@ -40,24 +40,24 @@ def examples(
     with vae.load(cvae_path) as model:
         labels = np.arange(20) % 10
         images = model.sample(20, labels, seed=0, dtype="uint8")
-        codes = model.encode(images, labels)
+        latents = model.encode(images, labels)
     for sub in ("digits", "new", "photos"):
         (folder / sub).mkdir()
         for i in range(4):
             (folder / sub / f"{i}.png").write_bytes(encode_image(images[i]))
     for i, name in enumerate(("digit", "one", "seven", "photo")):
         (folder / f"{name}.png").write_bytes(encode_image(images[i]))
-    np.save(folder / "z.npy", codes[:2])
-    np.save(folder / "codes.npy", codes)
-    np.savez(folder / "codes.npz", z=codes, labels=labels)
-    np.savez(folder / "samples.npz", z=codes)
+    np.save(folder / "z.npy", latents[:2])
+    np.save(folder / "latents.npy", latents)
+    np.savez(folder / "latents.npz", z=latents, labels=labels)
+    np.savez(folder / "samples.npz", z=latents)
     header = bytes([0, 0, 8, 3, *(20).to_bytes(4), *(8).to_bytes(4), *(8).to_bytes(4)])
     idx = header + images.tobytes()
     (folder / "t10k-images-idx3-ubyte").write_bytes(idx)
     (folder / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx))
 
     if importlib.util.find_spec("pyarrow"):
-        from vae_runtime.batch.convert import write_dataset
+        from vae_runtime.datasets.parquet import write_dataset
 
         (folder / "data").mkdir()
         for name in ("digits.parquet", "mnist.parquet", "data/0.parquet", "data/1.parquet"):

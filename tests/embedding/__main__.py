@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from vae_runtime.golden import TOLERANCE
+from vae_runtime.verification import TOLERANCE
 
 from . import c, node, python, servers, studio
 from .host import Missing, Row, Vectors

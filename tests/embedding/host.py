@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vae_runtime.bundle import EMBEDDED, Bundle, open_bundle
-from vae_runtime.golden import TOLERANCE, read_golden
+from vae_runtime.bundle.reader import EMBEDDED, Bundle, open_bundle
+from vae_runtime.verification import TOLERANCE, read_golden
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -71,7 +71,7 @@ class Vectors:
         with zipfile.ZipFile(path) as archive:
             archive.extractall(self.folder)
         self.bundle: Bundle = open_bundle(self.folder)
-        role = "conditional_decoder" if self.bundle.manifest.card.classes else "decoder"
+        role = "conditional_decoder" if self.bundle.manifest.spec.classes else "decoder"
         golden = read_golden(self.bundle)
         self.graph = self.folder / f"{role}.onnx"
         self.z: NDArray[np.float32] = golden[f"{role}.in.z"]
@@ -83,13 +83,13 @@ class Vectors:
 
     @property
     def files(self) -> list[str]:
-        """Arguments of a driver: codes, labels, and where the images go."""
+        """Arguments of a driver: latents, labels, and where the images go."""
         return [str(self.work / name) for name in ("z.f32", "label.i64", "image.f32")]
 
     @property
-    def card(self) -> Any:
-        """The bundle's card."""
-        return self.bundle.manifest.card
+    def spec(self) -> Any:
+        """The bundle's spec."""
+        return self.bundle.manifest.spec
 
     def error(self, images: NDArray[Any]) -> float:
         """The largest difference from torch; infinite for another shape or a NaN."""

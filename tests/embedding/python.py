@@ -34,7 +34,7 @@ def bundle(vectors: Vectors) -> Row:
     """`vae.load` on the whole bundle."""
     with vae.load(vectors.folder, device="cpu") as model:
         error = vectors.error(_decode_all(vectors, model.decode))
-        label = 0 if model.card.classes else None
+        label = 0 if model.spec.classes else None
         ms = time_calls(lambda: model.decode(vectors.z[0], label))
     out = str(vectors.work / "sheet.png")
     start = start_time([sys.executable, _SHEET, "--bundle", vectors.folder, "-n", "1", out])
@@ -48,7 +48,7 @@ def lone_graph(vectors: Vectors) -> Row:
     copy.write_bytes(vectors.graph.read_bytes())
     with vae.Decoder(copy, device="cpu") as decoder:
         error = vectors.error(_decode_all(vectors, decoder))
-        label = 0 if decoder.card.classes else None
+        label = 0 if decoder.spec.classes else None
         ms = time_calls(lambda: decoder(vectors.z[0], label))
     out = str(vectors.work / "sheet.png")
     start = start_time([sys.executable, _SHEET, "--graph", copy, "-n", "1", out])
@@ -58,15 +58,15 @@ def lone_graph(vectors: Vectors) -> Row:
 
 def bare(vectors: Vectors) -> Row:
     """onnxruntime and NumPy alone."""
-    spec = importlib.util.spec_from_file_location("digit", _DIGIT)
-    assert spec is not None
-    assert spec.loader is not None
-    digit = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(digit)
-    session, card = digit.open_graph(str(vectors.graph))
-    error = vectors.error(digit.decode(session, card, vectors.z, vectors.label))
+    graph_spec = importlib.util.spec_from_file_location("digit", _DIGIT)
+    assert graph_spec is not None
+    assert graph_spec.loader is not None
+    digit = importlib.util.module_from_spec(graph_spec)
+    graph_spec.loader.exec_module(digit)
+    session, spec = digit.open_graph(str(vectors.graph))
+    error = vectors.error(digit.decode(session, spec, vectors.z, vectors.label))
     one = vectors.z[:1], vectors.label[:1]
-    ms = time_calls(lambda: digit.decode(session, card, *one))
+    ms = time_calls(lambda: digit.decode(session, spec, *one))
     start = start_time([sys.executable, _DIGIT, vectors.graph, vectors.work / "digit.pgm"])
     size = installed("numpy", "onnxruntime") + folder_size(vectors.graph)
     return Row("Python, onnxruntime alone", "examples/bare_onnxruntime", size, start, ms, error)
@@ -79,7 +79,7 @@ def _own() -> int:
 
 def _decode_all(vectors: Vectors, decode: Any) -> np.ndarray:
     """Every golden row; those with the index behind the last class have no label."""
-    classes = len(vectors.card.classes)
+    classes = len(vectors.spec.classes)
     if not classes:
         return np.asarray(decode(vectors.z))
     images = np.empty_like(vectors.image)

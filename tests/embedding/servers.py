@@ -189,7 +189,7 @@ def _write_repository(vectors: Vectors, repository: Path) -> None:
 
 def measure(vectors: Vectors, client: Client, started: Started, row: tuple[str, str]) -> Row:
     """Parity on the golden vectors that have a label, and the time of one request."""
-    known = vectors.label < len(vectors.card.classes)
+    known = vectors.label < len(vectors.spec.classes)
     found = client.decode(vectors.z[known], vectors.label[known])
     error = float(np.abs(found.astype(np.float64) - vectors.image[known]).max())
     one = vectors.z[:1], vectors.label[:1]
@@ -220,7 +220,7 @@ def triton_row(vectors: Vectors) -> Row:
 
 def web_app_row(vectors: Vectors) -> Row:
     """The web app's JSON API."""
-    known = vectors.label < len(vectors.card.classes)
+    known = vectors.label < len(vectors.spec.classes)
 
     with web_app(vectors) as started:
 

@@ -52,8 +52,7 @@ def _browser() -> Any:
 
 def _single_file(vectors: Vectors) -> bytes:
     try:
-        from vae_runtime.studio.parts import Parts
-        from vae_runtime.studio.single import single_file
+        from vae_runtime.studio.build import Parts, single_file
 
         return bytes(single_file(Parts(vectors.bundle, "mnist")))
     except ImportError as reason:  # MissingExtra, where onnxruntime-web was not fetched, is one

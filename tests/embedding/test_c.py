@@ -16,11 +16,11 @@ import pytest
 import vae_runtime as vae
 from vae_export import c_code
 from vae_export.c_code import header_text, prior_text, write_c
-from vae_runtime.card import Card, ImageSpec
+from vae_runtime.bundle.spec import ImageSpec, ModelSpec
+from vae_runtime.dependencies import install
 from vae_runtime.errors import MissingExtra
-from vae_runtime.extras import install
-from vae_runtime.golden import TOLERANCE
 from vae_runtime.prior import Prior
+from vae_runtime.verification import TOLERANCE
 
 from .c import STRICT, build_c_api, build_generated, library_path, need
 from .conftest import Open, here, open_in
@@ -58,7 +58,7 @@ def test_generated_c_gives_torchs_pixels(
     """The reference MLP, a model without labels, the default convolutions with FiLM."""
     vectors, folder = built(name)
     assert vectors.drive([folder / "drive", *vectors.files])[0] <= TOLERANCE
-    label = ["--label", "3"] if vectors.card.classes else []
+    label = ["--label", "3"] if vectors.spec.classes else []
     raw = call([folder / "vae", *label, "--seed", "7", "-n", "5"], text=False)
     with vae.load(vectors.folder, device="cpu") as model:
         expected = model.sample(5, 3 if label else None, seed=7, dtype="uint8")[:, 0]
@@ -74,7 +74,7 @@ def test_the_example_program_links_the_library(
     library = folder / "libvae.a"
     call(["gcc", *STRICT, f"-I{folder}", source, library, "-lm", "-o", tmp_path / "program"])
     lines = call([tmp_path / "program"]).splitlines()
-    _, height, width = vectors.card.image.shape
+    _, height, width = vectors.spec.image.shape
     assert len(lines) == 10 * height // 2
     assert {len(line) for line in lines} == {width}
     assert len(set("".join(lines))) >= 4  # shades, not a blank page
@@ -87,10 +87,10 @@ def test_the_program_reads_codes_and_refuses_nonsense(
     vectors, folder = built("cvae_mlp")
     program = folder / "vae"
     with vae.load(vectors.folder, device="cpu") as model:
-        z = model.draw(3, 4, seed=1)
+        z = model.sample_latents(3, 4, seed=1)
         expected = model.decode(z, 4, dtype="uint8")[:, 0]
-    z.tofile(tmp_path / "codes.f32")
-    raw = call([program, "--label", "4", "--codes", tmp_path / "codes.f32"], text=False)
+    z.tofile(tmp_path / "latents.f32")
+    raw = call([program, "--label", "4", "--latents", tmp_path / "latents.f32"], text=False)
     assert np.abs(picture(raw).astype(int) - expected).max() <= 1
     (tmp_path / "cut.f32").write_bytes(z.tobytes()[:-1])
     np.full(z.shape[1], np.nan, np.float32).tofile(tmp_path / "nan.f32")
@@ -99,9 +99,9 @@ def test_the_program_reads_codes_and_refuses_nonsense(
         ("--label", "10"): "error: 10: unknown class\n",
         ("--seed", "-1"): "error: -1: expected a seed from 0 to 2**64 - 1\n",
         ("-n", "65"): "error: 65: not a number in its range\n",
-        ("--codes", "cut.f32"): "error: cut.f32: not whole codes of float32, 1 to 64 of them\n",
-        ("--codes", "nan.f32"): "error: code: not finite\n",
-        ("--codes", "no.f32"): "error: no.f32: No such file or directory\n",
+        ("--latents", "cut.f32"): "error: cut.f32: not whole latents of float32, 1 to 64 of them\n",
+        ("--latents", "nan.f32"): "error: code: not finite\n",
+        ("--latents", "no.f32"): "error: no.f32: No such file or directory\n",
         ("--colour", "red"): "error: --colour: unknown option\n",
     }
     for words, message in refused.items():
@@ -157,11 +157,11 @@ def test_c_draws_pythons_codes(prior: Prior, tmp_path: Path) -> None:
     here(need, "gcc")
     classes = ("a", "b", "c") if prior.kind == "class_gmm" else ()
     family = "cvae" if classes else "vae"
-    card = Card("0", family, ImageSpec(1, 2, 2), prior.latent_dim, classes, "bernoulli", prior)
+    spec = ModelSpec("0", family, ImageSpec(1, 2, 2), prior.latent_dim, classes, "bernoulli", prior)
     for path in (c_code._FIXED / "vae.c", c_code._FIXED / "vae.h"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    (tmp_path / "model.h").write_text(header_text(card))
-    (tmp_path / "prior_data.c").write_text(prior_text(card))
+    (tmp_path / "model.h").write_text(header_text(spec))
+    (tmp_path / "prior_data.c").write_text(prior_text(spec))
     (tmp_path / "stub.c").write_text(STUB)
     sources = [tmp_path / name for name in ("stub.c", "vae.c", "prior_data.c")]
     call(["gcc", *STRICT, "-Wpedantic", *sources, "-lm", "-o", tmp_path / "draw"])
@@ -178,9 +178,9 @@ def test_c_draws_pythons_codes(prior: Prior, tmp_path: Path) -> None:
 def test_class_names_become_literals(tmp_path: Path) -> None:
     here(need, "gcc")
     names = ('a"b', "back\\slash", "new\nline7", "what??/", "zwölf", "")
-    card = Card("0", "cvae", ImageSpec(1, 2, 2), 2, names, "bernoulli", Prior.normal(2))
-    (tmp_path / "model.h").write_text(header_text(card))
-    (tmp_path / "prior_data.c").write_text(prior_text(card))
+    spec = ModelSpec("0", "cvae", ImageSpec(1, 2, 2), 2, names, "bernoulli", Prior.normal(2))
+    (tmp_path / "model.h").write_text(header_text(spec))
+    (tmp_path / "prior_data.c").write_text(prior_text(spec))
     (tmp_path / "main.c").write_text(
         '#include <stdio.h>\n#include "model.h"\n'
         "int main(void) { for (int i = 0; i < VAE_CLASSES; i++)"
@@ -234,15 +234,17 @@ def test_the_c_interface_refuses_in_one_line(open_vectors: Open, tmp_path: Path)
         assert not (tmp_path / "o.pgm").exists()
         return done.stderr.splitlines()[-1]
 
-    graph, codes = vectors.graph, tmp_path / "z.f32"
-    assert refused(graph, "-1", codes) == f"error: {graph}: label: expected 0 or more"
-    assert "indices element out of data bounds, idx=11" in refused(graph, "11", codes)
-    assert refused(graph, "x", codes) == "error: x: the label is no whole number"
+    graph, latents = vectors.graph, tmp_path / "z.f32"
+    assert refused(graph, "-1", latents) == f"error: {graph}: label: expected 0 or more"
+    assert "indices element out of data bounds, idx=11" in refused(graph, "11", latents)
+    assert refused(graph, "x", latents) == "error: x: the label is no whole number"
     assert refused(graph, "1", tmp_path / "inf.f32") == f"error: {graph}: code: not finite"
-    assert "Load model no.onnx failed" in refused("no.onnx", "1", codes)
+    assert "Load model no.onnx failed" in refused("no.onnx", "1", latents)
     encoder = vectors.folder / "encoder.onnx"
-    assert refused(encoder, "1", codes) == f"error: {encoder}: not a decoder that vae-export wrote"
-    assert "cannot open shared object file" in refused(graph, "1", codes, VAE_ORT_LIBRARY="no.so")
+    assert (
+        refused(encoder, "1", latents) == f"error: {encoder}: not a decoder that vae-export wrote"
+    )
+    assert "cannot open shared object file" in refused(graph, "1", latents, VAE_ORT_LIBRARY="no.so")
 
 
 def header_folder() -> Path | None:
@@ -275,11 +277,11 @@ def test_the_places_are_those_of_the_real_header(tmp_path: Path) -> None:
 
 def test_nothing_of_the_model_is_lost(open_vectors: Open) -> None:
     """Every number of the prior stands in the C text, to the last bit."""
-    card = open_vectors("cvae_mlp").card
-    text = prior_text(card)
+    spec = open_vectors("cvae_mlp").spec
+    text = prior_text(spec)
     numbers = np.array([float(x) for x in re.findall(r"-?\d+\.\d*(?:e-?\d+)?", text)])
     expected = np.concatenate(
-        [getattr(card.prior, n).ravel() for n in ("weights", "mean", "cholesky")]
+        [getattr(spec.prior, n).ravel() for n in ("weights", "mean", "cholesky")]
     )
     np.testing.assert_array_equal(numbers, expected)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vae_runtime.golden import TOLERANCE
+from vae_runtime.verification import TOLERANCE
 
 from .conftest import Open, here
 from .host import EXAMPLES, ONE_THREAD, ROOT, call
@@ -44,12 +44,12 @@ def test_node_gives_torchs_pixels_and_pythons_digits(
     app: Path, open_vectors: Open, name: str
 ) -> None:
     vectors = open_vectors(name)
-    seed, label = 2**64 - 3, "3" if vectors.card.classes else ""
+    seed, label = 2**64 - 3, "3" if vectors.spec.classes else ""
     drawn = vectors.work / "drawn.f32"
     command = ["node", HERE / "drive.mjs", app / "vae.mjs", vectors.graph, *vectors.files]
     error, _ = vectors.drive([*command, str(seed), label, drawn])
     assert error <= TOLERANCE
-    expected = vectors.card.prior.sample(500, 3 if label else None, seed)
+    expected = vectors.spec.prior.sample(500, 3 if label else None, seed)
     found = np.fromfile(drawn, np.float32).reshape(expected.shape)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
@@ -85,7 +85,7 @@ def test_a_whole_bundle_opens_as_the_page_says(
     source = ROOT / "tests" / "data" / "cvae_mlp.zip"
     error, dim = call(["node", script, source]).split()
     assert float(error) <= TOLERANCE
-    assert int(dim) == vectors.card.latent_dim
+    assert int(dim) == vectors.spec.latent_dim
 
 
 def test_node_refuses_in_one_line(app: Path, open_vectors: Open, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import vae_runtime as vae
-from vae_runtime.golden import TOLERANCE
+from vae_runtime.verification import TOLERANCE
 
 from .conftest import Open, example
 from .host import EXAMPLES, ONE_THREAD, call
@@ -64,12 +64,12 @@ def test_the_script_fails_in_one_line(open_vectors: Open, tmp_path: Path) -> Non
 def test_onnxruntime_alone_gives_torchs_pixels(open_vectors: Open, name: str) -> None:
     vectors = open_vectors(name)
     digit = example("bare_onnxruntime/digit.py")
-    session, card = digit.open_graph(str(vectors.graph))
-    assert vectors.error(digit.decode(session, card, vectors.z, vectors.label)) <= TOLERANCE
-    if card["classes"]:
-        for wrong in (-1, len(card["classes"]) + 1):
-            with pytest.raises(ValueError, match=f"^label: expected 0 to {len(card['classes'])}$"):
-                digit.decode(session, card, vectors.z[:1], np.array([wrong]))
+    session, spec = digit.open_graph(str(vectors.graph))
+    assert vectors.error(digit.decode(session, spec, vectors.z, vectors.label)) <= TOLERANCE
+    if spec["classes"]:
+        for wrong in (-1, len(spec["classes"]) + 1):
+            with pytest.raises(ValueError, match=f"^label: expected 0 to {len(spec['classes'])}$"):
+                digit.decode(session, spec, vectors.z[:1], np.array([wrong]))
 
 
 def test_onnxruntime_alone_draws_from_the_files_own_mixture(
@@ -77,11 +77,11 @@ def test_onnxruntime_alone_draws_from_the_files_own_mixture(
 ) -> None:
     vectors = open_vectors("cvae_conv")
     digit = example("bare_onnxruntime/digit.py")
-    _, card = digit.open_graph(str(vectors.graph))
-    codes = np.concatenate([digit.draw(card, 3, seed) for seed in range(2000)])
-    mean, std = vectors.card.prior.spread(3)
-    np.testing.assert_allclose(codes.mean(axis=0), mean, atol=5 * std.max() / np.sqrt(2000))
-    np.testing.assert_allclose(codes.std(axis=0), std, rtol=0.15)
+    _, spec = digit.open_graph(str(vectors.graph))
+    latents = np.concatenate([digit.draw(spec, 3, seed) for seed in range(2000)])
+    mean, std = vectors.spec.prior.spread(3)
+    np.testing.assert_allclose(latents.mean(axis=0), mean, atol=5 * std.max() / np.sqrt(2000))
+    np.testing.assert_allclose(latents.std(axis=0), std, rtol=0.15)
     call([sys.executable, DIGIT, vectors.graph, "--label", "3", tmp_path / "three.pgm"])
     assert (tmp_path / "three.pgm").read_bytes().startswith(b"P5\n8 8\n255\n")
 
@@ -157,7 +157,7 @@ def test_a_bad_query_is_400_in_one_line(client: Any, path: str, message: str) ->
         ('{"z": [[1, 2, 3, 4, 5, 6]], "label": [1, 2]}', "label: 2 labels for 1 items"),
         ('{"z": [[1, 2, 3, 4, 5, 6]], "label": {}}', "label: object[]"),
         ('{"z": [[1, 2,', "The browser (or proxy) sent a request that this server could not"),
-        ('{"z": [' + "[0, 0, 0, 0, 0, 0], " * 256 + "[0, 0, 0, 0, 0, 0]]}", "z: 257 codes, exp"),
+        ('{"z": [' + "[0, 0, 0, 0, 0, 0], " * 256 + "[0, 0, 0, 0, 0, 0]]}", "z: 257 latents, exp"),
     ],
 )
 def test_a_bad_body_is_400_in_one_line(client: Any, body: str, message: str) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from vae_export.triton import write_triton
-from vae_runtime.golden import TOLERANCE
+from vae_runtime.verification import TOLERANCE
 
 from .conftest import here, open_in
 from .host import Vectors, call

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tests.embedding import __main__ as command
-from vae_runtime.golden import TOLERANCE
+from vae_runtime.verification import TOLERANCE
 
 from .host import EXAMPLES, ROOT, Missing, Row, Vectors
 

@@ -135,10 +135,10 @@ def test_a_model_of_another_opset_than_asked_is_not_written(exported_of: Any) ->
     exported = exported_of("vae-mlp")
     model = onnx.load_from_string(exported.files["decoder.onnx"])
     decoder = Graph("decoder", torch.nn.Identity(), ("z",), ("image",))
-    written, spec = write_model(model, decoder, exported.manifest.card)
+    written, spec = write_model(model, decoder, exported.manifest.spec)
     assert (written, spec.opset) == (exported.files["decoder.onnx"], 18)
     with pytest.raises(IntegrityError, match=r"sets {'ai\.onnx': 18}, expected ai\.onnx 19 alone"):
-        write_model(model, decoder, exported.manifest.card, opset=19)
+        write_model(model, decoder, exported.manifest.spec, opset=19)
 
 
 def test_a_model_that_the_runtime_would_refuse_is_not_written(exported_of: Any) -> None:
@@ -148,7 +148,7 @@ def test_a_model_that_the_runtime_would_refuse_is_not_written(exported_of: Any) 
     last.CopyFrom(helper.make_node("LpNormalization", last.input, last.output, axis=99))
     decoder = Graph("decoder", torch.nn.Identity(), ("z",), ("image",))
     with pytest.raises(InputError, match=r"^decoder: .*axis"):
-        write_model(model, decoder, exported.manifest.card)
+        write_model(model, decoder, exported.manifest.spec)
 
 
 def load_at(checkpoint: Any, opset: int) -> None:
@@ -188,7 +188,7 @@ def test_the_id_follows_from_the_weights(exported_of: Any, checkpoint_of: Any) -
     state = {name: tensor.clone() for name, tensor in checkpoint.state.items()}
     state["decoder.head.bias"][0] += 0.5
     other = export_checkpoint(replace(checkpoint, state=state), None)
-    assert other.manifest.card.id != exported_of("vae-mlp").manifest.card.id
+    assert other.manifest.spec.id != exported_of("vae-mlp").manifest.spec.id
 
 
 MAIN = "from vae_export.cli import main; main()"

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 import vae_runtime
 from vae_export import export
-from vae_export.adapter import unpack_code, unpack_image
+from vae_export.adapter import unpack_image, unpack_latents
 from vae_export.cli import cli
 from vae_runtime.datasets import Dataset, load_dataset
 from vae_runtime.errors import InputError, IntegrityError, UsageError, VaeError
@@ -187,19 +187,19 @@ def test_a_module_that_fixes_the_batch_is_refused(digits: Dataset) -> None:
 def test_what_is_not_understood_is_said() -> None:
     tensor = torch.zeros(1)
     with pytest.raises(UsageError) as caught:
-        unpack_code((tensor, tensor, tensor))
+        unpack_latents((tensor, tensor, tensor))
     assert str(caught.value) == (
         "encode: returned (Tensor, Tensor, Tensor), expected one tensor or (mu, log_var). Wrap the "
         "module so that encode returns these alone."
     )
     with pytest.raises(UsageError) as caught:
-        unpack_code(7)
+        unpack_latents(7)
     assert str(caught.value) == (
         "encode: returned int, expected a tensor, (mu, log_var), a normal distribution, or an "
         "object with such fields. Wrap the module."
     )
     with pytest.raises(UsageError) as caught:
-        unpack_code(torch.distributions.Laplace(tensor, tensor + 1))
+        unpack_latents(torch.distributions.Laplace(tensor, tensor + 1))
     assert str(caught.value) == (
         "encode: returned a Laplace distribution, expected Normal, or Independent of it."
     )

@@ -188,7 +188,7 @@ def test_the_checkpoints_own_images_where_its_data_is_not_at_hand(name: str) -> 
 
 def test_the_rows_hold_every_label_and_the_extremes(checkpoint_of: Any) -> None:
     source = from_checkpoint(checkpoint_of("cvae-conv"))
-    prior = source.card.prior
+    prior = source.spec.prior
     by_role = {
         g.role: gate_inputs(g, source.images, source.labels, prior, 10) for g in source.graphs
     }
@@ -207,7 +207,7 @@ def test_the_rows_hold_every_label_and_the_extremes(checkpoint_of: Any) -> None:
 def test_all_rows_run_where_the_largest_batch_is_too_small(exported_of: Any) -> None:
     exported = exported_of("vae-mlp")
     graph = from_checkpoint_graph(exported)
-    rows = {"z": np.zeros((1200, exported.manifest.card.latent_dim), np.float32)}
+    rows = {"z": np.zeros((1200, exported.manifest.spec.latent_dim), np.float32)}
     batches = [n for n, _, _ in run_batches(graph, exported.files["decoder.onnx"], rows)]
     assert batches == [*BATCHES, 1200]
 

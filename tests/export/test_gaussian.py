@@ -12,7 +12,7 @@ import pytest
 import vae_runtime as vae
 from vae_export import export_checkpoint
 from vae_runtime.datasets import load_dataset
-from vae_runtime.latent import kl_to_standard_normal, negative_log_likelihood
+from vae_runtime.metrics import kl_to_standard_normal, negative_log_likelihood
 from vae_train import TrainConfig
 
 
@@ -24,21 +24,21 @@ def test_the_scale_of_the_checkpoint_is_that_of_the_score(
     export_checkpoint(checkpoint, tmp_path / "vae")
     images = load_dataset("digits", "test").images[:5]
     with vae.load(tmp_path / "vae") as model:
-        assert (model.card.likelihood, model.card.sigma) == ("gaussian", 0.2)
+        assert (model.spec.likelihood, model.spec.sigma) == ("gaussian", 0.2)
         found = model.score(images, samples=200)
         mu, log_var = model.posterior(images.astype(np.float32) / 255, None)
         assert log_var is not None
-        codes = mu + np.exp(log_var / 2) * np.random.default_rng(0).normal(size=(200, *mu.shape))
+        latents = mu + np.exp(log_var / 2) * np.random.default_rng(0).normal(size=(200, *mu.shape))
         expected = np.mean(
             [
                 negative_log_likelihood(
                     model.decode(z.astype(np.float32)), images.astype(np.float32) / 255,
                     "gaussian", 0.2,
                 )
-                for z in codes
+                for z in latents
             ],
             axis=0,
         )  # fmt: skip
         kl = kl_to_standard_normal(mu, log_var)
     assert found.negative_elbo == pytest.approx(expected + kl, abs=1.0)  # other draws
-    assert "sigma" not in export_checkpoint(trained, None).manifest.card.to_json()
+    assert "sigma" not in export_checkpoint(trained, None).manifest.spec.to_json()

@@ -9,13 +9,11 @@ import pytest
 from click.testing import CliRunner
 
 from vae_export.cli import cli
-from vae_runtime.bundle import open_bundle
+from vae_runtime.bundle.reader import open_bundle
 from vae_runtime.datasets import load_dataset
 from vae_runtime.errors import MissingExtra, UsageError
 from vae_runtime.studio import fetch
-from vae_runtime.studio.parts import NO_POINTS, Parts
-from vae_runtime.studio.points import encode_points
-from vae_runtime.studio.single import single_file
+from vae_runtime.studio.build import NO_POINTS, Parts, encode_points, single_file
 
 
 def export(saved: Any, *more: str) -> None:
@@ -47,7 +45,7 @@ def test_the_page_is_the_studio_of_the_bundle(saved: Any, data: str | None) -> N
 def test_a_page_that_cannot_be_made_stops_the_export_before_it_begins(
     saved: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vae_runtime.studio.parts.present", lambda: False)
+    monkeypatch.setattr("vae_runtime.studio.build.present", lambda: False)
     with pytest.raises(MissingExtra, match=r"Run: python -m vae_runtime\.studio\.fetch"):
         export(saved)
     assert not Path("b.zip").exists()

@@ -52,7 +52,7 @@ def test_the_report_stands_alone(exported_of: Any, tmp_path: Path) -> None:
     write_report(exported, tmp_path / "report")
     assert {p.name for p in (tmp_path / "report").iterdir()} == {"parity.json", "parity.html"}
     data = json.loads((tmp_path / "report" / "parity.json").read_text())
-    assert data["bundle"] == exported.manifest.card.id
+    assert data["bundle"] == exported.manifest.spec.id
     worst = [case for output in data["outputs"] for case in output["worst"]]
     assert {c["output"] for c in worst} == {"mu", "log_var", "image"}
     assert all(c["error"] <= c["tolerance"] for c in worst)
@@ -176,12 +176,12 @@ def test_a_triton_repository(exported_of: Any, tmp_path: Path) -> None:
     assert (folder / "1" / "model.onnx").read_bytes() == exported.files["conditional_decoder.onnx"]
     assert (folder / "labels.txt").read_text().split() == list("0123456789")
     text = (folder / "config.pbtxt").read_text()
-    assert text == CONFIG.replace("ID", exported.manifest.card.id)
+    assert text == CONFIG.replace("ID", exported.manifest.spec.id)
 
 
 def test_names_in_the_config_are_quoted(exported_of: Any) -> None:
     manifest = exported_of("vae-mlp").manifest
-    text = config_text('a"b\nc', manifest.graphs[0], manifest.card)
+    text = config_text('a"b\nc', manifest.graphs[0], manifest.spec)
     assert text.startswith('name: "a\\"b\\nc"\n')
     assert importlib.util.find_spec("google.protobuf") is not None
 

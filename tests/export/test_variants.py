@@ -13,19 +13,19 @@ from onnx import numpy_helper
 from vae_export import export_checkpoint
 from vae_export.rounding import LEVELS, round_columns
 from vae_export.variants import Measured
-from vae_runtime.card import METADATA_KEY, parse_card
+from vae_runtime.bundle.manifest import Manifest
+from vae_runtime.bundle.spec import METADATA_KEY, parse_spec
 from vae_runtime.errors import IntegrityError, UsageError
 from vae_runtime.images import to_uint8
-from vae_runtime.manifest import Manifest
-from vae_runtime.session import Session
+from vae_runtime.inference.session import Session
 
 MODELS = ("vae-mlp", "cvae-conv")
 
 
 def rows(exported: Any, n: int) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
-    card = exported.manifest.card
-    label = np.arange(n, dtype=np.int64) % (len(card.classes) + 1)
-    return {"z": card.prior.sample(n, label if card.classes else None, seed=5), "label": label}
+    spec = exported.manifest.spec
+    label = np.arange(n, dtype=np.int64) % (len(spec.classes) + 1)
+    return {"z": spec.prior.sample(n, label if spec.classes else None, seed=5), "label": label}
 
 
 def run(exported: Any, file: str, n: int) -> Any:
@@ -43,13 +43,13 @@ def test_files_cards_and_manifest_agree(exported_of: Any, name: str) -> None:
     variants = {"fp32", "fp16", "uint8"} | ({"int8"} if name.endswith("mlp") else set())
     for role in ("decoder", *(["conditional_decoder"] if name.startswith("cvae") else [])):
         assert {g.variant for g in again.graphs if g.role == role} == variants
-    for spec in again.graphs:
-        suffix = "" if spec.variant == "fp32" else f".{spec.variant}"
-        assert spec.file.file == f"{spec.role}{suffix}.onnx"
-        model = onnx.load_from_string(exported.files[spec.file.file])
+    for graph_spec in again.graphs:
+        suffix = "" if graph_spec.variant == "fp32" else f".{graph_spec.variant}"
+        assert graph_spec.file.file == f"{graph_spec.role}{suffix}.onnx"
+        model = onnx.load_from_string(exported.files[graph_spec.file.file])
         text = {p.key: p.value for p in model.metadata_props}[METADATA_KEY]
-        card, role, variant = parse_card(text, "graph")
-        assert (card.id, role, variant) == (again.card.id, spec.role, spec.variant)
+        spec, role, variant = parse_spec(text, "graph")
+        assert (spec.id, role, variant) == (again.spec.id, graph_spec.role, graph_spec.variant)
         assert all(node.domain == "" for node in model.graph.node)
     assert set(again.parity["variants"]) == {m.graph for m in exported.measured}
     assert "ms" not in again.parity["variants"]["decoder.fp16"]  # timings: no two are alike

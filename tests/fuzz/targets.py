@@ -16,12 +16,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from vae_runtime import archive, card, images, npz
+from vae_runtime import images
+from vae_runtime.bundle import archive
+from vae_runtime.bundle import spec as spec
+from vae_runtime.bundle.checksums import add_checksum, verify_checksum
+from vae_runtime.bundle.manifest import NAME, Manifest, stamp
 from vae_runtime.cli import inputs
 from vae_runtime.datasets import idx
 from vae_runtime.errors import VaeError
-from vae_runtime.guard import check_graph, check_seal, seal
-from vae_runtime.manifest import NAME, Manifest, stamp
+from vae_runtime.files import npz
+from vae_runtime.graph_checks import check_graph
 
 DATA = Path(__file__).parents[1] / "data"
 _FOLDER = tempfile.TemporaryDirectory(prefix="vae-fuzz-")
@@ -67,8 +71,8 @@ def _manifests() -> Iterator[bytes]:
         yield json.dumps(json.loads(raw) | {"prior": prior}).encode()  # the arrays are most of it
 
 
-def _card(raw: bytes) -> None:
-    card.parse_card(raw.decode(errors="replace"), "graph")
+def _spec(raw: bytes) -> None:
+    spec.parse_spec(raw.decode(errors="replace"), "graph")
 
 
 def _cards() -> Iterator[bytes]:
@@ -100,7 +104,7 @@ def _graph(raw: bytes) -> None:
 
 
 def _seal(raw: bytes) -> None:
-    check_seal(raw, "x.onnx")
+    verify_checksum(raw, "x.onnx")
 
 
 def _graphs() -> Iterator[bytes]:
@@ -108,7 +112,7 @@ def _graphs() -> Iterator[bytes]:
 
     yield SOUND
     yield layers()
-    yield seal(SOUND)
+    yield add_checksum(SOUND)
 
 
 def _arrays(raw: bytes) -> None:
@@ -207,7 +211,7 @@ def _zipped(files: dict[str, bytes]) -> bytes:
 
 TARGETS = {
     "manifest": Target(_manifest, _manifests),
-    "card": Target(_card, _cards),
+    "spec": Target(_spec, _cards),
     "zip": Target(_zip, _zips),
     "graph": Target(_graph, _graphs),
     "seal": Target(_seal, _graphs),

@@ -21,7 +21,7 @@ from vae_export import export_checkpoint
 from vae_export.pipeline import Exported
 from vae_models import CVAE, preset
 from vae_runtime.datasets import Dataset, load_dataset
-from vae_runtime.session import Session
+from vae_runtime.inference.session import Session
 from vae_train import Checkpoint, train
 from vae_train.config import recipe
 
@@ -60,7 +60,7 @@ def case_of(mnist_or_none: Path | None) -> Any:
 
 
 def rows_of(case: Case, batch: int) -> dict[str, NDArray[Any]]:
-    """Real images, and codes that are 0, ±6 sigma or drawn; labels 0 to K in turn."""
+    """Real images, and latents that are 0, ±6 sigma or drawn; labels 0 to K in turn."""
     prior = case.checkpoint.prior
     classes = case.checkpoint.model.classes
     label = np.arange(batch, dtype=np.int64) % (classes + 1)

@@ -28,7 +28,7 @@ def run(table: Table) -> None:
     """Two rows: time, in turns with the decode alone, and the most memory a process held."""
     n = 5_000 if table.quick else _MANY
     mlp = subject("reference")
-    model, z = mlp.model(), mlp.codes(100_000)
+    model, z = mlp.model(), mlp.latents(100_000)
     with tempfile.TemporaryDirectory(prefix="vae-performance-") as folder:
         out = Path(folder) / "digits.npy"
         few = _sample(mlp.path, _FEW, out)

@@ -1,4 +1,4 @@
-"""Decoding codes to pixels: fully connected and convolutional, float, int8 and bytes."""
+"""Decoding latents to pixels: fully connected and convolutional, float, int8 and bytes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run(table: Table) -> None:
 
 
 def _one(table: Table, mlp: Subject) -> None:
-    z, label = mlp.codes(1), np.array([LABEL])
+    z, label = mlp.latents(1), np.array([LABEL])
     decoder = mlp.model()
     decoder.decode(z, LABEL)
     # The very session that ours runs: a second one has its weights elsewhere in the caches.
@@ -46,7 +46,7 @@ def _one(table: Table, mlp: Subject) -> None:
 
 
 def _batch(table: Table, mlp: Subject, n: int, rounds: int) -> None:
-    z, model = mlp.codes(n), mlp.model()
+    z, model = mlp.latents(n), mlp.model()
     hidden = np.empty((n, 256), np.float32)
     first = np.random.default_rng(1).random((z.shape[1], 256), np.float32)
     second = np.random.default_rng(2).random((256, 784), np.float32)
@@ -63,7 +63,7 @@ def _batch(table: Table, mlp: Subject, n: int, rounds: int) -> None:
     reaches: dict[str, tuple[str, float | None]] = {
         "the bare products (BLAS)": ("faster", 0.95), "torch eager": ("faster", 1.0),
     }  # fmt: skip
-    table.compare(f"decode {n:,} codes", candidates, reaches, items=n, rounds=rounds)
+    table.compare(f"decode {n:,} latents", candidates, reaches, items=n, rounds=rounds)
     if n >= 4096:
         two = mlp.model(threads=2)
         both: dict[str, Work] = {
@@ -71,14 +71,14 @@ def _batch(table: Table, mlp: Subject, n: int, rounds: int) -> None:
             "ours, one thread": lambda: model.decode(z, LABEL),
         }
         table.compare(
-            f"decode {n:,} codes, threads=2", both, {"ours, one thread": ("faster", None)},
+            f"decode {n:,} latents, threads=2", both, {"ours, one thread": ("faster", None)},
             items=n, rounds=rounds,
         )  # fmt: skip
 
 
 def _variants(table: Table, mlp: Subject) -> None:
     n = 256
-    z, plain, int8 = mlp.codes(n), mlp.model(), mlp.model("int8")
+    z, plain, int8 = mlp.latents(n), mlp.model(), mlp.model("int8")
     error = np.square(plain.decode(z, LABEL) - int8.decode(z, LABEL)).mean()
     psnr = float(-10 * np.log10(error))
     eager: dict[str, tuple[str, float | None]] = {"torch eager": ("faster", 4.0)}
@@ -88,12 +88,14 @@ def _variants(table: Table, mlp: Subject) -> None:
         (f"int8 and bytes out, {psnr:.0f} dB", lambda: int8.decode(z, LABEL, dtype="uint8")),
         ("uint8", lambda: plain.decode(z, LABEL, dtype="uint8")),
     ):
-        table.compare(f"decode {n} codes, {word}", {"ours": work} | rest, eager, items=n, rounds=60)
+        table.compare(
+            f"decode {n} latents, {word}", {"ours": work} | rest, eager, items=n, rounds=60
+        )
 
 
 def _convolutional(table: Table, conv: Subject, n: int) -> None:
     c, h, w = conv.config.image_shape
-    model, z = conv.model(), conv.codes(n)
+    model, z = conv.model(), conv.latents(n)
     images = np.random.default_rng(0).random((n, c, h, w), np.float32)
     label, pixels = torch.full((n,), LABEL), torch.from_numpy(images)
     last = pixels.to(memory_format=torch.channels_last)
@@ -101,11 +103,11 @@ def _convolutional(table: Table, conv: Subject, n: int) -> None:
         "torch eager": ("faster", 1.2), "torch, channels-last": ("faster", 1.2),
     }  # fmt: skip
     channels_last = _channels_last(conv)
-    codes = torch.from_numpy(z)
+    latents = torch.from_numpy(z)
     decoding: dict[str, Work] = {
         "ours": lambda: model.decode(z, LABEL),
-        "torch eager": lambda: conv.torch.decode(codes, label).numpy(),
-        "torch, channels-last": lambda: channels_last.decode(codes, label).numpy(),
+        "torch eager": lambda: conv.torch.decode(latents, label).numpy(),
+        "torch, channels-last": lambda: channels_last.decode(latents, label).numpy(),
     }
     encoding: dict[str, Work] = {
         "ours": lambda: model.encode(images, LABEL),
@@ -124,17 +126,17 @@ def _channels_last(conv: Subject) -> Any:
 
 
 def _in_torch(mlp: Subject, z: Any) -> Work:
-    codes, label = torch.from_numpy(z), torch.full((len(z),), LABEL)
-    return lambda: mlp.torch.decode(codes, label).numpy()
+    latents, label = torch.from_numpy(z), torch.full((len(z),), LABEL)
+    return lambda: mlp.torch.decode(latents, label).numpy()
 
 
 def _compiled(mlp: Subject, z: Any) -> Work | None:
     """torch.compile's decode; None where no C++ compiler is at hand."""
-    codes, label = torch.from_numpy(z), torch.full((len(z),), LABEL)
+    latents, label = torch.from_numpy(z), torch.full((len(z),), LABEL)
     decode = torch.compile(mlp.torch.decode)
     try:
-        decode(codes, label)
+        decode(latents, label)
     except Exception as error:  # noqa: BLE001 - whatever the compiler lacks here
         print(f"torch.compile: left out: {str(error).splitlines()[0]}")
         return None
-    return lambda: decode(codes, label).numpy()
+    return lambda: decode(latents, label).numpy()

@@ -1,4 +1,4 @@
-"""How time grows: with the number of codes, the latent dimension, the pixels of a picture."""
+"""How time grows: with the number of latents, the latent dimension, the pixels of a picture."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def run(table: Table) -> None:
     """Three series; the slope is that of log time over log size, over the larger half of each."""
     mlp = subject("reference")
     numbers = NUMBERS[:5] if table.quick else NUMBERS
-    table.add(_row("codes decoded", "n", numbers, [_decoding(mlp, n) for n in numbers]))
+    table.add(_row("latents decoded", "n", numbers, [_decoding(mlp, n) for n in numbers]))
     found = [_decoding(_of_latent(d), 1_000) for d in DIMENSIONS]
-    table.add(_row("1,000 codes decoded", "latent_dim", DIMENSIONS, found))
+    table.add(_row("1,000 latents decoded", "latent_dim", DIMENSIONS, found))
     sides = SIDES[:2] if table.quick else SIDES
     pixels = tuple(side * side for side in sides)
     seconds = [_decoding(_of_side(side), 8) for side in sides]
-    table.add(_row("8 codes decoded, convolutions", "pixels", pixels, seconds))
+    table.add(_row("8 latents decoded, convolutions", "pixels", pixels, seconds))
 
 
 def _decoding(subject_: Subject, n: int) -> float:
-    """Median seconds to decode n codes."""
-    model, z = subject_.model(), subject_.codes(min(n, 100_000))
+    """Median seconds to decode n latents."""
+    model, z = subject_.model(), subject_.latents(min(n, 100_000))
     times = max(1, n // 100_000)  # a million floats of 784 pixels would fill the memory
 
     def work() -> None:

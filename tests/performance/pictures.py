@@ -22,7 +22,7 @@ def run(table: Table) -> None:
     """Both rows; the pictures are decoded once, before the clock starts."""
     n = 1_000 if table.quick else _MANY
     subject_ = subject("reference")
-    images = subject_.model().decode(subject_.codes(n), np.arange(n) % 10, dtype="uint8")
+    images = subject_.model().decode(subject_.latents(n), np.arange(n) % 10, dtype="uint8")
     column = Column.of(images)
     with tempfile.TemporaryDirectory(prefix="vae-performance-") as name:
         ours, theirs = Path(name) / "ours", Path(name) / "pillow"

@@ -30,12 +30,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vae_runtime.batch import Mapper, engine, job, plan
-from vae_runtime.batch.part import run_part
-from vae_runtime.bundle import open_bundle
+from vae_runtime.arrow import Mapper, engine, job, plan
+from vae_runtime.arrow.part import run_part
+from vae_runtime.bundle.reader import open_bundle
 
 GROUP = 10_000
-CHUNK = 256
+BATCH_SIZE = 256
 
 
 def main() -> None:
@@ -132,8 +132,8 @@ def encode_bare(session: Any, table: pa.Table) -> pa.Table:
     names = [o.name for o in session.get_outputs()]
     labels = {i.name for i in session.get_inputs()} - {"image"}
     found = []
-    for start in range(0, len(pixels), CHUNK):
-        image = pixels[start : start + CHUNK].astype(np.float32) / np.float32(255)
+    for start in range(0, len(pixels), BATCH_SIZE):
+        image = pixels[start : start + BATCH_SIZE].astype(np.float32) / np.float32(255)
         extra = {name: np.full(len(image), 10, np.int64) for name in labels}
         found.append(session.run(names, {"image": image, **extra}))
     arrays = [np.concatenate(parts) for parts in zip(*found, strict=True)]

@@ -96,12 +96,12 @@ def saturation(found: dict[str, Any]) -> list[str]:
 def billion(found: dict[str, Any]) -> list[str]:
     """The paper plan."""
     peak = max(one["tasks_per_second"] for one in found["simulation"])
-    pixels, codes = 28 * 28, 2 * 4 * LATENT + 8
+    pixels, latents = 28 * 28, 2 * 4 * LATENT + 8
     lines = ["## On paper: 10⁹ images", "",
              f"Assumed: {WORKERS} workers of one core like this one, ${PRICE:g} a core and hour, "
              f"{DEATHS:.0%} of workers lost an hour, {LATENT} latent dimensions with `log_var`. "
              f"Bytes: {IMAGES * pixels / 1e12:.2f} TB of pixels in before compression, "
-             f"{IMAGES * codes / 1e12:.2f} TB of codes out.", "",
+             f"{IMAGES * latents / 1e12:.2f} TB of latents out.", "",
              "| | rows a part | seconds a part | parts | core hours | hours | cost | tasks/s "
              "(of the most) | lost and done again | in, MB/s |",
              "| --- |" + " --- |" * 9]  # fmt: skip

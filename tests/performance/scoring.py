@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vae_runtime.evaluation import evaluate
+from vae_runtime.metrics import evaluate
 
 from .subjects import subject
 from .timing import Table
@@ -24,7 +24,7 @@ def run(table: Table) -> None:
     n = 200 if table.quick else 10_000
     mlp = subject("reference")
     model, labels = mlp.model(), np.arange(n) % 10
-    images = (model.decode(mlp.codes(n), labels) >= 0.5).astype(np.float32)
+    images = (model.decode(mlp.latents(n), labels) >= 0.5).astype(np.float32)
     pixels, known = torch.from_numpy(images), torch.from_numpy(labels)
 
     def in_torch() -> float:

@@ -102,7 +102,7 @@ def prepare(source: str, torch: str, folder: Path) -> dict[str, list[str]]:
     """Unpack what the bare scripts read, and try each program once."""
     import numpy as np
 
-    from vae_runtime.bundle import open_bundle
+    from vae_runtime.bundle.reader import open_bundle
 
     bundle = open_bundle(source)
     spec = bundle.manifest.graph("conditional_decoder")
@@ -110,7 +110,7 @@ def prepare(source: str, torch: str, folder: Path) -> dict[str, list[str]]:
         sys.exit(f"{source}: a conditional model is needed")
     (folder / "graph.onnx").write_bytes(bundle.read(spec.file))
     (folder / "manifest.json").write_bytes(bundle.manifest.to_bytes())
-    np.save(folder / "z.npy", bundle.manifest.card.prior.sample(1, 3, seed=0))
+    np.save(folder / "z.npy", bundle.manifest.spec.prior.sample(1, 3, seed=0))
     (folder / "bare.py").write_text(BARE)
     (folder / "with_torch.py").write_text(TORCH)
     graph, manifest, z = (str(folder / n) for n in ("graph.onnx", "manifest.json", "z.npy"))

@@ -16,7 +16,7 @@ import torch
 import vae_runtime as vae
 from vae_export import export_checkpoint
 from vae_models import ModelConfig, build, preset
-from vae_runtime.bundle import Bundle, open_bundle
+from vae_runtime.bundle.reader import Bundle, open_bundle
 from vae_runtime.prior import Prior
 from vae_train import Checkpoint
 from vae_train.config import recipe
@@ -45,8 +45,8 @@ class Subject:
         assert spec is not None
         return bare_session(self.bundle.read(spec.file))
 
-    def codes(self, n: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """n codes of N(0, I), always the same."""
+    def latents(self, n: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """n latents of N(0, I), always the same."""
         z = np.random.default_rng(0).standard_normal((n, self.config.latent_dim))
         return z.astype(np.float32)
 

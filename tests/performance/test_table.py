@@ -62,7 +62,7 @@ def test_ratios_are_of_the_medians_and_ours_is_the_first() -> None:
 def test_a_miss_is_written_as_one(tmp_path: Path) -> None:
     rows = [
         Row("decode", "torch", 2.0, "faster", 2.5, Times(4, 3, 5, 3), Times(8, 7, 9, 7), "µs"),
-        Row("growth: codes", "n", 1.0, "cost", 1.1, 2.0, 1.0, "s", "1: 5 ms, 1,000: 6,000 ms"),
+        Row("growth: latents", "n", 1.0, "cost", 1.1, 2.0, 1.0, "s", "1: 5 ms, 1,000: 6,000 ms"),
     ]
     first, second = markdown(rows)[2:]
     assert (

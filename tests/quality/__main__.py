@@ -43,7 +43,7 @@ def measure(
 ) -> dict[str, dict[str, float]]:
     """What the judge says of a bundle's samples and of its reconstructions."""
     assert test.labels is not None
-    conditional = bool(bundle.card.classes)
+    conditional = bool(bundle.spec.classes)
     labels = np.repeat(np.arange(10), A_CLASS) if conditional else None
 
     def draw(seed: int) -> NDArray[np.floating]:

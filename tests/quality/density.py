@@ -1,4 +1,4 @@
-"""log p(z) of codes under a prior, in nats: what a likelihood needs and sampling does not."""
+"""log p(z) of latents under a prior, in nats: what a likelihood needs and sampling does not."""
 
 from __future__ import annotations
 

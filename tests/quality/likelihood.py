@@ -67,7 +67,7 @@ def log_weights(
     noise: torch.Generator,
     densities: Sequence[Density] = (standard_normal,),
 ) -> Tensor:
-    """log p(x, z) - log q(z | x) for `draws` codes of each image, under each prior.
+    """log p(x, z) - log q(z | x) for `draws` latents of each image, under each prior.
 
     Args:
         model: in evaluation mode.
@@ -88,9 +88,9 @@ def log_weights(
     posterior = standard_normal(eps.double(), None) - log_var.double().sum(1) / 2
     owner = torch.arange(len(image)).repeat_interleave(draws)
     found = []
-    for codes, of in zip(z.split(_AT_ONCE), owner.split(_AT_ONCE), strict=True):
+    for latents, of in zip(z.split(_AT_ONCE), owner.split(_AT_ONCE), strict=True):
         labels = (None if label is None else label[of],) if given else ()
-        logits = model.decode_logits(codes, *labels)
+        logits = model.decode_logits(latents, *labels)
         error = F.binary_cross_entropy_with_logits(logits, image[of], reduction="none")
         found.append(-error.flatten(1).sum(1, dtype=torch.float64))
     given_z = torch.cat(found) - posterior

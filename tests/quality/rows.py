@@ -107,7 +107,7 @@ def likelihood(checkpoint: Checkpoint, bench: Bench) -> Found:
     """Negative log-likelihood of the binarised test digits, in nats, and its parts.
 
     `nll` and what belongs to it under N(0, I), which the model was trained with; `fitted_nll` …
-    under the prior that was fitted to its codes, which `sample` draws from.
+    under the prior that was fitted to its latents, which `sample` draws from.
     """
     model = checkpoint.build()
     assert not isinstance(model, AE)

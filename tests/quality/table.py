@@ -25,7 +25,7 @@ from tests.quality.judge import Judge, classifier
 from tests.quality.rows import ROWS, Bench, Figure, Row
 from vae_models import PRESETS
 from vae_runtime.datasets import load_dataset
-from vae_runtime.files import write_atomic
+from vae_runtime.files.atomic import write_atomic
 from vae_train import load_checkpoint
 
 Record = dict[str, Any]

@@ -52,7 +52,7 @@ def pictures(n: int, labelled: bool = False) -> Images:
 def by_quadrature(
     model: Any, image: Tensor, label: Tensor | None, density: Density = standard_normal
 ) -> Tensor:
-    """log p(x) as a sum over a fine grid of two-dimensional codes, f64[N]."""
+    """log p(x) as a sum over a fine grid of two-dimensional latents, f64[N]."""
     line = torch.linspace(-7, 7, 141)
     z = torch.cartesian_prod(line, line)
     cell = 2 * math.log(float(line[1] - line[0]))

@@ -81,7 +81,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     import warnings
 
     from vae_runtime.cli import cli
-    from vae_runtime.cli.entry import run as enter
+    from vae_runtime.console import run as enter
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)

@@ -14,9 +14,9 @@ import numpy as np
 
 from tests.security import build
 from tests.security.restamp import folder_of, read_files, signed
-from vae_runtime.archive import pack
-from vae_runtime.guard import seal
-from vae_runtime.manifest import NAME, stamp
+from vae_runtime.bundle.archive import pack
+from vae_runtime.bundle.checksums import add_checksum
+from vae_runtime.bundle.manifest import NAME, stamp
 
 GOOD = read_files(Path(__file__).parents[1] / "data" / "cvae_mlp.zip")
 SOUND: dict[str, Any] = json.loads(GOOD[NAME])
@@ -221,6 +221,6 @@ def lone() -> Iterator[bytes]:
     yield raw[:-85]
     yield raw[:-1] + b"g"
     yield bytes([*raw[:200], raw[200] ^ 1, *raw[201:]])
-    # Of another producer, so that nothing but the card says that it is a graph of a bundle.
+    # Of another producer, so that nothing but the spec says that it is a graph of a bundle.
     yield raw[:-85].replace(b"\x12\x08vae-onnx", b"\x12\x08another!")
-    yield seal(raw) + build.field(14, build.field(1, "k") + build.field(2, "v"))
+    yield add_checksum(raw) + build.field(14, build.field(1, "k") + build.field(2, "v"))

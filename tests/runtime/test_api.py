@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import vae_runtime as vae
-from vae_runtime.bundle import EMBEDDED
+from vae_runtime.bundle.reader import EMBEDDED
 from vae_runtime.images import to_uint8
 
 from .conftest import unpack
@@ -30,8 +30,8 @@ def test_public_names_are_pinned() -> None:
 
 def test_public_methods_are_pinned() -> None:
     assert sorted(n for n in vars(vae.Autoencoder) if not n.startswith("_")) == [
-        "card", "close", "decode", "device", "draw", "encode", "interpolate", "manifest",
-        "posterior", "reconstruct", "sample", "score", "stream", "traverse",
+        "close", "decode", "device", "encode", "interpolate", "manifest",
+        "posterior", "reconstruct", "sample", "sample_latents", "score", "spec", "stream", "traverse",
     ]  # fmt: skip
 
 
@@ -41,24 +41,24 @@ def test_package_is_typed() -> None:
 
 def test_every_call_on_every_bundle(any_bundle: Path) -> None:
     with vae.load(any_bundle, device="cpu") as model:
-        c, h, w = model.card.image.shape
-        d = model.card.latent_dim
-        label = 3 if model.card.classes else None
+        c, h, w = model.spec.image.shape
+        d = model.spec.latent_dim
+        label = 3 if model.spec.classes else None
         images = model.sample(5, label=label, seed=0)
         assert images.dtype == np.float32
         assert images.shape == (5, c, h, w)
         assert images.min() >= 0
         assert images.max() <= 1
-        codes = model.encode(images, label)
-        assert (codes.dtype, codes.shape) == (np.float32, (5, d))
-        assert model.decode(codes, label).shape == images.shape
-        assert np.array_equal(model.reconstruct(images, label), model.decode(codes, label))
+        latents = model.encode(images, label)
+        assert (latents.dtype, latents.shape) == (np.float32, (5, d))
+        assert model.decode(latents, label).shape == images.shape
+        assert np.array_equal(model.reconstruct(images, label), model.decode(latents, label))
         assert model.traverse(dim=d - 1, steps=7, label=label).shape == (7, c, h, w)
         assert model.interpolate(images[0], images[1], 4, label).shape == (4, c, h, w)
         scores = model.score(images, label)
         assert [s.shape for s in scores] == [(5,)] * 3
         assert all(np.isfinite(s).all() for s in scores)
-        assert (scores.kl == 0).all() == (model.card.family == "ae")
+        assert (scores.kl == 0).all() == (model.spec.family == "ae")
         assert model.device == "cpu"
 
 
@@ -73,8 +73,8 @@ def test_folder_and_zip_give_the_same(cvae_path: Path, tmp_path: Path) -> None:
 @pytest.mark.skipif(not (EMBEDDED / "mnist.zip").is_file(), reason="no embedded mnist here")
 def test_embedded_bundle_is_a_cvae_on_mnist() -> None:
     with vae.load() as model, vae.load("mnist") as named:
-        assert model.card.id == named.card.id
-        assert model.card.family == "cvae"
+        assert model.spec.id == named.spec.id
+        assert model.spec.family == "cvae"
         assert model.sample(2, label=3, seed=0).shape == (2, 1, 28, 28)
 
 
@@ -99,35 +99,35 @@ def test_every_unambiguous_layout_is_read(cvae: vae.Autoencoder) -> None:
 
 
 def test_prior_temperature_and_truncation(cvae: vae.Autoencoder) -> None:
-    cold = cvae.draw(64, label=3, seed=0, temperature=0)
-    weights = cvae.card.prior.weights
+    cold = cvae.sample_latents(64, label=3, seed=0, temperature=0)
+    weights = cvae.spec.prior.weights
     assert weights is not None
     assert len(np.unique(cold.round(4), axis=0)) <= weights.shape[1]
-    normal = cvae.draw(2000, label=3, seed=0, prior="normal")
+    normal = cvae.sample_latents(2000, label=3, seed=0, prior="normal")
     assert abs(normal.mean()) < 0.05
     assert abs(normal.std() - 1) < 0.05
-    assert np.abs(cvae.draw(500, seed=0, prior="normal", truncation=1.5)).max() <= 1.5
-    fitted = cvae.draw(2000, label=3, seed=0)
-    mean, std = cvae.card.prior.spread(3)
+    assert np.abs(cvae.sample_latents(500, seed=0, prior="normal", truncation=1.5)).max() <= 1.5
+    fitted = cvae.sample_latents(2000, label=3, seed=0)
+    mean, std = cvae.spec.prior.spread(3)
     assert np.abs(fitted.mean(axis=0) - mean).max() < 0.15
     assert np.abs(fitted.std(axis=0) - std).max() < 0.15
-    other = cvae.draw(2000, label=4, seed=0)
+    other = cvae.sample_latents(2000, label=4, seed=0)
     assert not np.array_equal(fitted, other), "a mixture for each class"
 
 
 def test_nothing_in_nothing_out(cvae: vae.Autoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vae_runtime.session import Session
+    from vae_runtime.inference.session import Session
 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("the session was called")
 
     monkeypatch.setattr(Session, "run", never)
-    c, h, w = cvae.card.image.shape
+    c, h, w = cvae.spec.image.shape
     none = np.empty((0, c, h, w), np.float32)
     assert cvae.sample(0, seed=0).shape == none.shape
     assert cvae.sample(0, seed=0, dtype="uint8").dtype == np.uint8
     assert list(cvae.stream(0, seed=0)) == []
-    assert cvae.encode(none).shape == (0, cvae.card.latent_dim)
+    assert cvae.encode(none).shape == (0, cvae.spec.latent_dim)
     assert cvae.decode(cvae.encode(none)).shape == none.shape
     assert cvae.score(none).error.shape == (0,)
 
@@ -142,8 +142,8 @@ def test_bytes_are_the_nearest_levels(any_bundle: Path) -> None:
 
 def test_traversal_moves_one_dimension(cvae: vae.Autoencoder) -> None:
     frames = cvae.traverse(dim=1, steps=5, label=3, seed=9, span=2)
-    z = np.repeat(cvae.draw(1, label=3, seed=9), 5, axis=0)
-    mean, std = cvae.card.prior.spread(3)
+    z = np.repeat(cvae.sample_latents(1, label=3, seed=9), 5, axis=0)
+    mean, std = cvae.spec.prior.spread(3)
     z[:, 1] = np.linspace(mean[1] - 2 * std[1], mean[1] + 2 * std[1], 5)
     assert np.array_equal(frames, cvae.decode(z, 3))
     image = cvae.sample(1, label=3, seed=4)
@@ -154,7 +154,7 @@ def test_traversal_moves_one_dimension(cvae: vae.Autoencoder) -> None:
 
 
 def test_interpolation_ends_where_it_should(cvae: vae.Autoencoder) -> None:
-    a, b = cvae.draw(2, label=5, seed=0)
+    a, b = cvae.sample_latents(2, label=5, seed=0)
     for how in ("linear", "spherical"):
         frames = cvae.interpolate(a, b, steps=5, label=5, how=how)
         ends = cvae.decode(np.stack([a, b]), 5)

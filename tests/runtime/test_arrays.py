@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import vae_runtime as vae
-from vae_runtime.arrays import as_codes, as_labels, check_images, stream_labels, unit_floats
-from vae_runtime.card import ImageSpec
+from vae_runtime.arrays import as_labels, as_latents, check_images, stream_labels, to_float32
+from vae_runtime.bundle.spec import ImageSpec
 from vae_runtime.errors import InputError, UsageError
 
 pytestmark = pytest.mark.torch_free
@@ -21,7 +21,7 @@ OK = np.full((2, 1, 4, 6), 0.5, np.float32)
 
 def as_images(images: Any, spec: ImageSpec) -> Any:
     """The two steps that every image goes through: checked whole, scaled a chunk at a time."""
-    return unit_floats(check_images(images, spec))
+    return to_float32(check_images(images, spec))
 
 
 def spoiled(value: float) -> Any:
@@ -96,14 +96,14 @@ def test_the_callers_array_is_left_alone() -> None:
 )  # fmt: skip
 def test_codes_refused(z: Any, message: str) -> None:
     with pytest.raises(InputError) as caught:
-        as_codes(z, 3)
+        as_latents(z, 3)
     assert str(caught.value) == message
 
 
 def test_codes_accepted() -> None:
-    assert as_codes(np.zeros(3, np.float32), 3).shape == (1, 3)
-    assert as_codes([[0.5, 1, 2]], 3).dtype == np.float32
-    assert as_codes(np.zeros((4, 6), np.float32)[:, ::2], 3).flags.c_contiguous
+    assert as_latents(np.zeros(3, np.float32), 3).shape == (1, 3)
+    assert as_latents([[0.5, 1, 2]], 3).dtype == np.float32
+    assert as_latents(np.zeros((4, 6), np.float32)[:, ::2], 3).flags.c_contiguous
 
 
 @pytest.mark.parametrize(
@@ -125,18 +125,18 @@ def test_labels_refused(
     cvae: vae.Autoencoder, label: Any, kind: type[Exception], message: str
 ) -> None:
     with pytest.raises(kind) as caught:
-        as_labels(label, 2, cvae.card)
+        as_labels(label, 2, cvae.spec)
     assert str(caught.value) == message
 
 
 def test_labels_of_a_stream(cvae: vae.Autoencoder) -> None:
-    assert stream_labels(None, None, cvae.card) is None
-    assert stream_labels("3", None, cvae.card) == 3
-    labels = stream_labels([1, 2], 2, cvae.card)
+    assert stream_labels(None, None, cvae.spec) is None
+    assert stream_labels("3", None, cvae.spec) == 3
+    labels = stream_labels([1, 2], 2, cvae.spec)
     assert isinstance(labels, np.ndarray)
     assert labels.tolist() == [1, 2]
     with pytest.raises(UsageError, match=r"^an endless stream takes one label for all$"):
-        stream_labels([1, 2], None, cvae.card)
+        stream_labels([1, 2], None, cvae.spec)
 
 
 def test_a_model_without_classes_takes_no_label(vae_path: Any) -> None:
@@ -144,16 +144,16 @@ def test_a_model_without_classes_takes_no_label(vae_path: Any) -> None:
         for call in (model.sample, model.encode, model.decode):
             argument = 1 if call == model.sample else np.zeros((1, 8, 8), np.float32)
             if call == model.decode:
-                argument = np.zeros((1, model.card.latent_dim), np.float32)
+                argument = np.zeros((1, model.spec.latent_dim), np.float32)
             with pytest.raises(UsageError, match=r"^this vae takes no label$"):
                 call(argument, 3)  # type: ignore[operator]
 
 
 def test_an_array_that_is_as_it_should_be_is_taken_as_it_is() -> None:
     z = np.zeros((2, 3), np.float32)
-    assert as_codes(z, 3) is z
+    assert as_latents(z, 3) is z
     huge = np.full((1, 3), 3e38, np.float32)  # its square is beyond float32
-    assert np.array_equal(as_codes(huge, 3), huge)
+    assert np.array_equal(as_latents(huge, 3), huge)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -161,12 +161,12 @@ def test_the_short_way_refuses_what_is_not_finite(bad: float) -> None:
     z = np.zeros((1, 3), np.float32)
     z[0, 1] = bad
     with pytest.raises(InputError, match=r"at \[0, 1\], expected finite"):
-        as_codes(z, 3)
+        as_latents(z, 3)
 
 
 def test_a_label_of_one_item_cannot_change_the_next(cvae: vae.Autoencoder) -> None:
-    one = as_labels(1, 1, cvae.card)
+    one = as_labels(1, 1, cvae.spec)
     assert one.tolist() == [1]
-    assert as_labels(None, 1, cvae.card).tolist() == [len(cvae.card.classes)]
+    assert as_labels(None, 1, cvae.spec).tolist() == [len(cvae.spec.classes)]
     with pytest.raises(ValueError, match="read-only"):
         one[0] = 0

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vae_runtime.blocks import BLOCK, write_pieces
+from vae_runtime.files.streaming import BLOCK, write_pieces
 
 pytestmark = pytest.mark.torch_free
 

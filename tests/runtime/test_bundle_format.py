@@ -16,14 +16,15 @@ import vae_runtime as vae
 from tests.runtime.format_rules import GOOD, broken, lone, npz, plain_zip, zipped
 from tests.security.restamp import signed
 from vae_runtime import errors
-from vae_runtime.archive import pack
-from vae_runtime.bundle import open_bundle
-from vae_runtime.card import Card, ImageSpec
-from vae_runtime.counter import normals, words_of
-from vae_runtime.golden import compare
-from vae_runtime.guard import ops, seal
-from vae_runtime.manifest import NAME, GraphSpec, Manifest, TensorSpec, stamp
+from vae_runtime.bundle.archive import pack
+from vae_runtime.bundle.checksums import add_checksum
+from vae_runtime.bundle.manifest import NAME, GraphSpec, Manifest, TensorSpec, stamp
+from vae_runtime.bundle.reader import open_bundle
+from vae_runtime.bundle.spec import ImageSpec, ModelSpec
+from vae_runtime.graph_checks import operators as ops
 from vae_runtime.prior import Prior
+from vae_runtime.rng import normals, words_of
+from vae_runtime.verification import compare
 
 pytestmark = pytest.mark.torch_free
 
@@ -91,8 +92,8 @@ def test_the_example_loads_and_says_what_the_page_says(tmp_path: Path) -> None:
     raw = block("json manifest").encode()
     manifest = Manifest.from_bytes(raw, "docs")
     assert stamp(raw) == raw
-    assert manifest.card.classes == ("cat", "dog")
-    assert manifest.card.sigma == 0.25
+    assert manifest.spec.classes == ("cat", "dog")
+    assert manifest.spec.sigma == 0.25
     again = Manifest.from_bytes(manifest.to_bytes(), "again")
     assert again.to_bytes() == manifest.to_bytes()
 
@@ -104,7 +105,7 @@ def test_the_tables_of_keys_are_the_dataclasses() -> None:
         return {field.name for kind in kinds for field in dataclasses.fields(kind)}
 
     assert keys("the manifest") == data.keys()
-    assert keys("the manifest") == fields(Card, Manifest) - {"card"} | {"sha256", "format"}
+    assert keys("the manifest") == fields(ModelSpec, Manifest) - {"spec"} | {"sha256", "format"}
     assert keys("`image`") == data["image"].keys() == fields(ImageSpec) | {"mode", "range"}
     graph = data["graphs"][0]
     assert keys("each entry of `graphs`") == graph.keys()
@@ -117,12 +118,12 @@ def test_the_tables_of_keys_are_the_dataclasses() -> None:
 
 def test_the_card_of_a_graph_has_the_keys_of_the_page() -> None:
     found = re.search(
-        r"\*\*`vae_onnx`, the card\*\*: .*? of the manifest, and (.*?) of", PAGE, re.S
+        r"\*\*`vae_onnx`, the spec\*\*: .*? of the manifest, and (.*?) of", PAGE, re.S
     )
     assert found
     named = set(re.findall(r"`(\w+)`", found[0])) - {"vae_onnx"}
-    card = Manifest.from_bytes(block("json manifest").encode(), "docs").card
-    assert named == card.to_json().keys() | {"role", "variant"}
+    spec = Manifest.from_bytes(block("json manifest").encode(), "docs").spec
+    assert named == spec.to_json().keys() | {"role", "variant"}
     (text,) = re.findall(rb'\{"format":"1.0","id".*?"variant":"fp32"\}', GOOD["decoder.onnx"])
     assert json.loads(text).keys() | {"sigma"} == named
 
@@ -142,14 +143,14 @@ def test_operators_and_bounds_are_those_of_the_guard() -> None:
     }
     assert found == ops.BOUNDS
     assert (number("-2^31"), number("2^31")) == ops.OTHER
-    assert ops.MOST_ELEMENTS == 2**28
+    assert ops.MAX_ELEMENTS == 2**28
 
 
 def test_the_stamp_the_seal_and_the_frame() -> None:
     example = block("text stamp").encode()
     assert stamp(b'{\n "format": "1.0"\n}\n') == example
     assert len(example.partition(b'",')[2]) == 20
-    assert seal(b"\x08\x08").hex() == "".join(block("hex seal").split())
+    assert add_checksum(b"\x08\x08").hex() == "".join(block("hex seal").split())
     assert pack({"a": b"x"}).hex() == "".join(block("hex zip").split())
 
 
@@ -163,8 +164,8 @@ def test_the_numbers_to_compare_with() -> None:
         (one["truncated"]["truncation"], one["truncated"]["normals"]),
     ):
         np.testing.assert_allclose(normals(words[:, 1:], 3, bound)[0], expected, rtol=1e-7)
-    example = Manifest.from_bytes(block("json manifest").encode(), "docs").card.prior
-    for case in vectors["codes"]:
+    example = Manifest.from_bytes(block("json manifest").encode(), "docs").spec.prior
+    for case in vectors["latents"]:
         own = case["prior"]
         prior = example if own == "example" else Prior.from_json(own)
         options = {"truncation": case["truncation"]} if "truncation" in case else {}
@@ -207,9 +208,9 @@ def test_a_later_minor_version_is_read(tmp_path: Path) -> None:
 
 
 def test_a_number_without_a_fraction_is_a_number(tmp_path: Path) -> None:
-    card = Manifest.from_bytes(block("json manifest").encode(), "docs").card
-    data = json.loads(json.dumps(card.to_json())) | {"sigma": 1}
-    assert Card.from_json(data, "x").sigma == 1.0
+    spec = Manifest.from_bytes(block("json manifest").encode(), "docs").spec
+    data = json.loads(json.dumps(spec.to_json())) | {"sigma": 1}
+    assert ModelSpec.from_json(data, "x").sigma == 1.0
 
 
 def test_what_is_not_finite_is_written_as_null() -> None:
@@ -221,10 +222,10 @@ def test_what_is_not_finite_is_written_as_null() -> None:
 
 
 def test_a_label_outside_is_refused_by_the_reader(cvae: vae.Autoencoder) -> None:
-    classes = len(cvae.card.classes)
+    classes = len(cvae.spec.classes)
     for label in (-1, classes):
         with pytest.raises(errors.InputError, match=r"is out of range"):
-            cvae.decode(np.zeros((1, cvae.card.latent_dim), np.float32), label)
+            cvae.decode(np.zeros((1, cvae.spec.latent_dim), np.float32), label)
 
 
 def test_a_writer_s_npz_is_what_numpy_writes() -> None:

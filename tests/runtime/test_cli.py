@@ -52,9 +52,9 @@ def test_sample_keeps_numbers_codes_and_labels(run: Run, cvae_path: Path) -> Non
     with np.load("s.npz") as file, vae.load(cvae_path) as model:
         assert sorted(file.files) == ["images", "labels", "z"]
         assert np.array_equal(file["images"], model.sample(600, 3, seed=1))
-        assert np.array_equal(file["z"], model.draw(600, 3, seed=1))
+        assert np.array_equal(file["z"], model.sample_latents(600, 3, seed=1))
         assert (file["labels"] == 3).all()
-    assert run("sample", "-b", cvae_path, "--codes", "s.npz", "-o", "again.npy").code == 0
+    assert run("sample", "-b", cvae_path, "--latents", "s.npz", "-o", "again.npy").code == 0
     with np.load("s.npz") as file:
         assert np.array_equal(np.load("again.npy"), file["images"])
 

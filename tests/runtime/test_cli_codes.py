@@ -1,4 +1,4 @@
-"""Commands on codes, scores and bundles do what they say: files written, facts printed."""
+"""Commands on latents, scores and bundles do what they say: files written, facts printed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 import vae_runtime as vae
 from tests.runtime.test_cli import pixels
-from vae_runtime.extras import install
+from vae_runtime.dependencies import install
 
 from .conftest import Run
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.torch_free
 
 def test_traverse_strip_matrix_and_animations(run: Run, cvae_path: Path) -> None:
     with vae.load(cvae_path) as model:
-        d = model.card.latent_dim
+        d = model.spec.latent_dim
     run("traverse", "-b", cvae_path, "-l", 3, "--dim", 1, "--steps", 5, "--scale", 1, "-o", "s.png")
     assert pixels("s.png").shape == (8, 48)
     run("traverse", "-b", cvae_path, "-l", 3, "--steps", 5, "--scale", 1, "-o", "m.png")
@@ -69,7 +69,7 @@ def test_encode_and_decode_are_a_round_trip(run: Run, vae_path: Path, tmp_path: 
         np.save(tmp_path / "x.npy", images)
         done = run("encode", "x.npy", "-b", vae_path, "-o", "z.npz")
         assert done.err == (
-            f"wrote 5 codes of {model.card.latent_dim} numbers to z.npz: "
+            f"wrote 5 latents of {model.spec.latent_dim} numbers to z.npz: "
             "64 bytes of pixels to 24 an image, ratio 2.7\n"
         )
         with np.load("z.npz") as file:
@@ -191,7 +191,7 @@ def test_doctor(run: Run) -> None:
 
 
 def test_doctor_fails_with_the_fix(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vae_runtime import installation
+    from vae_runtime.inference import diagnosis as installation
 
     both = {"onnxruntime": "1.32.0", "onnxruntime-gpu": "1.32.0"}
     monkeypatch.setattr(installation, "onnxruntime_packages", lambda: both)

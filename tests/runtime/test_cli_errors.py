@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vae_runtime.bundle import embedded_names, open_bundle
-from vae_runtime.manifest import stamp
+from vae_runtime.bundle.manifest import stamp
+from vae_runtime.bundle.reader import embedded_names, open_bundle
 
 from .conftest import Run, unpack
 
@@ -61,7 +61,7 @@ def test_a_graph_of_another_bundle(
     del manifest["sha256"]
     (tmp_path / "b/manifest.json").write_bytes(stamp(json.dumps(manifest).encode()))
     done = run("sample", "-b", "b")
-    a, b = other.manifest.card.id, own.manifest.card.id
+    a, b = other.manifest.spec.id, own.manifest.spec.id
     assert (done.code, done.error) == (
         3, f"error: b/decoder.onnx: belongs to bundle {a}, expected {b}. Export again.",
     )  # fmt: skip

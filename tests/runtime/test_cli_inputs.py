@@ -76,11 +76,11 @@ def test_nothing_is_refused_in_one_line(run: Run, cvae_path: Path) -> None:
         done = run(*words, "-b", cvae_path)
         assert (done.code, done.error) == (3, "error: i0.npy: no images, expected at least one")
     with vae.load(cvae_path) as model:
-        np.save("z0.npy", np.zeros((0, model.card.latent_dim), np.float32))
-    for words in (("decode", "z0.npy", "-o", "z.png"), ("sample", "--codes", "z0.npy")):
+        np.save("z0.npy", np.zeros((0, model.spec.latent_dim), np.float32))
+    for words in (("decode", "z0.npy", "-o", "z.png"), ("sample", "--latents", "z0.npy")):
         done = run(*words, "-b", cvae_path)
         assert done.code == 3
-        assert done.error == "error: no codes to draw a picture of, expected at least one"
+        assert done.error == "error: no latents to draw a picture of, expected at least one"
     assert run("decode", "z0.npy", "-o", "z.npy", "-b", cvae_path).code == 0
     assert len(np.load("z.npy")) == 0
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import vae_runtime as vae
-from vae_runtime import latent
+from vae_runtime import metrics as latent
 from vae_runtime.errors import InputError
 
 from .conftest import Run
@@ -21,10 +21,10 @@ LONG = "9" * 5000
 @pytest.mark.parametrize("words", [("--seed", 4), ("-n", 9), ("--prior", "normal"),
                                    ("--temperature", 3), ("--truncation", 2)])  # fmt: skip
 def test_codes_are_not_drawn(run: Run, cvae_path: Path, words: tuple[object, ...]) -> None:
-    done = run("sample", "-b", cvae_path, "--codes", "z.npy", *words)
+    done = run("sample", "-b", cvae_path, "--latents", "z.npy", *words)
     flag = {"-n": "--count"}.get(str(words[0]), words[0])
     assert (done.code, done.error) == (
-        2, f"error: {flag} goes with codes that are drawn, not with --codes.",
+        2, f"error: {flag} goes with latents that are drawn, not with --latents.",
     )  # fmt: skip
 
 
@@ -79,13 +79,16 @@ def test_labels_of_many_digits(
 
 
 def test_a_truth_value_is_no_label(cvae: vae.Autoencoder) -> None:
-    for call in (lambda: cvae.sample(1, label=True), lambda: cvae.decode(cvae.draw(1), True)):
+    for call in (
+        lambda: cvae.sample(1, label=True),
+        lambda: cvae.decode(cvae.sample_latents(1), True),
+    ):
         with pytest.raises(InputError, match="bool"):
             call()
 
 
 def test_labels_of_no_dimension(run: Run, cvae: vae.Autoencoder, cvae_path: Path) -> None:
-    np.savez("z.npz", z=cvae.draw(2, seed=0), labels=np.array(3))
+    np.savez("z.npz", z=cvae.sample_latents(2, seed=0), labels=np.array(3))
     done = run("decode", "z.npz", "-b", cvae_path)
     assert (done.code, done.error) == (3, "error: label: int64[], expected int64[2]")
 
@@ -116,7 +119,7 @@ def test_the_picture_shown_does_not_change_the_file(
 def test_the_class_of_two_codes_is_the_morphs(
     run: Run, cvae: vae.Autoencoder, cvae_path: Path
 ) -> None:
-    z = cvae.draw(2, 3, seed=0)
+    z = cvae.sample_latents(2, 3, seed=0)
     np.savez("z.npz", z=z, labels=np.array([3, 3]))
     assert run("interpolate", "z.npz", "-b", cvae_path, "-o", "m.npy").code == 0
     assert np.array_equal(np.load("m.npy"), cvae.interpolate(z[0], z[1], label=3))
@@ -128,8 +131,8 @@ def test_the_class_of_two_codes_is_the_morphs(
 def test_draws_of_the_posterior_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     mu, log_var = rng.normal(size=(2, 5, 3)).astype(np.float32)
-    whole = list(latent.posterior_draws(mu, log_var, 7, 1, 2))
+    whole = list(latent.posterior_samples(mu, log_var, 7, 1, 2))
     monkeypatch.setattr(latent, "_DRAWS_AT_ONCE", 3)
-    parts = list(latent.posterior_draws(mu, log_var, 7, 1, 2))
+    parts = list(latent.posterior_samples(mu, log_var, 7, 1, 2))
     assert len(parts) == 7
     assert all(np.array_equal(a, b) for a, b in zip(whole, parts, strict=True))

@@ -64,8 +64,8 @@ def test_device(run: Run, cvae_path: Path) -> None:
 
 
 def test_cuda_without_cuda(run: Run, cvae_path: Path) -> None:
-    from vae_runtime.device import cuda_devices, why_not_cuda
-    from vae_runtime.session import onnxruntime
+    from vae_runtime.inference.devices import cuda_devices, why_not_cuda
+    from vae_runtime.inference.session import onnxruntime
 
     if cuda_devices():
         pytest.skip("there is CUDA here")
@@ -119,7 +119,7 @@ def test_values(run: Run, cvae_path: Path, args: list[str], message: str) -> Non
 def test_one_end_is_not_two(run: Run, cvae_path: Path, digits: Path) -> None:
     done = run("interpolate", digits / "00.png", "-b", cvae_path)
     assert (done.code, done.error) == (
-        2, "error: 1 images or codes given, expected two ends",
+        2, "error: 1 images or latents given, expected two ends",
     )  # fmt: skip
 
 
@@ -130,12 +130,12 @@ def test_hostile_names_do_not_reach_the_terminal(run: Run) -> None:
 
 
 def test_a_bug_is_named_as_one(run: Run, cvae_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import vae_runtime.loading
+    import vae_runtime.autoencoder
 
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr(vae_runtime.loading, "load", broken)
+    monkeypatch.setattr(vae_runtime.autoencoder, "load", broken)
     monkeypatch.delenv("VAE_DEBUG", raising=False)
     done = run("sample", "-b", cvae_path)
     assert (done.code, done.error) == (

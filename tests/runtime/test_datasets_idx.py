@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from vae_runtime.datasets import load_dataset
+from vae_runtime.datasets.dataset import LazyImages
 from vae_runtime.datasets.idx import is_idx_folder, load_idx, read_idx
-from vae_runtime.datasets.lazy import LazyImages
 from vae_runtime.errors import FileError, InputError, LimitError, NotFound
 
 pytestmark = pytest.mark.torch_free

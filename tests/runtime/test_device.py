@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import vae_runtime as vae
-from vae_runtime import device, session
-from vae_runtime.chunks import CHUNK, Wanted, run_rows
 from vae_runtime.errors import DeviceError, InputError, UsageError
-from vae_runtime.session import Session
+from vae_runtime.inference import devices as device
+from vae_runtime.inference import session
+from vae_runtime.inference.batching import BATCH_SIZE, Wanted, run_batched
+from vae_runtime.inference.session import Session
 
 pytestmark = pytest.mark.torch_free
 
@@ -186,16 +187,16 @@ class OnDevice:
         ("cuda:0", 3, [4]),
         ("cuda:0", 4, [4]),
         ("cuda:0", 17, [64]),
-        ("cuda:0", CHUNK + 2, [256, 4]),
+        ("cuda:0", BATCH_SIZE + 2, [256, 4]),
         ("cpu", 3, [3]),
-        ("cpu", CHUNK + 2, [256, 2]),
+        ("cpu", BATCH_SIZE + 2, [256, 2]),
         ("cpu", 0, []),
     ],
 )
 def test_batches_are_padded_on_cuda_alone(where: str, n: int, batches: list[int]) -> None:
     fake: Any = OnDevice(where)
     x = np.arange(n, dtype=np.float32)[:, None]
-    (out,) = run_rows(fake, {"x": x}, Wanted(["y"], [(1,)], [x.dtype]))
+    (out,) = run_batched(fake, {"x": x}, Wanted(["y"], [(1,)], [x.dtype]))
     assert fake.batches == batches
     assert np.array_equal(out, 2 * x)
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import vae_runtime as vae
-from vae_runtime import chunks, evaluation, latent
+from vae_runtime import metrics as evaluation
+from vae_runtime import metrics as latent
 from vae_runtime.errors import UsageError
-from vae_runtime.evaluation import evaluate
-from vae_runtime.latent import negative_log_likelihood
+from vae_runtime.inference import batching as chunks
+from vae_runtime.metrics import evaluate, negative_log_likelihood
 
 pytestmark = pytest.mark.torch_free
 
@@ -27,7 +28,7 @@ def test_iwae_by_hand(vae_path: Path) -> None:
         log_w = np.zeros((draws, 4))
         nll = np.zeros((draws, 4))
         for k in range(draws):
-            z = latent.posterior_draw(mu, log_var, seed, k * 4)
+            z = latent.sample_posterior(mu, log_var, seed, k * 4)
             p = np.clip(model.decode(z).astype(np.float64), 1e-7, 1 - 1e-7)
             nll[k] = -(x * np.log(p) + (1 - x) * np.log(1 - p)).sum(axis=(1, 2, 3))
             z64, m, s = z.astype(np.float64), mu.astype(np.float64), np.exp(log_var / 2.0)
@@ -56,7 +57,7 @@ def test_chunks_change_nothing(
     images = cvae.sample(20, labels, seed=0)
     whole = evaluate(cvae, images, labels, draws=3, binarise=binarise)
     for module in (evaluation, chunks):
-        monkeypatch.setattr(module, "CHUNK", 7)
+        monkeypatch.setattr(module, "BATCH_SIZE", 7)
     parts = evaluate(cvae, images, labels, draws=3, binarise=binarise)
     for key, value in whole.to_json().items():
         exact = isinstance(value, (str, bool))

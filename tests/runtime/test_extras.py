@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from vae_runtime.dependencies import install, require
 from vae_runtime.errors import MissingExtra
-from vae_runtime.extras import install, require
 
 pytestmark = pytest.mark.torch_free
 

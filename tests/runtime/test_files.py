@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from vae_runtime import files
 from vae_runtime.errors import FileError, InputError, LimitError
-from vae_runtime.files import read_bytes, write_atomic, writing
+from vae_runtime.files import atomic as files
+from vae_runtime.files.atomic import write_atomic, writing
+from vae_runtime.files.reading import read_bytes
 
 pytestmark = pytest.mark.torch_free
 

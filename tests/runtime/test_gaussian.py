@@ -1,4 +1,4 @@
-"""A Gaussian likelihood with a learned scale: read from the card, and used in every score."""
+"""A Gaussian likelihood with a learned scale: read from the spec, and used in every score."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vae_runtime.card import Card, ImageSpec
+from vae_runtime.bundle.spec import ImageSpec, ModelSpec
 from vae_runtime.errors import InputError
-from vae_runtime.latent import negative_log_likelihood
+from vae_runtime.metrics import negative_log_likelihood
 from vae_runtime.prior import Prior
 
 pytestmark = pytest.mark.torch_free
 
-CARD = Card("id", "vae", ImageSpec(1, 4, 5), 2, (), "gaussian", Prior.normal(2), 0.125)
+CARD = ModelSpec("id", "vae", ImageSpec(1, 4, 5), 2, (), "gaussian", Prior.normal(2), 0.125)
 
 
 def test_the_density_by_hand(rng: np.random.Generator) -> None:
@@ -33,7 +33,7 @@ def test_without_a_scale_it_is_the_squared_error_as_before(rng: np.random.Genera
 
 
 def test_the_scale_travels_with_the_card() -> None:
-    again = Card.from_json(json.loads(json.dumps(CARD.to_json())), "card")
+    again = ModelSpec.from_json(json.loads(json.dumps(CARD.to_json())), "spec")
     assert again.sigma == 0.125
     assert again.to_json() == CARD.to_json()
 
@@ -41,7 +41,7 @@ def test_the_scale_travels_with_the_card() -> None:
 def test_a_card_without_one_is_that_of_older_bundles() -> None:
     older = replace(CARD, sigma=None)
     assert "sigma" not in older.to_json()
-    assert Card.from_json(older.to_json(), "card").sigma is None
+    assert ModelSpec.from_json(older.to_json(), "spec").sigma is None
 
 
 @pytest.mark.parametrize(
@@ -59,4 +59,4 @@ def test_a_card_without_one_is_that_of_older_bundles() -> None:
 )
 def test_a_scale_that_does_not_fit_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="sigma"):
-        Card.from_json(CARD.to_json() | change, "card")
+        ModelSpec.from_json(CARD.to_json() | change, "spec")

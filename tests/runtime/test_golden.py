@@ -11,9 +11,9 @@ import pytest
 
 from tests.security.build import graph, model, node
 from tests.security.restamp import read_files, signed
-from vae_runtime import golden
-from vae_runtime.archive import pack
-from vae_runtime.bundle import open_bundle
+from vae_runtime import verification as golden
+from vae_runtime.bundle.archive import pack
+from vae_runtime.bundle.reader import open_bundle
 from vae_runtime.errors import InputError
 
 pytestmark = pytest.mark.torch_free
@@ -95,4 +95,4 @@ def test_a_graph_is_what_the_manifest_says(cvae_path: Path, vae_path: Path, tmp_
     assert refused(path, decoder=strange).startswith(where + "refused: ")
     assert refused(path, decoder=other["decoder.onnx"]).startswith(where + "belongs to another")
     found = refused(path, decoder=files["conditional_decoder.onnx"])
-    assert re.match(where + r"its tensors \[\('z', .*'label'.* do not fit its card, which", found)
+    assert re.match(where + r"its tensors \[\('z', .*'label'.* do not fit its spec, which", found)

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 import vae_runtime as vae
-from vae_runtime.bundle import open_bundle
-from vae_runtime.card import Card, ImageSpec
+from vae_runtime.bundle.checksums import add_checksum
+from vae_runtime.bundle.reader import open_bundle
+from vae_runtime.bundle.spec import ImageSpec, ModelSpec
 from vae_runtime.errors import InputError, NotFound, UsageError
 from vae_runtime.graphs import Graph, check_same_bundle, check_tensors, read_graph
-from vae_runtime.guard import seal
-from vae_runtime.installation import _PROBE as FOREIGN
+from vae_runtime.inference.diagnosis import _PROBE as FOREIGN
+from vae_runtime.inference.session import onnxruntime
 from vae_runtime.prior import Prior
-from vae_runtime.session import onnxruntime
 
 pytestmark = pytest.mark.torch_free
 
@@ -35,7 +35,7 @@ def test_a_decoder_from_a_path_bytes_and_a_session(cvae_path: Path, tmp_path: Pa
     (tmp_path / "d.onnx").write_bytes(raw)
     session = onnxruntime().InferenceSession(raw, providers=["CPUExecutionProvider"])
     with vae.load(cvae_path) as model:
-        z = model.draw(5, label=3, seed=0)
+        z = model.sample_latents(5, label=3, seed=0)
         expected = model.decode(z, 3)
     for source in (tmp_path / "d.onnx", str(tmp_path / "d.onnx"), raw, session):
         with vae.Decoder(source) as decoder:
@@ -43,7 +43,7 @@ def test_a_decoder_from_a_path_bytes_and_a_session(cvae_path: Path, tmp_path: Pa
             assert np.array_equal(decoder(z, label="3", dtype="uint8"), np.rint(expected * 255))
             assert np.array_equal(decoder(z[0], label=3), expected[:1])
             assert (decoder.role, decoder.variant) == ("conditional_decoder", "fp32")
-            assert decoder.card.classes == tuple("0123456789")
+            assert decoder.spec.classes == tuple("0123456789")
             assert decoder.device == "cpu"
     assert session.get_inputs(), "a session that was lent is still its owner's"
 
@@ -53,8 +53,8 @@ def test_an_encoder_alone(any_bundle: Path) -> None:
         images = model.sample(3, seed=0)
         assert np.array_equal(encoder(images), model.encode(images))
         mu, log_var = encoder.posterior(images)
-        assert (log_var is None) == (model.card.family == "ae")
-        assert mu.shape == (3, model.card.latent_dim)
+        assert (log_var is None) == (model.spec.family == "ae")
+        assert mu.shape == (3, model.spec.latent_dim)
 
 
 def test_names_dtypes_and_shapes_of_every_graph(any_bundle: Path) -> None:
@@ -72,7 +72,7 @@ def test_names_dtypes_and_shapes_of_every_graph(any_bundle: Path) -> None:
 
 def test_the_null_label(cvae_path: Path) -> None:
     with vae.load(cvae_path) as model:
-        z = model.draw(4, seed=0)
+        z = model.sample_latents(4, seed=0)
         raw = graph_bytes(cvae_path, "conditional_decoder")
         with vae.Decoder(raw) as decoder:
             np.testing.assert_allclose(decoder(z), model.decode(z), atol=1e-6)
@@ -112,14 +112,14 @@ def test_a_stranger_is_known_by_its_bytes(tmp_path: Path) -> None:
 def test_a_graph_whose_card_says_otherwise(vae_path: Path) -> None:
     raw = graph_bytes(vae_path, "decoder")
     with pytest.raises(InputError) as caught:
-        vae.Decoder(seal(raw.replace(b'"height":8', b'"height":9')))
+        vae.Decoder(add_checksum(raw.replace(b'"height":8', b'"height":9')))
     assert str(caught.value) == (
-        "graph: its tensors [('image', 'tensor(float)', [1, 8, 8])] do not fit its card, "
+        "graph: its tensors [('image', 'tensor(float)', [1, 8, 8])] do not fit its spec, "
         "which says [('image', 'tensor(float)', [1, 9, 8])]"
     )
 
 
-CARD = Card("id", "cvae", ImageSpec(1, 4, 5), 2, ("a",), "bernoulli", Prior.normal(2))
+CARD = ModelSpec("id", "cvae", ImageSpec(1, 4, 5), 2, ("a",), "bernoulli", Prior.normal(2))
 FITS: dict[str, Any] = {"z": ["batch", 2], "label": ["n"], "image": [None, 1, 4, 5]}
 
 
@@ -139,7 +139,7 @@ def test_the_first_axis_is_free_and_the_others_are_the_card_s(change: dict[str, 
     if not change:
         check_tensors(session, CARD, "conditional_decoder", "fp32", "x")
         return
-    with pytest.raises(InputError, match=r"^x: its tensors .* do not fit its card, which says "):
+    with pytest.raises(InputError, match=r"^x: its tensors .* do not fit its spec, which says "):
         check_tensors(session, CARD, "conditional_decoder", "fp32", "x")
 
 
@@ -154,34 +154,34 @@ def test_a_label_where_none_is_taken(cvae_path: Path, vae_path: Path) -> None:
         (vae_path, "this vae decoder takes no label"),
     ):
         with vae.Decoder(graph_bytes(path, "decoder")) as decoder:
-            z = np.zeros((1, decoder.card.latent_dim), np.float32)
+            z = np.zeros((1, decoder.spec.latent_dim), np.float32)
             with pytest.raises(UsageError, match=f"^{message}$"):
                 decoder(z, label=1)
 
 
 def test_an_unknown_dtype(vae_path: Path) -> None:
     with vae.Decoder(graph_bytes(vae_path, "decoder")) as decoder:
-        z = np.zeros((1, decoder.card.latent_dim), np.float32)
+        z = np.zeros((1, decoder.spec.latent_dim), np.float32)
         with pytest.raises(UsageError, match=r"^dtype is 'int8', expected 'float32' or 'uint8'$"):
             decoder(z, dtype="int8")
 
 
 def test_graphs_of_two_bundles(cvae_path: Path, vae_path: Path) -> None:
-    card = open_bundle(cvae_path).manifest.card
+    spec = open_bundle(cvae_path).manifest.spec
     with vae.Encoder(graph_bytes(vae_path, "encoder")) as encoder:
         with pytest.raises(InputError) as caught:
-            check_same_bundle(encoder, card, "b/encoder.onnx")
+            check_same_bundle(encoder, spec, "b/encoder.onnx")
         assert str(caught.value) == (
-            f"b/encoder.onnx: belongs to bundle {encoder.card.id}, expected {card.id}. "
+            f"b/encoder.onnx: belongs to bundle {encoder.spec.id}, expected {spec.id}. "
             "Export again."
         )
-        check_same_bundle(encoder, dataclasses.replace(card, id=encoder.card.id), "b")
+        check_same_bundle(encoder, dataclasses.replace(spec, id=encoder.spec.id), "b")
 
 
 def test_bytes_come_straight_from_the_graph_that_gives_them(
     variants_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vae_runtime import chunks
+    from vae_runtime.inference import batching as chunks
 
     def never(*_: object) -> None:
         raise AssertionError("a second pass over the pixels")
@@ -195,7 +195,7 @@ def test_bytes_come_straight_from_the_graph_that_gives_them(
 
 def test_a_graph_that_gives_bytes_gives_nothing_else(variants_path: Path) -> None:
     with vae.Decoder(graph_bytes(variants_path, "decoder", "uint8")) as decoder:
-        z = np.zeros((1, decoder.card.latent_dim), np.float32)
+        z = np.zeros((1, decoder.spec.latent_dim), np.float32)
         assert decoder.variant == "uint8"
         assert decoder(z, dtype="uint8").dtype == np.uint8
         with pytest.raises(UsageError) as caught:

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from vae_runtime import installation
-from vae_runtime.device import CPU, CUDA
+from vae_runtime.dependencies import install
 from vae_runtime.errors import DeviceError, InputError, MissingExtra
-from vae_runtime.extras import install
-from vae_runtime.installation import diagnose
-from vae_runtime.session import HOLLOW
+from vae_runtime.inference import diagnosis as installation
+from vae_runtime.inference.devices import CPU, CUDA
+from vae_runtime.inference.diagnosis import diagnose
+from vae_runtime.inference.session import BROKEN_INSTALL
 
 pytestmark = pytest.mark.torch_free
 
@@ -61,7 +61,7 @@ def test_both_packages() -> None:
 
 
 def test_hollow_module() -> None:
-    found = diagnose(lambda: HERE, raising(MissingExtra(HOLLOW)))
+    found = diagnose(lambda: HERE, raising(MissingExtra(BROKEN_INSTALL)))
     assert found.problems == ["the module onnxruntime is hollow: a package's files were removed"]
     assert found.fixes == ["pip uninstall -y onnxruntime", install("cpu")]
     assert found.device is None
@@ -123,7 +123,7 @@ def test_a_gpu_that_the_package_cannot_use(monkeypatch: pytest.MonkeyPatch) -> N
 def test_missing_module_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    from vae_runtime.session import onnxruntime
+    from vae_runtime.inference.session import onnxruntime
 
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingExtra) as caught:

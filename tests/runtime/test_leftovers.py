@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from vae_runtime import leftovers
-from vae_runtime.leftovers import temporary
+from vae_runtime.files import atomic as leftovers
+from vae_runtime.files.atomic import temporary
 
 fcntl = pytest.importorskip("fcntl", reason="no locks of files here")
 pytestmark = pytest.mark.torch_free

@@ -28,13 +28,13 @@ def test_a_closed_model_says_so(cvae_path: Path) -> None:
 
 
 def test_a_closed_graph_says_so(cvae_path: Path) -> None:
-    from vae_runtime.bundle import open_bundle
+    from vae_runtime.bundle.reader import open_bundle
 
     bundle = open_bundle(cvae_path)
     spec = bundle.manifest.graph("decoder")
     assert spec is not None
     with vae.Decoder(bundle.read(spec.file)) as decoder:
-        z = np.zeros(decoder.card.latent_dim, np.float32)
+        z = np.zeros(decoder.spec.latent_dim, np.float32)
         decoder(z)
     with pytest.raises(StateError, match="was closed"):
         decoder(z)

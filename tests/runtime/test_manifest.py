@@ -11,19 +11,19 @@ from typing import Any
 import pytest
 
 from tests.security.restamp import read_files
-from vae_runtime import card as cards
-from vae_runtime.card import Card, ImageSpec, parse_card
+from vae_runtime.bundle import spec as specs
+from vae_runtime.bundle.manifest import NAME, Manifest, stamp
+from vae_runtime.bundle.spec import ImageSpec, ModelSpec, parse_spec
 from vae_runtime.errors import InputError, IntegrityError
-from vae_runtime.manifest import NAME, Manifest, stamp
+from vae_runtime.files.json_fields import take, take_list
 from vae_runtime.prior import Prior
-from vae_runtime.schema import take, take_list
 
 pytestmark = pytest.mark.torch_free
 
 DATA = Path(__file__).parents[1] / "data"
 # Two classes with graphs of three variants, and none.
 CVAE, VAE = (json.loads(read_files(DATA / f"{n}.zip")[NAME]) for n in ("cvae_mlp", "vae_mlp"))
-CARD = Card("id", "cvae", ImageSpec(1, 4, 5), 2, ("a", "b"), "bernoulli", Prior.normal(2))
+CARD = ModelSpec("id", "cvae", ImageSpec(1, 4, 5), 2, ("a", "b"), "bernoulli", Prior.normal(2))
 MIXTURE = {"weights": [[1.0]], "mean": [[[0.0, 0.0]]], "cholesky": [[[1.0, 0.0, 1.0]]]}
 THREE = {name: array * 3 for name, array in MIXTURE.items()}
 
@@ -49,7 +49,7 @@ def image(**change: Any) -> dict[str, Any]:
 )
 def test_a_card_that_fits_is_read(change: dict[str, Any]) -> None:
     data = CARD.to_json() | change
-    assert Card.from_json(data, "x").to_json() == data
+    assert ModelSpec.from_json(data, "x").to_json() == data
 
 
 @pytest.mark.parametrize(
@@ -75,15 +75,15 @@ def test_a_card_that_fits_is_read(change: dict[str, Any]) -> None:
 def test_a_card_that_contradicts_itself(
     change: dict[str, Any], what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cards, "_MOST_CLASSES", 2)
+    monkeypatch.setattr(specs, "_MAX_CLASSES", 2)
     with pytest.raises(InputError) as caught:
-        Card.from_json(CARD.to_json() | change, "x")
+        ModelSpec.from_json(CARD.to_json() | change, "x")
     assert str(caught.value) == f"x: {what} does not fit the rest. The file is not valid."
 
 
 def test_the_metadata_of_a_graph() -> None:
     data = CARD.to_json() | {"role": "decoder", "variant": "fp32"}
-    assert parse_card(json.dumps(data), "x")[1:] == ("decoder", "fp32")
+    assert parse_spec(json.dumps(data), "x")[1:] == ("decoder", "fp32")
     for text, message in (
         ("{", "x: its metadata is not JSON"),
         ("[" * 100_000, "x: its metadata is not JSON"),
@@ -94,7 +94,7 @@ def test_the_metadata_of_a_graph() -> None:
          "x: bundle format 2.0, this runtime reads 1.0. Upgrade: pip install -U vae-onnx"),
     ):  # fmt: skip
         with pytest.raises(InputError) as caught:
-            parse_card(text, "x")
+            parse_spec(text, "x")
         assert str(caught.value) == message
 
 
@@ -131,7 +131,7 @@ def twice(**change: Any) -> Callable[[dict[str, Any]], object]:
 
 FILE = "x: file {!r}: expected a plain name, size and sha256"
 SHAPE = "x: tensor 'image': expected numbers in its shape"
-UNFIT = "x: {}: its tensors do not fit the card"
+UNFIT = "x: {}: its tensors do not fit the spec"
 TWICE = "x: a file or a graph is listed twice"
 LIES: list[tuple[dict[str, Any], Callable[[dict[str, Any]], object], str]] = [
     (CVAE, graphs(0, file="../encoder.onnx"), FILE.format("../encoder.onnx")),
@@ -175,7 +175,7 @@ def test_a_manifest_that_contradicts_itself(
 def test_a_manifest_proves_itself() -> None:
     raw = stamp(json.dumps({k: v for k, v in VAE.items() if k != "sha256"}).encode())
     assert stamp(raw) == raw
-    assert Manifest.from_bytes(raw, "x").card.family == "vae"
+    assert Manifest.from_bytes(raw, "x").spec.family == "vae"
     again = "Copy or export the bundle again."
     for wrong, error, message in (
         (raw.replace(b"vae", b"vaf", 1), IntegrityError,

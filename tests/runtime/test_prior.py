@@ -71,10 +71,10 @@ def test_there_is_a_case_of_every_kind() -> None:
 
 def test_codes_are_float32_of_the_right_shape(prior: Prior) -> None:
     for n in (0, 1, 7):
-        codes = prior.sample(n, seed=0)
-        assert codes.dtype == np.float32
-        assert codes.shape == (n, 3)
-        assert codes.flags.c_contiguous
+        latents = prior.sample(n, seed=0)
+        assert latents.dtype == np.float32
+        assert latents.shape == (n, 3)
+        assert latents.flags.c_contiguous
 
 
 @settings(deadline=None, max_examples=40)
@@ -87,7 +87,7 @@ def test_codes_are_float32_of_the_right_shape(prior: Prior) -> None:
 def test_a_code_depends_on_seed_and_index_alone(
     kind: str, cuts: list[int], truncation: float | None, seed: int
 ) -> None:
-    """Whatever the chunking, the same codes bit for bit."""
+    """Whatever the chunking, the same latents bit for bit."""
     prior = PRIORS[kind]
     labels = np.arange(60) % 6
     whole = prior.sample(60, labels, seed, truncation=truncation)
@@ -121,8 +121,8 @@ def test_seeds_differ_and_repeat(prior: Prior) -> None:
 
 
 def test_no_two_samples_share_a_number() -> None:
-    codes = Prior.normal(3).sample(5000, seed=0)
-    assert len(np.unique(codes)) > 14_990
+    latents = Prior.normal(3).sample(5000, seed=0)
+    assert len(np.unique(latents)) > 14_990
 
 
 def test_the_words_are_used_as_documented() -> None:
@@ -130,10 +130,10 @@ def test_the_words_are_used_as_documented() -> None:
     words = np.random.Philox(key=12345, counter=6).random_raw(8)
     uniform = (words >> np.uint64(11)) / 2.0**53
     radius, angle = np.sqrt(-2 * np.log(1 - uniform[1])), 2 * np.pi * uniform[2]
-    codes = Prior.normal(3).sample(4, seed=12345)
+    latents = Prior.normal(3).sample(4, seed=12345)
     # Two blocks a sample: the first word picks a component, then two for each pair of numbers.
     expected = [radius * np.cos(angle), radius * np.sin(angle)]
-    np.testing.assert_allclose(codes[3, :2], expected, rtol=1e-6)
+    np.testing.assert_allclose(latents[3, :2], expected, rtol=1e-6)
 
 
 def plain_mixture(kind: str, rows: int, m: int) -> Prior:
@@ -196,20 +196,20 @@ def test_the_words_of_a_seed_are_those_of_the_published_generator() -> None:
 
 
 def test_moments_of_the_normal() -> None:
-    codes = Prior.normal(4).sample(100_000, seed=0)
-    np.testing.assert_allclose(codes.mean(0), 0, atol=0.015)
-    np.testing.assert_allclose(np.cov(codes.T), np.eye(4), atol=0.02)
-    np.testing.assert_allclose((codes**4).mean(0), 3, atol=0.15)
+    latents = Prior.normal(4).sample(100_000, seed=0)
+    np.testing.assert_allclose(latents.mean(0), 0, atol=0.015)
+    np.testing.assert_allclose(np.cov(latents.T), np.eye(4), atol=0.02)
+    np.testing.assert_allclose((latents**4).mean(0), 3, atol=0.15)
 
 
 def test_uniform_codes_fill_their_box_evenly() -> None:
     prior = box()
     assert prior.low is not None
     assert prior.high is not None
-    codes = prior.sample(50_000, seed=0)
-    assert (codes >= prior.low.astype(np.float32)).all()
-    assert (codes <= prior.high.astype(np.float32)).all()
-    share = (codes - prior.low) / (prior.high - prior.low)
+    latents = prior.sample(50_000, seed=0)
+    assert (latents >= prior.low.astype(np.float32)).all()
+    assert (latents <= prior.high.astype(np.float32)).all()
+    share = (latents - prior.low) / (prior.high - prior.low)
     for column in share.T:
         np.testing.assert_allclose(np.histogram(column, 10, (0, 1))[0], 5000, rtol=0.06)
 
@@ -224,9 +224,9 @@ def test_moments_of_a_mixture_are_the_exact_ones(label: int | None) -> None:
     mean = w @ means
     covariance = np.einsum("m,mij,mkj->ik", w, lower, lower)
     covariance += np.einsum("m,mi,mj->ij", w, means - mean, means - mean)
-    codes = prior.sample(200_000, label, seed=3)
-    np.testing.assert_allclose(codes.mean(0), mean, atol=0.04)
-    np.testing.assert_allclose(np.cov(codes.T), covariance, atol=0.15)
+    latents = prior.sample(200_000, label, seed=3)
+    np.testing.assert_allclose(latents.mean(0), mean, atol=0.04)
+    np.testing.assert_allclose(np.cov(latents.T), covariance, atol=0.15)
 
 
 def test_components_come_in_the_shares_of_their_weights() -> None:
@@ -238,8 +238,8 @@ def test_components_come_in_the_shares_of_their_weights() -> None:
         mean=means,
         cholesky=np.full((1, 3, 1), 1e-6),
     )
-    codes = prior.sample(50_000, seed=0).round().ravel()
-    shares = [(codes == k).mean() for k in (0, 10, 20)]
+    latents = prior.sample(50_000, seed=0).round().ravel()
+    shares = [(latents == k).mean() for k in (0, 10, 20)]
     np.testing.assert_allclose(shares, [0.5, 0.2, 0.3], atol=0.01)
 
 

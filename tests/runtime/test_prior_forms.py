@@ -10,7 +10,7 @@ import pytest
 
 from tests.runtime.test_prior import PRIORS, box, factors
 from vae_runtime.errors import InputError, UsageError
-from vae_runtime.prior import KINDS, Prior, check_draw, fresh_seed
+from vae_runtime.prior import KINDS, Prior, check_sampling, fresh_seed
 
 pytestmark = pytest.mark.torch_free
 
@@ -39,12 +39,12 @@ def test_temperature_scales_the_spread(prior: Prior) -> None:
 
 @pytest.mark.parametrize("bound", [0.1, 0.5, 1.0, 3.0])
 def test_truncation_bounds_every_number(bound: float) -> None:
-    codes = Prior.normal(5).sample(20_000, seed=0, truncation=bound)
-    assert np.abs(codes).max() <= np.float32(bound)
+    latents = Prior.normal(5).sample(20_000, seed=0, truncation=bound)
+    assert np.abs(latents).max() <= np.float32(bound)
     # A truncated normal, not one that was pushed to the edge.
-    assert (np.abs(codes) == np.float32(bound)).mean() < 0.01
+    assert (np.abs(latents) == np.float32(bound)).mean() < 0.01
     below = np.array([erf(x / sqrt(2)) for x in np.linspace(-bound, bound, 7)])
-    counts = np.histogram(codes, 6, (-bound, bound))[0] / codes.size
+    counts = np.histogram(latents, 6, (-bound, bound))[0] / latents.size
     np.testing.assert_allclose(counts, np.diff(below) / (below[-1] - below[0]), atol=0.005)
 
 
@@ -59,22 +59,22 @@ def test_truncation_counts_standard_deviations_of_each_component() -> None:
     prior = PRIORS["gaussian"]
     assert prior.mean is not None
     lower = factors(1, 1, 3)[0, 0]
-    codes = prior.sample(1000, seed=0, truncation=1.0) - prior.mean[0, 0]
-    eps = np.linalg.solve(lower, codes.T)
+    latents = prior.sample(1000, seed=0, truncation=1.0) - prior.mean[0, 0]
+    eps = np.linalg.solve(lower, latents.T)
     assert np.abs(eps).max() <= 1 + 1e-4
 
 
 def test_spread_is_the_exact_mean_and_deviation() -> None:
     mean, std = Prior.normal(2).spread()
     assert (mean.tolist(), std.tolist()) == ([0, 0], [1, 1])
-    codes = PRIORS["class_gmm"].sample(200_000, 1, seed=0)
+    latents = PRIORS["class_gmm"].sample(200_000, 1, seed=0)
     mean, std = PRIORS["class_gmm"].spread(1)
-    np.testing.assert_allclose(mean, codes.mean(0), atol=0.03)
-    np.testing.assert_allclose(std, codes.std(0), rtol=0.02)
-    codes = box().sample(200_000, seed=0)
+    np.testing.assert_allclose(mean, latents.mean(0), atol=0.03)
+    np.testing.assert_allclose(std, latents.std(0), rtol=0.02)
+    latents = box().sample(200_000, seed=0)
     mean, std = box().spread()
-    np.testing.assert_allclose(mean, codes.mean(0), atol=0.01)
-    np.testing.assert_allclose(std, codes.std(0), rtol=0.01)
+    np.testing.assert_allclose(mean, latents.mean(0), atol=0.01)
+    np.testing.assert_allclose(std, latents.std(0), rtol=0.01)
 
 
 @pytest.mark.parametrize("prior", PRIORS.values(), ids=PRIORS)
@@ -224,7 +224,7 @@ def test_a_draw_outside_its_range_is_refused(arguments: dict[str, Any], named: s
 
 @pytest.mark.parametrize("seed", [0, 1, 2**32, 2**63, 2**64 - 1, np.int64(7), np.uint64(2**64 - 1)])
 def test_every_seed_in_the_range_works(seed: Any) -> None:
-    check_draw(1, seed)
+    check_sampling(1, seed)
     assert np.isfinite(Prior.normal(2).sample(3, seed=seed)).all()
 
 

@@ -91,13 +91,13 @@ def test_version() -> None:
 
 NOISY = """
 import os, sys
-import vae_runtime.session
-real = vae_runtime.session.onnxruntime
+import vae_runtime.inference.session
+real = vae_runtime.inference.session.onnxruntime
 def noisy():
     os.write(1, b"onnxruntime says hello")  # as its C++ code does
     print("so do the libraries of CUDA") if False else None
     return real()
-vae_runtime.session.onnxruntime = noisy
+vae_runtime.inference.session.onnxruntime = noisy
 from vae_runtime.cli import main
 sys.argv[0] = "vae-run"
 main()
@@ -152,12 +152,12 @@ def interrupted(command: list[str], cwd: Path) -> tuple[int, bytes, float]:
 
 STARTED = """
 import os
-import vae_runtime.session
-run = vae_runtime.session.Session.run
+import vae_runtime.inference.session
+run = vae_runtime.inference.session.Session.run
 def said(self, *args, **inputs):
     os.write(OWN, b"x")
     return run(self, *args, **inputs)
-vae_runtime.session.Session.run = said
+vae_runtime.inference.session.Session.run = said
 """
 
 
@@ -178,9 +178,9 @@ LONG = """
 import os, sys
 import numpy as np
 import vae_runtime as vae
-from vae_runtime.interrupt import listen
-from vae_runtime.session import Session
-from vae_runtime.bundle import open_bundle
+from vae_runtime.inference.interrupt import listen
+from vae_runtime.inference.session import Session
+from vae_runtime.bundle.reader import open_bundle
 listen()
 bundle = open_bundle(sys.argv[1])
 session = Session(bundle.read(bundle.manifest.graph("decoder").file), device="cpu")

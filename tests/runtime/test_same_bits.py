@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import vae_runtime as vae
-from vae_runtime import chunks
+from vae_runtime.inference import batching as chunks
 
 pytestmark = pytest.mark.torch_free
 
@@ -22,15 +22,15 @@ def test_chunks_and_threads_change_no_bit(
     any_bundle: Path, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with vae.load(any_bundle, device="cpu") as model:
-        label = np.arange(N) % 10 if model.card.classes else None
+        label = np.arange(N) % 10 if model.spec.classes else None
         images = model.sample(N, label, seed=3)
-        codes = model.encode(images, label)
+        latents = model.encode(images, label)
     with vae.load(any_bundle, device="cpu", threads=threads) as model:
         for size in CHUNKS:
-            monkeypatch.setattr(chunks, "CHUNK", size)
+            monkeypatch.setattr(chunks, "BATCH_SIZE", size)
             again = np.concatenate(list(model.stream(N, label, seed=3, chunk=size)))
             assert np.array_equal(again, images), size
-            assert np.array_equal(model.encode(images, label), codes), size
+            assert np.array_equal(model.encode(images, label), latents), size
 
 
 def test_any_part_of_a_seed_can_be_drawn_alone(cvae: vae.Autoencoder) -> None:
@@ -66,7 +66,7 @@ def test_a_stream_needs_constant_memory(cvae: vae.Autoencoder) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert total > 0
-    assert peak < 2_000_000, "20,000 codes and images would be far more than two megabytes"
+    assert peak < 2_000_000, "20,000 latents and images would be far more than two megabytes"
 
 
 def test_another_seed_gives_other_images(cvae: vae.Autoencoder) -> None:
@@ -80,7 +80,9 @@ def test_eight_threads_get_what_one_gets(any_bundle: Path) -> None:
     with vae.load(any_bundle, device="cpu") as shared, ThreadPoolExecutor(8) as pool:
         # Nothing is loaded yet: the threads race for the sessions as well.
         found = list(pool.map(lambda seed: shared.sample(20, seed=seed), range(40)))
-        codes = list(pool.map(shared.encode, expected))
+        latents = list(pool.map(shared.encode, expected))
     assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
     with vae.load(any_bundle, device="cpu") as alone:
-        assert all(np.array_equal(alone.encode(x), z) for x, z in zip(expected, codes, strict=True))
+        assert all(
+            np.array_equal(alone.encode(x), z) for x, z in zip(expected, latents, strict=True)
+        )

@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 
-from vae_runtime.cli import progress
+from vae_runtime import console as progress
 from vae_runtime.cli.terminal import draw
 
 pytestmark = pytest.mark.torch_free
@@ -52,7 +52,7 @@ def test_progress_is_silent_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     monkeypatch.setattr("sys.stderr", stream)
     monkeypatch.setattr(progress, "_PATIENCE_S", -1)
-    assert list(progress.counted(range(3), 30, 10)) == [0, 1, 2]
+    assert list(progress.progress(range(3), 30, 10)) == [0, 1, 2]
     assert stream.getvalue() == ""
 
 
@@ -61,14 +61,14 @@ def test_progress_counts_and_cleans_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", stream)
     monkeypatch.setattr(progress, "_PATIENCE_S", -1)
     monkeypatch.setattr(progress, "_EVERY_S", -1)
-    assert list(progress.counted(range(3), 25, 10, "codes")) == [0, 1, 2]
-    assert "\r10 of 25 codes, " in stream.getvalue()
-    assert "\r25 of 25 codes, " in stream.getvalue()
+    assert list(progress.progress(range(3), 25, 10, "latents")) == [0, 1, 2]
+    assert "\r10 of 25 latents, " in stream.getvalue()
+    assert "\r25 of 25 latents, " in stream.getvalue()
     assert stream.getvalue().endswith("\r\x1b[K")
 
 
 def test_short_work_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Terminal()
     monkeypatch.setattr("sys.stderr", stream)
-    assert list(progress.counted(range(3), 30, 10)) == [0, 1, 2]
+    assert list(progress.progress(range(3), 30, 10)) == [0, 1, 2]
     assert stream.getvalue() == ""

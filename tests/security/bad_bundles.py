@@ -24,9 +24,9 @@ import numpy as np
 
 from tests.security.build import SOUND
 from tests.security.restamp import folder_of, read_files, signed
-from vae_runtime.archive import pack
+from vae_runtime.bundle.archive import pack
+from vae_runtime.bundle.manifest import NAME, stamp
 from vae_runtime.errors import InputError, IntegrityError, NotFound
-from vae_runtime.manifest import NAME, stamp
 
 DATA = Path(__file__).parents[1] / "data"
 GOOD = sorted(DATA.glob("*.zip"))

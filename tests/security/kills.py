@@ -24,13 +24,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tests.security.restamp import read_files
-from vae_runtime.bundle import open_bundle
+from vae_runtime.bundle.manifest import NAME, Manifest
+from vae_runtime.bundle.reader import open_bundle
 from vae_runtime.cli.output import Column, write_images
 from vae_runtime.cli.target import Target
-from vae_runtime.files import append_line, write_atomic
+from vae_runtime.files.atomic import append_line, write_atomic
+from vae_runtime.files.npz import read_npy, read_npz
 from vae_runtime.images import read_image
-from vae_runtime.manifest import NAME, Manifest
-from vae_runtime.npz import read_npy, read_npz
 
 DATA = Path(__file__).parents[1] / "data"
 LONGEST_S = 0.06  # how long a writer lives at most
@@ -88,7 +88,7 @@ def _bundle_version(path: Path) -> int:
     bundle = open_bundle(path)
     for spec in bundle.manifest.files().values():
         bundle.read(spec)
-    return ("cvae", "ae").index(bundle.manifest.card.family)
+    return ("cvae", "ae").index(bundle.manifest.spec.family)
 
 
 def _images(path: Path, k: int) -> None:

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vae_runtime.archive import pack
-from vae_runtime.guard import seal
-from vae_runtime.manifest import NAME, Manifest, stamp
+from vae_runtime.bundle.archive import pack
+from vae_runtime.bundle.checksums import add_checksum
+from vae_runtime.bundle.manifest import NAME, Manifest, stamp
 
 
 def read_files(path: Path) -> dict[str, bytes]:
@@ -39,7 +39,9 @@ def folder_of(files: dict[str, bytes], change: Callable[[Path], object]) -> Call
 
 def signed(files: dict[str, bytes], manifest: dict[str, Any] | None = None) -> dict[str, bytes]:
     """The files with every digest right, whatever they hold; the order stays."""
-    files = {name: seal(raw) if name.endswith(".onnx") else raw for name, raw in files.items()}
+    files = {
+        name: add_checksum(raw) if name.endswith(".onnx") else raw for name, raw in files.items()
+    }
     data = json.loads(files[NAME]) if manifest is None else dict(manifest)
     data.pop("sha256", None)
     for spec in (*(data.get("graphs") or ()), data.get("golden")):

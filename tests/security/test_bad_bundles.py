@@ -10,9 +10,9 @@ import pytest
 import vae_runtime as vae
 from tests.security.bad_bundles import GOOD, bad_bundles
 from tests.security.restamp import read_files, signed
-from vae_runtime.bundle import open_bundle
+from vae_runtime.bundle.reader import open_bundle
 from vae_runtime.errors import IntegrityError, VaeError
-from vae_runtime.golden import compare
+from vae_runtime.verification import compare
 
 pytestmark = pytest.mark.torch_free
 

@@ -11,11 +11,12 @@ import pytest
 
 from tests.security.bad_bundles import DATA
 from tests.security.restamp import read_files
-from vae_runtime.bundle import open_bundle
+from vae_runtime.bundle.checksums import verify_checksum
+from vae_runtime.bundle.manifest import NAME
+from vae_runtime.bundle.reader import open_bundle
 from vae_runtime.errors import InputError, IntegrityError, VaeError
+from vae_runtime.graph_checks import check_graph
 from vae_runtime.graphs import Graph
-from vae_runtime.guard import check_graph, check_seal
-from vae_runtime.manifest import NAME
 
 pytestmark = pytest.mark.torch_free
 
@@ -31,7 +32,7 @@ def read_all(path: Path) -> None:
 
 def read_graph(path: Path) -> None:
     raw = path.read_bytes()
-    check_seal(raw, str(path))
+    verify_checksum(raw, str(path))
     check_graph(raw, str(path))
 
 
@@ -104,7 +105,7 @@ def test_every_bit_of_a_seal_and_of_a_manifest_s_beginning(tmp_path: Path) -> No
         for bit in range(8):
             bad = graph[:at] + bytes([graph[at] ^ 1 << bit]) + graph[at + 1 :]
             with pytest.raises(IntegrityError):
-                check_seal(bad, "x.onnx")
+                verify_checksum(bad, "x.onnx")
     for at in range(100):
         for bit in range(8):
             bad = manifest[:at] + bytes([manifest[at] ^ 1 << bit]) + manifest[at + 1 :]
@@ -117,7 +118,7 @@ def test_a_lone_graph_cut_anywhere_is_damaged() -> None:
     raw = read_files(ZIPS[1])["decoder.onnx"]
     for length in [*range(200), *range(200, len(raw), 97)]:
         with pytest.raises(IntegrityError, match=r"^x\.onnx: "):
-            check_seal(raw[:length], "x.onnx")
+            verify_checksum(raw[:length], "x.onnx")
 
 
 def test_a_damaged_lone_graph_is_refused_by_the_class_that_loads_it(tmp_path: Path) -> None:

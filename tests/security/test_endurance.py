@@ -36,7 +36,7 @@ def jobs(model: vae.Autoencoder) -> list[Any]:
         lambda: model.score(images, labels, seed=1).negative_elbo,
         lambda: model.traverse(1, 11, label=2),
         lambda: model.interpolate(images[0], images[1]),
-        lambda: model.draw(300, label=1, seed=5),
+        lambda: model.sample_latents(300, label=1, seed=5),
     ]
 
 

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 
 from tests.security.kills import Artefact, artefacts, prepare
-from vae_runtime import files, leftovers
 from vae_runtime.cli.output import Column, write_folder, write_images
 from vae_runtime.cli.target import Target
 from vae_runtime.errors import FileError
+from vae_runtime.files import atomic as files
+from vae_runtime.files import atomic as leftovers
 
 pytestmark = pytest.mark.torch_free
 

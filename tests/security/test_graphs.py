@@ -14,12 +14,13 @@ import pytest
 
 import vae_runtime as vae
 from tests.security.build import SOUND, bombs, hostile, layers
+from vae_runtime.bundle.checksums import add_checksum
 from vae_runtime.errors import InputError
-from vae_runtime.guard import check_graph, seal
-from vae_runtime.guard.model import _GRAPH, _MODEL
-from vae_runtime.guard.tensors import read_tensor
-from vae_runtime.guard.trial import try_graphs
-from vae_runtime.guard.wire import BYTES, message
+from vae_runtime.graph_checks import check_graph
+from vae_runtime.graph_checks.model import _GRAPH, _MODEL
+from vae_runtime.graph_checks.protobuf import BYTES, message
+from vae_runtime.graph_checks.smoke_test import smoke_test
+from vae_runtime.graph_checks.tensors import read_tensor
 
 pytestmark = pytest.mark.torch_free
 
@@ -28,7 +29,7 @@ HOSTILE = hostile()
 BOMBS = bombs()
 CHILD = """
 import os, struct, sys
-from vae_runtime.session import onnxruntime
+from vae_runtime.inference.session import onnxruntime
 ort = onnxruntime()
 options = ort.SessionOptions()
 options.log_severity_level, options.intra_op_num_threads = 4, 1
@@ -81,7 +82,7 @@ def test_a_sealed_hostile_graph_is_refused_as_a_lone_file(tmp_path: Path) -> Non
     count = 0
     for raw in [raw for raw, _ in HOSTILE.values()] + list(BOMBS.values()):
         path = tmp_path / "d.onnx"
-        path.write_bytes(seal(raw))
+        path.write_bytes(add_checksum(raw))
         with pytest.raises(InputError, match=r"d\.onnx: "):
             vae.Decoder(path)
         count += 1
@@ -89,7 +90,7 @@ def test_a_sealed_hostile_graph_is_refused_as_a_lone_file(tmp_path: Path) -> Non
 
 
 def test_the_layers_of_the_mutants_run() -> None:
-    try_graphs({"layers": layers()})
+    smoke_test({"layers": layers()})
 
 
 class Loader:
@@ -125,7 +126,7 @@ class Loader:
 
 
 def structure(raw: bytes) -> list[int]:
-    """Where a graph's bytes are neither weights nor the card: flips there are what harms."""
+    """Where a graph's bytes are neither weights nor the spec: flips there are what harms."""
     whole = message(raw, (0, len(raw), BYTES), _MODEL, "")
     body = message(raw, whole[7][0], _GRAPH, "")
     free = bytearray(b"\1" * len(raw))

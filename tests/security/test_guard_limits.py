@@ -21,11 +21,11 @@ from tests.security.build import (
     value,
     varint,
 )
-from vae_runtime import archive
-from vae_runtime.archive import open_zip, pack
+from vae_runtime.bundle import archive
+from vae_runtime.bundle.archive import open_zip, pack
 from vae_runtime.errors import InputError, IntegrityError
-from vae_runtime.guard import check_graph, nodes
-from vae_runtime.guard import model as models
+from vae_runtime.graph_checks import check_graph, nodes
+from vae_runtime.graph_checks import model as models
 
 pytestmark = pytest.mark.torch_free
 
@@ -39,13 +39,13 @@ def listing(numbers: bytes, kind: int) -> bytes:
 
 
 LIMITS: dict[str, tuple[Any, str, int, bytes, str]] = {
-    "inputs": (nodes, "_MOST_ENDS", 2, graph([SUM]), "no outputs, or too many"),
-    "outputs": (nodes, "_MOST_ENDS", 2, graph([node("Split", "x", "a b c")]), "too many"),
-    "reals": (nodes, "_MOST_NUMBERS", 3, graph([listing(REAL * 4, 6)]), "list is too long"),
-    "texts": (nodes, "_MOST_NUMBERS", 3, graph([listing(field(9, "a") * 4, 8)]), "is too long"),
-    "nodes": (models, "_MOST_NODES", 1, graph([node("Relu", "x"), node("Relu", "x", "z")]),
+    "inputs": (nodes, "_MAX_ENDS", 2, graph([SUM]), "no outputs, or too many"),
+    "outputs": (nodes, "_MAX_ENDS", 2, graph([node("Split", "x", "a b c")]), "too many"),
+    "reals": (nodes, "_MAX_NUMBERS", 3, graph([listing(REAL * 4, 6)]), "list is too long"),
+    "texts": (nodes, "_MAX_NUMBERS", 3, graph([listing(field(9, "a") * 4, 8)]), "is too long"),
+    "nodes": (models, "_MAX_NODES", 1, graph([node("Relu", "x"), node("Relu", "x", "z")]),
               "more than 1 nodes or tensors"),
-    "tensors": (models, "_MOST_NODES", 1, graph([node("Relu", "x")], [reals("a"), reals("b")]),
+    "tensors": (models, "_MAX_NODES", 1, graph([node("Relu", "x")], [reals("a"), reals("b")]),
                 "more than 1 nodes or tensors"),
 }  # fmt: skip
 
@@ -106,7 +106,7 @@ def test_nothing_stands_behind_a_zip(more: bytes, tmp_path: Path) -> None:
 
 
 def test_a_zip_has_few_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive, "_MOST_FILES", 1)
+    monkeypatch.setattr(archive, "_MAX_FILES", 1)
     with pytest.raises(InputError, match=r"b\.zip: over 1 files in the zip"):
         opened(PLAIN, tmp_path / "b.zip")
 

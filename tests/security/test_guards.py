@@ -14,12 +14,16 @@ import pytest
 
 from tests.security.build import field, graph, model, node, reals, tensor, whole
 from tests.security.restamp import read_files
-from vae_runtime import bundle, files
+from vae_runtime.bundle import reader as bundle
+from vae_runtime.bundle.checksums import verify_checksum
 from vae_runtime.datasets.idx import read_idx
 from vae_runtime.errors import FileError, InputError, IntegrityError, LimitError, NotFound
-from vae_runtime.files import append_line, read_bytes
-from vae_runtime.guard import check_graph, check_seal, promise
-from vae_runtime.npz import read_npy, read_npz
+from vae_runtime.files import atomic as files
+from vae_runtime.files.atomic import append_line
+from vae_runtime.files.npz import read_npy, read_npz
+from vae_runtime.files.reading import read_bytes
+from vae_runtime.graph_checks import check_graph
+from vae_runtime.graph_checks import sizes as promise
 
 pytestmark = pytest.mark.torch_free
 
@@ -187,7 +191,7 @@ def test_half_a_line_is_removed(before: bytes, after: bytes, tmp_path: Path) -> 
 def test_folders_change_places_where_the_system_cannot_do_it_in_one_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vae_runtime import exchange
+    from vae_runtime.files import atomic as exchange
 
     for name in ("new", "old"):
         (tmp_path / name).mkdir()
@@ -257,15 +261,15 @@ def test_only_whole_numbers_may_not_be_divided_by_zero() -> None:
 def test_a_size_of_too_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     steps = [node("Add", "c c", "a0"), node("Add", "a0 c", "a1"), node("Reshape", "x a1")]
     check_graph(reading(whole("c", 1), *steps), "x.onnx")
-    monkeypatch.setattr(promise, "_MOST_STEPS", 1)
+    monkeypatch.setattr(promise, "_MAX_STEPS", 1)
     with pytest.raises(InputError, match="too many steps"):
         check_graph(reading(whole("c", 1), *steps), "x.onnx")
 
 
 def test_a_seal_is_missed_where_only_its_name_is_left() -> None:
     raw = bytearray(read_files(BUNDLE)["decoder.onnx"])
-    check_seal(bytes(raw), "x.onnx")
+    verify_checksum(bytes(raw), "x.onnx")
     raw[5] ^= 1  # the producer's name
     raw[-66] ^= 1  # behind the key of the seal
     with pytest.raises(IntegrityError, match="carries no sha256"):
-        check_seal(bytes(raw), "x.onnx")
+        verify_checksum(bytes(raw), "x.onnx")

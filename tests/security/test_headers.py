@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vae_runtime.cli.inputs import read_codes
+from vae_runtime.cli.inputs import read_latents
 from vae_runtime.datasets.idx import read_idx
 from vae_runtime.errors import InputError, LimitError
-from vae_runtime.npz import read_npy, read_npz
+from vae_runtime.files.npz import read_npy, read_npz
 
 pytestmark = pytest.mark.torch_free
 
@@ -113,7 +113,7 @@ def any_csv(path: Path, rows: list[list[str]], dim: int) -> None:
     kept = [row for row in rows if ",".join(row).strip()]
     good = {"0.5", "-1", "1e3", " 2"}
     fits = bool(kept) and all(len(row) == dim and good.issuperset(row) for row in kept)
-    outcome("csv", fits, lambda: read_codes(str(path), dim)[0], (len(kept), dim))
+    outcome("csv", fits, lambda: read_latents(str(path), dim)[0], (len(kept), dim))
 
 
 def test_a_member_that_holds_less_than_it_says_is_refused() -> None:
@@ -154,7 +154,7 @@ def hunt(count: int, tmp_path: Path) -> Counter[str]:
     few(given(**idx)(any_idx))(tmp_path / "idx", True)
     few(given(**array, **more)(any_npy))()
     few(given(**array, **zipped)(any_npz))()
-    few(given(rows=rows, dim=st.integers(1, 2))(any_csv))(tmp_path / "codes.csv")
+    few(given(rows=rows, dim=st.integers(1, 2))(any_csv))(tmp_path / "latents.csv")
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10
     print(f"\n{sum(TALLY.values())} headers: {dict(TALLY)}, memory grew by {grown} MB")
     assert grown < 200

@@ -20,11 +20,11 @@ from vae_runtime.errors import InputError, IntegrityError
 from vae_runtime.prior import Prior
 from vae_train import load_checkpoint
 from vae_train.checkpoint import save_checkpoint
-from vae_train.sealed import seal
+from vae_train.sealed import add_checksum
 
 
 def refused(raw: bytes, path: Path) -> str:
-    path.write_bytes(seal(raw))
+    path.write_bytes(add_checksum(raw))
     with pytest.raises((InputError, IntegrityError)) as caught:
         load_checkpoint(path)
     text = str(caught.value)
@@ -110,7 +110,7 @@ def test_the_bombs_are_refused_for_what_they_ask() -> None:
     check_container(archive(pickle.dumps({"facts": laughs(3)}, 2)), "x.pt")
 
 
-@pytest.mark.parametrize(("limit", "value"), [("_MOST_PICKLE", 1000), ("_MOST_ENTRIES", 2)])
+@pytest.mark.parametrize(("limit", "value"), [("_MAX_PICKLE", 1000), ("_MAX_ENTRIES", 2)])
 def test_a_limit(limit: str, value: int, monkeypatch: pytest.MonkeyPatch) -> None:
     from vae_train import container
 

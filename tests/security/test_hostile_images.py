@@ -28,7 +28,7 @@ from tests.security.pictures import (
     webp,
     zeros,
 )
-from vae_runtime.card import ImageSpec
+from vae_runtime.bundle.spec import ImageSpec
 from vae_runtime.cli.inputs import read_pictures
 from vae_runtime.errors import InputError, LimitError, VaeError
 

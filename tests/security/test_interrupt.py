@@ -24,9 +24,9 @@ import os, sys
 from pathlib import Path
 import click
 import numpy as np
-from vae_runtime.cli.entry import InterruptError, leave, run
-from vae_runtime.interrupt import listen
-from vae_runtime.session import Session
+from vae_runtime.console import InterruptError, leave, run
+from vae_runtime.inference.interrupt import listen
+from vae_runtime.inference.session import Session
 
 raw = Path(sys.argv.pop()).read_bytes()
 

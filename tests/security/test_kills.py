@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vae_runtime.leftovers import temporary
+from vae_runtime.files.atomic import temporary
 
 pytestmark = [
     pytest.mark.torch_free,
@@ -45,7 +45,9 @@ def make(path: Path) -> None:
 
 
 def test_what_a_living_process_writes_is_not_swept(tmp_path: Path) -> None:
-    sweep = "import sys; from pathlib import Path; from vae_runtime.files import write_atomic; "
+    sweep = (
+        "import sys; from pathlib import Path; from vae_runtime.files.atomic import write_atomic; "
+    )
     sweep += "write_atomic(Path(sys.argv[1]), b'other')"
     dead = tmp_path / ".model.pt.0123456789ab.part"
     dead.write_bytes(b"half")

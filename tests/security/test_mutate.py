@@ -16,7 +16,7 @@ from tests.security.mutate.modules import EQUIVALENT, ROOT, files_of, names, sou
 SOURCE = """
 def read(raw, low, high):
     check(raw)
-    note(raw)
+    print_status(raw)
     fits = bool(raw) and all(0 <= n < 9 or n == 99 for n in raw)
     name = raw or (low and high)
     if not fits or not low <= len(raw) <= high:
@@ -59,7 +59,7 @@ def test_each_check_is_turned_off_alone() -> None:
 
 def test_what_is_put_in_the_place_of_a_check() -> None:
     texts = {m.what: ast.unparse(m.tree()) for m in mutants(SOURCE)}
-    assert "    pass\n    note(raw)" in texts["check(raw)"]
+    assert "    pass\n    print_status(raw)" in texts["check(raw)"]
     assert "if False or not low <= len(raw) <= high" in texts["not fits"]
     assert "if not fits or not len(raw) <= high" in texts["low <= len(raw)"]
     assert "all((True and n" not in texts["0 <= n < 9"]

@@ -12,8 +12,9 @@ import pytest
 from tests.security.build import SOUND, field, graph, model, node, whole
 from tests.security.restamp import read_files
 from vae_runtime.errors import InputError
-from vae_runtime.guard import check_graph, trial
-from vae_runtime.guard.trial import try_graphs
+from vae_runtime.graph_checks import check_graph
+from vae_runtime.graph_checks import smoke_test as trial
+from vae_runtime.graph_checks.smoke_test import smoke_test
 
 pytestmark = pytest.mark.torch_free
 
@@ -49,7 +50,7 @@ def test_what_passes_the_guard_and_harms_dies_in_the_child(make: object) -> None
     check_graph(raw, "x.onnx")
     began = time.perf_counter()
     with pytest.raises(InputError, match=r"^b/x\.onnx: refused: a trial run of it in another"):
-        try_graphs({"b/sound.onnx": SOUND, "b/x.onnx": raw})
+        smoke_test({"b/sound.onnx": SOUND, "b/x.onnx": raw})
     print(f"\n{make.__name__}: {time.perf_counter() - began:.1f} s")
 
 
@@ -57,7 +58,7 @@ def test_sound_graphs_pass_in_one_child() -> None:
     files = read_files(DATA / "cvae_mlp.zip")
     graphs = {name: raw for name, raw in files.items() if name.endswith(".onnx")}
     began = time.perf_counter()
-    try_graphs(graphs)
+    smoke_test(graphs)
     print(f"\n{len(graphs)} graphs: {time.perf_counter() - began:.2f} s")
 
 
@@ -66,7 +67,7 @@ def test_a_folder_with_a_stranger_s_modules_is_not_imported_from(
 ) -> None:
     (tmp_path / "numpy.py").write_text("import pathlib; pathlib.Path('trap').touch()")
     monkeypatch.chdir(tmp_path)
-    try_graphs({"sound": SOUND})
+    smoke_test({"sound": SOUND})
     assert not (tmp_path / "trap").exists()
 
 
@@ -74,13 +75,13 @@ def test_a_graph_cannot_say_that_it_passed() -> None:
     bad = node("Div", "one zero", "y", more=field(3, "passed\npassed\n"))
     raw = model(graph([bad, node("Relu", "x", "r")], [whole("one", 1), whole("zero", 0)]))
     with pytest.raises(InputError, match="refused: a trial run"):
-        try_graphs({"a": SOUND, "b": raw})
+        smoke_test({"a": SOUND, "b": raw})
 
 
 def test_a_run_without_end_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "_SECONDS", 0.01)
     with pytest.raises(InputError, match=r"^a: refused: a trial run took over 0\.01 seconds$"):
-        try_graphs({"a": SOUND})
+        smoke_test({"a": SOUND})
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
@@ -90,4 +91,4 @@ def test_a_signal_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
     with pytest.raises(InputError, match=r"^a: refused: .* ended by signal 8$"):
-        try_graphs({"a": SOUND})
+        smoke_test({"a": SOUND})

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 import vae_runtime as vae
 from vae_runtime.errors import InputError, UsageError, VaeError
-from vae_runtime.guard.model import _GRAPH, _MODEL
-from vae_runtime.guard.tensors import read_tensor
-from vae_runtime.guard.wire import BYTES, message
-from vae_runtime.session import Session
+from vae_runtime.graph_checks.model import _GRAPH, _MODEL
+from vae_runtime.graph_checks.protobuf import BYTES, message
+from vae_runtime.graph_checks.tensors import read_tensor
+from vae_runtime.inference.session import Session
 
 pytestmark = pytest.mark.torch_free
 
@@ -27,7 +27,7 @@ Real = NDArray[np.float64]
 
 
 class Case(NamedTuple):
-    """What is passed as images, codes or labels; what it means in float64, or the error."""
+    """What is passed as images, latents or labels; what it means in float64, or the error."""
 
     kind: str
     name: str
@@ -151,7 +151,7 @@ def code_cases(rng: np.random.Generator) -> Iterator[Case]:
         yield Case("z", name, array, InputError)
     for shape in ((), (0,), (D + 1,), (N, D - 1), (N, D + 1), (D, N), (N, 1, D), (N, 0), (1, N, D)):
         yield Case("z", f"shape {shape}", np.zeros(shape, np.float32), InputError)
-    for name, value in (("None", None), ("text", "codes"), ("ragged", [[0.0] * D, [0.0]]),
+    for name, value in (("None", None), ("text", "latents"), ("ragged", [[0.0] * D, [0.0]]),
                         ("list of text", [["a"] * D]), ("too large", [[1e39] * D])):  # fmt: skip
         yield Case("z", name, value, InputError)
 

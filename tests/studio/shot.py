@@ -11,7 +11,7 @@ from tests.studio.browser import Browser
 
 
 def shoot(page: Path, picture: Path) -> None:
-    """Draw one of the bundle's examples, pin two codes, and keep what the window shows."""
+    """Draw one of the bundle's examples, pin two latents, and keep what the window shows."""
     browser = Browser("chrome")
     try:
         dark = {"prefers-color-scheme": "dark"}

@@ -19,11 +19,9 @@ from PIL import Image
 
 import vae_runtime as vae
 from tests.studio.browser import BROWSERS, Browser
-from vae_runtime.bundle import open_bundle
-from vae_runtime.studio.folder import folder_files
-from vae_runtime.studio.parts import Parts, Points
+from vae_runtime.bundle.reader import open_bundle
+from vae_runtime.studio.build import Parts, Points, folder_files, single_file
 from vae_runtime.studio.serve import StudioServer
-from vae_runtime.studio.single import single_file
 
 DATA = Path(__file__).parent.parent / "data"
 CVAE, VAE, AE = "cvae_mlp", "vae_mlp", "ae_conv"
@@ -49,13 +47,13 @@ def browser(request: pytest.FixtureRequest, studio_folder: Path) -> Iterator[Bro
 
 
 def parts(name: str) -> Parts:
-    """A page of one of the small bundles; the CVAE's carries a test set of 40 codes."""
+    """A page of one of the small bundles; the CVAE's carries a test set of 40 latents."""
     path = str(DATA / f"{name}.zip")
     if name != CVAE:
         return Parts(open_bundle(path), path)
     labels = np.arange(40) % 10
-    codes = vae.load(path).draw(40, label=labels, seed=5)
-    return Parts(open_bundle(path), path, Points(codes, labels))
+    latents = vae.load(path).sample_latents(40, label=labels, seed=5)
+    return Parts(open_bundle(path), path, Points(latents, labels))
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +91,7 @@ def off_by(a: list[int], b: list[int]) -> int:
 
 @pytest.mark.slow
 def test_the_first_image_is_pythons_and_the_badge_proves_parity(page: Browser) -> None:
-    first = vae.load(str(DATA / f"{CVAE}.zip")).draw(1, label=3, seed=0)[0]
+    first = vae.load(str(DATA / f"{CVAE}.zip")).sample_latents(1, label=3, seed=0)[0]
     np.testing.assert_array_equal(np.array(page.z(), np.float32), first)
     assert off_by(page.pixels(".stage canvas"), expected(CVAE, page.z(), 3)) <= 1
     assert float(page.eval("document.querySelector('#badge').dataset.error")) <= 1e-5
@@ -114,7 +112,7 @@ def test_a_slider_moves_its_dimension_and_resets_by_key_and_double_click(page: B
     assert after[:dim] + after[dim + 1 :] == before[:dim] + before[dim + 1 :]
     assert page.pixels(".stage canvas") != image
     assert off_by(page.pixels(".stage canvas"), expected(CVAE, after, 3)) <= 1
-    centre = np.float32(vae.load(str(DATA / f"{CVAE}.zip")).card.prior.spread()[0][dim])
+    centre = np.float32(vae.load(str(DATA / f"{CVAE}.zip")).spec.prior.spread()[0][dim])
     page.keys("Delete")
     assert np.float32(page.z()[dim]) == centre
     page.click(f"#{name}", at=[0.9, 0.5])
@@ -277,12 +275,12 @@ def test_the_map_decodes_under_the_pointer_and_takes_on_click(page: Browser) -> 
     taken = page.z()
     page.keys("ArrowRight", "ArrowRight", "ArrowUp", "Enter")
     assert page.z() != taken
-    # The codes that the page carries are the map's points: clicked, one of them is taken whole.
-    codes = {tuple(code.tolist()) for code in parts(CVAE).points.z}
+    # The latents that the page carries are the map's points: clicked, one of them is taken whole.
+    latents = {tuple(code.tolist()) for code in parts(CVAE).points.z}
     for i in range(20):
         page.step("move", selector="#plot", at=[0.08 + 0.04 * i, 0.5])
         page.click("#plot", at=[0.08 + 0.04 * i, 0.5])
-        if tuple(np.array(page.z(), np.float32).tolist()) in codes:
+        if tuple(np.array(page.z(), np.float32).tolist()) in latents:
             break
     else:
         pytest.fail("no point of the test set was met on the way across the map")
@@ -294,15 +292,16 @@ def test_surprise_is_pythons_draw_and_reset_is_the_priors_mean(page: Browser) ->
     page.keys("s")
     seed = int(page.eval("document.querySelector('.seed').value"))
     np.testing.assert_array_equal(
-        np.array(page.z(), np.float32), model.draw(1, label=3, seed=seed)[0]
+        np.array(page.z(), np.float32), model.sample_latents(1, label=3, seed=seed)[0]
     )
     warm = "document.querySelector('.drawing input[type=range]')"
     page.eval(f"{warm}.value = 0.5; {warm}.dispatchEvent(new Event('input')); null")
     np.testing.assert_array_equal(
-        np.array(page.z(), np.float32), model.draw(1, label=3, seed=seed, temperature=0.5)[0]
+        np.array(page.z(), np.float32),
+        model.sample_latents(1, label=3, seed=seed, temperature=0.5)[0],
     )
     page.keys("r")
-    centre = model.card.prior.spread()[0].astype(np.float32)
+    centre = model.spec.prior.spread()[0].astype(np.float32)
     np.testing.assert_array_equal(np.array(page.z(), np.float32), centre)
 
 

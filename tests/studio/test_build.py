@@ -18,15 +18,20 @@ import pytest
 
 from tests.runtime.conftest import Run
 from tests.runtime.conftest import run as run
-from vae_runtime.bundle import EMBEDDED, open_bundle
+from vae_runtime.bundle.reader import EMBEDDED, open_bundle
 from vae_runtime.datasets import Dataset
 from vae_runtime.errors import InputError, StateError
 from vae_runtime.studio import fetch
-from vae_runtime.studio.folder import folder_files, write_folder
-from vae_runtime.studio.modules import in_order
-from vae_runtime.studio.parts import Parts, page_files
-from vae_runtime.studio.points import encode_points
-from vae_runtime.studio.single import seven_bits, single_file
+from vae_runtime.studio.build import (
+    Parts,
+    encode_points,
+    folder_files,
+    in_order,
+    page_files,
+    seven_bits,
+    single_file,
+    write_folder,
+)
 
 DATA = Path(__file__).parents[1] / "data"
 MOST = 7_000_000  # bytes of a page about the embedded bundle
@@ -122,8 +127,8 @@ def test_the_same_bundle_gives_the_same_page(studio_folder: Path) -> None:
 
 def test_nothing_that_a_manifest_says_is_markup(studio_folder: Path, tmp_path: Path) -> None:
     from tests.security.restamp import read_files, signed
-    from vae_runtime.archive import pack
-    from vae_runtime.manifest import NAME
+    from vae_runtime.bundle.archive import pack
+    from vae_runtime.bundle.manifest import NAME
 
     evil = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
     files = read_files(DATA / "cvae_mlp.zip")
@@ -160,11 +165,11 @@ def test_a_folder_has_no_inline_script_and_no_other_origin(
 def test_points_are_codes_of_the_data_with_its_labels(studio_folder: Path) -> None:
     bundle = open_bundle(DATA / "cvae_mlp.zip")
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (50, *bundle.manifest.card.image.shape), np.uint8)
-    labels = np.arange(50) % len(bundle.manifest.card.classes)
-    data = Dataset("d", images, labels, bundle.manifest.card.classes)
-    codes, found = encode_points(bundle, data, 10)
-    assert codes.shape == (10, bundle.manifest.card.latent_dim)
+    images = rng.integers(0, 256, (50, *bundle.manifest.spec.image.shape), np.uint8)
+    labels = np.arange(50) % len(bundle.manifest.spec.classes)
+    data = Dataset("d", images, labels, bundle.manifest.spec.classes)
+    latents, found = encode_points(bundle, data, 10)
+    assert latents.shape == (10, bundle.manifest.spec.latent_dim)
     assert found is not None
     np.testing.assert_array_equal(found, labels[np.linspace(0, 49, 10).astype(int)])
     with pytest.raises(InputError, match=r"^d: images are \(1, 3, 3\) \(C, H, W\), the bundle's"):
@@ -174,7 +179,7 @@ def test_points_are_codes_of_the_data_with_its_labels(studio_folder: Path) -> No
 def test_without_onnxruntime_web_one_line_says_what_to_run(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("vae_runtime.studio.parts.present", lambda: False)
+    monkeypatch.setattr("vae_runtime.studio.build.present", lambda: False)
     ran = run("studio", "--out", "x.html")
     assert ran.code == 2
     assert ran.error == (

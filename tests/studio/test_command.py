@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.runtime.conftest import Run
 from tests.runtime.conftest import run as run
-from vae_runtime.bundle import open_bundle
+from vae_runtime.bundle.reader import open_bundle
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -36,7 +36,7 @@ def test_a_folder_of_something_else_is_left_alone(
 def test_a_name_that_is_neither_a_page_nor_a_folder_is_refused_before_work(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, out: str, code: int, error: str
 ) -> None:
-    monkeypatch.setattr("vae_runtime.studio.parts.present", lambda: pytest.fail("has begun"))
+    monkeypatch.setattr("vae_runtime.studio.build.present", lambda: pytest.fail("has begun"))
     ran = run("studio", "--out", out)
     assert (ran.code, ran.error) == (code, f"error: {error}")
     assert list(tmp_path.iterdir()) == []
@@ -45,13 +45,13 @@ def test_a_name_that_is_neither_a_page_nor_a_folder_is_refused_before_work(
 def test_data_without_a_test_split_is_shown_whole(
     studio_folder: Path, run: Run, tmp_path: Path
 ) -> None:
-    card = open_bundle(DATA / "cvae_mlp.zip").manifest.card
-    np.savez(tmp_path / "own.npz", images=np.zeros((5, *card.image.shape), np.uint8))
+    spec = open_bundle(DATA / "cvae_mlp.zip").manifest.spec
+    np.savez(tmp_path / "own.npz", images=np.zeros((5, *spec.image.shape), np.uint8))
     ran = run("studio", "-b", DATA / "cvae_mlp.zip", "--data", "own.npz", "--out", "site")
     assert ran.code == 0
     assert ran.err.startswith("own.npz: no test split, its training images are taken\nwrote site, ")
     with np.load(tmp_path / "site" / "points.npz") as points:
-        assert points["z"].shape == (5, card.latent_dim)
+        assert points["z"].shape == (5, spec.latent_dim)
 
 
 def test_pictures_of_any_size_become_the_bundle_s(

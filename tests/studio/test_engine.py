@@ -1,4 +1,4 @@
-"""The JavaScript engine beside the Python runtime: the same codes, pixels and scores."""
+"""The JavaScript engine beside the Python runtime: the same latents, pixels and scores."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 
 import vae_runtime as vae
 from tests.studio.conftest import Engine
-from vae_runtime import latent
-from vae_runtime.bundle import EMBEDDED, open_bundle
-from vae_runtime.golden import read_golden
+from vae_runtime import latents as latent
+from vae_runtime.bundle.reader import EMBEDDED, open_bundle
 from vae_runtime.prior import Prior
+from vae_runtime.verification import read_golden
 
 DATA = Path(__file__).parents[1] / "data"
 BUNDLES = (EMBEDDED / "mnist.zip", *sorted(DATA.glob("*.zip")))
@@ -22,7 +22,7 @@ LAST_BIT = 2e-7  # of a float32: log1p, sin and cos of two libraries round apart
 
 def draws(path: Path) -> list[dict[str, Any]]:
     """Arguments of `draw` that reach every branch of the prior."""
-    n_classes = len(open_bundle(path).manifest.card.classes)
+    n_classes = len(open_bundle(path).manifest.spec.classes)
     common: list[dict[str, Any]] = [
         {"n": 40, "seed": 0}, {"n": 3, "seed": 2**64 - 1}, {"n": 5, "seed": 7, "start": 500_000},
         {"n": 40, "seed": 1, "temperature": 0.7}, {"n": 4, "seed": 1, "temperature": 0},
@@ -49,7 +49,7 @@ def test_the_same_seed_gives_the_same_codes(engine: Engine) -> None:
     total = apart = 0
     for (path, draw), found in zip(cases, engine(*jobs), strict=True):
         with vae.load(path, device="cpu") as model:
-            ours = model.draw(**as_python(draw)).ravel()
+            ours = model.sample_latents(**as_python(draw)).ravel()
         theirs = np.array(found["result"], np.float32)
         np.testing.assert_allclose(theirs, ours, rtol=LAST_BIT, atol=LAST_BIT, err_msg=str(draw))
         total, apart = total + ours.size, apart + int((theirs != ours).sum())
@@ -62,8 +62,8 @@ def test_the_other_priors(engine: Engine, kind: str, tmp_path: Path) -> None:
     import json
 
     from tests.security.restamp import read_files, signed
-    from vae_runtime.archive import pack
-    from vae_runtime.manifest import NAME
+    from vae_runtime.bundle.archive import pack
+    from vae_runtime.bundle.manifest import NAME
 
     files = read_files(DATA / "ae_mlp.zip")
     manifest = json.loads(files[NAME])
@@ -81,8 +81,8 @@ def test_the_other_priors(engine: Engine, kind: str, tmp_path: Path) -> None:
         {"job": "spread", "bundle": str(path), "label": None},
     )
     with vae.load(path, device="cpu") as model:
-        ours = model.draw(50, seed=9, temperature=0.8).ravel()
-        spread = model.card.prior.spread()
+        ours = model.sample_latents(50, seed=9, temperature=0.8).ravel()
+        spread = model.spec.prior.spread()
     np.testing.assert_allclose(found[0]["result"], ours, rtol=LAST_BIT, atol=LAST_BIT)
     np.testing.assert_allclose(found[1]["result"], spread, rtol=1e-12)
 
@@ -117,7 +117,7 @@ def test_spread_encode_and_score_are_python_s(engine: Engine) -> None:
         label = None if labels is None else labels[:3]
         with vae.load(path, device="cpu") as model:
             np.testing.assert_allclose(
-                next(results)["result"], model.card.prior.spread(), rtol=1e-12
+                next(results)["result"], model.spec.prior.spread(), rtol=1e-12
             )
             mu, log_var = model.posterior(images, label)
             encoded = next(results)["result"]
@@ -182,7 +182,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"draw": {"truncation": 0}}, "UsageError", "truncation is 0, expected a number from 0.1 up"),
     ({"draw": {"prior": "flat"}}, "UsageError", "prior is 'flat', expected 'fitted' or 'normal'"),
     ({"job": "decode", "z": [0.0] * 15, "labels": None}, "InputError",
-     "codes: 15 numbers, expected a Float32Array of rows of 16"),
+     "latents: 15 numbers, expected a Float32Array of rows of 16"),
     ({"job": "decode", "z": [0.0] * 16, "labels": [-1]}, "InputError",
      "label: -1 is out of range, expected 0 to 9"),
 ]  # fmt: skip

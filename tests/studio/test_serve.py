@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from vae_runtime.errors import FileError
-from vae_runtime.studio.folder import POLICY
+from vae_runtime.studio.build import POLICY
 from vae_runtime.studio.serve import StudioServer
 
 FILES = {"index.html": b"<!doctype html>", "engine/a.js": b"1", "bundle.zip": b"PK"}

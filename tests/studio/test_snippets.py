@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import vae_runtime as vae
-from vae_runtime.bundle import open_bundle
+from vae_runtime.bundle.reader import open_bundle
 from vae_runtime.studio.fetch import HERE
 
 DATA = Path(__file__).parent.parent / "data"
@@ -40,7 +40,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, int | Non
 
 def code(name: str) -> np.ndarray:
     """The code that the programs below decode: one number of each is 0, and one is tiny."""
-    z = vae.load(str(DATA / f"{name}.zip")).draw(1, seed=3)[0]
+    z = vae.load(str(DATA / f"{name}.zip")).sample_latents(1, seed=3)[0]
     z[:2] = 0, 1e-7
     return z
 
@@ -51,9 +51,9 @@ def program(studio: Path, language: str, name: str, label: int | None) -> str:
     if node is None:
         pytest.skip("no Node.js")
     path = DATA / f"{name}.zip"
-    card = vae.load(str(path)).card
-    image = {"channels": 1, "height": card.image.height, "width": card.image.width}
-    model = {"name": str(path), "latentDim": card.latent_dim, "image": image}
+    spec = vae.load(str(path)).spec
+    image = {"channels": 1, "height": spec.image.height, "width": spec.image.width}
+    model = {"name": str(path), "latentDim": spec.latent_dim, "image": image}
     given = json.dumps([language, model, code(name).tolist(), label])
     script = f"""
         import {{ snippet }} from {json.dumps((studio / "ui" / "snippets.js").as_uri())};

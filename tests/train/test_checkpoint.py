@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from vae_models import build, preset
-from vae_runtime import files
 from vae_runtime.errors import FileError, InputError, IntegrityError, NotFound
+from vae_runtime.files import atomic as files
 from vae_runtime.prior import Prior
 from vae_train import Checkpoint, TrainConfig, load_checkpoint
 from vae_train.checkpoint import save_checkpoint
-from vae_train.sealed import seal
+from vae_train.sealed import add_checksum
 
 CLASSES = ("zero", "one", "twö")
 
@@ -157,7 +157,7 @@ def resealed(path: Path, content: Any) -> Path:
     """Any content under a digest that is right: what a newer version, or a stranger, may write."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    path.write_bytes(seal(buffer.getvalue()))
+    path.write_bytes(add_checksum(buffer.getvalue()))
     return path
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from tests.train.test_cli import DIGITS, SMALL, invoke, refused
+from vae_runtime.dependencies import install
 from vae_runtime.errors import FileError, InputError, MissingExtra, NotFound, UsageError
-from vae_runtime.extras import install
 from vae_train import load_checkpoint
 
 

@@ -43,7 +43,7 @@ OPTIONS = [
 @pytest.mark.slow
 def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
     """The two read Parquet, a part each; the one has all in memory."""
-    stored = pytest.importorskip("vae_runtime.batch.convert", reason="the extra dask")
+    stored = pytest.importorskip("vae_runtime.arrow.convert", reason="the extra dask")
     for split in ("train", "test"):
         stored.write_dataset(load_dataset("digits", split), tmp_path / f"{split}.parquet")
     out = tmp_path / "model.pt"
@@ -84,11 +84,11 @@ def count_reads(rank: int, folder: str, source: str) -> None:
     read = data.images._read
     rows: list[list[int]] = []
 
-    def counted(index: Any) -> Any:
+    def progress(index: Any) -> Any:
         rows.append(index.tolist())
         return read(index)
 
-    data.images._read = counted
+    data.images._read = progress
     config = TrainConfig(epochs=1, batch_size=50, validation=0.2, precision="float32")
     model = preset("default", "vae", data.image_shape, backbone="mlp", hidden=(8,), latent_dim=2)
     with group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2):

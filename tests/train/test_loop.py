@@ -154,7 +154,7 @@ def test_evaluate_is_repeatable_and_leaves_the_weights_alone() -> None:
     first = evaluate(made, images(), config())
     assert evaluate(made, images(), config()) == first
     assert equal(made.state_dict(), before)
-    assert evaluate(made, images(), config(seed=1)) != first  # other codes are drawn
+    assert evaluate(made, images(), config(seed=1)) != first  # other latents are drawn
     assert not made.training
 
 

@@ -201,7 +201,7 @@ def test_equal_samples_give_the_bound_of_one() -> None:
 def test_the_bound_tightens_with_more_samples() -> None:
     made, given = model(), batch(n=3, k=4096)
     means = []
-    for k in (1, 4, 32):  # over many groups of k codes of the same images
+    for k in (1, 4, 32):  # over many groups of k latents of the same images
         groups = given.eps.view(-1, k, 3, 3).transpose(0, 1).reshape(k, -1, 3)
         many = 4096 // k
         spread = Batch(

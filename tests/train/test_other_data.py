@@ -96,7 +96,7 @@ def sampled(bundle: Path, *words: str) -> tuple[str, tuple[int, int]]:
 def test_fashion(tmp_path: Path) -> None:
     data = fashion(tmp_path / "fashion")
     model, bundle = whole_way(tmp_path, "cvae", "--data", data, *SMALL)
-    assert model.card.classes == tuple("0123456789")
+    assert model.spec.classes == tuple("0123456789")
     assert sampled(bundle, "--label", "7") == ("L", (28, 28))
     done = line(vae_run, "evaluate", data, "-b", bundle, "--draws", "1", "--json")
     assert json.loads(done.stdout)["n"] == 40  # of its test split
@@ -105,7 +105,7 @@ def test_fashion(tmp_path: Path) -> None:
 def test_colour_images_of_32_by_32(tmp_path: Path) -> None:
     data = pictures(tmp_path / "pets", 32, 32, ("cat", "dog"))
     model, bundle = whole_way(tmp_path, "cvae", "--data", data, *SMALL)
-    assert (model.card.image.shape, model.card.classes) == ((3, 32, 32), ("cat", "dog"))
+    assert (model.spec.image.shape, model.spec.classes) == ((3, 32, 32), ("cat", "dog"))
     assert sampled(bundle, "--label", "dog") == ("RGB", (32, 32))
     out = tmp_path / "both.png"
     line(vae_run, "reconstruct", data / "cat" / "0.png", "-b", bundle, "-l", "cat", "-o", out)
@@ -116,7 +116,7 @@ def test_colour_images_of_64_by_64_with_convolutions(tmp_path: Path) -> None:
     data = pictures(tmp_path / "pets", 64, 64, ("cat", "dog"))
     small = ("--hidden", "8,8,8", "--latent-dim", "4", "--batch-size", "16")
     model, bundle = whole_way(tmp_path, "vae", "--data", data, *small)
-    assert model.card.image.shape == (3, 64, 64)
+    assert model.spec.image.shape == (3, 64, 64)
     assert sampled(bundle) == ("RGB", (64, 64))
 
 
@@ -124,14 +124,14 @@ def test_tall_images_with_convolutions(tmp_path: Path) -> None:
     data = arrays(tmp_path / "tall.npz", 48, 21, 10)
     small = ("--backbone", "conv", "--hidden", "8,8")
     model, bundle = whole_way(tmp_path, "ae", "--data", data, *small)
-    assert model.card.image.shape == (1, 21, 10)
+    assert model.spec.image.shape == (1, 21, 10)
     assert sampled(bundle) == ("L", (21, 10))
 
 
 def test_62_classes(tmp_path: Path) -> None:
     data = arrays(tmp_path / "letters.npz", 186, 16, 16, classes=62)
     model, bundle = whole_way(tmp_path, "cvae", "--data", data, *SMALL)
-    assert len(model.card.classes) == 62
+    assert len(model.spec.classes) == 62
     assert sampled(bundle, "--label", "61") == ("L", (16, 16))
     with pytest.raises(InputError, match="62 is out of range, expected 0 to 61"):
         line(vae_run, "sample", "-b", bundle, "--label", "62")
@@ -140,5 +140,5 @@ def test_62_classes(tmp_path: Path) -> None:
 def test_one_class_of_wide_images(tmp_path: Path) -> None:
     data = pictures(tmp_path / "wide", 12, 30, ("only",))
     model, bundle = whole_way(tmp_path, "cvae", "--data", data, *SMALL)
-    assert (model.card.image.shape, model.card.classes) == ((3, 12, 30), ("only",))
+    assert (model.spec.image.shape, model.spec.classes) == ((3, 12, 30), ("only",))
     assert sampled(bundle, "--label", "only") == ("RGB", (12, 30))

@@ -1,4 +1,4 @@
-"""A prior fitted to codes: what is found, in every kind and family."""
+"""A prior fitted to latents: what is found, in every kind and family."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 
 
 class Passing(nn.Module):
-    """An encoder whose code is the picture itself, so that the codes are known."""
+    """An encoder whose code is the picture itself, so that the latents are known."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -167,7 +167,7 @@ def test_a_rare_class_gets_fewer_components_and_takes_none_from_the_others() -> 
     np.testing.assert_allclose(prior.weights.sum(1), 1)
     only = prior.sample(50, label=2, seed=0)
     np.testing.assert_allclose(only, np.tile([0.1, 0.9], (50, 1)), atol=0.01)
-    nothing = prior.sample(2000, label=3, seed=0)  # the codes of all
+    nothing = prior.sample(2000, label=3, seed=0)  # the latents of all
     np.testing.assert_allclose(nothing.mean(0), values.mean(0), atol=0.03)  # but for their tail
 
 

@@ -1,4 +1,4 @@
-"""A prior fitted to codes: how many, with which seed, from which draws; what is refused."""
+"""A prior fitted to latents: how many, with which seed, from which draws; what is refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vae_runtime.errors import UsageError
 from vae_runtime.prior import Prior
 from vae_train import prior as module
 from vae_train.data import Images
-from vae_train.prior import check_prior, codes, fit_prior
+from vae_train.prior import check_prior, fit_prior, latents
 
 
 def test_no_more_images_are_encoded_than_a_mixture_is_fitted_to(
@@ -23,20 +23,20 @@ def test_no_more_images_are_encoded_than_a_mixture_is_fitted_to(
 ) -> None:
     monkeypatch.setattr(module, "_LARGEST", 60)
     seen: list[int] = []
-    plain = module.codes
+    plain = module.latents
 
     def spy(model: Any, data: Images, seed: int, **options: Any) -> Array:
         seen.append(len(data))
         return plain(model, data, seed, **options)
 
-    monkeypatch.setattr(module, "codes", spy)
+    monkeypatch.setattr(module, "latents", spy)
     values, labels = blobs(200)
     data = pictures(values, labels)
     fit_prior(passing("ae", 2), data)
     assert seen == [60]
     seen.clear()
     prior = fit_prior(passing("ae", 2), data, "uniform").prior
-    assert seen == [200]  # the box is that of all codes
+    assert seen == [200]  # the box is that of all latents
     assert prior.low is not None
     np.testing.assert_allclose(prior.low, values.min(0), atol=0.003)
     seen.clear()
@@ -45,14 +45,14 @@ def test_no_more_images_are_encoded_than_a_mixture_is_fitted_to(
     assert seen == [200, 60]  # with labels, then as if there were none
     seen.clear()
     fit_prior(passing("cvae", 2, classes=2), data)
-    assert seen == [200]  # the encoder sees no label: both are the same codes
+    assert seen == [200]  # the encoder sees no label: both are the same latents
 
 
 def test_a_prior_does_not_grow_beyond_what_a_graph_can_carry(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     values, _ = blobs(1500)
-    monkeypatch.setattr(module, "_MOST_NUMBERS", 2 * (1 + 2 + 3))
+    monkeypatch.setattr(module, "_MAX_NUMBERS", 2 * (1 + 2 + 3))
     prior = fit_prior(passing("ae", 2), pictures(values)).prior
     assert prior.weights is not None
     assert prior.weights.shape == (1, 1)  # of 1, 3, 5 … only 1 fits
@@ -86,12 +86,12 @@ def test_codes_of_a_vae_are_draws_and_those_of_an_ae_are_not() -> None:
     values, _ = blobs(500)
     data = pictures(values)
     exact = np.rint(values * 255) / 255
-    np.testing.assert_allclose(codes(passing("ae", 2), data, seed=0), exact, atol=1e-6)
-    noise = codes(passing("vae", 2, spread=float(np.log(0.04))), data, seed=0) - exact
+    np.testing.assert_allclose(latents(passing("ae", 2), data, seed=0), exact, atol=1e-6)
+    noise = latents(passing("vae", 2, spread=float(np.log(0.04))), data, seed=0) - exact
     assert noise.std() == pytest.approx(0.2, rel=0.06)
     model = passing("vae", 2, spread=0.0)
-    assert np.array_equal(codes(model, data, seed=1), codes(model, data, seed=1))
-    assert not np.array_equal(codes(model, data, seed=1), codes(model, data, seed=2))
+    assert np.array_equal(latents(model, data, seed=1), latents(model, data, seed=1))
+    assert not np.array_equal(latents(model, data, seed=1), latents(model, data, seed=2))
 
 
 @pytest.mark.parametrize("share", [None, 0.0, 0.5, 1.0])
@@ -104,7 +104,7 @@ def test_a_prior_is_fitted_to_codes_of_a_share_of_the_posteriors_deviation(
     fitted = fit_prior(model, data, "gaussian", **({} if share is None else {"spread": share}))
     expected = np.cov(values.T) + np.eye(2) * (0.3 * (0.75 if share is None else share)) ** 2
     np.testing.assert_allclose(covariance(fitted.prior, 0, 0), expected, atol=3e-3)
-    means = codes(model, data, seed=0, spread=0)
+    means = latents(model, data, seed=0, spread=0)
     np.testing.assert_allclose(means, np.rint(values * 255) / 255, atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""A batch as one step sees it: pixels, noise, labels, and what the codes are drawn with."""
+"""A batch as one step sees it: pixels, noise, labels, and what the latents are drawn with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .data import Rows
 from .objective import Batch
 from .ranks import Ranks
 
-_CHUNK = 256  # codes a pass of an evaluation
+_CHUNK = 256  # latents a pass of an evaluation
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class Batches:
     def all(self) -> Iterator[Batch]:
         """All images in their order, with their labels."""
         order = torch.arange(len(self.data)).view(self.ranks.held, -1)
-        codes = self.ranks.shards * self.config.importance_samples
-        for index in self.cut(order, max(1, _CHUNK // codes)):
+        latents = self.ranks.shards * self.config.importance_samples
+        for index in self.cut(order, max(1, _CHUNK // latents)):
             yield self.make(index)
 
     def _draw(self, kind: Callable[..., Tensor], k: int, n: int, *shape: int) -> Tensor:

@@ -26,7 +26,7 @@ def check(
             "for a missing label (the default preset's cvae has)"
         )
     if config.importance_samples > 1 and model.family == "ae":
-        raise UsageError("importance_samples is for vae and cvae: an ae draws no codes")
+        raise UsageError("importance_samples is for vae and cvae: an ae draws no latents")
     if config.batch_size % ranks.shards:
         raise UsageError(
             f"batch_size is {config.batch_size}, expected a multiple of {ranks.shards} processes"

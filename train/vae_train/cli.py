@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from vae_runtime import __version__
-from vae_runtime.cli.entry import run
 from vae_runtime.cli.options import size_option
-from vae_runtime.extras import require
+from vae_runtime.console import run
+from vae_runtime.dependencies import require
 
 from .config_file import load_defaults
 
@@ -90,7 +90,7 @@ class _Recording(click.Command):
     default="auto",
     show_default=True,
     type=click.Choice(["auto", "normal", "uniform", "gaussian", "gmm", "class_gmm"]),
-    help="What is fitted to the codes at the end.",
+    help="What is fitted to the latents at the end.",
 )
 @click.option("--components", type=click.IntRange(1), help="Gaussians in each mixture.")
 @click.option("--prior-spread", type=float, help="Share of the posterior's deviation in it.")
@@ -130,7 +130,7 @@ class _Recording(click.Command):
 def cli(context: click.Context, /, family: str, data: str, out: Path, **options: Any) -> None:
     """Train an AE, a VAE or a conditional VAE and write a checkpoint.
 
-    At the end a latent prior is fitted to the codes, and the test split, if any, is scored. Beside
+    At the end a latent prior is fitted to the latents, and the test split, if any, is scored. Beside
     the checkpoint, a folder .run keeps options, metrics and, until the end, the state.
     """
     require("vae-train", "torch", "sklearn", "rich")

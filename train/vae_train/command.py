@@ -10,9 +10,9 @@ from typing import Any, cast
 import click
 
 from vae_models import Family, ModelConfig, preset
-from vae_runtime.card import ImageSpec
-from vae_runtime.cli.entry import note
+from vae_runtime.bundle.spec import ImageSpec
 from vae_runtime.cli.options import is_number, parse_size
+from vae_runtime.console import print_status
 from vae_runtime.datasets import Dataset, load_dataset, load_test
 from vae_runtime.errors import FileError, UsageError
 
@@ -97,12 +97,12 @@ def train_command(
                         interruptible=True,
                         on_step=progress.step,
                         on_epoch=on_epoch,
-                        notice=note if first else _nothing,
+                        notice=print_status if first else _nothing,
                     )
             except Stopped as stopped:
                 progress.close()
                 if first:
-                    note(
+                    print_status(
                         f"stopped: {folder.state} is kept. Go on with the same command and --resume"
                     )
                 raise click.exceptions.Exit(128 + stopped.signal) from None
@@ -111,7 +111,7 @@ def train_command(
             _report(checkpoint)
             recorder.finish(checkpoint, data, test, out.name, options["threads"])
             folder.finished()  # until here, --resume makes the rest again
-            note(f"wrote {out}. Next: {_next(out)}")
+            print_status(f"wrote {out}. Next: {_next(out)}")
 
 
 def _check_options(family: str, options: dict[str, Any], command: str) -> None:
@@ -222,9 +222,9 @@ def _report(checkpoint: Checkpoint) -> None:
         error = found["test_reconstruction"]
         a_pixel = f"({error / checkpoint.model.pixels:.4f} a pixel)"
         if checkpoint.model.family == "ae":
-            note(f"test: loss {error:.2f} {a_pixel}")
+            print_status(f"test: loss {error:.2f} {a_pixel}")
             return
-        note(
+        print_status(
             f"test: loss {found['test_loss']:.2f}, reconstruction {error:.2f} {a_pixel}, "
             f"KL {found['test_kl']:.2f}"
         )

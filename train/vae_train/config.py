@@ -53,7 +53,7 @@ class TrainConfig:
         kl_warmup: epochs, or a part of one, in which that weight rises from 0 to beta.
         free_bits: nats of KL that each latent dimension may spend for nothing, as a mean over the
             batch (Kingma et al. 2016, arXiv 1606.04934).
-        importance_samples: codes drawn for each image; from 2 on, the loss is the bound of Burda
+        importance_samples: latents drawn for each image; from 2 on, the loss is the bound of Burda
             et al. 2016 (arXiv 1509.00519).
         importance_epochs: the last epochs, which alone draw that many; those before draw one. 0 is
             all epochs.
@@ -69,8 +69,8 @@ class TrainConfig:
             was trained to: above 1, digits are easier to read and vary a little less.
         contrast: at the end, the decoder's logits become this many times as large: above 1, edges
             are harder, and digits vary a little more.
-        prior_spread: share of the posterior's deviation in the codes that the prior is fitted to:
-            1 makes it the density of all codes, below that samples are sharper.
+        prior_spread: share of the posterior's deviation in the latents that the prior is fitted to:
+            1 makes it the density of all latents, below that samples are sharper.
         validation: share of the training data held out.
         patience: epochs without a better validation loss after which training stops, with the best
             weights and their optimiser state; 0 never stops early.

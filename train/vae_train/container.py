@@ -18,9 +18,9 @@ from typing import Any
 
 from vae_runtime.errors import InputError
 
-_MOST_ENTRIES = 100_000
-_MOST_PICKLE = 256 << 20
-_MOST_VALUES = 5_000_000  # plain values when every reference is followed, as a writer of JSON would
+_MAX_ENTRIES = 100_000
+_MAX_PICKLE = 256 << 20
+_MAX_VALUES = 5_000_000  # plain values when every reference is followed, as a writer of JSON would
 _DEEPEST = 100
 _WORDS = """
     PROTO STOP MARK GLOBAL REDUCE BINPERSID NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1
@@ -65,7 +65,7 @@ def _entries(raw: bytes) -> tuple[dict[str, int], bytes]:
     """The length of each tensor's bytes by its key, and the pickle."""
     with zipfile.ZipFile(io.BytesIO(raw)) as archive:
         members = sorted(archive.infolist(), key=lambda m: m.header_offset)
-        if len(members) > _MOST_ENTRIES:
+        if len(members) > _MAX_ENTRIES:
             raise ValueError("too many entries")
         names = [m.filename for m in members]
         # torch matches names without regard to case in places; nothing of ours differs by case.
@@ -80,7 +80,7 @@ def _entries(raw: bytes) -> tuple[dict[str, int], bytes]:
         if at > len(raw):
             raise ValueError("more bytes than the file has")
         pickles = [m for m in members if m.filename.endswith("/data.pkl")]
-        if len(pickles) != 1 or pickles[0].file_size > _MOST_PICKLE:
+        if len(pickles) != 1 or pickles[0].file_size > _MAX_PICKLE:
             raise ValueError("no pickle, or too large")
         root = pickles[0].filename.removesuffix("data.pkl")
         prefix = f"{root}data/"
@@ -172,7 +172,7 @@ def _check_values(data: Any) -> None:
                 below += [*value.keys(), *value.values()]
             elif isinstance(value, (list, tuple)):
                 below += value
-            if total + len(below) > _MOST_VALUES:
+            if total + len(below) > _MAX_VALUES:
                 raise ValueError("too many values")
         total += len(below)
         if not below:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_runtime.errors import FileError, InputError, UsageError
-from vae_runtime.files import append_line, write_atomic
+from vae_runtime.files.atomic import append_line, write_atomic
 
 from .sealed import REFUSED, read_sealed, write_sealed
 from .state import Epoch, State

@@ -1,4 +1,4 @@
-"""A mixture of Gaussians for one group of codes, its size picked by held-out likelihood."""
+"""A mixture of Gaussians for one group of latents, its size picked by held-out likelihood."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 _CANDIDATES = (1, 3, 5, 10, 15, 20, 30, 60)  # numbers of components that are tried
-_GAIN = 0.01  # nats a code that more components must bring on held-out codes
+_GAIN = 0.01  # nats a code that more components must bring on held-out latents
 _HELD_OUT = 0.1
 _SMALL = 5  # components of the mixture that tells what is a tail
 _RIDGE = 3e-3  # added to each variance, as a share of that dimension's own
-_TOLERANCE = 2e-3  # nats a code: smaller gains stop a fit, and are lost on held-out codes anyway
+_TOLERANCE = 2e-3  # nats a code: smaller gains stop a fit, and are lost on held-out latents anyway
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Mixture:
         weights: f64[M].
         means: f64[M, D].
         factors: f64[M, D, D], the lower Cholesky factor of each covariance.
-        score: mean log-likelihood of the held-out codes, in nats a code.
+        score: mean log-likelihood of the held-out latents, in nats a code.
     """
 
     weights: NDArray[np.float64]
@@ -37,14 +37,14 @@ class Mixture:
 def fit_mixture(
     group: NDArray[np.float64], components: int | None, most: int, tail: float, seed: int
 ) -> Mixture:
-    """Fit the mixture of one group of codes.
+    """Fit the mixture of one group of latents.
 
     Args:
         group: f64[n, D] in random order: the first tenth is held out.
-        components: how many Gaussians, fewer where there are fewer codes; None picks the number by
-            the likelihood of the held-out codes.
+        components: how many Gaussians, fewer where there are fewer latents; None picks the number by
+            the likelihood of the held-out latents.
         most: the largest number that is picked.
-        tail: share of the codes, the least likely ones, that are left out of both parts.
+        tail: share of the latents, the least likely ones, that are left out of both parts.
         seed: of the fit.
     """
     center, scale = group.mean(0), group.std(0)
@@ -71,27 +71,27 @@ def fit_mixture(
     )
 
 
-def _affordable(codes: NDArray[np.float32], most: int) -> list[int]:
-    """Numbers of components: a full covariance wants several codes for each of its numbers."""
-    n, dim = codes.shape
+def _affordable(latents: NDArray[np.float32], most: int) -> list[int]:
+    """Numbers of components: a full covariance wants several latents for each of its numbers."""
+    n, dim = latents.shape
     return [m for m in _CANDIDATES if m <= most and n >= 5 * m * dim] or [1]
 
 
-def _without_tail(codes: NDArray[np.float32], tail: float, seed: int) -> NDArray[np.float32]:
-    """The codes in their order, without the share `tail` that a small mixture finds least likely.
+def _without_tail(latents: NDArray[np.float32], tail: float, seed: int) -> NDArray[np.float32]:
+    """The latents in their order, without the share `tail` that a small mixture finds least likely.
 
     In a class, those are digits with a wrong label or none that a reader would give them; a mixture
     spends wide components on them, which sample what is no digit at all. Codes without a label
     keep theirs: there, a rare class is what lies in the tail.
     """
-    if len(codes) * tail < 1:
-        return codes
-    likely = _em(codes, _affordable(codes, _SMALL)[-1], seed).score_samples(codes)
-    kept: NDArray[np.float32] = codes[likely > np.quantile(likely, tail)]
-    return kept if len(kept) else codes
+    if len(latents) * tail < 1:
+        return latents
+    likely = _em(latents, _affordable(latents, _SMALL)[-1], seed).score_samples(latents)
+    kept: NDArray[np.float32] = latents[likely > np.quantile(likely, tail)]
+    return kept if len(kept) else latents
 
 
-def _em(codes: NDArray[np.float32], m: int, seed: int) -> Any:
+def _em(latents: NDArray[np.float32], m: int, seed: int) -> Any:
     """M Gaussians by expectation maximisation (Dempster et al. 1977), from a k-means start."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
@@ -102,4 +102,4 @@ def _em(codes: NDArray[np.float32], m: int, seed: int) -> Any:
     with warnings.catch_warnings():
         # An unfinished fit is still a fit, as are two components in one place.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return mixture.fit(codes)
+        return mixture.fit(latents)

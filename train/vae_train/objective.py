@@ -28,7 +28,7 @@ class Batch(NamedTuple):
         image: f32[N, C, H, W] in [0, 1], what the loss compares with.
         seen: as `image`, what the encoder sees: the same unless noise was added.
         label: i64[N], or None where the model has no labels.
-        eps: f32[K, N, D], standard normal, what the codes are drawn with.
+        eps: f32[K, N, D], standard normal, what the latents are drawn with.
     """
 
     image: Tensor
@@ -41,7 +41,7 @@ class Terms(NamedTuple):
     """The parts of a loss.
 
     Attributes:
-        reconstruction: f32[N], the mean over the K codes of an image.
+        reconstruction: f32[N], the mean over the K latents of an image.
         kl: f32[N, D], of each latent dimension; f32[N, 0] for an AE.
         bound: f32[N], the importance-weighted bound; None where K is 1.
     """

@@ -1,6 +1,6 @@
-"""Fit the latent prior to the codes of the training data, with scikit-learn; plain arrays come out.
+"""Fit the latent prior to the latents of the training data, with scikit-learn; plain arrays come out.
 
-Sampling from a density fitted to the codes instead of N(0, I) closes the gap between the aggregate
+Sampling from a density fitted to the latents instead of N(0, I) closes the gap between the aggregate
 posterior and the prior (Ghosh et al. 2020, arXiv 1903.12436), and makes a plain AE generative.
 """
 
@@ -22,18 +22,18 @@ from .data import Rows
 from .mixture import Mixture, fit_mixture
 from .objective import Model
 
-_TAIL = 0.05  # share of a class's codes, the least likely ones, that its mixture is not fitted to
-_LARGEST = 20_000  # codes a mixture is fitted to
+_TAIL = 0.05  # share of a class's latents, the least likely ones, that its mixture is not fitted to
+_LARGEST = 20_000  # latents a mixture is fitted to
 # In all mixtures together: they travel as text in every exported graph.
-_MOST_NUMBERS = 32_000  # where the number of components is picked
+_MAX_NUMBERS = 32_000  # where the number of components is picked
 _LARGEST_PRIOR = 1_000_000
 
 
 @dataclass(frozen=True)
 class FittedPrior:
-    """A prior and, in nats a code, the mean log-likelihood of held-out codes under it.
+    """A prior and, in nats a code, the mean log-likelihood of held-out latents under it.
 
-    The mean runs over the mixtures of `class_gmm`, each weighing the same. The codes are those that
+    The mean runs over the mixtures of `class_gmm`, each weighing the same. The latents are those that
     the prior is meant for: see `fit_prior`.
     """
 
@@ -42,7 +42,7 @@ class FittedPrior:
 
 
 @torch.no_grad()
-def codes(
+def latents(
     model: Model, data: Rows, seed: int, *, labelled: bool = True, spread: float = 1.0
 ) -> NDArray[np.float64]:
     """One posterior draw for each image (the code itself for an AE), f64[N, D].
@@ -52,7 +52,7 @@ def codes(
         data: the images.
         seed: of the draws.
         labelled: whether a CVAE's encoder is told the labels.
-        spread: scales the posterior's deviation; 0 gives the mean codes.
+        spread: scales the posterior's deviation; 0 gives the mean latents.
     """
     model.eval()
     noise = torch.Generator(data.device).manual_seed(seed)
@@ -69,7 +69,7 @@ def codes(
 
 
 def check_prior(kind: str, components: int | None, config: ModelConfig) -> str:
-    """Refuse a prior that cannot be fitted to the codes of this model, or not be kept.
+    """Refuse a prior that cannot be fitted to the latents of this model, or not be kept.
 
     Returns:
         The kind, which is never `auto`.
@@ -112,7 +112,7 @@ def fit_prior(
     seed: int = 0,
     spread: float = TrainConfig.prior_spread,
 ) -> FittedPrior:
-    """Fit a prior of `kind` to the codes of `data`.
+    """Fit a prior of `kind` to the latents of `data`.
 
     Of each class of `class_gmm`, the least likely 5% are left out (see `vae_train.mixture`).
 
@@ -120,24 +120,24 @@ def fit_prior(
         model: trained.
         data: its training images.
         kind: `auto` (`class_gmm` for a CVAE, else `gmm`) or one of `vae_runtime.prior.KINDS`.
-        components: Gaussians in each mixture, fewer where there are fewer codes; None picks the
+        components: Gaussians in each mixture, fewer where there are fewer latents; None picks the
             number by held-out likelihood.
         seed: of the posterior draws and of the fit.
-        spread: of the posterior's deviation, how much the codes are drawn with. An image is decoded
+        spread: of the posterior's deviation, how much the latents are drawn with. An image is decoded
             from its code's mean, and a prior as wide as the draws samples more blur than it has
-            images to show for it; a narrower one explains the codes of new images worse.
+            images to show for it; a narrower one explains the latents of new images worse.
 
     Raises:
-        UsageError: see `check_prior`; or codes that are not finite.
+        UsageError: see `check_prior`; or latents that are not finite.
     """
     kind = check_prior(kind, components, model.config)
     dim = model.config.latent_dim
     if kind == "normal":
         return FittedPrior(Prior.normal(dim))
     some = _some(data, seed)
-    z = codes(model, some if kind in ("gaussian", "gmm") else data, seed, spread=spread)
+    z = latents(model, some if kind in ("gaussian", "gmm") else data, seed, spread=spread)
     if not np.isfinite(z).all():
-        raise UsageError("training diverged: codes are not finite. Lower the learning rate.")
+        raise UsageError("training diverged: latents are not finite. Lower the learning rate.")
     groups = [z]
     if kind == "class_gmm":
         if data.labels is None:
@@ -146,17 +146,17 @@ def fit_prior(
         groups = [z[label == k] for k in range(model.config.classes)]
         groups = [g if len(g) else z for g in groups]
         blind = model.encoder_labels is None
-        groups.append(z if blind else codes(model, some, seed, labelled=False, spread=spread))
-    return fit_codes(groups, kind, components, seed)
+        groups.append(z if blind else latents(model, some, seed, labelled=False, spread=spread))
+    return fit_latents(groups, kind, components, seed)
 
 
-def fit_codes(
+def fit_latents(
     groups: list[NDArray[np.float64]], kind: str, components: int | None = None, seed: int = 0
 ) -> FittedPrior:
-    """Fit a prior of `kind` to codes that are there already, of any model.
+    """Fit a prior of `kind` to latents that are there already, of any model.
 
     Args:
-        groups: f64[n, D]; one, or for `class_gmm` one a class and then the codes without a label.
+        groups: f64[n, D]; one, or for `class_gmm` one a class and then the latents without a label.
         kind: one of `vae_runtime.prior.KINDS`.
         components: Gaussians in each mixture; None picks the number by held-out likelihood.
         seed: of the fit.
@@ -187,7 +187,7 @@ def _mixtures(
 
     rng = np.random.default_rng(seed)
     fitted: list[Mixture] = []
-    most = _MOST_NUMBERS // (len(groups) * _numbers(dim))
+    most = _MAX_NUMBERS // (len(groups) * _numbers(dim))
     # Matrices of 16 by 16 are far too small to share: two threads took 20 times as long.
     with threadpool_limits(1):
         for group in groups:

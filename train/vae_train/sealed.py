@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 from vae_runtime.errors import InputError, IntegrityError
-from vae_runtime.files import read_bytes, write_atomic
+from vae_runtime.files.atomic import write_atomic
+from vae_runtime.files.reading import read_bytes
 
 from .container import check_container
 
@@ -38,7 +39,7 @@ def write_sealed(content: dict[str, Any], path: Path) -> str:
     """
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    sealed = seal(buffer.getvalue())
+    sealed = add_checksum(buffer.getvalue())
     write_atomic(path, sealed)
     return hashlib.sha256(sealed).hexdigest()
 
@@ -66,7 +67,7 @@ def read_sealed(path: Path) -> tuple[Any, str]:
     return content, hashlib.sha256(raw).hexdigest()
 
 
-def seal(raw: bytes) -> bytes:
+def add_checksum(raw: bytes) -> bytes:
     """Append the digest as the zip's comment; its length stands in the last two bytes before."""
     body = raw[:-2] + struct.pack("<H", _COMMENT)
     return body + _MARK + hashlib.sha256(body).hexdigest().encode()

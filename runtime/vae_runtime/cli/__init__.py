@@ -8,8 +8,8 @@ import importlib
 import click
 
 from .._version import __version__
-from ..interrupt import listen
-from .entry import InterruptError, claim_stdout, leave, note, run
+from ..console import InterruptError, leave, print_status, reserve_stdout, run
+from ..inference.interrupt import listen
 
 COMMANDS = (
     "sample",
@@ -72,7 +72,7 @@ class LazyGroup(click.Group):
         """Run the command that was named; a warning is one line on standard error."""
         import warnings
 
-        warnings.showwarning = lambda message, *_, **__: note(f"note: {message}")
+        warnings.showwarning = lambda message, *_, **__: print_status(f"note: {message}")
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -92,7 +92,7 @@ def main() -> None:
     """The console script."""
     # Imports make some hundred thousand objects that live to the end: not worth looking through.
     gc.set_threshold(100_000, 50, 50)
-    claim_stdout()
+    reserve_stdout()
     listen()
     try:
         run(cli, "vae-run")

@@ -13,15 +13,15 @@ import click
 from .options import json_option, parse_size, prior_options, size_option
 
 if TYPE_CHECKING:
-    from ..batch.job import Summary
+    from ..arrow.job import Summary
 
 EPILOG = """\b
 Examples:
   vae-run batch import mnist mnist.parquet
-  vae-run batch encode mnist.parquet codes/
+  vae-run batch encode mnist.parquet latents/
   vae-run batch score "data/*.parquet" scores/ --workers 2
   vae-run batch sample 1000 images/ --seed 7 --label 3
-  vae-run batch encode mnist.parquet codes/ --resume
+  vae-run batch encode mnist.parquet latents/ --resume
 """
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -74,7 +74,7 @@ def job_options(function: F) -> F:
 @job_options
 @_image
 def encode_command(**chosen: Any) -> None:
-    """Turn images into codes: the column z, and log_var of a VAE."""
+    """Turn images into latents: the column z, and log_var of a VAE."""
     start("encode", **chosen)
 
 
@@ -118,14 +118,14 @@ def import_command(source: str, out: str, split: str, size: str | None) -> None:
 
     DATA is mnist, digits, a folder of IDX files or of images, or an .npz.
     """
-    from ..batch.convert import write_dataset
+    from ..console import pluralize, print_status
     from ..datasets import load_dataset
-    from .entry import amount, note
+    from ..datasets.parquet import write_dataset
 
     data = load_dataset(source, split, size=parse_size(size))
     write_dataset(data, Path(out))
     c, h, w = data.image_shape
-    note(f"wrote {amount(len(data), 'image')} of {c}×{h}×{w} to {out}")
+    print_status(f"wrote {pluralize(len(data), 'image')} of {c}×{h}×{w} to {out}")
 
 
 def start(
@@ -148,9 +148,9 @@ def start(
         UsageError: options that clash.
         InputError: some rows were refused; all others are written.
     """
-    from ..batch import Mapper
-    from ..batch.job import Where, run
-    from ..batch.plan import parse_source
+    from ..arrow import Mapper
+    from ..arrow.job import Where, run
+    from ..arrow.plan import parse_source
     from ..errors import UsageError
 
     if sum(given is not None for given in (threads, workers, scheduler)) > 1:
@@ -165,21 +165,23 @@ def start(
 
 def report(summary: Summary, out: str, as_json: bool) -> None:
     """One line, or the facts as JSON; bad rows are an error of their own."""
+    from ..console import pluralize, print_status
     from ..errors import InputError
-    from .entry import amount, note
     from .target import print_json
 
     if as_json:
         print_json({"out": out, **vars(summary)})
     skipped = f", {summary.skipped:,} of them from an earlier run" if summary.skipped else ""
-    words = f"{amount(summary.rows, 'row')} in {amount(summary.parts, 'part')} to {out}{skipped}"
+    words = (
+        f"{pluralize(summary.rows, 'row')} in {pluralize(summary.parts, 'part')} to {out}{skipped}"
+    )
     if summary.errors:
         raise InputError(
             f"{summary.errors:,} of {words} were refused; all others are written. "
             f"The column error says why; the first: {summary.first_error}"
         )
     if not as_json:
-        note(f"wrote {words}, none refused")
+        print_status(f"wrote {words}, none refused")
 
 
 @contextlib.contextmanager

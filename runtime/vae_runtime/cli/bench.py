@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from .entry import amount
+from ..console import pluralize
 from .options import Source, json_option, model_options
 from .target import print_json
 
@@ -84,7 +84,7 @@ def command(
         print_json({"role": role, "dtype": dtype, "device": device, "threads": source.threads,
                     "timings": [t._asdict() for t in timings]})  # fmt: skip
         return
-    click.echo(f"{role} on {device}, {amount(source.threads, 'thread')}, {dtype}")
+    click.echo(f"{role} on {device}, {pluralize(source.threads, 'thread')}, {dtype}")
     click.echo(f"{'batch':>6} {'ms':>10} {'images/s':>12} {'bare ms':>10} {'ratio':>6}")
     for t in timings:
         click.echo(f"{t.batch:>6} {t.ms:>10.3f} {t.images_per_second:>12,.0f} {t.bare_ms:>10.3f} "
@@ -112,15 +112,15 @@ def measure(
 
 def _graph(source: Source, role: str, dtype: str) -> Encoder | Decoder:
     """The graph that the library would use for this call."""
-    from ..bundle import open_bundle
-    from ..loaded import LoadedGraphs
+    from ..autoencoder import LoadedGraphs
+    from ..bundle.reader import open_bundle
 
     bundle = open_bundle(source.bundle)
     options = {"device": source.device, "threads": source.threads, "tf32": source.tf32}
     graphs = LoadedGraphs(bundle, source.variant, options)
     if role == "encoder":
         return graphs.encoder()
-    return graphs.decoder(conditional=bool(bundle.manifest.card.classes), dtype=dtype)
+    return graphs.decoder(conditional=bool(bundle.manifest.spec.classes), dtype=dtype)
 
 
 def _pair(
@@ -131,13 +131,13 @@ def _pair(
 
     from ..graphs import Encoder
 
-    card, label = graph.card, 0 if graph.takes_label else None
+    spec, label = graph.spec, 0 if graph.takes_label else None
     inputs: dict[str, NDArray[Any]] = {"label": np.zeros(batch, np.int64)} if label == 0 else {}
     bare = graph.session.raw
     if isinstance(graph, Encoder):
-        encoder, images = graph, np.full((batch, *card.image.shape), 0.5, np.float32)
+        encoder, images = graph, np.full((batch, *spec.image.shape), 0.5, np.float32)
         inputs["image"] = images
         return lambda: encoder(images, label), lambda: bare.run(None, inputs)
-    decoder, z = graph, card.prior.sample(batch, seed=0)
+    decoder, z = graph, spec.prior.sample(batch, seed=0)
     inputs["z"] = z
     return lambda: decoder(z, label, dtype=dtype), lambda: bare.run(None, inputs)

@@ -10,7 +10,7 @@ from .options import json_option
 from .target import print_json
 
 if TYPE_CHECKING:
-    from ..installation import Diagnosis
+    from ..inference.diagnosis import Diagnosis
 
 EPILOG = """\b
 Examples:
@@ -27,7 +27,7 @@ def command(as_json: bool) -> None:
     Exits with 7 where nothing runs or the installation is broken.
     """
     from ..errors import DeviceError
-    from ..installation import diagnose
+    from ..inference.diagnosis import diagnose
 
     found = diagnose()
     if as_json:

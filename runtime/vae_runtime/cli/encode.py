@@ -1,4 +1,4 @@
-"""`vae-run encode`: images to codes, as features or as compression."""
+"""`vae-run encode`: images to latents, as features or as compression."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 EPILOG = """\b
 Examples:
-  vae-run encode digits/ -o codes.npz
+  vae-run encode digits/ -o latents.npz
   vae-run encode digit.png -o - -f csv
   vae-run encode t10k-images-idx3-ubyte.gz -o features.csv
 """
@@ -33,7 +33,7 @@ Examples:
 @label_one_option
 @limit_option
 @resize_option
-@output_options("codes.npy", ".npy, .csv, or .npz with z, log_var and labels.", pictures=False)
+@output_options("latents.npy", ".npy, .csv, or .npz with z, log_var and labels.", pictures=False)
 @model_options
 def command(
     inputs: tuple[str, ...],
@@ -43,32 +43,32 @@ def command(
     source: Source,
     target: Target,
 ) -> None:
-    """Turn images into codes of a few numbers, and say how much smaller they are.
+    """Turn images into latents of a few numbers, and say how much smaller they are.
 
     INPUTS are image files, folders, IDX files, .npz or .npy, mnist, digits, or - for standard
     input. A conditional encoder reads --label, or else the labels that the data has.
     """
-    from .entry import amount
+    from ..console import pluralize
     from .inputs import read_pictures
     from .output import Column, write_table
     from .target import TABLES
 
     target.check(*TABLES)
     with source.open() as model:
-        card = model.card
-        pictures = read_pictures(inputs, card.image, limit, resize=resize)
+        spec = model.spec
+        pictures = read_pictures(inputs, spec.image, limit, resize=resize)
         label: Any = one_label(labels)
-        known = pictures.indices(card)
+        known = pictures.indices(spec)
         z, log_var = model.posterior(pictures.images, known if label is None else label)
         device = model.device
     extra: dict[str, NDArray[Any] | None] = {"log_var": log_var, "labels": known}
     columns = {name: Column.of(array) for name, array in extra.items() if array is not None}
     write_table(Column.of(z), target, columns, name="z")
-    c, h, w = card.image.shape
-    pixels, code = c * h * w, z.dtype.itemsize * card.latent_dim
+    c, h, w = spec.image.shape
+    pixels, code = c * h * w, z.dtype.itemsize * spec.latent_dim
     text = (
-        f"{amount(len(z), 'code')} of {amount(card.latent_dim, 'number')} to {target.out}: "
+        f"{pluralize(len(z), 'latent')} of {pluralize(spec.latent_dim, 'number')} to {target.out}: "
         f"{pixels:,} bytes of pixels to {code:,} an image, ratio {pixels / code:.1f}"
     )
-    target.report(text, n=len(z), latent_dim=card.latent_dim, bytes_image=pixels, bytes_code=code,
+    target.report(text, n=len(z), latent_dim=spec.latent_dim, bytes_image=pixels, bytes_code=code,
                   ratio=pixels / code, device=device)  # fmt: skip

@@ -11,7 +11,7 @@ from .options import Source, json_option, limit_option, model_options, resize_op
 from .target import print_json
 
 if TYPE_CHECKING:
-    from ..evaluation import Evaluation
+    from ..metrics import Evaluation
 
 EPILOG = """\b
 Examples:
@@ -32,7 +32,7 @@ Examples:
     type=click.IntRange(1, 100_000),
     default=16,
     show_default=True,
-    help="K: codes an image for -ELBO and IWAE-K.",
+    help="K: latents an image for -ELBO and IWAE-K.",
 )
 @click.option(
     "--binarise",
@@ -50,7 +50,7 @@ Examples:
     type=click.IntRange(0, 2**64 - 1),
     default=0,
     show_default=True,
-    help="Of the pixels and codes drawn.",
+    help="Of the pixels and latents drawn.",
 )
 @json_option
 @model_options
@@ -70,17 +70,17 @@ def command(
     DATA is mnist or digits (their test split), a folder of images or IDX files, .npz, .npy or image
     files.
     """
-    from ..chunks import CHUNK
-    from ..evaluation import evaluate
+    from ..console import progress
+    from ..inference.batching import BATCH_SIZE
+    from ..metrics import evaluate
     from .inputs import read_pictures
-    from .progress import counted
 
     with source.open() as model:
-        pictures = read_pictures(data, model.card.image, limit, resize=resize)
-        known = pictures.indices(model.card) if labels else None
+        pictures = read_pictures(data, model.spec.image, limit, resize=resize)
+        known = pictures.indices(model.spec) if labels else None
 
         def watch(chunks: Iterable[int]) -> Iterator[int]:
-            return counted(chunks, len(pictures), CHUNK)
+            return progress(chunks, len(pictures), BATCH_SIZE)
 
         found = evaluate(model, pictures.images, known, draws=draws, binarise=binarise, seed=seed,
                          watch=watch)  # fmt: skip

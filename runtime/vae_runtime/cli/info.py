@@ -11,8 +11,8 @@ from .options import json_option
 from .target import print_json
 
 if TYPE_CHECKING:
-    from ..card import Card
-    from ..manifest import Manifest
+    from ..bundle.manifest import Manifest
+    from ..bundle.spec import ModelSpec
 
 EPILOG = """\b
 Examples:
@@ -44,44 +44,44 @@ def command(bundle: str, as_json: bool) -> None:
 
 
 def _bundle(name: str) -> tuple[Rows, dict[str, Any]]:
-    from ..bundle import open_bundle
+    from ..bundle.reader import open_bundle
 
     manifest = open_bundle(name).manifest
     facts: dict[str, Any] = json.loads(manifest.to_bytes())
-    return card_rows(manifest.card) + manifest_rows(manifest), facts
+    return spec_rows(manifest.spec) + manifest_rows(manifest), facts
 
 
 def _graph(name: str) -> tuple[Rows, dict[str, Any]]:
     """A lone file, by its metadata and the tensors that onnxruntime finds in it."""
+    from ..graph_checks.smoke_test import smoke_test
     from ..graphs import Graph, read_graph
-    from ..guard.trial import try_graphs
 
-    try_graphs({name: read_graph(name)})
+    smoke_test({name: read_graph(name)})
     with Graph(name, device="cpu") as graph:
         tensors = graph.tensors()
-        facts = graph.card.to_json() | {"role": graph.role, "variant": graph.variant, **tensors}
+        facts = graph.spec.to_json() | {"role": graph.role, "variant": graph.variant, **tensors}
         table = [("role", graph.role), ("variant", graph.variant)]
         for kind, found in tensors.items():
             for one in found:
                 shape = ", ".join(map(str, one["shape"]))
                 table.append((kind[:-1], f"{one['name']} {one['dtype']}[{shape}]"))
-        return table + card_rows(graph.card), facts
+        return table + spec_rows(graph.spec), facts
 
 
-def card_rows(card: Card) -> Rows:
+def spec_rows(spec: ModelSpec) -> Rows:
     """What every graph of a bundle knows."""
-    prior, image = card.prior, card.image
+    prior, image = spec.prior, spec.image
     mixture = (
         "" if prior.weights is None else f", {prior.rows} × {prior.weights.shape[1]} Gaussians"
     )
-    scale = "" if card.sigma is None else f", sigma {card.sigma:.4g}"
+    scale = "" if spec.sigma is None else f", sigma {spec.sigma:.4g}"
     return [
-        ("bundle", card.id),
-        ("family", card.family),
+        ("bundle", spec.id),
+        ("family", spec.family),
         ("image", f"{image.height}×{image.width} {image.mode}, [0, 1]"),
-        ("latent_dim", str(card.latent_dim)),
-        ("classes", ", ".join(card.classes) or "none"),
-        ("likelihood", card.likelihood + scale),
+        ("latent_dim", str(spec.latent_dim)),
+        ("classes", ", ".join(spec.classes) or "none"),
+        ("likelihood", spec.likelihood + scale),
         ("prior", prior.kind + mixture),
     ]
 

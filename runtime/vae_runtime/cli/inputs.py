@@ -1,4 +1,4 @@
-"""Images and codes named on the command line: files, folders, IDX, arrays, standard input."""
+"""Images and latents named on the command line: files, folders, IDX, arrays, standard input."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..arrays import as_codes, check_images, unit_floats
+from ..arrays import as_latents, check_images, to_float32
+from ..console import pluralize, print_status
 from ..datasets import load_dataset
 from ..datasets.idx import is_idx_folder, read_idx
 from ..errors import InputError, LimitError, NotFound
-from ..files import read_bytes
+from ..files.npz import read_npy, read_npz
+from ..files.reading import read_bytes
 from ..images import EXTENSIONS, MAX_BYTES, is_image, read_image
-from ..npz import read_npy, read_npz
-from .entry import amount, note
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..card import Card, ImageSpec
+    from ..bundle.spec import ImageSpec, ModelSpec
 
 Size = tuple[int, int] | None  # (H, W) that image files are resized to
 DATASETS = ("mnist", "digits")
@@ -47,11 +47,11 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.images)
 
-    def indices(self, card: Card) -> NDArray[np.int64] | None:
+    def indices(self, spec: ModelSpec) -> NDArray[np.int64] | None:
         """The model's class index of each, i64[N]; None where the names are not the model's."""
-        if self.labels is None or not set(self.labels) <= set(card.classes):
+        if self.labels is None or not set(self.labels) <= set(spec.classes):
             return None
-        index = {name: i for i, name in enumerate(card.classes)}
+        index = {name: i for i, name in enumerate(spec.classes)}
         return np.array([index[name] for name in self.labels], np.int64)
 
 
@@ -83,7 +83,7 @@ def read_pictures(
         if limit is not None and sum(map(len, parts)) >= limit:
             break
     kinds = {part.images.dtype for part in parts}
-    images = [part.images if len(kinds) == 1 else unit_floats(part.images) for part in parts]
+    images = [part.images if len(kinds) == 1 else to_float32(part.images) for part in parts]
     whole = images[0] if len(images) == 1 else np.concatenate(images)
     if not len(whole):
         raise InputError(f"{', '.join(inputs)}: no images, expected at least one")
@@ -148,11 +148,11 @@ def _stdin() -> bytes:
 def _picture(raw: bytes, spec: ImageSpec, name: str, size: Size) -> Pictures:
     """One image file, in the model's mode; a conversion is said."""
     try:
-        image = read_image(raw, size=size, say=lambda line: note(f"note: {name}: {line}"))
+        image = read_image(raw, size=size, say=lambda line: print_status(f"note: {name}: {line}"))
         if len(image) != spec.channels:
             image = read_image(raw, size=size, mode=spec.mode)
             change = "colour to grey" if spec.channels == 1 else "grey to colour"
-            note(f"note: {name}: {change}, as the model takes {spec.mode}")
+            print_status(f"note: {name}: {change}, as the model takes {spec.mode}")
     except (InputError, LimitError) as error:
         # The bytes were read here, so the reader does not know their name.
         raise type(error)(f"{name}: {str(error).partition(': ')[2]}") from error
@@ -177,7 +177,7 @@ def _sized(
     if images.shape[1:] != spec.shape:
         c, h, w = images.shape[1:]
         raise InputError(
-            f"{name}: {h}×{w} pixels, {amount(c, 'channel')}; the model takes "
+            f"{name}: {h}×{w} pixels, {pluralize(c, 'channel')}; the model takes "
             f"{spec.height}×{spec.width}, {spec.channels}. {remedy}"
         )
     return Pictures(images, _numbered(name, len(images)))
@@ -187,7 +187,9 @@ def _numbered(name: str, n: int) -> list[str]:
     return [name] if n == 1 else [f"{name}#{i}" for i in range(n)]
 
 
-def read_codes(name: str, latent_dim: int) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
+def read_latents(
+    name: str, latent_dim: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
     """Codes f32[N, D] from `.npy`, `.npz` (array `z`) or `.csv`, or `-`; with labels i64[N] if any.
 
     Raises:
@@ -198,16 +200,16 @@ def read_codes(name: str, latent_dim: int) -> tuple[NDArray[np.float32], NDArray
     where = _STDIN if name == "-" else name
     labels = None
     if raw.startswith(_NPY):
-        codes = read_npy(raw, where)
+        latents = read_npy(raw, where)
     elif raw.startswith(_ZIP):
         arrays = read_npz(raw, where)
         if "z" not in arrays:
             raise InputError(f"{where}: no array 'z', it has {', '.join(arrays) or 'none'}")
-        codes, labels = arrays["z"], arrays.get("labels")
+        latents, labels = arrays["z"], arrays.get("labels")
     else:
-        codes = _load_csv(raw, where)
+        latents = _load_csv(raw, where)
     try:
-        return as_codes(codes, latent_dim), labels
+        return as_latents(latents, latent_dim), labels
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
 

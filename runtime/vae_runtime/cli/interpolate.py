@@ -48,7 +48,7 @@ Examples:
     type=click.IntRange(0, 2**64 - 1),
     default=0,
     show_default=True,
-    help="Of the two codes, where ENDS are not given.",
+    help="Of the two latents, where ENDS are not given.",
 )
 @resize_option
 @output_options("interpolation.png", "A strip, or an animation (.gif, .webp).")
@@ -63,10 +63,10 @@ def command(
     source: Source,
     target: Target,
 ) -> None:
-    """Morph between two images, or two codes.
+    """Morph between two images, or two latents.
 
-    ENDS are two images, two files of one code (.npy, .csv), or one file of two codes; without them
-    two codes are drawn from the prior.
+    ENDS are two images, two files of one code (.npy, .csv), or one file of two latents; without them
+    two latents are drawn from the prior.
     """
     from .output import ANIMATIONS, IMAGES, Column, write_frames, write_images
 
@@ -89,23 +89,23 @@ def command(
 def _ends(
     model: Autoencoder, ends: tuple[str, ...], label: str | None, seed: int, *, resize: bool
 ) -> tuple[list[NDArray[Any]], int | None]:
-    """Two images or codes, and the class that stands beside both of two codes."""
+    """Two images or latents, and the class that stands beside both of two latents."""
     from ..arrays import as_labels
     from ..errors import UsageError
-    from .inputs import read_codes, read_pictures
+    from .inputs import read_latents, read_pictures
 
     if not ends:
-        return list(model.draw(2, label, seed)), None
+        return list(model.sample_latents(2, label, seed)), None
     found: list[NDArray[Any]] = []
     labels: list[int] = []
     for name in ends:
         if name.lower().endswith((".npy", ".npz", ".csv")):
-            codes, stored = read_codes(name, model.card.latent_dim)
-            found += list(codes)
-            if stored is not None and model.card.classes:
-                labels += as_labels(stored, len(codes), model.card).tolist()
+            latents, stored = read_latents(name, model.spec.latent_dim)
+            found += list(latents)
+            if stored is not None and model.spec.classes:
+                labels += as_labels(stored, len(latents), model.spec).tolist()
         else:
-            found += list(read_pictures((name,), model.card.image, resize=resize).images)
+            found += list(read_pictures((name,), model.spec.image, resize=resize).images)
     if len(found) != 2:
-        raise UsageError(f"{len(found)} images or codes given, expected two ends")
+        raise UsageError(f"{len(found)} images or latents given, expected two ends")
     return found, labels[0] if len(labels) == 2 and labels[0] == labels[1] else None

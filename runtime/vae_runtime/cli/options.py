@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 import click
 
-from .target import MOST_PIXELS, Target
+from .target import MAX_PIXELS, Target
 
 if TYPE_CHECKING:
     from ..autoencoder import Autoencoder
@@ -29,7 +29,7 @@ class Source(NamedTuple):
 
     def open(self) -> Autoencoder:
         """Load the bundle."""
-        from ..loading import load
+        from ..autoencoder import load
 
         return load(
             self.bundle,
@@ -94,7 +94,7 @@ def output_options(default: str, what: str, *, pictures: bool = True) -> Callabl
                          help="Images in a row of the picture."),
             click.option("--scale", type=click.IntRange(1, 64),
                          help="Pixels drawn a pixel. [default: grids to about 500 pixels]"),
-            click.option("--pixel-limit", type=click.IntRange(1), default=MOST_PIXELS,
+            click.option("--pixel-limit", type=click.IntRange(1), default=MAX_PIXELS,
                          show_default=True, help="Refuse to draw a picture of more pixels."),
         ]  # fmt: skip
 
@@ -191,8 +191,8 @@ _DRAW = (
     click.option("--prior", type=click.Choice(["fitted", "normal"]), default="fitted",
                  show_default=True, help="The bundle's own prior, or N(0, I)."),
     click.option("--temperature", type=float, default=1.0, show_default=True,
-                 help="Spread of the codes; less is more typical."),
-    click.option("--truncation", type=float, help="Redraw codes beyond this many deviations."),
+                 help="Spread of the latents; less is more typical."),
+    click.option("--truncation", type=float, help="Redraw latents beyond this many deviations."),
 )  # fmt: skip
 
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..console import pluralize
 from ..errors import InputError
-from ..files import writing_many
+from ..files.atomic import writing_many
 from ..images import encode_animation, encode_image, grid, grid_columns, to_uint8
-from .entry import amount
 from .target import FOLDER, PICTURES, TABLES, Target
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ def write_images(
     """
     n = images.shape[0]
     if not n and (target.show or target.kind in PICTURES):
-        raise InputError("no codes to draw a picture of, expected at least one")
-    words = f"{amount(n, 'image')} to {target.out}"
+        raise InputError("no latents to draw a picture of, expected at least one")
+    words = f"{pluralize(n, 'image')} to {target.out}"
     columns = target.columns or columns or grid_columns(n)
     drawn = target.out is not None and target.kind in PICTURES
     if target.show or drawn:
@@ -91,7 +91,7 @@ def write_images(
             target.put([encode_image(grid(whole, columns), target.kind, scale)])
             return words
     if target.out is None:
-        return amount(n, "image")
+        return pluralize(n, "image")
     if target.kind == FOLDER:
         write_folder(images, Path(target.out), target.scale or 1)
         words += "/"

@@ -73,19 +73,19 @@ def command(
     """
     import numpy as np
 
-    from ..arrays import unit_floats
-    from .entry import amount
+    from ..arrays import to_float32
+    from ..console import pluralize
+    from ..images import interleave
     from .inputs import read_pictures
     from .output import IMAGES, Column, write_images
-    from .rows import interleave
     from .target import PICTURES
 
     target.check(*IMAGES)
     with source.open() as model:
-        pictures = read_pictures(inputs, model.card.image, limit, resize=resize)
+        pictures = read_pictures(inputs, model.spec.image, limit, resize=resize)
         name = one_label(labels)
-        label = pictures.indices(model.card) if name is None else name
-        originals = unit_floats(pictures.images)
+        label = pictures.indices(model.spec) if name is None else name
+        originals = to_float32(pictures.images)
         seen = originals
         if noise:
             grain = np.random.default_rng(seed).normal(0, noise, originals.shape)
@@ -105,7 +105,7 @@ def command(
         extra = {"originals": Column.of(originals), "errors": Column.of(errors)}
         write_images(Column.of(again), target, extra)
     n = len(errors)
-    text = f"{amount(n, 'reconstruction')}{f' to {target.out}' if target.out else ''}"
+    text = f"{pluralize(n, 'reconstruction')}{f' to {target.out}' if target.out else ''}"
     text += f": mean squared error {errors.mean():.4f} a pixel, worst {errors.max():.4f}"
     if noise:
         before = np.square(seen - originals, dtype=np.float64).mean()

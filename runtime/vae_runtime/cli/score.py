@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ..scoring import Scores
+    from ..metrics import Scores
     from .inputs import Pictures
 
 EPILOG = """\b
@@ -94,12 +94,12 @@ def command(
         target.check(".csv")
     bound = _parse(threshold, normal)
     with source.open() as model:
-        card = model.card
+        spec = model.spec
 
         def scored(names: tuple[str, ...]) -> tuple[Pictures, Scores]:
-            pictures = read_pictures(names, card.image, limit, resize=resize)
+            pictures = read_pictures(names, spec.image, limit, resize=resize)
             name = one_label(labels)
-            label = pictures.indices(card) if name is None else name
+            label = pictures.indices(spec) if name is None else name
             return pictures, model.score(pictures.images, label, samples=samples, seed=seed)
 
         if bound is not None and bound[0] == "p":
@@ -115,17 +115,17 @@ def command(
 def _report(
     target: Target, rows: list[dict[str, object]], bound: float | None, by: str, device: str
 ) -> None:
-    from .entry import amount, note
+    from ..console import pluralize, print_status
 
-    text = f"{amount(len(rows), 'image')} scored"
+    text = f"{pluralize(len(rows), 'image')} scored"
     found = sum(bool(row.get("anomaly")) for row in rows)
     if bound is not None:
-        text += f", {amount(found, 'anomaly', 'anomalies')}: {by} above {bound:.6g}"
+        text += f", {pluralize(found, 'anomaly', 'anomalies')}: {by} above {bound:.6g}"
     if target.as_json:
         facts = {"threshold": bound, "by": by} if bound is not None else {}
         target.report(text, n=len(rows), device=device, **facts, images=rows)
     else:
-        note(text)
+        print_status(text)
 
 
 def _parse(text: str | None, normal: tuple[str, ...]) -> tuple[str, float] | None:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..console import print_status
 from ..errors import FileError
-from .entry import note
 
 if TYPE_CHECKING:
-    from ..studio.parts import Parts
+    from ..studio.build import Parts
     from ..studio.serve import StudioServer
 
 EPILOG = """\b
@@ -56,20 +56,20 @@ def command(
     if out is None:
         _serve(parts, port, opens=opens)
     elif target.kind == FOLDER:
-        from ..studio.folder import write_folder
+        from ..studio.build import write_folder
 
-        note(f"wrote {out}, {write_folder(parts, Path(out)):,} bytes")
+        print_status(f"wrote {out}, {write_folder(parts, Path(out)):,} bytes")
     else:
-        from ..studio.single import single_file
+        from ..studio.build import single_file
 
         raw = single_file(parts)
         target.put([raw])
-        note(f"wrote {out}, {len(raw):,} bytes")
+        print_status(f"wrote {out}, {len(raw):,} bytes")
 
 
 def _parts(bundle: str, data: str | None, limit: int) -> Parts:
-    from ..bundle import open_bundle
-    from ..studio.parts import Parts, page_files
+    from ..bundle.reader import open_bundle
+    from ..studio.build import Parts, page_files
 
     page_files()  # refuse before the work where onnxruntime-web is missing
     opened = open_bundle(bundle)
@@ -77,18 +77,18 @@ def _parts(bundle: str, data: str | None, limit: int) -> Parts:
     if data is None:
         return Parts(opened, name)
     from ..datasets import load_held_out
-    from ..studio.points import encode_points
+    from ..studio.build import encode_points
 
-    image = opened.manifest.card.image
-    images = load_held_out(data, note, size=image.shape[1:], mode=image.mode)
+    image = opened.manifest.spec.image
+    images = load_held_out(data, print_status, size=image.shape[1:], mode=image.mode)
     return Parts(opened, name, encode_points(opened, images, limit))
 
 
 def _serve(parts: Parts, port: int | None, *, opens: bool) -> None:
-    from ..studio.folder import folder_files
+    from ..studio.build import folder_files
 
     with _server(folder_files(parts), port) as server:
-        note(f"serving {server.url} until Ctrl-C")
+        print_status(f"serving {server.url} until Ctrl-C")
         if opens:
             import webbrowser
 

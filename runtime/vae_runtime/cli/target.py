@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 TABLES = (".npy", ".npz", ".csv")
 FOLDER = ""  # a name without extension
-MOST_PIXELS = 64_000_000  # of one picture: what a viewer still opens
+MAX_PIXELS = 64_000_000  # of one picture: what a viewer still opens
 
 
 class Target:
@@ -37,7 +37,7 @@ class Target:
         show: bool = False,
         columns: int | None = None,
         scale: int | None = None,
-        pixel_limit: int = MOST_PIXELS,
+        pixel_limit: int = MAX_PIXELS,
     ) -> None:
         """Options as click parsed them; `default` is the file without -o and --show."""
         self.out = out if out is not None or show else default
@@ -100,8 +100,8 @@ class Target:
         if self.out == "-":
             _to_stdout(pieces)
             return
-        from ..blocks import write_pieces
-        from ..files import writing
+        from ..files.atomic import writing
+        from ..files.streaming import write_pieces
 
         with writing(Path(str(self.out))) as temporary:
             write_pieces(temporary, pieces)
@@ -138,12 +138,12 @@ class Target:
 
     def report(self, text: str, **facts: Any) -> None:
         """The closing line: words on standard error, or the facts as JSON on standard output."""
-        from .entry import note
+        from ..console import print_status
 
         if self.as_json:
             print_json({"out": self.out, **facts})
         else:
-            note(text if self.out is None else f"wrote {text}")
+            print_status(text if self.out is None else f"wrote {text}")
 
 
 def print_json(facts: Any) -> None:
@@ -165,7 +165,7 @@ def _plain(value: Any) -> Any:
 
 
 def _to_stdout(pieces: Iterable[bytes | memoryview]) -> None:
-    from .entry import drop_stdout
+    from ..console import discard_stdout
 
     try:
         for piece in pieces:
@@ -173,10 +173,10 @@ def _to_stdout(pieces: Iterable[bytes | memoryview]) -> None:
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         # click would exit with 1; a reader that has seen enough is no failure.
-        drop_stdout()
+        discard_stdout()
         raise click.exceptions.Exit(0) from None
     except FileError:
         raise
     except OSError as error:
-        drop_stdout()
+        discard_stdout()
         raise FileError(f"standard output: {(error.strerror or str(error)).lower()}") from error

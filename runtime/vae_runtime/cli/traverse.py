@@ -72,11 +72,11 @@ def command(
 
     target.check(*IMAGES)
     with source.open() as model:
-        spec, label = model.card.image, one_label(labels)
+        spec, label = model.spec.image, one_label(labels)
         start = None
         if image is not None:
             start = read_pictures((image,), spec, 1, resize=resize).images[0]
-        dims = range(model.card.latent_dim) if dim is None else [dim]
+        dims = range(model.spec.latent_dim) if dim is None else [dim]
         check_count(steps * len(dims), limit)
         strips = [model.traverse(d, steps, label, seed, image=start, span=span) for d in dims]
         device = model.device

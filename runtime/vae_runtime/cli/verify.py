@@ -25,15 +25,15 @@ Examples:
 def command(tolerance: float | None, as_json: bool, source: Source) -> None:
     """Run every graph on the golden vectors of the bundle and compare with torch's outputs.
 
-    Exits with 4 where an error is over its tolerance. Errors of codes are relative above 1.
+    Exits with 4 where an error is over its tolerance. Errors of latents are relative above 1.
     """
-    from ..bundle import open_bundle
+    from ..bundle.reader import open_bundle
     from ..errors import IntegrityError
-    from ..golden import compare, try_in_child
+    from ..verification import compare, smoke_test_bundle
 
     options = {"device": source.device, "threads": source.threads, "tf32": source.tf32}
     bundle = open_bundle(source.bundle)
-    try_in_child(bundle)
+    smoke_test_bundle(bundle)
     found = list(compare(bundle, tolerance=tolerance, **options))
     wrong = [match for match in found if not match.ok]
     if as_json:

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, NotFound
-from ..files import read_bytes
-from ..npz import NUMBERS, TEXT, read_npz
+from ..files.npz import NUMBERS, TEXT, read_npz
+from ..files.reading import read_bytes
 from .dataset import Dataset
 from .idx import MAX_BYTES
 
-_MOST_CLASSES = 65_536
+_MAX_CLASSES = 65_536
 
 
 def load_npz(path: Path, split: str) -> Dataset:
@@ -45,10 +45,10 @@ def load_npz(path: Path, split: str) -> Dataset:
 def _whole(labels: NDArray[Any], path: Path) -> NDArray[np.int64]:
     if labels.dtype.kind not in "iu" or labels.ndim != 1 or not labels.size:
         raise InputError(f"{path}: labels are {labels.dtype}{list(labels.shape)}, expected int[N]")
-    if labels.min() < 0 or labels.max() >= _MOST_CLASSES:
+    if labels.min() < 0 or labels.max() >= _MAX_CLASSES:
         raise InputError(
             f"{path}: labels run from {labels.min()} to {labels.max()}, "
-            f"expected 0 to {_MOST_CLASSES - 1}"
+            f"expected 0 to {_MAX_CLASSES - 1}"
         )
     return labels.astype(np.int64)
 

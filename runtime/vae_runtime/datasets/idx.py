@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FileError, InputError, LimitError, NotFound
-from .dataset import Dataset
-from .lazy import lazy_images
+from .dataset import Dataset, lazy_images
 
 SPLITS = {"train": "train", "test": "t10k"}
 MAX_BYTES = 4 << 30  # what one file may unpack to

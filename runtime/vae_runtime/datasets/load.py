@@ -107,7 +107,7 @@ def _load(
     if path.suffix.lower() == ".npz":
         return load_npz(path, split)
     if path.suffix.lower() == ".parquet" or path.is_dir():
-        from ..batch.stored import load_parquet  # pyarrow is one of an extra's packages
+        from .parquet import load_parquet  # pyarrow is one of an extra's packages
 
         return load_parquet(str(source), split, size=size, mode=mode)
     raise NotFound(

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import FileError
-from ..files import write_atomic
+from ..files.atomic import write_atomic
 from .dataset import Dataset
 from .idx import load_idx
 

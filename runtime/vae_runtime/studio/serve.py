@@ -6,8 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import PurePosixPath
 
 from ..errors import FileError
-from .folder import POLICY
-from .parts import PAGE
+from .build import PAGE, POLICY
 
 HOST = "127.0.0.1"
 _TYPES = {

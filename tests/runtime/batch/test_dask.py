@@ -18,7 +18,7 @@ import pytest
 pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra dask")
 pytest.importorskip("distributed", reason="distributed is not installed: the extra dask")
 
-from vae_runtime.batch import engine
+from vae_runtime.arrow import engine
 from vae_runtime.errors import LimitError
 
 from ..conftest import Run
@@ -139,7 +139,7 @@ def test_an_error_of_a_worker_is_one_line(parquet: Write, cvae_path: Path, tmp_p
 
 DEADLY = """
 import os
-from vae_runtime.batch.engine import local_cluster, on_dask
+from vae_runtime.arrow.engine import local_cluster, on_dask
 from vae_runtime.errors import LimitError
 with local_cluster(1) as client:
     for address in (client.scheduler.address, *client.nthreads()):

@@ -21,7 +21,7 @@ pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra 
 
 import pyarrow.parquet as pq  # noqa: E402
 
-from vae_runtime.batch import Mapper  # noqa: E402
+from vae_runtime.arrow import Mapper  # noqa: E402
 
 from .tables import matrix  # noqa: E402
 
@@ -70,7 +70,7 @@ Args = tuple[Callable[..., Path], Any, Path, Path]
 
 @pytest.fixture
 def args(parquet: Callable[..., Path], table: Any, cvae_path: Path, tmp_path: Path) -> Args:
-    return parquet, table, cvae_path, tmp_path / "codes"
+    return parquet, table, cvae_path, tmp_path / "latents"
 
 
 def test_processes(args: Args) -> None:

@@ -17,7 +17,7 @@ import vae_runtime as vae
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra dask")
 
 
-from vae_runtime.batch import Mapper, job  # noqa: E402
+from vae_runtime.arrow import Mapper, job  # noqa: E402
 
 from ..conftest import Run  # noqa: E402
 from .tables import matrix, read  # noqa: E402

@@ -15,7 +15,7 @@ pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra 
 
 import pyarrow.parquet as pq  # noqa: E402
 
-from vae_runtime.batch import Mapper, plan  # noqa: E402
+from vae_runtime.arrow import Mapper, plan  # noqa: E402
 
 from ..conftest import Run  # noqa: E402
 from .tables import fixed, matrix, read  # noqa: E402
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.torch_free
 
 KILLED = """
 import sys, os, signal
-from vae_runtime.batch import journal
+from vae_runtime.arrow import journal
 real = journal.Journal.add
 def add(self, done):
     real(self, done)
@@ -118,7 +118,7 @@ def test_memory_stays_while_rows_grow(parquet: Write, ae_path: Path, tmp_path: P
     images = np.random.default_rng(0).random((1_200_000, 64), np.float32)
     code = (
         "import sys; from pathlib import Path\n"
-        "from vae_runtime.batch import Mapper, job, plan\n"
+        "from vae_runtime.arrow import Mapper, job, plan\n"
         "where = job.Where(threads=2)\n"
         "mapper, found = Mapper('encode', sys.argv[1]), plan.plan_files(sys.argv[2])\n"
         "job.run(mapper, found, Path(sys.argv[3]), where)\n"
@@ -160,7 +160,7 @@ def test_parts_of_a_count() -> None:
 
 
 def test_threads_keep_the_order_and_hold_few() -> None:
-    from vae_runtime.batch.engine import threads
+    from vae_runtime.arrow.engine import threads
 
     taken: list[int] = []
 

@@ -10,8 +10,8 @@ from vae_runtime.errors import NotFound, UsageError
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra dask")
 
-from vae_runtime.batch import journal, plan
-from vae_runtime.batch.part import Done
+from vae_runtime.arrow import journal, plan
+from vae_runtime.arrow.part import Done
 
 pytestmark = pytest.mark.torch_free
 

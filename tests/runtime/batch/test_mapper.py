@@ -12,7 +12,7 @@ import vae_runtime as vae
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra dask")
 
-from vae_runtime.batch import Mapper  # noqa: E402
+from vae_runtime.arrow import Mapper  # noqa: E402
 from vae_runtime.images import encode_image  # noqa: E402
 
 from .tables import fixed, in_parts, matrix  # noqa: E402
@@ -26,7 +26,7 @@ N = 300
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_same_bits_as_one_call_of_the_library(verb: str, any_bundle: Path) -> None:
     with vae.load(any_bundle, device="cpu") as model:
-        labels = np.arange(N) % 10 if model.card.classes else None
+        labels = np.arange(N) % 10 if model.spec.classes else None
         images = model.sample(N, labels, seed=1)
         found: dict[str, Any] = {}
         if verb == "encode":

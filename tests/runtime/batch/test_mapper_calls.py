@@ -17,8 +17,8 @@ from vae_runtime.errors import InputError, IntegrityError, NotFound, UsageError
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra dask")
 
-from vae_runtime.batch import Mapper  # noqa: E402
-from vae_runtime.extras import install  # noqa: E402
+from vae_runtime.arrow import Mapper  # noqa: E402
+from vae_runtime.dependencies import install  # noqa: E402
 
 from .tables import fixed, matrix  # noqa: E402
 from .test_mapper import GOOD, VERBS  # noqa: E402
@@ -126,7 +126,7 @@ def test_another_bundle_at_the_same_path(cvae_path: Path, tmp_path: Path, table:
 
 def test_a_mapper_works_without_torch(cvae_path: Path) -> None:
     code = (
-        "import sys; from vae_runtime.batch import Mapper; import pyarrow as pa\n"
+        "import sys; from vae_runtime.arrow import Mapper; import pyarrow as pa\n"
         "done = Mapper('sample', sys.argv[1])(pa.table({'row': [0]}))\n"
         "assert done.num_rows == 1\n"
         "assert not {'torch', 'onnx', 'dask'} & set(sys.modules)"
@@ -138,7 +138,7 @@ def test_without_pyarrow_one_line_says_what_to_install() -> None:
     code = (
         "import sys, importlib.util as u; real = u.find_spec\n"
         "u.find_spec = lambda name, *a: None if name == 'pyarrow' else real(name, *a)\n"
-        "import vae_runtime.batch"
+        "import vae_runtime.arrow"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.splitlines()[-1] == (

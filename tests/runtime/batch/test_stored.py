@@ -11,15 +11,15 @@ import pytest
 from PIL import Image
 
 from vae_runtime.datasets import Dataset, load_dataset
-from vae_runtime.datasets.lazy import LazyImages
+from vae_runtime.datasets.dataset import LazyImages
 from vae_runtime.errors import InputError, NotFound, UsageError
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra dask")
 
 import pyarrow.parquet as pq  # noqa: E402
 
-from vae_runtime.batch import stored  # noqa: E402
-from vae_runtime.batch.convert import write_dataset  # noqa: E402
+from vae_runtime.datasets import parquet as stored  # noqa: E402
+from vae_runtime.datasets.parquet import write_dataset  # noqa: E402
 
 pytestmark = pytest.mark.torch_free
 

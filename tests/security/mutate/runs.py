@@ -127,10 +127,10 @@ def with_tests(files: Sequence[str], paths: Sequence[Path], work: Callable[[Test
 
 def swap(path: Path, tree: ast.Module) -> None:
     """Give every function of a file the code that it has in the tree."""
-    codes = {_place(code): code for code in _codes(compile(tree, str(path), "exec"))}
+    latents = {_place(code): code for code in _latents(compile(tree, str(path), "exec"))}
     for thing in gc.get_objects():
         if type(thing) is FunctionType and thing.__code__.co_filename == str(path):
-            new = codes.get(_place(thing.__code__))
+            new = latents.get(_place(thing.__code__))
             if new is not None and len(new.co_freevars) == len(thing.__code__.co_freevars):
                 thing.__code__ = new
 
@@ -139,11 +139,11 @@ def _place(code: CodeType) -> tuple[str, int]:
     return code.co_qualname, code.co_firstlineno
 
 
-def _codes(code: CodeType) -> Iterator[CodeType]:
+def _latents(code: CodeType) -> Iterator[CodeType]:
     for part in code.co_consts:
         if isinstance(part, CodeType):
             yield part
-            yield from _codes(part)
+            yield from _latents(part)
 
 
 class _Watch:

@@ -59,7 +59,7 @@ def collapsed(figures: Figures, subject: Subject) -> Finding | None:
         "warning",
         f"KL is {kl:.2f} nats an image, near 0; {figures.active_units} of {figures.latent_dim} "
         "latent dimensions are active.",
-        "The posterior has collapsed to the prior: codes hold nothing about the image, and the "
+        "The posterior has collapsed to the prior: latents hold nothing about the image, and the "
         "decoder draws the same picture from each"
         + (" of a class." if subject.checkpoint.model.family == "cvae" else "."),
         f"A --beta lower than {subject.checkpoint.train.beta:g}, more --epochs "
@@ -109,7 +109,7 @@ def worse_than_pca(figures: Figures, subject: Subject) -> Finding | None:
         + (
             "."
             if figures.kl is None
-            else ". A VAE pays some error for codes that can be sampled, but seldom this much."
+            else ". A VAE pays some error for latents that can be sampled, but seldom this much."
         ),
         f"More --epochs{kl} or {other}.",
     )
@@ -126,8 +126,8 @@ def label_in_code(figures: Figures, subject: Subject) -> Finding | None:
     own = subject.checkpoint.prior.kind == "class_gmm"
     means = "The code should be free of the label, which is given to the decoder beside it. "
     means += (
-        "Harmless for sampling here: the fitted prior (class_gmm) draws the codes of each class "
-        "from a mixture of its own. It matters where codes are drawn from N(0, I), or one "
+        "Harmless for sampling here: the fitted prior (class_gmm) draws the latents of each class "
+        "from a mixture of its own. It matters where latents are drawn from N(0, I), or one "
         "image's code is decoded with another label."
         if own
         else "Codes drawn without regard to the label will contradict it, and the decoder may "
@@ -205,7 +205,7 @@ def far_samples(figures: Figures, subject: Subject) -> Finding | None:
         f"Samples differ from {figures.part} images by {samples:.2f} of their variance (Fréchet "
         f"distance on principal components); reconstructions by {blur:.2f}, training images by "
         f"{floor:.2f}.",
-        "The decoder can draw such images, but the prior hands it codes that no image has.",
+        "The decoder can draw such images, but the prior hands it latents that no image has.",
         f"--prior auto instead of {kind}."
         if kind in ("normal", "uniform", "gaussian")
         else "More --components or a smaller --latent-dim."

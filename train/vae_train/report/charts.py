@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# The colours of vae_runtime.page: ink, soft, line, bar, limit, page.
+# The colours of vae_runtime.html: ink, soft, line, bar, limit, page.
 _LIGHT = ("#1a1a1a", "#666666", "#dddddd", "#2563a8", "#b3261e", "#ffffff")
 _DARK = ("#eeeeee", "#aaaaaa", "#444444", "#7db3f0", "#ff8a80", "#161616")
 _WIDTH = 5.0  # inches of 72 points: at this width text is still read on a phone
-_MOST_NAMED = 24  # bars that get a number below
+_MAX_NAMED = 24  # bars that get a number below
 
 
 def losses(subject: Subject, *, dark: bool = False) -> bytes:
@@ -63,7 +63,7 @@ def units(subject: Subject, figures: Figures, *, dark: bool = False) -> bytes:
     axes.set_ylabel("variance" if figures.kl is None else "KL, nats")
     axes.set_xlabel("latent dimension")
     axes.set_xlim(-0.6, len(order) - 0.4)
-    if len(order) <= _MOST_NAMED:
+    if len(order) <= _MAX_NAMED:
         axes.set_xticks(places, [str(k) for k in order])
         for text, k in zip(axes.get_xticklabels(), order, strict=True):
             text.set_color(colours[1] if alive[k] else colours[4])

@@ -21,7 +21,7 @@ class Figures:
         pca_mse: the same of PCA with D components, fitted to `pca_images` training images; None
             where D is over 512, over the number of those images, or not below that of the pixels.
         pca_images: see above.
-        probe: accuracy of a linear probe from codes to labels; None without labels.
+        probe: accuracy of a linear probe from latents to labels; None without labels.
         guessing: what guessing among the classes that were probed has; None likewise.
         probe_limit: from where on labels count as readable.
         training_loss: of the epoch whose weights were kept.

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vae_runtime.evaluation import ACTIVE
-from vae_runtime.latent import posterior_draw
+from vae_runtime.metrics import ACTIVE, sample_posterior
 
 from .figures import Figures
 from .network import Codes, Network
@@ -17,8 +16,8 @@ from .subject import Subject
 _AXES = 32  # principal components that images are compared on
 _FEWEST = 4 * _AXES  # images, for a covariance of them
 _SAMPLES = 1_000
-_MOST_COMPONENTS = 512  # of a PCA that is fitted in seconds
-# An AE's codes have no scale of their own: a unit is dead if it moves 10,000 times less, in
+_MAX_COMPONENTS = 512  # of a PCA that is fitted in seconds
+# An AE's latents have no scale of their own: a unit is dead if it moves 10,000 times less, in
 # variance, than the liveliest.
 _DEAD = 1e-4
 
@@ -26,15 +25,15 @@ _DEAD = 1e-4
 def measure(subject: Subject, network: Network) -> Figures:
     """All figures, within seconds: of a bounded number of images."""
     model, data = subject.checkpoint.model, subject.held_out
-    codes = network.encode(data.images, subject.labels)
-    again = network.decode(codes.mu, subject.labels)
+    latents = network.encode(data.images, subject.labels)
+    again = network.decode(latents.mu, subject.labels)
     rows, rebuilt = flat(data.images), flat(again)
-    variance = codes.mu.astype(np.float64).var(axis=0)
-    kl = codes.kl()
-    linear = model.latent_dim < min(len(subject.training), _MOST_COMPONENTS, model.pixels)
+    variance = latents.mu.astype(np.float64).var(axis=0)
+    kl = latents.kl()
+    linear = model.latent_dim < min(len(subject.training), _MAX_COMPONENTS, model.pixels)
     axes = max(model.latent_dim if linear else 0, _AXES)
     pca = PCA.fit(subject.training.images, axes, subject.checkpoint.train.seed)
-    told = _probe(subject, codes)
+    told = _probe(subject, latents)
     metrics = subject.checkpoint.facts["metrics"]  # of the epoch whose weights were kept
     held = [e.validation_loss for e in subject.history if e.validation_loss is not None]
     samples, blur, floor = _distances(subject, network, pca, rebuilt)
@@ -74,13 +73,17 @@ def draw(subject: Subject, network: Network, n: int) -> NDArray[np.float32]:
     return network.decode(checkpoint.prior.sample(n, labels, seed=checkpoint.train.seed), labels)
 
 
-def _probe(subject: Subject, codes: Codes) -> Probed | None:
+def _probe(subject: Subject, latents: Codes) -> Probed | None:
     labels = subject.held_out.labels
     if labels is None:
         return None
     seed = subject.checkpoint.train.seed
     # Draws, as the decoder sees them: the means of a collapsed code differ, far below its noise.
-    z = codes.mu if codes.log_var is None else posterior_draw(codes.mu, codes.log_var, seed, 0)
+    z = (
+        latents.mu
+        if latents.log_var is None
+        else sample_posterior(latents.mu, latents.log_var, seed, 0)
+    )
     return probe(z, labels, seed)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vae_models import CVAE, VAE
-from vae_runtime.chunks import CHUNK
+from vae_runtime.inference.batching import BATCH_SIZE
 
 from ..checkpoint import Checkpoint
 from ..objective import Model
@@ -43,7 +43,7 @@ class Network:
 
     @torch.no_grad()
     def encode(self, images: NDArray[np.uint8], labels: Labels = None) -> Codes:
-        """u8[N, C, H, W] → codes f32[N, D]."""
+        """u8[N, C, H, W] → latents f32[N, D]."""
         means, variances = [], []
         for image, label in _chunks(images, labels):
             image = image.float().div(255)
@@ -71,6 +71,6 @@ class Network:
 
 
 def _chunks(array: NDArray[np.generic], labels: Labels) -> Iterator[tuple[Tensor, Tensor | None]]:
-    for first in range(0, len(array), CHUNK):
-        part = slice(first, first + CHUNK)
+    for first in range(0, len(array), BATCH_SIZE):
+        part = slice(first, first + BATCH_SIZE)
         yield torch.tensor(array[part]), None if labels is None else torch.tensor(labels[part])

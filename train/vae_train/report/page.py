@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from html import escape
 
-from vae_runtime.page import data_uri, html_page, html_table
+from vae_runtime.html import data_uri, html_page, html_table
 
 from .advice import Finding
 from .figures import Figures
@@ -61,7 +61,7 @@ def _about(subject: Subject) -> tuple[str, ...]:
     return (
         facts["command"],
         f"{model.family} {model.backbone}, {facts['parameters']:,} parameters, images {c} by {h} "
-        f"by {w}, codes of {model.latent_dim}{classes}. {data['name']}: {data['training']:,} "
+        f"by {w}, latents of {model.latent_dim}{classes}. {data['name']}: {data['training']:,} "
         f"training images, {epochs} epoch{'' if epochs == 1 else 's'}, "
         f"{seconds:,.0f} seconds. {versions}.",
     )
@@ -99,7 +99,7 @@ def _rows(figures: Figures, subject: Subject) -> list[tuple[str, str, str]]:
         ("samples to data", _plain(figures.samples_distance, 3),
          f"reconstructions {_plain(figures.reconstructions_distance, 3)}, "
          f"training images {_plain(figures.floor_distance, 3)}"),
-        ("log-likelihood of codes", _plain(
+        ("log-likelihood of latents", _plain(
             subject.checkpoint.facts["prior_held_out_log_likelihood"], 2),
          f"{subject.checkpoint.prior.kind}; nats a held-out code"),
     ]  # fmt: skip

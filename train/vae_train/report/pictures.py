@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vae_runtime import latent
-from vae_runtime.cli.rows import interleave
-from vae_runtime.images import encode_image, grid
+from vae_runtime import latents as latent
+from vae_runtime.images import encode_image, grid, interleave
 
 from .figures import Figures
 from .network import Network
@@ -16,7 +15,7 @@ from .subject import Subject
 
 COLUMNS = 10
 _ROWS = 10
-_MOST_ROWS = 16  # classes, or dimensions, that are shown
+_MAX_ROWS = 16  # classes, or dimensions, that are shown
 _STEPS = 11
 _SPAN = 3.0  # standard deviations either way
 _CELL = 56  # pixels: smaller images are enlarged up to this
@@ -25,7 +24,7 @@ _CELL = 56  # pixels: smaller images are enlarged up to this
 def samples(subject: Subject, network: Network) -> tuple[bytes, str]:
     """A grid drawn from the fitted prior, one row a class for a CVAE, and its caption."""
     model, prior = subject.checkpoint.model, subject.checkpoint.prior
-    rows = min(model.classes, _MOST_ROWS) if model.family == "cvae" else _ROWS
+    rows = min(model.classes, _MAX_ROWS) if model.family == "cvae" else _ROWS
     labels = np.arange(rows).repeat(COLUMNS) if model.family == "cvae" else None
     z = prior.sample(rows * COLUMNS, labels, seed=subject.checkpoint.train.seed)
     caption = f"{rows * COLUMNS} draws from the fitted prior ({prior.kind})"
@@ -49,7 +48,7 @@ def reconstructions(subject: Subject, network: Network) -> tuple[bytes, str]:
 
 def traversals(subject: Subject, network: Network, figures: Figures) -> tuple[bytes, str]:
     """One row a dimension, the busiest first: one image's code with that dimension varied."""
-    order = np.argsort(figures.variance if figures.kl is None else figures.kl)[::-1][:_MOST_ROWS]
+    order = np.argsort(figures.variance if figures.kl is None else figures.kl)[::-1][:_MAX_ROWS]
     label = None if subject.labels is None else subject.labels[:1]
     start = network.encode(subject.held_out.images[:1], label).mu[0]
     spread = subject.checkpoint.prior.spread(None if label is None else int(label[0]))

@@ -1,4 +1,4 @@
-"""How well a straight line through the codes tells the classes apart."""
+"""How well a straight line through the latents tells the classes apart."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-_MIN_A_CLASS = 10  # codes; a class with fewer is left out
+_MIN_A_CLASS = 10  # latents; a class with fewer is left out
 
 
 class Probed(NamedTuple):
@@ -17,18 +17,18 @@ class Probed(NamedTuple):
     classes: int
 
 
-def probe(codes: NDArray[np.float32], labels: NDArray[np.int64], seed: int) -> Probed | None:
-    """Accuracy of logistic regression from codes to labels, on codes that it was not fitted to.
+def probe(latents: NDArray[np.float32], labels: NDArray[np.int64], seed: int) -> Probed | None:
+    """Accuracy of logistic regression from latents to labels, on latents that it was not fitted to.
 
     The mean over the classes, so that guessing scores 1 / classes however uneven they are.
 
     Args:
-        codes: f32[N, D].
+        latents: f32[N, D].
         labels: i64[N].
         seed: which half is fitted to.
 
     Returns:
-        None with fewer than two classes of ten codes each.
+        None with fewer than two classes of ten latents each.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import balanced_accuracy_score
@@ -42,7 +42,7 @@ def probe(codes: NDArray[np.float32], labels: NDArray[np.int64], seed: int) -> P
     if len(judged) < 2:
         return None
     fit_z, test_z, fit_y, test_y = train_test_split(
-        codes[many], labels[many], test_size=0.5, stratify=labels[many], random_state=seed % 2**32
+        latents[many], labels[many], test_size=0.5, stratify=labels[many], random_state=seed % 2**32
     )
     # A loose tolerance: accuracy settles long before the weights do.
     line = LogisticRegression(class_weight="balanced", max_iter=300, tol=1e-3)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from vae_runtime.cli.entry import note
+from vae_runtime.console import print_status
 from vae_runtime.datasets import Dataset
-from vae_runtime.extras import require
+from vae_runtime.dependencies import require
 
 from ..checkpoint import Checkpoint
 from ..device import use_threads
@@ -57,8 +57,8 @@ class Recorder:
             with use_threads(threads):
                 report = write_report(subject, self._folder.path, f"Training of {name}")
             for line in report.lines():
-                note(line)
-            note(f"report: {self._folder.path / 'report.html'}")
+                print_status(line)
+            print_status(f"report: {self._folder.path / 'report.html'}")
             if self._board:
                 self._board.pictures(report.pictures)
         if self._board:

@@ -14,8 +14,8 @@ from ..checkpoint import Checkpoint
 from ..data import split
 from ..state import Epoch
 
-_MOST_IMAGES = 1_500  # held-out images that are looked at
-_MOST_NUMBERS = 8_000_000  # pixels of the training images that PCA is fitted to
+_MAX_IMAGES = 1_500  # held-out images that are looked at
+_MAX_NUMBERS = 8_000_000  # pixels of the training images that PCA is fitted to
 _LARGEST_LOOK = 4_000_000  # pixels of the held-out images
 
 
@@ -56,8 +56,8 @@ class Subject:
         return cls(
             checkpoint,
             history,
-            _some(training, _MOST_NUMBERS // pixels, config.seed),
-            _some(held_out, min(_MOST_IMAGES, _LARGEST_LOOK // pixels), config.seed),
+            _some(training, _MAX_NUMBERS // pixels, config.seed),
+            _some(held_out, min(_MAX_IMAGES, _LARGEST_LOOK // pixels), config.seed),
             part,
         )
 

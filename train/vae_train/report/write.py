@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_runtime.errors import FileError
-from vae_runtime.files import write_atomic
+from vae_runtime.files.atomic import write_atomic
 
 from . import charts, pictures
 from .advice import Finding, advise

@@ -53,7 +53,7 @@ export class Model {
    * @returns {Promise<Float32Array>} n·C·H·W
    */
   async decode(z, labels = null) {
-    const n = countRows(z, this.latentDim, "codes");
+    const n = countRows(z, this.latentDim, "latents");
     const label = asLabels(labels, n, this.#card);
     /** @type {Record<string, import("./runner.js").Rows>} */
     const inputs = { z: { data: z, row: [this.latentDim] } };

@@ -2,7 +2,7 @@
 
 import { InputError } from "../errors.js";
 import { readNode } from "./nodes.js";
-import { ITEM_SIZES, MOST_ELEMENTS } from "./ops.js";
+import { ITEM_SIZES, MAX_ELEMENTS } from "./ops.js";
 import { checkPromises } from "./promise.js";
 import { readTensor } from "./tensors.js";
 import { BYTES, integer, Malformed, many, message, one, parts, text, VARINT } from "./wire.js";
@@ -111,6 +111,6 @@ function checkValue(data) {
   for (const part of parts(tensor, 2).flatMap((shape) => parts(message(shape, SHAPE, `the shape of '${name}'`), 1))) {
     const size = Number(integer(message(part, DIM, `the shape of '${name}'`), 1));
     total *= Math.max(size, 1);
-    if (size < 0 || total > MOST_ELEMENTS) throw new Malformed(`'${name}' has impossible sizes`);
+    if (size < 0 || total > MAX_ELEMENTS) throw new Malformed(`'${name}' has impossible sizes`);
   }
 }

@@ -62,7 +62,7 @@ export const SIZES = {
   Resize: [2, 3],
   Tile: [1],
 };
-export const MOST_ELEMENTS = 2 ** 28; // that one constant may ask for: a gigabyte of float32
+export const MAX_ELEMENTS = 2 ** 28; // that one constant may ask for: a gigabyte of float32
 // Of these, the first input alone is a size; the others say which part of it.
 export const PICKS = new Set(["Gather", "GatherElements", "GatherND", "Slice", "Squeeze", "Unsqueeze"]);
 export const DIVIDES = new Set(["Div", "Mod"]);

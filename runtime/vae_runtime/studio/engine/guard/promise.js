@@ -1,6 +1,6 @@
 /** What a graph's constants ask for: sizes that would exhaust memory, and divisions by zero. */
 
-import { DIVIDES, MOST_ELEMENTS, PICKS, SIZES } from "./ops.js";
+import { DIVIDES, MAX_ELEMENTS, PICKS, SIZES } from "./ops.js";
 import { INT32, INT64 } from "./tensors.js";
 import { Malformed } from "./wire.js";
 
@@ -35,7 +35,7 @@ function checkSize(node, found) {
   let total = 1;
   for (const value of found.flatMap((constant) => constant.values)) {
     total *= Number.isNaN(value) ? Infinity : Math.max(1, Math.abs(value));
-    if (!(total <= MOST_ELEMENTS)) throw new Malformed(`${node.op} asks for more than ${MOST_ELEMENTS} elements`);
+    if (!(total <= MAX_ELEMENTS)) throw new Malformed(`${node.op} asks for more than ${MAX_ELEMENTS} elements`);
   }
 }
 

@@ -1,0 +1,1 @@
+"""What a bundle is: spec, manifest, archive, checksums, and how one is opened."""

@@ -1,0 +1,131 @@
+"""Opening a bundle: a folder, a stored `.zip` of the same files, or an embedded name.
+
+Every file is read once, into memory, and its sha256 is checked over those very bytes: what is
+checked is what onnxruntime is given.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import FileError, InputError, IntegrityError, LimitError, NotFound
+from .archive import MAX_FILE, Reader, open_zip
+from .manifest import NAME, FileSpec, Manifest
+
+EMBEDDED = Path(__file__).parent.parent / "embedded"
+MAX_MANIFEST = 64 << 20
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle: its manifest, and a way to read its files.
+
+    Attributes:
+        name: where it was found.
+        manifest: what it says about itself.
+        sha256: of the manifest's bytes, which hold the sha256 of every other file.
+    """
+
+    name: str
+    manifest: Manifest
+    sha256: str
+    _read: Reader
+
+    def read(self, spec: FileSpec) -> bytes:
+        """The bytes of one file.
+
+        Raises:
+            NotFound: the file is not there.
+            IntegrityError: its bytes are not those that were exported.
+        """
+        raw = self._read(spec.file, spec.bytes + 1)
+        if hashlib.sha256(raw).hexdigest() != spec.sha256:
+            raise IntegrityError(
+                f"{self.name}/{spec.file}: damaged: its bytes do not match the sha256 in the "
+                "manifest. Copy or export the bundle again."
+            )
+        return raw
+
+    def read_all(self) -> dict[str, bytes]:
+        """The bytes of every file, the manifest's first, as `archive.pack` takes them.
+
+        Raises:
+            NotFound, IntegrityError: see `read`.
+        """
+        files = {name: self.read(spec) for name, spec in self.manifest.files().items()}
+        return {NAME: self._read(NAME, MAX_MANIFEST), **files}
+
+
+def open_bundle(source: str | Path) -> Bundle:
+    """Open a bundle and read its manifest.
+
+    Args:
+        source: a folder, a `.zip`, or the name of an embedded bundle (`mnist`); a bundle's folder
+            of that name comes first.
+
+    Raises:
+        NotFound: nothing there, and no embedded bundle of that name.
+        InputError: a folder or zip that is no bundle, or a manifest that is not valid.
+    """
+    path = Path(source)
+    embedded = EMBEDDED / f"{source}.zip"
+    # A folder of data may have the name of an embedded bundle; it does not hide that one.
+    if path.name == str(source) and embedded.is_file() and not (path / NAME).is_file():
+        reader, names = open_zip(embedded)
+    elif path.is_dir():
+        reader, names = _open_folder(path)
+    elif path.is_file():
+        reader, names = open_zip(path)
+    else:
+        known = embedded_names()
+        raise NotFound(
+            f"{source}: no such bundle. Expected a folder or .zip that vae-export wrote"
+            + (f", or an embedded one: {', '.join(known)}" if known else "")
+        )
+    try:
+        raw = reader(NAME, MAX_MANIFEST + 1)
+    except NotFound as error:
+        raise InputError(
+            f"{source}: no {NAME} inside, so not a bundle. Expected what vae-export wrote."
+        ) from error
+    if len(raw) > MAX_MANIFEST:
+        raise LimitError(f"{source}/{NAME}: over {MAX_MANIFEST} bytes")
+    manifest = Manifest.from_bytes(raw, f"{source}/{NAME}")
+    extra = sorted(set(names) - manifest.files().keys() - {NAME})
+    if extra:
+        raise InputError(
+            f"{source}: holds {extra[0]!r}, which the manifest does not list. Remove it."
+        )
+    return Bundle(str(source), manifest, hashlib.sha256(raw).hexdigest(), reader)
+
+
+def embedded_names() -> list[str]:
+    """The bundles that come with the package."""
+    return sorted(path.stem for path in EMBEDDED.glob("*.zip"))
+
+
+def _open_folder(folder: Path) -> tuple[Reader, list[str]]:
+    """A way to read the files of a folder, and their names; those with a leading dot aside."""
+
+    def read(name: str, limit: int) -> bytes:
+        path = folder / name
+        try:
+            mode = path.lstat().st_mode
+            if not stat.S_ISREG(mode):  # a link leads elsewhere, a pipe would wait for ever
+                what = "a symbolic link" if stat.S_ISLNK(mode) else "not a file"
+                raise InputError(f"{path}: {what}; a bundle holds plain files only")
+            with path.open("rb") as file:
+                return file.read(min(limit, MAX_FILE))
+        except FileNotFoundError as error:
+            raise NotFound(f"{path}: missing from the bundle") from error
+        except OSError as error:
+            raise FileError(f"{path}: {error.strerror}") from error
+
+    try:
+        names = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+    except OSError as error:
+        raise FileError(f"{folder}: {error.strerror}") from error
+    return read, names

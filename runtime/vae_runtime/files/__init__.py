@@ -1,0 +1,1 @@
+"""Files: read within limits, written atomically or as a stream."""

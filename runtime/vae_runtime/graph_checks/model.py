@@ -1,0 +1,132 @@
+"""The structure of an ONNX file against what a graph of a bundle may hold."""
+
+from __future__ import annotations
+
+from ..errors import InputError
+from . import operators as ops
+from .nodes import Node, read_node
+from .protobuf import BYTES, VARINT, Malformed, Schema, Span, integer, many, message, one, text
+from .sizes import check_sizes
+from .tensors import Tensor, read_tensor
+
+_MAX_NODES = 20_000
+_MODEL: Schema = {
+    1: one(VARINT),  # ir_version
+    2: one(BYTES),  # producer_name
+    3: one(BYTES),  # producer_version
+    4: one(BYTES),  # domain
+    5: one(VARINT),  # model_version
+    6: one(BYTES),  # doc_string
+    7: one(BYTES),  # graph
+    8: many(BYTES),  # opset_import
+    14: many(BYTES),  # metadata_props
+    20: many(BYTES),  # training_info
+    25: many(BYTES),  # functions
+}
+_OPSET: Schema = {1: one(BYTES), 2: one(VARINT)}
+_ENTRY: Schema = {1: one(BYTES), 2: one(BYTES)}
+_GRAPH: Schema = {
+    1: many(BYTES),  # node
+    2: one(BYTES),  # name
+    5: many(BYTES),  # initializer
+    10: one(BYTES),  # doc_string
+    11: many(BYTES),  # input
+    12: many(BYTES),  # output
+    13: many(BYTES),  # value_info
+    15: many(BYTES),  # sparse_initializer
+    16: many(BYTES),  # metadata_props
+}
+_VALUE: Schema = {1: one(BYTES), 2: one(BYTES), 3: one(BYTES), 4: many(BYTES)}
+_TYPE: Schema = {1: one(BYTES), 6: one(BYTES)}  # tensors alone: no sequence, map or optional
+_TENSOR_TYPE: Schema = {1: one(VARINT), 2: one(BYTES)}
+_SHAPE: Schema = {1: many(BYTES)}
+_DIM: Schema = {1: one(VARINT), 2: one(BYTES), 3: one(BYTES)}
+
+
+def check_graph(raw: bytes, where: str) -> dict[str, str]:
+    """Read the bytes of an `.onnx` file; nothing is decoded, run or allocated for its tensors.
+
+    Args:
+        raw: the very bytes that onnxruntime is given afterwards.
+        where: begins the error message.
+
+    Returns:
+        The file's text properties.
+
+    Raises:
+        InputError: not ONNX, or it holds what no graph of a bundle needs: sub-graphs, functions,
+            custom operators, tensors outside the file, numbers that crash or exhaust onnxruntime.
+    """
+    try:
+        return _model(raw)
+    except Malformed as error:
+        raise InputError(f"{where}: refused: {error}. Expected what vae-export writes.") from error
+
+
+def _model(raw: bytes) -> dict[str, str]:
+    model = message(raw, (0, len(raw), BYTES), _MODEL, "the model")
+    for number, what in ((20, "training information"), (25, "functions")):
+        if number in model:
+            raise Malformed(f"the model holds {what}")
+    if 7 not in model or 8 not in model:
+        raise Malformed("not ONNX: no graph, or no operator set")
+    for span in model[8]:
+        domain = text(raw, message(raw, span, _OPSET, "an operator set"), 1)
+        if domain not in ("", "ai.onnx"):
+            raise Malformed(f"operators of the custom domain {domain[:80]!r}")
+    if not 3 <= integer(model, 1) <= 100:
+        raise Malformed(f"not ONNX: IR version {integer(model, 1)}")
+    _graph(raw, model[7][0])
+    properties: dict[str, str] = {}
+    for span in model.get(14, ()):
+        entry = message(raw, span, _ENTRY, "the metadata")
+        key = text(raw, entry, 1)
+        if key in properties:
+            raise Malformed(f"the metadata holds {key[:80]!r} twice")
+        properties[key] = text(raw, entry, 2)
+    return properties
+
+
+def _graph(raw: bytes, span: Span) -> None:
+    graph = message(raw, span, _GRAPH, "the graph")
+    if 15 in graph:
+        raise Malformed("the graph holds sparse tensors")
+    if len(graph.get(1, ())) > _MAX_NODES or len(graph.get(5, ())) > _MAX_NODES:
+        raise Malformed(f"the graph holds more than {_MAX_NODES} nodes or tensors")
+    tensors: dict[str, Tensor] = {}
+    for part in graph.get(5, ()):
+        tensor = read_tensor(raw, part)
+        if tensor.name in tensors:
+            raise Malformed(f"two tensors of the name {tensor.name[:80]!r}")
+        tensors[tensor.name] = tensor
+    for number in (11, 12, 13):
+        for part in graph.get(number, ()):
+            _value(raw, part)
+    nodes: list[Node] = []
+    for part in graph.get(1, ()):
+        node = read_node(raw, part)
+        nodes.append(node)
+        if node.value is not None:
+            tensors[node.outputs[0]] = node.value
+    check_sizes(raw, nodes, tensors)
+
+
+def _value(raw: bytes, span: Span) -> None:
+    """An input or output: a tensor of a plain type, its sizes within reason."""
+    value = message(raw, span, _VALUE, "an input or output")
+    name = text(raw, value, 1)[:80]
+    if 2 not in value:
+        return
+    kind = message(raw, value[2][0], _TYPE, f"the type of {name!r}")
+    if 1 not in kind:
+        raise Malformed(f"{name!r} is no tensor")
+    tensor = message(raw, kind[1][0], _TENSOR_TYPE, f"the type of {name!r}")
+    if integer(tensor, 1) not in ops.ITEM_SIZES:
+        raise Malformed(f"{name!r} has the element type {integer(tensor, 1)}")
+    total = 1
+    if 2 in tensor:
+        for part in message(raw, tensor[2][0], _SHAPE, f"the shape of {name!r}").get(1, ()):
+            size = integer(message(raw, part, _DIM, f"the shape of {name!r}"), 1)
+            total *= max(size, 1)
+            if size < 0 or total > ops.MAX_ELEMENTS:
+                raise Malformed(f"{name!r} has impossible sizes")

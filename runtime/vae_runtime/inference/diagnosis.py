@@ -1,0 +1,185 @@
+"""What is installed here, which device really works, and the command that mends what does not."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from types import ModuleType
+from typing import Any
+
+from .._version import __version__
+from ..dependencies import install
+from ..errors import DeviceError, MissingExtra, VaeError
+from .devices import CUDA, cuda_devices, missing_libraries, why_not_cuda
+from .session import BROKEN_INSTALL, Session, onnxruntime
+
+# Every one of them installs the same folder `onnxruntime` and overwrites the others' files.
+PACKAGES = (
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxruntime-directml",
+    "onnxruntime-openvino",
+    "onnxruntime-training",
+    "ort-nightly",
+    "ort-nightly-gpu",
+)
+OLDEST = (1, 19)
+# y = x, one number: the smallest graph that a device can be tried with.
+_PROBE = bytes.fromhex(
+    "080812003a370a100a017812017922084964656e746974791201675a0f0a0178120a0a08080112040a0208016"
+    "20f0a0179120a0a08080112040a02080142040a001012"
+)
+
+
+@dataclass
+class Diagnosis:
+    """What `vae-run doctor` found.
+
+    Attributes:
+        versions: of this package, Python, the system, and every onnxruntime package.
+        providers: what this onnxruntime is built with; CUDA listed does not mean that it works.
+        device: where a graph really runs with `auto`; None where none runs.
+        cuda: `works`, or why not.
+        missing: shared libraries of CUDA that do not load.
+        problems: what keeps it from working as installed.
+        fixes: the command for each, or for what would be faster, in the order to run them.
+    """
+
+    versions: dict[str, str]
+    providers: list[str] = field(default_factory=list)
+    device: str | None = None
+    cuda: str = "not tried"
+    missing: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    fixes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, and `ok`: whether graphs run and nothing is broken."""
+        return {"ok": self.ok, **asdict(self)}
+
+    @property
+    def ok(self) -> bool:
+        """Whether graphs run here and nothing is broken."""
+        return self.device is not None and not self.problems
+
+
+def diagnose(
+    installed: Callable[[], dict[str, str]] | None = None,
+    load: Callable[[], ModuleType] = onnxruntime,
+    probe: Callable[[str], str] | None = None,
+) -> Diagnosis:
+    """Look at this machine.
+
+    Args:
+        installed: gives name and version of every onnxruntime package; a fake in tests.
+        load: imports onnxruntime; a fake in tests.
+        probe: runs a tiny graph on a device and says where it ran; a fake in tests.
+    """
+    packages = (installed or onnxruntime_packages)()
+    found = Diagnosis(
+        {
+            "vae-onnx": __version__,
+            "python": platform.python_version(),
+            "system": f"{platform.system()} {platform.machine()}",
+            **packages,
+        }
+    )
+    _check_packages(found, packages)
+    try:
+        ort = load()
+    except MissingExtra as error:
+        _not_importable(found, packages, str(error))
+        return found
+    found.providers = list(ort.get_available_providers())
+    _check_devices(found, ort, packages, probe or run_probe)
+    return found
+
+
+def onnxruntime_packages() -> dict[str, str]:
+    """Name and version of each installed package that provides the module `onnxruntime`."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def run_probe(device: str) -> str:
+    """Run the smallest graph on a device; where it really ran.
+
+    Raises:
+        DeviceError: CUDA was asked for and is not available.
+    """
+    import warnings
+
+    import numpy as np
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Session(_PROBE, device=device) as session:
+            session.run(["y"], x=np.ones(1, np.float32))
+            return session.device
+
+
+def _check_packages(found: Diagnosis, packages: dict[str, str]) -> None:
+    if len(packages) > 1:
+        both = " and ".join(packages)
+        keep = "gpu" if "onnxruntime-gpu" in packages else "cpu"
+        found.problems.append(f"{both} are both installed and overwrote each other's files")
+        found.fixes += [f"pip uninstall -y {' '.join(packages)}", install(keep)]
+    for name, version in packages.items():
+        if _number(version) < OLDEST:
+            wanted = ".".join(map(str, OLDEST))
+            found.problems.append(f"{name} {version} is older than {wanted}")
+            found.fixes.append(f'pip install -U "{name}>={wanted}"')
+
+
+def _not_importable(found: Diagnosis, packages: dict[str, str], message: str) -> None:
+    if message == BROKEN_INSTALL:
+        found.problems.append("the module onnxruntime is hollow: a package's files were removed")
+        names = " ".join(packages or ["onnxruntime", "onnxruntime-gpu"])
+        fixes = [f"pip uninstall -y {names}", install("cpu")]
+    elif packages:
+        found.problems.append(f"onnxruntime is installed and does not import: {message}")
+        name = next(iter(packages))
+        fixes = [f"pip install --force-reinstall {name}"]
+    else:
+        found.problems.append("onnxruntime is not installed")
+        fixes = [install("cpu")]
+    found.fixes = found.fixes or fixes
+
+
+def _check_devices(
+    found: Diagnosis, ort: ModuleType, packages: dict[str, str], probe: Callable[[str], str]
+) -> None:
+    try:
+        found.device = probe("auto")
+    except VaeError as error:
+        found.problems.append(f"no graph runs: {error}")
+        found.fixes.append(f"pip install --force-reinstall {next(iter(packages), 'onnxruntime')}")
+        return
+    try:
+        if CUDA in found.providers:
+            probe("cuda")
+            found.cuda = "works"
+            return
+    except DeviceError:
+        pass
+    found.cuda = why_not_cuda(ort)
+    devices = cuda_devices()
+    if CUDA not in found.providers:
+        if devices:
+            found.fixes += [f"pip uninstall -y {' '.join(packages)}", install("gpu")]
+        return
+    found.missing = missing_libraries(ort) if devices else []
+    if found.missing:
+        found.fixes.append('pip install -U "onnxruntime-gpu[cuda,cudnn]"')
+
+
+def _number(version: str) -> tuple[int, ...]:
+    parts = version.split(".")[:2]
+    return tuple(int(part) for part in parts if part.isdigit())

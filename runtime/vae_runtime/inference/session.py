@@ -1,0 +1,232 @@
+"""onnxruntime sessions: the device that was asked for, few threads, safe after fork and close."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import warnings
+import weakref
+from collections.abc import Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Self
+
+from ..errors import DeviceError, InputError, LimitError, MissingExtra, StateError, UsageError
+from .devices import CPU, CUDA, device_of, parse_device, preload, providers, why_not_cuda
+from .interrupt import listening, stoppable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+_creating = threading.Lock()  # creating sessions is not thread-safe, running them is
+_living: weakref.WeakSet[Session] = weakref.WeakSet()
+_hooked = False
+_fell_back = False  # CUDA failed once in this process: `auto` does not try it for every graph
+
+BROKEN_INSTALL = (
+    "onnxruntime is hollow: its two packages overwrote each other. Run: pip uninstall -y "
+    "onnxruntime onnxruntime-gpu && pip install onnxruntime"
+)
+
+
+def onnxruntime() -> ModuleType:
+    """Import onnxruntime, its telemetry off.
+
+    Raises:
+        MissingExtra: neither `onnxruntime` nor `onnxruntime-gpu` is installed, or a broken mix.
+    """
+    # It must stand in the environment before the import; onnxruntime reads it once.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    try:
+        import onnxruntime as ort
+    except ImportError as error:
+        from ..dependencies import install
+
+        raise MissingExtra(
+            f"onnxruntime is not installed. Run: {install('cpu')} "
+            "(or with gpu in place of cpu, for CUDA; never both)"
+        ) from error
+    if not hasattr(ort, "InferenceSession"):
+        raise MissingExtra(BROKEN_INSTALL)
+    module: ModuleType = ort
+    return module
+
+
+class Session:
+    """One graph on one device.
+
+    Attributes:
+        device: where it really runs, `cpu` or `cuda:N`.
+        threads: of one run, and runs at a time where there are several chunks.
+        metadata: the graph's own text properties.
+        inputs, outputs: onnxruntime's description of each tensor, by name.
+    """
+
+    def __init__(
+        self, model: bytes | Any, *, device: str = "auto", threads: int = 1, tf32: bool = False
+    ) -> None:
+        """Load a graph.
+
+        Args:
+            model: the bytes of an `.onnx` file, or an existing `onnxruntime.InferenceSession`,
+                which keeps its own device and threads.
+            device: `auto`, `cpu`, `cuda` or `cuda:N`.
+            threads: of one run; for graphs this small one is the fastest.
+            tf32: lets CUDA round to ten bits of mantissa: faster, not the same pixels.
+
+        Raises:
+            DeviceError: CUDA was asked for and is not available.
+            InputError: onnxruntime refuses the graph.
+        """
+        self._ort = onnxruntime()
+        wanted = parse_device(device)
+        if threads < 1:
+            raise UsageError(f"threads is {threads}, expected 1 or more")
+        self._raw: Any = (
+            _create(self._ort, model, wanted, threads, tf32) if isinstance(model, bytes) else model
+        )
+        self._pid = os.getpid()
+        self.threads = threads
+        self.device = device_of(self._raw)
+        self.metadata: Mapping[str, str] = self._raw.get_modelmeta().custom_metadata_map
+        self.inputs: dict[str, Any] = {i.name: i for i in self._raw.get_inputs()}
+        self.outputs: dict[str, Any] = {o.name: o for o in self._raw.get_outputs()}
+        _register(self)
+
+    @property
+    def raw(self) -> Any:
+        """The `onnxruntime.InferenceSession` itself.
+
+        Raises:
+            StateError: the session was closed, or belongs to the process this one was forked from.
+        """
+        raw = self._raw  # another thread may close the session meanwhile
+        if raw is None:
+            raise StateError("this model was closed. Load it again.")
+        if self._pid != os.getpid():
+            raise StateError(
+                "this model was loaded before fork and cannot be used in the child process. "
+                "Load it in the child, or start processes with 'spawn'."
+            )
+        return raw
+
+    def run(self, outputs: Sequence[str], **inputs: NDArray[Any]) -> list[NDArray[Any]]:
+        """Run the graph by name; `outputs` names what to return, in that order.
+
+        Raises:
+            StateError: the session was closed, or belongs to the process this one was forked from.
+            LimitError: onnxruntime ran out of memory.
+            InputError: onnxruntime refuses these inputs.
+        """
+        raw = self.raw
+        # The Python layer around it looks at names, which are fixed here, for a tenth of the time
+        # that a small graph takes.
+        inner = getattr(raw, "_sess", raw)
+        try:
+            if not listening():
+                plain: list[NDArray[Any]] = inner.run(outputs, inputs, None)
+                return plain
+            with stoppable(self._ort) as options:
+                results: list[NDArray[Any]] = inner.run(outputs, inputs, options)
+        except Exception as error:
+            if "alloc" in str(error).lower():
+                raise LimitError("out of memory in onnxruntime. Run fewer items.") from error
+            raise InputError(f"onnxruntime could not run the graph: {error}") from error
+        return results
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the memory back; the session cannot be used afterwards."""
+        if self._pid == os.getpid():
+            self._raw = None
+
+
+def _create(
+    ort: ModuleType, model: bytes, wanted: tuple[str, int], threads: int, tf32: bool
+) -> Any:
+    """A session on the device wanted; `auto` ends on the CPU where CUDA does not start."""
+    word, number = wanted
+    if word == "cpu" or (word == "auto" and (_fell_back or CUDA not in _available(ort))):
+        return _on_cpu(ort, model, threads)
+    if CUDA not in _available(ort):
+        raise _no_cuda(ort, number)
+    preload(ort)
+    try:
+        with _creating:
+            session = ort.InferenceSession(
+                model, _options(ort, threads), providers=providers(number, tf32=tf32)
+            )
+        # Without its libraries onnxruntime takes the CPU and says nothing.
+        if session.get_providers()[0] == CUDA:
+            return session
+    except Exception as error:
+        _on_cpu(ort, model, threads)  # a graph that the CPU refuses as well is not CUDA's fault
+        if word == "cuda":
+            raise _no_cuda(ort, number) from error
+    if word == "cuda":
+        raise _no_cuda(ort, number)
+    _say_fallback(ort)
+    return _on_cpu(ort, model, threads)
+
+
+def _on_cpu(ort: ModuleType, model: bytes, threads: int) -> Any:
+    try:
+        with _creating:
+            return ort.InferenceSession(model, _options(ort, threads), providers=[CPU])
+    except Exception as error:
+        raise InputError(f"onnxruntime refuses the graph: {error}") from error
+
+
+def _options(ort: ModuleType, threads: int) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    # Spinning threads burn the cores that the caller's own work needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _available(ort: ModuleType) -> list[str]:
+    found: list[str] = ort.get_available_providers()
+    return found
+
+
+def _no_cuda(ort: ModuleType, number: int) -> DeviceError:
+    return DeviceError(
+        f"device cuda:{number}: not available: {why_not_cuda(ort, number)}. "
+        "Run vae-run doctor, or use --device cpu."
+    )
+
+
+def _say_fallback(ort: ModuleType) -> None:
+    global _fell_back
+    _fell_back = True
+    warnings.warn(
+        f"CUDA did not start ({why_not_cuda(ort)}); running on the CPU",
+        RuntimeWarning,
+        stacklevel=5,
+    )
+
+
+def _register(session: Session) -> None:
+    global _hooked
+    _living.add(session)
+    if not _hooked and hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_abandon)
+        _hooked = True
+
+
+def _abandon() -> None:
+    """In a forked child: never destroy inherited sessions, their threads are not there to join."""
+    global _creating
+    _creating = threading.Lock()  # a thread that did not survive the fork may have held it
+    for session in list(_living):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session._raw))

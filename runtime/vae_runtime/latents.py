@@ -1,0 +1,60 @@
+"""Arithmetic on latents and likelihoods: traversals, interpolation, KL. Pure NumPy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .errors import UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_MAX_STEPS = 10_000
+
+
+def traversal(
+    start: NDArray[np.float32],
+    dim: int,
+    steps: int,
+    span: float,
+    mean: NDArray[np.float64],
+    std: NDArray[np.float64],
+) -> NDArray[np.float32]:
+    """Copies of `start` f32[D] whose `dim` runs over mean ± span·std: f32[steps, D]."""
+    if not 0 <= dim < len(start):
+        raise UsageError(f"dim is {dim}, expected 0 to {len(start) - 1}")
+    _check_steps(steps)
+    path = np.repeat(start[None], steps, axis=0)
+    path[:, dim] = np.linspace(mean[dim] - span * std[dim], mean[dim] + span * std[dim], steps)
+    return path
+
+
+def interpolation(
+    a: NDArray[np.float32], b: NDArray[np.float32], steps: int, how: str
+) -> NDArray[np.float32]:
+    """From code a f32[D] to code b, both included: f32[steps, D].
+
+    `spherical` turns the direction at a constant rate and scales the length linearly.
+    """
+    _check_steps(steps)
+    if how not in ("linear", "spherical"):
+        raise UsageError(f"how is {how!r}, expected 'linear' or 'spherical'")
+    t = np.linspace(0, 1, steps)[:, None]
+    start, end = a.astype(np.float64), b.astype(np.float64)
+    lengths = float(np.linalg.norm(start)), float(np.linalg.norm(end))
+    cosine = float(start @ end) / max(lengths[0] * lengths[1], 1e-12)
+    angle = float(np.arccos(min(1.0, max(-1.0, cosine))))
+    path = (1 - t) * start + t * end
+    # Codes on one ray or opposite each other span no plane to turn in.
+    if how == "spherical" and np.sin(angle) > 1e-6:
+        units = start / lengths[0], end / lengths[1]
+        turned = np.sin((1 - t) * angle) * units[0] + np.sin(t * angle) * units[1]
+        path = ((1 - t) * lengths[0] + t * lengths[1]) * turned / np.sin(angle)
+    return np.asarray(path, np.float32)
+
+
+def _check_steps(steps: int) -> None:
+    if not 2 <= steps <= _MAX_STEPS:
+        raise UsageError(f"steps is {steps}, expected 2 to {_MAX_STEPS}")
