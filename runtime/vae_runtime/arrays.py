@@ -1,7 +1,7 @@
-"""Arrays from callers: checked and brought into the one form that the graphs take.
+"""Arrays from callers, checked and brought into the one form that the graphs take.
 
-onnxruntime runs some wrong arrays without a word: big-endian floats give wrong pixels, a negative
-label wraps around. So everything is refused here, before a session is called.
+onnxruntime runs some wrong arrays without complaint: big-endian floats give wrong pixels, a
+negative label wraps around. So everything is checked here, before a session is called.
 """
 
 from __future__ import annotations
@@ -20,14 +20,18 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 Labels: TypeAlias = Union[int, str, Sequence[int | str], "NDArray[Any]", None]
+"""What callers may pass: a class index, a class name, one of these per item, or None."""
+
+Indices: TypeAlias = Union[int, "NDArray[np.int64]", None]
+"""A checked label: the class index of all items, i64[n], or None for no label."""
 
 _FLOAT32 = np.dtype(np.float32)
 
 
 def check_images(images: ArrayLike, spec: ImageSpec) -> NDArray[Any]:
-    """Images of any unambiguous layout → u8 or f32 [N, C, H, W], a view of the caller's memory.
+    """Bring images of any unambiguous layout into u8 or f32 [N, C, H, W], a view where possible.
 
-    Accepts uint8 (0 to 255) or float32 in [0, 1], as H×W, N×H×W, C×H×W, H×W×C, N×C×H×W or N×H×W×C.
+    Takes uint8 (0 to 255) or float32 in [0, 1], as H×W, N×H×W, C×H×W, H×W×C, N×C×H×W or N×H×W×C.
 
     Raises:
         InputError: another dtype, byte order, shape or range, or a number that is not finite.
@@ -35,7 +39,7 @@ def check_images(images: ArrayLike, spec: ImageSpec) -> NDArray[Any]:
     array = _array(images, "images")
     if array.dtype != np.uint8:
         _check_float32(array, "images")
-    array = _layout(array, spec)
+    array = _to_nchw(array, spec)
     if array.dtype != np.uint8 and array.size and not (array.min() >= 0 and array.max() <= 1):
         raise InputError(
             f"images: values run from {array.min():g} to {array.max():g}, expected [0, 1]. "
@@ -45,7 +49,7 @@ def check_images(images: ArrayLike, spec: ImageSpec) -> NDArray[Any]:
 
 
 def to_float32(images: NDArray[Any]) -> NDArray[np.float32]:
-    """Checked images, u8 or f32 → f32 in [0, 1], contiguous; bytes are divided by 255."""
+    """Checked images, u8 or f32, as contiguous f32 in [0, 1]; bytes are divided by 255."""
     if images.dtype != np.uint8:
         return np.ascontiguousarray(images)
     floats = np.ascontiguousarray(images, np.float32)
@@ -54,22 +58,22 @@ def to_float32(images: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def as_latents(z: ArrayLike, latent_dim: int) -> NDArray[np.float32]:
-    """Codes f32[N, D] or f32[D] → f32[N, D], contiguous.
+    """Latents f32[N, D] or f32[D] as contiguous f32[N, D].
 
     Raises:
         InputError: another dtype, byte order or shape, or a number that is not finite.
     """
-    # The usual case first: between two runs of a small graph each call counts.
+    # The usual case first: beside a run of a small graph each call counts.
     if (
         type(z) is np.ndarray
         and z.dtype is _FLOAT32
         and z.ndim == 2
         and z.shape[1] == latent_dim
         and z.flags.c_contiguous
-        and isfinite(np.vdot(z, z))  # which warns of no overflow
+        and isfinite(np.vdot(z, z))  # overflows without a warning
     ):
         return z
-    # A plain list has no dtype to be wrong; an array of another one was made by mistake.
+    # A plain list has no dtype to be wrong; an array of another dtype was made by mistake.
     array = _array(z, "z", None if hasattr(z, "dtype") else np.float32)
     _check_float32(array, "z")
     if array.ndim == 1:
@@ -79,26 +83,31 @@ def as_latents(z: ArrayLike, latent_dim: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(array)
 
 
-def as_labels(label: Labels, n: int, spec: ModelSpec) -> NDArray[np.int64]:
-    """A class index, a class name, or n of them → i64[n]; None → the index that means "no label".
+def check_labels(label: Labels, n: int | None, spec: ModelSpec) -> Indices:
+    """Check a label once: the class index of all items, one index per item i64[n], or None.
 
-    Not to be written to: one label of one item is a view of a table.
+    Args:
+        label: what the caller passed.
+        n: the number of items; None where there is no end of them.
+        spec: the model, whose classes are meant.
 
     Raises:
-        UsageError: the model takes no label, or an unknown name.
+        UsageError: the model takes no label, an unknown name, or a list for an endless stream.
         InputError: an index out of range, another dtype, or not n of them.
     """
-    classes = spec.classes
     if label is None:
-        return _same(len(classes), n, len(classes))
+        return None
+    classes = spec.classes
     if not classes:
         raise UsageError(f"this {spec.family} takes no label")
     if type(label) is int:
         if 0 <= label < len(classes):
-            return _same(label, n, len(classes))
+            return label
         raise _out_of_range(label, len(classes))
-    one = isinstance(label, (int, str, np.integer))
-    items = _array([label] if one else label, "label")
+    single = isinstance(label, (int, str, np.integer))
+    if n is None and not single:
+        raise UsageError("an endless stream takes one label for all")
+    items = _array([label] if single else label, "label")
     if items.dtype.kind == "U":
         items = np.array([class_index(str(name), classes) for name in items.ravel()], np.int64)
     if items.dtype.kind not in "iu" or items.ndim != 1 or not items.dtype.isnative:
@@ -106,52 +115,35 @@ def as_labels(label: Labels, n: int, spec: ModelSpec) -> NDArray[np.int64]:
     if len(items) and (items.min() < 0 or items.max() >= len(classes)):
         wrong = items.min() if items.min() < 0 else items.max()
         raise _out_of_range(wrong, len(classes))
-    if one:
-        items = np.full(n, items[0])
+    if single:
+        return int(items[0])
     if len(items) != n:
         raise InputError(f"label: {len(items)} labels for {n} items")
     return items.astype(np.int64)
 
 
-def _same(index: int, n: int, classes: int) -> NDArray[np.int64]:
-    """The same index n times, i64[n]."""
-    return _table(classes)[index : index + 1] if n == 1 else np.full(n, index, np.int64)
+def label_rows(label: Indices, n: int, classes: int) -> NDArray[np.int64]:
+    """A checked label as the graphs take it, i64[n]; `classes` means "no label". Read-only."""
+    if isinstance(label, np.ndarray):
+        return label
+    index = classes if label is None else label
+    return _every_index(classes)[index : index + 1] if n == 1 else np.full(n, index, np.int64)
 
 
-@cache
-def _table(classes: int) -> NDArray[np.int64]:
-    """Every index, that of "no label" last: i64[classes + 1], not to be written to."""
-    table = np.arange(classes + 1, dtype=np.int64)
-    table.flags.writeable = False
-    return table
-
-
-def stream_labels(label: Labels, n: int | None, spec: ModelSpec) -> NDArray[np.int64] | int | None:
-    """Labels of a stream of n items, checked once: an index for all, i64[n], or None.
+def as_labels(label: Labels, n: int, spec: ModelSpec) -> NDArray[np.int64]:
+    """A class index, a class name, or n of them as i64[n]; None gives the index for "no label".
 
     Raises:
-        UsageError: an endless stream (n is None) with a list of labels.
+        UsageError, InputError: see `check_labels`.
     """
-    if label is None:
-        return None
-    if isinstance(label, (int, str, np.integer)):
-        return one_index(label, spec)
-    if n is None:
-        raise UsageError("an endless stream takes one label for all")
-    return as_labels(label, n, spec)
-
-
-def one_index(label: int | str | np.integer[Any], spec: ModelSpec) -> int:
-    """The class index of one label."""
-    plain = label if isinstance(label, (str, bool)) else int(label)
-    return int(as_labels(plain, 1, spec)[0])
+    return label_rows(check_labels(label, n, spec), n, len(spec.classes))
 
 
 def class_index(name: str, classes: Sequence[str]) -> int:
-    """The index of a class, by its name, or by the index itself written out.
+    """The index of a class, given by its name or by the index itself written out.
 
     Raises:
-        UsageError: an unknown name, with the known ones.
+        UsageError: an unknown name; the message lists the known ones.
         InputError: a number of 19 digits or more.
     """
     if name in classes:
@@ -164,12 +156,20 @@ def class_index(name: str, classes: Sequence[str]) -> int:
     raise UsageError(f"label: unknown class {name!r}, expected one of: {known}")
 
 
+@cache
+def _every_index(classes: int) -> NDArray[np.int64]:
+    """Every class index and the one for "no label", read-only i64[classes + 1]."""
+    indices = np.arange(classes + 1, dtype=np.int64)
+    indices.flags.writeable = False
+    return indices
+
+
 def _out_of_range(index: object, classes: int) -> InputError:
     return InputError(f"label: {index} is out of range, expected 0 to {classes - 1}")
 
 
 def _array(value: Any, what: str, dtype: type[np.float32] | None = None) -> NDArray[Any]:
-    """A plain array of what a caller passed; numbers too large for `dtype` become infinite."""
+    """What a caller passed as a plain array; numbers too large for `dtype` become infinite."""
     try:
         with np.errstate(over="ignore"):
             return np.asarray(value, dtype)
@@ -194,13 +194,13 @@ def _check_float32(array: NDArray[Any], what: str) -> None:
 
 
 def _all_finite(array: NDArray[Any]) -> bool:
-    # The sum of squares is finite only if every number is, and far cheaper than a mask; where the
+    # The sum of squares is finite only if every number is, and far cheaper than a mask. Where the
     # squares overflow, the mask decides.
     return isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())
 
 
-def _layout(array: NDArray[Any], spec: ImageSpec) -> NDArray[Any]:
-    """To N×C×H×W; a shape that fits two layouts is read in the order below."""
+def _to_nchw(array: NDArray[Any], spec: ImageSpec) -> NDArray[Any]:
+    """Bring images to N×C×H×W; a shape that fits two layouts is read in the order below."""
     c, h, w = spec.shape
     shape = array.shape
     if shape[1:] == (c, h, w) and array.ndim == 4:

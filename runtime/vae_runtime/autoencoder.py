@@ -9,27 +9,25 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from . import latents as latent
-from .arrays import Labels, as_labels, as_latents, check_images, one_index, stream_labels
-from .bundle.manifest import GraphSpec, Manifest
+from .arrays import Labels, as_labels, as_latents, check_images, check_labels
+from .bundle.manifest import Manifest
 from .bundle.reader import Bundle, open_bundle
 from .bundle.spec import ModelSpec
 from .errors import InputError, StateError, UsageError
 from .graphs import Decoder, Encoder, check_dtype, check_same_bundle
 from .inference.batching import BATCH_SIZE
+from .latents import interpolation, traversal
 from .prior import check_sampling, choose_prior, fresh_seed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import ArrayLike, NDArray
 
-    from .metrics import Scores
-
+    from .metrics import Codec, Evaluation, Scores
 
 DEFAULT_BUNDLE = "mnist"
-PLAIN = "fp32"  # the variant that every bundle has
-BYTES = "uint8"  # the variant that gives bytes
+DEFAULT_VARIANT = "fp32"  # which every bundle has
 
 
 def load(
@@ -37,7 +35,7 @@ def load(
     *,
     device: str = "auto",
     threads: int = 1,
-    variant: str = PLAIN,
+    variant: str = DEFAULT_VARIANT,
     tf32: bool = False,
 ) -> Autoencoder:
     """Open a bundle.
@@ -45,15 +43,16 @@ def load(
     Args:
         source: a folder or `.zip` that vae-export wrote, or an embedded bundle's name (`mnist`).
         device: `auto` (CUDA if it works, else the CPU), `cpu`, `cuda` or `cuda:N`.
-        threads: of one run; for models this small one is the fastest.
-        variant: precision of the graphs, where the bundle has more than `fp32`: `fp16`, `int8`.
-        tf32: lets CUDA round to ten bits of mantissa: faster, not the same pixels.
+        threads: threads per run; for models this small one is the fastest.
+        variant: precision of the graphs, if the bundle has more than `fp32`: `fp16`, `int8`.
+        tf32: lets CUDA round to ten bits of mantissa: faster, but not the same pixels.
 
     Raises:
         NotFound: no such bundle.
         InputError: not a bundle, or one of a newer format.
-        IntegrityError: a file is damaged (found when it is first needed).
-        DeviceError: CUDA was asked for and is not available (likewise).
+        UsageError: the bundle has no graph of this variant.
+        IntegrityError: a file is damaged (raised when it is first needed).
+        DeviceError: CUDA was asked for and is not available (likewise raised at first use).
     """
     return Autoencoder(
         open_bundle(source), device=device, threads=threads, variant=variant, tf32=tf32
@@ -63,8 +62,8 @@ def load(
 class Autoencoder:
     """A bundle, ready to run. Safe to share between threads.
 
-    Images come as float32 in [0, 1] or as uint8, H×W, N×H×W, N×C×H×W or N×H×W×C; a label is a class
-    index, a class name, or one of these for each image. Graphs are loaded when first needed.
+    Images are float32 in [0, 1] or uint8, as H×W, N×H×W, N×C×H×W or N×H×W×C. A label is a class
+    index, a class name, or one of these per image. Graphs are loaded when first needed.
     """
 
     def __init__(
@@ -73,13 +72,25 @@ class Autoencoder:
         *,
         device: str = "auto",
         threads: int = 1,
-        variant: str = PLAIN,
+        variant: str = DEFAULT_VARIANT,
         tf32: bool = False,
     ) -> None:
-        """Wrap an opened bundle; `load` is the usual way."""
-        options = {"device": device, "threads": threads, "tf32": tf32}
-        self._bundle = bundle
-        self._graphs = LoadedGraphs(bundle, variant, options)
+        """Wrap an opened bundle; `load` is the usual way.
+
+        Raises:
+            UsageError: the bundle has no graph of this variant.
+        """
+        known = sorted({graph.variant for graph in bundle.manifest.graphs})
+        if variant not in known:
+            raise UsageError(
+                f"{bundle.name}: has no variant {variant!r}, expected one of: {', '.join(known)}"
+            )
+        self._bundle, self._variant = bundle, variant
+        self._device, self._threads, self._tf32 = device, threads, tf32
+        self._graphs: dict[str, Encoder | Decoder] = {}  # by file name
+        self._decoders: dict[tuple[bool, str], Decoder] = {}  # by the arguments of `decoder`
+        self._lock = threading.Lock()
+        self._closed = False
 
     @property
     def manifest(self) -> Manifest:
@@ -93,8 +104,10 @@ class Autoencoder:
 
     @property
     def device(self) -> str:
-        """Where the model really runs: `cpu` or `cuda:N`."""
-        return self._graphs.device
+        """Where the model really runs: `cpu` or `cuda:N`. Loads a graph if there is none yet."""
+        with self._lock:
+            loaded = next(iter(self._graphs.values()), None)
+        return (loaded or self.decoder()).device
 
     def sample(
         self,
@@ -107,12 +120,12 @@ class Autoencoder:
         truncation: float | None = None,
         dtype: str = "float32",
     ) -> NDArray[Any]:
-        """Draw n images.
+        """Sample n images.
 
         Args:
             n: how many.
-            label: what to draw, for a CVAE; None draws without a label.
-            seed: the same seed gives the same images, bit for bit; None draws a fresh one.
+            label: the class to sample, for a CVAE; None samples without a label.
+            seed: the same seed gives the same images, bit for bit; None picks a fresh one.
             prior: `fitted` (the bundle's) or `normal` (N(0, I)).
             temperature: scales the spread of the latents; 0 gives the most typical images.
             truncation: redraws latents beyond this many standard deviations.
@@ -121,12 +134,14 @@ class Autoencoder:
         Returns:
             [n, C, H, W].
         """
-        check_sampling(n, seed, temperature, truncation)
-        images = np.empty((n, *self.spec.image.shape), check_dtype(dtype))
-        options: dict[str, Any] = {"temperature": temperature, "truncation": truncation}
-        parts = self.stream(n, label, seed, prior=prior, dtype=dtype, **options)
-        for i, part in enumerate(parts):
-            images[i * BATCH_SIZE : (i + 1) * BATCH_SIZE] = part
+        batches = self.stream(
+            n, label, seed, prior=prior, temperature=temperature, truncation=truncation, dtype=dtype
+        )
+        if 0 < n <= BATCH_SIZE:
+            return next(batches)
+        images = np.empty((n, *self.spec.image.shape), dtype)
+        for i, batch in enumerate(batches):
+            images[i * BATCH_SIZE : (i + 1) * BATCH_SIZE] = batch
         return images
 
     def stream(
@@ -136,46 +151,48 @@ class Autoencoder:
         seed: int | None = None,
         *,
         start: int = 0,
-        chunk: int = BATCH_SIZE,
+        batch_size: int = BATCH_SIZE,
         prior: str = "fitted",
         temperature: float = 1.0,
         truncation: float | None = None,
         dtype: str = "float32",
     ) -> Iterator[NDArray[Any]]:
-        """Draw images `start` to `start + n` of a seed, a chunk at a time, in constant memory.
+        """Sample images `start` to `start + n` of a seed, batch by batch, in constant memory.
 
-        `np.concatenate(list(stream(n, label, seed)))` is `sample(n, label, seed)`, bit for bit.
+        `np.concatenate(list(stream(n, label, seed)))` equals `sample(n, label, seed)`, bit for bit.
 
         Args:
             n: how many; None never ends.
             label: one class for all, or n of them.
-            seed: None draws a fresh one.
+            seed: None picks a fresh one.
             start: the index of the first image in the endless sequence that belongs to the seed.
-            chunk: images in each array.
-            prior: see `sample`, as for the others below.
-            temperature: likewise.
-            truncation: likewise.
-            dtype: likewise.
+            batch_size: images per array.
+            prior: `fitted` or `normal`, as for `sample`.
+            temperature: spread of the latents, as for `sample`.
+            truncation: bound of the latents, as for `sample`.
+            dtype: `float32` or `uint8`.
 
         Yields:
-            [chunk, C, H, W], the last one shorter.
+            [batch_size, C, H, W]; the last one may be shorter.
         """
+        # All of this runs when `stream` is called, not when the first batch is asked for.
         check_sampling(0 if n is None else n, seed, temperature, truncation)
+        if batch_size < 1 or start < 0:
+            raise UsageError(
+                f"batch_size is {batch_size} and start {start}, expected at least 1 and 0"
+            )
         check_dtype(dtype)
-        if chunk < 1 or start < 0:
-            raise UsageError(f"chunk is {chunk} and start {start}, expected at least 1 and 0")
-        labels = stream_labels(label, n, self.spec)
+        spec = self.spec
+        labels, chosen = check_labels(label, n, spec), choose_prior(spec.prior, prior)
         seed = fresh_seed() if seed is None else seed
-        options: dict[str, Any] = {"temperature": temperature, "truncation": truncation}
 
-        def one(first: int, count: int) -> NDArray[Any]:
-            part = labels[first : first + count] if isinstance(labels, np.ndarray) else labels
-            z = self.sample_latents(count, part, seed, start=start + first, prior=prior, **options)
-            return self.decode(z, part, dtype=dtype)
+        def sample_batch(first: int) -> NDArray[Any]:
+            rows = batch_size if n is None else min(batch_size, n - first)
+            part = labels[first : first + rows] if isinstance(labels, np.ndarray) else labels
+            z = chosen.sample_checked(rows, part, seed, start + first, temperature, truncation)
+            return self.decoder(conditional=part is not None, dtype=dtype).decode(z, part, dtype)
 
-        choose_prior(self.spec.prior, prior)  # refuse now, not at the iterator's first step
-        starts = count(0, chunk) if n is None else range(0, n, chunk)
-        return (one(i, chunk if n is None else min(chunk, n - i)) for i in starts)
+        return map(sample_batch, count(0, batch_size) if n is None else range(0, n, batch_size))
 
     def sample_latents(
         self,
@@ -189,30 +206,33 @@ class Autoencoder:
         truncation: float | None = None,
     ) -> NDArray[np.float32]:
         """The latents f32[n, D] that `sample` decodes, with the same arguments."""
-        labels = None if label is None else as_labels(label, n, self.spec)
         return choose_prior(self.spec.prior, prior).sample(
-            n, labels, seed, start=start, temperature=temperature, truncation=truncation
+            n,
+            check_labels(label, n, self.spec),
+            seed,
+            start=start,
+            temperature=temperature,
+            truncation=truncation,
         )
 
     def encode(self, images: ArrayLike, label: Labels = None) -> NDArray[np.float32]:
-        """The code of each image, f32[N, D]: of a VAE, the posterior's mean."""
-        return self._graphs.encoder()(images, label)
+        """The latents of each image, f32[N, D]; for a VAE, the posterior mean."""
+        return self.encoder()(images, label)
 
     def posterior(
         self, images: ArrayLike, label: Labels = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Mean and log variance of q(z | image), each f32[N, D]; an AE has no variance."""
-        return self._graphs.encoder().posterior(images, label)
+        """Mean and log variance of q(z | image), each f32[N, D]; None for the variance of an AE."""
+        return self.encoder().posterior(images, label)
 
     def decode(self, z: ArrayLike, label: Labels = None, *, dtype: str = "float32") -> NDArray[Any]:
-        """Images [N, C, H, W] of latents f32[N, D] or f32[D]."""
-        decoder = self._graphs.decoder(conditional=label is not None, dtype=dtype)
-        return decoder(z, label, dtype=dtype)
+        """Images [N, C, H, W] from latents f32[N, D] or f32[D]."""
+        return self.decoder(conditional=label is not None, dtype=dtype)(z, label, dtype=dtype)
 
     def reconstruct(
         self, images: ArrayLike, label: Labels = None, *, dtype: str = "float32"
     ) -> NDArray[Any]:
-        """Encode and decode: [N, C, H, W], from the mean code."""
+        """Encode and decode: [N, C, H, W], from the posterior mean."""
         return self.decode(self.encode(images, label), label, dtype=dtype)
 
     def traverse(
@@ -226,24 +246,28 @@ class Autoencoder:
         span: float = 3.0,
         dtype: str = "float32",
     ) -> NDArray[Any]:
-        """Vary one latent dimension, all others held.
+        """Vary one latent dimension and keep the others.
 
         Args:
             dim: which dimension, 0 to D - 1.
             steps: how many frames.
             label: the class, for a CVAE.
-            seed: of the code to start from.
-            image: start from this image's code instead.
+            seed: seed of the latents to start from.
+            image: start from the latents of this image instead.
             span: how far to go either way, in standard deviations of that dimension.
             dtype: `float32` or `uint8`.
 
         Returns:
             [steps, C, H, W].
         """
-        start = self._start(image, label, seed)
-        spread = self.spec.prior.spread(None if label is None else one_index(label, self.spec))
-        path = latent.traversal(start, dim, steps, span, *spread)
-        return self.decode(path, label, dtype=dtype)
+        index = check_labels(label, 1, self.spec)
+        start = (
+            self.sample_latents(1, label, seed)[0]
+            if image is None
+            else self._encode_one(image, label)
+        )
+        spread = self.spec.prior.spread(index if isinstance(index, int) else None)
+        return self.decode(traversal(start, dim, steps, span, *spread), label, dtype=dtype)
 
     def interpolate(
         self,
@@ -255,11 +279,11 @@ class Autoencoder:
         how: str = "linear",
         dtype: str = "float32",
     ) -> NDArray[Any]:
-        """Morph between two images, or two latents f32[D].
+        """Morph between two images, or between two latents f32[D].
 
         Args:
-            a: where to start.
-            b: where to end.
+            a: the start.
+            b: the end.
             steps: how many frames, both ends included.
             label: the class, for a CVAE.
             how: `linear`, or `spherical` along the great circle (White 2016, arXiv 1609.04468).
@@ -268,7 +292,7 @@ class Autoencoder:
         Returns:
             [steps, C, H, W].
         """
-        path = latent.interpolation(self._code(a, label), self._code(b, label), steps, how)
+        path = interpolation(self._latents_of(a, label), self._latents_of(b, label), steps, how)
         return self.decode(path, label, dtype=dtype)
 
     def score(
@@ -280,100 +304,64 @@ class Autoencoder:
         seed: int = 0,
         start: int = 0,
     ) -> Scores:
-        """How well the model knows each image: reconstruction error, KL, negative ELBO.
+        """Score how well the model knows each image: reconstruction error, KL, negative ELBO.
 
         Args:
             images: what to score.
             label: the class of each, for a CVAE; None scores without labels.
-            samples: latents drawn from q(z | image) for the negative ELBO.
-            seed: of those draws.
-            start: the index of the first image; image i of a seed has draws of its own.
+            samples: posterior samples per image for the negative ELBO.
+            seed: seed of these samples.
+            start: the index of the first image; image i of a seed has samples of its own.
         """
         from .metrics import score
 
         pixels = check_images(images, self.spec.image)
-        labels = None if label is None else as_labels(label, len(pixels), self.spec)
-        return score(self, pixels, labels, samples, seed, start)
+        return score(self._codec(), pixels, self._labels(label, len(pixels)), samples, seed, start)
 
-    def close(self) -> None:
-        """Give all memory back; the model cannot be used afterwards."""
-        self._graphs.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _code(self, item: ArrayLike, label: Labels) -> NDArray[np.float32]:
-        """A code f32[D] as it is; an image through the encoder."""
-        array = np.asarray(item)
-        if array.shape == (self.spec.latent_dim,):
-            return _row(as_latents(item, self.spec.latent_dim))
-        return self._one_code(array, label)
-
-    def _one_code(self, image: ArrayLike, label: Labels) -> NDArray[np.float32]:
-        latents = self.encode(image, label)
-        if len(latents) != 1:
-            raise InputError(f"image: {len(latents)} images, expected one")
-        return _row(latents)
-
-    def _start(
-        self, image: ArrayLike | None, label: int | str | None, seed: int | None
-    ) -> NDArray[np.float32]:
-        return (
-            _row(self.sample_latents(1, label, seed))
-            if image is None
-            else self._one_code(image, label)
-        )
-
-
-def _row(latents: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The first of f32[N, D]."""
-    row: NDArray[np.float32] = latents[0]
-    return row
-
-
-class LoadedGraphs:
-    """Encoder and decoders of a bundle in one variant, where it has that, else as exported."""
-
-    def __init__(self, bundle: Bundle, variant: str, options: dict[str, Any]) -> None:
-        """Load nothing yet.
+    def evaluate(
+        self,
+        images: ArrayLike,
+        label: Labels = None,
+        *,
+        samples: int = 16,
+        binarise: str | None = None,
+        seed: int = 0,
+        track: Callable[[Iterable[int]], Iterable[int]] = iter,
+    ) -> Evaluation:
+        """Measure squared error, ELBO, IWAE bound and active units over a data set.
 
         Args:
-            bundle: where the graphs are.
-            variant: `fp32`, or another one that the bundle has.
-            options: `device`, `threads` and `tf32` of every session.
-
-        Raises:
-            UsageError: the bundle has no graph of this variant.
+            images: the data.
+            label: the class of each image, for a CVAE; None evaluates without labels.
+            samples: posterior samples per image, K of the IWAE bound.
+            binarise: `sample`, `threshold` or `none`; see `vae_runtime.metrics.evaluate`.
+            seed: seed of the binarised pixels and the posterior samples.
+            track: wraps the iterable of batch starts, to show progress.
         """
-        known = sorted({g.variant for g in bundle.manifest.graphs})
-        if variant not in known:
-            raise UsageError(
-                f"{bundle.name}: has no variant {variant!r}, expected one of: {', '.join(known)}"
-            )
-        self._bundle, self._variant, self._options = bundle, variant, options
-        self._loaded: dict[str, Encoder | Decoder] = {}
-        self._decoders: dict[tuple[bool, str], Decoder] = {}  # what `decoder` found before
-        self._lock = threading.Lock()
-        self._closed = False
+        from .metrics import evaluate
 
-    @property
-    def device(self) -> str:
-        """Where the graphs really run; loads one if there is none yet."""
-        with self._lock:
-            loaded = next(iter(self._loaded.values()), None)
-        return (loaded or self.decoder(conditional=False)).device
+        pixels = check_images(images, self.spec.image)
+        return evaluate(
+            self._codec(),
+            pixels,
+            self._labels(label, len(pixels)),
+            samples=samples,
+            binarise=binarise,
+            seed=seed,
+            track=track,
+        )
 
     def encoder(self) -> Encoder:
-        """The encoder."""
-        graph = self._graph("encoder", self._variant)
+        """The encoder's graph."""
+        graph = self._load("encoder", self._variant)
         assert isinstance(graph, Encoder)
         return graph
 
-    def decoder(self, *, conditional: bool, dtype: str = "float32") -> Decoder:
-        """The decoder with or without a label; for `uint8` the variant that gives bytes, if any.
+    def decoder(self, *, conditional: bool = False, dtype: str = "float32") -> Decoder:
+        """The decoder's graph, with or without a label.
+
+        For `uint8`, the variant that gives bytes if the bundle has one: that saves a second pass
+        over the pixels.
 
         Raises:
             UsageError: a label for a model without classes; an unknown dtype.
@@ -381,42 +369,73 @@ class LoadedGraphs:
         found = self._decoders.get((conditional, dtype))
         if found is not None:
             return found
-        spec = self._bundle.manifest.spec
-        if conditional and not spec.classes:
-            raise UsageError(f"this {spec.family} takes no label")
+        if conditional and not self.spec.classes:
+            raise UsageError(f"this {self.spec.family} takes no label")
         check_dtype(dtype)
-        # Bytes straight from the graph: no second pass over the pixels.
-        variant = BYTES if dtype == "uint8" and self._variant == PLAIN else self._variant
-        graph = self._graph("conditional_decoder" if conditional else "decoder", variant)
+        bytes_wanted = dtype == "uint8" and self._variant == DEFAULT_VARIANT
+        role = "conditional_decoder" if conditional else "decoder"
+        graph = self._load(role, "uint8" if bytes_wanted else self._variant)
         assert isinstance(graph, Decoder)
         self._decoders[conditional, dtype] = graph
         return graph
 
     def close(self) -> None:
-        """Close every session."""
+        """Free the memory; the model cannot be used afterwards."""
         with self._lock:
             self._closed = True
-            for graph in self._loaded.values():
+            for graph in self._graphs.values():
                 graph.close()
-            self._loaded.clear()
+            self._graphs.clear()
             self._decoders.clear()
 
-    def _graph(self, role: str, variant: str) -> Encoder | Decoder:
-        manifest = self._bundle.manifest
-        spec = manifest.graph(role, variant) or manifest.graph(role)
-        if spec is None:
-            raise InputError(f"{self._bundle.name}: has no {role}")
-        name = spec.file.file
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _load(self, role: str, variant: str) -> Encoder | Decoder:
+        """The graph of a role, loaded if need be: in this variant, or as exported without it."""
+        manifest, name = self._bundle.manifest, self._bundle.name
+        graph_spec = manifest.graph(role, variant) or manifest.graph(role)
+        if graph_spec is None:
+            raise InputError(f"{name}: has no {role}")
+        file = graph_spec.file.file
         with self._lock:
             if self._closed:
                 raise StateError("this model was closed. Load it again.")
-            if name not in self._loaded:
-                self._loaded[name] = self._load(spec)
-            return self._loaded[name]
+            if file not in self._graphs:
+                make = Encoder if role == "encoder" else Decoder
+                graph = make(
+                    self._bundle.read(graph_spec.file),
+                    device=self._device,
+                    threads=self._threads,
+                    tf32=self._tf32,
+                    known=(manifest.spec, graph_spec),
+                )
+                check_same_bundle(graph, manifest.spec, f"{name}/{file}")
+                self._graphs[file] = graph
+            return self._graphs[file]
 
-    def _load(self, graph_spec: GraphSpec) -> Encoder | Decoder:
-        make = Encoder if graph_spec.role == "encoder" else Decoder
-        spec = self._bundle.manifest.spec
-        graph = make(self._bundle.read(graph_spec.file), known=(spec, graph_spec), **self._options)
-        check_same_bundle(graph, spec, f"{self._bundle.name}/{graph_spec.file.file}")
-        return graph
+    def _codec(self) -> Codec:
+        from .metrics import Codec
+
+        return Codec(self.posterior, self.decode, self.spec.likelihood, self.spec.sigma)
+
+    def _labels(self, label: Labels, n: int) -> NDArray[np.int64] | None:
+        return None if label is None else as_labels(label, n, self.spec)
+
+    def _latents_of(self, item: ArrayLike, label: Labels) -> NDArray[np.float32]:
+        """Latents f32[D] as they are; an image through the encoder."""
+        array = np.asarray(item)
+        if array.shape != (self.spec.latent_dim,):
+            return self._encode_one(array, label)
+        row: NDArray[np.float32] = as_latents(item, self.spec.latent_dim)[0]
+        return row
+
+    def _encode_one(self, image: ArrayLike, label: Labels) -> NDArray[np.float32]:
+        latents = self.encode(image, label)
+        if len(latents) != 1:
+            raise InputError(f"image: {len(latents)} images, expected one")
+        row: NDArray[np.float32] = latents[0]
+        return row

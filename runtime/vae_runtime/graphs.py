@@ -8,31 +8,38 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from .arrays import Labels, as_labels, as_latents, check_images, to_float32
+from .arrays import (
+    Indices,
+    Labels,
+    as_latents,
+    check_images,
+    check_labels,
+    label_rows,
+    to_float32,
+)
 from .bundle.checksums import verify_checksum
 from .bundle.manifest import ROLES, expected_tensors
 from .bundle.spec import METADATA_KEY, ModelSpec, parse_spec, same_id
 from .errors import InputError, IntegrityError, UsageError
 from .files.reading import read_bytes
 from .graph_checks import check_graph
-from .inference.batching import Wanted, rows_per_batch, run_batched
+from .inference.batching import Output, rows_per_batch, run_batched
 from .inference.session import Session
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from .bundle.manifest import GraphSpec
-    from .inference.batching import Prepare
 
 DTYPES = ("float32", "uint8")
 _ORT = {"float32": "tensor(float)", "int64": "tensor(int64)", "uint8": "tensor(uint8)"}
 
 
 class Graph:
-    """What both kinds of graph share: a session, and the spec that the file carries.
+    """What encoders and decoders share: a session, and the spec that the file carries.
 
-    Safe to share between threads. Any number of rows may be passed: they run in chunks, and the
-    result is bit for bit the same whatever the chunks and the number of threads.
+    Safe to share between threads. Any number of rows may be passed: they run in batches, and the
+    result is the same, bit for bit, whatever the batches and the number of threads.
 
     Attributes:
         spec: family, image shape, latent size, classes, prior.
@@ -56,26 +63,27 @@ class Graph:
         """Load one graph.
 
         Args:
-            source: path of an `.onnx` file, its bytes, or an existing onnxruntime session.
+            source: the path of an `.onnx` file, its bytes, or an existing onnxruntime session.
             device: `auto`, `cpu`, `cuda` or `cuda:N`.
-            threads: of one run.
-            tf32: lets CUDA round to ten bits of mantissa: faster, not the same pixels.
-            known: the spec and the list entry of the bundle that the graph was read from.
+            threads: threads per run.
+            tf32: lets CUDA round to ten bits of mantissa: faster, but not the same pixels.
+            known: the model spec and graph spec of the bundle that the bytes were read from.
 
         Raises:
             NotFound: no such file.
             InputError: not a graph that vae-export wrote, one of another role, or one that holds
-                what could harm; found before onnxruntime sees it.
+                something harmful; found before onnxruntime sees it.
             IntegrityError: its bytes are not those that were written.
             DeviceError: CUDA was asked for and is not available.
         """
-        where, model = _source(source)
+        where, model = _read_source(source)
         if isinstance(model, bytes):
-            _check_bytes(model, where, sealed=known is None)  # else the manifest vouches for them
+            # The manifest vouches for the bytes of a bundle's graph.
+            _check_bytes(model, where, checksum=known is None)
         self.session = Session(model, device=device, threads=threads, tf32=tf32)
         text = self.session.metadata.get(METADATA_KEY)
         if text is None:
-            raise _stranger(where)
+            raise _not_ours(where)
         if known is not None and same_id(text, known[0]):
             self.spec, self.role, self.variant = known[0], known[1].role, known[1].variant
         else:
@@ -85,8 +93,7 @@ class Graph:
             raise InputError(f"{where}: the role of this graph is {self.role}, expected {expected}")
         check_tensors(self.session, self.spec, self.role, self.variant, where)
         self.takes_label = "label" in self.session.inputs
-        self._at_once = rows_per_batch(prod(self.spec.image.shape))
-        self._wanted: dict[str, Wanted] = {}
+        self._batch_size = rows_per_batch(prod(self.spec.image.shape))
 
     @property
     def device(self) -> str:
@@ -104,7 +111,7 @@ class Graph:
         }
 
     def close(self) -> None:
-        """Give the memory back; the graph cannot be used afterwards."""
+        """Free the memory; the graph cannot be used afterwards."""
         self.session.close()
 
     def __enter__(self) -> Self:
@@ -113,25 +120,17 @@ class Graph:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _run(
-        self,
-        inputs: dict[str, NDArray[Any]],
-        label: Labels,
-        wanted: Wanted,
-        prepare: dict[str, Prepare] | None = None,
-    ) -> list[NDArray[Any]]:
-        """Run; with the label where the graph takes one. A wrong label is refused anyway."""
-        (rows,) = inputs.values()
-        labels = as_labels(label, len(rows), self.spec)
-        if self.takes_label:
-            inputs["label"] = labels
-        return run_batched(self.session, inputs, wanted, self._at_once, prepare)
-
 
 class Decoder(Graph):
-    """Codes to images; with a label where the graph is a conditional decoder."""
+    """Latents to images; with a label if the graph is a conditional decoder."""
 
     roles = ("decoder", "conditional_decoder")
+
+    def __init__(self, source: str | Path | bytes | Any, **options: Any) -> None:
+        """Load a decoder; arguments as for `Graph`."""
+        super().__init__(source, **options)
+        shape = self.spec.image.shape
+        self._outputs = {dtype: {"image": Output(shape, np.dtype(dtype))} for dtype in DTYPES}
 
     def __call__(
         self, z: ArrayLike, label: Labels = None, *, dtype: str = "float32"
@@ -152,18 +151,21 @@ class Decoder(Graph):
             UsageError: a label for a graph that takes none; an unknown class or dtype.
         """
         latents = as_latents(z, self.spec.latent_dim)
-        if label is not None and not self.takes_label:
-            raise UsageError(f"this {self.spec.family} {self.role} takes no label")
-        wanted = self._wanted.get(dtype) or self._to_give(dtype)
-        return self._run({"z": latents}, label, wanted)[0]
+        check_dtype(dtype)
+        return self.decode(latents, check_labels(label, len(latents), self.spec), dtype)
 
-    def _to_give(self, dtype: str) -> Wanted:
-        """What `run_batched` is asked for, kept for the next call."""
-        if check_dtype(dtype) != "uint8" and self.variant == "uint8":
+    def decode(
+        self, latents: NDArray[np.float32], label: Indices, dtype: str = "float32"
+    ) -> NDArray[Any]:
+        """Decode latents f32[N, D] with a label and a dtype that were all checked before."""
+        if dtype != "uint8" and self.variant == "uint8":
             raise UsageError("this decoder gives bytes only. Pass dtype='uint8'.")
-        wanted = Wanted(["image"], [self.spec.image.shape], [np.dtype(dtype)])
-        self._wanted[dtype] = wanted
-        return wanted
+        inputs: dict[str, NDArray[Any]] = {"z": latents}
+        if self.takes_label:
+            inputs["label"] = label_rows(label, len(latents), len(self.spec.classes))
+        elif label is not None:
+            raise UsageError(f"this {self.spec.family} {self.role} takes no label")
+        return run_batched(self.session, inputs, self._outputs[dtype], self._batch_size)[0]
 
 
 class Encoder(Graph):
@@ -172,28 +174,33 @@ class Encoder(Graph):
     roles = ("encoder",)
 
     def __call__(self, images: ArrayLike, label: Labels = None) -> NDArray[np.float32]:
-        """The code of each image, f32[N, D]: `z` of an AE, the mean of a VAE's posterior."""
+        """The latents of each image, f32[N, D]: `z` for an AE, the posterior mean for a VAE."""
         return self.posterior(images, label)[0]
 
     def posterior(
         self, images: ArrayLike, label: Labels = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Mean and log variance of q(z | image), each f32[N, D]; an AE has no variance.
+        """Mean and log variance of q(z | image), each f32[N, D]; None for the variance of an AE.
 
         Args:
-            images: u8, or f32 in [0, 1], in any layout that `Autoencoder` takes.
-            label: read where the encoder takes one; None encodes without a label.
+            images: u8, or f32 in [0, 1], in any layout that `check_images` takes.
+            label: used if the encoder takes one; None encodes without a label.
         """
         pixels = check_images(images, self.spec.image)
-        names = ["z"] if self.spec.family == "ae" else ["mu", "log_var"]
-        count = len(names)
-        wanted = Wanted(names, [(self.spec.latent_dim,)] * count, [np.dtype(np.float32)] * count)
-        mu, *log_var = self._run({"image": pixels}, label, wanted, {"image": to_float32})
+        inputs = {"image": pixels}
+        index = check_labels(label, len(pixels), self.spec)
+        if self.takes_label:
+            inputs["label"] = label_rows(index, len(pixels), len(self.spec.classes))
+        names = ("z",) if self.spec.family == "ae" else ("mu", "log_var")
+        output = Output((self.spec.latent_dim,), np.dtype(np.float32))
+        outputs = dict.fromkeys(names, output)
+        prepare = {"image": to_float32}
+        mu, *log_var = run_batched(self.session, inputs, outputs, self._batch_size, prepare)
         return mu, log_var[0] if log_var else None
 
 
 def check_dtype(dtype: str) -> str:
-    """`float32` or `uint8`, as it came.
+    """Check a dtype: `float32` or `uint8`.
 
     Raises:
         UsageError: anything else.
@@ -204,7 +211,7 @@ def check_dtype(dtype: str) -> str:
 
 
 def check_same_bundle(graph: Graph, spec: ModelSpec, where: str) -> None:
-    """Refuse a graph that belongs to another bundle.
+    """Check that a graph belongs to the bundle of this spec.
 
     Raises:
         InputError: with both ids.
@@ -216,7 +223,7 @@ def check_same_bundle(graph: Graph, spec: ModelSpec, where: str) -> None:
 
 
 def check_tensors(session: Session, spec: ModelSpec, role: str, variant: str, where: str) -> None:
-    """Refuse a graph whose inputs and outputs, as onnxruntime finds them, its spec does not fit.
+    """Check a graph's inputs and outputs, as onnxruntime reports them, against its spec.
 
     Raises:
         InputError: with the first tensor that differs.
@@ -229,11 +236,11 @@ def check_tensors(session: Session, spec: ModelSpec, role: str, variant: str, wh
         free = all(t.shape and not isinstance(t.shape[0], int) for t in found.values())
         if given != wanted or not free:
             raise InputError(
-                f"{where}: its tensors {given} do not fit its spec, which says {wanted}"
+                f"{where}: its tensors {given} do not fit its spec, which has {wanted}"
             )
 
 
-def _stranger(where: str) -> InputError:
+def _not_ours(where: str) -> InputError:
     return InputError(
         f"{where}: not a graph of a bundle: it carries no {METADATA_KEY} metadata. "
         "Export it with vae-export."
@@ -241,30 +248,30 @@ def _stranger(where: str) -> InputError:
 
 
 def read_graph(path: str | Path) -> bytes:
-    """The bytes of a lone `.onnx` file, after every check that needs no onnxruntime.
+    """Read a single `.onnx` file and make every check that needs no onnxruntime.
 
     Raises:
         NotFound: no such file.
-        InputError: not a graph that vae-export wrote, or one that holds what could harm.
+        InputError: not a graph that vae-export wrote, or one that holds something harmful.
         IntegrityError: its bytes are not those that were written.
     """
-    where, raw = _source(path)
-    _check_bytes(raw, where, sealed=True)
+    where, raw = _read_source(path)
+    _check_bytes(raw, where, checksum=True)
     return bytes(raw)
 
 
-def _check_bytes(raw: bytes, where: str, *, sealed: bool) -> None:
-    whole = not sealed or verify_checksum(raw, where)
+def _check_bytes(raw: bytes, where: str, *, checksum: bool) -> None:
+    whole = not checksum or verify_checksum(raw, where)
     if METADATA_KEY not in check_graph(raw, where):
-        raise _stranger(where)
+        raise _not_ours(where)
     if not whole:
         raise IntegrityError(
             f"{where}: carries no sha256: truncated, or changed after export. Export it again."
         )
 
 
-def _source(source: Any) -> tuple[str, Any]:
-    """What to call the graph in errors, and its bytes (or the session itself)."""
+def _read_source(source: Any) -> tuple[str, Any]:
+    """The graph's name for errors, and its bytes (or the session itself)."""
     if isinstance(source, bytes) or hasattr(source, "get_inputs"):
         return "graph", source
     path = Path(source)

@@ -1,15 +1,11 @@
-"""Arithmetic on latents and likelihoods: traversals, interpolation, KL. Pure NumPy."""
+"""Paths through latent space: traversal of one dimension, interpolation between two points."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import NDArray
 
 from .errors import UsageError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 _MAX_STEPS = 10_000
 
@@ -22,7 +18,7 @@ def traversal(
     mean: NDArray[np.float64],
     std: NDArray[np.float64],
 ) -> NDArray[np.float32]:
-    """Copies of `start` f32[D] whose `dim` runs over mean ± span·std: f32[steps, D]."""
+    """Copies of `start` f32[D] whose dimension `dim` runs over mean ± span·std: f32[steps, D]."""
     if not 0 <= dim < len(start):
         raise UsageError(f"dim is {dim}, expected 0 to {len(start) - 1}")
     _check_steps(steps)
@@ -34,9 +30,10 @@ def traversal(
 def interpolation(
     a: NDArray[np.float32], b: NDArray[np.float32], steps: int, how: str
 ) -> NDArray[np.float32]:
-    """From code a f32[D] to code b, both included: f32[steps, D].
+    """From a f32[D] to b, both included: f32[steps, D].
 
-    `spherical` turns the direction at a constant rate and scales the length linearly.
+    `linear` goes straight. `spherical` turns the direction at a constant rate and scales the length
+    linearly (White 2016, arXiv 1609.04468).
     """
     _check_steps(steps)
     if how not in ("linear", "spherical"):
@@ -47,7 +44,7 @@ def interpolation(
     cosine = float(start @ end) / max(lengths[0] * lengths[1], 1e-12)
     angle = float(np.arccos(min(1.0, max(-1.0, cosine))))
     path = (1 - t) * start + t * end
-    # Codes on one ray or opposite each other span no plane to turn in.
+    # Latents on one ray, or opposite each other, span no plane to turn in.
     if how == "spherical" and np.sin(angle) > 1e-6:
         units = start / lengths[0], end / lengths[1]
         turned = np.sin((1 - t) * angle) * units[0] + np.sin(t * angle) * units[1]

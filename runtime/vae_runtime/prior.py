@@ -1,14 +1,15 @@
 """The distribution that `sample` draws latents from: plain arrays in, latents f32[n, D] out.
 
-Every draw is a pure function of (seed, index of the sample): a counter-based generator gives each
-sample its own words. So image 500,000 of a seed can be drawn alone, chunks of any size give the
-same latents bit for bit, and a port to another language needs Philox-4x64 and Box-Muller only.
+Every sample is a pure function of (seed, index of the sample): a counter-based generator gives each
+sample its own words. Image 500,000 of a seed can be drawn alone, batches of any size give the same
+latents bit for bit, and a port to another language needs Philox-4x64 and Box-Muller only.
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from .errors import InputError, UsageError
 from .files.json_fields import take
-from .rng import normals, unit, words_of
+from .rng import normals, random_words, uniforms
 
 KINDS = ("normal", "uniform", "gaussian", "gmm", "class_gmm")
 _ARRAYS = ("low", "high", "weights", "mean", "cholesky")
@@ -25,19 +26,19 @@ _MAX_DIMENSIONS = 65_536
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """A latent prior over latents of `latent_dim` numbers; every array is checked when it is made.
+    """A prior over latents of `latent_dim` numbers. All arrays are checked at construction.
 
     Attributes:
         kind: `normal` (N(0, I)), `uniform` (a box), `gaussian`, `gmm`, or `class_gmm`.
         latent_dim: D.
         low, high: f64[D], the box of `uniform`.
-        weights: f64[R, M], the share of each component; R is 1, or classes + 1 for `class_gmm`,
+        weights: f64[R, M], the weight of each component. R is 1, or classes + 1 for `class_gmm`,
             whose last row describes latents without a label.
         mean: f64[R, M, D].
         cholesky: f64[R, M, D(D+1)/2], the lower Cholesky factor of each covariance, row by row.
 
     Raises:
-        InputError: an unknown kind, a missing array, a shape that does not fit, a number that is
+        InputError: an unknown kind, a missing array, a shape that does not fit, or a number that is
             not finite.
     """
 
@@ -73,17 +74,17 @@ class Prior:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Prior:
-        """Read what `to_json` wrote; every shape is checked.
+        """Read what `to_json` wrote.
 
         Raises:
-            InputError: no such object, or arrays that do not fit; see the class.
+            InputError: not such an object, or arrays that do not fit; see the class.
         """
         kind, dim = take(data, "kind", str, "prior"), take(data, "latent_dim", int, "prior")
         names = [name for name in _ARRAYS if name in data]
         return cls(kind, dim, **{name: _numbers(name, data[name]) for name in names})
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary of plain lists, numbers kept to six significant digits."""
+        """A dictionary of plain lists; numbers keep six significant digits."""
         data: dict[str, Any] = {"kind": self.kind, "latent_dim": self.latent_dim}
         for name in _ARRAYS:
             array = getattr(self, name)
@@ -93,7 +94,7 @@ class Prior:
 
     @property
     def rows(self) -> int:
-        """How many mixtures there are: classes + 1 for `class_gmm`, else 1."""
+        """The number of mixtures: classes + 1 for `class_gmm`, else 1."""
         return 1 if self.weights is None else len(self.weights)
 
     def sample(
@@ -106,17 +107,17 @@ class Prior:
         temperature: float = 1.0,
         truncation: float | None = None,
     ) -> NDArray[np.float32]:
-        """Draw latents `start` to `start + n` of the endless sequence that belongs to `seed`.
+        """Sample latents `start` to `start + n` of the endless sequence that belongs to `seed`.
 
         Args:
             n: how many latents.
-            label: for `class_gmm`, the class of each code, one index or i64[n]; None draws from the
-                mixture of latents without a label, as does the index behind the last class. Other
-                kinds ignore it.
-            seed: 0 to 2**64 - 1; None draws a fresh one.
-            start: the index of the first code.
+            label: for `class_gmm`, the class of each latent, one index or i64[n]. None, or the
+                index after the last class, samples from the mixture of latents without a label.
+                Other kinds ignore it.
+            seed: 0 to 2**64 - 1; None picks a fresh one.
+            start: the index of the first latent.
             temperature: scales the spread around each component's mean; 0 gives the means.
-            truncation: if given, each standard normal is redrawn until it lies within ± this.
+            truncation: redraws each standard normal until it lies within ± this.
 
         Returns:
             f32[n, D].
@@ -127,27 +128,38 @@ class Prior:
         check_sampling(n, seed, temperature, truncation)
         if start < 0:
             raise UsageError(f"start is {start}, expected 0 or more")
-        words = words_of(fresh_seed() if seed is None else seed, start, n, self.latent_dim)
+        seed = fresh_seed() if seed is None else seed
+        return self.sample_checked(n, label, seed, start, temperature, truncation)
+
+    def sample_checked(
+        self,
+        n: int,
+        label: NDArray[np.int64] | int | None,
+        seed: int,
+        start: int,
+        temperature: float,
+        truncation: float | None,
+    ) -> NDArray[np.float32]:
+        """`sample` without the checks, for callers that made them once for many batches."""
+        rows = self._rows_of(label, n)
+        words = random_words(seed, start, n, self.latent_dim)
         if self.low is not None and self.high is not None:
             middle, half = (self.low + self.high) / 2, (self.high - self.low) / 2
-            uniform = unit(words[:, 1 : 1 + self.latent_dim])
+            uniform = uniforms(words[:, 1 : 1 + self.latent_dim])
             return (middle + temperature * half * (2 * uniform - 1)).astype(np.float32)
         eps = temperature * normals(words[:, 1:], self.latent_dim, truncation)
-        if self.weights is None or self.mean is None or self.cholesky is None:
+        if self.weights is None:
             return eps.astype(np.float32)
-        row = self._row(label, n)
-        share = np.cumsum(self.weights, axis=1, dtype=np.float64)
-        share /= share[:, -1:]  # the weights were rounded, and those at the end may be 0
-        component = (unit(words[:, :1]) >= share[row]).sum(axis=1)
-        return self._place(eps, row, component).astype(np.float32)
+        component = (uniforms(words[:, :1]) >= self._cumulative[rows]).sum(axis=1)
+        return self._place(eps, rows, component).astype(np.float32)
 
     def spread(self, label: int | None = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean and standard deviation of each dimension, two f64[D], of a class or of all latents."""
+        """Mean and standard deviation of each dimension, two f64[D], for a class or for all."""
         if self.low is not None and self.high is not None:
             return (self.low + self.high) / 2, (self.high - self.low) / np.sqrt(12)
         if self.weights is None or self.mean is None or self.cholesky is None:
             return np.zeros(self.latent_dim), np.ones(self.latent_dim)
-        row = self._row(label, 1)[0]
+        row = self._rows_of(label, 1)[0]
         weights, means = self.weights[row][:, None], self.mean[row]
         # The diagonal of L·Lᵀ: squares of the packed factor summed row by row.
         starts = [i * (i + 1) // 2 for i in range(self.latent_dim)]
@@ -156,10 +168,20 @@ class Prior:
         variance = (weights * (variances + (means - mean) ** 2)).sum(axis=0)
         return mean, np.sqrt(variance)
 
+    @cached_property
+    def _cumulative(self) -> NDArray[np.float64]:
+        """Cumulative weights f64[R, M], each row ending at 1: the stored weights are rounded."""
+        assert self.weights is not None
+        total = np.cumsum(self.weights, axis=1, dtype=np.float64)
+        return total / total[:, -1:]
+
     def _place(
         self, eps: NDArray[np.float64], row: NDArray[np.intp], component: NDArray[np.intp]
     ) -> NDArray[np.float64]:
-        """Mean + L·eps, one column of L at a time: plain sums, so a chunk's size changes no bit."""
+        """Mean + L·eps, one column of L at a time.
+
+        Plain sums, unlike a matrix product, give the same bits whatever the size of the batch.
+        """
         assert self.mean is not None
         assert self.cholesky is not None
         z = self.mean[row, component]
@@ -169,7 +191,7 @@ class Prior:
             z[:, j:] += column * eps[:, j, None]
         return z
 
-    def _row(self, label: NDArray[np.int64] | int | None, n: int) -> NDArray[np.intp]:
+    def _rows_of(self, label: NDArray[np.int64] | int | None, n: int) -> NDArray[np.intp]:
         """The mixture of each of n latents; the last one describes latents without a label."""
         if self.kind != "class_gmm" or label is None:
             return np.full(n, self.rows - 1, np.intp)
@@ -219,17 +241,17 @@ def choose_prior(fitted: Prior, name: str) -> Prior:
 
 
 def fresh_seed() -> int:
-    """A seed nobody has seen before, small enough to be read aloud."""
+    """A random seed, short enough to be read aloud."""
     return int.from_bytes(os.urandom(4), "little")
 
 
 def check_sampling(
     n: int, seed: int | None, temperature: float = 1.0, truncation: float | None = None
 ) -> None:
-    """Refuse a count, seed, temperature or truncation outside its range.
+    """Check a count, seed, temperature and truncation against their ranges.
 
     Raises:
-        UsageError: which one, and its range.
+        UsageError: the first that is outside its range.
     """
     if not isinstance(n, int | np.integer) or n < 0:
         raise UsageError(f"n is {n!r}, expected a whole number, 0 or more")
@@ -238,7 +260,7 @@ def check_sampling(
     if not 0 <= temperature < float("inf"):
         raise UsageError(f"temperature is {temperature}, expected a finite number, 0 or more")
     if truncation is not None and not 0.1 <= truncation < float("inf"):
-        raise UsageError(f"truncation is {truncation}, expected a number from 0.1 up")
+        raise UsageError(f"truncation is {truncation}, expected a number of 0.1 or more")
 
 
 def _arrays_of(kind: str) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
-"""Random numbers that are a pure function of (seed, index): Philox-4x64 words and normals of them.
+"""Random numbers as a pure function of (seed, index): Philox-4x64 words, and normals made of them.
 
-Philox is a counter-based generator (Salmon et al. 2011): any sample's words can be had alone.
+Philox is a counter-based generator (Salmon et al. 2011), so the numbers of any sample can be had
+without those of the samples before it.
 """
 
 from __future__ import annotations
@@ -8,24 +9,31 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-_WORDS = 4  # a Philox-4x64 block
-_DRAWS = 64  # redraws of a truncated normal before it is clamped: P < 1e-13 from truncation .5 up
+_WORDS_PER_BLOCK = 4  # of Philox-4x64
+_MAX_REDRAWS = (
+    64  # of a truncated normal before it is clamped: P < 1e-13 for truncation of 0.5 or more
+)
 
 
-def words_of(seed: int, start: int, n: int, dim: int) -> NDArray[np.uint64]:
-    """u64[n, W]: the words of samples `start` …; the first picks the component of a mixture."""
-    blocks = -(-(1 + dim + dim % 2) // _WORDS)
+def random_words(seed: int, start: int, n: int, dim: int) -> NDArray[np.uint64]:
+    """Words u64[n, W] for the samples `start` to `start + n` of a seed.
+
+    Word 0 picks the component of a mixture. The next `dim`, one more if that is odd, become
+    normals.
+    """
+    blocks = -(-(1 + dim + dim % 2) // _WORDS_PER_BLOCK)
     generator = np.random.Philox(key=seed, counter=int(start) * blocks)
-    return generator.random_raw(n * blocks * _WORDS).reshape(n, blocks * _WORDS)
+    words = generator.random_raw(n * blocks * _WORDS_PER_BLOCK)
+    return words.reshape(n, blocks * _WORDS_PER_BLOCK)
 
 
-def unit(words: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """The top 53 bits of each word as a number in [0, 1)."""
+def uniforms(words: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Numbers in [0, 1) from the top 53 bits of each word."""
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def normals(words: NDArray[np.uint64], dim: int, truncation: float | None) -> NDArray[np.float64]:
-    """Standard normals f64[n, dim] by Box and Muller (1958); an odd dim reads dim + 1 words."""
+    """Standard normals f64[n, dim], within ± `truncation` if that is given."""
     drawn = _box_muller(words, dim)
     if truncation is not None:
         _truncate(drawn, words, truncation)
@@ -33,9 +41,11 @@ def normals(words: NDArray[np.uint64], dim: int, truncation: float | None) -> ND
 
 
 def _box_muller(words: NDArray[np.uint64], dim: int) -> NDArray[np.float64]:
+    """Two normals from each pair of words (Box & Muller 1958)."""
     even = dim + dim % 2
-    radius = np.sqrt(-2 * np.log1p(-unit(words[:, 0:even:2])))
-    angle = 2 * np.pi * unit(words[:, 1:even:2])
+    pairs = uniforms(words[:, :even])
+    radius = np.sqrt(-2 * np.log1p(-pairs[:, 0::2]))
+    angle = 2 * np.pi * pairs[:, 1::2]
     drawn = np.empty((len(words), even))
     np.multiply(radius, np.cos(angle), out=drawn[:, 0::2])
     np.multiply(radius, np.sin(angle), out=drawn[:, 1::2])
@@ -43,8 +53,8 @@ def _box_muller(words: NDArray[np.uint64], dim: int) -> NDArray[np.float64]:
 
 
 def _truncate(normals: NDArray[np.float64], words: NDArray[np.uint64], bound: float) -> None:
-    """Redraw in place what lies outside ± bound, at most `_DRAWS` times, then clamp."""
-    for attempt in range(1, _DRAWS + 1):
+    """Redraw in place what lies outside ± bound; clamp what still does after `_MAX_REDRAWS`."""
+    for attempt in range(1, _MAX_REDRAWS + 1):
         rows = np.flatnonzero((np.abs(normals) > bound).any(axis=1))
         if not len(rows):
             return
@@ -56,7 +66,7 @@ def _truncate(normals: NDArray[np.float64], words: NDArray[np.uint64], bound: fl
 
 
 def _mix(words: NDArray[np.uint64], attempt: int) -> NDArray[np.uint64]:
-    """The finaliser of SplitMix64 (Steele et al. 2014) on words + attempt · golden ratio."""
+    """SplitMix64's finalizer (Steele et al. 2014) of words + attempt · golden ratio."""
     x = words + np.uint64(attempt * 0x9E3779B97F4A7C15 % 2**64)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

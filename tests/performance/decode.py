@@ -30,7 +30,7 @@ def _one(table: Table, mlp: Subject) -> None:
     decoder = mlp.model()
     decoder.decode(z, LABEL)
     # The very session that ours runs: a second one has its weights elsewhere in the caches.
-    bare = decoder._graphs.decoder(conditional=True).session.raw
+    bare = decoder.decoder(conditional=True).session.raw
     compiled = _compiled(mlp, z)
     candidates: dict[str, Work] = {
         "ours": lambda: decoder.decode(z, LABEL),

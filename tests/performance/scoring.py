@@ -33,7 +33,7 @@ def run(table: Table) -> None:
             return float(torch.cat([_bound(mlp.torch, x, y) for x, y in parts]).mean())
 
     def ours() -> Any:
-        return evaluate(model, images, labels, draws=K, binarise="threshold")
+        return model.evaluate(images, labels, samples=K, binarise="threshold")
 
     table.compare(
         f"IWAE-{K} of {n:,} digits", {"ours": ours, "torch eager": in_torch},

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import vae_runtime as vae
-from vae_runtime.arrays import as_labels, as_latents, check_images, stream_labels, to_float32
+from vae_runtime.arrays import as_labels, as_latents, check_images, check_labels, to_float32
 from vae_runtime.bundle.spec import ImageSpec
 from vae_runtime.errors import InputError, UsageError
 
@@ -20,7 +20,7 @@ OK = np.full((2, 1, 4, 6), 0.5, np.float32)
 
 
 def as_images(images: Any, spec: ImageSpec) -> Any:
-    """The two steps that every image goes through: checked whole, scaled a chunk at a time."""
+    """The two steps that every image goes through: checked whole, scaled batch by batch."""
     return to_float32(check_images(images, spec))
 
 
@@ -130,13 +130,13 @@ def test_labels_refused(
 
 
 def test_labels_of_a_stream(cvae: vae.Autoencoder) -> None:
-    assert stream_labels(None, None, cvae.spec) is None
-    assert stream_labels("3", None, cvae.spec) == 3
-    labels = stream_labels([1, 2], 2, cvae.spec)
+    assert check_labels(None, None, cvae.spec) is None
+    assert check_labels("3", None, cvae.spec) == 3
+    labels = check_labels([1, 2], 2, cvae.spec)
     assert isinstance(labels, np.ndarray)
     assert labels.tolist() == [1, 2]
     with pytest.raises(UsageError, match=r"^an endless stream takes one label for all$"):
-        stream_labels([1, 2], None, cvae.spec)
+        check_labels([1, 2], None, cvae.spec)
 
 
 def test_a_model_without_classes_takes_no_label(vae_path: Any) -> None:

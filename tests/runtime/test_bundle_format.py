@@ -23,7 +23,7 @@ from vae_runtime.bundle.reader import open_bundle
 from vae_runtime.bundle.spec import ImageSpec, ModelSpec
 from vae_runtime.graph_checks import operators as ops
 from vae_runtime.prior import Prior
-from vae_runtime.rng import normals, words_of
+from vae_runtime.rng import normals, random_words
 from vae_runtime.verification import compare
 
 pytestmark = pytest.mark.torch_free
@@ -157,7 +157,7 @@ def test_the_stamp_the_seal_and_the_frame() -> None:
 def test_the_numbers_to_compare_with() -> None:
     vectors = json.loads(block("json vectors"))
     one = vectors["words"]
-    words = words_of(one["seed"], one["index"], 1, one["latent_dim"])
+    words = random_words(one["seed"], one["index"], 1, one["latent_dim"])
     assert [f"{int(w):016x}" for w in words[0]] == one["words"]
     for bound, expected in (
         (None, one["normals"]),
@@ -191,7 +191,7 @@ def test_words_made_as_the_page_says(seed: int, dim: int) -> None:
     blocks = -(-(1 + dim + dim % 2) // 4)
     for index in (0, 5, 10**15):
         made = [w for b in range(blocks) for w in philox(index * blocks + b + 1, seed)]
-        assert made == words_of(seed, index, 1, dim)[0].tolist()
+        assert made == random_words(seed, index, 1, dim)[0].tolist()
 
 
 def test_a_later_minor_version_is_read(tmp_path: Path) -> None:

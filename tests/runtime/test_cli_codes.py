@@ -144,7 +144,7 @@ def test_evaluate_states_what_it_did(run: Run, cvae_path: Path, tmp_path: Path) 
     assert table["iwae-4"].endswith("nats, an upper bound on -log p(x)")
     facts = json.loads(run("evaluate", "x.npz", "-b", cvae_path, "--no-labels", "--json").out)
     assert facts["labels"] is False
-    assert facts["draws"] == 16
+    assert facts["samples"] == 16
     assert facts["device"] == "cpu"
     assert facts["iwae"] < facts["negative_elbo"]
 

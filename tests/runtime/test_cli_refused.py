@@ -132,7 +132,7 @@ def test_draws_of_the_posterior_in_parts(monkeypatch: pytest.MonkeyPatch) -> Non
     rng = np.random.default_rng(0)
     mu, log_var = rng.normal(size=(2, 5, 3)).astype(np.float32)
     whole = list(latent.posterior_samples(mu, log_var, 7, 1, 2))
-    monkeypatch.setattr(latent, "_DRAWS_AT_ONCE", 3)
+    monkeypatch.setattr(latent, "_SAMPLES_AT_ONCE", 3)
     parts = list(latent.posterior_samples(mu, log_var, 7, 1, 2))
     assert len(parts) == 7
     assert all(np.array_equal(a, b) for a, b in zip(whole, parts, strict=True))

@@ -13,7 +13,7 @@ import vae_runtime as vae
 from vae_runtime.errors import DeviceError, InputError, UsageError
 from vae_runtime.inference import devices as device
 from vae_runtime.inference import session
-from vae_runtime.inference.batching import BATCH_SIZE, Wanted, run_batched
+from vae_runtime.inference.batching import BATCH_SIZE, Output, run_batched
 from vae_runtime.inference.session import Session
 
 pytestmark = pytest.mark.torch_free
@@ -61,7 +61,7 @@ class Ort:
 
 @pytest.fixture
 def pretend(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(session, "_fell_back", False)
+    monkeypatch.setattr(session, "_cuda_failed", False)
 
     def use(ort: Any) -> Any:
         monkeypatch.setattr(session, "onnxruntime", lambda: ort)
@@ -196,7 +196,7 @@ class OnDevice:
 def test_batches_are_padded_on_cuda_alone(where: str, n: int, batches: list[int]) -> None:
     fake: Any = OnDevice(where)
     x = np.arange(n, dtype=np.float32)[:, None]
-    (out,) = run_batched(fake, {"x": x}, Wanted(["y"], [(1,)], [x.dtype]))
+    (out,) = run_batched(fake, {"x": x}, {"y": Output((1,), x.dtype)})
     assert fake.batches == batches
     assert np.array_equal(out, 2 * x)
 

@@ -115,7 +115,7 @@ def test_a_graph_whose_card_says_otherwise(vae_path: Path) -> None:
         vae.Decoder(add_checksum(raw.replace(b'"height":8', b'"height":9')))
     assert str(caught.value) == (
         "graph: its tensors [('image', 'tensor(float)', [1, 8, 8])] do not fit its spec, "
-        "which says [('image', 'tensor(float)', [1, 9, 8])]"
+        "which has [('image', 'tensor(float)', [1, 9, 8])]"
     )
 
 
@@ -139,7 +139,7 @@ def test_the_first_axis_is_free_and_the_others_are_the_card_s(change: dict[str, 
     if not change:
         check_tensors(session, CARD, "conditional_decoder", "fp32", "x")
         return
-    with pytest.raises(InputError, match=r"^x: its tensors .* do not fit its spec, which says "):
+    with pytest.raises(InputError, match=r"^x: its tensors .* do not fit its spec, which has "):
         check_tensors(session, CARD, "conditional_decoder", "fp32", "x")
 
 
@@ -151,7 +151,7 @@ def test_bytes_that_are_no_graph() -> None:
 def test_a_label_where_none_is_taken(cvae_path: Path, vae_path: Path) -> None:
     for path, message in (
         (cvae_path, "this cvae decoder takes no label"),
-        (vae_path, "this vae decoder takes no label"),
+        (vae_path, "this vae takes no label"),
     ):
         with vae.Decoder(graph_bytes(path, "decoder")) as decoder:
             z = np.zeros((1, decoder.spec.latent_dim), np.float32)
@@ -181,14 +181,14 @@ def test_graphs_of_two_bundles(cvae_path: Path, vae_path: Path) -> None:
 def test_bytes_come_straight_from_the_graph_that_gives_them(
     variants_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vae_runtime.inference import batching as chunks
+    from vae_runtime.inference import batching
 
     def never(*_: object) -> None:
         raise AssertionError("a second pass over the pixels")
 
     with vae.load(variants_path) as model:
         expected = np.rint(model.sample(9, label=3, seed=0) * np.float32(255))
-        monkeypatch.setattr(chunks, "quantise", never)
+        monkeypatch.setattr(batching, "quantise", never)
         assert np.array_equal(model.sample(9, label=3, seed=0, dtype="uint8"), expected)
         assert model.sample(2, seed=0, dtype="uint8").dtype == np.uint8
 

@@ -43,7 +43,7 @@ def test_a_closed_graph_says_so(cvae_path: Path) -> None:
 def test_closing_lets_the_session_go(cvae_path: Path) -> None:
     model = vae.load(cvae_path)
     model.sample(1, seed=0)
-    graph = model._graphs.decoder(conditional=False)
+    graph = model.decoder()
     session = weakref.ref(graph.session.raw)
     assert session() is not None
     model.close()

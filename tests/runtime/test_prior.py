@@ -87,7 +87,7 @@ def test_codes_are_float32_of_the_right_shape(prior: Prior) -> None:
 def test_a_code_depends_on_seed_and_index_alone(
     kind: str, cuts: list[int], truncation: float | None, seed: int
 ) -> None:
-    """Whatever the chunking, the same latents bit for bit."""
+    """Whatever the batches, the same latents bit for bit."""
     prior = PRIORS[kind]
     labels = np.arange(60) % 6
     whole = prior.sample(60, labels, seed, truncation=truncation)
@@ -100,7 +100,7 @@ def test_a_code_depends_on_seed_and_index_alone(
 
 
 @pytest.mark.parametrize("d", [1, 2, 3, 4, 7, 16, 33])
-def test_every_dimension_count_can_be_chunked(d: int) -> None:
+def test_every_dimension_count_can_be_batched(d: int) -> None:
     for prior in (Prior.normal(d), box(d), mixture("gmm", 1, 2, d)):
         whole = prior.sample(9, seed=5, truncation=2)
         one_by_one = [prior.sample(1, seed=5, start=i, truncation=2) for i in range(9)]

@@ -1,4 +1,4 @@
-"""The same seed gives the same bits: whatever the chunks, the threads, and who else is drawing."""
+"""The same seed gives the same bits: whatever the batches, the threads and the neighbours."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 import vae_runtime as vae
-from vae_runtime.inference import batching as chunks
+from vae_runtime.inference import batching
 
 pytestmark = pytest.mark.torch_free
 
 N = 300
-CHUNKS = (1, 2, 3, 5, 7, 16, 33, 64, 100, 255, 256, 299, 300)
+SIZES = (1, 2, 3, 5, 7, 16, 33, 64, 100, 255, 256, 299, 300)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
-def test_chunks_and_threads_change_no_bit(
+def test_batches_and_threads_change_no_bit(
     any_bundle: Path, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with vae.load(any_bundle, device="cpu") as model:
@@ -26,31 +26,31 @@ def test_chunks_and_threads_change_no_bit(
         images = model.sample(N, label, seed=3)
         latents = model.encode(images, label)
     with vae.load(any_bundle, device="cpu", threads=threads) as model:
-        for size in CHUNKS:
-            monkeypatch.setattr(chunks, "BATCH_SIZE", size)
-            again = np.concatenate(list(model.stream(N, label, seed=3, chunk=size)))
+        for size in SIZES:
+            monkeypatch.setattr(batching, "BATCH_SIZE", size)
+            again = np.concatenate(list(model.stream(N, label, seed=3, batch_size=size)))
             assert np.array_equal(again, images), size
             assert np.array_equal(model.encode(images, label), latents), size
 
 
-def test_any_part_of_a_seed_can_be_drawn_alone(cvae: vae.Autoencoder) -> None:
+def test_any_part_of_a_seed_can_be_sampled_alone(cvae: vae.Autoencoder) -> None:
     images = cvae.sample(40, label=4, seed=11)
     for start, n in ((0, 40), (1, 1), (17, 9), (39, 1)):
-        part = np.concatenate(list(cvae.stream(n, 4, 11, start=start, chunk=4)))
+        part = np.concatenate(list(cvae.stream(n, 4, 11, start=start, batch_size=4)))
         assert np.array_equal(part, images[start : start + n])
     far = next(cvae.stream(1, 4, 11, start=10**12))
     assert np.array_equal(far, next(cvae.stream(1, 4, 11, start=10**12)))
 
 
 def test_an_endless_stream(cvae: vae.Autoencoder) -> None:
-    stream = cvae.stream(label="2", seed=0, chunk=8)
+    stream = cvae.stream(label="2", seed=0, batch_size=8)
     found = np.concatenate([next(stream) for _ in range(3)])
     assert np.array_equal(found, cvae.sample(24, label=2, seed=0))
 
 
 def test_a_stream_is_checked_when_it_is_made(cvae: vae.Autoencoder) -> None:
     for wrong in (
-        {"n": -1}, {"seed": -1}, {"label": "ten"}, {"chunk": 0}, {"start": -1}, {"dtype": "int8"},
+        {"n": -1}, {"seed": -1}, {"label": "ten"}, {"batch_size": 0}, {"start": -1}, {"dtype": "int8"},
         {"prior": "best"}, {"temperature": -1}, {"truncation": 0}, {"n": 3, "label": [1, 2]},
         {"label": [1, 2]},
     ):  # fmt: skip

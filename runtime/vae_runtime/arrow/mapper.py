@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..arrays import as_labels
-from ..autoencoder import DEFAULT_BUNDLE, PLAIN, Autoencoder
+from ..autoencoder import DEFAULT_BUNDLE, DEFAULT_VARIANT, Autoencoder
 from ..bundle.reader import Bundle, open_bundle
 from ..bundle.spec import ModelSpec
 from ..errors import IntegrityError, UsageError
@@ -61,7 +61,7 @@ class Options:
     prior: str = "fitted"
     temperature: float = 1.0
     truncation: float | None = None
-    variant: str = PLAIN
+    variant: str = DEFAULT_VARIANT
     device: str = "auto"
 
     def check(self, spec: ModelSpec) -> None:

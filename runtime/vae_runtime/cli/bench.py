@@ -112,15 +112,10 @@ def measure(
 
 def _graph(source: Source, role: str, dtype: str) -> Encoder | Decoder:
     """The graph that the library would use for this call."""
-    from ..autoencoder import LoadedGraphs
-    from ..bundle.reader import open_bundle
-
-    bundle = open_bundle(source.bundle)
-    options = {"device": source.device, "threads": source.threads, "tf32": source.tf32}
-    graphs = LoadedGraphs(bundle, source.variant, options)
+    model = source.open()
     if role == "encoder":
-        return graphs.encoder()
-    return graphs.decoder(conditional=bool(bundle.manifest.spec.classes), dtype=dtype)
+        return model.encoder()
+    return model.decoder(conditional=bool(model.spec.classes), dtype=dtype)
 
 
 def _pair(

@@ -72,7 +72,6 @@ def command(
     """
     from ..console import progress
     from ..inference.batching import BATCH_SIZE
-    from ..metrics import evaluate
     from .inputs import read_pictures
 
     with source.open() as model:
@@ -82,8 +81,8 @@ def command(
         def watch(chunks: Iterable[int]) -> Iterator[int]:
             return progress(chunks, len(pictures), BATCH_SIZE)
 
-        found = evaluate(model, pictures.images, known, draws=draws, binarise=binarise, seed=seed,
-                         watch=watch)  # fmt: skip
+        found = model.evaluate(pictures.images, known, samples=draws, binarise=binarise,
+                               seed=seed, track=watch)  # fmt: skip
         device = model.device
     if as_json:
         print_json({"data": list(data), **found.to_json(), "device": device})
@@ -105,7 +104,7 @@ def rows(found: Evaluation, device: str) -> list[tuple[str, str]]:
         table += [
             ("kl", f"{found.kl:.3f} nats"),
             ("-elbo", f"{found.negative_elbo:.3f} nats"),
-            (f"iwae-{found.draws}", f"{found.iwae:.3f} nats, an upper bound on -log p(x)"),
+            (f"iwae-{found.samples}", f"{found.iwae:.3f} nats, an upper bound on -log p(x)"),
             ("likelihood", f"{found.likelihood}, {how}"),
             ("active units", f"{found.active_units} of {found.latent_dim}"),
         ]

@@ -1,4 +1,4 @@
-"""onnxruntime sessions: the device that was asked for, few threads, safe after fork and close."""
+"""A graph in onnxruntime: on the device asked for, with few threads, safe after fork and close."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _creating = threading.Lock()  # creating sessions is not thread-safe, running them is
 _living: weakref.WeakSet[Session] = weakref.WeakSet()
 _hooked = False
-_fell_back = False  # CUDA failed once in this process: `auto` does not try it for every graph
+_cuda_failed = False  # in this process: `auto` then does not try it again for every graph
 
 BROKEN_INSTALL = (
     "onnxruntime is hollow: its two packages overwrote each other. Run: pip uninstall -y "
@@ -32,12 +32,12 @@ BROKEN_INSTALL = (
 
 
 def onnxruntime() -> ModuleType:
-    """Import onnxruntime, its telemetry off.
+    """Import onnxruntime with its telemetry switched off.
 
     Raises:
         MissingExtra: neither `onnxruntime` nor `onnxruntime-gpu` is installed, or a broken mix.
     """
-    # It must stand in the environment before the import; onnxruntime reads it once.
+    # onnxruntime reads it once, at import.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     try:
         import onnxruntime as ort
@@ -59,7 +59,7 @@ class Session:
 
     Attributes:
         device: where it really runs, `cpu` or `cuda:N`.
-        threads: of one run, and runs at a time where there are several chunks.
+        threads: threads per run, and the number of batches that run at a time.
         metadata: the graph's own text properties.
         inputs, outputs: onnxruntime's description of each tensor, by name.
     """
@@ -73,12 +73,13 @@ class Session:
             model: the bytes of an `.onnx` file, or an existing `onnxruntime.InferenceSession`,
                 which keeps its own device and threads.
             device: `auto`, `cpu`, `cuda` or `cuda:N`.
-            threads: of one run; for graphs this small one is the fastest.
-            tf32: lets CUDA round to ten bits of mantissa: faster, not the same pixels.
+            threads: threads per run; for graphs this small one is the fastest.
+            tf32: lets CUDA round to ten bits of mantissa: faster, but not the same pixels.
 
         Raises:
             DeviceError: CUDA was asked for and is not available.
             InputError: onnxruntime refuses the graph.
+            UsageError: an unknown device, or fewer than one thread.
         """
         self._ort = onnxruntime()
         wanted = parse_device(device)
@@ -113,7 +114,7 @@ class Session:
         return raw
 
     def run(self, outputs: Sequence[str], **inputs: NDArray[Any]) -> list[NDArray[Any]]:
-        """Run the graph by name; `outputs` names what to return, in that order.
+        """Run the graph by name and return `outputs` in that order.
 
         Raises:
             StateError: the session was closed, or belongs to the process this one was forked from.
@@ -121,15 +122,12 @@ class Session:
             InputError: onnxruntime refuses these inputs.
         """
         raw = self.raw
-        # The Python layer around it looks at names, which are fixed here, for a tenth of the time
-        # that a small graph takes.
-        inner = getattr(raw, "_sess", raw)
         try:
             if not listening():
-                plain: list[NDArray[Any]] = inner.run(outputs, inputs, None)
+                plain: list[NDArray[Any]] = raw.run(outputs, inputs)
                 return plain
             with stoppable(self._ort) as options:
-                results: list[NDArray[Any]] = inner.run(outputs, inputs, options)
+                results: list[NDArray[Any]] = raw.run(outputs, inputs, options)
         except Exception as error:
             if "alloc" in str(error).lower():
                 raise LimitError("out of memory in onnxruntime. Run fewer items.") from error
@@ -143,7 +141,7 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Give the memory back; the session cannot be used afterwards."""
+        """Free the memory; the session cannot be used afterwards."""
         if self._pid == os.getpid():
             self._raw = None
 
@@ -151,9 +149,9 @@ class Session:
 def _create(
     ort: ModuleType, model: bytes, wanted: tuple[str, int], threads: int, tf32: bool
 ) -> Any:
-    """A session on the device wanted; `auto` ends on the CPU where CUDA does not start."""
+    """Create a session on a device; `auto` falls back to the CPU if CUDA does not start."""
     word, number = wanted
-    if word == "cpu" or (word == "auto" and (_fell_back or CUDA not in _available(ort))):
+    if word == "cpu" or (word == "auto" and (_cuda_failed or CUDA not in _available(ort))):
         return _on_cpu(ort, model, threads)
     if CUDA not in _available(ort):
         raise _no_cuda(ort, number)
@@ -163,16 +161,16 @@ def _create(
             session = ort.InferenceSession(
                 model, _options(ort, threads), providers=providers(number, tf32=tf32)
             )
-        # Without its libraries onnxruntime takes the CPU and says nothing.
+        # Without CUDA's libraries onnxruntime silently uses the CPU.
         if session.get_providers()[0] == CUDA:
             return session
     except Exception as error:
-        _on_cpu(ort, model, threads)  # a graph that the CPU refuses as well is not CUDA's fault
+        _on_cpu(ort, model, threads)  # raises if the CPU refuses the graph too: not CUDA's fault
         if word == "cuda":
             raise _no_cuda(ort, number) from error
     if word == "cuda":
         raise _no_cuda(ort, number)
-    _say_fallback(ort)
+    _warn_of_fallback(ort)
     return _on_cpu(ort, model, threads)
 
 
@@ -206,9 +204,9 @@ def _no_cuda(ort: ModuleType, number: int) -> DeviceError:
     )
 
 
-def _say_fallback(ort: ModuleType) -> None:
-    global _fell_back
-    _fell_back = True
+def _warn_of_fallback(ort: ModuleType) -> None:
+    global _cuda_failed
+    _cuda_failed = True
     warnings.warn(
         f"CUDA did not start ({why_not_cuda(ort)}); running on the CPU",
         RuntimeWarning,
@@ -225,7 +223,11 @@ def _register(session: Session) -> None:
 
 
 def _abandon() -> None:
-    """In a forked child: never destroy inherited sessions, their threads are not there to join."""
+    """In a forked child, keep inherited sessions from ever being destroyed.
+
+    Destroying one joins threads that do not exist in the child, which hangs or ends the process.
+    Python drops its own references when it exits, so one is added that nobody holds.
+    """
     global _creating
     _creating = threading.Lock()  # a thread that did not survive the fork may have held it
     for session in list(_living):

@@ -8,57 +8,56 @@ import numpy as np
 import pytest
 
 import vae_runtime as vae
-from vae_runtime import metrics as evaluation
-from vae_runtime import metrics as latent
+from vae_runtime import metrics
 from vae_runtime.errors import UsageError
-from vae_runtime.inference import batching as chunks
-from vae_runtime.metrics import evaluate, negative_log_likelihood
+from vae_runtime.inference import batching
+from vae_runtime.metrics import negative_log_likelihood
 
 pytestmark = pytest.mark.torch_free
 
 
 def test_iwae_by_hand(vae_path: Path) -> None:
-    draws, seed = 5, 3
+    samples, seed = 5, 3
     with vae.load(vae_path) as model:
         images = model.sample(4, seed=0)
-        found = evaluate(model, images, draws=draws, binarise="threshold", seed=seed)
+        found = model.evaluate(images, samples=samples, binarise="threshold", seed=seed)
         x = (images >= 0.5).astype(np.float32)
         mu, log_var = model.posterior(x)
         assert log_var is not None
-        log_w = np.zeros((draws, 4))
-        nll = np.zeros((draws, 4))
-        for k in range(draws):
-            z = latent.sample_posterior(mu, log_var, seed, k * 4)
+        log_w = np.zeros((samples, 4))
+        nll = np.zeros((samples, 4))
+        for k in range(samples):
+            z = metrics.sample_posterior(mu, log_var, seed, k * 4)
             p = np.clip(model.decode(z).astype(np.float64), 1e-7, 1 - 1e-7)
             nll[k] = -(x * np.log(p) + (1 - x) * np.log(1 - p)).sum(axis=(1, 2, 3))
             z64, m, s = z.astype(np.float64), mu.astype(np.float64), np.exp(log_var / 2.0)
             log_p = -0.5 * (z64**2 + np.log(2 * np.pi)).sum(axis=1)
             log_q = -0.5 * (((z64 - m) / s) ** 2 + np.log(2 * np.pi) + log_var).sum(axis=1)
             log_w[k] = -nll[k] + log_p - log_q
-        kl = latent.kl_to_standard_normal(mu, log_var)
+        kl = metrics.kl_to_standard_normal(mu, log_var)
         iwae = -(np.log(np.exp(log_w - log_w.max(0)).mean(0)) + log_w.max(0)).mean()
     assert found.iwae == pytest.approx(iwae, rel=1e-6)
     assert found.negative_elbo == pytest.approx((nll.mean(0) + kl).mean(), rel=1e-6)
     assert found.kl == pytest.approx(kl.mean(), rel=1e-9)
 
 
-def test_more_draws_tighten_the_bound(vae_path: Path) -> None:
+def test_more_samples_tighten_the_bound(vae_path: Path) -> None:
     with vae.load(vae_path) as model:
         images = model.sample(64, seed=0)
-        found = [evaluate(model, images, draws=k).iwae for k in (1, 8, 64)]
+        found = [model.evaluate(images, samples=k).iwae for k in (1, 8, 64)]
         assert found[0] > found[1] > found[2]  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("binarise", ["sample", "threshold", "none"])
-def test_chunks_change_nothing(
+def test_batches_change_nothing(
     cvae: vae.Autoencoder, binarise: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labels = np.arange(20) % 10
     images = cvae.sample(20, labels, seed=0)
-    whole = evaluate(cvae, images, labels, draws=3, binarise=binarise)
-    for module in (evaluation, chunks):
+    whole = cvae.evaluate(images, labels, samples=3, binarise=binarise)
+    for module in (metrics, batching):
         monkeypatch.setattr(module, "BATCH_SIZE", 7)
-    parts = evaluate(cvae, images, labels, draws=3, binarise=binarise)
+    parts = cvae.evaluate(images, labels, samples=3, binarise=binarise)
     for key, value in whole.to_json().items():
         exact = isinstance(value, (str, bool))
         assert getattr(parts, key) == (value if exact else pytest.approx(value, rel=1e-9)), key
@@ -67,7 +66,7 @@ def test_chunks_change_nothing(
 def test_labels_help_a_conditional_model(cvae: vae.Autoencoder) -> None:
     labels = np.repeat(np.arange(10), 8)
     images = cvae.sample(80, labels, seed=0)
-    given, none = (evaluate(cvae, images, x, draws=4) for x in (labels, None))
+    given, none = (cvae.evaluate(images, x, samples=4) for x in (labels, None))
     assert given.labels
     assert not none.labels
     assert given.mse < none.mse
@@ -76,7 +75,7 @@ def test_labels_help_a_conditional_model(cvae: vae.Autoencoder) -> None:
 def test_an_autoencoder_has_an_error_only(ae_path: Path) -> None:
     with vae.load(ae_path) as model:
         images = model.sample(10, seed=0, dtype="uint8")
-        found = evaluate(model, images)
+        found = model.evaluate(images)
         again = model.reconstruct(images)
     error = (again - images.astype(np.float32) / np.float32(255)).astype(np.float64)
     assert found.mse == pytest.approx((error**2).mean())
@@ -85,16 +84,16 @@ def test_an_autoencoder_has_an_error_only(ae_path: Path) -> None:
 
 def test_pixels_are_drawn_with_their_probability(rng: np.random.Generator) -> None:
     grey = np.full((4000, 1, 2, 3), 0.3, np.float32)
-    drawn = evaluation._binarised(grey, "sample", 0, 0)
+    drawn = metrics._binarised(grey, "sample", 0, 0)
     assert set(np.unique(drawn)) == {0, 1}
     assert np.abs(drawn.mean(axis=0) - 0.3).max() < 0.04
-    assert np.array_equal(drawn[100:110], evaluation._binarised(grey[:10], "sample", 0, 100))
+    assert np.array_equal(drawn[100:110], metrics._binarised(grey[:10], "sample", 0, 100))
 
 
 def test_every_seed_is_one_of_its_own() -> None:
     grey = np.full((2, 1, 8, 8), 0.5, np.float32)
     seeds = (0, 1, 2**63, 2**63 + 1, 2**64 - 1)
-    found = {evaluation._binarised(grey, "sample", seed, 0).tobytes() for seed in seeds}
+    found = {metrics._binarised(grey, "sample", seed, 0).tobytes() for seed in seeds}
     assert len(found) == len(seeds)
 
 
@@ -102,9 +101,9 @@ def test_active_units_count_what_varies(vae_path: Path) -> None:
     with vae.load(vae_path) as model:
         images = model.sample(200, seed=0)
         mu = model.encode(images).astype(np.float64)
-        found = evaluate(model, images, draws=1)
+        found = model.evaluate(images, samples=1)
         assert found.active_units == (mu.var(axis=0) > 0.01).sum()
-        assert evaluate(model, images[:1], draws=1).active_units == 0
+        assert model.evaluate(images[:1], samples=1).active_units == 0
 
 
 def test_refused(cvae: vae.Autoencoder, ae_path: Path) -> None:
@@ -112,14 +111,16 @@ def test_refused(cvae: vae.Autoencoder, ae_path: Path) -> None:
     with pytest.raises(
         UsageError, match=r"^binarise is 'both', expected sample or threshold or none"
     ):
-        evaluate(cvae, images, binarise="both")
-    with pytest.raises(UsageError, match=r"^0 images and 16 draws, expected at least one of each$"):
-        evaluate(cvae, images[:0])
+        cvae.evaluate(images, binarise="both")
+    with pytest.raises(
+        UsageError, match=r"^0 images and 16 samples, expected at least one of each$"
+    ):
+        cvae.evaluate(images[:0])
     with (
         vae.load(ae_path) as model,
         pytest.raises(UsageError, match=r"expected none for gaussian$"),
     ):
-        evaluate(model, images, binarise="sample")
+        model.evaluate(images, binarise="sample")
 
 
 @pytest.mark.parametrize("size", [(28, 28), (37, 53), (1, 6)])
