@@ -1,11 +1,16 @@
-"""The shape of the tree: who may import whom, and how long a file or a function may be."""
+"""The shape of the tree: who may import whom, and how long a file or a function may be.
+
+`python tests/test_structure.py [ROOT]` prints the figures that these rules are about.
+"""
 
 from __future__ import annotations
 
 import ast
 import re
+import statistics
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,11 +18,11 @@ import pytest
 pytestmark = pytest.mark.torch_free
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = {
-    "vae_runtime": ROOT / "runtime" / "vae_runtime",
-    "vae_models": ROOT / "models" / "vae_models",
-    "vae_train": ROOT / "train" / "vae_train",
-    "vae_export": ROOT / "export" / "vae_export",
+FOLDERS = {
+    "vae_runtime": "runtime",
+    "vae_models": "models",
+    "vae_train": "train",
+    "vae_export": "export",
 }
 MAY_IMPORT = {
     "vae_runtime": {"numpy", "onnxruntime", "PIL", "click", "sklearn", "pyarrow", "distributed"},
@@ -36,34 +41,155 @@ SCRIPTS = [
 LONG = {"tests/studio/test_browser.py"}  # one session of a browser, its panels one after another
 MAX_FILE = 420
 MAX_FUNCTION = 60
+SMALL = 60  # lines; a smaller module with one caller belongs into that caller, unless named here
+SMALL_WITH_ONE_CALLER: dict[str, str] = {}
 
 
-def sources(package: str) -> list[Path]:
-    return sorted(PACKAGES[package].rglob("*.py"))
+def sources(package: str, root: Path = ROOT) -> list[Path]:
+    return sorted((root / FOLDERS[package] / package).rglob("*.py"))
 
 
-def imported(path: Path) -> Iterator[str]:
+@cache
+def module_names(root: Path = ROOT) -> dict[str, Path]:
+    """Every module of the four packages, `vae_runtime.cli.sample` and so on."""
+    return {
+        ".".join(path.relative_to(root / FOLDERS[package]).with_suffix("").parts).removesuffix(
+            ".__init__"
+        ): path
+        for package in FOLDERS
+        for path in sources(package, root)
+    }
+
+
+def imports_of(path: Path, name: str) -> Iterator[str]:
+    """Absolute names of all that a module imports, wherever in it: also in functions and
+    under TYPE_CHECKING."""
+    inside = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            yield node.module.split(".")[0]
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = inside[: len(inside) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            # `from . import x` may name a module; `from .x import y` names x itself.
+            yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_imports_point_one_way(package: str) -> None:
-    allowed = MAY_IMPORT[package] | set(sys.stdlib_module_names)
+@cache
+def import_graph(root: Path = ROOT) -> dict[str, set[str]]:
+    """For each module, the modules of ours that it imports."""
+    modules = module_names(root)
+    graph: dict[str, set[str]] = {}
+    for name, path in modules.items():
+        found = set()
+        for imported in imports_of(path, name):
+            target = imported if imported in modules else imported.rpartition(".")[0]
+            if target in modules and target != name:
+                found.add(target)
+        graph[name] = found
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> list[set[str]]:
+    """Sets of nodes that reach each other (Tarjan's strongly connected components)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[set[str]] = []
+
+    def visit(node: str) -> None:
+        index[node] = low[node] = len(index)
+        stack.append(node)
+        for other in graph[node]:
+            if other not in index:
+                visit(other)
+                low[node] = min(low[node], low[other])
+            elif other in stack:
+                low[node] = min(low[node], index[other])
+        if low[node] == index[node]:
+            cut = stack.index(node)
+            if len(stack) - cut > 1:
+                found.append(set(stack[cut:]))
+            del stack[cut:]
+
+    for node in graph:
+        if node not in index:
+            visit(node)
+    return found
+
+
+def rooms(graph: dict[str, set[str]]) -> dict[str, set[str]]:
+    """The same graph between rooms: sub-packages, and single modules beside them."""
+    packages = {name.rpartition(".")[0] for name in graph if name.count(".") > 1}
+
+    def room(name: str) -> str:
+        parts = name.split(".")
+        return next(
+            (".".join(parts[:n]) for n in (2, 3) if ".".join(parts[:n]) in packages), name
+        )
+
+    joined: dict[str, set[str]] = {}
+    for name, targets in graph.items():
+        joined.setdefault(room(name), set()).update(
+            room(t) for t in targets if room(t) != room(name)
+        )
+    return joined
+
+
+def foreign_command_lines(graph: dict[str, set[str]]) -> list[str]:
+    """Imports of another package's command line."""
+    return [
+        f"{name} imports {target}"
+        for name, targets in graph.items()
+        for target in targets
+        if target.split(".")[1:2] == ["cli"] and target.split(".")[0] != name.split(".")[0]
+    ]
+
+
+def small_with_one_caller(graph: dict[str, set[str]], root: Path = ROOT) -> list[str]:
+    """Modules of fewer than SMALL lines that a single module imports."""
+    callers: dict[str, set[str]] = {name: set() for name in graph}
+    for name, targets in graph.items():
+        for target in targets:
+            callers[target].add(name)
+    return [
+        name
+        for name, path in module_names(root).items()
+        if lines_of(path) < SMALL and len(callers[name]) == 1 and path.name != "__init__.py"
+    ]
+
+
+def test_imports_point_one_way() -> None:
+    allowed = {package: MAY_IMPORT[package] | {package} for package in FOLDERS}
     wrong = [
-        f"{path.relative_to(ROOT)}: {name}"
-        for path in sources(package)
-        for name in imported(path)
-        if name not in allowed
+        f"{name}: {imported}"
+        for name, path in module_names().items()
+        for imported in imports_of(path, name)
+        if imported.split(".")[0]
+        not in allowed[name.split(".")[0]] | set(sys.stdlib_module_names)
     ]
     assert not wrong
 
 
+def test_no_module_imports_what_imports_it() -> None:
+    assert not circles(import_graph())
+
+
+def test_no_room_imports_what_imports_it() -> None:
+    """`bundle`, `inference`, `cli` … also form no circle as a whole."""
+    assert not circles(rooms(import_graph()))
+
+
+def test_no_package_imports_the_command_line_of_another() -> None:
+    assert not foreign_command_lines(import_graph())
+
+
+def test_small_modules_have_more_than_one_caller_or_a_reason() -> None:
+    assert set(small_with_one_caller(import_graph())) == SMALL_WITH_ONE_CALLER.keys()
+
+
 def test_there_is_no_package_at_the_top_of_a_folder() -> None:
-    assert not [p for p in PACKAGES.values() if (p.parent / "__init__.py").exists()]
+    assert not [top for top in FOLDERS.values() if (ROOT / top / "__init__.py").exists()]
 
 
 def lines_of(path: Path) -> int:
@@ -71,7 +197,7 @@ def lines_of(path: Path) -> int:
 
 
 def functions(path: Path) -> Iterator[tuple[str, int]]:
-    """Each function and its lines, but its docstring's: what is read, not followed."""
+    """Each function and its lines, without those of its docstring."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             doc = ast.get_docstring(node, clean=False)
@@ -79,8 +205,8 @@ def functions(path: Path) -> Iterator[tuple[str, int]]:
             yield node.name, length - (len(doc.splitlines()) if doc else 0)
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_files_and_functions_fit_the_eye(package: str) -> None:
+@pytest.mark.parametrize("package", FOLDERS)
+def test_files_and_functions_are_short(package: str) -> None:
     paths = sources(package)
     assert not [f"{path.name}: {lines_of(path)}" for path in paths if lines_of(path) > MAX_FILE]
     assert not [
@@ -91,19 +217,53 @@ def test_files_and_functions_fit_the_eye(package: str) -> None:
     ]
 
 
-def test_tests_fit_the_eye_too() -> None:
+def test_tests_are_short_too() -> None:
     paths = {path.relative_to(ROOT).as_posix(): lines_of(path) for path in SCRIPTS}
     assert len(paths) > 100
     assert {name for name, lines in paths.items() if lines > MAX_FILE} == LONG
 
 
-def test_every_file_says_first_what_it_is() -> None:
+def test_every_file_begins_with_what_it_is() -> None:
     """An empty `__init__.py` has nothing to say."""
-    paths = [*SCRIPTS, *(path for package in PACKAGES for path in sources(package))]
+    paths = [*SCRIPTS, *module_names().values()]
     texts = {path: path.read_text() for path in paths}
     assert not [p.name for p, text in texts.items() if text and not text.startswith('"""')]
     for folder in ("engine", "ui", "boot"):
-        for path in (PACKAGES["vae_runtime"] / "studio" / folder).rglob("*.js"):
+        for path in (ROOT / "runtime/vae_runtime/studio" / folder).rglob("*.js"):
             assert path.read_text().startswith(("/**", "//")), path
     for path in (ROOT / "scripts").iterdir():
-        assert re.match(r"#!/usr/bin/env bash\n# \w", path.read_text()), path
+        assert re.match(r"#!/usr/bin/env (bash|python3)\n(# |\"\"\")\w", path.read_text()), path
+
+
+def figures(root: Path) -> Iterator[tuple[str, object]]:
+    """The measures of a checkout, by name."""
+    paths = list(module_names(root).values())
+    lines = [lines_of(path) for path in paths]
+    lengths = sorted(length for path in paths for _, length in functions(path))
+    graph = import_graph(root)
+    scripts = [
+        path
+        for path in (root / "runtime").rglob("*.js")
+        if "node_modules" not in path.parts and "assets" not in path.parts
+    ]
+    yield "Python files", len(paths)
+    yield "Python lines", sum(lines)
+    yield "lines per file, median / max", f"{statistics.median(lines):g} / {max(lines)}"
+    tenth = lengths[int(0.9 * len(lengths))]
+    yield (
+        "lines per function, median / p90 / max",
+        f"{statistics.median(lengths):g} / {tenth} / {lengths[-1]}",
+    )
+    yield "JavaScript files", len(scripts)
+    yield "JavaScript lines", sum(map(lines_of, scripts))
+    yield "circles of modules", [sorted(circle) for circle in circles(graph)]
+    yield "circles of rooms", [sorted(circle) for circle in circles(rooms(graph))]
+    yield "imports of another package's command line", foreign_command_lines(graph)
+    yield f"modules under {SMALL} lines with one caller", small_with_one_caller(graph, root)
+
+
+if __name__ == "__main__":
+    for name, value in figures(Path(sys.argv[1] if len(sys.argv) > 1 else ROOT).resolve()):
+        print(f"{name}: {len(value) if isinstance(value, list) else value}")
+        if isinstance(value, list):
+            print(*(f"    {item}" for item in value), sep="\n")

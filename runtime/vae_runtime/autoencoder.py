@@ -75,11 +75,7 @@ class Autoencoder:
         variant: str = DEFAULT_VARIANT,
         tf32: bool = False,
     ) -> None:
-        """Wrap an opened bundle; `load` is the usual way.
-
-        Raises:
-            UsageError: the bundle has no graph of this variant.
-        """
+        """Wrap an opened bundle; `load` is the usual way, with the same arguments."""
         known = sorted({graph.variant for graph in bundle.manifest.graphs})
         if variant not in known:
             raise UsageError(
@@ -167,10 +163,7 @@ class Autoencoder:
             seed: None picks a fresh one.
             start: the index of the first image in the endless sequence that belongs to the seed.
             batch_size: images per array.
-            prior: `fitted` or `normal`, as for `sample`.
-            temperature: spread of the latents, as for `sample`.
-            truncation: bound of the latents, as for `sample`.
-            dtype: `float32` or `uint8`.
+            prior, temperature, truncation, dtype: as for `sample`.
 
         Yields:
             [batch_size, C, H, W]; the last one may be shorter.
@@ -206,13 +199,9 @@ class Autoencoder:
         truncation: float | None = None,
     ) -> NDArray[np.float32]:
         """The latents f32[n, D] that `sample` decodes, with the same arguments."""
-        return choose_prior(self.spec.prior, prior).sample(
-            n,
-            check_labels(label, n, self.spec),
-            seed,
-            start=start,
-            temperature=temperature,
-            truncation=truncation,
+        labels, chosen = check_labels(label, n, self.spec), choose_prior(self.spec.prior, prior)
+        return chosen.sample(
+            n, labels, seed, start=start, temperature=temperature, truncation=truncation
         )
 
     def encode(self, images: ArrayLike, label: Labels = None) -> NDArray[np.float32]:
@@ -261,11 +250,10 @@ class Autoencoder:
             [steps, C, H, W].
         """
         index = check_labels(label, 1, self.spec)
-        start = (
-            self.sample_latents(1, label, seed)[0]
-            if image is None
-            else self._encode_one(image, label)
-        )
+        if image is None:
+            start = self.sample_latents(1, label, seed)[0]
+        else:
+            start = self._encode_one(image, label)
         spread = self.spec.prior.spread(index if isinstance(index, int) else None)
         return self.decode(traversal(start, dim, steps, span, *spread), label, dtype=dtype)
 
@@ -330,21 +318,16 @@ class Autoencoder:
     ) -> Evaluation:
         """Measure squared error, ELBO, IWAE bound and active units over a data set.
 
-        Args:
-            images: the data.
-            label: the class of each image, for a CVAE; None evaluates without labels.
-            samples: posterior samples per image, K of the IWAE bound.
-            binarise: `sample`, `threshold` or `none`; see `vae_runtime.metrics.evaluate`.
-            seed: seed of the binarised pixels and the posterior samples.
-            track: wraps the iterable of batch starts, to show progress.
+        The arguments are those of `vae_runtime.metrics.evaluate`.
         """
         from .metrics import evaluate
 
         pixels = check_images(images, self.spec.image)
+        labels = self._labels(label, len(pixels))
         return evaluate(
             self._codec(),
             pixels,
-            self._labels(label, len(pixels)),
+            labels,
             samples=samples,
             binarise=binarise,
             seed=seed,
@@ -406,12 +389,9 @@ class Autoencoder:
                 raise StateError("this model was closed. Load it again.")
             if file not in self._graphs:
                 make = Encoder if role == "encoder" else Decoder
+                raw, known = self._bundle.read(graph_spec.file), (manifest.spec, graph_spec)
                 graph = make(
-                    self._bundle.read(graph_spec.file),
-                    device=self._device,
-                    threads=self._threads,
-                    tf32=self._tf32,
-                    known=(manifest.spec, graph_spec),
+                    raw, device=self._device, threads=self._threads, tf32=self._tf32, known=known
                 )
                 check_same_bundle(graph, manifest.spec, f"{name}/{file}")
                 self._graphs[file] = graph
