@@ -20,8 +20,9 @@ from PIL import Image
 import vae_runtime as vae
 from tests.studio.browser import BROWSERS, Browser
 from vae_runtime.bundle.reader import open_bundle
-from vae_runtime.studio.build import Parts, Points, folder_files, single_file
+from vae_runtime.studio.build import Parts, Points, folder_files
 from vae_runtime.studio.serve import StudioServer
+from vae_runtime.studio.single_file import single_file
 
 DATA = Path(__file__).parent.parent / "data"
 CVAE, VAE, AE = "cvae_mlp", "vae_mlp", "ae_conv"
@@ -200,7 +201,7 @@ def test_a_drawing_is_encoded_reconstructed_and_scored(page: Browser) -> None:
     label = int(page.eval("document.querySelector('input[name=label]:checked').value"))
     assert off_by(back, expected(CVAE, page.z(), label)) <= 1
     facts = page.eval("[...document.querySelectorAll('.facts dt')].map((dt) => dt.textContent)")
-    assert facts == ["error a pixel", "KL", "negative ELBO"]
+    assert facts == ["error per pixel", "KL", "negative ELBO"]
     assert "±" in page.eval("document.querySelector('.posterior').getAttribute('aria-label')")
     model = vae.load(str(DATA / f"{CVAE}.zip"))
     image = np.array(seen, np.uint8).reshape(1, 8, 8)
@@ -294,7 +295,7 @@ def test_surprise_is_pythons_draw_and_reset_is_the_priors_mean(page: Browser) ->
     np.testing.assert_array_equal(
         np.array(page.z(), np.float32), model.sample_latents(1, label=3, seed=seed)[0]
     )
-    warm = "document.querySelector('.drawing input[type=range]')"
+    warm = "document.querySelector('.sampling input[type=range]')"
     page.eval(f"{warm}.value = 0.5; {warm}.dispatchEvent(new Event('input')); null")
     np.testing.assert_array_equal(
         np.array(page.z(), np.float32),
@@ -355,7 +356,9 @@ def test_a_family_without_labels_has_no_labels(
 ) -> None:
     browser.open(site[name])
     assert browser.eval("document.querySelector('#labels')") is None
-    assert "draws of the prior" in browser.eval("document.querySelector('#map .hint').textContent")
+    assert "samples of the prior" in browser.eval(
+        "document.querySelector('#map .hint').textContent"
+    )
     assert off_by(browser.pixels(".stage canvas"), expected(name, browser.z(), None)) <= 1
     browser.click("#example")
     browser.wait("!document.querySelector('.result').hidden")

@@ -1,8 +1,8 @@
 /** Elements without a framework. */
 
 /**
- * An element. `on…` are listeners, names that the element knows are properties, the rest attributes;
- * null and false are left out. Text only ever enters as text nodes.
+ * An element. Names that begin with `on` are listeners, those that the element knows are properties, the others
+ * attributes; null and false are left out. Text only ever becomes text nodes.
  */
 export function h(tag, props = {}, ...children) {
   const node = document.createElement(tag);
@@ -16,18 +16,18 @@ export function h(tag, props = {}, ...children) {
   return node;
 }
 
-/** A titled section of the page; `hint` says in one line what can be done in it. */
-export function card(name, title, hint, ...children) {
+/** A titled section of the page; `hint` says in one line what can be done there. */
+export function panel(name, title, hint, ...children) {
   const heading = h("h2", { id: `title-${name}` }, title);
   return h(
     "section",
-    { class: `card ${name}`, id: name, "aria-labelledby": heading.id },
+    { class: `panel ${name}`, id: name, "aria-labelledby": heading.id },
     h("header", {}, heading, hint ? h("p", { class: "hint" }, hint) : null),
     ...children,
   );
 }
 
-/** A button; `keys` names its shortcut, which ui/keys.js presses. */
+/** A button. */
 export function button(text, onclick, props = {}) {
   return h("button", { type: "button", onclick, ...props }, text);
 }
@@ -45,14 +45,14 @@ export function choice(pairs, value, onchange, props = {}) {
   return select;
 }
 
-/** Give a file to the person: the browser's own download. */
+/** Offer a file as a download. */
 export function download(blob, name) {
   const url = URL.createObjectURL(blob);
   h("a", { href: url, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }
 
-/** What one-line message an error has for people. */
+/** The one-line message of an error. */
 export function messageOf(error) {
   return String(error?.message ?? error).split("\n")[0];
 }

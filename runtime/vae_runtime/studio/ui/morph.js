@@ -1,8 +1,8 @@
-/** Two pinned codes and the way between them: a strip, a slider along it, play. */
+/** Interpolation between two pinned latents: a strip of images, a slider along it, play. */
 
 import { interpolate } from "../engine/index.js";
-import { button, card, choice, field, h } from "./dom.js";
-import { paintSheet, sheetCanvas } from "./pixels.js";
+import { button, panel, choice, field, h } from "./dom.js";
+import { sheetCanvas } from "./pixels.js";
 
 const TILES = 11;
 const FINE = 240; // steps of the slider: a path this fine looks continuous
@@ -32,10 +32,11 @@ export function morphPanel(app) {
   app.signal.addEventListener("abort", player.stop);
 
   frames.add({
-    element: strip,
+    canvas: strip,
+    columns: TILES,
+    gap: 1,
     reads: ["a", "b", "how", "label"],
-    codes: (state) => ({ z: pathOf(state, TILES), labels: state.label }),
-    paint: (images) => paintSheet(strip, images, model.image, TILES, 1),
+    latents: (state) => ({ z: pathOf(state, TILES), labels: state.label }),
   });
   strip.addEventListener("pointerdown", (event) => {
     const box = strip.getBoundingClientRect();
@@ -49,14 +50,14 @@ export function morphPanel(app) {
     slider.value = t;
     how.value = way;
   });
-  return card(
-    "morph", "Morph", "Pin two codes, then walk from one to the other.",
+  return panel(
+    "morph", "Morph", "Pin two images, then walk from one to the other.",
     h("div", { class: "row" }, pin(app, "a"), pin(app, "b"), field("Way", how)),
     strip, slider, h("div", { class: "row" }, play, gif),
   );
 }
 
-/** Codes from A to B, Float32Array[steps·D], or null while a pin is missing. */
+/** Latents from A to B, Float32Array[steps·D], or null while a pin is missing. */
 export function pathOf({ a, b, how }, steps) {
   return a && b ? interpolate(a, b, steps, how) : null;
 }
@@ -66,18 +67,18 @@ function pin(app, key) {
   const { model, store, frames } = app;
   const name = key.toUpperCase();
   const canvas = sheetCanvas(model.image, { "aria-hidden": "true" });
-  const node = h("button", { type: "button", class: `pin pin-${key}`, id: `pin-${key}`, title: `Pin the current code as ${name} (${name})`, onclick: () => store.set({ [key]: store.get().z }) }, canvas, h("span", {}, `Pin ${name}`));
+  const node = h("button", { type: "button", class: `pin pin-${key}`, id: `pin-${key}`, title: `Pin the current latents as ${name} (${name})`, onclick: () => store.set({ [key]: store.get().z }) }, canvas, h("span", {}, `Pin ${name}`));
   store.on([key], (state) => { canvas.hidden = !state[key]; });
   frames.add({
+    canvas,
     element: node,
     reads: [key, "label"],
-    codes: (state) => state[key] && { z: state[key], labels: state.label },
-    paint: (images) => paintSheet(canvas, images, model.image),
+    latents: (state) => state[key] && { z: state[key], labels: state.label },
   });
   return node;
 }
 
-/** To and fro by the clock. Who asks for less motion gets a step each second instead of a film. */
+/** Moves to and fro by the clock. People who ask for less motion see a few steps instead of a film. */
 function playerOf(play, store, moveTo) {
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
   const player = {
