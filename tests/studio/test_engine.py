@@ -81,6 +81,7 @@ NOT_JSON = {
     "[" * 100_000: "nested more than 64 deep",
     '{"a":1,"b":{"a":2},"a":3}': "The key 'a' is there twice",
     '["\\ud800"]': "half a surrogate pair",
+    "[1e999]": "outside the range of float64",
     **dict.fromkeys(
         ("", "[1,]", "[1", "[01]", "[+1]", "[.5]", "[1.]", "[NaN]", "[Infinity]", "{a:1}", '{"a"}',
          "'a'", '"a', '"\\x"', '"a\nb"', "[1] 2", "\ufeff[]", '{"a":1,}', "nul", "[1 2]"),

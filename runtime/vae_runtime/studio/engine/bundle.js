@@ -12,7 +12,7 @@ import { BadZip, readDirectory } from "./zip.js";
 
 const MAX_BYTES = 2 ** 30;
 const MAX_FILES = 1000;
-const IGNORED = /^(\.[^/]*|README\.md|LICENSE)$/; // what people and file managers put beside the files
+const IGNORED = ["README.md", "LICENSE"];
 
 /**
  * @typedef {Map<string, Uint8Array>} Files
@@ -32,14 +32,14 @@ const IGNORED = /^(\.[^/]*|README\.md|LICENSE)$/; // what people and file manage
  * @throws {NotFound} a file is missing
  */
 export async function readBundle(source, name) {
-  const files = source instanceof Uint8Array ? await readZip(source, name) : new Map(Object.entries(source));
+  const files = source instanceof Uint8Array ? await readZip(source, name) : readFolder(source);
   checkSize([...files.values()].reduce((sum, raw) => sum + raw.length, 0), name);
   const raw = files.get(NAME);
   if (!raw) throw new InputError(`${name}: no ${NAME} inside, so not a bundle. Expected what vae-export wrote.`);
   const manifest = await readManifest(raw, `${name}/${NAME}`);
   const listed = [...manifest.graphs.map((graph) => graph.file), manifest.golden];
-  const known = new Set([NAME, ...listed.map((file) => file.file)]);
-  const extra = [...files.keys()].find((file) => !known.has(file) && !IGNORED.test(file));
+  const known = new Set([NAME, ...IGNORED, ...listed.map((file) => file.file)]);
+  const extra = [...files.keys()].find((file) => !known.has(file));
   if (extra !== undefined) {
     throw new InputError(`${name}: holds '${extra}', which the manifest does not list. Remove it.`);
   }
@@ -49,17 +49,18 @@ export async function readBundle(source, name) {
   return bundle;
 }
 
+/** Without what file managers leave in folders. @param {Record<string, Uint8Array>} source @returns {Files} */
+function readFolder(source) {
+  return new Map(Object.entries(source).filter(([name]) => !name.startsWith(".")));
+}
+
 /** @param {Uint8Array} raw @param {string} where @returns {Promise<Files>} */
 async function readZip(raw, where) {
   checkSize(raw.length, where);
   const members = await readFrame(raw, where);
-  if (members.length > MAX_FILES) throw new InputError(`${where}: over ${MAX_FILES} files in the zip`);
-  const files = new Map();
-  for (const { name, stored, start, size } of members) {
-    if (files.has(name)) throw new InputError(`${where}: two files of the same name in the zip`);
-    if (!stored) throw new InputError(`${where}: ${name} is compressed; a bundle's zip is stored`);
-    files.set(name, raw.subarray(start, start + size));
-  }
+  if (members.length > MAX_FILES) throw new InputError(`${where}: more than ${MAX_FILES} files in the zip`);
+  const files = new Map(members.map(({ name, start, size }) => [name, raw.subarray(start, start + size)]));
+  if (files.size < members.length) throw new InputError(`${where}: two files of the same name in the zip`);
   return files;
 }
 
@@ -74,10 +75,12 @@ async function readFrame(raw, where) {
     const { members, start: directory, comment } = readDirectory(raw);
     const frame = [];
     let at = 0;
-    for (const { header, start, packed } of members) {
+    const packed = members.find(({ stored }) => !stored);
+    if (packed) throw new InputError(`${where}: ${packed.name} is compressed; a bundle's zip is stored`);
+    for (const { header, start, size } of members) {
       if (header !== at) throw new BadZip("files overlap, are in another order, or have bytes between them");
       frame.push(raw.subarray(header, start));
-      at = start + packed;
+      at = start + size;
     }
     if (directory !== at) throw new BadZip("bytes between the files and the directory");
     frame.push(raw.subarray(at, raw.length - 64));

@@ -21,7 +21,8 @@ const writtenAsFloat = new WeakMap();
 /**
  * @param {Uint8Array | string} source @param {string} where begins the error message
  * @returns {any} plain values
- * @throws {InputError} not UTF-8, not JSON, a key twice, nested more than 64 deep, a lone surrogate
+ * @throws {InputError} not UTF-8, not JSON, a key twice, nested more than 64 deep, a number outside the range of
+ *     float64, half a surrogate pair
  */
 export function parseJson(source, where) {
   try {
@@ -129,7 +130,9 @@ class Parser {
     if (!found) throw new SyntaxError("no value");
     this.#at = NUMBER.lastIndex;
     this.#float = Boolean(found[1] ?? found[2]);
-    return Number(found[0]);
+    const value = Number(found[0]);
+    if (!Number.isFinite(value)) throw new Refusal("A number is outside the range of float64");
+    return value;
   }
 
   #string() {
