@@ -18,6 +18,9 @@ const WORDS = [["true", true], ["false", false], ["null", null]];
  */
 const writtenAsFloat = new WeakMap();
 
+/** JSON that the format forbids; the message says why. */
+class Refusal extends SyntaxError {}
+
 /**
  * @param {Uint8Array | string} source @param {string} where begins the error message
  * @returns {any} plain values
@@ -26,7 +29,7 @@ const writtenAsFloat = new WeakMap();
  */
 export function parseJson(source, where) {
   try {
-    return new Parser(typeof source === "string" ? source : decodeUtf8(source)).parse();
+    return parse(typeof source === "string" ? source : decodeUtf8(source));
   } catch (error) {
     if (!(error instanceof SyntaxError || error instanceof TypeError)) throw error;
     const reason = error instanceof Refusal ? error.message : "The file is damaged or was edited";
@@ -34,122 +37,102 @@ export function parseJson(source, where) {
   }
 }
 
-/** JSON that the format forbids; the message says why. */
-class Refusal extends SyntaxError {}
+/** @param {string} text @returns {any} @throws {SyntaxError} */
+function parse(text) {
+  let at = 0;
+  let isFloat = false; // whether the last number had a fraction or an exponent
 
-class Parser {
-  #text;
-  #at = 0;
-  #float = false; // whether the last number had a fraction or an exponent
-
-  /** @param {string} text */
-  constructor(text) {
-    this.#text = text;
-  }
-
-  /** @returns {any} */
-  parse() {
-    const value = this.#value(0);
-    if (this.#peek() !== undefined) throw new SyntaxError("text after the value");
-    return value;
-  }
-
-  /** The next character that is not white space; undefined at the end. @returns {string | undefined} */
-  #peek() {
-    while (" \t\n\r".includes(this.#text[this.#at] ?? "end")) this.#at += 1;
-    return this.#text[this.#at];
-  }
-
-  /** Step over `char` if it is next. @param {string} char */
-  #skip(char) {
-    const found = this.#peek() === char;
-    if (found) this.#at += 1;
-    return found;
+  /** Step over white space, and then over `char` if it is next. @param {string} char */
+  function skip(char) {
+    while (/[ \t\n\r]/.test(text[at])) at += 1;
+    if (text[at] !== char) return false;
+    at += 1;
+    return true;
   }
 
   /** @param {string} char */
-  #expect(char) {
-    if (!this.#skip(char)) throw new SyntaxError(`no ${char}`);
+  function expect(char) {
+    if (!skip(char)) throw new SyntaxError(`expected ${char}`);
   }
 
   /** @param {number} depth objects and arrays around the value @returns {any} */
-  #value(depth) {
-    const char = this.#peek();
-    if (char === '"') return this.#string();
-    if (char === "{" || char === "[") {
+  function value(depth) {
+    if (skip('"')) return string();
+    const array = skip("[");
+    if (array || skip("{")) {
       if (depth === MAX_DEPTH) throw new Refusal(`It is nested more than ${MAX_DEPTH} deep`);
-      return char === "{" ? this.#object(depth + 1) : this.#array(depth + 1);
+      return array ? list(depth + 1) : object(depth + 1);
     }
-    const word = WORDS.find(([name]) => this.#text.startsWith(name, this.#at));
-    if (!word) return this.#number();
-    this.#at += word[0].length;
+    const word = WORDS.find(([name]) => text.startsWith(name, at));
+    if (!word) return number();
+    at += word[0].length;
     return word[1];
   }
 
   /** @param {number} depth */
-  #object(depth) {
-    /** @type {Record<string, any>} */
-    const found = Object.create(null); // a key `__proto__` is a key like any other
-    this.#expect("{");
-    if (this.#skip("}")) return found;
+  function object(depth) {
+    const found = Object.create(null); // where a key `__proto__` is like any other
+    if (skip("}")) return found;
     do {
-      if (this.#peek() !== '"') throw new SyntaxError("no key");
-      const key = this.#string();
+      expect('"');
+      const key = string();
       if (key in found) throw new Refusal(`The key '${key.slice(0, 80)}' is there twice`);
-      this.#expect(":");
-      this.#keep(found, key, depth);
-    } while (this.#skip(","));
-    this.#expect("}");
+      expect(":");
+      store(found, key, value(depth));
+    } while (skip(","));
+    expect("}");
     return found;
   }
 
   /** @param {number} depth */
-  #array(depth) {
+  function list(depth) {
     /** @type {any[]} */
     const found = [];
-    this.#expect("[");
-    if (this.#skip("]")) return found;
-    do this.#keep(found, found.length, depth);
-    while (this.#skip(","));
-    this.#expect("]");
+    if (skip("]")) return found;
+    do store(found, found.length, value(depth));
+    while (skip(","));
+    expect("]");
     return found;
   }
 
-  /** Read a value into an object or array. @param {any} into @param {string | number} key @param {number} depth */
-  #keep(into, key, depth) {
-    this.#float = false;
-    into[key] = this.#value(depth);
-    if (!this.#float || !Number.isInteger(into[key])) return;
+  /** @param {any} into @param {string | number} key @param {any} item */
+  function store(into, key, item) {
+    into[key] = item;
+    if (!isFloat || !Number.isInteger(item)) return;
     if (!writtenAsFloat.has(into)) writtenAsFloat.set(into, new Set());
     writtenAsFloat.get(into)?.add(key);
   }
 
-  #number() {
-    NUMBER.lastIndex = this.#at;
-    const found = NUMBER.exec(this.#text);
-    if (!found) throw new SyntaxError("no value");
-    this.#at = NUMBER.lastIndex;
-    this.#float = Boolean(found[1] ?? found[2]);
-    const value = Number(found[0]);
-    if (!Number.isFinite(value)) throw new Refusal("A number is outside the range of float64");
-    return value;
+  function number() {
+    NUMBER.lastIndex = at;
+    const found = NUMBER.exec(text);
+    if (!found) throw new SyntaxError("expected a value");
+    at = NUMBER.lastIndex;
+    isFloat = Boolean(found[1] ?? found[2]);
+    const result = Number(found[0]);
+    if (!Number.isFinite(result)) throw new Refusal("A number is outside the range of float64");
+    return result;
   }
 
-  #string() {
-    const text = this.#text;
-    const start = this.#at;
-    let end = start;
-    let slashes;
-    do {
-      end = text.indexOf('"', end + 1);
-      if (end < 0) throw new SyntaxError("a string without an end");
-      for (slashes = 0; text[end - 1 - slashes] === "\\"; ) slashes += 1;
-    } while (slashes % 2);
-    this.#at = end + 1;
-    const found = JSON.parse(text.slice(start, end + 1));
-    if (/\p{Surrogate}/u.test(found)) throw new Refusal("A string holds half a surrogate pair");
-    return found;
+  /** The rest of a string, after its opening quote. */
+  function string() {
+    const start = at - 1;
+    for (let end = text.indexOf('"', at); end >= 0; end = text.indexOf('"', end + 1)) {
+      let escapes = 0;
+      while (text[end - 1 - escapes] === "\\") escapes += 1;
+      if (escapes % 2) continue;
+      at = end + 1;
+      const found = JSON.parse(text.slice(start, at));
+      if (/\p{Surrogate}/u.test(found)) throw new Refusal("A string holds half a surrogate pair");
+      return found;
+    }
+    throw new SyntaxError("a string without an end");
   }
+
+  const whole = value(0);
+  skip(" "); // the white space at the end
+  if (at < text.length) throw new SyntaxError("text after the value");
+  return whole;
 }
 
 /** Whether a value is a whole number, written without a fraction or an exponent. @param {any} data @param {string | number} key */

@@ -9,7 +9,6 @@ export const NAME = "manifest.json";
 const MAX_BYTES = 64 * 2 ** 20;
 const ROLES = ["encoder", "decoder", "conditional_decoder"];
 const VARIANTS = ["fp32", "fp16", "int8", "uint8"];
-const DTYPES = ["float32", "int64", "uint8"];
 const PLAIN = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$/;
 const SHA256 = /^[0-9a-f]{64}$/;
 // What it begins with, before 64 digits and `",`: the sha256 of all that follows.
@@ -83,29 +82,27 @@ function readFile(data, where) {
   return { file, bytes, sha256: digest };
 }
 
-/** @param {any} data @param {string} where @returns {TensorSpec} */
-function readTensor(data, where) {
-  const name = take(data, "name", "string", where);
-  const dtype = take(data, "dtype", "string", where);
-  const shape = take(data, "shape", "array", where);
-  const sizes = shape.every((/** @type {any} */ n, /** @type {number} */ i) => i === 0 || (isInteger(shape, i) && n > 0));
-  need(DTYPES.includes(dtype) && shape[0] === "batch" && sizes, `${where}: tensor '${name}': expected a dtype and [batch, …]`);
-  return { name, dtype, shape };
-}
-
 /** @param {any} data @param {string} where @returns {GraphSpec} */
 function readGraph(data, where) {
-  const role = take(data, "role", "string", where);
   for (const key of ["opset", "ir"]) take(data, key, "integer", where);
-  const tensors = (/** @type {string} */ side) =>
-    take(data, side, "array", where).map((/** @type {any} */ tensor) => readTensor(tensor, where));
   return {
-    role,
+    role: take(data, "role", "string", where),
     variant: take(data, "variant", "string", where),
     file: readFile(data, where),
-    inputs: tensors("inputs"),
-    outputs: tensors("outputs"),
+    inputs: readTensors(data, "inputs", where),
+    outputs: readTensors(data, "outputs", where),
   };
+}
+
+/** Whether they fit the spec is checked later. @param {any} data @param {string} side @param {string} where @returns {TensorSpec[]} */
+function readTensors(data, side, where) {
+  return take(data, side, "array", where).map((/** @type {any} */ tensor) => {
+    const name = take(tensor, "name", "string", where);
+    const shape = take(tensor, "shape", "array", where);
+    const sized = shape.every((/** @type {any} */ _, /** @type {number} */ i) => i === 0 || isInteger(shape, i));
+    need(sized, `${where}: tensor '${name}': expected integers in its shape`);
+    return { name, dtype: take(tensor, "dtype", "string", where), shape };
+  });
 }
 
 /** @param {Manifest} manifest @param {string} where */

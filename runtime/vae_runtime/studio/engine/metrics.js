@@ -45,7 +45,7 @@ export async function score(model, images, { label = null, samples = 1, seed = 0
  */
 export async function activity(model, label) {
   const d = model.latentDim;
-  const { mean, std } = model.spread(label);
+  const { mean, std } = model.prior.spread(label);
   const bases = model.sampleLatents({ n: BASES, seed: 0, label, temperature: 0.5 });
   const effect = new Float64Array(d);
   for (let dim = 0; dim < Math.min(d, MAX_MOVED); dim += 1) {

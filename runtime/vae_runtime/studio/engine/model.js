@@ -52,9 +52,7 @@ export class Model {
     this.likelihood = spec.likelihood;
     this.sigma = spec.sigma;
     this.prior = spec.prior;
-    const encoder = graphs.find((graph) => graph.role === "encoder");
-    this.hasEncoder = encoder !== undefined;
-    this.encoderTakesLabel = (encoder?.inputs.length ?? 0) > 1;
+    this.encoderTakesLabel = graphs.some(({ role, inputs }) => role === "encoder" && inputs.length > 1);
   }
 
   /**
@@ -106,11 +104,6 @@ export class Model {
     if (this.encoderTakesLabel) inputs.label = { data: labels, row: [] };
     const found = await this.#run("encoder", n, inputs);
     return { mu: found.mu ?? found.z ?? new Float32Array(), logVar: found.log_var ?? null };
-  }
-
-  /** Mean and standard deviation of each dimension of the prior. @param {number | null} [label] */
-  spread(label = null) {
-    return this.prior.spread(label);
   }
 
   /**

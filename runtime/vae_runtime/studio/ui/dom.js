@@ -37,12 +37,25 @@ export function field(text, control, ...after) {
   return h("label", { class: "field" }, h("span", {}, text), control, ...after);
 }
 
-/** A `<select>` of [value, text] pairs. */
-export function choice(pairs, value, onchange, props = {}) {
-  const options = pairs.map(([key, text]) => h("option", { value: key }, text));
-  const select = h("select", { onchange: () => onchange(select.value), ...props }, ...options);
-  select.value = value;
+/** A `<select>` of [value, text] pairs that shows `key` of the state; choosing sets it, or calls `choose`. */
+export function choice(store, key, pairs, props = {}, choose = (value) => store.set({ [key]: value })) {
+  const options = pairs.map(([value, text]) => h("option", { value }, text));
+  const select = h("select", { onchange: () => choose(select.value), ...props }, ...options);
+  store.on([key], (state) => { select.value = state[key]; });
   return select;
+}
+
+/** Where the pointer is in an element: [right, down], each 0 to 1 inside it. */
+export function pointerIn(node, event) {
+  const box = node.getBoundingClientRect();
+  return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+}
+
+/** The direction of an arrow key, [right, down]; null for another key. Keeps it from scrolling. */
+export function arrowOf(event) {
+  const arrow = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] ?? null;
+  if (arrow) event.preventDefault();
+  return arrow;
 }
 
 /** Offer a file as a download. */

@@ -1,6 +1,6 @@
 /** Draw, drop or choose an image, and see its latents, its reconstruction and its scores. */
 
-import { button, panel, field, h } from "./dom.js";
+import { button, field, h, panel, pointerIn } from "./dom.js";
 import { newest } from "./frames.js";
 import { centred, inverted, paintSheet, readPixels, sheetCanvas } from "./pixels.js";
 import { posteriorChart } from "./posterior.js";
@@ -9,10 +9,8 @@ import { repeat } from "./store.js";
 const PAPER = 280; // about how many canvas pixels the longer side has
 const BRUSH = 0.085; // of that side; at least 1.8 of the model's own pixels
 
-/** Null for a bundle without an encoder. */
 export function drawPanel(app) {
   const { model, store, showStatus, signal } = app;
-  if (!model.hasEncoder) return null;
   const paper = drawingArea(model.image, () => read());
   const grey = model.image.channels === 1;
   const centre = h("input", { type: "checkbox", checked: grey && model.image.height >= 16, onchange: () => read() });
@@ -126,13 +124,10 @@ function drawingArea(shape, changed) {
     context.fillRect(0, 0, canvas.width, canvas.height);
     ghost.hidden = false;
   };
-  const at = (event) => {
-    const box = canvas.getBoundingClientRect();
-    return [((event.clientX - box.left) / box.width) * canvas.width, ((event.clientY - box.top) / box.height) * canvas.height];
-  };
   let from = null;
   const stroke = (event) => {
-    const to = at(event);
+    const [u, v] = pointerIn(canvas, event);
+    const to = [u * canvas.width, v * canvas.height];
     Object.assign(context, { strokeStyle: colour.value, lineWidth, lineCap: "round" });
     context.beginPath();
     context.moveTo(...(from ?? to));

@@ -1,6 +1,6 @@
 /** A sheet of 10×10 images over any two dimensions; drag on it to set both. */
 
-import { panel, choice, field, h } from "./dom.js";
+import { arrowOf, choice, field, h, panel, pointerIn } from "./dom.js";
 import { sheetCanvas } from "./pixels.js";
 import { repeat, withDims } from "./store.js";
 
@@ -34,21 +34,19 @@ export function gridPanel(app) {
   const drag = (event) => {
     if (event.type === "pointerdown") pad.setPointerCapture(event.pointerId);
     else if (!pad.hasPointerCapture(event.pointerId)) return;
-    const box = canvas.getBoundingClientRect();
-    go((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
+    go(...pointerIn(canvas, event));
   };
   pad.addEventListener("pointerdown", drag);
   pad.addEventListener("pointermove", drag);
   pad.addEventListener("keydown", (event) => {
-    const way = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
-    if (!way) return;
-    event.preventDefault();
+    const arrow = arrowOf(event);
+    if (!arrow) return;
     const { z, x, y } = store.get();
     const move = (dim, by) => {
       const { low, high } = range(dim);
       return [dim, Math.min(high, Math.max(low, z[dim] + (by * (high - low)) / (event.shiftKey ? 90 : 9)))];
     };
-    store.set({ z: way[0] ? withDims(z, move(x, way[0])) : withDims(z, move(y, way[1])) });
+    store.set({ z: arrow[0] ? withDims(z, move(x, arrow[0])) : withDims(z, move(y, -arrow[1])) });
     const next = store.get().z;
     showStatus(`z${x} ${next[x].toFixed(2)}, z${y} ${next[y].toFixed(2)}`);
   });
@@ -68,10 +66,8 @@ export function gridPanel(app) {
 }
 
 function axis({ store, activity }, key, text) {
-  const pairs = Array.from(activity.order, (dim) => [String(dim), `z${dim}`]);
-  const select = choice(pairs, String(store.get()[key]), (value) => store.set({ [key]: Number(value) }), { id: `axis-${key}` });
-  store.on([key], (state) => { select.value = String(state[key]); });
-  return field(text, select);
+  const pairs = Array.from(activity.order, (dim) => [dim, `z${dim}`]);
+  return field(text, choice(store, key, pairs, { id: `axis-${key}` }, (value) => store.set({ [key]: Number(value) })));
 }
 
 /** The latents of the sheet, row by row from the top. */

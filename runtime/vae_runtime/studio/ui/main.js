@@ -52,7 +52,7 @@ async function show(ort, source, name, points) {
 
 function build(ort, model, activity, points) {
   const life = new AbortController();
-  const spread = model.spread();
+  const spread = model.prior.spread();
   const { state, notice } = fromHash(location.hash, model);
   const store = createStore({ ...initialState(model, activity), ...state });
   const main = h("main", {});
@@ -82,7 +82,7 @@ function initialState(model, activity) {
   const [x, y = x] = activity.order;
   return {
     z: model.sampleLatents({ seed: 0, label }), label, seed: 0, temperature: 1, prior: "fitted",
-    x, y, a: null, b: null, how: "linear", t: 0, plane: "pca", hover: null,
+    x, y, a: null, b: null, how: "linear", t: 0, plane: "pca", language: "python", hover: null,
   };
 }
 

@@ -1,11 +1,12 @@
 /** Latents as a scatter plot, on principal components or on the dimensions of the grid; hovering decodes. */
 
 import { pca } from "../engine/index.js";
-import { panel, choice, field, h } from "./dom.js";
+import { arrowOf, choice, field, h, panel, pointerIn } from "./dom.js";
 import { sheetCanvas } from "./pixels.js";
 import { withDims } from "./store.js";
 
 const NEAR = 12; // CSS pixels within which the pointer takes a point instead of a place
+const STEP = 8; // CSS pixels per arrow key
 
 export function mapPanel(app, cloud) {
   const { model, store, frames, showStatus, signal } = app;
@@ -86,22 +87,21 @@ export function mapPanel(app, cloud) {
     if (hover) store.set({ z: hover.z, label: hover.label });
   };
   const hoverAt = (event) => {
-    const box = plot.getBoundingClientRect();
-    store.set({ hover: under(event.clientX - box.left, event.clientY - box.top) });
+    const [u, v] = pointerIn(plot, event);
+    store.set({ hover: under(u * plot.clientWidth, v * plot.clientHeight) });
   };
   plot.addEventListener("pointermove", hoverAt);
   plot.addEventListener("pointerdown", (event) => { hoverAt(event); take(); });
   plot.addEventListener("pointerleave", () => store.set({ hover: null }));
   plot.addEventListener("blur", () => store.set({ hover: null }));
   plot.addEventListener("keydown", (event) => {
-    const way = { ArrowRight: [8, 0], ArrowLeft: [-8, 0], ArrowUp: [0, -8], ArrowDown: [0, 8] }[event.key];
+    const arrow = arrowOf(event);
     if (event.key === "Enter") take();
     if (event.key === "Escape") store.set({ hover: null });
-    if (!way) return;
-    event.preventDefault();
+    if (!arrow) return;
     const { hover, z } = store.get();
     const [x, y] = view.cursor && hover ? view.cursor : place(z);
-    view.cursor = [x + way[0], y + way[1]];
+    view.cursor = [x + STEP * arrow[0], y + STEP * arrow[1]];
     store.set({ hover: under(...view.cursor) });
     const { label } = store.get().hover;
     showStatus(label === null ? "no label" : `label ${model.classes[label]}`);
@@ -128,9 +128,7 @@ export function mapPanel(app, cloud) {
   app.repaintMap = paint;
 
   const planes = [["pca", "principal components"], ["grid", "the grid's dimensions"]];
-  const plane = choice(planes, store.get().plane, (value) => store.set({ plane: value }), { id: "plane" });
-  store.on(["plane"], (state) => { plane.value = state.plane; });
-  return panel("map", "Map", cloud.caption, field("Axes", plane), plot);
+  return panel("map", "Map", cloud.caption, field("Axes", choice(store, "plane", planes, { id: "plane" })), plot);
 }
 
 /** One hue per class, evenly around the wheel; without classes the accent. */

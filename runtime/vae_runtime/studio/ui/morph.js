@@ -1,7 +1,7 @@
 /** Interpolation between two pinned latents: a strip of images, a slider along it, play. */
 
 import { interpolate } from "../engine/index.js";
-import { button, panel, choice, field, h } from "./dom.js";
+import { button, choice, field, h, panel, pointerIn } from "./dom.js";
 import { sheetCanvas } from "./pixels.js";
 
 const TILES = 11;
@@ -17,10 +17,10 @@ export function morphPanel(app) {
   });
   const play = button("Play", () => (player.timer ? player.stop() : player.start()), { id: "play", title: "Play (P)" });
   const gif = button("GIF of the morph", () => app.saveMorph(), { id: "save-gif" });
-  const how = choice([["linear", "linear"], ["spherical", "spherical"]], store.get().how, (value) => {
+  const how = choice(store, "how", [["linear", "linear"], ["spherical", "spherical"]], { id: "how" }, (value) => {
     store.set({ how: value });
     moveTo(store.get().t);
-  }, { id: "how" });
+  });
 
   const moveTo = (t) => {
     const path = pathOf(store.get(), FINE + 1);
@@ -39,16 +39,14 @@ export function morphPanel(app) {
     latents: (state) => ({ z: pathOf(state, TILES), labels: state.label }),
   });
   strip.addEventListener("pointerdown", (event) => {
-    const box = strip.getBoundingClientRect();
-    moveTo(Math.min(1, Math.max(0, ((event.clientX - box.left) / box.width) * TILES - 0.5) / (TILES - 1)));
+    moveTo(Math.min(1, Math.max(0, pointerIn(strip, event)[0] * TILES - 0.5) / (TILES - 1)));
   });
-  store.on(["a", "b", "how", "t"], ({ a, b, how: way, t }) => {
+  store.on(["a", "b", "t"], ({ a, b, t }) => {
     const whole = Boolean(a && b);
     for (const control of [slider, play, gif]) control.disabled = !whole;
     strip.hidden = !whole;
     if (!whole) player.stop();
     slider.value = t;
-    how.value = way;
   });
   return panel(
     "morph", "Morph", "Pin two images, then walk from one to the other.",

@@ -1,7 +1,7 @@
 /** Save the image: as PNG, GIF, JSON, a link, a program. */
 
 import { GIFEncoder, applyPalette, quantize } from "../assets/gifenc.js";
-import { button, panel, choice, download, field, h } from "./dom.js";
+import { button, choice, download, field, h, panel } from "./dom.js";
 import { toHash } from "./link.js";
 import { pathOf } from "./morph.js";
 import { paintSheet, toBytes } from "./pixels.js";
@@ -12,9 +12,7 @@ const FRAMES = 25; // of the GIF, one way
 export function savePanel(app) {
   const { model, store, showStatus } = app;
   const listing = h("pre", { tabindex: 0, id: "listing", "aria-label": "A program that makes this image" });
-  const language = choice(LANGUAGES, "python", () => write(), { id: "language" });
-  const write = () => { listing.textContent = snippet(language.value, model, store.get()); };
-  store.on(["z", "label"], write);
+  store.on(["z", "label", "language"], (state) => { listing.textContent = snippet(state.language, model, state); });
 
   const copy = async (text, what) => {
     try {
@@ -25,9 +23,8 @@ export function savePanel(app) {
       showStatus(`This browser does not let the page copy: ${what === "Program" ? "the program is marked, press Ctrl+C" : "copy the address above"}`);
     }
   };
-  const link = () => {
-    const hash = `#${toHash(store.get(), model)}`;
-    history.replaceState(null, "", hash);
+  const copyLink = () => {
+    history.replaceState(null, "", `#${toHash(store.get(), model)}`);
     copy(location.href, "Link");
   };
   app.saveMorph = () => saveMorph(app);
@@ -36,8 +33,8 @@ export function savePanel(app) {
     h("div", { class: "row" },
       button("PNG", () => savePng(app), { id: "save-png" }),
       button("JSON", () => saveJson(app), { id: "save-json" }),
-      button("Copy link", link, { id: "copy-link" })),
-    h("div", { class: "row" }, field("Program", language), button("Copy program", () => copy(listing.textContent, "Program"), { id: "copy-program" })),
+      button("Copy link", copyLink, { id: "copy-link" })),
+    h("div", { class: "row" }, field("Program", choice(store, "language", LANGUAGES, { id: "language" })), button("Copy program", () => copy(listing.textContent, "Program"), { id: "copy-program" })),
     listing,
   );
 }

@@ -1,6 +1,6 @@
 /** The image itself, and how new latents are sampled: seed, temperature, prior. */
 
-import { button, panel, choice, field, h } from "./dom.js";
+import { button, choice, field, h, panel } from "./dom.js";
 import { sheetCanvas } from "./pixels.js";
 
 export function stagePanel(app) {
@@ -26,15 +26,13 @@ function sampling(app) {
     oninput: () => sample(app, { temperature: warm.valueAsNumber }),
   });
   const degrees = h("output", {});
-  const prior = choice(
-    [["fitted", "fitted"], ["normal", "normal, N(0, I)"]], "fitted", (value) => sample(app, { prior: value }),
-    { id: "prior", title: `Fitted: the bundle's own ${model.prior.kind.replace("_", " ")}` },
-  );
-  store.on(["seed", "temperature", "prior"], (state) => {
+  const title = `Fitted: the bundle's own ${model.prior.kind.replace("_", " ")}`;
+  const priors = [["fitted", "fitted"], ["normal", "normal, N(0, I)"]];
+  const prior = choice(store, "prior", priors, { id: "prior", title }, (value) => sample(app, { prior: value }));
+  store.on(["seed", "temperature"], (state) => {
     seed.value = state.seed;
     warm.value = state.temperature;
     degrees.value = state.temperature.toFixed(2);
-    prior.value = state.prior;
   });
   return h(
     "div", { class: "sampling" },

@@ -8,6 +8,7 @@
  *   x, y         the two dimensions of the grid
  *   a, b         pinned latents, or null
  *   how, t       the morph: "linear" or "spherical", and the place on it, 0 to 1
+ *   language     of the program that is shown
  *   plane        the map's axes: "pca" or "grid"
  *   hover        { z, label, at } under the pointer on the map, or null
  */
