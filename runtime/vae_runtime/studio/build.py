@@ -6,7 +6,7 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -48,10 +48,11 @@ class Points(NamedTuple):
 
     def to_npz(self) -> bytes:
         """The latents as an `.npz`."""
-        arrays = {"z": np.ascontiguousarray(self.z)}
-        labels = {} if self.labels is None else {"label": self.labels}
+        arrays: dict[str, Any] = {"z": np.ascontiguousarray(self.z)}
+        if self.labels is not None:
+            arrays["label"] = self.labels
         buffer = io.BytesIO()
-        np.savez(buffer, **arrays, **labels)
+        np.savez(buffer, **arrays)
         return buffer.getvalue()
 
 
