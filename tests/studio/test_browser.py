@@ -79,8 +79,8 @@ def page(browser: Browser, site: dict[str, str]) -> Iterator[Browser]:
 
 def expected(name: str, z: list[float], label: int | None) -> list[int]:
     """The bytes that Python decodes."""
-    code = np.array(z, np.float32)
-    image = vae.load(str(DATA / f"{name}.zip")).decode(code, label=label, dtype="uint8")
+    latents = np.array(z, np.float32)
+    image = vae.load(str(DATA / f"{name}.zip")).decode(latents, label=label, dtype="uint8")
     return [int(v) for v in image.ravel()]
 
 
@@ -123,7 +123,7 @@ def test_a_slider_moves_its_dimension_and_resets_by_key_and_double_click(page: B
 
 
 @pytest.mark.slow
-def test_all_labels_come_from_one_code_and_a_key_chooses(page: Browser) -> None:
+def test_all_labels_come_from_the_same_latents_and_a_key_chooses(page: Browser) -> None:
     z = page.z()
     for label in (0, 7):
         tile = f".tile:nth-child({label + 1}) canvas"
@@ -233,8 +233,8 @@ def test_pins_and_the_way_between_them(page: Browser) -> None:
     page.keys("b")
     page.settle()
     strip = np.array(page.pixels(".strip")).reshape(8, 11 * 9 - 1)
-    for at, code in ((0, a), (90, b)):
-        assert off_by(strip[:, at : at + 8].ravel().tolist(), expected(CVAE, code, 3)) <= 1
+    for at, z in ((0, a), (90, b)):
+        assert off_by(strip[:, at : at + 8].ravel().tolist(), expected(CVAE, z, 3)) <= 1
     page.step("focus", selector="#morph-t")
     for how in ("linear", "spherical"):
         select = "document.querySelector('#how')"
@@ -277,7 +277,7 @@ def test_the_map_decodes_under_the_pointer_and_takes_on_click(page: Browser) -> 
     page.keys("ArrowRight", "ArrowRight", "ArrowUp", "Enter")
     assert page.z() != taken
     # The latents that the page carries are the map's points: clicked, one of them is taken whole.
-    latents = {tuple(code.tolist()) for code in parts(CVAE).points.z}
+    latents = {tuple(z.tolist()) for z in parts(CVAE).points.z}
     for i in range(20):
         page.step("move", selector="#plot", at=[0.08 + 0.04 * i, 0.5])
         page.click("#plot", at=[0.08 + 0.04 * i, 0.5])
@@ -288,7 +288,7 @@ def test_the_map_decodes_under_the_pointer_and_takes_on_click(page: Browser) -> 
 
 
 @pytest.mark.slow
-def test_surprise_is_pythons_draw_and_reset_is_the_priors_mean(page: Browser) -> None:
+def test_surprise_is_pythons_sample_and_reset_is_the_priors_mean(page: Browser) -> None:
     model = vae.load(str(DATA / f"{CVAE}.zip"))
     page.keys("s")
     seed = int(page.eval("document.querySelector('.seed').value"))

@@ -160,7 +160,7 @@ def test_a_folder_has_no_inline_script_and_no_other_origin(
     write_folder(parts(), target)  # replaces an earlier studio
 
 
-def test_points_are_codes_of_the_data_with_its_labels(studio_folder: Path) -> None:
+def test_points_are_latents_of_the_data_with_its_labels(studio_folder: Path) -> None:
     bundle = open_bundle(DATA / "cvae_mlp.zip")
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (50, *bundle.manifest.spec.image.shape), np.uint8)

@@ -1,27 +1,9 @@
-/** Arithmetic on latents: traversals and interpolation, as in `vae_runtime/latents.py`; principal axes. */
+/** Arithmetic on latents: interpolation, as in `vae_runtime/latents.py`, and principal axes. */
 
 import { UsageError } from "./errors.js";
 
 const MAX_STEPS = 10_000;
 const ROUNDS = 200; // of power iteration
-
-/**
- * Copies of a latent vector whose dimension `dim` runs over mean ± span·std.
- *
- * @param {Float32Array} z @param {number} dim @param {number} steps @param {number} span
- * @param {{mean: Float64Array, std: Float64Array}} spread
- * @returns {Float32Array} steps × D
- */
-export function traverse(z, dim, steps, span, { mean, std }) {
-  checkSteps(steps);
-  if (!(dim >= 0 && dim < z.length)) throw new UsageError(`dim is ${dim}, expected 0 to ${z.length - 1}`);
-  const path = new Float32Array(steps * z.length);
-  for (let i = 0; i < steps; i += 1) {
-    path.set(z, i * z.length);
-    path[i * z.length + dim] = mean[dim] + span * std[dim] * ((2 * i) / (steps - 1) - 1);
-  }
-  return path;
-}
 
 /**
  * From latent vector a to b, both included. `spherical` turns the direction at a constant rate and
@@ -32,7 +14,7 @@ export function traverse(z, dim, steps, span, { mean, std }) {
  * @returns {Float32Array} steps × D
  */
 export function interpolate(a, b, steps, how = "linear") {
-  checkSteps(steps);
+  if (!(steps >= 2 && steps <= MAX_STEPS)) throw new UsageError(`steps is ${steps}, expected 2 to ${MAX_STEPS}`);
   if (how !== "linear" && how !== "spherical") throw new UsageError(`how is '${how}', expected 'linear' or 'spherical'`);
   const lengths = [Math.hypot(...a), Math.hypot(...b)];
   const dot = a.reduce((sum, value, i) => sum + value * b[i], 0);
@@ -51,11 +33,6 @@ export function interpolate(a, b, steps, how = "linear") {
     });
   }
   return path;
-}
-
-/** @param {number} steps */
-function checkSteps(steps) {
-  if (!(steps >= 2 && steps <= MAX_STEPS)) throw new UsageError(`steps is ${steps}, expected 2 to ${MAX_STEPS}`);
 }
 
 /**

@@ -1,6 +1,6 @@
 /** Draw, drop or choose an image, and see its latents, its reconstruction and its scores. */
 
-import { button, field, h, panel, pointerIn } from "./dom.js";
+import { button, field, h, messageOf, panel, pointerIn } from "./dom.js";
 import { newest } from "./frames.js";
 import { centred, inverted, paintSheet, readPixels, sheetCanvas } from "./pixels.js";
 import { posteriorChart } from "./posterior.js";
@@ -46,7 +46,7 @@ export function drawPanel(app) {
       chart.show(found);
       store.set({ z: found.mu, label: found.label });
     } catch (error) {
-      showStatus(app.messageOf(error));
+      showStatus(messageOf(error));
     }
     result.setAttribute("aria-busy", "false");
   });

@@ -1,6 +1,6 @@
 /** The name of the model, and what was measured in this page: parity with torch, and the time of one decode. */
 
-import { button, h } from "./dom.js";
+import { button, h, messageOf } from "./dom.js";
 
 const FAMILIES = { ae: "autoencoder", vae: "VAE", cvae: "conditional VAE" };
 const THEMES = ["auto", "light", "dark"];
@@ -21,7 +21,7 @@ export function header(app, openBundle) {
   );
 }
 
-function badge({ model, frames, showStatus, messageOf }) {
+function badge({ model, frames, showStatus }) {
   const parity = h("b", { id: "parity" }, "checking …");
   const speed = h("b", { id: "speed" }, "…");
   const node = h("p", { class: "badge", id: "badge", role: "status" }, "parity with torch ", parity, " · ", speed, " per decode");

@@ -1,6 +1,6 @@
 /** The same latents under every label. A tile is also the choice of the label. */
 
-import { panel, h } from "./dom.js";
+import { h, panel } from "./dom.js";
 import { paintSheet, sheetCanvas } from "./pixels.js";
 import { repeat } from "./store.js";
 

@@ -1,6 +1,6 @@
 /** The page: opens a bundle, builds the panels that fit its model, shows what is refused in one line. */
 
-import { freshSeed, openBundle } from "../engine/index.js";
+import { openBundle } from "../engine/index.js";
 import { h, messageOf } from "./dom.js";
 import { drawPanel } from "./draw.js";
 import { createFrames } from "./frames.js";
@@ -61,7 +61,7 @@ function build(ort, model, activity, points) {
     busy: (now) => main.setAttribute("aria-busy", String(now)),
   });
   const app = {
-    model, store, frames, activity, showStatus, messageOf, freshSeed,
+    model, store, frames, activity, showStatus,
     signal: life.signal, centre: Float32Array.from(spread.mean), range: rangeOf(spread),
   };
   const panels = {

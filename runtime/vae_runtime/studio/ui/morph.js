@@ -76,7 +76,7 @@ function pin(app, key) {
   return node;
 }
 
-/** Moves to and fro by the clock. People who ask for less motion see a few steps instead of a film. */
+/** Moves to and fro by the clock; in a few steps for people who ask for less motion. */
 function playerOf(play, store, moveTo) {
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
   const player = {

@@ -1,6 +1,6 @@
 /** A slider for each latent dimension, the one with the most effect first; inactive ones are folded away. */
 
-import { panel, h } from "./dom.js";
+import { h, panel } from "./dom.js";
 import { sheetCanvas } from "./pixels.js";
 import { repeat, withDims } from "./store.js";
 
@@ -46,7 +46,7 @@ function row(app, dim) {
     slider.setAttribute("aria-valuetext", number(shown));
   });
   const share = activity.effect[dim] / (activity.effect[activity.order[0]] || 1);
-  const bar = h("i", { class: "effect", title: `moves a pixel by ${activity.effect[dim].toFixed(3)} on average` });
+  const bar = h("i", { class: "effect", title: `moves each pixel by ${activity.effect[dim].toFixed(3)} on average` });
   bar.style.setProperty("--share", share.toFixed(3));
   return h("div", { class: "row slider" }, h("label", { htmlFor: name }, name, bar), h("div", { class: "track" }, slider, film(app, dim)), value);
 }

@@ -1,5 +1,6 @@
 /** The image itself, and how new latents are sampled: seed, temperature, prior. */
 
+import { freshSeed } from "../engine/index.js";
 import { button, choice, field, h, panel } from "./dom.js";
 import { sheetCanvas } from "./pixels.js";
 
@@ -37,7 +38,7 @@ function sampling(app) {
   return h(
     "div", { class: "sampling" },
     h("div", { class: "row" },
-      button("Surprise me", () => sample(app, { seed: app.freshSeed() }), { class: "primary", id: "surprise", title: "Sample new latents (S)" }),
+      button("Surprise me", () => sample(app, { seed: freshSeed() }), { class: "primary", id: "surprise", title: "Sample new latents (S)" }),
       button("Reset", () => reset(app), { id: "reset", title: "Set every dimension to the prior's mean (R)" })),
     field("Seed", seed),
     field("Temperature", warm, degrees),
