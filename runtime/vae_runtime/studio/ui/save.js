@@ -8,6 +8,7 @@ import { paintSheet, toBytes } from "./pixels.js";
 import { LANGUAGES, snippet } from "./snippets.js";
 
 const FRAMES = 25; // of the GIF, one way
+const GREYS = Array.from({ length: 256 }, (_, level) => [level, level, level]);
 
 export function savePanel(app) {
   const { model, store, showStatus } = app;
@@ -68,16 +69,19 @@ async function saveMorph({ model, store, showStatus }) {
   showStatus(`morph.gif: ${frames.length} frames`);
 }
 
-/** Enlarged to about 224 pixels, each frame with the 256 colours that fit it best. */
-function encodeGif(frames, { channels, height, width }) {
+/** Enlarged to about 224 pixels; each colour frame gets the 256 colours that fit it best. */
+export function encodeGif(frames, { channels, height, width }) {
   const scale = Math.max(1, Math.round(224 / height));
   const gif = GIFEncoder();
-  const greys = Array.from({ length: 256 }, (_, level) => [level, level, level]);
   for (const frame of frames) {
-    const bytes = toBytes(frame);
-    const rgba = new Uint8Array(4 * height * width).map((_, i) => bytes[(i % 4) * height * width + (i >> 2)] ?? 255);
-    const palette = channels === 1 ? greys : quantize(rgba, 256);
-    const indices = channels === 1 ? bytes : applyPalette(rgba, palette);
+    let indices = toBytes(frame);
+    let palette = GREYS;
+    if (channels === 3) {
+      const planes = indices;
+      const rgba = new Uint8Array(4 * height * width).map((_, i) => planes[(i % 4) * height * width + (i >> 2)] ?? 255);
+      palette = quantize(rgba, 256);
+      indices = applyPalette(rgba, palette);
+    }
     const large = Uint8Array.from({ length: indices.length * scale ** 2 }, (_, i) => {
       const [x, y] = [i % (width * scale), Math.floor(i / (width * scale))];
       return indices[Math.floor(y / scale) * width + Math.floor(x / scale)];
