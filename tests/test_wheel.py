@@ -126,7 +126,7 @@ def test_a_wheel_with_the_studio_s_engine(checkout: Path, tools: Path, tmp_path:
     print(f"\n{wheel.name} with onnxruntime-web: {wheel.stat().st_size:,} bytes")
     assert wheel.stat().st_size <= MAX_WITH_STUDIO
     names = zipfile.ZipFile(wheel).namelist()
-    assert f"vae_runtime/studio/assets/{fetch.SCRIPT}" in names
+    assert f"vae_runtime/studio/assets/{fetch.ORT}" in names
 
 
 def test_a_wheel_is_installed_and_used_where_nothing_else_is(built: Path, tmp_path: Path) -> None:

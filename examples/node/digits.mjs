@@ -15,10 +15,9 @@ async function main() {
   const [graph, out] = positionals;
   if (!out) throw new VaeError("expected GRAPH.onnx OUT.pgm");
   const decoder = await Decoder.open(graph);
-  const { channels, height, width, size } = decoder.card.image;
+  const { channels, height, width, size } = decoder.spec.image;
   const n = Number(values.n);
-  const label = values.label ?? null;
-  const images = await decoder.decode(decoder.sample({ n, seed: values.seed, label }), label);
+  const images = await decoder.sample({ n, seed: values.seed, label: values.label ?? null });
   const pixels = Buffer.alloc(n * size);
   for (let i = 0; i < images.length; i += 1) {
     const [x, y] = [i % width, Math.floor(i / width) % height];

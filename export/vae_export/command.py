@@ -23,7 +23,8 @@ from vae_runtime.datasets import Dataset, load_dataset, load_held_out
 from vae_runtime.errors import FileError, InputError, UsageError
 from vae_runtime.files.atomic import write_atomic
 from vae_runtime.files.reading import read_bytes
-from vae_runtime.studio.build import NO_POINTS, Parts, encode_points, page_files, single_file
+from vae_runtime.studio.build import NO_POINTS, Parts, encode_points, page_files
+from vae_runtime.studio.single_file import single_file
 from vae_train import load_checkpoint
 from vae_train.folder import bare
 

@@ -1,20 +1,20 @@
-// Decodes codes through the Node example, row by row, and prints the milliseconds of one decode.
+// Decodes latents through the Node example, row by row, and prints the milliseconds of one decode.
 //
-//     node drive.mjs HELPER.mjs GRAPH.onnx CODES.f32 LABELS.i64 IMAGES.f32 [SEED LABEL DRAWN.f32]
+//     node drive.mjs HELPER.mjs GRAPH.onnx LATENTS.f32 LABELS.i64 IMAGES.f32 [SEED LABEL SAMPLED.f32]
 //
-// With a seed, 500 codes drawn with it are written too.
+// With a seed, 500 latents sampled with it are written too.
 import { readFile, writeFile } from "node:fs/promises";
 
 const RUNS = 200;
-const [helper, graph, codes, labels, out, seed, label, drawn] = process.argv.slice(2);
+const [helper, graph, latents, labels, out, seed, label, sampled] = process.argv.slice(2);
 const { Decoder } = await import(helper);
 const decoder = await Decoder.open(graph);
 const floats = async (path) => new Float32Array(new Uint8Array(await readFile(path)).buffer);
-const z = await floats(codes);
+const z = await floats(latents);
 const classes = new BigInt64Array(new Uint8Array(await readFile(labels)).buffer);
-const { latentDim, classes: names } = decoder.card;
+const { latentDim, classes: names } = decoder.spec;
 
-// In golden vectors the index behind the last class means "no label".
+// In golden vectors the index after the last class means "no label".
 const named = (index) => (Number(index) === names.length ? null : Number(index));
 const row = (i) => [z.slice(i * latentDim, (i + 1) * latentDim), named(classes[i])];
 
@@ -23,8 +23,8 @@ for (let i = 0; i < classes.length; i += 1) images.push(await decoder.decode(...
 await writeFile(out, Buffer.concat(images.map((image) => Buffer.from(image.buffer))));
 
 if (seed !== undefined) {
-  const many = decoder.sample({ n: 500, seed, label: label === "" ? null : label });
-  await writeFile(drawn, Buffer.from(many.buffer));
+  const many = decoder.sampleLatents({ n: 500, seed, label: label === "" ? null : label });
+  await writeFile(sampled, Buffer.from(many.buffer));
 }
 
 const times = [];

@@ -52,7 +52,8 @@ def _browser() -> Any:
 
 def _single_file(vectors: Vectors) -> bytes:
     try:
-        from vae_runtime.studio.build import Parts, single_file
+        from vae_runtime.studio.build import Parts
+        from vae_runtime.studio.single_file import single_file
 
         return bytes(single_file(Parts(vectors.bundle, "mnist")))
     except ImportError as reason:  # MissingExtra, where onnxruntime-web was not fetched, is one

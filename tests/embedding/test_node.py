@@ -45,16 +45,16 @@ def test_node_gives_torchs_pixels_and_pythons_digits(
 ) -> None:
     vectors = open_vectors(name)
     seed, label = 2**64 - 3, "3" if vectors.spec.classes else ""
-    drawn = vectors.work / "drawn.f32"
+    sampled = vectors.work / "sampled.f32"
     command = ["node", HERE / "drive.mjs", app / "vae.mjs", vectors.graph, *vectors.files]
-    error, _ = vectors.drive([*command, str(seed), label, drawn])
+    error, _ = vectors.drive([*command, str(seed), label, sampled])
     assert error <= TOLERANCE
     expected = vectors.spec.prior.sample(500, 3 if label else None, seed)
-    found = np.fromfile(drawn, np.float32).reshape(expected.shape)
+    found = np.fromfile(sampled, np.float32).reshape(expected.shape)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
 
-def test_node_draws_what_the_shell_draws(app: Path, open_vectors: Open, tmp_path: Path) -> None:
+def test_node_samples_what_the_shell_samples(app: Path, open_vectors: Open, tmp_path: Path) -> None:
     import vae_runtime as vae
 
     vectors = open_vectors("cvae_conv")
@@ -100,7 +100,7 @@ def test_node_refuses_in_one_line(app: Path, open_vectors: Open, tmp_path: Path)
         (good, "x.pgm", "--label", "x"): "error: label: unknown class 'x', expected one of: 0, 1,",
         (good, "x.pgm", "--seed", "1.5"): "error: seed is 1.5, expected a whole number from 0 to",
         (good, "x.pgm", "-n", "-1"): "error: ",
-        ("flipped.onnx", "x.pgm"): "error: flipped.onnx: damaged. Copy it again.",
+        ("flipped.onnx", "x.pgm"): "error: flipped.onnx: damaged: its bytes do not match",
         ("encoder.onnx", "x.pgm"): "error: encoder.onnx: the role of this graph is encoder",
         ("text.onnx", "x.pgm"): "error: text.onnx: ",
         ("no.onnx", "x.pgm"): "error: ENOENT: no such file or directory, open 'no.onnx'",

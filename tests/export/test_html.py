@@ -13,7 +13,8 @@ from vae_runtime.bundle.reader import open_bundle
 from vae_runtime.datasets import load_dataset
 from vae_runtime.errors import MissingExtra, UsageError
 from vae_runtime.studio import fetch
-from vae_runtime.studio.build import NO_POINTS, Parts, encode_points, single_file
+from vae_runtime.studio.build import NO_POINTS, Parts, encode_points
+from vae_runtime.studio.single_file import single_file
 
 
 def export(saved: Any, *more: str) -> None:

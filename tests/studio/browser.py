@@ -63,7 +63,7 @@ class Browser:
         self.step("keys", keys=keys)
 
     def settle(self) -> None:
-        """Until nothing has been decoded for a while."""
+        """Wait until nothing has been decoded for a while."""
         self.eval(
             """(async () => {
               for (let calm = 0; calm < 4; calm++) {
@@ -74,7 +74,7 @@ class Browser:
         )
 
     def z(self) -> list[float]:
-        """The code that the page shows, as its own program lists it."""
+        """The latents that the page shows, as its own program lists them."""
         listing = self.eval("document.querySelector('#listing').textContent")
         words = listing.partition("np.array([")[2].partition("]")[0]
         return [float(word) for word in words.split(",") if word.strip()]

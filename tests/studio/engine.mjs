@@ -11,8 +11,7 @@ import { gunzipSync } from "node:zlib";
 const studio = process.argv[2];
 const ort = await import(pathToFileURL(join(studio, "assets/ort.min.mjs")).href);
 const engine = await import(pathToFileURL(join(studio, "engine/index.js")).href);
-const { checkGraph } = await import(pathToFileURL(join(studio, "engine/guard/model.js")).href);
-const tables = await import(pathToFileURL(join(studio, "engine/guard/ops.js")).href);
+const { parseJson } = await import(pathToFileURL(join(studio, "engine/json.js")).href);
 ort.env.wasm.numThreads = 1;
 ort.env.wasm.wasmBinary = gunzipSync(readFileSync(join(studio, "assets/ort-wasm.gz.bin")));
 
@@ -26,30 +25,30 @@ function read(path) {
 
 const jobs = {
   open: (model) => model.id,
-  sample: (model, { draw }) => list(model.sample(draw)),
-  spread: (model, { label }) => Object.values(model.spread(label)).map(list),
+  sample: async (model, { options }) => list(await model.sample(options)),
+  latents: (model, { options }) => list(model.sampleLatents(options)),
+  spread: (model, { label }) => Object.values(model.prior.spread(label)).map(list),
   golden: (model) => model.golden({ variants: true }),
   activity: async (model) => {
     const { order, effect, active } = await model.activity();
     return { order: list(order), effect: list(effect), active };
   },
-  decode: async (model, { z, labels }) => list(await model.decode(Float32Array.from(z), labels)),
+  decode: async (model, { z, label }) => list(await model.decode(Float32Array.from(z), label)),
   encode: async (model, { n }) => {
-    const { images, labels } = model.examples();
+    const { images, labels } = await model.examples();
     const part = images.slice(0, n * model.image.size);
     const { mu, logVar } = await model.encode(part, labels && labels.slice(0, n));
     return { mu: list(mu), logVar: list(logVar) };
   },
   score: async (model, { n, samples, seed }) => {
-    const { images, labels } = model.examples();
+    const { images, labels } = await model.examples();
     const part = images.slice(0, n * model.image.size);
-    const found = await model.score(part, { labels: labels && labels.slice(0, n), samples, seed });
+    const found = await model.score(part, { label: labels && labels.slice(0, n), samples, seed });
     return Object.values(found).map(list);
   },
 };
 const plain = {
-  guard: ({ base64 }) => Object.fromEntries(checkGraph(new Uint8Array(Buffer.from(base64, "base64")), "x.onnx")),
-  tables: () => ({ ...tables, ALLOWED: [...tables.ALLOWED], BOUNDS: Object.fromEntries(tables.BOUNDS), PICKS: [...tables.PICKS], DIVIDES: [...tables.DIVIDES] }),
+  json: ({ text }) => parseJson(text, "x.json"),
   interpolate: ({ a, b, steps, how }) => list(engine.interpolate(Float32Array.from(a), Float32Array.from(b), steps, how)),
   pca: ({ z, dim }) => {
     const found = engine.pca(Float32Array.from(z), dim);
@@ -58,7 +57,7 @@ const plain = {
   },
 };
 
-/** What became of one job: its result, or the name and text of the error. */
+/** Do one job: its result, or the name and text of the error. */
 async function work({ job, bundle, name, ...rest }) {
   let model = null;
   try {

@@ -20,8 +20,9 @@ from PIL import Image
 import vae_runtime as vae
 from tests.studio.browser import BROWSERS, Browser
 from vae_runtime.bundle.reader import open_bundle
-from vae_runtime.studio.build import Parts, Points, folder_files, single_file
+from vae_runtime.studio.build import Parts, Points, folder_files
 from vae_runtime.studio.serve import StudioServer
+from vae_runtime.studio.single_file import single_file
 
 DATA = Path(__file__).parent.parent / "data"
 CVAE, VAE, AE = "cvae_mlp", "vae_mlp", "ae_conv"
@@ -78,8 +79,8 @@ def page(browser: Browser, site: dict[str, str]) -> Iterator[Browser]:
 
 def expected(name: str, z: list[float], label: int | None) -> list[int]:
     """The bytes that Python decodes."""
-    code = np.array(z, np.float32)
-    image = vae.load(str(DATA / f"{name}.zip")).decode(code, label=label, dtype="uint8")
+    latents = np.array(z, np.float32)
+    image = vae.load(str(DATA / f"{name}.zip")).decode(latents, label=label, dtype="uint8")
     return [int(v) for v in image.ravel()]
 
 
@@ -122,7 +123,7 @@ def test_a_slider_moves_its_dimension_and_resets_by_key_and_double_click(page: B
 
 
 @pytest.mark.slow
-def test_all_labels_come_from_one_code_and_a_key_chooses(page: Browser) -> None:
+def test_all_labels_come_from_the_same_latents_and_a_key_chooses(page: Browser) -> None:
     z = page.z()
     for label in (0, 7):
         tile = f".tile:nth-child({label + 1}) canvas"
@@ -200,7 +201,7 @@ def test_a_drawing_is_encoded_reconstructed_and_scored(page: Browser) -> None:
     label = int(page.eval("document.querySelector('input[name=label]:checked').value"))
     assert off_by(back, expected(CVAE, page.z(), label)) <= 1
     facts = page.eval("[...document.querySelectorAll('.facts dt')].map((dt) => dt.textContent)")
-    assert facts == ["error a pixel", "KL", "negative ELBO"]
+    assert facts == ["error per pixel", "KL", "negative ELBO"]
     assert "±" in page.eval("document.querySelector('.posterior').getAttribute('aria-label')")
     model = vae.load(str(DATA / f"{CVAE}.zip"))
     image = np.array(seen, np.uint8).reshape(1, 8, 8)
@@ -232,8 +233,8 @@ def test_pins_and_the_way_between_them(page: Browser) -> None:
     page.keys("b")
     page.settle()
     strip = np.array(page.pixels(".strip")).reshape(8, 11 * 9 - 1)
-    for at, code in ((0, a), (90, b)):
-        assert off_by(strip[:, at : at + 8].ravel().tolist(), expected(CVAE, code, 3)) <= 1
+    for at, z in ((0, a), (90, b)):
+        assert off_by(strip[:, at : at + 8].ravel().tolist(), expected(CVAE, z, 3)) <= 1
     page.step("focus", selector="#morph-t")
     for how in ("linear", "spherical"):
         select = "document.querySelector('#how')"
@@ -276,7 +277,7 @@ def test_the_map_decodes_under_the_pointer_and_takes_on_click(page: Browser) -> 
     page.keys("ArrowRight", "ArrowRight", "ArrowUp", "Enter")
     assert page.z() != taken
     # The latents that the page carries are the map's points: clicked, one of them is taken whole.
-    latents = {tuple(code.tolist()) for code in parts(CVAE).points.z}
+    latents = {tuple(z.tolist()) for z in parts(CVAE).points.z}
     for i in range(20):
         page.step("move", selector="#plot", at=[0.08 + 0.04 * i, 0.5])
         page.click("#plot", at=[0.08 + 0.04 * i, 0.5])
@@ -287,14 +288,14 @@ def test_the_map_decodes_under_the_pointer_and_takes_on_click(page: Browser) -> 
 
 
 @pytest.mark.slow
-def test_surprise_is_pythons_draw_and_reset_is_the_priors_mean(page: Browser) -> None:
+def test_surprise_is_pythons_sample_and_reset_is_the_priors_mean(page: Browser) -> None:
     model = vae.load(str(DATA / f"{CVAE}.zip"))
     page.keys("s")
     seed = int(page.eval("document.querySelector('.seed').value"))
     np.testing.assert_array_equal(
         np.array(page.z(), np.float32), model.sample_latents(1, label=3, seed=seed)[0]
     )
-    warm = "document.querySelector('.drawing input[type=range]')"
+    warm = "document.querySelector('.sampling input[type=range]')"
     page.eval(f"{warm}.value = 0.5; {warm}.dispatchEvent(new Event('input')); null")
     np.testing.assert_array_equal(
         np.array(page.z(), np.float32),
@@ -355,7 +356,9 @@ def test_a_family_without_labels_has_no_labels(
 ) -> None:
     browser.open(site[name])
     assert browser.eval("document.querySelector('#labels')") is None
-    assert "draws of the prior" in browser.eval("document.querySelector('#map .hint').textContent")
+    assert "samples of the prior" in browser.eval(
+        "document.querySelector('#map .hint').textContent"
+    )
     assert off_by(browser.pixels(".stage canvas"), expected(name, browser.z(), None)) <= 1
     browser.click("#example")
     browser.wait("!document.querySelector('.result').hidden")

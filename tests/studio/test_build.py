@@ -26,15 +26,13 @@ from vae_runtime.studio.build import (
     Parts,
     encode_points,
     folder_files,
-    in_order,
     page_files,
-    seven_bits,
-    single_file,
     write_folder,
 )
+from vae_runtime.studio.single_file import link_modules, seven_bits, single_file
 
 DATA = Path(__file__).parents[1] / "data"
-MOST = 7_000_000  # bytes of a page about the embedded bundle
+MAX_PAGE = 7_000_000  # bytes of a page about the embedded bundle
 ADDRESS = re.compile(r"""(?:src|href|action|poster|data)\s*=\s*["']?\s*(?:https?:)?//""", re.I)
 
 
@@ -78,7 +76,7 @@ def test_a_single_file_holds_all_and_asks_nobody(studio_folder: Path) -> None:
     path = EMBEDDED / "mnist.zip"
     page = single_file(parts(path))
     print(f"\n{len(page):,} bytes")
-    assert len(page) <= MOST
+    assert len(page) <= MAX_PAGE
     text = page.decode()
     assert not ADDRESS.search(re.sub(r"<script.*?</script>", "", text, flags=re.S))
     head, _, rest = unpacked(page).partition(b"\n")
@@ -162,7 +160,7 @@ def test_a_folder_has_no_inline_script_and_no_other_origin(
     write_folder(parts(), target)  # replaces an earlier studio
 
 
-def test_points_are_codes_of_the_data_with_its_labels(studio_folder: Path) -> None:
+def test_points_are_latents_of_the_data_with_its_labels(studio_folder: Path) -> None:
     bundle = open_bundle(DATA / "cvae_mlp.zip")
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (50, *bundle.manifest.spec.image.shape), np.uint8)
@@ -213,8 +211,8 @@ def test_another_version_of_onnxruntime_web_is_not_taken(
     assert not fetch.present(folder)
     shutil.copytree(fetch.ASSETS, folder)
     assert fetch.present(folder)
-    script = (folder / fetch.SCRIPT).read_text()
-    (folder / fetch.SCRIPT).write_text(script.replace("v1.30.0", "v1.29.0", 1))
+    script = (folder / fetch.ORT).read_text()
+    (folder / fetch.ORT).write_text(script.replace("v1.30.0", "v1.29.0", 1))
     assert not fetch.present(folder)
 
 
@@ -232,19 +230,21 @@ def test_the_lock_file_pins_one_version_and_names_no_host() -> None:
     assert all(p["integrity"].startswith("sha512-") for name, p in packages.items() if name)
 
 
-def test_modules_come_behind_what_they_import() -> None:
+def test_modules_come_after_what_they_import() -> None:
     sources = {
         "a/x.js": b'import { y } from "./y.js";\nimport {\n  z,\n} from "../b/z.js";\n',
         "a/y.js": b'export { z } from "../b/z.js";\n// from "./nothing.js"\n',
         "b/z.js": b'export const z = "from \\"./x.js\\"";\n',
         "c.js": b"",
     }
-    ordered = in_order(sources, "a/x.js")
+    ordered = link_modules(sources, "a/x.js")
     assert list(ordered) == ["b/z.js", "a/y.js", "a/x.js"]
     assert ordered["a/x.js"].startswith(b'import { y } from "studio:a/y.js";')
     assert ordered["b/z.js"] == sources["b/z.js"]
     with pytest.raises(StateError, match=r"a/x\.js → a/y\.js → a/x\.js: a module that"):
-        in_order(sources | {"a/y.js": b'import "./q.js";\nimport { x } from "./x.js";\n'}, "a/x.js")
+        link_modules(
+            sources | {"a/y.js": b'import "./q.js";\nimport { x } from "./x.js";\n'}, "a/x.js"
+        )
 
 
 def test_scripts_fit_the_eye() -> None:
@@ -256,8 +256,8 @@ def test_scripts_fit_the_eye() -> None:
 def test_every_import_of_the_page_is_found(studio_folder: Path) -> None:
     """No import in a form that a single file would not link."""
     files = page_files()
-    modules = in_order(files, "boot/run.js")
-    for path in modules.keys() - {"assets/ort.min.mjs"}:
+    modules = link_modules(files, "boot/run.js")
+    for path in modules.keys() - {"assets/ort.min.mjs", "assets/gifenc.js"}:
         text = code(files[path])
         assert "import(" not in text
         assert "import.meta" not in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ BUNDLES = (EMBEDDED / "mnist.zip", *sorted(DATA.glob("*.zip")))
 LAST_BIT = 2e-7  # of a float32: log1p, sin and cos of two libraries round apart now and then
 
 
-def draws(path: Path) -> list[dict[str, Any]]:
-    """Arguments of `draw` that reach every branch of the prior."""
+def sampling_options(path: Path) -> list[dict[str, Any]]:
+    """Arguments of `sample_latents` that reach every branch of the prior."""
     n_classes = len(open_bundle(path).manifest.spec.classes)
     common: list[dict[str, Any]] = [
         {"n": 40, "seed": 0}, {"n": 3, "seed": 2**64 - 1}, {"n": 5, "seed": 7, "start": 500_000},
@@ -34,33 +35,74 @@ def draws(path: Path) -> list[dict[str, Any]]:
     return common + labels + mixed
 
 
-def as_python(draw: dict[str, Any]) -> dict[str, Any]:
-    label = draw.get("label")
-    return draw | {"label": np.array(label) if isinstance(label, list) else label}
+def as_python(options: dict[str, Any]) -> dict[str, Any]:
+    label = options.get("label")
+    return options | {"label": np.array(label) if isinstance(label, list) else label}
 
 
-def test_the_same_seed_gives_the_same_codes(engine: Engine) -> None:
-    cases = [(path, draw) for path in BUNDLES for draw in draws(path)]
+def test_the_same_seed_gives_the_same_latents(engine: Engine) -> None:
+    cases = [(path, options) for path in BUNDLES for options in sampling_options(path)]
     # A seed beyond 2**53 is no JSON number to JavaScript.
     jobs = [
-        {"job": "sample", "bundle": str(path), "draw": draw | {"seed": str(draw["seed"])}}
-        for path, draw in cases
+        {
+            "job": "latents",
+            "bundle": str(path),
+            "options": options | {"seed": str(options["seed"])},
+        }
+        for path, options in cases
     ]
     total = apart = 0
-    for (path, draw), found in zip(cases, engine(*jobs), strict=True):
+    for (path, options), found in zip(cases, engine(*jobs), strict=True):
         with vae.load(path, device="cpu") as model:
-            ours = model.sample_latents(**as_python(draw)).ravel()
+            ours = model.sample_latents(**as_python(options)).ravel()
         theirs = np.array(found["result"], np.float32)
-        np.testing.assert_allclose(theirs, ours, rtol=LAST_BIT, atol=LAST_BIT, err_msg=str(draw))
+        np.testing.assert_allclose(theirs, ours, rtol=LAST_BIT, atol=LAST_BIT, err_msg=str(options))
         total, apart = total + ours.size, apart + int((theirs != ours).sum())
-    print(f"\n{total} numbers of {len(cases)} draws, {apart} differ in the last bit")
+    print(f"\n{total} numbers of {len(cases)} calls, {apart} differ in the last bit")
     assert apart <= total // 1000
+
+
+def test_sample_gives_python_s_images(engine: Engine) -> None:
+    for path, label in ((BUNDLES[0], "3"), (DATA / "vae_mlp.zip", None)):
+        options = {"n": 3, "seed": 5, "label": label, "temperature": 0.7}
+        found = engine({"job": "sample", "bundle": str(path), "options": options})[0]
+        with vae.load(path, device="cpu") as model:
+            ours = model.sample(3, label, seed=5, temperature=0.7).ravel()
+        np.testing.assert_allclose(found["result"], ours, atol=1e-5)
+
+
+JSON: list[tuple[str, Any]] = [
+    ('{"a":[1,-0.5,2e3,"\\u00e9\\ud83d\\ude00\\"\\\\",true,false,null,{}]}',
+     {"a": [1, -0.5, 2000, 'é😀"\\', True, False, None, {}]}),
+    (" [ ] ", []), ('{"__proto__":1}', {"__proto__": 1}), ("[" * 64 + "]" * 64, ...),
+]  # fmt: skip
+NOT_JSON = {
+    "[" * 65 + "]" * 65: "nested more than 64 deep",
+    "[" * 100_000: "nested more than 64 deep",
+    '{"a":1,"b":{"a":2},"a":3}': "The key 'a' is there twice",
+    '["\\ud800"]': "half a surrogate pair",
+    "[1e999]": "outside the range of float64",
+    **dict.fromkeys(
+        ("", "[1,]", "[1", "[01]", "[+1]", "[.5]", "[1.]", "[NaN]", "[Infinity]", "{a:1}", '{"a"}',
+         "'a'", '"a', '"\\x"', '"a\nb"', "[1] 2", "\ufeff[]", '{"a":1,}', "nul", "[1 2]"),
+        "damaged or was edited",
+    ),
+}  # fmt: skip
+
+
+def test_json_is_read_strictly(engine: Engine) -> None:
+    good = engine(*({"job": "json", "text": text} for text, _ in JSON))
+    for (text, value), found in zip(JSON, good, strict=True):
+        assert found["result"] == (json.loads(text) if value is ... else value), text
+    bad = engine(*({"job": "json", "text": text} for text in NOT_JSON))
+    for (text, reason), found in zip(NOT_JSON.items(), bad, strict=True):
+        assert found.get("error") == "InputError", (text, found)
+        assert found["message"].startswith("x.json: not valid JSON. "), found
+        assert reason in found["message"], (text[:20], found)
 
 
 @pytest.mark.parametrize("kind", ["uniform", "gaussian"])
 def test_the_other_priors(engine: Engine, kind: str, tmp_path: Path) -> None:
-    import json
-
     from tests.security.restamp import read_files, signed
     from vae_runtime.bundle.archive import pack
     from vae_runtime.bundle.manifest import NAME
@@ -77,7 +119,11 @@ def test_the_other_priors(engine: Engine, kind: str, tmp_path: Path) -> None:
     path = tmp_path / "b.zip"
     path.write_bytes(pack(signed(files, manifest | {"prior": prior.to_json()})))
     found = engine(
-        {"job": "sample", "bundle": str(path), "draw": {"n": 50, "seed": 9, "temperature": 0.8}},
+        {
+            "job": "latents",
+            "bundle": str(path),
+            "options": {"n": 50, "seed": 9, "temperature": 0.8},
+        },
         {"job": "spread", "bundle": str(path), "label": None},
     )
     with vae.load(path, device="cpu") as model:
@@ -135,12 +181,12 @@ def test_dimensions_in_the_order_of_what_they_do(engine: Engine) -> None:
     found = engine({"job": "activity", "bundle": str(DATA / "ae_mlp.zip")})[0]["result"]
     effect = np.array(found["effect"])
     assert found["order"] == list(np.argsort(-effect, kind="stable"))
-    # Units of a ReLU code that never fire: this model has some, its others move the image.
+    # Units of a ReLU that never fire: this model has some, its others move the image.
     assert found["active"] == list(effect > 0.05 * effect.max())
     assert 0 < sum(found["active"]) < len(effect)
 
 
-def test_paths_between_codes_are_python_s(engine: Engine) -> None:
+def test_interpolation_is_python_s(engine: Engine) -> None:
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 8)).astype(np.float32)
     cases = [(a, b, how) for how in ("linear", "spherical")] + [(a, 2 * a, "spherical")]
@@ -169,26 +215,28 @@ def test_the_map_s_two_directions_are_the_widest(engine: Engine) -> None:
 
 
 WRONG: list[tuple[dict[str, Any], str, str]] = [
-    ({"draw": {"label": 10}}, "InputError", "label: 10 is out of range, expected 0 to 9"),
-    ({"draw": {"label": [1, 2]}}, "InputError", "label: 2 labels for 1 items"),
-    ({"draw": {"seed": -1}}, "UsageError",
+    ({"options": {"label": 10}}, "InputError", "label: 10 is out of range, expected 0 to 9"),
+    ({"options": {"label": [1, 2]}}, "InputError", "label: 2 labels for 1 items"),
+    ({"options": {"seed": -1}}, "UsageError",
      "seed is -1, expected a whole number from 0 to 2**64 - 1"),
-    ({"draw": {"seed": str(2**64)}}, "UsageError",
+    ({"options": {"seed": str(2**64)}}, "UsageError",
      f"seed is {2**64}, expected a whole number from 0 to 2**64 - 1"),
-    ({"draw": {"seed": 0.5}}, "UsageError",
+    ({"options": {"seed": 0.5}}, "UsageError",
      "seed is 0.5, expected a whole number from 0 to 2**64 - 1"),
-    ({"draw": {"temperature": -1}}, "UsageError",
+    ({"options": {"temperature": -1}}, "UsageError",
      "temperature is -1, expected a finite number, 0 or more"),
-    ({"draw": {"truncation": 0}}, "UsageError", "truncation is 0, expected a number from 0.1 up"),
-    ({"draw": {"prior": "flat"}}, "UsageError", "prior is 'flat', expected 'fitted' or 'normal'"),
-    ({"job": "decode", "z": [0.0] * 15, "labels": None}, "InputError",
+    ({"options": {"truncation": 0}}, "UsageError",
+     "truncation is 0, expected a number from 0.1 up"),
+    ({"options": {"prior": "flat"}}, "UsageError",
+     "prior is 'flat', expected 'fitted' or 'normal'"),
+    ({"job": "decode", "z": [0.0] * 15, "label": None}, "InputError",
      "latents: 15 numbers, expected a Float32Array of rows of 16"),
-    ({"job": "decode", "z": [0.0] * 16, "labels": [-1]}, "InputError",
+    ({"job": "decode", "z": [0.0] * 16, "label": [-1]}, "InputError",
      "label: -1 is out of range, expected 0 to 9"),
 ]  # fmt: skip
 
 
 def test_wrong_calls_are_refused_in_words(engine: Engine) -> None:
-    jobs = [{"job": "sample", "bundle": str(BUNDLES[0])} | job for job, _, _ in WRONG]
+    jobs = [{"job": "latents", "bundle": str(BUNDLES[0])} | job for job, _, _ in WRONG]
     found = engine(*jobs)
     assert found == [{"error": name, "message": text} for _, name, text in WRONG]

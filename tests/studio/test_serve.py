@@ -96,7 +96,7 @@ def test_a_request_by_another_name_is_refused(server: StudioServer, host: str) -
 
 
 def test_a_port_that_is_taken_is_said_in_a_line(server: StudioServer) -> None:
-    with pytest.raises(FileError, match=r"^port \d+: address already in use\. Say another --port"):
+    with pytest.raises(FileError, match=r"^port \d+: address already in use\. Use another --port"):
         StudioServer(FILES, server.server_port)
 
 

@@ -38,8 +38,8 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, int | Non
     return name, label, tmp_path
 
 
-def code(name: str) -> np.ndarray:
-    """The code that the programs below decode: one number of each is 0, and one is tiny."""
+def latents(name: str) -> np.ndarray:
+    """The latents that the programs below decode: one number of them is 0, and one is tiny."""
     z = vae.load(str(DATA / f"{name}.zip")).sample_latents(1, seed=3)[0]
     z[:2] = 0, 1e-7
     return z
@@ -54,7 +54,7 @@ def program(studio: Path, language: str, name: str, label: int | None) -> str:
     spec = vae.load(str(path)).spec
     image = {"channels": 1, "height": spec.image.height, "width": spec.image.width}
     model = {"name": str(path), "latentDim": spec.latent_dim, "image": image}
-    given = json.dumps([language, model, code(name).tolist(), label])
+    given = json.dumps([language, model, latents(name).tolist(), label])
     script = f"""
         import {{ snippet }} from {json.dumps((studio / "ui" / "snippets.js").as_uri())};
         const [language, model, z, label] = {given};
@@ -69,7 +69,7 @@ def program(studio: Path, language: str, name: str, label: int | None) -> str:
 
 def check(path: Path, name: str, label: int | None) -> None:
     """The picture is what Python decodes; another kernel may round a pixel to the next level."""
-    expected = vae.load(str(DATA / f"{name}.zip")).decode(code(name), label=label, dtype="uint8")
+    expected = vae.load(str(DATA / f"{name}.zip")).decode(latents(name), label=label, dtype="uint8")
     with Image.open(path) as image:
         found = np.asarray(image)
     assert found.shape == expected[0, 0].shape

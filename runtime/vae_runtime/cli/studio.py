@@ -60,7 +60,7 @@ def command(
 
         print_status(f"wrote {out}, {write_folder(parts, Path(out)):,} bytes")
     else:
-        from ..studio.build import single_file
+        from ..studio.single_file import single_file
 
         raw = single_file(parts)
         target.put([raw])

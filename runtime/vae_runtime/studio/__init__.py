@@ -1,1 +1,1 @@
-"""The latent studio: a page that any bundle turns into, computed in the browser alone."""
+"""The latent studio: a page of any bundle, computed in the browser alone."""

@@ -1,7 +1,8 @@
-"""Get onnxruntime-web: `python -m vae_runtime.studio.fetch`, or when a wheel is built.
+"""Fetch the page's packages: `python -m vae_runtime.studio.fetch`, or when a wheel is built.
 
-npm installs what `package-lock.json` pins, by its sha512, into a temporary folder; two files of it
-are kept. Needs the standard library alone, so that the build of a wheel can run this very file.
+npm installs the packages that `package-lock.json` pins by their sha512 into a temporary folder, and
+three files of them are kept. This module needs only the standard library, so that the build of a
+wheel can run it.
 """
 
 from __future__ import annotations
@@ -17,27 +18,33 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ASSETS = HERE / "assets"
-SCRIPT = "ort.min.mjs"
-WASM = "ort-wasm.gz.bin"  # no .gz at its end: servers would unpack it on the way, or not
+ORT = "ort.min.mjs"
+WASM = "ort-wasm.gz.bin"  # does not end in .gz: some servers would unpack it on the way
+GIF = "gifenc.js"
 COMMAND = "python -m vae_runtime.studio.fetch"
-_FROM = "node_modules/onnxruntime-web/dist"
-_SECONDS = 600
+_TIMEOUT = 600  # seconds
+# The first lines of each script hold this, with the version of its package.
+_VERSIONS = {ORT: ("onnxruntime-web", "ONNX Runtime Web v{}\n"), GIF: ("gifenc", "gifenc v{}\n")}
 
 
 def present(folder: Path = ASSETS) -> bool:
-    """Whether onnxruntime-web is there, in the version that `package.json` names."""
-    if not all((folder / name).is_file() for name in (SCRIPT, WASM)):
-        return False
-    wanted = json.loads((HERE / "package.json").read_text())["dependencies"]["onnxruntime-web"]
-    with (folder / SCRIPT).open(encoding="utf-8") as file:
-        return f"ONNX Runtime Web v{wanted}\n" in file.read(200)
+    """Return whether the files are there, in the versions that `package.json` names."""
+    versions = json.loads((HERE / "package.json").read_text())["dependencies"]
+    for name, (package, text) in _VERSIONS.items():
+        path = folder / name
+        if not path.is_file():
+            return False
+        with path.open(encoding="utf-8") as file:
+            if text.format(versions[package]) not in file.read(200):
+                return False
+    return (folder / WASM).is_file()
 
 
 def fetch(folder: Path = ASSETS) -> None:
     """Install the pinned packages and keep what a page needs in `folder`.
 
     Raises:
-        OSError: no npm, no network, or a package that is not what the lock file says.
+        OSError: npm or the network is missing, or a package differs from the lock file.
     """
     npm = shutil.which("npm")
     if npm is None:
@@ -49,25 +56,33 @@ def fetch(folder: Path = ASSETS) -> None:
         command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
         try:
             done = subprocess.run(
-                command, cwd=temporary, capture_output=True, text=True, timeout=_SECONDS,
+                command, cwd=temporary, capture_output=True, text=True, timeout=_TIMEOUT,
                 check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:
-            raise OSError(f"npm ci took over {_SECONDS} seconds") from error
+            raise OSError(f"npm ci took over {_TIMEOUT} seconds") from error
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if "npm error" in line]
             raise OSError(f"npm ci failed: {lines[0] if lines else done.returncode}")
-        _keep(temporary / _FROM, folder)
+        _keep(temporary / "node_modules", folder)
 
 
-def _keep(source: Path, folder: Path) -> None:
-    """The script without the address of its map, and the wasm in gzip, the same bytes each time."""
+def _keep(packages: Path, folder: Path) -> None:
+    """Copy two scripts, without the addresses of their source maps, and the wasm, compressed."""
     folder.mkdir(exist_ok=True)
-    script = (source / "ort.wasm.bundle.min.mjs").read_text(encoding="utf-8")
-    script = re.sub(r"\n//# sourceMappingURL=.*\s*$", "\n", script)
-    (folder / SCRIPT).write_text(script, encoding="utf-8")
-    raw = (source / "ort-wasm-simd-threaded.wasm").read_bytes()
-    (folder / WASM).write_bytes(gzip.compress(raw, 9, mtime=0))
+    ort = packages / "onnxruntime-web" / "dist"
+    (folder / ORT).write_text(_script(ort / "ort.wasm.bundle.min.mjs"), encoding="utf-8")
+    raw = (ort / "ort-wasm-simd-threaded.wasm").read_bytes()
+    (folder / WASM).write_bytes(gzip.compress(raw, 9, mtime=0))  # no date: the same bytes each time
+    gif = packages / "gifenc"
+    version = json.loads((gif / "package.json").read_text())["version"]
+    script = f"// gifenc v{version}\n{_script(gif / 'dist' / 'gifenc.esm.js')}"
+    (folder / GIF).write_text(script, encoding="utf-8")
+
+
+def _script(path: Path) -> str:
+    text = path.read_text(encoding="utf-8")
+    return re.sub(r"\n//# sourceMappingURL=.*\s*$", "\n", text)
 
 
 if __name__ == "__main__":
@@ -76,4 +91,4 @@ if __name__ == "__main__":
             fetch()
     except OSError as error:
         sys.exit(f"error: {error}")
-    print(f"onnxruntime-web is in {ASSETS}", file=sys.stderr)
+    print(f"onnxruntime-web and gifenc are in {ASSETS}", file=sys.stderr)

@@ -1,11 +1,11 @@
-"""A studio on this machine alone: a fixed set of files in memory, on 127.0.0.1."""
+"""Serve a studio on 127.0.0.1: a fixed set of files in memory."""
 
 from __future__ import annotations
 
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import PurePosixPath
 
-from ..errors import FileError
+from ..errors import FileError, describe_os_error
 from .build import PAGE, POLICY
 
 HOST = "127.0.0.1"
@@ -28,26 +28,26 @@ HEADERS = {
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers GET and HEAD for the server's own files, by their exact path."""
+    """Answer GET and HEAD for the server's own files, by their exact path."""
 
     server_version = "vae-run"
     sys_version = ""
 
     def do_GET(self) -> None:
-        """A file, or 404."""
+        """Send a file, or 404."""
         self._answer(body=True)
 
     def do_HEAD(self) -> None:
-        """A file's headers."""
+        """Send the headers of a file."""
         self._answer(body=False)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: a page's requests are no news."""
+        """Log nothing: the requests of a page interest nobody."""
 
     def _answer(self, *, body: bool) -> None:
         server = self.server
         assert isinstance(server, StudioServer)
-        # Another name that leads here is another site's page reading ours (DNS rebinding).
+        # Under another name, a page of another site could read ours (DNS rebinding).
         known = {f"{name}:{server.server_port}" for name in (HOST, "localhost")}
         if self.headers.get("Host") not in known:
             self.send_error(421)
@@ -66,19 +66,19 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(raw)
 
     def end_headers(self) -> None:
-        """The same strict headers on every answer."""
+        """Send the same strict headers with every answer."""
         for name, value in HEADERS.items():
             self.send_header(name, value)
         super().end_headers()
 
 
 class StudioServer(ThreadingHTTPServer):
-    """Serves `files` by path until it is shut down."""
+    """Serve `files` by path until it is shut down."""
 
     daemon_threads = True
 
     def __init__(self, files: dict[str, bytes], port: int = 0) -> None:
-        """Listen; `port` 0 takes a free one.
+        """Listen on a port; 0 takes a free one.
 
         Raises:
             FileError: the port is taken.
@@ -87,10 +87,10 @@ class StudioServer(ThreadingHTTPServer):
         try:
             super().__init__((HOST, port), _Handler)
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise FileError(f"port {port}: {reason}. Say another --port.") from error
+            reason = describe_os_error(error)
+            raise FileError(f"port {port}: {reason}. Use another --port.") from error
 
     @property
     def url(self) -> str:
-        """The page's address."""
+        """The address of the page."""
         return f"http://{HOST}:{self.server_port}/"

@@ -1,4 +1,4 @@
-/** A page whose files lie beside it: fetch what it runs on, then run it. */
+/** A page whose files are beside it: fetch them, then run it. */
 
 import { run } from "./run.js";
 
@@ -9,7 +9,7 @@ async function get(path) {
   return response;
 }
 
-/** The engine's wasm, unpacked here unless the server says it is gzip, and the browser did. */
+/** The wasm of onnxruntime-web, unpacked here unless the browser has done so because the server said it is gzip. */
 async function wasm() {
   const raw = await (await get("assets/ort-wasm.gz.bin")).arrayBuffer();
   const packed = new Uint8Array(raw)[0] === 0x1f;

@@ -1,14 +1,14 @@
-/** From the parts of a page to the page: the same for a folder and for a single file. */
+/** Start the page from its parts: the same for a folder and for a single file. */
 
 import * as ort from "../assets/ort.min.mjs";
-import { readPoints } from "../engine/index.js";
+import { InputError, readNpz } from "../engine/index.js";
 import { start } from "../ui/main.js";
 
 /**
  * @typedef {object} Parts
  * @property {ArrayBuffer} wasm of onnxruntime-web
  * @property {Uint8Array | Record<string, Uint8Array>} bundle a stored zip, or files by name
- * @property {Uint8Array} points an `.npz` of codes; of none where the page has no data set
+ * @property {Uint8Array} points an `.npz` of latents; empty where the page has no data set
  * @property {string} name what Python loads the bundle by
  */
 
@@ -19,11 +19,27 @@ export async function run(load) {
     // Threads need headers that few hosts send; for models this small one is the fastest.
     ort.env.wasm.numThreads = 1;
     ort.env.wasm.wasmBinary = wasm;
-    const found = readPoints(points);
+    const found = await readPoints(points);
     await start({ ort, name, bundle, points: found.n ? found : null });
   } catch (error) {
     const place = document.getElementById("notice") ?? document.body;
     place.textContent = `This page could not start: ${/** @type {Error} */ (error).message}`;
     throw error;
   }
+}
+
+/**
+ * Latents of a data set that the page was built with, for its map.
+ *
+ * @param {Uint8Array} raw an `.npz` of `z` f32[n, D] and, where the data has labels, `label` i64[n]
+ * @returns {Promise<{z: Float32Array, labels: Int32Array | null, n: number}>}
+ */
+async function readPoints(raw) {
+  const arrays = await readNpz(raw, "points");
+  const z = arrays.get("z");
+  const label = arrays.get("label");
+  if (!z || !(z.data instanceof Float32Array) || z.shape.length !== 2 || (label && label.data.length !== z.shape[0])) {
+    throw new InputError("points: expected z float32[n, D], and n labels");
+  }
+  return { z: z.data, labels: label ? Int32Array.from(label.data, Number) : null, n: z.shape[0] };
 }

@@ -1,13 +1,13 @@
 /**
- * A page that is one file: all lies gzipped in `#wasm` and `#payload`, as text of seven bits a character.
- * See `single.py`, which writes it. No module can be imported from here: this text stands in the page.
+ * A page that is one file: everything is in `#wasm` and `#payload`, gzipped, as text of seven bits per character.
+ * `single_file.py` writes it. This script is part of the page, so it can import no module.
  */
 
-const BARRED = [0x00, 0x0d, 0x3c]; // what HTML would change, or read as the end
+const RESERVED = [0x00, 0x0d, 0x3c]; // HTML would change these, or end the element
 
-/** Seven bits of each character; one beyond ASCII is a barred one, and the seven bits behind it. */
+/** Join the seven bits of each character; one beyond ASCII is a reserved character and the seven bits after it. */
 function bytesOf(/** @type {string} */ text, /** @type {number} */ size) {
-  const bytes = new Uint8Array(size); // the last bits are padding: writes behind the end are dropped
+  const bytes = new Uint8Array(size); // the last bits are padding; an array ignores writes after its end
   let [bits, held, at] = [0, 0, 0];
   const push = (/** @type {number} */ seven) => {
     bits = ((bits << 7) | seven) & 0x7fff;
@@ -20,13 +20,13 @@ function bytesOf(/** @type {string} */ text, /** @type {number} */ size) {
   };
   for (let i = 0; i < text.length; i += 1) {
     const code = text.charCodeAt(i);
-    if (code > 127) push(BARRED[(code >> 7) - 1]);
+    if (code > 127) push(RESERVED[(code >> 7) - 1]);
     push(code & 127);
   }
   return bytes;
 }
 
-/** Files one behind the other, then the bundle's, cut in blocks that take turns. */
+/** Split the payload: files one after another, then those of the bundle, in blocks that take turns. */
 function unpack(/** @type {Uint8Array} */ raw) {
   const end = raw.indexOf(10);
   const head = JSON.parse(new TextDecoder().decode(raw.subarray(0, end)));
@@ -48,7 +48,7 @@ function unpack(/** @type {Uint8Array} */ raw) {
   return { files, bundle, modules: head.modules, name: head.name };
 }
 
-/** Each module under a blob's URL, those that it imports before it. */
+/** Give each module the URL of a blob; the modules that it imports come before it. */
 function modules(/** @type {Record<string, Uint8Array>} */ files, /** @type {string[]} */ order) {
   /** @type {Record<string, string>} */
   const urls = {};
@@ -60,7 +60,7 @@ function modules(/** @type {Record<string, Uint8Array>} */ files, /** @type {str
   return urls;
 }
 
-/** What lies in an element, which is then dropped: its text is megabytes. */
+/** Unpack an element, and remove it: its text is megabytes. */
 async function take(/** @type {string} */ id) {
   const element = /** @type {HTMLElement} */ (document.getElementById(id));
   const packed = new Response(bytesOf(element.textContent ?? "", Number(element.dataset.size))).body;

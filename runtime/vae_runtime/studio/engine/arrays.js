@@ -1,13 +1,16 @@
-/** From a caller's numbers to what graphs read; everything is checked before onnxruntime sees it. */
+/** Checks a caller's arrays and labels before onnxruntime sees them, as `vae_runtime/arrays.py` does. */
 
 import { InputError, UsageError } from "./errors.js";
 
-/** @typedef {number | ArrayLike<number> | null} Labels a class index for all, or one for each; null: none */
+/**
+ * @typedef {number | string | ArrayLike<number | string> | null} Label a class index or name for all items, or one
+ *     for each; null: none
+ */
 
 /**
  * @param {Float32Array} data rows of `width` numbers @param {number} width @param {string} what
  * @returns {number} how many rows
- * @throws {InputError} another kind of array, a row that is not whole, a number that is not finite
+ * @throws {InputError} another kind of array, an incomplete row, a number that is not finite
  */
 export function countRows(data, width, what) {
   if (!(data instanceof Float32Array) || data.length % width) {
@@ -18,20 +21,30 @@ export function countRows(data, width, what) {
 }
 
 /**
- * n class indices; the index behind the last class means "no label".
+ * n class indices; the index after the last class means "no label".
  *
- * @param {Labels} labels @param {number} n @param {import("./card.js").Card} card
+ * @param {Label} label @param {number} n @param {import("./spec.js").ModelSpec} spec
  * @returns {BigInt64Array}
- * @throws {UsageError} the model takes no label
+ * @throws {UsageError} the model takes no label, or an unknown class
  * @throws {InputError} an index out of range, or not n of them
  */
-export function asLabels(labels, n, { classes, family }) {
-  const most = classes.length;
-  if (labels === null) return new BigInt64Array(n).fill(BigInt(most));
-  if (!most) throw new UsageError(`this ${family} takes no label`);
-  const all = typeof labels === "number" ? new Array(n).fill(labels) : Array.from(labels);
+export function asLabels(label, n, { classes, family }) {
+  if (label === null) return new BigInt64Array(n).fill(BigInt(classes.length));
+  if (!classes.length) throw new UsageError(`this ${family} takes no label`);
+  const all = typeof label === "object" ? Array.from(label) : Array.from({ length: n }, () => label);
   if (all.length !== n) throw new InputError(`label: ${all.length} labels for ${n} items`);
-  const wrong = all.find((label) => !(Number.isInteger(label) && label >= 0 && label < most));
-  if (wrong !== undefined) throw new InputError(`label: ${wrong} is out of range, expected 0 to ${most - 1}`);
-  return BigInt64Array.from(all, BigInt);
+  return BigInt64Array.from(all, (one) => BigInt(classIndex(one, classes)));
+}
+
+/** @param {number | string} label @param {string[]} classes @returns {number} */
+function classIndex(label, classes) {
+  const named = classes.indexOf(/** @type {string} */ (label));
+  if (named >= 0) return named;
+  const index = /^\d+$/.test(String(label)) ? Number(label) : NaN;
+  if (typeof label === "string" && Number.isNaN(index)) {
+    const known = classes.slice(0, 20).join(", ") + (classes.length > 20 ? ", …" : "");
+    throw new UsageError(`label: unknown class '${label}', expected one of: ${known}`);
+  }
+  if (index < classes.length) return index;
+  throw new InputError(`label: ${label} is out of range, expected 0 to ${classes.length - 1}`);
 }

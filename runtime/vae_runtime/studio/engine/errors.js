@@ -1,16 +1,16 @@
 /**
- * The errors that the engine raises on purpose, with the names and exit codes of the Python
- * runtime's. A message is one line: what was seen, what was expected, what to do.
+ * Every error that the engine raises on purpose, with the names and exit codes of the Python runtime. A message is one
+ * line: what was seen, what was expected, what to do.
  */
 
-// C0 and C1 controls and what moves or turns text: a hostile name must not fake a second line.
+// C0 and C1 controls, line breaks and what reverses text: a name in a file must not fake a second line.
 const CONTROLS = /[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+/g;
-const LONGEST = 600;
+const MAX_LENGTH = 600;
 
 /** @param {unknown} text @returns {string} on a single line of at most 600 characters */
 export function oneLine(text) {
   const line = String(text).replace(CONTROLS, " ").trim();
-  return line.length <= LONGEST ? line : `${line.slice(0, LONGEST - 1)}…`;
+  return line.length <= MAX_LENGTH ? line : `${line.slice(0, MAX_LENGTH - 1)}…`;
 }
 
 export class VaeError extends Error {
@@ -34,7 +34,7 @@ export class InputError extends VaeError {
   exitCode = 3;
 }
 
-/** Bytes differ from their recorded digest, or numbers from torch's beyond the tolerance. */
+/** Bytes do not match their sha256, or numbers differ from torch's beyond the tolerance. */
 export class IntegrityError extends VaeError {
   name = "IntegrityError";
   exitCode = 4;

@@ -1,14 +1,16 @@
 /** Golden vectors: torch's own outputs in the bundle, beside what this engine computes. */
 
-import { need } from "./schema.js";
+import { need } from "./json.js";
 import { readNpz } from "./npz.js";
+import { expectedTensors } from "./spec.js";
 
-export const TOLERANCE = 1e-5; // float32; a code's error is taken relative to its size above 1
-/** @type {Record<string, number>} what the other variants may cost at most */
+export const TOLERANCE = 1e-5; // of float32 outputs; an error of a latent is relative to its size above 1
+/** @type {Record<string, number>} the tolerances of the variants that round */
 const LOSSY = { fp16: 0.02, int8: 0.25, uint8: 1.01 / 255 };
 
 /**
- * @typedef {object} Match one output of one graph beside torch's
+ * @typedef {Map<string, import("./npz.js").NpyArray>} Golden `ROLE.in.NAME` and `ROLE.out.NAME`
+ * @typedef {object} Match one output of one graph, compared with torch's
  * @property {string} file
  * @property {string} output
  * @property {number} rows golden vectors compared
@@ -17,48 +19,60 @@ const LOSSY = { fp16: 0.02, int8: 0.25, uint8: 1.01 / 255 };
  */
 
 /**
- * The arrays of `golden.npz`: `ROLE.in.NAME` and `ROLE.out.NAME`.
- *
  * @param {import("./bundle.js").Bundle} bundle
- * @returns {Map<string, import("./npz.js").NpyArray>}
+ * @returns {Promise<Golden>} the arrays of every graph, with the same number of rows for all of a graph's
+ * @throws {InputError} arrays that are missing, or do not fit the graphs
  */
-export function readGolden({ name, manifest, files }) {
+export async function readGolden({ name, manifest, files }) {
   const { file } = manifest.golden;
-  const arrays = readNpz(/** @type {Uint8Array} */ (files.get(file)), `${name}/${file}`);
+  const arrays = await readNpz(/** @type {Uint8Array} */ (files.get(file)), `${name}/${file}`);
   for (const [key, { data }] of arrays) {
-    const finite = data instanceof BigInt64Array || data.every(Number.isFinite);
-    need(data.length > 0 && finite, `${name}: golden vectors ${key} are none or not finite`);
+    const finite = !(data instanceof Float32Array) || data.every(Number.isFinite);
+    need(data.length > 0 && finite, `${name}/${file}: ${key} is empty or not finite`);
+  }
+  for (const { role, inputs } of manifest.graphs) {
+    const sides = expectedTensors(manifest.spec, role, "fp32", inputs.length > 1);
+    const rows = arrays.get(`${role}.in.${sides[0][0].name}`)?.shape[0];
+    sides.forEach((tensors, side) => {
+      for (const { name: tensor, dtype, shape } of tensors) {
+        const key = `${role}.${side ? "out" : "in"}.${tensor}`;
+        const found = arrays.get(key);
+        need(found !== undefined, `${name}: no golden vectors ${key}. Export it again.`);
+        const fits = dtypeOf(found?.data) === dtype && found?.shape.join() === [rows, ...shape.slice(1)].join();
+        need(fits, `${name}/${file}: ${key} has another shape or type than its graph`);
+      }
+    });
   }
   return arrays;
 }
 
+/** @param {any} data */
+function dtypeOf(data) {
+  return data instanceof Float32Array ? "float32" : data instanceof BigInt64Array ? "int64" : "uint8";
+}
+
 /**
+ * Run a graph on its golden vectors.
+ *
  * @param {import("./graph.js").Graph} graph
  * @param {import("./manifest.js").GraphSpec} spec
- * @param {Map<string, import("./npz.js").NpyArray>} arrays
+ * @param {Golden} arrays
  * @returns {Promise<Match[]>} one for each output
- * @throws {InputError} golden vectors that are missing or do not fit
  */
-export async function compareGraph(graph, spec, arrays) {
-  const of = (/** @type {string} */ side, /** @type {string} */ name) => {
-    const found = arrays.get(`${spec.role}.${side}.${name}`);
-    need(found !== undefined, `${graph.where}: no golden vectors ${spec.role}.${side}.${name}. Export it again.`);
-    return /** @type {import("./npz.js").NpyArray} */ (found);
-  };
-  const inputs = Object.fromEntries(spec.inputs.map(({ name }) => [name, of("in", name)]));
-  const expected = spec.outputs.map(({ name }) => /** @type {const} */ ([name, of("out", name)]));
-  const found = await graph.run(inputs);
-  return expected.map(([output, { data, shape }]) => {
+export async function compareGraph(graph, { role, variant, file, inputs, outputs }, arrays) {
+  const of = (/** @type {string} */ key) => /** @type {import("./npz.js").NpyArray} */ (arrays.get(`${role}.${key}`));
+  const found = await graph.run(Object.fromEntries(inputs.map(({ name }) => [name, of(`in.${name}`)])));
+  const tolerance = LOSSY[variant] ?? TOLERANCE;
+  return outputs.map(({ name: output }) => {
+    const { data, shape } = of(`out.${output}`);
     need(found[output].length === data.length, `${graph.where}: ${output} has another shape than its golden vectors`);
-    const tolerance = LOSSY[spec.variant] ?? TOLERANCE;
-    const maxError = largestError(found[output], data);
-    return { file: spec.file.file, output, rows: shape[0], maxError, tolerance };
+    const scale = variant === "uint8" ? 255 : 1;
+    return { file: file.file, output, rows: shape[0], maxError: largestError(found[output], data, scale), tolerance };
   });
 }
 
-/** @param {any} ours @param {any} theirs @returns {number} Infinity where a number is not finite */
-function largestError(ours, theirs) {
-  const scale = ours instanceof Uint8Array && !(theirs instanceof Uint8Array) ? 255 : 1;
+/** @param {any} ours @param {any} theirs @param {number} scale of ours @returns {number} Infinity where one is not finite */
+function largestError(ours, theirs, scale) {
   let worst = 0;
   for (let i = 0; i < theirs.length; i += 1) {
     const error = Math.abs(ours[i] / scale - theirs[i]) / Math.max(1, Math.abs(theirs[i]));

@@ -1,10 +1,9 @@
-/** One `.onnx` file of a bundle, run by the onnxruntime that the host gives. */
+/** One `.onnx` file, run by the onnxruntime that the host gives. */
 
 import { InputError, LimitError } from "./errors.js";
-import { checkGraph } from "./guard/model.js";
-import { expectedTensors } from "./manifest.js";
-
-const METADATA_KEY = "vae_onnx";
+import { parseJson, take } from "./json.js";
+import { readMetadata, SPEC_KEY, verifyChecksum } from "./onnx.js";
+import { expectedTensors, readSpec } from "./spec.js";
 
 /**
  * @typedef {object} Host
@@ -13,29 +12,55 @@ const METADATA_KEY = "vae_onnx";
  */
 
 export class Graph {
-  /** @param {any} session @param {any} ort @param {string} where */
-  constructor(session, ort, where) {
+  /**
+   * @param {any} session @param {any} ort @param {string} where
+   * @param {import("./spec.js").ModelSpec} spec @param {string} role @param {string} variant
+   */
+  constructor(session, ort, where, spec, role, variant) {
     this.session = session;
     this.ort = ort;
     this.where = where;
+    this.spec = spec;
+    this.role = role;
+    this.variant = variant;
   }
 
   /**
+   * A graph of a bundle that was read.
+   *
    * @param {Uint8Array} raw the very bytes whose sha256 was checked
-   * @param {import("./manifest.js").GraphSpec} spec
-   * @param {import("./card.js").Card} card
-   * @param {Host} host @param {string} where
+   * @param {import("./spec.js").ModelSpec} spec @param {string} role @param {string} variant
+   * @param {Host} host @param {string} where begins every error message
    * @returns {Promise<Graph>}
-   * @throws {InputError} a graph of another bundle, or not what the manifest says it is
+   * @throws {InputError} not what the spec says it is, or onnxruntime refuses it
    */
-  static async load(raw, spec, card, { ort, providers = ["wasm"] }, where) {
-    checkCard(checkGraph(raw, where).get(METADATA_KEY), card, where);
+  static async load(raw, spec, role, variant, { ort, providers = ["wasm"] }, where) {
     const options = { executionProviders: providers, logSeverityLevel: 4, intraOpNumThreads: 1 };
     const session = await ort.InferenceSession.create(raw, options).catch((/** @type {Error} */ error) => {
       throw new InputError(`${where}: onnxruntime refuses the graph: ${error.message ?? error}`);
     });
-    checkTensors(session, spec, card, where);
-    return new Graph(session, ort, where);
+    checkTensors(session, spec, role, variant, where);
+    return new Graph(session, ort, where, spec, role, variant);
+  }
+
+  /**
+   * A lone `.onnx` file: its checksum and its own spec are checked first.
+   *
+   * @param {Uint8Array} raw @param {Host} host @param {string} where begins every error message
+   * @returns {Promise<Graph>}
+   * @throws {InputError} not a graph of a bundle
+   * @throws {IntegrityError} bytes that are not those that were exported
+   */
+  static async open(raw, host, where) {
+    const properties = readMetadata(raw, where);
+    const text = properties.get(SPEC_KEY);
+    if (text === undefined) {
+      throw new InputError(`${where}: not a graph of a bundle: it carries no spec. Export it with vae-export.`);
+    }
+    await verifyChecksum(raw, properties, where);
+    const data = parseJson(text, where);
+    const [role, variant] = ["role", "variant"].map((key) => take(data, key, "string", where));
+    return Graph.load(raw, readSpec(data, where), role, variant, host, where);
   }
 
   /** @returns {boolean} */
@@ -46,10 +71,14 @@ export class Graph {
   /**
    * @param {Record<string, {data: any, shape: number[]}>} inputs by name
    * @returns {Promise<Record<string, any>>} values by name
+   * @throws {InputError} onnxruntime cannot run it
+   * @throws {LimitError} out of memory
    */
   async run(inputs) {
     const feeds = Object.fromEntries(
-      Object.entries(inputs).map(([name, { data, shape }]) => [name, new this.ort.Tensor(kindOf(data), data, shape)]),
+      Object.entries(inputs).map(([name, { data, shape }]) => {
+        return [name, new this.ort.Tensor(data instanceof BigInt64Array ? "int64" : "float32", data, shape)];
+      }),
     );
     try {
       const found = await this.session.run(feeds);
@@ -66,39 +95,18 @@ export class Graph {
   }
 }
 
-/** @param {any} data */
-function kindOf(data) {
-  return data instanceof BigInt64Array ? "int64" : "float32";
-}
-
-/** @param {string | undefined} text @param {import("./card.js").Card} card @param {string} where */
-function checkCard(text, card, where) {
-  if (text === undefined) {
-    throw new InputError(`${where}: not a graph of a bundle: it carries no ${METADATA_KEY} metadata. Export it with vae-export.`);
-  }
-  let id;
-  try {
-    id = JSON.parse(text)?.id;
-  } catch {
-    throw new InputError(`${where}: its metadata is not JSON`);
-  }
-  if (id !== card.id) {
-    throw new InputError(`${where}: belongs to bundle ${id}, expected ${card.id}. Export again.`);
-  }
-}
-
 /**
- * @param {any} session @param {import("./manifest.js").GraphSpec} spec
- * @param {import("./card.js").Card} card @param {string} where
+ * @param {any} session @param {import("./spec.js").ModelSpec} spec
+ * @param {string} role @param {string} variant @param {string} where
  */
-function checkTensors(session, { role, variant, inputs }, card, where) {
-  const wanted = expectedTensors(card, role, variant, inputs.length > 1);
+function checkTensors(session, spec, role, variant, where) {
+  const wanted = expectedTensors(spec, role, variant, session.inputNames.length > 1);
   [session.inputMetadata, session.outputMetadata].forEach((found, side) => {
     const plain = found.map((/** @type {any} */ { name, type, shape }) => [name, type, shape?.slice(1)]);
     const free = found.every((/** @type {any} */ { shape }) => shape?.length && typeof shape[0] !== "number");
     const expected = wanted[side].map(({ name, dtype, shape }) => [name, dtype, shape.slice(1)]);
     if (!free || JSON.stringify(plain) !== JSON.stringify(expected)) {
-      throw new InputError(`${where}: its tensors ${JSON.stringify(plain)} do not fit its card, which says ${JSON.stringify(expected)}`);
+      throw new InputError(`${where}: its tensors ${JSON.stringify(plain)} do not fit its spec, which says ${JSON.stringify(expected)}`);
     }
   });
 }

@@ -1,8 +1,8 @@
-/** The engine: all that a page or a host needs of it. */
+/** The engine: all that a page or another host needs of it. */
 
 export { openBundle, Model } from "./model.js";
-export { freshSeed } from "./counter.js";
-export { interpolate, traverse } from "./latent.js";
-export { pca } from "./pca.js";
-export { readPoints } from "./points.js";
+export { Graph } from "./graph.js";
+export { freshSeed } from "./rng.js";
+export { interpolate, pca } from "./latents.js";
+export { readNpz } from "./npz.js";
 export { InputError, IntegrityError, LimitError, NotFound, UsageError, VaeError } from "./errors.js";

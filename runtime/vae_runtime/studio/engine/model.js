@@ -1,113 +1,124 @@
 /** A whole bundle as one object: sample, encode, decode, score. Runs in pages and under Node. */
 
-import { readActivity } from "./activity.js";
 import { asLabels, countRows } from "./arrays.js";
 import { readBundle } from "./bundle.js";
 import { InputError, UsageError } from "./errors.js";
 import { compareGraph, readGolden, TOLERANCE } from "./golden.js";
+import { Graph } from "./graph.js";
+import { activity, score } from "./metrics.js";
 import { Prior } from "./prior.js";
-import { Runner } from "./runner.js";
-import { score } from "./scoring.js";
 
-/** @typedef {import("./arrays.js").Labels} Labels */
+const BATCH = 256; // rows of one run; results do not depend on it
+
+/**
+ * @typedef {import("./arrays.js").Label} Label
+ * @typedef {import("./prior.js").SampleOptions & {prior?: "fitted" | "normal"}} SampleOptions
+ * @typedef {{data: Float32Array | BigInt64Array, row: number[]}} Rows values, and the shape of one row
+ */
 
 /**
  * @param {Uint8Array | Record<string, Uint8Array>} source a stored zip, or files by name
  * @param {import("./graph.js").Host & {name?: string}} host
  * @returns {Promise<Model>}
- * @throws {VaeError} what the Python runtime refuses, with the same kind of error
+ * @throws {VaeError} with the same kind of error as the Python runtime
  */
 export async function openBundle(source, { name = "bundle", ...host }) {
   return new Model(await readBundle(source, name), host);
 }
 
-/** Codes are Float32Array n·D, images Float32Array n·C·H·W in [0, 1]. Graphs load when first needed. */
+/** Latents are Float32Array n·D, images Float32Array n·C·H·W in [0, 1]. Graphs load when they are first needed. */
 export class Model {
+  /** @type {Map<string, Promise<Graph>>} */
+  #graphs = new Map();
+  /** @type {Promise<unknown>} the wasm build has one thread, and may not be entered twice */
+  #last = Promise.resolve();
   #bundle;
-  #card;
-  #runner;
+  #host;
+  #spec;
 
   /** @param {import("./bundle.js").Bundle} bundle @param {import("./graph.js").Host} host */
   constructor(bundle, host) {
-    const { card, data, graphs } = bundle.manifest;
+    const { spec, data, graphs } = bundle.manifest;
     this.#bundle = bundle;
-    this.#card = card;
-    this.#runner = new Runner(bundle, host);
+    this.#host = host;
+    this.#spec = spec;
     this.name = bundle.name;
     this.manifest = data;
-    this.id = card.id;
-    this.family = card.family;
-    this.image = card.image;
-    this.latentDim = card.latentDim;
-    this.classes = card.classes;
-    this.likelihood = card.likelihood;
-    this.sigma = card.sigma;
-    this.prior = card.prior;
-    const encoder = graphs.find((graph) => graph.role === "encoder");
-    this.hasEncoder = encoder !== undefined;
-    this.encoderTakesLabel = (encoder?.inputs.length ?? 0) > 1;
+    this.id = spec.id;
+    this.family = spec.family;
+    this.image = spec.image;
+    this.latentDim = spec.latentDim;
+    this.classes = spec.classes;
+    this.likelihood = spec.likelihood;
+    this.sigma = spec.sigma;
+    this.prior = spec.prior;
+    this.encoderTakesLabel = graphs.some(({ role, inputs }) => role === "encoder" && inputs.length > 1);
   }
 
   /**
-   * @param {Float32Array} z n·D @param {Labels} [labels] null decodes without a label
+   * Images that Python's `sample` gives with the same arguments.
+   *
+   * @param {SampleOptions} [options]
    * @returns {Promise<Float32Array>} n·C·H·W
    */
-  async decode(z, labels = null) {
+  async sample(options = {}) {
+    return this.decode(this.sampleLatents(options), options.label ?? null);
+  }
+
+  /**
+   * Latents that Python's `sample_latents` gives with the same arguments.
+   *
+   * @param {SampleOptions} [options]
+   * @returns {Float32Array} n·D
+   */
+  sampleLatents({ prior = "fitted", label = null, n = 1, ...options } = {}) {
+    if (prior !== "fitted" && prior !== "normal") throw new UsageError(`prior is '${prior}', expected 'fitted' or 'normal'`);
+    const index = label === null ? null : Array.from(asLabels(label, n, this.#spec), Number);
+    return (prior === "fitted" ? this.prior : Prior.normal(this.latentDim)).sample({ label: index, n, ...options });
+  }
+
+  /**
+   * @param {Float32Array} z n·D @param {Label} [label] null decodes without a label
+   * @returns {Promise<Float32Array>} n·C·H·W
+   */
+  async decode(z, label = null) {
     const n = countRows(z, this.latentDim, "latents");
-    const label = asLabels(labels, n, this.#card);
-    /** @type {Record<string, import("./runner.js").Rows>} */
+    /** @type {Record<string, Rows>} */
     const inputs = { z: { data: z, row: [this.latentDim] } };
-    if (labels !== null) inputs.label = { data: label, row: [] };
-    const found = await this.#runner.run(labels === null ? "decoder" : "conditional_decoder", n, inputs);
+    if (label !== null) inputs.label = { data: asLabels(label, n, this.#spec), row: [] };
+    const found = await this.#run(label === null ? "decoder" : "conditional_decoder", n, inputs);
     return found.image ?? new Float32Array();
   }
 
   /**
-   * @param {Float32Array} images n·C·H·W in [0, 1] @param {Labels} [labels]
+   * @param {Float32Array} images n·C·H·W in [0, 1] @param {Label} [label]
    * @returns {Promise<{mu: Float32Array, logVar: Float32Array | null}>} n·D each; an AE has no variance
    */
-  async encode(images, labels = null) {
+  async encode(images, label = null) {
     const { channels, height, width, size } = this.image;
     const n = countRows(images, size, "images");
     if (!images.every((x) => x >= 0 && x <= 1)) throw new InputError("images: expected numbers in [0, 1]");
-    const label = asLabels(labels, n, this.#card);
-    /** @type {Record<string, import("./runner.js").Rows>} */
+    const labels = asLabels(label, n, this.#spec);
+    /** @type {Record<string, Rows>} */
     const inputs = { image: { data: images, row: [channels, height, width] } };
-    if (this.encoderTakesLabel) inputs.label = { data: label, row: [] };
-    const found = await this.#runner.run("encoder", n, inputs);
+    if (this.encoderTakesLabel) inputs.label = { data: labels, row: [] };
+    const found = await this.#run("encoder", n, inputs);
     return { mu: found.mu ?? found.z ?? new Float32Array(), logVar: found.log_var ?? null };
-  }
-
-  /**
-   * Codes that Python's `draw` gives with the same arguments.
-   *
-   * @param {import("./prior.js").Draw & {prior?: "fitted" | "normal"}} [draw]
-   * @returns {Float32Array} n·D
-   */
-  sample({ prior = "fitted", label = null, n = 1, ...draw } = {}) {
-    if (prior !== "fitted" && prior !== "normal") throw new UsageError(`prior is '${prior}', expected 'fitted' or 'normal'`);
-    if (label !== null) asLabels(label, n, this.#card);
-    return (prior === "fitted" ? this.prior : Prior.normal(this.latentDim)).sample({ label, n, ...draw });
-  }
-
-  /** Mean and standard deviation of the prior, by dimension. @param {number | null} [label] */
-  spread(label = null) {
-    return this.prior.spread(label);
   }
 
   /**
    * Reconstruction error, KL and negative ELBO of each image.
    *
    * @param {Float32Array} images
-   * @param {{labels?: Labels, samples?: number, seed?: number | bigint | string}} [options]
+   * @param {{label?: Label, samples?: number, seed?: number | bigint | string}} [options]
    */
   score(images, options = {}) {
     return score(this, images, options);
   }
 
-  /** Which dimensions move the image, most first. @param {number | null} [label] */
+  /** How much each dimension moves the image. @param {number | null} [label] */
   activity(label = null) {
-    return readActivity(this, label);
+    return activity(this, label);
   }
 
   /**
@@ -115,19 +126,19 @@ export class Model {
    *
    * @param {{variants?: boolean}} [options] variants: also those that round
    * @returns {Promise<{maxAbsError: number, tolerance: number, ok: boolean, rows: number, graphs: import("./golden.js").Match[]}>}
-   *     maxAbsError: of what is exported as float32; of a code relative to its size above 1
+   *     maxAbsError: of the float32 graphs; an error of a latent is relative to its size above 1
    */
   async golden({ variants = false } = {}) {
-    const arrays = readGolden(this.#bundle);
+    const arrays = await readGolden(this.#bundle);
     const graphs = [];
     for (const spec of this.#bundle.manifest.graphs) {
       if (spec.variant !== "fp32" && !variants) continue;
-      const graph = await this.#runner.graph(spec.role, spec.variant);
-      graphs.push(...(await this.#runner.turn(() => compareGraph(graph, spec, arrays))));
+      const graph = await this.#graph(spec.role, spec.variant);
+      graphs.push(...(await this.#takeTurn(() => compareGraph(graph, spec, arrays))));
     }
-    const plain = graphs.filter((match) => match.tolerance === TOLERANCE);
+    const exact = graphs.filter((match) => match.tolerance === TOLERANCE);
     return {
-      maxAbsError: Math.max(...plain.map((match) => match.maxError)),
+      maxAbsError: Math.max(...exact.map((match) => match.maxError)),
       tolerance: TOLERANCE,
       ok: graphs.every((match) => match.maxError <= match.tolerance),
       rows: Math.max(...graphs.map((match) => match.rows)),
@@ -138,17 +149,71 @@ export class Model {
   /**
    * The images that the bundle's encoder was checked with.
    *
-   * @returns {{images: Float32Array, labels: Int32Array | null, n: number}} labels where the encoder takes them
+   * @returns {Promise<{images: Float32Array, labels: Int32Array | null, n: number}>} labels where the encoder takes them
    */
-  examples() {
-    const arrays = readGolden(this.#bundle);
+  async examples() {
+    const arrays = await readGolden(this.#bundle);
     const images = /** @type {Float32Array} */ (arrays.get("encoder.in.image")?.data ?? new Float32Array());
     const labels = arrays.get("encoder.in.label")?.data;
     return { images, labels: labels ? Int32Array.from(labels, Number) : null, n: images.length / this.image.size };
   }
 
   /** Give all memory back; the model cannot be used afterwards. */
-  close() {
-    return this.#runner.close();
+  async close() {
+    await this.#last;
+    for (const found of await Promise.allSettled(this.#graphs.values())) {
+      if (found.status === "fulfilled") await found.value.close();
+    }
+    this.#graphs.clear();
+  }
+
+  /**
+   * Run n rows in batches.
+   *
+   * @param {string} role @param {number} n @param {Record<string, Rows>} inputs n rows each
+   * @returns {Promise<Record<string, Float32Array>>} n rows of each output; nothing where n is 0
+   */
+  async #run(role, n, inputs) {
+    const graph = await this.#graph(role);
+    /** @type {Record<string, Float32Array>} */
+    const whole = {};
+    for (let start = 0; start < n; start += BATCH) {
+      const rows = Math.min(BATCH, n - start);
+      const batch = Object.entries(inputs).map(([name, { data, row }]) => {
+        const width = row.reduce((product, size) => product * size, 1);
+        return [name, { data: data.slice(start * width, (start + rows) * width), shape: [rows, ...row] }];
+      });
+      const found = await this.#takeTurn(() => graph.run(Object.fromEntries(batch)));
+      for (const [name, values] of Object.entries(found)) {
+        whole[name] ??= new Float32Array((values.length / rows) * n);
+        whole[name].set(values, (values.length / rows) * start);
+      }
+    }
+    return whole;
+  }
+
+  /** @param {string} role @param {string} [variant] @returns {Promise<Graph>} */
+  #graph(role, variant = "fp32") {
+    const key = `${role} ${variant}`;
+    const loading = this.#graphs.get(key) ?? this.#takeTurn(() => this.#load(role, variant));
+    this.#graphs.set(key, loading);
+    return loading;
+  }
+
+  /** @param {string} role @param {string} variant */
+  #load(role, variant) {
+    const { manifest, files, name } = this.#bundle;
+    const found = manifest.graphs.find((graph) => graph.role === role && graph.variant === variant);
+    if (!found) throw new InputError(`${name}: has no ${role}`);
+    const { file } = found.file;
+    const raw = /** @type {Uint8Array} */ (files.get(file));
+    return Graph.load(raw, this.#spec, role, variant, this.#host, `${name}/${file}`);
+  }
+
+  /** Do some work after all that was asked for before. @template T @param {() => Promise<T>} work @returns {Promise<T>} */
+  #takeTurn(work) {
+    const mine = this.#last.then(work);
+    this.#last = mine.catch(() => {});
+    return mine;
   }
 }

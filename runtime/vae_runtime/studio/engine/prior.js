@@ -1,40 +1,52 @@
-/** The distribution that `sample` draws codes from; the same codes as `vae_runtime/prior.py`. */
+/** The distribution that latents are sampled from: the same latents as `vae_runtime/prior.py`. */
 
-import { normals, unit, wordsOf } from "./counter.js";
 import { UsageError } from "./errors.js";
-import { need, take } from "./schema.js";
+import { need, take } from "./json.js";
+import { normals, unit, wordsOf } from "./rng.js";
 
 const MIXTURES = ["gaussian", "gmm", "class_gmm"];
 const KINDS = ["normal", "uniform", ...MIXTURES];
 const ARRAYS = ["low", "high", "weights", "mean", "cholesky"];
-const MOST_DIMENSIONS = 65536;
+const MAX_DIMENSIONS = 65536;
 
 /**
- * @typedef {object} Draw
+ * @typedef {object} SampleOptions
  * @property {number} [n]
  * @property {number | bigint | string} [seed] 0 to 2^64 - 1
- * @property {number | ArrayLike<number> | null} [label] a class for all, or n of them; null: none
+ * @property {number | ArrayLike<number> | null} [label] a class index for all, or n of them; null: none
  * @property {number} [temperature] scales the spread around each component's mean
- * @property {number | null} [truncation] redraws normals beyond ± this
- * @property {number} [start] index of the first code in the seed's endless sequence
+ * @property {number | null} [truncation] redraw normals beyond ± this
+ * @property {number} [start] index of the first sample in the seed's endless sequence
  */
 
 export class Prior {
-  /** @param {any} data as in the manifest @throws {InputError} arrays that do not fit */
+  /**
+   * @param {any} data as in the manifest
+   * @throws {InputError} arrays that do not fit the kind, or each other
+   */
   constructor(data) {
     this.kind = take(data, "kind", "string", "prior");
     this.latentDim = take(data, "latent_dim", "integer", "prior");
     const d = this.latentDim;
-    need(KINDS.includes(this.kind) && d >= 1 && d <= MOST_DIMENSIONS, `prior: kind ${this.kind} of ${d} dimensions`);
-    const given = ARRAYS.filter((name) => Object.hasOwn(data, name));
-    const needed = MIXTURES.includes(this.kind) ? ARRAYS.slice(2) : this.kind === "uniform" ? ARRAYS.slice(0, 2) : [];
-    need(given.join() === needed.join(), `prior: ${this.kind} has the arrays ${given.join() || "none"}`);
-    /** @type {Float64Array | null} */ this.low = null;
-    /** @type {Float64Array | null} */ this.high = null;
-    /** @type {{weights: Float64Array, mean: Float64Array[], cholesky: Float64Array[]}[]} */
-    this.mixtures = [];
-    if (this.kind === "uniform") this.#readBox(data);
-    if (needed.length === 3) this.#readMixtures(data);
+    need(KINDS.includes(this.kind) && d >= 1 && d <= MAX_DIMENSIONS, `prior: kind ${this.kind} of ${d} dimensions`);
+    const mixes = MIXTURES.includes(this.kind);
+    const given = ARRAYS.filter((name) => Object.hasOwn(data, name)).join();
+    const needed = mixes ? "weights,mean,cholesky" : this.kind === "uniform" ? "low,high" : "";
+    need(given === needed, `prior: ${this.kind} has the arrays ${given || "none"}, expected ${needed || "none"}`);
+    /** How many mixtures there are: classes + 1 for `class_gmm`, else 1. */
+    this.rows = 1;
+    this.components = 1;
+    if (mixes) {
+      need(Array.isArray(data.weights) && Array.isArray(data.weights[0]), "prior: weights is not a table");
+      [this.rows, this.components] = [data.weights.length, data.weights[0].length];
+    }
+    const [rows, m] = [this.rows, this.components];
+    this.low = numbers(data, "low", [d]);
+    this.high = numbers(data, "high", [d]);
+    this.weights = numbers(data, "weights", [rows, m]);
+    this.mean = numbers(data, "mean", [rows, m, d]);
+    this.cholesky = numbers(data, "cholesky", [rows, m, (d * (d + 1)) / 2]);
+    this.#check();
   }
 
   /** N(0, I). @param {number} latentDim */
@@ -42,73 +54,82 @@ export class Prior {
     return new Prior({ kind: "normal", latent_dim: latentDim });
   }
 
-  /** How many mixtures there are: classes + 1 for `class_gmm`, else 1. */
-  get rows() {
-    return this.mixtures.length || 1;
+  #check() {
+    const { kind, rows, components: m, weights } = this;
+    need(this.low.every((a, i) => a <= this.high[i]), "prior: low must not be above high");
+    if (!MIXTURES.includes(kind)) return;
+    const fits = kind === "class_gmm" ? rows > 1 : rows === 1 && (m === 1 || kind === "gmm");
+    need(fits && m > 0, `prior: ${kind} with ${rows} mixtures of ${m} components`);
+    for (let row = 0; row < rows; row += 1) {
+      const share = weights.subarray(row * m, (row + 1) * m);
+      const sum = share.reduce((a, b) => a + b, 0);
+      need(
+        share.every((w) => w >= 0) && Math.abs(sum - 1) <= 1e-3,
+        "prior: weights must not be negative, and sum to 1 in each row",
+      );
+    }
   }
 
   /**
-   * Codes `start` to `start + n` of the endless sequence that belongs to `seed`.
+   * Latents `start` to `start + n` of the endless sequence that belongs to `seed`.
    *
-   * @param {Draw} draw @returns {Float32Array} n × D
+   * @param {SampleOptions} options @returns {Float32Array} n × D
    * @throws {UsageError} a number outside its range
    */
   sample({ n = 1, seed = 0, label = null, temperature = 1, truncation = null, start = 0 } = {}) {
-    const key = checkDraw(n, seed, temperature, truncation, start);
+    const key = checkOptions(n, seed, temperature, truncation, start);
     const d = this.latentDim;
-    const codes = new Float32Array(n * d);
+    const latents = new Float32Array(n * d);
     wordsOf(key, start, n, d).forEach((words, i) => {
-      const z = this.#one(words, this.#row(label, i, n), temperature, truncation);
-      codes.set(z, i * d);
+      latents.set(this.#one(words, this.#row(label, i, n), temperature, truncation), i * d);
     });
-    return codes;
+    return latents;
   }
 
   /**
-   * Mean and standard deviation of each dimension, of a class or of all codes.
+   * Mean and standard deviation of each dimension, of a class or of all samples.
    *
    * @param {number | null} label @returns {{mean: Float64Array, std: Float64Array}}
    */
   spread(label = null) {
     const d = this.latentDim;
     const [mean, std] = [new Float64Array(d), new Float64Array(d).fill(1)];
-    const { low, high } = this;
-    if (low && high) {
-      mean.forEach((_, i) => {
-        mean[i] = (low[i] + high[i]) / 2;
-        std[i] = (high[i] - low[i]) / Math.sqrt(12);
-      });
-    } else if (this.mixtures.length) {
-      const mixture = this.mixtures[this.#row(label, 0, 1)];
-      for (let i = 0; i < d; i += 1) [mean[i], std[i]] = moments(mixture, i);
+    for (let i = 0; i < d; i += 1) {
+      if (this.kind === "uniform") {
+        mean[i] = (this.low[i] + this.high[i]) / 2;
+        std[i] = (this.high[i] - this.low[i]) / Math.sqrt(12);
+      } else if (this.weights.length) {
+        [mean[i], std[i]] = this.#moments(this.#row(label, 0, 1), i);
+      }
     }
     return { mean, std };
   }
 
   /** @param {BigUint64Array} words @param {number} row @param {number} temperature @param {number | null} truncation */
   #one(words, row, temperature, truncation) {
-    const { low, high, latentDim: d } = this;
-    if (low && high) {
+    const { low, high, mean, cholesky, latentDim: d } = this;
+    if (this.kind === "uniform") {
       return low.map((a, i) => (a + high[i]) / 2 + temperature * ((high[i] - a) / 2) * (2 * unit(words[1 + i]) - 1));
     }
     const eps = normals(words.subarray(1), d, truncation).map((value) => temperature * value);
-    if (!this.mixtures.length) return eps;
-    const { weights, mean, cholesky } = this.mixtures[row];
-    const component = pick(weights, unit(words[0]));
-    const z = mean[component].slice();
-    const factor = cholesky[component];
-    for (let i = 0, at = 0; i < d; i += 1) {
-      for (let j = 0; j <= i; j += 1, at += 1) z[i] += factor[at] * eps[j];
+    if (!this.weights.length) return eps;
+    const component = this.#pick(row, unit(words[0]));
+    const z = mean.slice(component * d, (component + 1) * d);
+    for (let i = 0, at = component * ((d * (d + 1)) / 2); i < d; i += 1) {
+      for (let j = 0; j <= i; j += 1, at += 1) z[i] += cholesky[at] * eps[j];
     }
     return z;
   }
 
-  /** The mixture of code i of n; the last one describes codes without a label. */
-  /** @param {number | ArrayLike<number> | null} label @param {number} i @param {number} n */
+  /**
+   * The mixture of sample i of n; the last one is that of samples without a label.
+   *
+   * @param {number | ArrayLike<number> | null} label @param {number} i @param {number} n
+   */
   #row(label, i, n) {
     if (this.kind !== "class_gmm" || label === null) return this.rows - 1;
     if (typeof label !== "number" && label.length !== n) {
-      throw new UsageError(`label: ${label.length} labels for ${n} codes`);
+      throw new UsageError(`label: ${label.length} labels for ${n} latents`);
     }
     const row = typeof label === "number" ? label : label[i];
     if (!Number.isInteger(row) || row < 0 || row >= this.rows) {
@@ -117,65 +138,34 @@ export class Prior {
     return row;
   }
 
-  /** @param {any} data */
-  #readBox(data) {
-    const low = numbers("low", data.low, this.latentDim);
-    const high = numbers("high", data.high, this.latentDim);
-    need(low.every((a, i) => a <= high[i]), "prior: low must not be above high");
-    [this.low, this.high] = [low, high];
+  /** The component of a row, counted over all rows, whose share of [0, 1) holds u. @param {number} row @param {number} u */
+  #pick(row, u) {
+    const first = row * this.components;
+    let total = 0;
+    const sums = this.weights.subarray(first, first + this.components).map((w) => (total += w));
+    // The weights were rounded in the manifest: they do not quite sum to 1.
+    return sums.reduce((component, sum) => component + Number(u >= sum / total), first);
   }
 
-  /** @param {any} data */
-  #readMixtures(data) {
-    const d = this.latentDim;
-    const { weights, mean, cholesky } = data;
-    need(Array.isArray(weights) && Array.isArray(weights[0]), "prior: weights is no table");
-    const [rows, m] = [weights.length, weights[0].length];
-    const fits = this.kind === "class_gmm" ? rows > 1 : rows === 1 && (m === 1 || this.kind === "gmm");
-    need(fits && m > 0, `prior: ${this.kind} with ${rows} mixtures of ${m} components`);
-    list("mean", mean, rows);
-    list("cholesky", cholesky, rows);
-    this.mixtures = weights.map((/** @type {any} */ row, /** @type {number} */ r) => {
-      const share = numbers("weights", row, m);
-      const sum = share.reduce((a, b) => a + b, 0);
-      need(share.every((w) => w >= 0) && Math.abs(sum - 1) <= 1e-3, "prior: weights must not be negative, and sum to 1 in each row");
-      return {
-        weights: share,
-        mean: list("mean", mean[r], m).map((v) => numbers("mean", v, d)),
-        cholesky: list("cholesky", cholesky[r], m).map((v) => numbers("cholesky", v, (d * (d + 1)) / 2)),
-      };
-    });
+  /** Mean and standard deviation of dimension i of a mixture. @param {number} row @param {number} i @returns {[number, number]} */
+  #moments(row, i) {
+    const { weights, mean, cholesky, latentDim: d } = this;
+    const components = Array.from({ length: this.components }, (_, k) => row * this.components + k);
+    const centre = components.reduce((sum, c) => sum + weights[c] * mean[c * d + i], 0);
+    const variance = components.reduce((sum, c) => {
+      const first = c * ((d * (d + 1)) / 2) + (i * (i + 1)) / 2; // row i of the factor: its squares sum to the variance
+      const own = cholesky.subarray(first, first + i + 1).reduce((s, l) => s + l * l, 0);
+      return sum + weights[c] * (own + (mean[c * d + i] - centre) ** 2);
+    }, 0);
+    return [centre, Math.sqrt(variance)];
   }
-}
-
-/** The component whose share of [0, 1) holds u. @param {Float64Array} weights @param {number} u */
-function pick(weights, u) {
-  let total = 0;
-  const sums = weights.map((w) => (total += w)); // rounded in the manifest: the last is not quite 1
-  return sums.reduce((count, sum) => count + Number(u >= sum / total), 0);
-}
-
-/**
- * Mean and standard deviation of dimension i of a mixture.
- *
- * @param {{weights: Float64Array, mean: Float64Array[], cholesky: Float64Array[]}} mixture
- * @param {number} i @returns {[number, number]}
- */
-function moments({ weights, mean, cholesky }, i) {
-  const centre = weights.reduce((sum, w, m) => sum + w * mean[m][i], 0);
-  const first = (i * (i + 1)) / 2; // row i of the packed factor: its squares sum to the variance
-  const variance = weights.reduce((sum, w, m) => {
-    const own = cholesky[m].subarray(first, first + i + 1).reduce((s, l) => s + l * l, 0);
-    return sum + w * (own + (mean[m][i] - centre) ** 2);
-  }, 0);
-  return [centre, Math.sqrt(variance)];
 }
 
 /**
  * @param {number} n @param {number | bigint | string} seed @param {number} temperature
  * @param {number | null} truncation @param {number} start @returns {bigint} the seed
  */
-function checkDraw(n, seed, temperature, truncation, start) {
+function checkOptions(n, seed, temperature, truncation, start) {
   if (!Number.isInteger(n) || n < 0 || n > 1e6) throw new UsageError(`n is ${n}, expected 0 to 1000000`);
   if (!Number.isSafeInteger(start) || start < 0) throw new UsageError(`start is ${start}, expected 0 or more`);
   if (!(temperature >= 0 && temperature < Infinity)) {
@@ -191,15 +181,19 @@ function checkDraw(n, seed, temperature, truncation, start) {
   return BigInt(seed);
 }
 
-/** @param {string} name @param {any} value @param {number} length @returns {any[]} */
-function list(name, value, length) {
-  need(Array.isArray(value) && value.length === length, `prior: ${name} does not have ${length} entries`);
-  return value;
+/**
+ * Nested lists of finite numbers as one flat array; empty where there are none.
+ *
+ * @param {any} data @param {string} name @param {number[]} shape @returns {Float64Array}
+ */
+function numbers(data, name, shape) {
+  if (!Object.hasOwn(data, name)) return new Float64Array();
+  need(hasShape(data[name], shape), `prior: ${name} must hold ${shape.join(" × ")} finite numbers`);
+  return Float64Array.from(data[name].flat(shape.length - 1));
 }
 
-/** @param {string} name @param {any} value @param {number} length @returns {Float64Array} */
-function numbers(name, value, length) {
-  const found = list(name, value, length);
-  need(found.every(Number.isFinite), `prior: ${name} must hold finite numbers only`);
-  return Float64Array.from(found);
+/** @param {any} value @param {number[]} shape @returns {boolean} */
+function hasShape(value, [length, ...rest]) {
+  if (length === undefined) return Number.isFinite(value);
+  return Array.isArray(value) && value.length === length && value.every((item) => hasShape(item, rest));
 }

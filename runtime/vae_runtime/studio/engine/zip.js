@@ -1,87 +1,113 @@
-/** The directory of a zip, read in place without trusting a header. */
+/** Zip files, read in place without trusting a header. */
 
-const END = 22; // bytes of a zip's last record without its comment
+const END = 22; // bytes of the end record without its comment
 const ENTRY = 46;
 const LOCAL = 30;
+const DEFLATED = 8;
 
-/** Bytes that are no zip, or a damaged one; the text says why, without the file's name. */
+/** Not a zip, or a damaged one; the text says why, without the file's name. */
 export class BadZip extends Error {}
 
 /**
  * @typedef {object} Member
  * @property {string} name
- * @property {number} method 0 is stored, 8 deflated
- * @property {boolean} encrypted
+ * @property {boolean} stored as it is: neither compressed nor encrypted
+ * @property {boolean} deflated and not encrypted
  * @property {number} header where its local header begins
- * @property {number} start where its bytes begin
- * @property {number} packed how many they are
- * @property {number} size how many they become when unpacked
+ * @property {number} start where its content begins
+ * @property {number} packed bytes of its content
+ * @property {number} size bytes of its content once unpacked
  */
 
 /**
  * @param {Uint8Array} raw
- * @returns {{members: Member[], comment: Uint8Array}} members in the order of the directory
+ * @returns {{members: Member[], start: number, comment: Uint8Array}} members in the order of the directory,
+ *     which begins at `start`
  * @throws {BadZip}
  */
 export function readDirectory(raw) {
   const view = new DataView(raw.buffer, raw.byteOffset, raw.byteLength);
   const end = findEnd(view);
   const count = view.getUint16(end + 10, true);
-  const size = view.getUint32(end + 12, true);
-  let at = view.getUint32(end + 16, true);
-  if (view.getUint16(end + 8, true) !== count || at + size !== end) {
+  const start = view.getUint32(end + 16, true);
+  if (view.getUint16(end + 8, true) !== count || start + view.getUint32(end + 12, true) !== end) {
     throw new BadZip("its directory is not where it says");
   }
   const members = [];
+  let at = start;
   for (let i = 0; i < count; i += 1) {
-    if (at + ENTRY > end || view.getUint32(at, true) !== 0x02014b50) {
-      throw new BadZip("its directory is cut off");
-    }
-    const lengths = [28, 30, 32].map((offset) => view.getUint16(at + offset, true));
-    const next = at + ENTRY + lengths[0] + lengths[1] + lengths[2];
+    if (at + ENTRY > end || view.getUint32(at, true) !== 0x02014b50) throw new BadZip("its directory is cut off");
+    const [name, extra, comment] = [28, 30, 32].map((offset) => view.getUint16(at + offset, true));
+    const next = at + ENTRY + name + extra + comment;
     if (next > end) throw new BadZip("its directory is cut off");
-    members.push(readMember(raw, view, at, lengths[0]));
+    members.push(readEntry(raw, view, at, raw.subarray(at + ENTRY, at + ENTRY + name)));
     at = next;
   }
-  if (at !== end) throw new BadZip("bytes behind the directory");
-  return { members, comment: raw.subarray(end + END) };
+  if (at !== end) throw new BadZip("bytes after the directory");
+  return { members, start, comment: raw.subarray(end + END) };
 }
 
-/** Where the last record begins; nothing may stand behind it. @param {DataView} view */
+/** Where the end record begins; nothing may follow it. @param {DataView} view */
 function findEnd(view) {
   const last = view.byteLength - END;
   for (let at = last; at >= Math.max(0, last - 0xffff); at -= 1) {
-    if (view.getUint32(at, true) === 0x06054b50 && view.getUint16(at + 20, true) === last - at) {
-      return at;
-    }
+    if (view.getUint32(at, true) === 0x06054b50 && view.getUint16(at + 20, true) === last - at) return at;
   }
-  throw new BadZip("no zip");
+  throw new BadZip("no end record");
 }
 
 /**
- * @param {Uint8Array} raw @param {DataView} view @param {number} at @param {number} length
- * @returns {Member}
+ * @param {Uint8Array} raw @param {DataView} view @param {number} at of the entry in the directory
+ * @param {Uint8Array} name @returns {Member}
  */
-function readMember(raw, view, at, length) {
-  const bytes = raw.subarray(at + ENTRY, at + ENTRY + length);
+function readEntry(raw, view, at, name) {
   const header = view.getUint32(at + 42, true);
-  const packed = view.getUint32(at + 20, true);
   if (header + LOCAL > raw.length || view.getUint32(header, true) !== 0x04034b50) {
     throw new BadZip("a file is not where the directory says");
   }
-  const named = view.getUint16(header + 26, true);
-  const start = header + LOCAL + named + view.getUint16(header + 28, true);
-  const own = raw.subarray(header + LOCAL, header + LOCAL + named);
-  if (start + packed > raw.length || own.some((b, i) => b !== bytes[i]) || named !== length) {
+  const length = view.getUint16(header + 26, true);
+  const start = header + LOCAL + length + view.getUint16(header + 28, true);
+  const own = raw.subarray(header + LOCAL, header + LOCAL + length);
+  const [packed, size] = [20, 24].map((offset) => view.getUint32(at + offset, true));
+  if (start + packed > raw.length || length !== name.length || own.some((byte, i) => byte !== name[i])) {
     throw new BadZip("a file is not what the directory says");
   }
+  const method = view.getUint16(at + 10, true);
+  const encrypted = Boolean(view.getUint16(at + 8, true) & 1);
   return {
-    name: new TextDecoder().decode(bytes),
-    method: view.getUint16(at + 10, true),
-    encrypted: (view.getUint16(at + 8, true) & 1) === 1,
+    name: new TextDecoder().decode(name),
+    stored: method === 0 && !encrypted && packed === size,
+    deflated: method === DEFLATED && !encrypted,
     header,
     start,
     packed,
-    size: view.getUint32(at + 24, true),
+    size,
   };
+}
+
+/**
+ * The content of a member, in a buffer of its own; never more bytes than the directory says.
+ *
+ * @param {Uint8Array} raw @param {Member} member @returns {Promise<Uint8Array>} @throws {BadZip}
+ */
+export async function unpack(raw, { stored, deflated, start, packed, size }) {
+  const content = raw.slice(start, start + packed);
+  if (stored) return content;
+  if (!deflated) throw new BadZip("encrypted, or compressed in another way");
+  const whole = new Uint8Array(size);
+  let at = 0;
+  try {
+    const stream = new Blob([content]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
+    for (const reader = stream.getReader(); ; ) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      whole.set(value, at); // a RangeError where it is longer
+      at += value.length;
+    }
+  } catch (error) {
+    if (!(error instanceof TypeError || error instanceof RangeError)) throw error;
+    at = -1;
+  }
+  if (at !== size) throw new BadZip("a file does not unpack to its size");
+  return whole;
 }

@@ -1,19 +1,17 @@
-/** Draw, drop or choose an image: what the encoder reads in it, what comes back, how well it is known. */
+/** Draw, drop or choose an image, and see its latents, its reconstruction and its scores. */
 
-import { button, card, field, h } from "./dom.js";
+import { button, field, h, messageOf, panel, pointerIn } from "./dom.js";
 import { newest } from "./frames.js";
-import { centred, inverted } from "./fit.js";
-import { paintSheet, readPixels, sheetCanvas } from "./pixels.js";
+import { centred, inverted, paintSheet, readPixels, sheetCanvas } from "./pixels.js";
 import { posteriorChart } from "./posterior.js";
+import { repeat } from "./store.js";
 
-const PAPER = 280; // canvas pixels of the longer side of the drawing, about
-const BRUSH = 0.085; // of that side; no thinner than 1.8 of the model's own pixels
+const PAPER = 280; // about how many canvas pixels the longer side has
+const BRUSH = 0.085; // of that side; at least 1.8 of the model's own pixels
 
-/** Null for a bundle without an encoder. */
 export function drawPanel(app) {
-  const { model, store, say, signal } = app;
-  if (!model.hasEncoder) return null;
-  const paper = sheetOfPaper(model.image, () => read());
+  const { model, store, showStatus, signal } = app;
+  const paper = drawingArea(model.image, () => read());
   const grey = model.image.channels === 1;
   const centre = h("input", { type: "checkbox", checked: grey && model.image.height >= 16, onchange: () => read() });
   const invert = h("input", { type: "checkbox", onchange: () => read() });
@@ -22,8 +20,12 @@ export function drawPanel(app) {
   const facts = h("dl", { class: "facts" });
   const guess = h("ol", { class: "guess", "aria-label": "Labels that fit best" });
   const chart = posteriorChart(app);
-  const result = h("div", { class: "result", hidden: true },
-    h("div", { class: "pair" }, figure(seen, "seen"), figure(back, "reconstruction")), facts, guess, figure(chart.node, `${model.family === "ae" ? "its code" : "posterior, mean ± 2 σ"}, in the order of the sliders`));
+  const caption = `${model.family === "ae" ? "its latents" : "posterior, mean ± 2 σ"}, in the order of the sliders`;
+  const result = h(
+    "div", { class: "result", hidden: true },
+    h("div", { class: "pair" }, figure(seen, "seen"), figure(back, "reconstruction")),
+    facts, guess, figure(chart.node, caption),
+  );
 
   function read() {
     let pixels = paper.pixels();
@@ -40,11 +42,11 @@ export function drawPanel(app) {
       paintSheet(seen, pixels, model.image);
       paintSheet(back, found.reconstruction, model.image);
       facts.replaceChildren(...found.facts.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
-      guess.replaceChildren(...found.guesses.map(([name, share]) => bar(name, share)));
+      guess.replaceChildren(...found.guesses.map(([name, probability]) => bar(name, probability)));
       chart.show(found);
       store.set({ z: found.mu, label: found.label });
     } catch (error) {
-      say(app.messageOf(error));
+      showStatus(messageOf(error));
     }
     result.setAttribute("aria-busy", "false");
   });
@@ -54,10 +56,13 @@ export function drawPanel(app) {
       paper.put(await createImageBitmap(file));
       read();
     } catch {
-      say(`${file.name}: not an image that this browser reads. Expected PNG, JPEG, WebP or BMP.`);
+      showStatus(`${file.name}: not an image that this browser reads. Expected PNG, JPEG, WebP or BMP.`);
     }
   };
-  const chooser = h("input", { type: "file", accept: "image/*", class: "away", tabindex: -1, "aria-label": "Choose an image", onchange: () => chooser.files[0] && open(chooser.files[0]) });
+  const chooser = h("input", {
+    type: "file", accept: "image/*", class: "away", tabindex: -1, "aria-label": "Choose an image",
+    onchange: () => chooser.files[0] && open(chooser.files[0]),
+  });
   window.addEventListener("paste", (event) => {
     const file = [...event.clipboardData.files].find(({ type }) => type.startsWith("image/"));
     if (file) open(file);
@@ -69,12 +74,13 @@ export function drawPanel(app) {
     const { images, n } = await model.examples();
     const { size } = model.image;
     const at = turn++ % n;
-    paintSheet(seen, images.subarray(at * size, (at + 1) * size), model.image);
+    const image = images.slice(at * size, (at + 1) * size);
+    paintSheet(seen, image, model.image);
     paper.put(seen);
-    infer(images.slice(at * size, (at + 1) * size));
+    infer(image);
   };
-  return card(
-    "draw", "Draw or drop", "The code of what you draw moves everything else.",
+  return panel(
+    "draw", "Draw or drop", "The latents of what you draw move everything else.",
     paper.node, chooser,
     h("div", { class: "row" },
       button("Clear", () => { paper.clear(); result.hidden = true; }, { id: "clear" }),
@@ -83,13 +89,11 @@ export function drawPanel(app) {
   );
 }
 
-/** Encode and score under every label; the label that fits best is the model's reading of the image. */
+/** Encode and score the image under every label; the one with the lowest negative ELBO is taken. */
 async function understand(model, pixels) {
   const n = model.classes.length || 1;
   const labels = model.classes.length ? Int32Array.from(model.classes.keys()) : null;
-  const images = new Float32Array(n * pixels.length);
-  for (let i = 0; i < n; i++) images.set(pixels, i * pixels.length);
-  const score = await model.score(images, { labels });
+  const score = await model.score(repeat(pixels, n), { label: labels });
   const best = score.negativeElbo.indexOf(Math.min(...score.negativeElbo));
   const label = labels ? best : null;
   const { mu, logVar } = await model.encode(pixels, label);
@@ -98,16 +102,19 @@ async function understand(model, pixels) {
   const guesses = labels
     ? model.classes.map((name, i) => [name, weights[i] / total]).sort((a, b) => b[1] - a[1]).slice(0, 3)
     : [];
-  const facts = [["error a pixel", score.error[best].toFixed(4)]];
+  const facts = [["error per pixel", score.error[best].toFixed(4)]];
   if (logVar) facts.push(["KL", `${score.kl[best].toFixed(1)} nats`]);
   facts.push([logVar ? "negative ELBO" : "misfit", `${score.negativeElbo[best].toFixed(1)}${model.likelihood === "bernoulli" ? " nats" : ""}`]);
   return { mu, logVar, label, guesses, facts, reconstruction: await model.decode(mu, label) };
 }
 
-function sheetOfPaper(shape, changed) {
+function drawingArea(shape, changed) {
   const { channels, height, width } = shape;
   const scale = Math.max(1, Math.floor(PAPER / Math.max(height, width)));
-  const canvas = h("canvas", { class: "paper", id: "paper", width: width * scale, height: height * scale, role: "img", "aria-label": "Drawing area; with a keyboard, choose an image or an example instead" });
+  const canvas = h("canvas", {
+    class: "paper", id: "paper", width: width * scale, height: height * scale, role: "img",
+    "aria-label": "Drawing area; with a keyboard, choose an image or an example instead",
+  });
   const colour = h("input", { type: "color", value: "#ffffff", "aria-label": "Colour of the brush" });
   const context = canvas.getContext("2d", { willReadFrequently: true });
   const lineWidth = scale * Math.max(BRUSH * Math.max(height, width), 1.8);
@@ -117,13 +124,10 @@ function sheetOfPaper(shape, changed) {
     context.fillRect(0, 0, canvas.width, canvas.height);
     ghost.hidden = false;
   };
-  const at = (event) => {
-    const box = canvas.getBoundingClientRect();
-    return [((event.clientX - box.left) / box.width) * canvas.width, ((event.clientY - box.top) / box.height) * canvas.height];
-  };
   let from = null;
   const stroke = (event) => {
-    const to = at(event);
+    const [u, v] = pointerIn(canvas, event);
+    const to = [u * canvas.width, v * canvas.height];
     Object.assign(context, { strokeStyle: colour.value, lineWidth, lineCap: "round" });
     context.beginPath();
     context.moveTo(...(from ?? to));
@@ -160,8 +164,8 @@ function figure(canvas, text) {
   return h("figure", {}, canvas, h("figcaption", {}, text));
 }
 
-function bar(name, share) {
+function bar(name, probability) {
   const fill = h("i", {});
-  fill.style.setProperty("--share", share.toFixed(3));
-  return h("li", {}, h("b", {}, name), fill, h("span", {}, `${Math.round(100 * share)}%`));
+  fill.style.setProperty("--share", probability.toFixed(3));
+  return h("li", {}, h("b", {}, name), fill, h("span", {}, `${Math.round(100 * probability)}%`));
 }

@@ -1,12 +1,14 @@
 /**
- * Who may decode when. Every picture on the page is a view: a function from the state to codes, and one
- * that paints the images. One decode runs at a time; a view always asks for the newest state, so however
- * fast a slider moves, nothing queues up. The lowest rank goes first, and within it who was painted
- * longest ago: labels that are cheap do not keep a grid waiting that is not.
+ * Schedules all decoding. Every picture on the page is a view: a function from the state to latents, and a canvas
+ * for their images. One decode runs at a time; a view always asks for the newest state, so however fast a slider
+ * moves, nothing queues up. The lowest rank goes first, and within a rank the view that was painted longest ago:
+ * the cheap pictures of labels do not keep a slow grid waiting.
  */
 
-const BUDGET = 9; // ms of decoding in one turn: leaves a 60 Hz frame its time to paint
-const LARGEST = 128; // codes in one decode
+import { paintSheet } from "./pixels.js";
+
+const BUDGET = 9; // ms of decoding in a row: leaves a 60 Hz frame its time to paint
+const MAX_BATCH = 128; // images in one decode
 
 /**
  * @param model  the engine's
@@ -48,17 +50,17 @@ export function createFrames(model, store, tell) {
     tell.busy(false);
   }
 
-  /** Decode the view's next chunk; paint once all of them are there. */
+  /** Decode the view's next batch; paint after the last one. */
   async function advance(view) {
     view.job ??= ask(view);
     const { job } = view;
     if (!job) return;
     const dim = model.latentDim;
-    const count = Math.min(job.n - job.done, Math.max(1, Math.min(LARGEST, Math.round(BUDGET / timing.image))));
-    const codes = job.z.subarray(job.done * dim, (job.done + count) * dim);
+    const count = Math.min(job.n - job.done, Math.max(1, Math.min(MAX_BATCH, Math.round(BUDGET / timing.image))));
+    const z = job.z.subarray(job.done * dim, (job.done + count) * dim);
     const labels = job.labels instanceof Int32Array ? job.labels.subarray(job.done, job.done + count) : job.labels;
     const began = performance.now();
-    const images = await model.decode(codes, labels);
+    const images = await model.decode(z, labels);
     measure(performance.now() - began, count);
     job.images.set(images, job.done * model.image.size);
     job.done += count;
@@ -66,13 +68,14 @@ export function createFrames(model, store, tell) {
     view.job = null;
     view.last = job;
     view.painted = performance.now();
-    view.paint(job.images, job);
+    if (view.paint) view.paint(job.images);
+    else paintSheet(view.canvas, job.images, model.image, view.columns, view.gap);
   }
 
-  /** What the view wants decoded now; null where that is nothing, or what it already shows. */
+  /** What the view needs decoded now; null if nothing, or if it already shows it. */
   function ask(view) {
     view.stale = false;
-    const { z, labels = null } = view.codes(store.get()) ?? {};
+    const { z, labels = null } = view.latents(store.get()) ?? {};
     if (!z || (view.last && same(view.last.z, z) && same(view.last.labels, labels))) return null;
     const n = z.length / model.latentDim;
     return { z, labels, n, done: 0, images: new Float32Array(n * model.image.size) };
@@ -88,24 +91,30 @@ export function createFrames(model, store, tell) {
     timing,
 
     /**
-     * Show something. `element`: decoded only while it is near the screen; `reads`: keys of the state;
-     * `codes(state)` → { z: Float32Array[n·D], labels } or null; `paint(images, { z, labels, n })`;
-     * `rank`: 0 for the image itself, 1 unless said, 2 for what may wait.
+     * Show images on a canvas; by default the current one.
+     *
+     * @param view  { canvas, columns, gap: of the sheet of images,
+     *   reads: the keys of the state that change it, latents(state) → { z: Float32Array[n·D], labels } or null,
+     *   rank: 0 for the image itself, 1 by default, 2 for what may wait,
+     *   element: decoded only while this is near the screen, paint(images): instead of a sheet }
      */
     add(view) {
-      views.push({ rank: 1, painted: 0, seen: false, stale: true, job: null, last: null, ...view });
-      const own = views.at(-1);
-      watcher.observe(view.element);
-      store.on(view.reads, () => {
+      const own = {
+        element: view.canvas, reads: ["z", "label"], latents: ({ z, label }) => ({ z, labels: label }), rank: 1,
+        painted: 0, seen: false, stale: true, job: null, last: null, ...view,
+      };
+      views.push(own);
+      watcher.observe(own.element);
+      store.on(own.reads, () => {
         own.stale = true;
         wake();
       });
     },
 
-    /** Call `last` when the page of this model ends. */
+    /** Call `last` when this model is closed. */
     onStop: (last) => endings.push(last),
 
-    /** No more decoding: the model is about to be closed. */
+    /** Decode no more: the model is about to be closed. */
     stop() {
       watcher.disconnect();
       views.length = 0;
@@ -124,7 +133,7 @@ function same(a, b) {
   return ArrayBuffer.isView(a) && ArrayBuffer.isView(b) && a.length === b.length && a.every((v, i) => v === b[i]);
 }
 
-/** Run the newest call of `work`; calls that come while one runs replace each other. */
+/** Run the newest call of `work`; of the calls that come while one runs, only the last is kept. */
 export function newest(work) {
   let next = null;
   let busy = false;

@@ -1,13 +1,13 @@
-/** Any two dimensions as a sheet of 10×10 images; the sheet is also a pad: drag on it to set both. */
+/** A sheet of 10×10 images over any two dimensions; drag on it to set both. */
 
-import { card, choice, field, h } from "./dom.js";
-import { paintSheet, sheetCanvas } from "./pixels.js";
-import { withDims } from "./store.js";
+import { arrowOf, choice, field, h, panel, pointerIn } from "./dom.js";
+import { sheetCanvas } from "./pixels.js";
+import { repeat, withDims } from "./store.js";
 
 const SIDE = 10;
 
 export function gridPanel(app) {
-  const { model, store, frames, range, say } = app;
+  const { model, store, frames, range, showStatus } = app;
   const canvas = sheetCanvas(model.image, {}, [SIDE, SIDE, gap(model.image)]);
   const ring = h("i", { class: "ring", "aria-hidden": "true" });
   const pad = h("div", {
@@ -16,13 +16,15 @@ export function gridPanel(app) {
   }, canvas, ring);
 
   frames.add({
+    canvas,
     element: pad,
+    columns: SIDE,
+    gap: gap(model.image),
     reads: ["z", "label", "x", "y"],
-    codes: ({ z, label, x, y }) => ({ z: sheet(z, [x, range(x)], [y, range(y)]), labels: label }),
-    paint: (images) => paintSheet(canvas, images, model.image, SIDE, gap(model.image)),
+    latents: ({ z, label, x, y }) => ({ z: sheet(z, [x, range(x)], [y, range(y)]), labels: label }),
   });
 
-  /** To the place (u right, v down; 0 to 1) on the pad: tile centres at the ends of the tiles' row. */
+  /** Go to a place on the pad (u right, v down; 0 to 1). The ends of both ranges are at the centres of the outer tiles. */
   const go = (u, v) => {
     const { z, x, y } = store.get();
     const at = (share, { low, high }) => low + (high - low) * Math.min(1, Math.max(0, (share * SIDE - 0.5) / (SIDE - 1)));
@@ -32,23 +34,21 @@ export function gridPanel(app) {
   const drag = (event) => {
     if (event.type === "pointerdown") pad.setPointerCapture(event.pointerId);
     else if (!pad.hasPointerCapture(event.pointerId)) return;
-    const box = canvas.getBoundingClientRect();
-    go((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
+    go(...pointerIn(canvas, event));
   };
   pad.addEventListener("pointerdown", drag);
   pad.addEventListener("pointermove", drag);
   pad.addEventListener("keydown", (event) => {
-    const way = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
-    if (!way) return;
-    event.preventDefault();
+    const arrow = arrowOf(event);
+    if (!arrow) return;
     const { z, x, y } = store.get();
     const move = (dim, by) => {
       const { low, high } = range(dim);
       return [dim, Math.min(high, Math.max(low, z[dim] + (by * (high - low)) / (event.shiftKey ? 90 : 9)))];
     };
-    store.set({ z: way[0] ? withDims(z, move(x, way[0])) : withDims(z, move(y, way[1])) });
+    store.set({ z: arrow[0] ? withDims(z, move(x, arrow[0])) : withDims(z, move(y, -arrow[1])) });
     const next = store.get().z;
-    say(`z${x} ${next[x].toFixed(2)}, z${y} ${next[y].toFixed(2)}`);
+    showStatus(`z${x} ${next[x].toFixed(2)}, z${y} ${next[y].toFixed(2)}`);
   });
 
   store.on(["z", "x", "y"], ({ z, x, y }) => {
@@ -59,29 +59,24 @@ export function gridPanel(app) {
     ring.style.left = `${100 * share(x)}%`;
     ring.style.top = `${100 * (1 - share(y))}%`;
   });
-  return card(
+  return panel(
     "grid", "Traversal", "Two dimensions across the prior. Drag on it, or use the arrow keys.",
     h("div", { class: "row" }, axis(app, "x", "Across"), axis(app, "y", "Up")), pad,
   );
 }
 
 function axis({ store, activity }, key, text) {
-  const pairs = Array.from(activity.order, (dim) => [String(dim), `z${dim}`]);
-  const select = choice(pairs, String(store.get()[key]), (value) => store.set({ [key]: Number(value) }), { id: `axis-${key}` });
-  store.on([key], (state) => { select.value = String(state[key]); });
-  return field(text, select);
+  const pairs = Array.from(activity.order, (dim) => [dim, `z${dim}`]);
+  return field(text, choice(store, key, pairs, { id: `axis-${key}` }, (value) => store.set({ [key]: Number(value) })));
 }
 
-/** Codes of the sheet, row by row from the top; `up` grows upwards. */
+/** The latents of the sheet, row by row from the top. */
 function sheet(z, [x, right], [y, up]) {
-  const codes = new Float32Array(SIDE * SIDE * z.length);
   const place = ({ low, high }, i) => low + ((high - low) * i) / (SIDE - 1);
-  for (let tile = 0; tile < SIDE * SIDE; tile++) {
-    codes.set(z, tile * z.length);
-    codes[tile * z.length + y] = place(up, SIDE - 1 - Math.floor(tile / SIDE));
-    codes[tile * z.length + x] = place(right, tile % SIDE);
-  }
-  return codes;
+  return repeat(z, SIDE * SIDE, (row, tile) => {
+    row[y] = place(up, SIDE - 1 - Math.floor(tile / SIDE));
+    row[x] = place(right, tile % SIDE);
+  });
 }
 
 function gap({ width }) {

@@ -1,6 +1,6 @@
-/** What this page shows, and the proof: parity with torch and the time of a decode, measured right here. */
+/** The name of the model, and what was measured in this page: parity with torch, and the time of one decode. */
 
-import { button, h } from "./dom.js";
+import { button, h, messageOf } from "./dom.js";
 
 const FAMILIES = { ae: "autoencoder", vae: "VAE", cvae: "conditional VAE" };
 const THEMES = ["auto", "light", "dark"];
@@ -21,10 +21,10 @@ export function header(app, openBundle) {
   );
 }
 
-function badge({ model, frames, say, messageOf }) {
+function badge({ model, frames, showStatus }) {
   const parity = h("b", { id: "parity" }, "checking …");
   const speed = h("b", { id: "speed" }, "…");
-  const node = h("p", { class: "badge", id: "badge", role: "status" }, "parity with torch ", parity, " · ", speed, " a decode");
+  const node = h("p", { class: "badge", id: "badge", role: "status" }, "parity with torch ", parity, " · ", speed, " per decode");
   const check = async () => {
     try {
       const found = await model.golden();
@@ -35,7 +35,7 @@ function badge({ model, frames, say, messageOf }) {
     } catch (error) {
       node.classList.add("bad");
       parity.textContent = "not checked";
-      say(messageOf(error));
+      showStatus(messageOf(error));
     }
   };
   setTimeout(check, 300); // the first pictures go first

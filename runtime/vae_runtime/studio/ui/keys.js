@@ -1,4 +1,4 @@
-/** One key for what is done often. Typing in a field is left alone. */
+/** Keyboard shortcuts. Typing in a field is left alone. */
 
 import { button, h } from "./dom.js";
 
@@ -14,7 +14,7 @@ const OTHERS = [
   ["0 … 9", "label"],
   ["Delete", "on a slider: reset it"],
   ["arrows", "on a slider, the grid, the map"],
-  ["Enter", "on the map: take the code"],
+  ["Enter", "on the map: take the latents"],
   ["?", "these keys"],
 ];
 

@@ -1,9 +1,10 @@
-/** Style lock: one code under every label, live. A tile is also the choice of the label. */
+/** The same latents under every label. A tile is also the choice of the label. */
 
-import { card, h } from "./dom.js";
+import { h, panel } from "./dom.js";
 import { paintSheet, sheetCanvas } from "./pixels.js";
+import { repeat } from "./store.js";
 
-/** Null for a family without labels. */
+/** Null for a model without labels. */
 export function labelsPanel({ model, store, frames }) {
   if (!model.classes.length) return null;
   const names = [...model.classes, "none"];
@@ -20,22 +21,12 @@ export function labelsPanel({ model, store, frames }) {
   frames.add({
     element: strip,
     reads: ["z"],
-    codes: ({ z }) => ({ z: repeat(z, model.classes.length), labels: Int32Array.from(model.classes.keys()) }),
+    latents: ({ z }) => ({ z: repeat(z, model.classes.length), labels: Int32Array.from(model.classes.keys()) }),
     paint: (images) => tiles.slice(0, -1).forEach(({ canvas }, i) => {
       paintSheet(canvas, images.subarray(i * size, (i + 1) * size), model.image);
     }),
   });
-  frames.add({ // without a label is another graph
-    element: strip,
-    reads: ["z"],
-    codes: ({ z }) => ({ z, labels: null }),
-    paint: (images) => paintSheet(tiles.at(-1).canvas, images, model.image),
-  });
-  return card("labels", "One code, every label", "The style stays, the label changes.", strip);
-}
-
-function repeat(z, n) {
-  const codes = new Float32Array(n * z.length);
-  for (let i = 0; i < n; i++) codes.set(z, i * z.length);
-  return codes;
+  // Another graph decodes without a label.
+  frames.add({ canvas: tiles.at(-1).canvas, reads: ["z"], latents: ({ z }) => ({ z, labels: null }) });
+  return panel("labels", "Every label", "The same latents under each label.", strip);
 }

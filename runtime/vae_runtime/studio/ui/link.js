@@ -1,24 +1,24 @@
-/** The whole state in the address: what stands behind `#` opens the page as it was. */
+/** The whole state in the address: the part after `#` opens the page as it was. */
 
 const WHOLE = { seed: [0, 2 ** 53 - 1], x: [0, Infinity], y: [0, Infinity], label: [0, Infinity] };
 const REAL = { temperature: [0, 10], t: [0, 1] };
 const WORDS = { prior: ["fitted", "normal"], how: ["linear", "spherical"], plane: ["pca", "grid"] };
-const CODES = ["z", "a", "b"];
+const LATENTS = ["z", "a", "b"];
 
-/** The state as the text behind `#`; codes exactly, as little-endian float32 in base64url. */
+/** The state as the text after `#`; latents exactly, as little-endian float32 in base64url. */
 export function toHash(state, model) {
   const params = new URLSearchParams({ id: model.id });
   for (const key of [...Object.keys(WHOLE), ...Object.keys(REAL), ...Object.keys(WORDS)]) {
     if (state[key] !== null) params.set(key, state[key]);
   }
-  for (const key of CODES) if (state[key]) params.set(key, pack(state[key]));
+  for (const key of LATENTS) if (state[key]) params.set(key, pack(state[key]));
   return params.toString();
 }
 
 /**
  * The state that a link carries; what is missing or out of range is left out.
  *
- * @returns {{ state: object, notice: string | null }}  the notice says why a link is not followed
+ * @returns {{ state: object, notice: string | null }}  the notice says why the link is not followed
  */
 export function fromHash(hash, model) {
   const params = new URLSearchParams(hash.replace(/^#/, ""));
@@ -35,17 +35,17 @@ export function fromHash(hash, model) {
   for (const [key, words] of Object.entries(WORDS)) {
     if (words.includes(params.get(key))) state[key] = params.get(key);
   }
-  for (const key of CODES) {
-    const code = unpack(params.get(key) ?? "", model.latentDim);
-    if (code) state[key] = code;
+  for (const key of LATENTS) {
+    const latents = unpack(params.get(key) ?? "", model.latentDim);
+    if (latents) state[key] = latents;
   }
   if (model.classes.length && !params.has("label")) state.label = null;
   return { state, notice: null };
 }
 
-function pack(code) {
-  const view = new DataView(new ArrayBuffer(4 * code.length));
-  code.forEach((value, i) => view.setFloat32(4 * i, value, true));
+function pack(latents) {
+  const view = new DataView(new ArrayBuffer(4 * latents.length));
+  latents.forEach((value, i) => view.setFloat32(4 * i, value, true));
   const text = Array.from(new Uint8Array(view.buffer), (byte) => String.fromCharCode(byte)).join("");
   return btoa(text).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
 }
@@ -54,12 +54,12 @@ function unpack(text, dim) {
   if (!/^[\w-]*$/.test(text) || Math.floor((text.length * 3) / 4) !== 4 * dim) return null;
   const bytes = Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
   const view = new DataView(bytes.buffer);
-  const code = Float32Array.from({ length: dim }, (_, i) => view.getFloat32(4 * i, true));
-  return code.every(Number.isFinite) ? code : null;
+  const latents = Float32Array.from({ length: dim }, (_, i) => view.getFloat32(4 * i, true));
+  return latents.every(Number.isFinite) ? latents : null;
 }
 
 /** Keep the address in step with the state, and the state with an address that is pasted in. */
-export function followHash({ model, store, say, signal }) {
+export function followHash({ model, store, showStatus, signal }) {
   let written = location.hash;
   let timer = 0;
   store.on(["z", "label", "seed", "temperature", "prior", "x", "y", "a", "b", "how", "t", "plane"], () => {
@@ -73,7 +73,7 @@ export function followHash({ model, store, say, signal }) {
   window.addEventListener("hashchange", () => {
     if (location.hash === written) return;
     const { state, notice } = fromHash(location.hash, model);
-    if (notice) say(notice);
+    if (notice) showStatus(notice);
     else store.set(state);
   }, { signal });
 }

@@ -1,8 +1,6 @@
-/** The page: opens a bundle, lays its panels out from the manifest, shows a refusal as one line. */
+/** The page: opens a bundle, builds the panels that fit its model, shows what is refused in one line. */
 
-import { freshSeed, openBundle } from "../engine/index.js";
-import { initialState } from "./initial.js";
-import { cloudOf } from "./axes.js";
+import { openBundle } from "../engine/index.js";
 import { h, messageOf } from "./dom.js";
 import { drawPanel } from "./draw.js";
 import { createFrames } from "./frames.js";
@@ -10,15 +8,19 @@ import { gridPanel } from "./grid.js";
 import { header, opener } from "./header.js";
 import { keysDialog } from "./keys.js";
 import { labelsPanel } from "./labels.js";
-import { arrange } from "./layout.js";
 import { followHash, fromHash } from "./link.js";
-import { mapPanel } from "./map.js";
+import { cloudOf, mapPanel } from "./map.js";
 import { morphPanel } from "./morph.js";
-import { sharePanel } from "./share.js";
+import { savePanel } from "./save.js";
 import { rangeOf, slidersPanel } from "./sliders.js";
 import { loupe, stagePanel } from "./stage.js";
 import { createStore } from "./store.js";
 
+const LAYOUTS = [
+  ["(min-width: 1180px)", [["stage", "draw"], ["labels", "grid", "morph", "save"], ["sliders", "map"]]],
+  ["(min-width: 760px)", [["stage", "draw", "sliders"], ["labels", "grid", "morph", "map", "save"]]],
+  ["all", [["stage", "labels", "sliders", "grid", "draw", "map", "morph", "save"]]],
+];
 const root = document.getElementById("studio");
 const status = h("p", { class: "status", role: "status", "aria-live": "polite" });
 let current = null;
@@ -33,7 +35,7 @@ export async function start(assets) {
   return show(assets.ort, assets.bundle, assets.name, assets.points);
 }
 
-/** Open a bundle and build the page of it; what it replaces goes only once the new one has opened. */
+/** Open a bundle and build its page; the one before is closed only after the new one has opened. */
 async function show(ort, source, name, points) {
   let model;
   try {
@@ -43,32 +45,60 @@ async function show(ort, source, name, points) {
     current = build(ort, model, activity, points);
   } catch (error) {
     if (model !== current?.model) model?.close();
-    if (current) say(messageOf(error), true);
+    if (current) showStatus(messageOf(error), true);
     else welcome(ort, messageOf(error));
   }
 }
 
 function build(ort, model, activity, points) {
   const life = new AbortController();
-  const spread = model.spread();
+  const spread = model.prior.spread();
   const { state, notice } = fromHash(location.hash, model);
   const store = createStore({ ...initialState(model, activity), ...state });
   const main = h("main", {});
   const frames = createFrames(model, store, {
-    error: (thrown) => say(messageOf(thrown), true),
+    error: (thrown) => showStatus(messageOf(thrown), true),
     busy: (now) => main.setAttribute("aria-busy", String(now)),
   });
-  const app = { model, store, frames, activity, say, messageOf, freshSeed, signal: life.signal, centre: Float32Array.from(spread.mean), range: rangeOf(spread) };
+  const app = {
+    model, store, frames, activity, showStatus,
+    signal: life.signal, centre: Float32Array.from(spread.mean), range: rangeOf(spread),
+  };
   const panels = {
     stage: stagePanel(app), labels: labelsPanel(app), grid: gridPanel(app), map: mapPanel(app, cloudOf(model, points)),
-    morph: morphPanel(app), draw: drawPanel(app), share: sharePanel(app), sliders: slidersPanel(app),
+    morph: morphPanel(app), draw: drawPanel(app), save: savePanel(app), sliders: slidersPanel(app),
   };
   root.replaceChildren(header(app, (files) => openFiles(ort, files)), main, loupe(app, panels.stage), keysDialog(app));
   arrange(main, panels, life.signal);
   followHash(app);
   document.title = `${model.name} · Latent studio`;
-  say(notice ?? "");
+  showStatus(notice ?? "");
   return { model, app, end: () => { life.abort(); frames.stop(); } };
+}
+
+/** Sampled with seed 0, and the grid on the two dimensions with the most effect. */
+function initialState(model, activity) {
+  const label = model.classes.length ? Math.min(3, model.classes.length - 1) : null;
+  const [x, y = x] = activity.order;
+  return {
+    z: model.sampleLatents({ seed: 0, label }), label, seed: 0, temperature: 1, prior: "fitted",
+    x, y, a: null, b: null, how: "linear", t: 0, plane: "pca", language: "python", hover: null,
+  };
+}
+
+/**
+ * Put the panels (some may be null) into one, two or three columns, whenever the window's width asks for it. They are
+ * moved, not reordered by style: so the focus follows what is seen.
+ */
+function arrange(main, panels, signal) {
+  const queries = LAYOUTS.map(([query]) => matchMedia(query));
+  const place = () => {
+    const columns = LAYOUTS[queries.findIndex((query) => query.matches)][1];
+    main.dataset.columns = String(columns.length);
+    main.replaceChildren(...columns.map((names) => h("div", {}, ...names.map((name) => panels[name]))));
+  };
+  for (const query of queries) query.addEventListener("change", place, { signal });
+  place();
 }
 
 function close() {
@@ -77,7 +107,7 @@ function close() {
   current = null;
 }
 
-/** No bundle yet, or one that was refused: say why, and offer to open another. */
+/** No bundle yet, or one that was refused: give the reason, and offer to open another. */
 function welcome(ort, refusal) {
   root.replaceChildren(h(
     "div", { class: "welcome" }, h("h1", {}, "Latent studio"),
@@ -106,10 +136,10 @@ function takeDrops(open) {
   });
 }
 
-/** One line at the foot of the page, read out; it goes by itself, unless it is an error. */
-function say(text, stays = false) {
+/** One line at the foot of the page, which screen readers read; it goes by itself unless it is an error. */
+function showStatus(text, stays = false) {
   status.textContent = text;
   status.classList.toggle("error", stays);
-  clearTimeout(say.timer);
-  if (!stays) say.timer = setTimeout(() => { status.textContent = ""; }, 6000);
+  clearTimeout(showStatus.timer);
+  if (!stays) showStatus.timer = setTimeout(() => { status.textContent = ""; }, 6000);
 }

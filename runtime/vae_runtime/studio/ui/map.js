@@ -1,20 +1,25 @@
-/** Codes as a scatter plot, by principal components or on the grid's two dimensions; hovering decodes. */
+/** Latents as a scatter plot, on principal components or on the dimensions of the grid; hovering decodes. */
 
-import { card, choice, field, h } from "./dom.js";
-import { axesOf } from "./axes.js";
-import { paintSheet, sheetCanvas } from "./pixels.js";
+import { pca } from "../engine/index.js";
+import { arrowOf, choice, field, h, panel, pointerIn } from "./dom.js";
+import { sheetCanvas } from "./pixels.js";
+import { withDims } from "./store.js";
 
 const NEAR = 12; // CSS pixels within which the pointer takes a point instead of a place
+const STEP = 8; // CSS pixels per arrow key
 
 export function mapPanel(app, cloud) {
-  const { model, store, frames, say, signal } = app;
+  const { model, store, frames, showStatus, signal } = app;
   const canvas = h("canvas", {});
   const peek = sheetCanvas(model.image);
   const bubble = h("div", { class: "bubble", hidden: true, "aria-hidden": "true" }, peek, h("span", {}));
-  const plot = h("div", { class: "plot", id: "plot", tabindex: 0, role: "application", "aria-label": "Map of codes. Arrow keys move the cursor, Enter takes the code under it." }, canvas, bubble);
+  const plot = h("div", {
+    class: "plot", id: "plot", tabindex: 0, role: "application",
+    "aria-label": "Map of latents. Arrow keys move the cursor, Enter takes the latents under it.",
+  }, canvas, bubble);
   const view = { axes: null, scale: null };
 
-  /** Place of a code on the plot, in CSS pixels. */
+  /** The place of latents on the plot, in CSS pixels. */
   const place = (z) => view.scale.to(...view.axes.project(z));
 
   function layout() {
@@ -46,24 +51,25 @@ export function mapPanel(app, cloud) {
     view.dots.forEach(([x, y], i) => dot(x, y, 2.2, hue(cloud.labels?.[i], model.classes.length, style)));
     context.globalAlpha = 1;
     const { z, a, b, hover } = store.get();
-    for (const [name, code] of [["A", a], ["B", b]]) {
-      if (!code) continue;
-      const [x, y] = place(code);
+    for (const [name, pinned] of [["A", a], ["B", b]]) {
+      if (!pinned) continue;
+      const [x, y] = place(pinned);
       dot(x, y, 8, style.getPropertyValue(`--pin-${name.toLowerCase()}`));
       Object.assign(context, { fillStyle: "white", font: "600 10px system-ui", textAlign: "center", textBaseline: "middle" });
       context.fillText(name, x, y + 0.5);
     }
     context.lineWidth = 2.5;
-    for (const [code, colour] of [[z, style.color], [hover?.z, style.getPropertyValue("--accent")]]) {
-      if (!code) continue;
+    const ring = (at, colour) => {
       context.strokeStyle = colour;
       context.beginPath();
-      context.arc(...(code === hover?.z ? hover.at : place(code)), 6, 0, 7);
+      context.arc(...at, 6, 0, 7);
       context.stroke();
-    }
+    };
+    ring(place(z), style.color);
+    if (hover) ring(hover.at, style.getPropertyValue("--accent"));
   }
 
-  /** What lies at a place: the nearest point, or the plane's own code. */
+  /** What is at a place: the nearest point, or the latents of that place in the plane. */
   function under(left, top) {
     let best = -1;
     let distance = NEAR;
@@ -73,33 +79,32 @@ export function mapPanel(app, cloud) {
     });
     const { z, label } = store.get();
     if (best < 0) return { z: view.axes.lift(view.scale.from(left, top), z), label, at: [left, top] };
-    const code = cloud.z.slice(best * model.latentDim, (best + 1) * model.latentDim);
-    return { z: code, label: cloud.labels ? cloud.labels[best] : label, at: [...view.dots[best]] };
+    const point = cloud.z.slice(best * model.latentDim, (best + 1) * model.latentDim);
+    return { z: point, label: cloud.labels ? cloud.labels[best] : label, at: [...view.dots[best]] };
   }
   const take = () => {
     const { hover } = store.get();
     if (hover) store.set({ z: hover.z, label: hover.label });
   };
   const hoverAt = (event) => {
-    const box = plot.getBoundingClientRect();
-    store.set({ hover: under(event.clientX - box.left, event.clientY - box.top) });
+    const [u, v] = pointerIn(plot, event);
+    store.set({ hover: under(u * plot.clientWidth, v * plot.clientHeight) });
   };
   plot.addEventListener("pointermove", hoverAt);
   plot.addEventListener("pointerdown", (event) => { hoverAt(event); take(); });
   plot.addEventListener("pointerleave", () => store.set({ hover: null }));
   plot.addEventListener("blur", () => store.set({ hover: null }));
   plot.addEventListener("keydown", (event) => {
-    const way = { ArrowRight: [8, 0], ArrowLeft: [-8, 0], ArrowUp: [0, -8], ArrowDown: [0, 8] }[event.key];
+    const arrow = arrowOf(event);
     if (event.key === "Enter") take();
     if (event.key === "Escape") store.set({ hover: null });
-    if (!way) return;
-    event.preventDefault();
+    if (!arrow) return;
     const { hover, z } = store.get();
     const [x, y] = view.cursor && hover ? view.cursor : place(z);
-    view.cursor = [x + way[0], y + way[1]];
+    view.cursor = [x + STEP * arrow[0], y + STEP * arrow[1]];
     store.set({ hover: under(...view.cursor) });
     const { label } = store.get().hover;
-    say(label === null ? "a code without a label" : `label ${model.classes[label]}`);
+    showStatus(label === null ? "no label" : `label ${model.classes[label]}`);
   });
 
   store.on(["hover"], ({ hover }) => {
@@ -110,10 +115,10 @@ export function mapPanel(app, cloud) {
     bubble.style.top = `${Math.max(hover.at[1] - 110, 4)}px`;
   });
   frames.add({
+    canvas: peek,
     element: plot,
     reads: ["hover"],
-    codes: ({ hover }) => hover && { z: hover.z, labels: hover.label },
-    paint: (images) => paintSheet(peek, images, model.image),
+    latents: ({ hover }) => hover && { z: hover.z, labels: hover.label },
   });
   store.on(["z", "a", "b", "hover"], paint);
   store.on(["plane"], layout);
@@ -122,12 +127,11 @@ export function mapPanel(app, cloud) {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint, { signal });
   app.repaintMap = paint;
 
-  const plane = choice([["pca", "principal components"], ["grid", "the grid's dimensions"]], store.get().plane, (value) => store.set({ plane: value }), { id: "plane" });
-  store.on(["plane"], (state) => { plane.value = state.plane; });
-  return card("map", "Map", cloud.caption, field("Axes", plane), plot);
+  const planes = [["pca", "principal components"], ["grid", "the grid's dimensions"]];
+  return panel("map", "Map", cloud.caption, field("Axes", choice(store, "plane", planes, { id: "plane" })), plot);
 }
 
-/** One hue a class, evenly around the wheel; without classes the accent. */
+/** One hue per class, evenly around the wheel; without classes the accent. */
 function hue(label, classes, style) {
   if (label === undefined || label === null || !classes) return style.getPropertyValue("--accent");
   return `oklch(0.66 0.15 ${(360 * label) / classes + 20})`;
@@ -147,4 +151,42 @@ function scaleOf(points, width, height) {
     to: (x, y) => [((x - left) / (right - left)) * width, (1 - (y - bottom) / (top - bottom)) * height],
     from: (x, y) => [left + (x / width) * (right - left), bottom + (1 - y / height) * (top - bottom)],
   };
+}
+
+/**
+ * The two axes of the map: a plane through the latents, and the maps to it and back.
+ *
+ * @param cloud  { z: Float32Array[n·D], n }
+ * @param plane  "pca", or "grid" for the two dimensions `dims`
+ * @returns  { points: Float32Array[n·2], project(z) → [x, y], lift([x, y], z) → latents at that place }.
+ *   On the grid's plane, `lift` keeps the other dimensions of z; on principal components it takes the cloud's mean.
+ */
+function axesOf(cloud, plane, dims, dim) {
+  if (plane === "pca" && dim > 1) {
+    const fit = pca(cloud.z, dim);
+    return {
+      points: fit.project(cloud.z),
+      project: (z) => [...fit.project(z)],
+      lift: ([x, y]) => Float32Array.from(fit.lift(x, y)),
+    };
+  }
+  const [across, up] = dims;
+  const project = (z, at = 0) => [z[at + across], z[at + up]];
+  const points = new Float32Array(2 * cloud.n);
+  for (let i = 0; i < cloud.n; i++) points.set(project(cloud.z, i * dim), 2 * i);
+  return { points, project, lift: ([x, y], z) => withDims(z, [up, y], [across, x]) };
+}
+
+/** What the map shows: the encoded test set if the page has one, else samples of the prior. */
+export function cloudOf(model, points) {
+  if (points) {
+    return { ...points, caption: `${points.n.toLocaleString("en")} encoded test images. Hover to decode, click to take.` };
+  }
+  const count = model.classes.length ? Math.ceil(600 / model.classes.length) : 600;
+  const groups = model.classes.length ? [...model.classes.keys()] : [null];
+  const n = count * groups.length;
+  const z = new Float32Array(n * model.latentDim);
+  groups.forEach((label, i) => z.set(model.sampleLatents({ n: count, seed: 1 + i, label }), i * count * model.latentDim));
+  const labels = model.classes.length ? Int32Array.from({ length: n }, (_, i) => Math.floor(i / count)) : null;
+  return { z, labels, n, caption: `${n} samples of the prior: this page has no test set. Hover to decode, click to take.` };
 }

@@ -1,8 +1,8 @@
-/** Two pinned codes and the way between them: a strip, a slider along it, play. */
+/** Interpolation between two pinned latents: a strip of images, a slider along it, play. */
 
 import { interpolate } from "../engine/index.js";
-import { button, card, choice, field, h } from "./dom.js";
-import { paintSheet, sheetCanvas } from "./pixels.js";
+import { button, choice, field, h, panel, pointerIn } from "./dom.js";
+import { sheetCanvas } from "./pixels.js";
 
 const TILES = 11;
 const FINE = 240; // steps of the slider: a path this fine looks continuous
@@ -17,10 +17,10 @@ export function morphPanel(app) {
   });
   const play = button("Play", () => (player.timer ? player.stop() : player.start()), { id: "play", title: "Play (P)" });
   const gif = button("GIF of the morph", () => app.saveMorph(), { id: "save-gif" });
-  const how = choice([["linear", "linear"], ["spherical", "spherical"]], store.get().how, (value) => {
+  const how = choice(store, "how", [["linear", "linear"], ["spherical", "spherical"]], { id: "how" }, (value) => {
     store.set({ how: value });
     moveTo(store.get().t);
-  }, { id: "how" });
+  });
 
   const moveTo = (t) => {
     const path = pathOf(store.get(), FINE + 1);
@@ -32,31 +32,30 @@ export function morphPanel(app) {
   app.signal.addEventListener("abort", player.stop);
 
   frames.add({
-    element: strip,
+    canvas: strip,
+    columns: TILES,
+    gap: 1,
     reads: ["a", "b", "how", "label"],
-    codes: (state) => ({ z: pathOf(state, TILES), labels: state.label }),
-    paint: (images) => paintSheet(strip, images, model.image, TILES, 1),
+    latents: (state) => ({ z: pathOf(state, TILES), labels: state.label }),
   });
   strip.addEventListener("pointerdown", (event) => {
-    const box = strip.getBoundingClientRect();
-    moveTo(Math.min(1, Math.max(0, ((event.clientX - box.left) / box.width) * TILES - 0.5) / (TILES - 1)));
+    moveTo(Math.min(1, Math.max(0, pointerIn(strip, event)[0] * TILES - 0.5) / (TILES - 1)));
   });
-  store.on(["a", "b", "how", "t"], ({ a, b, how: way, t }) => {
+  store.on(["a", "b", "t"], ({ a, b, t }) => {
     const whole = Boolean(a && b);
     for (const control of [slider, play, gif]) control.disabled = !whole;
     strip.hidden = !whole;
     if (!whole) player.stop();
     slider.value = t;
-    how.value = way;
   });
-  return card(
-    "morph", "Morph", "Pin two codes, then walk from one to the other.",
+  return panel(
+    "morph", "Morph", "Pin two images, then walk from one to the other.",
     h("div", { class: "row" }, pin(app, "a"), pin(app, "b"), field("Way", how)),
     strip, slider, h("div", { class: "row" }, play, gif),
   );
 }
 
-/** Codes from A to B, Float32Array[steps·D], or null while a pin is missing. */
+/** Latents from A to B, Float32Array[steps·D], or null while a pin is missing. */
 export function pathOf({ a, b, how }, steps) {
   return a && b ? interpolate(a, b, steps, how) : null;
 }
@@ -66,18 +65,18 @@ function pin(app, key) {
   const { model, store, frames } = app;
   const name = key.toUpperCase();
   const canvas = sheetCanvas(model.image, { "aria-hidden": "true" });
-  const node = h("button", { type: "button", class: `pin pin-${key}`, id: `pin-${key}`, title: `Pin the current code as ${name} (${name})`, onclick: () => store.set({ [key]: store.get().z }) }, canvas, h("span", {}, `Pin ${name}`));
+  const node = h("button", { type: "button", class: `pin pin-${key}`, id: `pin-${key}`, title: `Pin the current latents as ${name} (${name})`, onclick: () => store.set({ [key]: store.get().z }) }, canvas, h("span", {}, `Pin ${name}`));
   store.on([key], (state) => { canvas.hidden = !state[key]; });
   frames.add({
+    canvas,
     element: node,
     reads: [key, "label"],
-    codes: (state) => state[key] && { z: state[key], labels: state.label },
-    paint: (images) => paintSheet(canvas, images, model.image),
+    latents: (state) => state[key] && { z: state[key], labels: state.label },
   });
   return node;
 }
 
-/** To and fro by the clock. Who asks for less motion gets a step each second instead of a film. */
+/** Moves to and fro by the clock; in a few steps for people who ask for less motion. */
 function playerOf(play, store, moveTo) {
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
   const player = {

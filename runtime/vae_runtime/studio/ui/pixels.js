@@ -1,17 +1,17 @@
-/** Float images in [0, 1] on canvases. */
+/** Float images in [0, 1] on canvases, and canvases as images that a model knows. */
 
 import { h } from "./dom.js";
 
 const OPAQUE = 0xff000000;
 
-/** A canvas as large as the sheet that will be painted on it: nothing jumps once it is. */
+/** A canvas of the size of the sheet that will be painted on it, so that nothing jumps when it is. */
 export function sheetCanvas({ height, width }, props = {}, [columns, rows, gap] = [1, 1, 0]) {
   const size = { width: columns * (width + gap) - gap, height: rows * (height + gap) - gap };
   return h("canvas", { ...size, ...props });
 }
 
 /**
- * Draw n images as a sheet: `columns` wide, `gap` clear pixels between tiles, one canvas pixel a pixel.
+ * Draw n images as a sheet: `columns` wide, `gap` clear pixels between them, one canvas pixel per pixel.
  *
  * @param images  Float32Array[n·C·H·W], planes first
  * @param shape   { channels: 1 or 3, height, width }
@@ -47,7 +47,7 @@ function colour(bytes, at, channels, plane) {
   return OPAQUE | (bytes[at + 2 * plane] << 16) | (bytes[at + plane] << 8) | red;
 }
 
-/** The nearest of 256 levels, halves to even, as Python's `to_uint8`: a clamped array rounds so. */
+/** The nearest of 256 levels, halves to even, as Python's `to_uint8`: a clamped array rounds like that. */
 export function toBytes(images) {
   const bytes = new Uint8ClampedArray(images.length);
   for (let i = 0; i < bytes.length; i++) bytes[i] = Math.fround(images[i] * 255);
@@ -73,4 +73,47 @@ export function readPixels(context, { channels, height, width }, scale) {
   const whole = 255 * scale * scale;
   if (channels === 3) return Float32Array.from(sums, (sum) => sum / whole);
   return Float32Array.from({ length: plane }, (_, i) => (0.299 * sums[i] + 0.587 * sums[plane + i] + 0.114 * sums[2 * plane + i]) / whole);
+}
+
+/** Dark on light becomes light on dark. Planes Float32Array[C·H·W] in [0, 1]. */
+export function inverted(pixels) {
+  return pixels.map((value) => 1 - value);
+}
+
+/**
+ * Centre a grey drawing as MNIST's were (LeCun et al. 1998): the ink's bounding box is scaled to 20/28 of the side,
+ * and its centre of mass moved to the middle. Bilinear; an empty plane stays as it is.
+ */
+export function centred(pixels, { height, width }) {
+  const ink = { left: width, right: -1, top: height, bottom: -1, mass: 0, x: 0, y: 0 };
+  pixels.forEach((value, i) => {
+    if (value < 0.05) return;
+    const [x, y] = [i % width, Math.floor(i / width)];
+    ink.left = Math.min(ink.left, x);
+    ink.right = Math.max(ink.right, x);
+    ink.top = Math.min(ink.top, y);
+    ink.bottom = Math.max(ink.bottom, y);
+    ink.mass += value;
+    ink.x += value * x;
+    ink.y += value * y;
+  });
+  if (!ink.mass) return pixels;
+  const longest = Math.max(ink.right - ink.left, ink.bottom - ink.top) + 1;
+  const scale = Math.max(longest, 3) / ((Math.min(height, width) * 20) / 28);
+  const [centreX, centreY] = [ink.x / ink.mass, ink.y / ink.mass];
+  return pixels.map((_, i) => {
+    const x = centreX + ((i % width) - (width - 1) / 2) * scale;
+    const y = centreY + (Math.floor(i / width) - (height - 1) / 2) * scale;
+    return bilinear(pixels, x, y, height, width);
+  });
+}
+
+function bilinear(pixels, x, y, height, width) {
+  const [left, top] = [Math.floor(x), Math.floor(y)];
+  const [right, down] = [x - left, y - top];
+  const at = (column, row) => (column < 0 || row < 0 || column >= width || row >= height ? 0 : pixels[row * width + column]);
+  return (
+    (1 - down) * ((1 - right) * at(left, top) + right * at(left + 1, top)) +
+    down * ((1 - right) * at(left, top + 1) + right * at(left + 1, top + 1))
+  );
 }

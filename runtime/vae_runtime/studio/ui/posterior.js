@@ -1,4 +1,4 @@
-/** The posterior q(z | image) as one whisker a dimension: its mean ± 2 standard deviations. */
+/** The posterior q(z | image), one whisker per dimension: its mean ± 2 standard deviations. */
 
 import { h } from "./dom.js";
 

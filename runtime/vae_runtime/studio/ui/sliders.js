@@ -1,8 +1,8 @@
-/** A slider for each dimension of the code, the one that does most first; inactive ones are folded away. */
+/** A slider for each latent dimension, the one with the most effect first; inactive ones are folded away. */
 
-import { card, h } from "./dom.js";
-import { paintSheet, sheetCanvas } from "./pixels.js";
-import { withDims } from "./store.js";
+import { h, panel } from "./dom.js";
+import { sheetCanvas } from "./pixels.js";
+import { repeat, withDims } from "./store.js";
 
 const SPAN = 3; // standard deviations of the prior to either side
 const TILES = 9; // pictures under a slider
@@ -15,8 +15,8 @@ export function slidersPanel(app) {
   const more = folded.length
     ? h("details", { class: "folded" }, h("summary", {}, `${folded.length} inactive: they change almost nothing`), ...folded)
     : null;
-  return card(
-    "sliders", "Dimensions", "The one that does most stands first. Double-click or Delete resets one.",
+  return panel(
+    "sliders", "Dimensions", "The one with the most effect comes first. Double-click or Delete resets one.",
     h("div", { class: "rows" }, ...active), more,
   );
 }
@@ -46,33 +46,29 @@ function row(app, dim) {
     slider.setAttribute("aria-valuetext", number(shown));
   });
   const share = activity.effect[dim] / (activity.effect[activity.order[0]] || 1);
-  const bar = h("i", { class: "effect", title: `moves a pixel by ${activity.effect[dim].toFixed(3)} on average` });
+  const bar = h("i", { class: "effect", title: `moves each pixel by ${activity.effect[dim].toFixed(3)} on average` });
   bar.style.setProperty("--share", share.toFixed(3));
   return h("div", { class: "row slider" }, h("label", { htmlFor: name }, name, bar), h("div", { class: "track" }, slider, film(app, dim)), value);
 }
 
-/** What the slider would do: the image at nine of its positions. Decoded last, when nothing else waits. */
+/** The image at nine positions of the slider. Decoded last, when nothing else waits. */
 function film({ model, frames, range }, dim) {
   const canvas = sheetCanvas(model.image, { class: "film", "aria-hidden": "true" }, [TILES, 1, 1]);
   const { low, high } = range(dim);
   frames.add({
-    element: canvas,
+    canvas,
+    columns: TILES,
+    gap: 1,
     rank: 2,
-    reads: ["z", "label"],
-    codes({ z, label }) {
-      const codes = new Float32Array(TILES * z.length);
-      for (let i = 0; i < TILES; i++) {
-        codes.set(z, i * z.length);
-        codes[i * z.length + dim] = low + ((high - low) * i) / (TILES - 1);
-      }
-      return { z: codes, labels: label };
-    },
-    paint: (images) => paintSheet(canvas, images, model.image, TILES, 1),
+    latents: ({ z, label }) => ({
+      z: repeat(z, TILES, (row, i) => { row[dim] = low + ((high - low) * i) / (TILES - 1); }),
+      labels: label,
+    }),
   });
   return canvas;
 }
 
-/** A slider's ends and step, in round numbers: mean ± 3 standard deviations of the prior. */
+/** The ends and step of a slider in round numbers: mean ± 3 standard deviations of the prior. */
 export function rangeOf({ mean, std }) {
   return (dim) => {
     const spread = Math.max(std[dim], 1e-3);

@@ -1,4 +1,4 @@
-/** Programs that make the image on show, to be pasted: each has the code written out in full. */
+/** Programs that make the current image, to be copied: each has the latents written out in full. */
 
 export const LANGUAGES = [["python", "Python"], ["javascript", "JavaScript"], ["c", "C"]];
 

@@ -1,13 +1,14 @@
-/** The state of the page: one frozen object, replaced as a whole; who listens is told what changed. */
+/** The state of the page: one frozen object, replaced as a whole; listeners are told what changed. */
 
 /**
  * State:
- *   z            Float32Array[D], the code that everything shows
+ *   z            Float32Array[D], the latents that everything shows
  *   label        class index, or null for none
- *   seed, temperature, prior    how the last draw was made
+ *   seed, temperature, prior    how the latents were last sampled
  *   x, y         the two dimensions of the grid
- *   a, b         pinned codes, or null
- *   how, t       the morph: "linear" or "spherical", and where on it, 0 to 1
+ *   a, b         pinned latents, or null
+ *   how, t       the morph: "linear" or "spherical", and the place on it, 0 to 1
+ *   language     of the program that is shown
  *   plane        the map's axes: "pca" or "grid"
  *   hover        { z, label, at } under the pointer on the map, or null
  */
@@ -35,9 +36,20 @@ export function createStore(initial) {
   };
 }
 
-/** A copy of code z with some numbers replaced: [[dimension, value], …]. */
+/** A copy of z with some numbers replaced: [[dimension, value], …]. */
 export function withDims(z, ...pairs) {
   const next = Float32Array.from(z);
   for (const [dim, value] of pairs) next[dim] = value;
   return next;
+}
+
+/** n copies of z, one after another; `change(row, i)` may change each. */
+export function repeat(z, n, change = () => {}) {
+  const all = new Float32Array(n * z.length);
+  for (let i = 0; i < n; i++) {
+    const row = all.subarray(i * z.length, (i + 1) * z.length);
+    row.set(z);
+    change(row, i);
+  }
+  return all;
 }

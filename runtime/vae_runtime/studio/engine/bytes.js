@@ -1,11 +1,11 @@
-/** sha256 by WebCrypto. */
+/** Bytes: their sha256 (by WebCrypto), joined, as text. */
 
 import { UsageError } from "./errors.js";
 
 /**
  * @param {Uint8Array} raw
  * @returns {Promise<string>} 64 hexadecimal digits
- * @throws {UsageError} a page from plain http, to which browsers give no WebCrypto
+ * @throws {UsageError} on a page served over plain http, where browsers have no WebCrypto
  */
 export async function sha256(raw) {
   const subtle = globalThis.crypto?.subtle;
@@ -20,7 +20,7 @@ export async function sha256(raw) {
 }
 
 /** @param {Uint8Array[]} parts @returns {Uint8Array} */
-export function joined(parts) {
+export function concat(parts) {
   const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
   let at = 0;
   for (const part of parts) {
@@ -30,7 +30,7 @@ export function joined(parts) {
   return whole;
 }
 
-/** @param {Uint8Array} raw @returns {string} */
-export function utf8(raw) {
+/** @param {Uint8Array} raw @returns {string} @throws {TypeError} not UTF-8 */
+export function decodeUtf8(raw) {
   return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(raw);
 }

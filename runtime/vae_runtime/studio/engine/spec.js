@@ -1,34 +1,36 @@
-/** The facts that all graphs of one bundle share. */
+/** What all graphs of one bundle have in common, and the tensors that each must have. */
 
+import { need, take } from "./json.js";
 import { Prior } from "./prior.js";
-import { need, take } from "./schema.js";
 
 const FORMAT = "1.0";
-const LARGEST_SIDE = 16384;
-const MOST_DIMENSIONS = 65536;
-const MOST_CLASSES = 1_000_000;
+const MAX_SIDE = 16384;
+const MAX_DIMENSIONS = 65536;
+const MAX_CLASSES = 1_000_000;
 
 /**
- * @typedef {object} Card
+ * @typedef {{name: string, dtype: string, shape: (number | string)[]}} TensorSpec
+ * @typedef {object} ModelSpec
  * @property {string} id graphs of two bundles never work together
  * @property {"ae" | "vae" | "cvae"} family
  * @property {{channels: number, height: number, width: number, size: number}} image size: C·H·W
  * @property {number} latentDim
  * @property {string[]} classes empty where the decoder takes no label
  * @property {"bernoulli" | "gaussian"} likelihood
- * @property {number | null} sigma standard deviation of a pixel in a `gaussian` likelihood, where it was learned
+ * @property {number | null} sigma standard deviation of the pixels in a `gaussian` likelihood; null: not learned
  * @property {Prior} prior
  */
 
 /**
  * @param {any} data parsed JSON @param {string} where begins every error message
- * @returns {Card}
+ * @returns {ModelSpec}
  * @throws {InputError} a value is missing, of another type, out of range, or does not fit another
  */
-export function readCard(data, where) {
+export function readSpec(data, where) {
+  checkFormat(take(data, "format", "string", where), where);
   const image = take(data, "image", "object", where);
   const [channels, height, width] = ["channels", "height", "width"].map((key) => take(image, key, "integer", where));
-  const card = {
+  const spec = {
     id: take(data, "id", "string", where),
     family: take(data, "family", "string", where),
     image: { channels, height, width, size: channels * height * width },
@@ -38,14 +40,14 @@ export function readCard(data, where) {
     sigma: "sigma" in data ? take(data, "sigma", "number", where) : null,
     prior: new Prior(take(data, "prior", "object", where)),
   };
-  check(card, take(image, "mode", "string", where), take(image, "range", "array", where), where);
-  return card;
+  check(spec, take(image, "mode", "string", where), take(image, "range", "array", where), where);
+  return spec;
 }
 
-/** @param {Card} card @param {string} mode @param {any[]} range @param {string} where */
+/** @param {ModelSpec} spec @param {string} mode @param {any[]} range @param {string} where */
 function check({ family, image, latentDim, classes, likelihood, sigma, prior }, mode, range, where) {
   const { channels: c, height: h, width: w } = image;
-  const side = (/** @type {number} */ n) => n >= 1 && n <= LARGEST_SIDE;
+  const side = (/** @type {number} */ n) => n >= 1 && n <= MAX_SIDE;
   const shaped = mode === (c === 1 ? "L" : "RGB") && (c === 1 || c === 3) && side(h) && side(w);
   const named = classes.every((name) => typeof name === "string") && new Set(classes).size === classes.length;
   /** @type {[string, boolean][]} */
@@ -54,11 +56,11 @@ function check({ family, image, latentDim, classes, likelihood, sigma, prior }, 
     [`likelihood '${likelihood}'`, ["bernoulli", "gaussian"].includes(likelihood)],
     [`sigma ${sigma}`, sigma === null || (likelihood === "gaussian" && sigma > 0 && sigma < Infinity)],
     [`image ${mode} ${c}×${h}×${w}`, shaped],
-    [`image range ${range}`, range.length === 2 && range[0] === 0 && range[1] === 1],
-    [`latent_dim ${latentDim}`, latentDim >= 1 && latentDim <= MOST_DIMENSIONS],
+    [`image range ${range}`, range.join() === "0,1" && range.every(Number.isFinite)],
+    [`latent_dim ${latentDim}`, latentDim >= 1 && latentDim <= MAX_DIMENSIONS],
     [`prior of ${prior.latentDim} dimensions`, prior.latentDim === latentDim],
     [`prior of ${prior.rows} mixtures`, prior.kind !== "class_gmm" || prior.rows === classes.length + 1],
-    [`${classes.length} classes`, named && classes.length <= MOST_CLASSES && (family === "cvae") === classes.length > 0],
+    [`${classes.length} classes`, named && classes.length <= MAX_CLASSES && (family === "cvae") === classes.length > 0],
   ];
   for (const [what, ok] of fits) need(ok, `${where}: ${what} does not fit the rest. The file is not valid.`);
 }
@@ -73,4 +75,25 @@ export function checkFormat(version, where) {
     version.split(".")[0] === FORMAT.split(".")[0],
     `${where}: bundle format ${version}, this page reads ${FORMAT}. Make it again with a newer vae-onnx.`,
   );
+}
+
+/**
+ * Inputs and outputs that a graph of a model must have, in order.
+ *
+ * @param {ModelSpec} spec
+ * @param {string} role encoder, decoder or conditional_decoder
+ * @param {string} variant fp32, fp16, int8 or uint8
+ * @param {boolean} labelled whether an encoder takes labels
+ * @returns {[TensorSpec[], TensorSpec[]]}
+ */
+export function expectedTensors(spec, role, variant, labelled) {
+  const encodes = role === "encoder";
+  const { channels, height, width } = spec.image;
+  const dtype = variant === "uint8" && !encodes ? "uint8" : "float32";
+  const image = { name: "image", dtype, shape: ["batch", channels, height, width] };
+  const names = encodes && spec.family !== "ae" ? ["mu", "log_var"] : ["z"];
+  const latents = names.map((name) => ({ name, dtype: "float32", shape: ["batch", spec.latentDim] }));
+  const takesLabel = role === "conditional_decoder" || (encodes && labelled && spec.classes.length > 0);
+  const label = takesLabel ? [{ name: "label", dtype: "int64", shape: ["batch"] }] : [];
+  return encodes ? [[image, ...label], latents] : [[...latents, ...label], [image]];
 }

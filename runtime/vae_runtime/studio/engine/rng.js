@@ -1,20 +1,20 @@
 /**
- * Random numbers that are a pure function of (seed, index): Philox-4x64-10 words (Salmon et al.
- * 2011) and normals of them by Box and Muller (1958). The same as `vae_runtime/counter.py`, word
- * for word; the normals may differ in the last bit of the double that Math.log1p, sin and cos give.
+ * Random numbers that are a pure function of (seed, index): Philox-4x64-10 words (Salmon et al. 2011), and
+ * normals made from them by Box and Muller (1958). Word for word those of `vae_runtime/rng.py`; the normals may
+ * differ in the last bit of the double that Math.log1p, sin and cos give.
  */
 
 const MASK = (1n << 64n) - 1n;
 const MULTIPLIERS = [0xd2e7470ee14c6c93n, 0xca5a826395121157n];
 const WEYL = [0x9e3779b97f4a7c15n, 0xbb67ae8584caa73bn];
 const ROUNDS = 10;
-const DRAWS = 64; // redraws of a truncated normal before it is clamped
+const MAX_REDRAWS = 64; // of a truncated normal, before it is clamped
 
 /**
- * The words of samples `start` …; the first of each picks the component of a mixture.
+ * The words of samples `start` and up; the first of each picks the component of a mixture.
  *
  * @param {bigint} seed @param {number} start @param {number} n @param {number} dim
- * @returns {BigUint64Array[]} n of them
+ * @returns {BigUint64Array[]} n arrays
  */
 export function wordsOf(seed, start, n, dim) {
   const blocks = Math.ceil((1 + dim + (dim % 2)) / 4);
@@ -50,13 +50,13 @@ export function unit(word) {
  * Standard normals of one sample; an odd `dim` reads dim + 1 words.
  *
  * @param {BigUint64Array} words @param {number} dim
- * @param {number | null} truncation each is redrawn until it lies within ± this
+ * @param {number | null} truncation redraw each number until it lies within ± this
  * @returns {Float64Array}
  */
 export function normals(words, dim, truncation) {
   const drawn = boxMuller(words, dim);
   if (truncation === null) return drawn;
-  for (let attempt = 1; attempt <= DRAWS; attempt += 1) {
+  for (let attempt = 1; attempt <= MAX_REDRAWS; attempt += 1) {
     if (drawn.every((value) => Math.abs(value) <= truncation)) return drawn;
     const again = boxMuller(mix(words, attempt), dim);
     drawn.forEach((value, i) => {
@@ -79,7 +79,7 @@ function boxMuller(words, dim) {
 }
 
 /**
- * The finaliser of SplitMix64 (Steele et al. 2014) on words + attempt · golden ratio.
+ * The finaliser of SplitMix64 (Steele et al. 2014) on words + attempt · golden ratio, for redraws.
  *
  * @param {BigUint64Array} words @param {number} attempt @returns {BigUint64Array}
  */
@@ -92,7 +92,7 @@ function mix(words, attempt) {
   });
 }
 
-/** A seed nobody has seen before, small enough to be read aloud. @returns {number} */
+/** A random seed, small enough to be read aloud. @returns {number} */
 export function freshSeed() {
   return crypto.getRandomValues(new Uint32Array(1))[0];
 }

@@ -1,0 +1,102 @@
+/** Arithmetic on latents: interpolation, as in `vae_runtime/latents.py`, and principal axes. */
+
+import { UsageError } from "./errors.js";
+
+const MAX_STEPS = 10_000;
+const ROUNDS = 200; // of power iteration
+
+/**
+ * From latent vector a to b, both included. `spherical` turns the direction at a constant rate and
+ * scales the length linearly (White 2016, arXiv 1609.04468).
+ *
+ * @param {Float32Array} a @param {Float32Array} b @param {number} steps
+ * @param {"linear" | "spherical"} how
+ * @returns {Float32Array} steps × D
+ */
+export function interpolate(a, b, steps, how = "linear") {
+  if (!(steps >= 2 && steps <= MAX_STEPS)) throw new UsageError(`steps is ${steps}, expected 2 to ${MAX_STEPS}`);
+  if (how !== "linear" && how !== "spherical") throw new UsageError(`how is '${how}', expected 'linear' or 'spherical'`);
+  const lengths = [Math.hypot(...a), Math.hypot(...b)];
+  const dot = a.reduce((sum, value, i) => sum + value * b[i], 0);
+  const angle = Math.acos(Math.min(1, Math.max(-1, dot / Math.max(lengths[0] * lengths[1], 1e-12))));
+  // Vectors on one ray, or opposite each other, span no plane to turn in.
+  const turns = how === "spherical" && Math.sin(angle) > 1e-6;
+  const path = new Float32Array(steps * a.length);
+  for (let i = 0; i < steps; i += 1) {
+    const t = i / (steps - 1);
+    const length = (1 - t) * lengths[0] + t * lengths[1];
+    const [p, q] = turns
+      ? [Math.sin((1 - t) * angle) / lengths[0], Math.sin(t * angle) / lengths[1]].map((w) => (w * length) / Math.sin(angle))
+      : [1 - t, t];
+    a.forEach((value, k) => {
+      path[i * a.length + k] = p * value + q * b[k];
+    });
+  }
+  return path;
+}
+
+/**
+ * The two directions in which latents vary most, for a map of them.
+ *
+ * @param {Float32Array} z n × D, n ≥ 1 @param {number} dim D
+ * @returns the principal axes, and the maps to their plane and back
+ */
+export function pca(z, dim) {
+  const n = z.length / dim;
+  const mean = new Float64Array(dim);
+  z.forEach((value, i) => (mean[i % dim] += value / n));
+  const covariance = Array.from({ length: dim }, () => new Float64Array(dim));
+  for (let r = 0; r < n; r += 1) {
+    for (let i = 0; i < dim; i += 1) {
+      const own = (z[r * dim + i] - mean[i]) / n;
+      for (let j = 0; j < dim; j += 1) covariance[i][j] += own * (z[r * dim + j] - mean[j]);
+    }
+  }
+  /** @type {Float64Array[]} */
+  const axes = [];
+  const variance = [0, 1].map(() => {
+    const [axis, value] = largest(covariance, axes);
+    axes.push(axis);
+    return value;
+  });
+  return {
+    mean,
+    axes,
+    variance,
+    /** Where latents, m × D, lie in the plane: m × 2. @param {Float32Array} latents */
+    project(latents) {
+      return Float32Array.from({ length: (latents.length / dim) * 2 }, (_, k) => {
+        const at = (k >> 1) * dim;
+        return axes[k & 1].reduce((sum, a, i) => sum + a * (latents[at + i] - mean[i]), 0);
+      });
+    },
+    /** The latent vector at a point of the plane. @param {number} x @param {number} y */
+    lift(x, y) {
+      return Float32Array.from(mean, (m, i) => m + x * axes[0][i] + y * axes[1][i]);
+    },
+  };
+}
+
+/**
+ * The largest eigenvector that is orthogonal to `others`, by power iteration from a fixed start.
+ *
+ * @param {Float64Array[]} matrix @param {Float64Array[]} others
+ * @returns {[Float64Array, number]} of length 1 (0 where nothing is left), and its eigenvalue
+ */
+function largest(matrix, others) {
+  let v = matrix[0].map((_, i) => Math.cos(i + 1 + others.length));
+  let value = 0;
+  for (let round = 0; round < ROUNDS; round += 1) {
+    const next = v.map((_, i) => matrix[i].reduce((sum, m, j) => sum + m * v[j], 0));
+    for (const other of others) {
+      const along = next.reduce((sum, x, i) => sum + x * other[i], 0);
+      next.forEach((_, i) => (next[i] -= along * other[i]));
+    }
+    value = Math.hypot(...next);
+    if (value < 1e-12) return [v.map(() => 0), 0];
+    v = next.map((x) => x / value);
+  }
+  // Both signs are right; a positive largest number makes a page look the same each time.
+  const top = v.reduce((best, x) => (Math.abs(x) > Math.abs(best) ? x : best), 0);
+  return [v.map((x) => x * Math.sign(top)), value];
+}

@@ -1,0 +1,93 @@
+/** Save the image: as PNG, GIF, JSON, a link, a program. */
+
+import { GIFEncoder, applyPalette, quantize } from "../assets/gifenc.js";
+import { button, choice, download, field, h, panel } from "./dom.js";
+import { toHash } from "./link.js";
+import { pathOf } from "./morph.js";
+import { paintSheet, toBytes } from "./pixels.js";
+import { LANGUAGES, snippet } from "./snippets.js";
+
+const FRAMES = 25; // of the GIF, one way
+const GREYS = Array.from({ length: 256 }, (_, level) => [level, level, level]);
+
+export function savePanel(app) {
+  const { model, store, showStatus } = app;
+  const listing = h("pre", { tabindex: 0, id: "listing", "aria-label": "A program that makes this image" });
+  store.on(["z", "label", "language"], (state) => { listing.textContent = snippet(state.language, model, state); });
+
+  const copy = async (text, what) => {
+    try {
+      await navigator.clipboard.writeText(text);
+      showStatus(`${what} copied`);
+    } catch {
+      window.getSelection().selectAllChildren(listing);
+      showStatus(`This browser does not let the page copy: ${what === "Program" ? "the program is marked, press Ctrl+C" : "copy the address above"}`);
+    }
+  };
+  const copyLink = () => {
+    history.replaceState(null, "", `#${toHash(store.get(), model)}`);
+    copy(location.href, "Link");
+  };
+  app.saveMorph = () => saveMorph(app);
+  return panel(
+    "save", "Save", null,
+    h("div", { class: "row" },
+      button("PNG", () => savePng(app), { id: "save-png" }),
+      button("JSON", () => saveJson(app), { id: "save-json" }),
+      button("Copy link", copyLink, { id: "copy-link" })),
+    h("div", { class: "row" }, field("Program", choice(store, "language", LANGUAGES, { id: "language" })), button("Copy program", () => copy(listing.textContent, "Program"), { id: "copy-program" })),
+    listing,
+  );
+}
+
+/** The model's own pixels, as `vae-run decode` writes them. */
+async function savePng({ model, store }) {
+  const { z, label } = store.get();
+  const canvas = h("canvas");
+  paintSheet(canvas, await model.decode(z, label), model.image);
+  canvas.toBlob((blob) => download(blob, "image.png"));
+}
+
+function saveJson({ model, store }) {
+  const { z, label, seed, temperature, prior } = store.get();
+  const name = label === null ? null : model.classes[label];
+  const record = { bundle: model.id, z: [...z], label, class: name, sampled: { seed, temperature, prior } };
+  download(new Blob([JSON.stringify(record, null, 1)], { type: "application/json" }), "latents.json");
+}
+
+/** From A to B and back. */
+async function saveMorph({ model, store, showStatus }) {
+  const path = pathOf(store.get(), FRAMES);
+  if (!path) return;
+  const { size } = model.image;
+  const images = await model.decode(path, store.get().label);
+  const frames = Array.from({ length: 2 * FRAMES - 2 }, (_, i) => {
+    const at = i < FRAMES ? i : 2 * FRAMES - 2 - i;
+    return images.subarray(at * size, (at + 1) * size);
+  });
+  download(new Blob([encodeGif(frames, model.image)], { type: "image/gif" }), "morph.gif");
+  showStatus(`morph.gif: ${frames.length} frames`);
+}
+
+/** Enlarged to about 224 pixels; each colour frame gets the 256 colours that fit it best. */
+export function encodeGif(frames, { channels, height, width }) {
+  const scale = Math.max(1, Math.round(224 / height));
+  const gif = GIFEncoder();
+  for (const frame of frames) {
+    let indices = toBytes(frame);
+    let palette = GREYS;
+    if (channels === 3) {
+      const planes = indices;
+      const rgba = new Uint8Array(4 * height * width).map((_, i) => planes[(i % 4) * height * width + (i >> 2)] ?? 255);
+      palette = quantize(rgba, 256);
+      indices = applyPalette(rgba, palette);
+    }
+    const large = Uint8Array.from({ length: indices.length * scale ** 2 }, (_, i) => {
+      const [x, y] = [i % (width * scale), Math.floor(i / (width * scale))];
+      return indices[Math.floor(y / scale) * width + Math.floor(x / scale)];
+    });
+    gif.writeFrame(large, width * scale, height * scale, { palette, delay: 60 });
+  }
+  gif.finish();
+  return gif.bytes();
+}
