@@ -9,12 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .foreign import export
+    from .custom_module import export
     from .pipeline import export_checkpoint
 
 __all__ = ["export", "export_checkpoint"]
 
-_HOME = {"export": "foreign", "export_checkpoint": "pipeline"}
+_HOME = {"export": "custom_module", "export_checkpoint": "pipeline"}
 
 
 def __getattr__(name: str) -> Any:

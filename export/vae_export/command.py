@@ -28,13 +28,13 @@ from vae_train import load_checkpoint
 from vae_train.folder import bare
 
 from .bundle import check_target
-from .c_code import require_generator, write_c
-from .foreign import Foreign, from_module
+from .custom_module import Foreign, from_module
 from .pipeline import Exported, Options, export_source
 from .probe import Modules
 from .report import write_report
 from .source import Source, from_checkpoint
-from .triton import write_triton
+from .targets.c_code import require_generator, write_c
+from .targets.triton import write_triton
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")  # under which others save the weights
 _OWN = ("one_hot", "null_label", "activation", "spread", "signed", "likelihood", "prior")

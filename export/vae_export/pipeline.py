@@ -24,9 +24,9 @@ from .golden import golden_vectors
 from .graphs import Graph
 from .inputs import gate_inputs, sampled_latents
 from .parity import Arrays, Checked, Truth, check_parity, summary, torch_truth
+from .precision.variants import VARIANTS, Measured, check_names, measure
 from .source import Source, from_checkpoint
 from .trace import IR_VERSIONS, OPSET, trace
-from .variants import VARIANTS, Measured, check_names, measure
 from .writer import digest, file_spec, write_model
 
 _DRAWN = 1000  # latents that a variant is measured with

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vae_runtime.errors import UsageError
 
-from .adapter import ForeignEncoder, Form, Method, unpack_latents
+from .calling_convention import ForeignEncoder, Form, Method, unpack_latents
 
 Modules = nn.Module | tuple[nn.Module, nn.Module]
 
@@ -21,7 +21,7 @@ _LABEL = re.compile(r"^(labels?|y|cls|class(es)?(_(labels?|ids?|idx))?|c|cond(it
 
 
 class Wishes(Protocol):
-    """What the caller said of the modules; see `vae_export.foreign.Foreign`."""
+    """What the caller said of the modules; see `vae_export.custom_module.Foreign`."""
 
     @property
     def classes(self) -> tuple[str, ...]: ...  # noqa: D102

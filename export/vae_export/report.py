@@ -18,7 +18,7 @@ from vae_runtime.html import html_page, html_table
 from .histogram import histogram_svg
 from .parity import as_dict
 from .pipeline import Exported
-from .variants import Measured
+from .precision.variants import Measured
 
 _STYLE = """
 svg { width: 100%; height: auto; }

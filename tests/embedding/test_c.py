@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import vae_runtime as vae
-from vae_export import c_code
-from vae_export.c_code import header_text, prior_text, write_c
+from vae_export.targets import c_code
+from vae_export.targets.c_code import header_text, prior_text, write_c
 from vae_runtime.bundle.spec import ImageSpec, ModelSpec
 from vae_runtime.dependencies import install
 from vae_runtime.errors import MissingExtra

@@ -18,7 +18,7 @@ import vae_runtime
 from vae_export.bundle import write_bundle
 from vae_export.cli import cli
 from vae_export.report import write_report
-from vae_export.triton import config_text, write_triton
+from vae_export.targets.triton import config_text, write_triton
 from vae_runtime.errors import NotFound
 
 

@@ -11,8 +11,8 @@ import pytest
 from onnx import numpy_helper
 
 from vae_export import export_checkpoint
-from vae_export.rounding import LEVELS, round_columns
-from vae_export.variants import Measured
+from vae_export.precision.rounding import LEVELS, round_columns
+from vae_export.precision.variants import Measured
 from vae_runtime.bundle.manifest import Manifest
 from vae_runtime.bundle.spec import METADATA_KEY, parse_spec
 from vae_runtime.errors import IntegrityError, UsageError
@@ -70,7 +70,7 @@ def test_uint8_is_the_rounded_fp32_graph_bit_for_bit(
 def test_uint8_rounds_every_float_near_a_half_as_numpy_does() -> None:
     from onnx import TensorProto, helper
 
-    from vae_export.uint8 import to_uint8 as convert
+    from vae_export.precision.uint8 import to_uint8 as convert
 
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch"])
     z = helper.make_tensor_value_info("z", TensorProto.FLOAT, ["batch"])
@@ -159,7 +159,7 @@ def test_fp16_refuses_weights_beyond_its_range(checkpoint_of: Any) -> None:
 def test_a_lossy_variant_is_refused_unless_it_is_allowed(
     checkpoint_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import vae_export.variants as module
+    import vae_export.precision.variants as module
 
     checkpoint = checkpoint_of("vae-mlp")
     monkeypatch.setattr(module, "LOWEST_PSNR", 150.0)

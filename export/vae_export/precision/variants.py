@@ -16,10 +16,10 @@ from vae_runtime.errors import IntegrityError, UsageError
 from vae_runtime.images import to_uint8 as levels
 from vae_runtime.inference.session import Session
 
+from ..graphs import Graph
+from ..parity import Arrays, run_batches
 from .fp16 import to_fp16
-from .graphs import Graph
 from .int8 import to_int8
-from .parity import Arrays, run_batches
 from .uint8 import to_uint8
 
 # From a float32 decoder, and inputs as users have them, to the variant.

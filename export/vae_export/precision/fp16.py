@@ -11,7 +11,7 @@ from onnx import AttributeProto, NodeProto, TensorProto, defs, helper, numpy_hel
 
 from vae_runtime.errors import UsageError
 
-from .parity import Arrays
+from ..parity import Arrays
 
 _LARGEST = float(np.finfo(np.float16).max)
 _FLOAT, _HALF = TensorProto.FLOAT, TensorProto.FLOAT16

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.export.test_foreign import HERE, run
+from tests.export.test_custom_module import HERE, run
 from vae_runtime.errors import UsageError
 
 
-def test_errors_of_a_strangers_code_are_not_bugs_of_ours(
+def test_errors_of_a_custom_modules_code_are_not_bugs_of_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -30,7 +30,7 @@ def test_errors_of_a_strangers_code_are_not_bugs_of_ours(
         assert isinstance(found, UsageError)
         assert str(found).startswith(f"--model {name}: {words}")
     monkeypatch.syspath_prepend(HERE)
-    found = run("--model", "strangers:upsampler", "--data", "big.npz", "-o", "b").exception
+    found = run("--model", "custom_modules:upsampler", "--data", "big.npz", "-o", "b").exception
     assert isinstance(found, UsageError)
     assert str(found).startswith("encode failed on big, up to 256 images of (1, 9, 9): ")
     assert str(found).endswith("Is it what the module was trained on?")

@@ -1,4 +1,4 @@
-"""Models as strangers write them; no two alike."""
+"""Models as custom_modules write them; no two alike."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from vae_runtime.errors import UsageError, VaeError
 from vae_runtime.prior import Prior
 from vae_train.prior import fit_latents
 
-from .adapter import ACTIVATIONS, SPREADS, ForeignDecoder, ForeignEncoder
+from .calling_convention import ACTIVATIONS, SPREADS, ForeignDecoder, ForeignEncoder
 from .graphs import Graph
 from .inputs import ROWS
 from .pipeline import Exported, Options, export_source

@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from .parity import Arrays
+from ..parity import Arrays
 
 
 def to_uint8(model: onnx.ModelProto, _drawn: Arrays) -> onnx.ModelProto:

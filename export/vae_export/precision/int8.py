@@ -15,7 +15,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from vae_runtime.errors import UsageError
 from vae_runtime.inference.session import Session
 
-from .parity import Arrays
+from ..parity import Arrays
 from .rounding import round_columns
 
 # Measured with onnxruntime's own dynamic quantisation of a decoder of this project, batch 64.
