@@ -1,11 +1,14 @@
-"""A stranger's modules behind the bundle's interface: its names, shapes and ranges.
+"""The calling convention of a custom module: what its methods take and what they return.
 
-Whatever `encode` and `decode` return is unpacked here: tensors, tuples, objects and dictionaries
-with the field's usual names, distributions of torch.
+`encode` and `decode` may return tensors, tuples, torch distributions, or objects and dictionaries
+whose fields have the usual names.
 """
 
 from __future__ import annotations
 
+import copy
+import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,19 +19,19 @@ from torch.distributions import Distribution, Independent, Normal
 
 from vae_runtime.errors import UsageError
 
-SPREADS: dict[str, Callable[[Tensor], Tensor]] = {
+from .options import CustomModuleOptions
+
+Modules = nn.Module | tuple[nn.Module, nn.Module]
+
+# From what `encode` returns as its second tensor to log_var.
+_TO_LOG_VAR: dict[str, Callable[[Tensor], Tensor]] = {
     "log_var": lambda s: s,
     "var": torch.log,
     "std": lambda s: 2 * torch.log(s),
     "log_std": lambda s: 2 * s,
 }
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "none": lambda image: image,
-    "sigmoid": torch.sigmoid,
-    "clip": lambda image: image.clamp(0, 1),
-    "tanh": lambda image: (image + 1) / 2,
-}
-NO_WIDTH = -20.0  # a log variance: a standard deviation of 5e-5
+_LABEL = re.compile(r"^(labels?|y|cls|class(es)?(_(labels?|ids?|idx))?|c|cond(ition)?)$")
+# Field names, in the order in which they are tried.
 _MEANS = ("mu", "mean", "loc", "z_mean", "mu_z", "embedding")
 _SPREADS = {
     "log_var": ("log_var", "logvar", "log_variance", "z_log_var", "log_covariance"),
@@ -36,51 +39,34 @@ _SPREADS = {
     "std": ("std", "scale", "stddev", "sigma"),
     "log_std": ("log_std", "logstd", "log_scale"),
 }
-_CODES = ("z", "code", "latents", "latent", "latents", "embedding")
-_INNER = ("latent_dist", "posterior", "q", "dist")
+_LATENTS = ("z", "code", "codes", "latent", "latents", "embedding")
+_DISTRIBUTIONS = ("latent_dist", "posterior", "q", "dist")
 _IMAGES = (
-    "reconstruction",
-    "recon",
-    "recon_x",
-    "x_hat",
-    "image",
-    "images",
-    "sample",
-    "output",
-    "out",
-)
+    "reconstruction", "recon", "recon_x", "x_hat", "image", "images", "sample", "output", "out",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Form:
-    """How a stranger's modules speak.
+class CallingConvention:
+    """How to call a custom module.
 
     Attributes:
-        encode: image[, label] → a code, or what describes a distribution.
-        decode: z[, label] → an image.
-        classes: K; 0 where no label is taken.
-        one_hot: whether labels are f32[N, K] instead of i64[N].
-        null_label: what stands for "no label" where labels are indices.
-        labelled_encoder: whether `encode` takes the label.
-        spread: what the second tensor of a pair is: `log_var`, `var`, `std` or `log_std`.
-        activation: what makes the decoder's output an image in [0, 1]: `none`, `sigmoid` (it gives
-            logits), `tanh` (it gives [-1, 1]) or `clip`.
-        signed: whether the encoder wants pixels in [-1, 1].
+        encode: image[, label] → latents, or the parameters of a distribution.
+        decode: z[, label] → image.
+        options: what the caller said about the module.
+        labelled_encoder: `encode` takes the label.
+        null_label: the index that means "no label", if labels are indices.
     """
 
     encode: nn.Module
     decode: nn.Module
-    classes: int = 0
-    one_hot: bool = False
-    null_label: int = 0
+    options: CustomModuleOptions
     labelled_encoder: bool = False
-    spread: str = "log_var"
-    activation: str = "none"
-    signed: bool = False
+    null_label: int = 0
 
 
 class Method(nn.Module):
-    """One method of a module as a module of its own, sharing its weights."""
+    """Wrap one method of a module as a module that shares its weights."""
 
     def __init__(self, module: nn.Module, name: str) -> None:
         super().__init__()
@@ -88,151 +74,166 @@ class Method(nn.Module):
         self.name = name
 
     def forward(self, *arguments: Tensor) -> Any:
-        """What the method returns."""
+        """Call the method."""
         return getattr(self.module, self.name)(*arguments)
 
 
-class Labels(nn.Module):
-    """Labels of the bundle, i64[N] in [0, K] where K means none, in the stranger's own form."""
+def find_calling_convention(module: Modules, options: CustomModuleOptions) -> CallingConvention:
+    """Find the encoder and decoder of a module and how they take labels.
 
-    def __init__(self, form: Form) -> None:
-        super().__init__()
-        self.form = form
-        k = form.classes
-        # Without a label: every class a little, as the mean of all rows of a linear layer.
-        rows = torch.cat([torch.eye(k), torch.full((1, k), 1 / k)]) if form.one_hot else None
-        index = torch.tensor([*range(k), form.null_label])
-        self.register_buffer("table", index if rows is None else rows)
+    The module is copied; the copy is in evaluation mode, on the CPU, in float32.
 
-    def forward(self, label: Tensor) -> Tensor:
-        """i64[N] → i64[N], or f32[N, K] where one-hot labels are wanted."""
-        return self.get_buffer("table").index_select(0, label)
-
-
-class ForeignEncoder(nn.Module):
-    """image[, label] → z, or mu and log_var."""
-
-    def __init__(self, form: Form) -> None:
-        super().__init__()
-        self.form = form
-        self.encode = form.encode
-        self.labels = Labels(form) if form.labelled_encoder else None
-
-    def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """f32[N, C, H, W] in [0, 1][, i64[N]] → f32[N, D], one or two of them."""
-        image = image * 2 - 1 if self.form.signed else image
-        given = (image,) if self.labels is None or label is None else (image, self.labels(label))
-        found = unpack_latents(self.encode(*given), self.form.spread)
-        if not isinstance(found, Tensor):
-            return found[0].flatten(1), found[1].flatten(1)
-        z = found.flatten(1)
-        # The bundle's conditional encoders give a distribution; of a plain code, one without width.
-        return (z, torch.full_like(z, NO_WIDTH)) if self.form.classes else z
+    Raises:
+        UsageError: it has no encoder or decoder, or its index for "no label" is unknown.
+    """
+    encode, decode = _split(copy.deepcopy(module))
+    for part in (encode, decode):
+        part.to("cpu", torch.float32).eval()
+    labelled_encoder = bool(options.classes) and _takes_label(encode)
+    null_label = 0
+    if options.classes and not options.one_hot:
+        null_label = _null_label((encode, decode), options)
+    return CallingConvention(encode, decode, options, labelled_encoder, null_label)
 
 
-class ForeignDecoder(nn.Module):
-    """z[, label] → image."""
-
-    def __init__(self, form: Form, latent_shape: tuple[int, ...]) -> None:
-        super().__init__()
-        self.form = form
-        self.decode = form.decode
-        self.latent_shape = latent_shape
-        self.labels = Labels(form) if form.classes else None
-
-    def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """f32[N, D][, i64[N]] → f32[N, C, H, W] in [0, 1]."""
-        code = z if len(self.latent_shape) == 1 else torch.unflatten(z, 1, self.latent_shape)
-        if self.labels is None:
-            image = unpack_image(self.decode(code))
+def _split(module: Modules) -> tuple[nn.Module, nn.Module]:
+    """The encoder and the decoder, each as a module."""
+    if isinstance(module, tuple):
+        return module
+    found: list[nn.Module] = []
+    for method, attribute in (("encode", "encoder"), ("decode", "decoder")):
+        if callable(getattr(module, method, None)):
+            found.append(Method(module, method))
+        elif isinstance(inner := getattr(module, attribute, None), nn.Module):
+            found.append(inner)
         else:
-            if label is None:
-                label = torch.full_like(z[:, 0], self.form.classes, dtype=torch.int64)
-            image = unpack_image(self.decode(code, self.labels(label)))
-        return ACTIVATIONS[self.form.activation](image)
+            raise UsageError(
+                f"{type(module).__name__}: has neither a method {method} nor a submodule "
+                f"{attribute}. Add one, or pass the pair (encoder, decoder)."
+            )
+    return found[0], found[1]
 
 
-def unpack_latents(found: Any, spread: str = "log_var") -> Tensor | tuple[Tensor, Tensor]:
-    """What `encode` returned → a code, or mean and log variance.
+def _takes_label(encode: nn.Module) -> bool:
+    """Whether the second parameter of `encode` has a name that is usual for labels."""
+    function = getattr(encode.module, encode.name) if isinstance(encode, Method) else encode.forward
+    names = list(inspect.signature(function).parameters)
+    return len(names) > 1 and bool(_LABEL.match(names[1]))
 
-    Raises:
-        UsageError: it holds something else, or more than is understood.
-    """
-    if isinstance(found, Tensor):
-        return found
-    if isinstance(found, Distribution):
-        return _normal(found)
-    if isinstance(found, (tuple, list)) and not hasattr(found, "_fields"):
-        return _pair(found, spread)
-    for name in _INNER:
-        if (inner := _get(found, name)) is not None:
-            return unpack_latents(inner, spread)
-    mean = _first(found, _MEANS)
-    for kind, names in _SPREADS.items():
-        if mean is not None and (value := _first(found, names)) is not None:
-            return mean, SPREADS[kind](value)
-    code = _first(found, _CODES)
-    if code is None:
+
+def _null_label(parts: tuple[nn.Module, ...], options: CustomModuleOptions) -> int:
+    """The index that means "no label"; embeddings without a row for it get the mean row."""
+    k = len(options.classes)
+    if options.null_label is not None:
+        return options.null_label
+    tables = {
+        id(m): m for part in parts for m in part.modules() if isinstance(m, nn.Embedding)
+    }.values()
+    if any(table.num_embeddings == k + 1 for table in tables):
+        return k
+    small = [table for table in tables if table.num_embeddings == k]
+    if not small:
         raise UsageError(
-            f"encode: returned {type(found).__name__}, expected a tensor, (mu, log_var), a normal "
-            "distribution, or an object with such fields. Wrap the module."
+            f"the module has no embedding of {k} or {k + 1} rows, so its index for no label is "
+            "unknown. Set null_label (--null-label) or one_hot (--one-hot)."
         )
-    return code
+    for table in small:
+        rows = torch.cat([table.weight, table.weight.mean(0, keepdim=True)])
+        table.weight = nn.Parameter(rows)
+        table.num_embeddings = k + 1
+    return k
 
 
-def unpack_image(found: Any) -> Tensor:
-    """What `decode` returned → the image, or its mean.
+def unpack_latents(returned: Any, spread: str = "log_var") -> Tensor | tuple[Tensor, Tensor]:
+    """Find the latents, or mu and log_var, in what `encode` returned.
+
+    Args:
+        returned: a tensor, a pair of tensors, a normal distribution, or an object or mapping with
+            such fields.
+        spread: what the second tensor of a pair holds, one of `vae_export.options.SPREADS`.
 
     Raises:
-        UsageError: no image in it.
+        UsageError: anything else.
     """
-    if isinstance(found, Tensor):
-        return found
-    if isinstance(found, Distribution):
-        return found.mean
-    if isinstance(found, (tuple, list)) and found and isinstance(found[0], (Tensor, Distribution)):
-        return unpack_image(found[0])
-    image = _first(found, _IMAGES)
+    if isinstance(returned, Tensor):
+        return returned
+    if isinstance(returned, Distribution):
+        return _unpack_normal(returned)
+    if isinstance(returned, (tuple, list)) and not hasattr(returned, "_fields"):
+        return _unpack_pair(returned, spread)
+    for name in _DISTRIBUTIONS:
+        if (inner := _field(returned, name)) is not None:
+            return unpack_latents(inner, spread)
+    mean = _first_tensor(returned, _MEANS)
+    for kind, names in _SPREADS.items():
+        if mean is not None and (value := _first_tensor(returned, names)) is not None:
+            return mean, _TO_LOG_VAR[kind](value)
+    latents = _first_tensor(returned, _LATENTS)
+    if latents is None:
+        raise UsageError(
+            f"encode: returned {type(returned).__name__}, expected a tensor, (mu, log_var), a "
+            "normal distribution, or an object with such fields. Wrap the module."
+        )
+    return latents
+
+
+def unpack_image(returned: Any) -> Tensor:
+    """Find the image in what `decode` returned; of a distribution, its mean.
+
+    Raises:
+        UsageError: there is no image in it.
+    """
+    if isinstance(returned, Tensor):
+        return returned
+    if isinstance(returned, Distribution):
+        return returned.mean
+    first = returned[0] if isinstance(returned, (tuple, list)) and returned else None
+    if isinstance(first, (Tensor, Distribution)):
+        return unpack_image(first)
+    image = _first_tensor(returned, _IMAGES)
     if image is None:
         raise UsageError(
-            f"decode: returned {type(found).__name__}, expected a tensor, a tuple that begins with "
-            "one, a distribution, or an object with such a field. Wrap the module."
+            f"decode: returned {type(returned).__name__}, expected a tensor, a tuple that starts "
+            "with one, a distribution, or an object with such a field. Wrap the module."
         )
     return image
 
 
-def _pair(found: tuple[Any, ...] | list[Any], spread: str) -> Tensor | tuple[Tensor, Tensor]:
-    if len(found) == 1:
-        return unpack_latents(found[0], spread)
-    if len(found) == 2 and all(isinstance(part, Tensor) for part in found):
-        return found[0], SPREADS[spread](found[1])
-    kinds = ", ".join(type(part).__name__ for part in found)
+def _unpack_pair(
+    returned: tuple[Any, ...] | list[Any], spread: str
+) -> Tensor | tuple[Tensor, Tensor]:
+    if len(returned) == 1:
+        return unpack_latents(returned[0], spread)
+    if len(returned) == 2 and all(isinstance(part, Tensor) for part in returned):
+        return returned[0], _TO_LOG_VAR[spread](returned[1])
+    types = ", ".join(type(part).__name__ for part in returned)
     raise UsageError(
-        f"encode: returned ({kinds}), expected one tensor or (mu, log_var). Wrap the module "
-        "so that encode returns these alone."
+        f"encode: returned ({types}), expected one tensor or (mu, log_var). Wrap the module so "
+        "that encode returns only these."
     )
 
 
-def _normal(found: Distribution) -> tuple[Tensor, Tensor]:
-    base = found.base_dist if isinstance(found, Independent) else found
+def _unpack_normal(returned: Distribution) -> tuple[Tensor, Tensor]:
+    base = returned.base_dist if isinstance(returned, Independent) else returned
     if not isinstance(base, Normal):
         raise UsageError(
-            f"encode: returned a {type(found).__name__} distribution, expected Normal, or "
-            "Independent of it."
+            f"encode: returned a {type(returned).__name__} distribution, expected Normal or an "
+            "Independent of Normal."
         )
     return base.loc, 2 * torch.log(base.scale)
 
 
-def _get(found: Any, name: str) -> Any:
-    if isinstance(found, Mapping):
-        return found.get(name)
-    value = getattr(found, name, None)
+def _field(returned: Any, name: str) -> Any:
+    """A key of a mapping or an attribute of an object; None if it is missing or a method."""
+    if isinstance(returned, Mapping):
+        return returned.get(name)
+    value = getattr(returned, name, None)
     return None if callable(value) and not isinstance(value, Tensor) else value
 
 
-def _first(found: Any, names: tuple[str, ...]) -> Tensor | None:
+def _first_tensor(returned: Any, names: tuple[str, ...]) -> Tensor | None:
     """The first of these fields that is a tensor."""
     for name in names:
-        if isinstance(value := _get(found, name), Tensor):
+        if isinstance(value := _field(returned, name), Tensor):
             return value
     return None
