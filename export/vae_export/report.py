@@ -103,23 +103,27 @@ def histogram_svg(counts: NDArray[np.int64], tolerance: float) -> str:
     shown = counts[skip:].copy()
     shown[0] += counts[:skip].sum()
     edges = np.linspace(_MIN_DECADE, DECADES[1], len(shown) + 1)
+    bottom = 0.8  # on a log scale, a bar of one element starts below 1
     with mpl.rc_context({"svg.hashsalt": "parity", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(8, 1.8), layout="constrained")
-        axes = figure.add_subplot()
-        axes.bar(edges[:-1], shown, 0.92 / BINS_PER_DECADE, align="edge", color=_BAR, clip_on=False)
+        figure = Figure(figsize=(8, 1.8))
+        axes = figure.add_axes((0.09, 0.14, 0.9, 0.84), yscale="log", xlim=(edges[0], edges[-1]))
+        # Clipping would refer to elements by url(#id).
+        axes.bar(edges[:-1], np.maximum(shown - bottom, 0), 0.92 / BINS_PER_DECADE, bottom,
+                 align="edge", color=_BAR, clip_on=False)  # fmt: skip
         axes.axvline(np.log10(tolerance), color=_LIMIT, linestyle="--", clip_on=False)
         axes.text(np.log10(tolerance) + 0.1, 0.9, f"allowed {tolerance:.1e}", color=_LIMIT,
                   transform=axes.get_xaxis_transform())  # fmt: skip
-        axes.set_yscale("log", nonpositive="clip")
-        axes.set_ylim(0.8, max(10, 2 * shown.max()))
-        axes.set_xlim(_MIN_DECADE, DECADES[1])
+        axes.set_ylim(bottom, max(10, 2 * shown.max()))
         decades = range(_MIN_DECADE, DECADES[1], 2)
         axes.set_xticks(decades, [f"{'≤ ' * (d == _MIN_DECADE)}1e{d}" for d in decades])
-        axes.tick_params(which="both", length=0, labelcolor=_SOFT)
+        axes.yaxis.set_major_formatter("{x:,.0f}")
+        axes.minorticks_off()
+        axes.tick_params(length=0, labelcolor=_SOFT, labelsize=9)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.spines["bottom"].set_color(_SOFT)
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        no_metadata: dict[str, Any] = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
     text = buffer.getvalue()
     for colour, variable in _COLOURS.items():
         text = text.replace(colour, variable)

@@ -127,7 +127,7 @@ int main(int argc, char **argv)
     float z[VAE_LATENT_DIM];
     (void)argc;
     for (unsigned i = 0; i < 500; i++) {
-        const int code = vae_draw(strtoull(argv[1], NULL, 10), i, atoi(argv[2]), atof(argv[3]), z);
+        const int code = vae_sample_latents(strtoull(argv[1], NULL, 10), i, atoi(argv[2]), atof(argv[3]), z);
         if (code) return code;
         fwrite(z, sizeof *z, VAE_LATENT_DIM, stdout);
     }
@@ -158,7 +158,7 @@ def test_c_draws_pythons_codes(prior: Prior, tmp_path: Path) -> None:
     classes = ("a", "b", "c") if prior.kind == "class_gmm" else ()
     family = "cvae" if classes else "vae"
     spec = ModelSpec("0", family, ImageSpec(1, 2, 2), prior.latent_dim, classes, "bernoulli", prior)
-    for path in (c_code._FIXED / "vae.c", c_code._FIXED / "vae.h"):
+    for path in (c_code.SOURCES / "vae.c", c_code.SOURCES / "vae.h"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "model.h").write_text(header_text(spec))
     (tmp_path / "prior_data.c").write_text(prior_text(spec))
