@@ -76,8 +76,6 @@ _TESTS: dict[str, list[str]] = {
     "vae_train.checks": ["train/test_bad_data.py", "train/test_run.py", "train/test_config.py"],
     "vae_train.folder": ["train/test_resume.py"],
     "vae_train.resume": ["train/test_resume.py"],
-    "vae_export.bundle": _EXPORT,
-    "vae_export.contract": _EXPORT,
     "vae_export.source": _EXPORT,
     "vae_export.writer": _EXPORT,
 }  # fmt: skip
