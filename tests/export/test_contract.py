@@ -128,7 +128,7 @@ def test_onnx_checker_checks_the_rest(graph: tuple[onnx.ModelProto, Contract]) -
         check_contract(model, contract)
 
 
-def test_a_model_of_another_opset_than_asked_is_not_written(exported_of: Any) -> None:
+def test_a_model_of_another_opset_is_not_written(exported_of: Any) -> None:
     exported = exported_of("vae-mlp")
     model = onnx.load_from_string(exported.files["decoder.onnx"])
     decoder = Graph("decoder", torch.nn.Identity(), ("z",), ("image",))

@@ -60,7 +60,7 @@ def test_a_custom_module_becomes_a_bundle(name: str, digits: Dataset, tmp_path: 
         assert np.isfinite(model.score(digits.images[:7]).negative_elbo).all()
 
 
-def test_the_module_itself_is_left_as_it_was(digits: Dataset) -> None:
+def test_the_module_itself_is_not_changed(digits: Dataset) -> None:
     module = custom_modules.Upsampler()
     assert module.training
     before = {name: t.clone() for name, t in module.state_dict().items()}

@@ -83,7 +83,7 @@ def test_an_error_that_float32_itself_does_not_make_is_refused(
         export_checkpoint(checkpoint_of("vae-mlp"), None)
 
 
-def test_what_is_not_finite_is_refused(checkpoint_of: Any, damaged: Any) -> None:
+def test_outputs_that_are_not_finite_are_refused(checkpoint_of: Any, damaged: Any) -> None:
     damaged("decoder", shift(float("nan")))
     with pytest.raises(IntegrityError) as caught:
         export_checkpoint(checkpoint_of("vae-mlp"), None)
@@ -142,7 +142,7 @@ def test_other_folders_are_never_replaced(tmp_path: Path) -> None:
     assert str(caught.value) == f"{tmp_path / 'none' / 'b'}: folder {tmp_path / 'none'} is missing"
 
 
-def test_labels_of_other_classes_are_not_the_models(checkpoint_of: Any) -> None:
+def test_labels_of_other_classes_are_not_used(checkpoint_of: Any) -> None:
     """A folder called `digits` with classes of its own, --data with more classes."""
     from vae_runtime.datasets import Dataset
 
@@ -177,7 +177,7 @@ def test_images_of_another_shape_are_refused(checkpoint_of: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["digits", "mine"])  # of another shape; not known by name
-def test_the_checkpoints_own_images_where_its_data_is_not_at_hand(name: str) -> None:
+def test_without_its_data_set_the_images_in_the_checkpoint_are_used(name: str) -> None:
     from tests.train.test_checkpoint import made
 
     checkpoint = replace(made(), facts={"data": {"name": name}})
@@ -203,7 +203,7 @@ def test_the_rows_hold_every_label_and_the_extremes(checkpoint_of: Any) -> None:
                 assert set(by_role[role]["label"][close]) == set(range(11))
 
 
-def test_all_rows_run_where_the_largest_batch_is_too_small(exported_of: Any) -> None:
+def test_all_rows_run_if_the_largest_batch_is_too_small(exported_of: Any) -> None:
     exported = exported_of("vae-mlp")
     graph = from_checkpoint_graph(exported)
     rows = {"z": np.zeros((1200, exported.manifest.spec.latent_dim), np.float32)}

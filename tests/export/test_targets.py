@@ -74,7 +74,7 @@ def test_the_histogram_counts_every_element(exported_of: Any) -> None:
             assert counts.sum() > 0
 
 
-def test_the_command_line_writes_all_of_it(saved: Any, tmp_path: Path) -> None:
+def test_the_command_line_writes_every_target(saved: Any, tmp_path: Path) -> None:
     arguments = ["--ckpt", str(saved("vae-mlp")), "-o", str(tmp_path / "m"), "--zip", "--triton",
                  str(tmp_path / "models"), "--variant", "uint8", "--report",
                  "--c", str(tmp_path / "code")]  # fmt: skip
@@ -110,7 +110,7 @@ def test_data_without_a_test_split_is_used_whole(saved: Any, tmp_path: Path) -> 
         assert not golden["encoder.in.image"].any()
 
 
-def test_pictures_of_any_size_become_the_model_s(saved: Any, tmp_path: Path) -> None:
+def test_images_of_any_size_are_resized_for_the_model(saved: Any, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     for side in (9, 16):
         Image.new("RGB", (side, side), "white").save(tmp_path / "photos" / f"{side}.png")
@@ -122,7 +122,7 @@ def test_pictures_of_any_size_become_the_model_s(saved: Any, tmp_path: Path) -> 
         assert (golden["encoder.in.image"] == 1).all()
 
 
-def test_data_that_is_not_there_is_refused(saved: Any, tmp_path: Path) -> None:
+def test_missing_data_is_refused(saved: Any, tmp_path: Path) -> None:
     arguments = ["--ckpt", str(saved("vae-mlp")), "-o", str(tmp_path / "m"), "--data", "none.npz"]
     done = CliRunner().invoke(cli, arguments, standalone_mode=False)
     assert isinstance(done.exception, NotFound)

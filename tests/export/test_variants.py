@@ -84,7 +84,7 @@ def test_uint8_rounds_every_float_near_a_half_as_numpy_does() -> None:
         assert np.array_equal(session.run(["image"], z=values)[0], to_uint8(values))
 
 
-def test_int8_is_near_small_and_of_seven_bits(exported_of: Any) -> None:
+def test_int8_is_accurate_small_and_uses_seven_bits(exported_of: Any) -> None:
     exported = exported_of("vae-mlp")
     found = next(m for m in exported.variants if m.graph == "decoder.int8")
     assert found.psnr >= 45
@@ -95,11 +95,11 @@ def test_int8_is_near_small_and_of_seven_bits(exported_of: Any) -> None:
     assert [n.op_type for n in model.graph.node].count("MatMulInteger") == 2
     for tensor in model.graph.initializer:
         if tensor.data_type == onnx.TensorProto.INT8:
-            # Beyond, a CPU without VNNI saturates where it adds two products.
+            # Above that, a CPU without VNNI saturates when it adds two products.
             assert np.abs(numpy_helper.to_array(tensor).astype(int)).max() <= LEVELS == 63
 
 
-def test_int8_weights_lie_in_column_scales_and_beat_plain_rounding() -> None:
+def test_int8_rounding_with_column_scales_beats_plain_rounding() -> None:
     rng = np.random.default_rng(0)
     hidden = np.maximum(rng.standard_normal((500, 6)) @ rng.standard_normal((6, 80)), 0)
     hidden = hidden.astype(np.float32)
