@@ -1,6 +1,6 @@
-"""From a checkpoint, or a module of your own, to a verified bundle.
+"""Export a checkpoint, or a custom module, to a verified bundle of ONNX graphs.
 
-`export_checkpoint` and `export` do what `vae-export` does.
+`export_checkpoint` and `export` do what the command `vae-export` does.
 """
 
 from __future__ import annotations
@@ -9,16 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .foreign import export
-    from .pipeline import export_checkpoint
+    from .pipeline import export, export_checkpoint
 
 __all__ = ["export", "export_checkpoint"]
 
-_HOME = {"export": "foreign", "export_checkpoint": "pipeline"}
-
 
 def __getattr__(name: str) -> Any:
-    # Lazy: the command line prints its help, or a missing extra, before torch is imported.
-    if name not in _HOME:
+    # Imported on first use: the command line prints its help, or the name of a missing extra,
+    # without torch.
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    return getattr(import_module(".pipeline", __name__), name)

@@ -1,4 +1,4 @@
-"""`vae-export`: from a checkpoint, or a module of your own, to a bundle of verified ONNX graphs."""
+"""The command line of `vae-export`: parse and validate options, then run the export."""
 
 from __future__ import annotations
 
@@ -8,136 +8,124 @@ from typing import Any
 import click
 
 from vae_runtime import __version__
-from vae_runtime.cli.options import given
-from vae_runtime.console import run
+from vae_runtime.bundle.spec import LIKELIHOODS
+from vae_runtime.console import given_options, parse_size, print_status, run
 from vae_runtime.dependencies import require
+from vae_runtime.errors import UsageError
+from vae_runtime.prior import KINDS
+
+from .options import (
+    ACTIVATIONS,
+    DEFAULT_OPSET,
+    SPREADS,
+    VARIANTS,
+    CustomModuleOptions,
+    ExportOptions,
+    ExportRequest,
+)
 
 EPILOG = """\b
 Examples:
   vae-export --ckpt cvae.pt
-  vae-export --ckpt cvae.pt --c cvae-c/           also as C without dependencies
-  vae-export --ckpt cvae.pt --zip --variant int8 --report
   vae-export --ckpt cvae.pt --data mnist          check with images of the test split
-  vae-export --ckpt cvae.pt --triton models/      also for Triton Inference Server
-  vae-export --ckpt cvae.pt --html studio.html    also a page that runs it, one file
+  vae-export --ckpt cvae.pt --zip --variant int8 --report
+  vae-export --ckpt cvae.pt --c cvae-c/           also write C code without dependencies
+  vae-export --ckpt cvae.pt --triton models/      also write a Triton model repository
+  vae-export --ckpt cvae.pt --html studio.html    also write an HTML page that runs the model
 
 \b
-A module of your own, with encode and decode (or encoder and decoder):
+A custom module with encode and decode methods (or encoder and decoder submodules):
   vae-export --model my.package:make --ckpt weights.pt --data photos/ --activation sigmoid
 """
-_OWN = "Of your own module: "
+_CUSTOM = "Custom module: "
+_CUSTOM_OPTIONS = ("one_hot", "null_label", "activation", "spread", "signed", "likelihood", "prior")
+_PATH = click.Path(path_type=Path)
 
 
+# fmt: off
 @click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--ckpt",
-    type=click.Path(path_type=Path),
-    help="From vae-train; with --model, a state dict saved by torch.",
-)
-@click.option(
-    "--out",
-    "-o",
-    type=click.Path(path_type=Path),
-    help="Folder, or .zip. [default: the checkpoint's name without .pt]",
-)
-@click.option("--zip", "zipped", is_flag=True, help="One stored .zip instead of a folder.")
-@click.option(
-    "--data",
-    help="Data set whose images the graphs are checked with: mnist, digits, "
-    "a folder, .npz, Parquet. With --model also what the latent prior is fitted to.",
-)
+@click.option("--ckpt", type=_PATH,
+              help="Checkpoint from vae-train. With --model: a state dict saved with torch.save.")
+@click.option("--out", "-o", type=_PATH,
+              help="Folder or .zip to write. [default: the checkpoint's name without .pt]")
+@click.option("--zip", "zipped", is_flag=True, help="Write one uncompressed .zip, not a folder.")
+@click.option("--data", help="Images for the parity check: mnist, digits, a folder, .npz or "
+              "Parquet. With --model, the latent prior is fitted to them as well.")
 @click.option("--size", help="Resize image files of --data to HxW, for example 64x64. "
-              "[default: a checkpoint's own]")  # fmt: skip
-@click.option(
-    "--opset",
-    type=click.IntRange(18, 23),
-    default=18,
-    show_default=True,
-    help="18 is read by onnxruntime 1.16 and newer.",
-)
-@click.option(
-    "--variant",
-    "variants",
-    multiple=True,
-    type=click.Choice(["fp16", "int8", "uint8"]),
-    help="Also write the decoders with half the bytes (fp16), a third and faster (int8, MLP "
-    "only), or with bytes as pixels (uint8). May be repeated.",
-)
-@click.option("--allow-lossy", is_flag=True, help="Accept a variant under 45 dB.")
-@click.option(
-    "--c",
-    "c_code",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Write the decoder as plain C as well, with a program around it.",
-)
-@click.option(
-    "--report",
-    is_flag=False,
-    flag_value="",
-    help="Write parity.json and parity.html to this folder. [default: OUT-report]",
-    metavar="[DIR]",
-)
-@click.option(
-    "--triton",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Write a Triton model repository as well.",
-)
-@click.option(
-    "--html",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write a page as well that runs the bundle in a browser, one .html file; with --data a "
-    "map of its images.",
-)
-@click.option("--model", metavar="PACKAGE.MODULE:FACTORY", help="What makes a module of your own.")
-@click.option("--classes", is_flag=True, help=_OWN + "its decoder takes the data's labels.")
-@click.option("--one-hot", is_flag=True, help=_OWN + "labels are one-hot, not indices.")
-@click.option("--null-label", type=click.IntRange(0), help=_OWN + 'the index for "no label".')
-@click.option(
-    "--activation",
-    type=click.Choice(["none", "sigmoid", "tanh", "clip"]),
-    default="none",
-    show_default=True,
-    help=_OWN + "what makes its output an image in [0, 1].",
-)
-@click.option(
-    "--spread",
-    type=click.Choice(["log_var", "var", "std", "log_std"]),
-    default="log_var",
-    show_default=True,
-    help=_OWN + "what encode's second tensor is.",
-)
-@click.option("--signed", is_flag=True, help=_OWN + "it encodes pixels in [-1, 1].")
-@click.option(
-    "--likelihood",
-    type=click.Choice(["bernoulli", "gaussian"]),
-    default="bernoulli",
-    show_default=True,
-    help=_OWN + "how a reconstruction is scored.",
-)
-@click.option(
-    "--prior",
-    default="auto",
-    show_default=True,
-    type=click.Choice(["auto", "normal", "uniform", "gaussian", "gmm", "class_gmm"]),
-    help=_OWN + "what is fitted to the latents of --data.",
-)
+              "[default: the checkpoint's size]")
+@click.option("--opset", type=click.IntRange(18, 23), default=DEFAULT_OPSET, show_default=True,
+              help="ONNX operator set. onnxruntime 1.16 and newer reads 18.")
+@click.option("--variant", "variants", multiple=True, type=click.Choice(VARIANTS),
+              help="Also write decoders with float16 weights (half the size), with int8 weights (a "
+              "third of the size and faster; MLP only), or with uint8 pixels as output. May be "
+              "repeated.")
+@click.option("--allow-lossy", is_flag=True, help="Accept a variant with a PSNR below 45 dB.")
+@click.option("--c", "c_code", type=_PATH, metavar="DIR",
+              help="Also write the decoder as plain C, with a program that uses it.")
+@click.option("--report", is_flag=False, flag_value="", metavar="[DIR]",
+              help="Write parity.json and parity.html to this folder. [default: OUT-report]")
+@click.option("--triton", type=_PATH, metavar="DIR", help="Also write a Triton model repository.")
+@click.option("--html", type=_PATH, metavar="FILE",
+              help="Also write one .html file that runs the model in a browser; with --data, it "
+              "shows a map of these images.")
+@click.option("--model", metavar="PACKAGE.MODULE:FACTORY",
+              help="Export a custom module: what FACTORY() returns.")
+@click.option("--classes", "labelled", is_flag=True,
+              help=_CUSTOM + "its decoder takes the labels of --data.")
+@click.option("--one-hot", is_flag=True, help=_CUSTOM + "labels are one-hot, not indices.")
+@click.option("--null-label", type=click.IntRange(0), help=_CUSTOM + 'the index for "no label".')
+@click.option("--activation", type=click.Choice(ACTIVATIONS), default="none", show_default=True,
+              help=_CUSTOM + "maps the decoder's output to [0, 1].")
+@click.option("--spread", type=click.Choice(SPREADS), default="log_var", show_default=True,
+              help=_CUSTOM + "the second tensor that encode returns.")
+@click.option("--signed", is_flag=True, help=_CUSTOM + "it encodes pixels in [-1, 1].")
+@click.option("--likelihood", type=click.Choice(LIKELIHOODS), default="bernoulli",
+              show_default=True, help=_CUSTOM + "how reconstructions are scored.")
+@click.option("--prior", type=click.Choice(["auto", *KINDS]), default="auto", show_default=True,
+              help=_CUSTOM + "the distribution to fit to the latents of --data.")
 @click.version_option(__version__, prog_name="vae-export")
-def cli(**options: Any) -> None:
-    """Export a model to ONNX, each graph compared with torch before anything is written.
+def cli(**values: Any) -> None:
+    """Export a model to ONNX. Every graph is compared with torch before anything is written.
 
-    Writes encoder.onnx, decoder.onnx, for a conditional model conditional_decoder.onnx, the
-    variants asked for, manifest.json and golden.npz. On any failure nothing is written and a
-    previous bundle is kept; the exit code is 4 where a graph differs from torch.
+    Writes encoder.onnx, decoder.onnx, conditional_decoder.onnx for a conditional model, the
+    requested variants, manifest.json and golden.npz. If anything fails, nothing is written and a
+    previous bundle is kept; the exit code is 4 if a graph differs from torch.
     """
     require("vae-export", "torch", "onnx", "onnxscript")
-    from .command import export_command
+    from .command import run_export
 
-    export_command(options, given())
+    run_export(_request(values, given_options()))
+# fmt: on
+
+
+def _request(values: dict[str, Any], given: dict[str, str]) -> ExportRequest:
+    """Turn click's values into dataclasses.
+
+    Args:
+        values: the value of each parameter, by name.
+        given: the options typed on the command line, by the names of their parameters.
+
+    Raises:
+        UsageError: an option that would have no effect, or a malformed --size.
+    """
+    requires = {
+        "model": ("labelled", *_CUSTOM_OPTIONS),
+        "labelled": ("one_hot", "null_label"),
+        "data": ("size",),
+    }
+    for needed, names in requires.items():
+        unused = [given[name] for name in names if name in given]
+        if unused and not values[needed]:
+            option = "classes" if needed == "labelled" else needed
+            raise UsageError(f"{', '.join(unused)}: no effect without --{option}.")
+    graphs = ExportOptions(
+        values.pop("opset"), values.pop("variants"), values.pop("allow_lossy"), print_status
+    )
+    custom = CustomModuleOptions(**{name: values.pop(name) for name in _CUSTOM_OPTIONS})
+    size = parse_size(values.pop("size"))
+    return ExportRequest(**values, size=size, graphs=graphs, custom=custom)
 
 
 def main() -> None:
-    """The console script."""
+    """Run the console script."""
     run(cli, "vae-export")

@@ -1,224 +1,126 @@
-"""What `vae-export` does once its options are parsed."""
+"""Run `vae-export`: load the model, export the bundle, write the other targets."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import io
-import sys
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from vae_runtime.bundle.reader import open_bundle
 from vae_runtime.bundle.spec import ImageSpec
-from vae_runtime.cli.options import parse_size
-from vae_runtime.cli.target import Target
 from vae_runtime.console import print_status
 from vae_runtime.datasets import Dataset, load_dataset, load_held_out
-from vae_runtime.errors import FileError, InputError, UsageError
-from vae_runtime.files.atomic import write_atomic
-from vae_runtime.files.reading import read_bytes
-from vae_runtime.studio.build import NO_POINTS, Parts, encode_points, page_files
-from vae_runtime.studio.single_file import single_file
+from vae_runtime.errors import FileError, UsageError
 from vae_train import load_checkpoint
 from vae_train.folder import bare
 
-from .bundle import check_target
-from .c_code import require_generator, write_c
-from .foreign import Foreign, from_module
-from .pipeline import Exported, Options, export_source
-from .probe import Modules
+from .custom_module import from_custom_module, load_factory, load_weights
+from .options import ExportRequest
+from .pipeline import Exported, export_source
 from .report import write_report
 from .source import Source, from_checkpoint
-from .triton import write_triton
+from .targets.c_code import require_generator, write_c
+from .targets.html import check_html, write_html
+from .targets.triton import write_triton
+from .writer import check_target
 
-_WRAPPERS = ("state_dict", "model_state_dict", "model")  # under which others save the weights
-_OWN = ("one_hot", "null_label", "activation", "spread", "signed", "likelihood", "prior")
 
+def run_export(request: ExportRequest) -> None:
+    """Export the bundle and the other targets; report each on standard error.
 
-def export_command(options: dict[str, Any], typed: dict[str, str]) -> None:
-    """Export, then write what else was asked for, and say what is where.
-
-    Args:
-        options: all of them.
-        typed: those that stand on the command line, as `vae_runtime.cli.options.given` has them.
+    Raises:
+        VaeError: see the modules of the steps. Everything that can be refused without work is
+            refused first.
     """
-    _check_effect(options, typed)
-    for name in ("c_code", "report", "triton"):
-        if options[name] and Path(options[name]).is_file():
-            raise FileError(f"{options[name]}: a file, expected a folder")
-    if options["c_code"] is not None:
+    for folder in (request.c_code, request.report, request.triton):
+        if folder and Path(folder).is_file():
+            raise FileError(f"{folder}: is a file, expected a folder")
+    if request.c_code is not None:
         require_generator()
-    out = _target(options)
+    out = _bundle_path(request)
     check_target(out)
-    if options["html"] is not None:
-        Target("", str(options["html"])).check(".html", ".htm")
-        page_files()  # refuse before the work where the studio's engine is missing
-    chosen = Options(options["opset"], options["variants"], options["allow_lossy"], print_status)
+    if request.html is not None:
+        check_html(request.html)
     held_out = None
-    if options["model"]:
-        source = _own_source(options)
+    if request.model is not None:
+        source = _custom_source(request, request.model)
     else:
-        source, held_out = _checkpoint_source(options)
-    exported = export_source(source, out, chosen)
-    if options["c_code"] is not None:
-        write_c(exported.manifest, exported.files, options["c_code"])
-        print_status(f"wrote {options['c_code']}. Next: make -C {options['c_code']}")
-    _write_rest(exported, out, options, held_out)
+        source, held_out = _checkpoint_source(request)
+    exported = export_source(source, out, request.graphs)
+    if request.html is not None and request.model is not None:
+        held_out = _held_out(request, exported.manifest.spec.image)
+    _write_targets(request, exported, out, held_out)
     files = out.iterdir() if out.is_dir() else (out,)
     size = sum(file.stat().st_size for file in files)
     print_status(f"wrote {out}, {size:,} bytes. Next: vae-run sample --bundle {out}")
 
 
-def _check_effect(options: dict[str, Any], typed: dict[str, str]) -> None:
-    """Refuse options that would be without effect."""
-    wants = {"model": ("classes", *_OWN), "classes": ("one_hot", "null_label"), "data": ("size",)}
-    for needed, names in wants.items():
-        idle = [typed[name] for name in names if name in typed]
-        if idle and not options[needed]:
-            raise UsageError(f"{', '.join(idle)}: without effect where --{needed} is not given.")
-
-
-def _target(options: dict[str, Any]) -> Path:
-    """Where the bundle goes."""
-    ckpt, out = options["ckpt"], options["out"]
-    if ckpt is None and options["model"] is None:
-        raise UsageError("--ckpt is missing. Say which checkpoint, from vae-train, to export.")
-    if out is not None:
-        target: Path = out
+def _bundle_path(request: ExportRequest) -> Path:
+    """The path of the bundle, from --out or else from --ckpt."""
+    ckpt = request.ckpt
+    if ckpt is None and request.model is None:
+        raise UsageError("--ckpt is missing. Name the checkpoint from vae-train to export.")
+    if request.out is not None:
+        path = request.out
     elif ckpt is not None:
-        target = bare(ckpt)
+        path = bare(ckpt)
     else:
-        raise UsageError("--out is missing. Say where the bundle of --model goes.")
-    if options["zipped"] and target.suffix != ".zip":
-        target = target.with_name(f"{target.name}.zip")
+        raise UsageError("--out is missing. Name the folder or .zip for the bundle of --model.")
+    if request.zipped and path.suffix != ".zip":
+        path = path.with_name(f"{path.name}.zip")
     if ckpt is not None and ckpt.is_dir():
-        raise UsageError(f"{ckpt}: a folder, expected a checkpoint from vae-train, as cvae.pt.")
-    if target == ckpt:
-        raise UsageError(f"{ckpt}: the bundle would replace the checkpoint. Say --out.")
-    return target
+        raise UsageError(
+            f"{ckpt}: is a folder, expected a checkpoint from vae-train such as cvae.pt."
+        )
+    if path == ckpt:
+        raise UsageError(f"{ckpt}: the bundle would replace the checkpoint. Use --out.")
+    return path
 
 
-def _checkpoint_source(options: dict[str, Any]) -> tuple[Source, Dataset | None]:
-    """The source, and the images of --data that it is checked with."""
-    checkpoint = load_checkpoint(options["ckpt"])
-    held_out = _held_out(options, ImageSpec(*checkpoint.model.image_shape))
+def _checkpoint_source(request: ExportRequest) -> tuple[Source, Dataset | None]:
+    """The model of a checkpoint, and the images of --data for its parity check."""
+    assert request.ckpt is not None
+    checkpoint = load_checkpoint(request.ckpt)
+    held_out = _held_out(request, ImageSpec(*checkpoint.model.image_shape))
     return from_checkpoint(checkpoint, held_out), held_out
 
 
-def _own_source(options: dict[str, Any]) -> Source:
-    if options["data"] is None:
-        raise UsageError("--data is missing. A module of your own needs images for its prior.")
-    data = load_dataset(options["data"], size=parse_size(options["size"]))
-    module = load_factory(options["model"])
-    sha256 = ""
-    if options["ckpt"] is not None:
-        sha256 = load_weights(module, options["ckpt"])
-    classes = data.classes if options["classes"] else ()
-    facts = Foreign(
-        name=options["model"].rpartition(":")[2],
-        classes=classes,
-        **{name: options[name] for name in _OWN},
+def _custom_source(request: ExportRequest, model: str) -> Source:
+    """A custom module with its weights and the prior that fits its data."""
+    if request.data is None:
+        raise UsageError("--data is missing. A custom module needs images to fit its prior to.")
+    data = load_dataset(request.data, size=request.size)
+    module = load_factory(model)
+    sha256 = load_weights(module, request.ckpt) if request.ckpt is not None else ""
+    options = replace(
+        request.custom,
+        name=model.rpartition(":")[2],
+        classes=data.classes if request.labelled else (),
     )
-    return from_module(module, data, facts, sha256)
+    return from_custom_module(module, data, options, sha256)
 
 
-def _held_out(options: dict[str, Any], image: ImageSpec) -> Dataset | None:
-    """The test images of --data, or all that it has, as the model takes them."""
-    if options["data"] is None:
+def _held_out(request: ExportRequest, image: ImageSpec) -> Dataset | None:
+    """The test images of --data (all images, if it has no test split) in the model's size."""
+    if request.data is None:
         return None
-    size = parse_size(options["size"]) or image.shape[1:]
-    return load_held_out(options["data"], print_status, size=size, mode=image.mode)
+    size = request.size or image.shape[1:]
+    return load_held_out(request.data, print_status, size=size, mode=image.mode)
 
 
-def load_factory(name: str) -> Modules:
-    """Import `package.module:factory` and call it.
-
-    Raises:
-        UsageError: no such module or factory, it raised, or made something else than a module.
-    """
-    place, _, attribute = name.partition(":")
-    if not place or not attribute:
-        raise UsageError(f"--model {name}: expected PACKAGE.MODULE:FACTORY")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        factory = getattr(importlib.import_module(place), attribute)
-        made = factory if isinstance(factory, nn.Module) else factory()
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"--model {name}: {error}") from error
-    except Exception as error:
-        # It is the user's own code, which may raise anything.
-        raise UsageError(f"--model {name}: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.pop(0)
-    parts = made if isinstance(made, tuple) and len(made) == 2 else (made,)
-    if not all(isinstance(part, nn.Module) for part in parts):
-        raise UsageError(
-            f"--model {name}: made a {type(made).__name__}, expected a torch module or a pair "
-            "(encoder, decoder)."
-        )
-    return made
-
-
-def load_weights(module: Modules, path: Path) -> str:
-    """Load a state dict, of a pair both with the prefixes `encoder.` and `decoder.`.
-
-    Returns:
-        The sha256 of the file.
-
-    Raises:
-        NotFound: no such file.
-        InputError: not a state dict, or one that does not fit the module.
-    """
-    raw = read_bytes(path)
-    try:
-        state = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
-    except (RuntimeError, ValueError, KeyError, TypeError, EOFError, UnpicklingError) as error:
-        raise InputError(
-            f"{path}: not tensors alone, which is all that is read. Save model.state_dict()."
-        ) from error
-    for key in _WRAPPERS:
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
-            break
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise InputError(f"{path}: not a state dict. Save model.state_dict().")
-    whole = (
-        nn.ModuleDict({"encoder": module[0], "decoder": module[1]})
-        if isinstance(module, tuple)
-        else module
-    )
-    try:
-        whole.load_state_dict(dict(state))
-    except RuntimeError as error:
-        line = " ".join(str(error).split())
-        raise InputError(f"{path}: does not fit the module: {line}") from error
-    return hashlib.sha256(raw).hexdigest()
-
-
-def _write_rest(
-    exported: Exported, out: Path, options: dict[str, Any], held_out: Dataset | None
+def _write_targets(
+    request: ExportRequest, exported: Exported, out: Path, held_out: Dataset | None
 ) -> None:
-    """The report, the Triton repository and the page."""
-    if options["report"] is not None:
-        name = f"{out.stem if out.suffix == '.zip' else out.name}-report"
-        folder = Path(options["report"]) if options["report"] else out.with_name(name)
+    """Write everything that was asked for beside the bundle."""
+    name = out.stem if out.suffix == ".zip" else out.name
+    if request.c_code is not None:
+        write_c(exported.manifest, exported.files, request.c_code)
+        print_status(f"wrote {request.c_code}. Next: make -C {request.c_code}")
+    if request.report is not None:
+        folder = Path(request.report or out.with_name(f"{name}-report"))
         write_report(exported, folder)
         print_status(f"wrote {folder / 'parity.html'}")
-    if options["triton"] is not None:
-        prefix = out.stem if out.suffix == ".zip" else out.name
-        names = write_triton(exported.manifest, exported.files, options["triton"], prefix)
-        print_status(f"wrote {options['triton']} with {', '.join(names)}")
-    if options["html"] is not None:
-        bundle = open_bundle(out)
-        if held_out is None:  # a module of one's own was checked with its training images
-            held_out = _held_out(options, bundle.manifest.spec.image)
-        points = NO_POINTS if held_out is None else encode_points(bundle, held_out)
-        raw = single_file(Parts(bundle, out.name, points))
-        write_atomic(options["html"], raw)
-        print_status(f"wrote {options['html']}, {len(raw):,} bytes")
+    if request.triton is not None:
+        models = write_triton(exported.manifest, exported.files, request.triton, name)
+        print_status(f"wrote {request.triton} with {', '.join(models)}")
+    if request.html is not None:
+        size = write_html(out, request.html, held_out)
+        print_status(f"wrote {request.html}, {size:,} bytes")

@@ -1,15 +1,16 @@
-"""The gate: a graph leaves only if it computes what torch computes.
+"""The parity check: a graph is written only if it computes what torch computes.
 
-Every output of onnxruntime is compared with torch in float64. The tolerance is what float32 itself
-costs: four times the error of torch's own float32, and 1e-6 for rounding at the end. torch computes
-each distinct row once, apart from any batch; so a graph whose rows depend on one another fails too.
+Every output of onnxruntime is compared with torch in float64. The tolerance is the error of float32
+itself: four times the error of torch in float32, plus 1e-6 for the final rounding. torch computes
+each distinct row once, whatever the batch, so a graph whose rows influence each other fails.
 """
 
 from __future__ import annotations
 
 import copy
+import io
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,31 +20,38 @@ from torch import Tensor, nn
 
 from vae_runtime.errors import InputError, IntegrityError, one_line
 from vae_runtime.inference.session import Session
+from vae_runtime.prior import Prior
 
 from .graphs import Graph
 
 BATCHES = (0, 1, 2, 7, 64, 1000)
 FACTOR = 4.0
 FLOOR = 1e-6
-DECADES = (-18, 1)  # of the histogram: errors from 1e-18 to 10
-_CHUNK = 256
+DECADES = (-18, 1)  # range of the histogram: errors from 1e-18 to 10
+BINS_PER_DECADE = 4
+EXTREMES = (0.0, 6.0, -6.0)  # standard deviations
+MAX_IMAGES = 256  # enough to find the worst case; convolutions in float64 are slow
+_MAX_LABELS = 4096
+_MAX_AXES = 64  # latent dimensions that are set to ±6 sigma one at a time
+_GOLDEN_ROWS = 64  # maximum number of rows per graph
+_BATCH = 256
 
 Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Worst:
-    """Where one output of one graph is furthest from float64, measured against its tolerance.
+class WorstCase:
+    """The element of one output whose error is largest relative to its tolerance.
 
     Attributes:
         graph, output: names.
         error: |onnxruntime - torch float64|.
-        torch_error: the largest |torch float32 - torch float64| of that output, in any row.
-        tolerance: what `error` may be.
-        largest: the largest `error` of any batch, within its own tolerance or not.
-        difference: the largest |onnxruntime - torch float32| of any batch.
-        batch, index: where.
-        value, expected: onnxruntime's and torch's float64.
+        torch_error: the largest |torch float32 - torch float64| of this output in any row.
+        tolerance: the largest `error` that passes.
+        largest: the largest `error` in any batch.
+        difference: the largest |onnxruntime - torch float32| in any batch.
+        batch, index: batch size and position of the element.
+        value, expected: its value in onnxruntime and in torch float64.
     """
 
     graph: str
@@ -59,7 +67,7 @@ class Worst:
     expected: float
 
     def line(self) -> str:
-        """In words."""
+        """Describe a failure in one line."""
         return (
             f"{self.graph}.{self.output}: error {self.error:.3g} over tolerance "
             f"{self.tolerance:.3g} in a batch of {self.batch} at {list(self.index)}: onnxruntime "
@@ -68,12 +76,12 @@ class Worst:
 
 
 @dataclass(frozen=True)
-class Truth:
-    """What torch computes for the distinct rows of one graph.
+class Reference:
+    """torch's outputs for the distinct rows of one graph.
 
     Attributes:
         rows: each input.
-        single, double: each output, in float32 and in float64, row by row as `rows`.
+        single, double: each output in float32 and in float64, one row for each of `rows`.
     """
 
     rows: Arrays
@@ -82,116 +90,119 @@ class Truth:
 
 
 @dataclass(frozen=True)
-class Checked:
-    """What the gate found of one graph that passed.
+class ParityResult:
+    """What the parity check measured for one graph that passed.
 
     Attributes:
-        worst: for each output.
-        histogram: for each output, how many elements have an error in each quarter of a decade
-            from 10**DECADES[0]; smaller ones, 0 among them, are in the first.
+        worst: the worst case of each output.
+        histogram: for each output, the number of elements whose error lies in each quarter of a
+            decade from 10**DECADES[0] on; the first bin also counts all smaller errors.
     """
 
-    worst: tuple[Worst, ...]
+    worst: tuple[WorstCase, ...]
     histogram: dict[str, NDArray[np.int64]]
 
+    def line(self) -> str:
+        """Describe the result in one line."""
+        case = max(self.worst, key=lambda w: w.error / w.tolerance)
+        allowed = f"allowed {case.tolerance:.1e}"
+        return f"{case.graph}: matches torch, max error {case.error:.1e} ({allowed})"
 
-def torch_truth(graph: Graph, rows: Arrays) -> Truth:
-    """Run the module on `rows` in float32 and in float64.
+
+def parity_inputs(
+    graph: Graph,
+    images: NDArray[np.float32],
+    labels: NDArray[np.int64] | None,
+    prior: Prior,
+    classes: int,
+) -> Arrays:
+    """Choose the input rows for the parity check of one graph, extreme ones first.
+
+    An encoder gets real images, and every label. A decoder gets latents at 0 and ±6 sigma with
+    every label, single dimensions at ±6 sigma, and samples from the prior.
+
+    Args:
+        graph: the graph to check.
+        images: real images, f32[N, C, H, W] in [0, 1], N ≥ 1.
+        labels: their labels i64[N], or None.
+        prior: the distribution of the latents.
+        classes: K; label K means no label and is checked as well.
+    """
+    labelled = "label" in graph.inputs
+    # 0 to K; thinned out evenly where there are very many.
+    every_label = np.linspace(0, classes, min(classes + 1, _MAX_LABELS)).astype(np.int64)
+    if graph.inputs[0] == "image":
+        images = images[:MAX_IMAGES]
+        if not labelled:
+            return {"image": images}
+        swept = np.resize(images, (len(every_label), *images.shape[1:]))
+        if labels is None:
+            return {"image": swept, "label": every_label}
+        own = labels[: len(images)].astype(np.int64)
+        return {
+            "image": np.concatenate([swept, images]),
+            "label": np.concatenate([every_label, own]),
+        }
+    corners, axes = _extreme_latents(prior)
+    z, label = sample_inputs(prior, classes, MAX_IMAGES // 4)
+    if not labelled:
+        return {"z": np.concatenate([corners, axes, z])}
+    swept = np.repeat(corners, len(every_label), 0)
+    swept_labels = [np.tile(every_label, len(corners)), np.resize(every_label, len(axes))]
+    return {
+        "z": np.concatenate([swept, axes, z]),
+        "label": np.concatenate([*swept_labels, label]),
+    }
+
+
+def _extreme_latents(prior: Prior) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """All dimensions at 0, +6 and -6 sigma, f32[3, D]; single ones at ±6 sigma, f32[≤128, D]."""
+    mean, std = prior.spread()
+    corners = [np.full(prior.latent_dim, n) * std + (mean if n else 0) for n in EXTREMES]
+    steps = 6 * np.diag(std)[:_MAX_AXES]
+    axes = np.concatenate([mean + steps, mean - steps])
+    return np.stack(corners).astype(np.float32), axes.astype(np.float32)
+
+
+def sample_inputs(
+    prior: Prior, classes: int, n: int, seed: int = 0
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Sample latents f32[n, D] from the prior, with labels i64[n], each class in turn."""
+    label = np.arange(n, dtype=np.int64) % (classes + 1)
+    return prior.sample(n, label if prior.kind == "class_gmm" else None, seed), label
+
+
+def run_reference(graph: Graph, rows: Arrays) -> Reference:
+    """Run the torch module on `rows` in float32 and in float64.
 
     Raises:
-        InputError: it cannot compute in float64, or gives something that is not finite.
+        InputError: it cannot run in float64, or its output is not finite.
     """
-    single = _torch(graph.module, graph, rows, torch.float32)
+    single = _run_torch(graph.module, graph, rows, torch.float32)
     try:
-        double = _torch(copy.deepcopy(graph.module).double(), graph, rows, torch.float64)
+        double = _run_torch(copy.deepcopy(graph.module).double(), graph, rows, torch.float64)
     except RuntimeError as error:
         raise InputError(
-            f"{graph.role}: the module cannot run in float64, which the parity gate needs: "
-            f"{one_line(str(error).splitlines()[0])}. Take fixed float32 casts out of it."
+            f"{graph.role}: the module cannot run in float64, which the parity check needs: "
+            f"{one_line(str(error).splitlines()[0])}. Remove fixed casts to float32."
         ) from error
     for name in graph.outputs:
         if not np.isfinite(double[name]).all():
             where = np.argwhere(~np.isfinite(double[name]))[0].tolist()
             raise InputError(
-                f"{graph.role}.{name}: torch itself gives {double[name][tuple(where)]} at {where} "
-                "of the gate's rows. Train or clamp the module until its outputs are finite."
+                f"{graph.role}.{name}: torch returns {double[name][tuple(where)]} at {where} of "
+                "the parity check. Train or clamp the module until its outputs are finite."
             )
-    return Truth(rows, single, double)
-
-
-def check_parity(graph: Graph, model: bytes, truth: Truth) -> Checked:
-    """Compare one exported graph with its torch module in every batch of BATCHES.
-
-    Raises:
-        IntegrityError: an output beyond the tolerance, not finite, or of another shape or dtype;
-            with the case that is furthest beyond.
-    """
-    worst: dict[str, Worst] = {}
-    bins = (DECADES[1] - DECADES[0]) * 4
-    histogram = {name: np.zeros(bins, np.int64) for name in graph.outputs}
-    for batch, index, found in run_batches(graph, model, truth.rows):
-        for name, ours in zip(graph.outputs, found, strict=True):
-            single, double = truth.single[name][index], truth.double[name][index]
-            _check_form(f"{graph.role}.{name}", ours, double.shape, batch)
-            if not ours.size:
-                continue
-            error = np.abs(ours - double)
-            histogram[name] += _histogram(error, bins)
-            own = float(np.abs(truth.single[name] - truth.double[name]).max())
-            case = _worst(graph.role, name, batch, ours, single, double, error, own)
-            worst[name] = _worse(worst.get(name), case)
-    failed = [case for case in worst.values() if case.error > case.tolerance]
-    if failed:
-        raise IntegrityError(max(failed, key=lambda case: case.error / case.tolerance).line())
-    return Checked(tuple(worst.values()), histogram)
-
-
-def run_batches(
-    graph: Graph, model: bytes, rows: Arrays
-) -> Iterator[tuple[int, NDArray[np.intp], list[NDArray[Any]]]]:
-    """Run a graph in each of BATCHES, rows repeated or cut to length.
-
-    Yields:
-        The batch size, the index of the rows in it, and the outputs.
-    """
-    count = len(next(iter(rows.values())))
-    with Session(model, device="cpu") as session:
-        # All rows in one more batch, where there are more of them than the largest holds.
-        for batch in (*BATCHES, count)[: len(BATCHES) + (count > BATCHES[-1])]:
-            index = np.arange(batch) % count
-            inputs = {name: np.ascontiguousarray(rows[name][index]) for name in graph.inputs}
-            yield batch, index, session.run(graph.outputs, **inputs)
-
-
-def summary(checked: list[Checked]) -> dict[str, Any]:
-    """What the manifest says of parity."""
-    worst = [case for each in checked for case in each.worst]
-    return {
-        "tolerance": "|onnxruntime - torch float64| <= "
-        f"{FACTOR:g} * |torch float32 - torch float64| + {FLOOR:g}",
-        "batches": list(BATCHES),
-        "max_abs_error": {f"{w.graph}.{w.output}": float(f"{w.largest:.3g}") for w in worst},
-        "max_abs_difference_from_torch_float32": {
-            f"{w.graph}.{w.output}": float(f"{w.difference:.3g}") for w in worst
-        },
-    }
-
-
-def as_dict(checked: Checked) -> dict[str, Any]:
-    """Plain values, for a report."""
-    return {
-        "worst": [asdict(case) for case in checked.worst],
-        "histogram": {name: counts.tolist() for name, counts in checked.histogram.items()},
-    }
+    return Reference(rows, single, double)
 
 
 @torch.no_grad()
-def _torch(module: nn.Module, graph: Graph, rows: Arrays, dtype: torch.dtype) -> Arrays:
-    """Each output for all rows, computed a few at a time."""
+def _run_torch(module: nn.Module, graph: Graph, rows: Arrays, dtype: torch.dtype) -> Arrays:
+    """Each output for all rows, computed batch by batch."""
     parts: dict[str, list[NDArray[Any]]] = {name: [] for name in graph.outputs}
     count = len(rows[graph.inputs[0]])
-    for start in range(0, count, _CHUNK):
-        tensors = [torch.from_numpy(rows[n][start : start + _CHUNK]) for n in graph.inputs]
+    for start in range(0, count, _BATCH):
+        tensors = [torch.from_numpy(rows[n][start : start + _BATCH]) for n in graph.inputs]
         tensors = [t.to(dtype) if t.is_floating_point() else t for t in tensors]
         found: Tensor | tuple[Tensor, ...] = module(*tensors)
         outputs = found if isinstance(found, tuple) else (found,)
@@ -200,7 +211,65 @@ def _torch(module: nn.Module, graph: Graph, rows: Arrays, dtype: torch.dtype) ->
     return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
 
-def _check_form(name: str, ours: NDArray[Any], shape: tuple[int, ...], batch: int) -> None:
+def check_parity(graph: Graph, model: bytes, reference: Reference) -> ParityResult:
+    """Compare one exported graph with its torch module in every batch of BATCHES.
+
+    Raises:
+        IntegrityError: an output exceeds its tolerance, is not finite, or has another shape or
+            dtype. The message describes the element that exceeds its tolerance most.
+    """
+    worst: dict[str, WorstCase] = {}
+    bins = (DECADES[1] - DECADES[0]) * BINS_PER_DECADE
+    histogram = {name: np.zeros(bins, np.int64) for name in graph.outputs}
+    for batch, index, outputs in run_batches(graph, model, reference.rows):
+        for name, ours in zip(graph.outputs, outputs, strict=True):
+            single, double = reference.single[name], reference.double[name]
+            _check_output(f"{graph.role}.{name}", ours, double[index].shape, batch)
+            if not ours.size:
+                continue
+            error = np.abs(ours - double[index])
+            histogram[name] += _histogram(error, bins)
+            where = np.unravel_index(int(error.argmax()), error.shape)
+            torch_error = float(np.abs(single - double).max())
+            case = WorstCase(
+                graph.role,
+                name,
+                error=float(error[where]),
+                torch_error=torch_error,
+                tolerance=FACTOR * torch_error + FLOOR,
+                largest=float(error[where]),
+                difference=float(np.abs(ours - single[index]).max()),
+                batch=batch,
+                index=tuple(int(i) for i in where),
+                value=float(ours[where]),
+                expected=float(double[index][where]),
+            )
+            worst[name] = _worse(worst.get(name), case)
+    failed = [case for case in worst.values() if case.error > case.tolerance]
+    if failed:
+        raise IntegrityError(max(failed, key=lambda case: case.error / case.tolerance).line())
+    return ParityResult(tuple(worst.values()), histogram)
+
+
+def run_batches(
+    graph: Graph, model: bytes, rows: Arrays
+) -> Iterator[tuple[int, NDArray[np.intp], list[NDArray[Any]]]]:
+    """Run a graph in each of BATCHES; rows are repeated or left out to fill the batch.
+
+    Yields:
+        The batch size, the index of each row in `rows`, and the outputs.
+    """
+    count = len(next(iter(rows.values())))
+    # One more batch holds all rows, if the largest one does not.
+    sizes = (*BATCHES, count) if count > BATCHES[-1] else BATCHES
+    with Session(model, device="cpu") as session:
+        for batch in sizes:
+            index = np.arange(batch) % count
+            inputs = {name: np.ascontiguousarray(rows[name][index]) for name in graph.inputs}
+            yield batch, index, session.run(graph.outputs, **inputs)
+
+
+def _check_output(name: str, ours: NDArray[Any], shape: tuple[int, ...], batch: int) -> None:
     if ours.shape != shape or ours.dtype != np.float32:
         raise IntegrityError(
             f"{name}: {ours.dtype}{list(ours.shape)} in a batch of {batch}, expected "
@@ -213,35 +282,8 @@ def _check_form(name: str, ours: NDArray[Any], shape: tuple[int, ...], batch: in
         )
 
 
-def _worst(
-    role: str,
-    name: str,
-    batch: int,
-    ours: NDArray[Any],
-    single: NDArray[np.float32],
-    double: NDArray[np.float64],
-    error: NDArray[np.float64],
-    own: float,
-) -> Worst:
-    """The worst element of one output in one batch."""
-    index = np.unravel_index(int(error.argmax()), error.shape)
-    return Worst(
-        role,
-        name,
-        float(error[index]),
-        own,
-        FACTOR * own + FLOOR,
-        float(error[index]),
-        float(np.abs(ours - single).max()),
-        batch,
-        tuple(int(i) for i in index),
-        float(ours[index]),
-        float(double[index]),
-    )
-
-
-def _worse(a: Worst | None, b: Worst) -> Worst:
-    """The case nearer to, or further beyond, its tolerance; with the larger extremes of both."""
+def _worse(a: WorstCase | None, b: WorstCase) -> WorstCase:
+    """The case with the larger error relative to its tolerance, with the maxima of both."""
     if a is None:
         return b
     return replace(
@@ -252,6 +294,39 @@ def _worse(a: Worst | None, b: Worst) -> Worst:
 
 
 def _histogram(error: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
-    lowest = 10.0 ** DECADES[0]
-    place = np.floor((np.log10(np.maximum(error, lowest)) - DECADES[0]) * 4).astype(np.int64)
+    exponent = np.log10(np.maximum(error, 10.0 ** DECADES[0]))
+    place = np.floor((exponent - DECADES[0]) * BINS_PER_DECADE).astype(np.int64)
     return np.bincount(np.clip(place, 0, bins - 1).ravel(), minlength=bins)
+
+
+def parity_summary(results: list[ParityResult]) -> dict[str, Any]:
+    """The `parity` entry of the manifest."""
+    worst = [case for result in results for case in result.worst]
+    return {
+        "tolerance": "|onnxruntime - torch float64| <= "
+        f"{FACTOR:g} * |torch float32 - torch float64| + {FLOOR:g}",
+        "batches": list(BATCHES),
+        "max_abs_error": {f"{w.graph}.{w.output}": float(f"{w.largest:.3g}") for w in worst},
+        "max_abs_difference_from_torch_float32": {
+            f"{w.graph}.{w.output}": float(f"{w.difference:.3g}") for w in worst
+        },
+    }
+
+
+def golden_vectors(references: dict[str, Reference]) -> bytes:
+    """Pack inputs and torch's float32 outputs, so that parity can be verified without torch.
+
+    Returns:
+        An uncompressed `.npz` with `ROLE.in.NAME` and `ROLE.out.NAME` for each tensor of each
+        graph. The bytes depend on the values alone.
+    """
+    arrays: Arrays = {}
+    for role, reference in references.items():
+        count = len(next(iter(reference.rows.values())))
+        index = np.linspace(0, count - 1, min(_GOLDEN_ROWS, count)).astype(int)
+        for kind, tensors in (("in", reference.rows), ("out", reference.single)):
+            for name, values in tensors.items():
+                arrays[f"{role}.{kind}.{name}"] = np.ascontiguousarray(values[index])
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()

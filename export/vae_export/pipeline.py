@@ -1,10 +1,10 @@
-"""From a source to a bundle: trace, check, write. Nothing is left behind by a failure."""
+"""Export a model: trace each graph, compare it with torch, write the bundle."""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,53 +15,47 @@ from vae_runtime import __version__
 from vae_runtime.bundle.manifest import GraphSpec, Manifest
 from vae_runtime.bundle.spec import ModelSpec
 from vae_runtime.datasets import Dataset
-from vae_runtime.errors import UsageError
 from vae_runtime.inference.session import onnxruntime
 from vae_train import Checkpoint
 
-from .bundle import check_target, write_bundle
-from .golden import golden_vectors
+from .calling_convention import Modules
+from .custom_module import from_custom_module
 from .graphs import Graph
-from .inputs import gate_inputs, sampled_latents
-from .parity import Arrays, Checked, Truth, check_parity, summary, torch_truth
+from .options import DEFAULT_OPSET, CustomModuleOptions, ExportOptions
+from .parity import (
+    Arrays,
+    ParityResult,
+    Reference,
+    check_parity,
+    golden_vectors,
+    parity_inputs,
+    parity_summary,
+    run_reference,
+    sample_inputs,
+)
+from .precision.variants import VariantResult, make_variant, measure
 from .source import Source, from_checkpoint
-from .trace import IR_VERSIONS, OPSET, trace
-from .variants import VARIANTS, Measured, check_names, measure
-from .writer import digest, file_spec, write_model
+from .trace import trace
+from .writer import bundle_id, check_target, file_spec, write_bundle, write_model
 
-_DRAWN = 1000  # latents that a variant is measured with
+_SAMPLES = 1000  # latents that a variant is calibrated or measured with
 
 
 @dataclass(frozen=True)
-class Options:
-    """How to export.
+class Exported:
+    """The result of an export.
 
     Attributes:
-        opset: of `ai.onnx`, 18 to 23.
-        variants: any of `fp16`, `int8`, `uint8`, of the decoders.
-        allow_lossy: accept a variant under 45 dB.
-        say: called with a line on each graph that passed.
+        manifest: the manifest of the bundle.
+        files: the files that it lists, by name.
+        parity: what the parity check measured for each graph.
+        variants: what was measured for each variant.
     """
 
-    opset: int = OPSET
-    variants: Sequence[str] = ()
-    allow_lossy: bool = False
-    say: Callable[[str], None] = lambda line: None
-
-    def __post_init__(self) -> None:
-        if self.opset not in IR_VERSIONS:
-            raise UsageError(f"opset is {self.opset}, expected 18 to 23")
-        check_names(tuple(self.variants))
-
-
-@dataclass
-class Exported:
-    """What one export made: the manifest, the files it lists, what was measured."""
-
     manifest: Manifest
-    files: dict[str, bytes] = field(default_factory=dict)
-    checked: list[Checked] = field(default_factory=list)
-    measured: list[Measured] = field(default_factory=list)
+    files: dict[str, bytes]
+    parity: list[ParityResult]
+    variants: list[VariantResult]
 
 
 def export_checkpoint(
@@ -69,71 +63,120 @@ def export_checkpoint(
     out: Path | None,
     *,
     data: Dataset | None = None,
-    opset: int = OPSET,
+    opset: int = DEFAULT_OPSET,
     variants: Sequence[str] = (),
     allow_lossy: bool = False,
-    say: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Exported:
-    """Export every graph of a checkpoint, compare each with torch, write the bundle to `out`.
+    """Export a checkpoint from vae-train.
 
     Args:
         checkpoint: a trained model.
         out: a folder, or a path that ends in `.zip`; a previous bundle there is replaced. None
             writes nothing.
-        data: real images for the gate; else those at hand.
-        opset: see `Options`.
-        variants: likewise.
-        allow_lossy: likewise.
-        say: likewise.
+        data: images for the parity check. By default images that are available offline.
+        opset: version of the `ai.onnx` operator set, 18 to 23.
+        variants: further versions of the decoders: any of `fp16`, `int8`, `uint8`.
+        allow_lossy: accept a variant with a PSNR below 45 dB.
+        log: called with one line for each graph that passed its checks.
 
     Raises:
-        IntegrityError: a graph breaks the contract or differs from torch; `out` is untouched.
-        UsageError: `data` has another shape, or a variant does not fit the model.
-        FileError: `out` cannot be written, or is something else than a bundle.
+        IntegrityError: a graph violates the contract or differs from torch; `out` is unchanged.
+        UsageError: `data` has images of another shape, or a variant does not fit the model.
+        FileError: `out` cannot be written, or is something other than a bundle.
     """
-    options = Options(opset, variants, allow_lossy, say)
+    options = ExportOptions(opset, variants, allow_lossy, log)
     return export_source(from_checkpoint(checkpoint, data), out, options)
 
 
-def export_source(source: Source, out: Path | None, options: Options) -> Exported:
-    """Export a source; see `export_checkpoint`."""
+def export(
+    module: Modules,
+    out: Path | str | None,
+    data: Dataset,
+    *,
+    opset: int = DEFAULT_OPSET,
+    variants: Sequence[str] = (),
+    allow_lossy: bool = False,
+    log: Callable[[str], None] = lambda line: None,
+    sha256: str = "",
+    **custom: Any,
+) -> Exported:
+    """Export a custom module.
+
+    Args:
+        module: an `nn.Module` with methods `encode` and `decode` or submodules `encoder` and
+            `decoder`, or a pair of modules. It is copied and not changed.
+        out: a folder, or a path that ends in `.zip`; a previous bundle there is replaced. None
+            writes nothing.
+        data: its training images. The prior is fitted to their latents, and they are the images
+            of the parity check.
+        opset: version of the `ai.onnx` operator set, 18 to 23.
+        variants: further versions of the decoders: any of `fp16`, `int8`, `uint8`.
+        allow_lossy: accept a variant with a PSNR below 45 dB.
+        log: called with one line for each graph that passed its checks.
+        sha256: checksum of the weights file, for the manifest.
+        custom: the fields of `vae_export.options.CustomModuleOptions`.
+
+    Example:
+        ``export(model, "bundle", load_dataset("photos/"), activation="sigmoid")``
+
+    Raises:
+        UsageError: an option is wrong, or the module does not fit the data.
+        InputError: the module cannot be traced, or is random.
+        IntegrityError: a graph violates the contract or differs from torch; `out` is unchanged.
+        FileError: `out` cannot be written, or is something other than a bundle.
+    """
+    options = ExportOptions(opset, variants, allow_lossy, log)
+    source = from_custom_module(module, data, CustomModuleOptions(**custom), sha256)
+    return export_source(source, None if out is None else Path(out), options)
+
+
+def export_source(source: Source, out: Path | None, options: ExportOptions) -> Exported:
+    """Export a model that is ready; raises as `export_checkpoint` does.
+
+    Args:
+        source: the model.
+        out: where the bundle goes; None writes nothing.
+        options: how graphs are exported.
+    """
     if out is not None:
         check_target(out)
-    models, truths = [], {}
+    models, references = [], {}
     for graph in source.graphs:
-        rows = gate_inputs(
+        rows = parity_inputs(
             graph, source.images, source.labels, source.spec.prior, len(source.spec.classes)
         )
-        example = {name: torch.from_numpy(_two(values)) for name, values in rows.items()}
+        # Two rows; a single one twice, since torch would take a batch of one as fixed.
+        example = {
+            name: torch.from_numpy(values[[0, min(1, len(values) - 1)]])
+            for name, values in rows.items()
+        }
         models.append(trace(graph, example, options.opset))
-        truths[graph.role] = torch_truth(graph, rows)
-    spec = replace(source.spec, id=digest(models, source.spec))
-    exported = _write_all(source, spec, models, truths, options)
+        references[graph.role] = run_reference(graph, rows)
+    spec = replace(source.spec, id=bundle_id(models, source.spec))
+    exported = _export_graphs(replace(source, spec=spec), models, references, options)
     if out is not None:
         write_bundle(exported.manifest, exported.files, out)
     return exported
 
 
-def _two(values: Any) -> Any:
-    """The first two rows; a single one twice, for torch would take a batch of one as fixed."""
-    return values[[0, min(1, len(values) - 1)]]
-
-
-def _write_all(
+def _export_graphs(
     source: Source,
-    spec: ModelSpec,
     models: list[onnx.ModelProto],
-    truths: dict[str, Truth],
-    options: Options,
+    references: dict[str, Reference],
+    options: ExportOptions,
 ) -> Exported:
-    """Every file but the manifest, each graph through the gate."""
+    """Finish and check every graph and variant; nothing is written yet."""
+    spec = source.spec
     files: dict[str, bytes] = {}
     specs: list[GraphSpec] = []
-    checked, measured = [], []
-    # Made before the spec is stamped on, and first: a variant may not fit the model.
-    changed = {
+    results: list[ParityResult] = []
+    measured: list[VariantResult] = []
+    # Variants are made before the parity check, so that one that does not fit fails early, and
+    # before the spec is added to their models.
+    variants = {
         graph.role: {
-            name: VARIANTS[name](model, _drawn(graph, spec, seed=1))
+            name: make_variant(name, model, _decoder_inputs(graph, spec, seed=1))
             for name in dict.fromkeys(options.variants)
             if graph.role != "encoder"
         }
@@ -141,51 +184,45 @@ def _write_all(
     }
     for graph, model in zip(source.graphs, models, strict=True):
         raw, graph_spec = write_model(model, graph, spec, opset=options.opset)
-        found = check_parity(graph, raw, truths[graph.role])
-        options.say(_passed(graph.role, found))
-        checked.append(found)
+        result = check_parity(graph, raw, references[graph.role])
+        options.log(result.line())
+        results.append(result)
         specs.append(graph_spec)
         files[graph_spec.file.file] = raw
-        for name, variant in changed[graph.role].items():
-            other, graph_spec = write_model(variant, graph, spec, name, options.opset)
-            drawn, rows = _drawn(graph, spec, seed=0), truths[graph.role].rows
-            quality = measure(graph, other, graph_spec, raw, drawn, rows, options.allow_lossy)
-            options.say(quality.line())
+        for name, variant in variants[graph.role].items():
+            variant_raw, graph_spec = write_model(variant, graph, spec, name, options.opset)
+            samples, rows = _decoder_inputs(graph, spec, seed=0), references[graph.role].rows
+            quality = measure(
+                graph, variant_raw, graph_spec, raw, samples, rows, options.allow_lossy
+            )
+            options.log(quality.line())
             measured.append(quality)
             specs.append(graph_spec)
-            files[graph_spec.file.file] = other
-    files["golden.npz"] = golden_vectors(truths)
+            files[graph_spec.file.file] = variant_raw
+    files["golden.npz"] = golden_vectors(references)
+    parity = parity_summary(results)
+    if measured:
+        parity["variants"] = {m.graph: m.to_json() for m in measured}
     manifest = Manifest(
         spec,
         tuple(specs),
         file_spec("golden.npz", files["golden.npz"]),
         training=source.training,
-        parity=_parity(checked, measured),
+        parity=parity,
         producer=_producer(),
         checkpoint_sha256=source.sha256,
     )
-    return Exported(manifest, files, checked, measured)
+    return Exported(manifest, files, results, measured)
 
 
-def _drawn(graph: Graph, spec: ModelSpec, seed: int) -> Arrays:
-    """Inputs of a decoder as users have them: draws from the prior, each class in turn."""
-    z, label = sampled_latents(spec.prior, len(spec.classes), _DRAWN, seed)
+def _decoder_inputs(graph: Graph, spec: ModelSpec, seed: int) -> Arrays:
+    """Typical inputs of a decoder: samples from the prior, each class in turn."""
+    z, label = sample_inputs(spec.prior, len(spec.classes), _SAMPLES, seed)
     return {"z": z, "label": label} if "label" in graph.inputs else {"z": z}
 
 
-def _passed(role: str, checked: Checked) -> str:
-    case = max(checked.worst, key=lambda w: w.error / w.tolerance)
-    return f"{role}: as torch, max error {case.error:.1e} (allowed {case.tolerance:.1e})"
-
-
-def _parity(checked: list[Checked], measured: list[Measured]) -> dict[str, Any]:
-    found = summary(checked)
-    if measured:
-        found["variants"] = {m.graph: m.facts() for m in measured}
-    return found
-
-
 def _producer() -> dict[str, Any]:
+    """The versions that an export depends on, for the manifest."""
     return {
         "vae-onnx": __version__,
         "torch": str(torch.__version__),

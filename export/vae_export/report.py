@@ -1,7 +1,8 @@
-"""What an export measured, for people and programs: `parity.json` and a page without resources."""
+"""Report what an export measured: `parity.json` for programs, `parity.html` for people."""
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import asdict
 from html import escape
@@ -9,85 +10,135 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vae_runtime.bundle.manifest import Manifest
-from vae_runtime.errors import FileError
+from vae_runtime.dependencies import require
 from vae_runtime.files.atomic import write_atomic
 from vae_runtime.html import html_page, html_table
 
-from .histogram import histogram_svg
-from .parity import as_dict
+from .parity import BINS_PER_DECADE, DECADES
 from .pipeline import Exported
-from .variants import Measured
+from .precision.variants import VariantResult
+from .writer import make_folder
 
-_STYLE = """
-svg { width: 100%; height: auto; }
-svg text { fill: var(--soft); font-size: 11px; } svg .bar { fill: var(--bar); }
-svg .axis { stroke: var(--line); } svg .limit { stroke: var(--limit); stroke-dasharray: 4 3; }
-svg .limit-text { fill: var(--limit); }
-"""
+_MIN_DECADE = -12  # the histogram's first bar counts all smaller errors as well
+# matplotlib draws with these colours; the page's own style sheet then replaces them, so that the
+# histograms follow its dark mode.
+_COLOURS = {"#010203": "var(--soft)", "#010204": "var(--bar)", "#010205": "var(--limit)"}
+_SOFT, _BAR, _LIMIT = _COLOURS
 
 
 def write_report(exported: Exported, folder: Path) -> None:
-    """Write `parity.json` and `parity.html` into `folder`, which is made if missing.
+    """Write `parity.json` and `parity.html` into `folder`, which is created if missing.
 
     Raises:
-        FileError: a file could not be written.
+        MissingExtra: matplotlib is not installed.
+        FileError: a file cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"{folder}: {error.strerror}") from error
+    require("vae-export --report", "matplotlib")
+    make_folder(folder)
     data = json.dumps(report_data(exported), indent=1, allow_nan=False)
     write_atomic(folder / "parity.json", data.encode())
-    write_atomic(folder / "parity.html", report_page(exported).encode())
+    write_atomic(folder / "parity.html", report_html(exported).encode())
 
 
 def report_data(exported: Exported) -> dict[str, Any]:
-    """Plain values: the manifest's parity, each worst case, the histograms, the variants."""
+    """The manifest's parity entry, every worst case, the histograms and the variants, as JSON."""
     manifest = exported.manifest
     return {
         "bundle": manifest.spec.id,
         "parity": manifest.parity,
         "producer": manifest.producer,
-        "outputs": [as_dict(checked) for checked in exported.checked],
+        "outputs": [
+            {
+                "worst": [asdict(case) for case in result.worst],
+                "histogram": {name: bins.tolist() for name, bins in result.histogram.items()},
+            }
+            for result in exported.parity
+        ],
         "variants": [
-            asdict(m) | {"psnr": None if np.isinf(m.psnr) else m.psnr} for m in exported.measured
+            asdict(v) | {"psnr": None if np.isinf(v.psnr) else v.psnr} for v in exported.variants
         ],
     }
 
 
-def report_page(exported: Exported) -> str:
-    """One HTML page with everything inline."""
+def report_html(exported: Exported) -> str:
+    """One HTML page without scripts or outside resources."""
     manifest = exported.manifest
-    title = f"Parity of bundle {manifest.spec.id}"
+    batches = ", ".join(str(n) for n in manifest.parity["batches"])
     parts = [
-        f"<p class=soft>{escape(_about(manifest))}</p>",
-        f"<p>Every graph passed. {escape(_rule(manifest))}</p>",
+        f"<p class=soft>{escape(_summary(manifest))}</p>",
+        f"<p>Every graph passed. Allowed: {escape(manifest.parity['tolerance'])}. "
+        f"Batches of {batches}.</p>",
         _worst_table(exported),
     ]
-    if exported.measured:
-        parts += ["<h2>Variants against float32</h2>", _variant_table(exported.measured)]
-    parts.append("<h2>Errors of all elements, in all batches</h2>")
-    for checked in exported.checked:
-        for case in checked.worst:
-            caption = f"{case.graph}.{case.output}"
-            svg = histogram_svg(checked.histogram[case.output], case.tolerance, caption)
-            parts.append(f"<figure><figcaption>{escape(caption)}</figcaption>{svg}</figure>")
-    return html_page(title, parts, _STYLE)
+    if exported.variants:
+        parts += ["<h2>Variants compared with float32</h2>", _variant_table(exported.variants)]
+    parts.append("<h2>Errors of all elements in all batches</h2>")
+    for result in exported.parity:
+        for case in result.worst:
+            name = escape(f"{case.graph}.{case.output}", quote=True)
+            svg = histogram_svg(result.histogram[case.output], case.tolerance)
+            svg = svg.replace("<svg ", f'<svg role="img" aria-label="{name}" ', 1)
+            parts.append(f"<figure><figcaption>{name}</figcaption>{svg}</figure>")
+    style = "svg { width: 100%; height: auto; }"
+    return html_page(f"Parity of bundle {manifest.spec.id}", parts, style)
 
 
-def _about(manifest: Manifest) -> str:
+def histogram_svg(counts: NDArray[np.int64], tolerance: float) -> str:
+    """Draw a histogram of errors, with counts on a log scale and a line at the tolerance.
+
+    Args:
+        counts: elements per quarter of a decade from 10**DECADES[0] on.
+        tolerance: the largest error that passes.
+
+    Returns:
+        An `<svg>` element. The same values give the same text.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    skip = (_MIN_DECADE - DECADES[0]) * BINS_PER_DECADE
+    shown = counts[skip:].copy()
+    shown[0] += counts[:skip].sum()
+    edges = np.linspace(_MIN_DECADE, DECADES[1], len(shown) + 1)
+    bottom = 0.8  # on a log scale, a bar of one element starts below 1
+    with mpl.rc_context({"svg.hashsalt": "parity", "svg.fonttype": "none"}):
+        figure = Figure(figsize=(8, 1.8))
+        axes = figure.add_axes((0.09, 0.14, 0.9, 0.84), yscale="log", xlim=(edges[0], edges[-1]))
+        # Clipping would refer to elements by url(#id).
+        axes.bar(edges[:-1], np.maximum(shown - bottom, 0), 0.92 / BINS_PER_DECADE, bottom,
+                 align="edge", color=_BAR, clip_on=False)  # fmt: skip
+        axes.axvline(np.log10(tolerance), color=_LIMIT, linestyle="--", clip_on=False)
+        axes.text(np.log10(tolerance) + 0.1, 0.9, f"allowed {tolerance:.1e}", color=_LIMIT,
+                  transform=axes.get_xaxis_transform())  # fmt: skip
+        axes.set_ylim(bottom, max(10, 2 * shown.max()))
+        decades = range(_MIN_DECADE, DECADES[1], 2)
+        axes.set_xticks(decades, [f"{'≤ ' * (d == _MIN_DECADE)}1e{d}" for d in decades])
+        axes.yaxis.set_major_formatter("{x:,.0f}")
+        axes.minorticks_off()
+        axes.tick_params(length=0, labelcolor=_SOFT, labelsize=9)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.spines["bottom"].set_color(_SOFT)
+        buffer = io.StringIO()
+        no_metadata: dict[str, Any] = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
+    text = buffer.getvalue()
+    for colour, variable in _COLOURS.items():
+        text = text.replace(colour, variable)
+    return text[text.index("<svg ") :]
+
+
+def _summary(manifest: Manifest) -> str:
     spec = manifest.spec
     c, h, w = spec.image.shape
     versions = ", ".join(f"{name} {version}" for name, version in manifest.producer.items())
     classes = f", {len(spec.classes)} classes" if spec.classes else ""
-    return f"{spec.family}, images {c} by {h} by {w}, latents of {spec.latent_dim}{classes}. {versions}."
-
-
-def _rule(manifest: Manifest) -> str:
-    batches = ", ".join(str(n) for n in manifest.parity["batches"])
-    return f"Allowed: {manifest.parity['tolerance']}. Batches of {batches}."
+    return (
+        f"{spec.family}, images {c}×{h}×{w}, latent dimension {spec.latent_dim}{classes}. "
+        f"{versions}."
+    )
 
 
 def _worst_table(exported: Exported) -> str:
@@ -103,32 +154,32 @@ def _worst_table(exported: Exported) -> str:
             f"{case.value:.7g}",
             f"{case.expected:.9g}",
         )
-        for checked in exported.checked
-        for case in checked.worst
+        for result in exported.parity
+        for case in result.worst
     ]
     head = (
-        "output", "largest error", "torch float32's own", "allowed", "from torch float32",
+        "output", "largest error", "torch float32's error", "allowed", "from torch float32",
         "worst batch", "at", "onnxruntime", "torch float64",
     )  # fmt: skip
     return html_table(head, rows)
 
 
-def _variant_table(measured: list[Measured]) -> str:
+def _variant_table(variants: list[VariantResult]) -> str:
     rows = [
         (
-            m.graph,
-            f"{m.bytes:,}",
-            f"{m.bytes / m.bytes_fp32:.0%}",
-            "equal" if np.isinf(m.psnr) else f"{m.psnr:.1f} dB",
-            f"{m.differ:.2%}",
-            str(m.largest_step),
-            f"{m.ms:.3f}",
-            f"{m.ms_fp32 / m.ms:.2f}",
+            v.graph,
+            f"{v.bytes:,}",
+            f"{v.bytes / v.bytes_fp32:.0%}",
+            "equal" if np.isinf(v.psnr) else f"{v.psnr:.1f} dB",
+            f"{v.differ:.2%}",
+            str(v.largest_step),
+            f"{v.ms:.3f}",
+            f"{v.ms_fp32 / v.ms:.2f}×",
         )
-        for m in measured
+        for v in variants
     ]
     head = (
-        "graph", "bytes", "of fp32", "PSNR", "pixels that differ", "levels at most",
-        "ms a batch of 64", "speed",
+        "graph", "bytes", "of fp32", "PSNR", "pixels that differ", "largest step",
+        "ms per batch of 64", "speed",
     )  # fmt: skip
     return html_table(head, rows)

@@ -1,4 +1,4 @@
-"""What is exported, whatever it came from: graphs, spec, real images, facts."""
+"""What is exported, wherever it came from: graphs, spec, and real images for the parity check."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vae_runtime.arrays import to_float32
 from vae_runtime.bundle.spec import ImageSpec, ModelSpec
 from vae_runtime.datasets import Dataset, load_dataset
 from vae_runtime.datasets.mnist import SHA256, cache_folder
@@ -15,22 +16,22 @@ from vae_runtime.errors import MissingExtra, UsageError
 from vae_train import Checkpoint
 
 from .graphs import Graph, graphs_of
-from .inputs import ROWS
+from .parity import MAX_IMAGES
 
 _LIKELIHOOD = {"bce": "bernoulli", "mse": "gaussian", "gaussian": "gaussian"}
 
 
 @dataclass(frozen=True)
 class Source:
-    """All that the exporter needs.
+    """A model that is ready to be exported.
 
     Attributes:
-        spec: without an id, which follows from the graphs.
-        graphs: in the order of the bundle; their modules in evaluation mode.
-        images: f32[N, C, H, W] in [0, 1], real ones, for the gate.
-        labels: i64[N], theirs, or None.
-        training: facts for the manifest.
-        sha256: of the checkpoint or of the weights; may be empty.
+        spec: without an id, which is computed from the graphs.
+        graphs: in the order of the bundle; their modules are in evaluation mode.
+        images: real images for the parity check, f32[N, C, H, W] in [0, 1], N ≥ 1.
+        labels: their labels, i64[N], or None.
+        training: facts about the training, for the manifest.
+        sha256: checksum of the checkpoint or weights file; may be empty.
     """
 
     spec: ModelSpec
@@ -42,12 +43,12 @@ class Source:
 
 
 def from_checkpoint(checkpoint: Checkpoint, data: Dataset | None = None) -> Source:
-    """A model that vae-train trained.
+    """Build the model of a checkpoint from vae-train.
 
     Args:
-        checkpoint: its weights, prior and facts.
-        data: real images for the gate; without it the data set that the checkpoint names, where
-            that needs no network, else the examples in the checkpoint.
+        checkpoint: a trained model.
+        data: images for the parity check. By default the data set that the checkpoint names, if
+            it can be read without the network, or else the example images in the checkpoint.
 
     Raises:
         UsageError: `data` has images of another shape.
@@ -64,26 +65,35 @@ def from_checkpoint(checkpoint: Checkpoint, data: Dataset | None = None) -> Sour
         sigma=checkpoint.sigma,
     )
     if data is None:
-        facts = checkpoint.facts.get("data", {})
-        found = data_at_hand(str(facts.get("name", "")))
-        # A folder of one's own may have the same name.
-        same = found and (found.image_shape, list(found.classes)) == (
-            config.image_shape, facts.get("classes")
-        )  # fmt: skip
-        data = found if same else None
+        data = _training_data(checkpoint)
     if data is None:
+        images = to_float32(checkpoint.examples.numpy())
         known = checkpoint.example_labels
-        images = as_float(checkpoint.examples.numpy())
         labels = None if known is None else known.numpy()
     else:
         check_shape(data, config.image_shape)
-        images, labels = as_float(data.images[:ROWS]), labels_of(data, checkpoint.classes)
+        images = to_float32(data.images[:MAX_IMAGES])
+        labels = matching_labels(data, checkpoint.classes)
     recipe = {"recipe": checkpoint.train.to_dict(), "model": config.to_dict()}
     graphs = graphs_of(checkpoint.build())
     return Source(spec, graphs, images, labels, checkpoint.facts | recipe, checkpoint.sha256)
 
 
-def data_at_hand(name: str) -> Dataset | None:
+def _training_data(checkpoint: Checkpoint) -> Dataset | None:
+    """The test split of the data set that the checkpoint names, if it is available offline."""
+    facts = checkpoint.facts.get("data", {})
+    data = _offline_test_split(str(facts.get("name", "")))
+    if data is None:
+        return None
+    # A user's folder may have the name of a known data set.
+    same = (data.image_shape, list(data.classes)) == (
+        checkpoint.model.image_shape,
+        facts.get("classes"),
+    )
+    return data if same else None
+
+
+def _offline_test_split(name: str) -> Dataset | None:
     """The test split of a named data set, if it can be read without the network."""
     if name == "mnist":
         names = [file for file in SHA256 if file.startswith("t10k")]
@@ -98,23 +108,18 @@ def data_at_hand(name: str) -> Dataset | None:
 
 
 def check_shape(data: Dataset, shape: tuple[int, int, int]) -> None:
-    """Refuse images of another shape than the model's.
+    """Check that images have the model's shape (C, H, W).
 
     Raises:
-        UsageError: both shapes.
+        UsageError: they have another shape.
     """
     if data.image_shape != shape:
         raise UsageError(
-            f"{data.name}: images {data.image_shape}, model {shape}, each (C, H, W). Image files "
-            f"can be resized: --size {shape[1]}x{shape[2]}."
+            f"{data.name}: images are {data.image_shape}, the model takes {shape}, each (C, H, W). "
+            f"Image files can be resized: --size {shape[1]}x{shape[2]}."
         )
 
 
-def as_float(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """u8 to f32 in [0, 1], as the runtime scales."""
-    return pixels.astype(np.float32) / np.float32(255)
-
-
-def labels_of(data: Dataset, classes: tuple[str, ...]) -> NDArray[np.int64] | None:
-    """The labels of the images that the gate takes, where they are the model's."""
-    return None if data.labels is None or data.classes != classes else data.labels[:ROWS]
+def matching_labels(data: Dataset, classes: tuple[str, ...]) -> NDArray[np.int64] | None:
+    """Labels for the images of the parity check, i64[N]; None if the model has other classes."""
+    return None if data.labels is None or data.classes != classes else data.labels[:MAX_IMAGES]

@@ -1,46 +1,50 @@
-"""A torch module to an ONNX model: traced once, at opset 18, then raised to the opset asked for.
+"""Trace a torch module into an ONNX model that any batch size can run and that is deterministic.
 
-torch writes another graph for each opset. From 21 on it keeps GroupNormalization whole, which
-onnxruntime then expands into a Reshape that an empty batch breaks. So there is one way to trace,
-and onnx's own converter does the rest.
+Models are traced at opset 18, then converted to the requested opset by onnx. torch itself writes a
+different graph for each opset; from 21 on it keeps GroupNormalization, which onnxruntime expands
+into a Reshape that fails on an empty batch.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import traceback
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
-import onnx_ir
+import onnx_ir as ir
 import torch
 from onnx import version_converter
-from onnx_ir.passes.common import ClearMetadataAndDocStringPass
-from torch import Tensor
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass, RemoveUnusedNodesPass
+from torch import Tensor, nn
 from torch.distributions import Distribution
+from torch.export import ExportedProgram
+from torch.fx import Node
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from vae_runtime.errors import InputError, one_line
 
 from .graphs import Graph
-from .random_nodes import refuse_random
-from .static_shapes import make_reshapes_static
+from .options import DEFAULT_OPSET, IR_VERSIONS
 
-OPSET = 18
-# The lowest IR that holds each opset, so that the oldest runtime reads it: onnxruntime 1.16 for 18.
-IR_VERSIONS = {18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11}
+_TRAINING_ONLY = ("dropout", "alpha_dropout", "feature_dropout", "rrelu")  # random in training
 
 
-def trace(graph: Graph, example: dict[str, Tensor], opset: int = OPSET) -> onnx.ModelProto:
+def trace(graph: Graph, example: dict[str, Tensor], opset: int = DEFAULT_OPSET) -> onnx.ModelProto:
     """Trace one graph.
 
     Args:
-        graph: what to trace.
-        example: an input of at least two rows for each name.
-        opset: of `ai.onnx`, 18 to 23.
+        graph: the graph to trace.
+        example: a tensor of two or more rows for each input; torch takes a batch of one as fixed.
+        opset: version of `ai.onnx`, 18 to 23.
 
     Raises:
-        InputError: torch cannot trace the module with a free batch size, or it is random.
+        InputError: the module cannot be traced with a free batch size, or is random.
     """
     arguments = tuple(example[name] for name in graph.inputs)
     dynamic = tuple({0: torch.export.Dim.DYNAMIC} for _ in graph.inputs)
@@ -50,7 +54,7 @@ def trace(graph: Graph, example: dict[str, Tensor], opset: int = OPSET) -> onnx.
                 graph.module, arguments, dynamic_shapes=dynamic, strict=False
             )
         except Exception as error:
-            # Whatever a stranger's module, or torch's tracer on it, raises.
+            # A custom module, or torch's tracer on it, may raise anything.
             raise InputError(
                 f"{graph.role}: torch.export cannot trace the module: {_first_line(error)}"
             ) from error
@@ -59,18 +63,18 @@ def trace(graph: Graph, example: dict[str, Tensor], opset: int = OPSET) -> onnx.
             program,
             input_names=list(graph.inputs),
             output_names=list(graph.outputs),
-            opset_version=OPSET,
+            opset_version=DEFAULT_OPSET,
             dynamo=True,
             verbose=False,
         )
     assert converted is not None
     make_reshapes_static(converted.model)
     ClearMetadataAndDocStringPass()(converted.model)
-    proto = onnx_ir.to_proto(converted.model)
-    # Intermediate shapes help no runtime; onnxruntime infers them again.
+    proto = ir.to_proto(converted.model)
+    # Intermediate shapes are of no use: onnxruntime infers them again.
     del proto.graph.value_info[:]
     del proto.functions[:]
-    if opset != OPSET:
+    if opset != DEFAULT_OPSET:
         proto = version_converter.convert_version(proto, opset)
     proto.ir_version = IR_VERSIONS[opset]
     proto.graph.name = graph.role
@@ -84,10 +88,10 @@ def _first_line(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's own chatter away from the user; what matters is checked afterwards."""
+    """Silence the messages of torch's exporter; everything that matters is checked afterwards."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
     levels = [logger.level for logger in loggers]
-    # Its checks of a distribution's parameters are decisions on data, which no trace can hold.
+    # Distributions validate their parameters, which branches on data. No trace can hold that.
     validate = Distribution._validate_args
     try:
         Distribution.set_default_validate_args(False)
@@ -100,3 +104,141 @@ def _quiet() -> Iterator[None]:
         Distribution.set_default_validate_args(validate)
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+# Reshape nodes
+
+
+def make_reshapes_static(model: ir.Model) -> None:
+    """Give each Reshape a constant shape, with 0 ("as in the input") for the batch.
+
+    torch writes -1 or a Shape node even if all axes but the first are known. onnxruntime cannot
+    resolve -1 for an empty batch, and would run the Shape nodes on every call. Changes the model in
+    place and removes nodes that become unused.
+    """
+    for node in model.graph:
+        if node.op_type != "Reshape":
+            continue
+        dims = _static_dims(node)
+        if dims is None:
+            continue
+        name = f"{node.outputs[0].name}_shape"
+        value = ir.Value(
+            name=name,
+            type=ir.TensorType(ir.DataType.INT64),
+            shape=ir.Shape([len(dims) + 1]),
+            const_value=ir.tensor(np.array([0, *dims], np.int64), name=name),
+        )
+        model.graph.register_initializer(value)
+        node.replace_input_with(1, value)
+        node.attributes["allowzero"] = ir.AttrInt64("allowzero", 0)
+    RemoveUnusedNodesPass()(model)
+
+
+def _static_dims(node: ir.Node) -> list[int] | None:
+    """All axes of the result but the first; None if one is unknown or the batch is not kept."""
+    source, target = node.inputs
+    shape = node.outputs[0].shape
+    producer = None if target is None else target.producer()
+    if producer is not None and producer.op_type == "Shape":
+        # GroupNorm reshapes back to the shape of another value.
+        origin = producer.inputs[0]
+        shape = None if origin is None else origin.shape
+    if source is None or source.shape is None or shape is None or len(shape) < 2:
+        return None
+    dims = [d for d in shape.dims[1:] if isinstance(d, int)]
+    kept = not isinstance(shape[0], int) and not isinstance(source.shape[0], int)
+    return dims if kept and len(dims) == len(shape) - 1 else None
+
+
+# Random operators
+
+
+def refuse_random(
+    program: ExportedProgram, module: nn.Module, arguments: tuple[Tensor, ...], role: str
+) -> None:
+    """Refuse a traced module if an output depends on a random operator.
+
+    Random nodes that no output depends on are harmless: they do not reach the graph.
+
+    Args:
+        program: the trace.
+        module: the traced module; it is run again to find the line that calls a random operator.
+        arguments: its inputs.
+        role: the graph's role, for the error.
+
+    Raises:
+        InputError: names the operator and the line that called it.
+    """
+    for node in _nodes_in_use(program):
+        if _is_random(node):
+            same = [other for other in program.graph.nodes if other.target == node.target]
+            origin = _origin(module, arguments, node.target, same.index(node))
+            raise InputError(
+                f"{role}: {node.target} is random, called at {origin}. A graph must be "
+                "deterministic: return the mean, or the parameters of the distribution."
+            )
+
+
+def _nodes_in_use(program: ExportedProgram) -> Iterator[Node]:
+    """The nodes that an output depends on, in the order of the graph."""
+    pending = [node for node in program.graph.nodes if node.op == "output"]
+    seen = set(pending)
+    while pending:
+        for node in pending.pop().all_input_nodes:
+            if node not in seen:
+                seen.add(node)
+                pending.append(node)
+    return (node for node in program.graph.nodes if node in seen)
+
+
+def _is_random(node: Node) -> bool:
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return False
+    if torch.Tag.nondeterministic_seeded not in node.target.tags:
+        return False
+    name = node.target._schema.name.split("::")[-1].rstrip("_")
+    return name not in _TRAINING_ONLY or _in_training(node)
+
+
+def _in_training(node: Node) -> bool:
+    """Whether the call's `train` or `training` argument is true."""
+    assert isinstance(node.target, torch._ops.OpOverload)
+    for index, argument in enumerate(node.target._schema.arguments):
+        if argument.name in ("train", "training"):
+            value = node.args[index] if index < len(node.args) else node.kwargs.get(argument.name)
+            return bool(argument.default_value if value is None else value)
+    return True
+
+
+class _StackRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Record the Python stack at the n-th call of one operator."""
+
+    def __init__(self, target: Any, ordinal: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.target, self.remaining = target, ordinal
+        self.stack: list[traceback.FrameSummary] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func == self.target:
+            if self.remaining == 0:
+                self.stack = list(traceback.extract_stack())
+            self.remaining -= 1
+        return func(*args, **(kwargs or {}))
+
+
+def _origin(module: nn.Module, arguments: tuple[Tensor, ...], target: Any, ordinal: int) -> str:
+    """`model.py:12 in encode: eps = torch.randn_like(std)`, the innermost line outside torch.
+
+    The trace keeps only the frames of functions called `forward`, so the module is run again.
+    """
+    with torch.no_grad(), _StackRecorder(target, ordinal) as recorder:
+        module(*arguments)
+    inside = (str(Path(torch.__file__).parent), __file__)
+    frames = [frame for frame in recorder.stack if not frame.filename.startswith(inside)]
+    if not frames:
+        return "an unknown line"
+    frame = frames[-1]
+    return f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}: {frame.line}"

@@ -1,66 +1,94 @@
-"""One ONNX model to the bytes of one `.onnx` file: the spec added, the contract checked."""
+"""Write bundles: finish each ONNX model, check it against the contract, write all files at once."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import onnx
+from google.protobuf.message import Message  # type: ignore[import-untyped]
+from onnx import StringStringEntryProto, TensorProto
 
+from vae_runtime.bundle.archive import pack
 from vae_runtime.bundle.checksums import add_checksum
-from vae_runtime.bundle.manifest import FileSpec, GraphSpec, TensorSpec
+from vae_runtime.bundle.manifest import NAME, FileSpec, GraphSpec, Manifest, TensorSpec
+from vae_runtime.bundle.reader import open_bundle
 from vae_runtime.bundle.spec import METADATA_KEY, ModelSpec
+from vae_runtime.errors import FileError, IntegrityError, VaeError, describe_os_error
+from vae_runtime.files.atomic import write_atomic, writing_folder
 from vae_runtime.graph_checks import check_graph
 
-from .contract import Contract, check_contract
 from .graphs import Graph
-from .trace import IR_VERSIONS
+from .options import DEFAULT_OPSET, IR_VERSIONS
 
 PRODUCER = "vae-onnx"
+RANDOM_OPS = {
+    "Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
+    "RandomUniformLike",
+}  # fmt: skip
+_DTYPES: dict[int, str] = {
+    TensorProto.FLOAT: "float32",
+    TensorProto.INT64: "int64",
+    TensorProto.UINT8: "uint8",
+}
+# A path on the machine that exported: /a/b, C:\a, or a line of a stack trace.
+_PATH = re.compile(r"(?:^|[\s\"'=(])/[\w.-]+/[\w.-]+|\b[A-Za-z]:\\|\.py\b|\bFile \"")
+
+
+# Graphs
 
 
 def write_model(
-    model: onnx.ModelProto, graph: Graph, spec: ModelSpec, variant: str = "fp32", opset: int = 18
+    model: onnx.ModelProto,
+    graph: Graph,
+    spec: ModelSpec,
+    variant: str = "fp32",
+    opset: int = DEFAULT_OPSET,
 ) -> tuple[bytes, GraphSpec]:
-    """Stamp a model with its bundle's spec and check it.
+    """Add the bundle's spec to a model and check it.
 
     Args:
         model: changed in place.
-        graph: its role and its tensors' names.
+        graph: its role and the names of its tensors.
         spec: stored in the file's metadata.
         variant: `fp32`, `fp16`, `int8` or `uint8`.
-        opset: that `model` must have.
+        opset: the opset that `model` must have.
 
     Returns:
-        The bytes of a self-contained ONNX file, and what the manifest says of it.
+        The bytes of a self-contained `.onnx` file, and its entry in the manifest.
 
     Raises:
-        IntegrityError: the model is something else than the bundle format allows.
-        InputError: it computes something that the runtime refuses.
+        IntegrityError: the model violates the contract.
+        InputError: the runtime would refuse the graph.
     """
     _normalise(model, graph, spec, variant)
     inputs, outputs = (
-        tuple(_tensor(name, spec, variant) for name in names)
+        tuple(_tensor_spec(name, spec, variant) for name in names)
         for names in (graph.inputs, graph.outputs)
     )
-    label = graph.role if variant == "fp32" else f"{graph.role}.{variant}"
-    check_contract(model, Contract(label, inputs, outputs, opset, IR_VERSIONS[opset]))
+    name = graph.role if variant == "fp32" else f"{graph.role}.{variant}"
+    check_contract(model, Contract(name, inputs, outputs, opset, IR_VERSIONS[opset]))
     raw = add_checksum(model.SerializeToString(deterministic=True))
-    check_graph(raw, label)
-    file = file_spec(f"{label}.onnx", raw)
+    check_graph(raw, name)
+    file = file_spec(f"{name}.onnx", raw)
     graph_spec = GraphSpec(graph.role, variant, file, opset, IR_VERSIONS[opset], inputs, outputs)
     return raw, graph_spec
 
 
 def file_spec(name: str, raw: bytes) -> FileSpec:
-    """What the manifest says of a file's bytes."""
+    """The entry of a file in the manifest."""
     return FileSpec(name, len(raw), hashlib.sha256(raw).hexdigest())
 
 
-def digest(models: list[onnx.ModelProto], spec: ModelSpec) -> str:
-    """Sixteen hexadecimal digits that follow from all graphs and from the spec, its id aside.
+def bundle_id(models: list[onnx.ModelProto], spec: ModelSpec) -> str:
+    """Sixteen hexadecimal digits computed from all graphs and from the spec without its id.
 
-    Each graph carries the id, so it is taken before any graph is stamped.
+    Each file carries the id, so it is computed before the spec is added to the models.
     """
     total = hashlib.sha256(json.dumps(spec.to_json() | {"id": ""}, sort_keys=True).encode())
     for model in models:
@@ -68,18 +96,18 @@ def digest(models: list[onnx.ModelProto], spec: ModelSpec) -> str:
     return total.hexdigest()[:16]
 
 
-def _tensor(name: str, spec: ModelSpec, variant: str) -> TensorSpec:
+def _tensor_spec(name: str, spec: ModelSpec, variant: str) -> TensorSpec:
     shape: tuple[int | str, ...] = ("batch", spec.latent_dim)
     if name == "image":
         shape = ("batch", *spec.image.shape)
     elif name == "label":
         shape = ("batch",)
-    kind = "int64" if name == "label" else "float32"
-    return TensorSpec(name, "uint8" if (name, variant) == ("image", "uint8") else kind, shape)
+    dtype = "int64" if name == "label" else "float32"
+    return TensorSpec(name, "uint8" if (name, variant) == ("image", "uint8") else dtype, shape)
 
 
 def _normalise(model: onnx.ModelProto, graph: Graph, spec: ModelSpec, variant: str) -> None:
-    """Leave nothing that depends on where, when or by which version the file was made."""
+    """Remove everything that depends on where, when or by which version the file was made."""
     model.producer_name = PRODUCER
     model.producer_version = ""
     model.doc_string = ""
@@ -92,6 +120,161 @@ def _normalise(model: onnx.ModelProto, graph: Graph, spec: ModelSpec, variant: s
         dims = value.type.tensor_type.shape.dim
         if dims and not dims[0].dim_value:
             dims[0].dim_param = "batch"
-    own = spec.to_json() | {"role": graph.role, "variant": variant}
-    text = json.dumps(own, separators=(",", ":"), ensure_ascii=False)
+    graph_spec = spec.to_json() | {"role": graph.role, "variant": variant}
+    text = json.dumps(graph_spec, separators=(",", ":"), ensure_ascii=False)
     model.metadata_props.add(key=METADATA_KEY, value=text)
+
+
+# The contract
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What one graph must be.
+
+    Attributes:
+        name: name of the graph with its variant, for errors.
+        inputs, outputs: names, dtypes and shapes, in order; the first axis is `batch`.
+        opset, ir: versions of the operator set and of the file format.
+    """
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    opset: int
+    ir: int
+
+
+def check_contract(model: onnx.ModelProto, contract: Contract) -> None:
+    """Check a model that is about to be written.
+
+    Raises:
+        IntegrityError: names the first rule that the model violates.
+    """
+    for violation in _violations(model, contract):
+        raise IntegrityError(f"{contract.name}: {violation}. The graph was not written.")
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise IntegrityError(f"{contract.name}: onnx.checker refuses it: {error}") from error
+
+
+def _violations(model: onnx.ModelProto, contract: Contract) -> Iterator[str]:
+    """Describe each rule that the model violates."""
+    domains = {o.domain or "ai.onnx": o.version for o in model.opset_import}
+    if domains != {"ai.onnx": contract.opset}:
+        yield f"operator sets {domains}, expected only ai.onnx {contract.opset}"
+    if model.ir_version != contract.ir:
+        yield f"IR version {model.ir_version}, expected {contract.ir}"
+    yield from _tensor_violations("inputs", model.graph.input, contract.inputs)
+    yield from _tensor_violations("outputs", model.graph.output, contract.outputs)
+    for function in model.functions:
+        yield f"contains the function {function.name}"
+    yield from _node_violations(model.graph)
+    for text in _strings(model):
+        if _PATH.search(text):
+            yield f"contains the path-like string {text[:80]!r}"
+
+
+def _tensor_violations(
+    kind: str, values: Iterable[onnx.ValueInfoProto], expected: tuple[TensorSpec, ...]
+) -> Iterator[str]:
+    names = [v.name for v in values]
+    if names != [spec.name for spec in expected]:
+        yield f"{kind} {names}, expected {[spec.name for spec in expected]}"
+        return
+    for value, spec in zip(values, expected, strict=True):
+        tensor = value.type.tensor_type
+        dtype = _DTYPES.get(tensor.elem_type, f"element type {tensor.elem_type}")
+        shape = tuple(d.dim_param or d.dim_value for d in tensor.shape.dim)
+        if dtype != spec.dtype:
+            yield f"{value.name} is {dtype}, expected {spec.dtype}"
+        if not shape or shape[0] != "batch":
+            yield f"{value.name} has shape {list(shape)}, its first axis is not the free batch"
+        elif shape != spec.shape:
+            yield f"{value.name} has shape {list(shape)}, expected {list(spec.shape)}"
+
+
+def _node_violations(graph: onnx.GraphProto) -> Iterator[str]:
+    for node in graph.node:
+        if node.domain not in ("", "ai.onnx"):
+            yield f"operator {node.domain}.{node.op_type} is not in ai.onnx"
+        if node.op_type in RANDOM_OPS:
+            yield f"operator {node.op_type} is random"
+        if any(a.HasField("g") or a.graphs for a in node.attribute):
+            yield f"operator {node.op_type} contains a subgraph"
+    for tensor in graph.initializer:
+        if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
+            yield f"weight {tensor.name} is stored outside the file"
+
+
+def _strings(message: Message) -> Iterator[str]:
+    """Every string in a protobuf message except the spec, whose class names are the user's."""
+    if isinstance(message, StringStringEntryProto) and message.key == METADATA_KEY:
+        return
+    for field, value in message.ListFields():
+        values: Any = [value] if isinstance(value, (str, bytes, Message)) else value
+        if field.type == field.TYPE_STRING:
+            yield from values
+        elif field.type == field.TYPE_MESSAGE:
+            for part in values:
+                yield from _strings(part)
+
+
+# Files
+
+
+def write_bundle(manifest: Manifest, files: dict[str, bytes], out: Path) -> None:
+    """Write all files and the manifest to `out`, a folder or a `.zip`, in one atomic step.
+
+    A previous bundle at `out` is replaced; if anything fails, it is kept.
+
+    Raises:
+        FileError: `out` is not empty and not a bundle, or cannot be written.
+    """
+    content = {NAME: manifest.to_bytes(), **files}
+    check_target(out)
+    if out.suffix == ".zip":
+        write_atomic(out, pack(content))
+        return
+    with writing_folder(out) as folder:
+        for name, raw in content.items():
+            (folder / name).write_bytes(raw)
+
+
+def check_target(out: Path) -> None:
+    """Refuse to replace anything but a bundle or an empty folder.
+
+    Raises:
+        FileError: something else is at this path, or its parent is missing.
+    """
+    if not out.parent.is_dir():
+        raise FileError(f"{out}: folder {out.parent} is missing")
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not _is_bundle(out):
+        raise FileError(
+            f"{out}: exists and is not only a bundle. Move it away, or choose another --out."
+        )
+
+
+def _is_bundle(path: Path) -> bool:
+    """Whether everything that would be replaced is a bundle: its manifest lists every file."""
+    try:
+        # Absolute, so that it cannot be the name of an embedded bundle.
+        files = open_bundle(path.absolute()).manifest.files()
+    except VaeError:
+        return False
+    return path.is_file() or {p.name for p in path.iterdir()} <= {*files, NAME, ".DS_Store"}
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and its parents, if they are missing.
+
+    Raises:
+        FileError: it cannot be created.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{folder}: {describe_os_error(error)}") from error

@@ -155,3 +155,24 @@ def progress(chunks: Iterable[T], total: int, each: int, what: str = "images") -
         if shown:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """`64x48` → (64, 48), height first."""
+    from .cli.options import parse_size as parse
+
+    return parse(text)
+
+
+def given_options() -> dict[str, str]:
+    """The options typed on the command line, by the names of their parameters."""
+    from .cli.options import given
+
+    return given()
+
+
+def check_output_file(path: object, extensions: tuple[str, ...]) -> None:
+    """Refuse an output file that could not be written, before any work is done."""
+    from .cli.target import Target
+
+    Target("", str(path)).check(*extensions)

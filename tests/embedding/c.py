@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnxruntime
 
-from vae_export.c_code import GENERATOR, write_c
+from vae_export.targets.c_code import GENERATOR, write_c
 
 from .host import EXAMPLES, Missing, Row, Vectors, call, folder_size, start_time
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_export.triton import write_triton
+from vae_export.targets.triton import write_triton
 
 from .host import (
     CACHE,

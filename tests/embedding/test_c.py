@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import vae_runtime as vae
-from vae_export import c_code
-from vae_export.c_code import header_text, prior_text, write_c
+from vae_export.targets import c_code
+from vae_export.targets.c_code import header_text, prior_text, write_c
 from vae_runtime.bundle.spec import ImageSpec, ModelSpec
 from vae_runtime.dependencies import install
 from vae_runtime.errors import MissingExtra
@@ -81,7 +81,7 @@ def test_the_example_program_links_the_library(
 
 
 @SLOW
-def test_the_program_reads_codes_and_refuses_nonsense(
+def test_the_program_reads_latents_and_refuses_nonsense(
     built: Callable[[str], tuple[Vectors, Path]], tmp_path: Path
 ) -> None:
     vectors, folder = built("cvae_mlp")
@@ -99,8 +99,8 @@ def test_the_program_reads_codes_and_refuses_nonsense(
         ("--label", "10"): "error: 10: unknown class\n",
         ("--seed", "-1"): "error: -1: expected a seed from 0 to 2**64 - 1\n",
         ("-n", "65"): "error: 65: not a number in its range\n",
-        ("--latents", "cut.f32"): "error: cut.f32: not whole latents of float32, 1 to 64 of them\n",
-        ("--latents", "nan.f32"): "error: code: not finite\n",
+        ("--latents", "cut.f32"): "error: cut.f32: expected 1 to 64 complete float32 latents\n",
+        ("--latents", "nan.f32"): "error: latents: not finite\n",
         ("--latents", "no.f32"): "error: no.f32: No such file or directory\n",
         ("--colour", "red"): "error: --colour: unknown option\n",
     }
@@ -127,7 +127,8 @@ int main(int argc, char **argv)
     float z[VAE_LATENT_DIM];
     (void)argc;
     for (unsigned i = 0; i < 500; i++) {
-        const int code = vae_draw(strtoull(argv[1], NULL, 10), i, atoi(argv[2]), atof(argv[3]), z);
+        const int code = vae_sample_latents(strtoull(argv[1], NULL, 10), i, atoi(argv[2]),
+                                            atof(argv[3]), z);
         if (code) return code;
         fwrite(z, sizeof *z, VAE_LATENT_DIM, stdout);
     }
@@ -153,12 +154,12 @@ PRIORS = [
 
 
 @pytest.mark.parametrize("prior", PRIORS, ids=lambda p: p.kind)
-def test_c_draws_pythons_codes(prior: Prior, tmp_path: Path) -> None:
+def test_c_samples_the_same_latents_as_python(prior: Prior, tmp_path: Path) -> None:
     here(need, "gcc")
     classes = ("a", "b", "c") if prior.kind == "class_gmm" else ()
     family = "cvae" if classes else "vae"
     spec = ModelSpec("0", family, ImageSpec(1, 2, 2), prior.latent_dim, classes, "bernoulli", prior)
-    for path in (c_code._FIXED / "vae.c", c_code._FIXED / "vae.h"):
+    for path in (c_code.SOURCES / "vae.c", c_code.SOURCES / "vae.h"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "model.h").write_text(header_text(spec))
     (tmp_path / "prior_data.c").write_text(prior_text(spec))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vae_export.triton import write_triton
+from vae_export.targets.triton import write_triton
 from vae_runtime.verification import TOLERANCE
 
 from .conftest import here, open_in

@@ -1,4 +1,4 @@
-"""Checkpoints and bundles of scikit-learn's digits, trained and exported once for all tests."""
+"""Checkpoints and bundles for scikit-learn's digits, trained and exported once for all tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if importlib.util.find_spec("torch") is None:
 
 @pytest.fixture(scope="session")
 def checkpoint_of() -> Callable[[str], Any]:
-    """`cvae-conv` → a checkpoint of 8 by 8 digits, trained for an epoch."""
+    """`cvae-conv` → a checkpoint for 8×8 digits, trained for one epoch."""
 
     @cache
     def make(name: str) -> Any:
@@ -39,7 +39,7 @@ def checkpoint_of() -> Callable[[str], Any]:
 def saved(
     checkpoint_of: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
-    """The same as a file."""
+    """`cvae-conv` → the file of that checkpoint."""
 
     @cache
     def write(name: str) -> Path:
@@ -54,7 +54,7 @@ def saved(
 
 @pytest.fixture(scope="session")
 def exported_of(checkpoint_of: Callable[[str], Any]) -> Callable[[str], Any]:
-    """`vae-mlp` → its export with every variant that fits, not written anywhere."""
+    """`vae-mlp` → its export with every variant that fits, in memory."""
 
     @cache
     def make(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""A scale that was learned in training decides what the runtime's `score` says."""
+"""The runtime's `score` uses the standard deviation that was learned in training."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from vae_runtime.metrics import kl_to_standard_normal, negative_log_likelihood
 from vae_train import TrainConfig
 
 
-def test_the_scale_of_the_checkpoint_is_that_of_the_score(
-    checkpoint_of: Any, tmp_path: Path
-) -> None:
+def test_score_uses_the_sigma_of_the_checkpoint(checkpoint_of: Any, tmp_path: Path) -> None:
     trained = checkpoint_of("vae-mlp")
     checkpoint = replace(trained, train=TrainConfig(objective="gaussian"), sigma=0.2)
     export_checkpoint(checkpoint, tmp_path / "vae")
@@ -40,5 +38,5 @@ def test_the_scale_of_the_checkpoint_is_that_of_the_score(
             axis=0,
         )  # fmt: skip
         kl = kl_to_standard_normal(mu, log_var)
-    assert found.negative_elbo == pytest.approx(expected + kl, abs=1.0)  # other draws
+    assert found.negative_elbo == pytest.approx(expected + kl, abs=1.0)  # other samples
     assert "sigma" not in export_checkpoint(trained, None).manifest.spec.to_json()

@@ -1,4 +1,4 @@
-"""`vae-export --html`: the bundle's page beside the bundle."""
+"""`vae-export --html`: one HTML file that runs the bundle."""
 
 from __future__ import annotations
 

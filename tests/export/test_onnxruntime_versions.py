@@ -1,4 +1,4 @@
-"""The bundle in onnxruntimes of three years, each in a venv of its own."""
+"""Load the bundle in onnxruntime versions of three years, each in its own virtual environment."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from vae_export.bundle import write_bundle
+from vae_export.writer import write_bundle
 
 VERSIONS = {
     "1.16.3": ["onnxruntime==1.16.3", "numpy<2"],

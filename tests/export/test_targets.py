@@ -15,10 +15,10 @@ from click.testing import CliRunner
 from PIL import Image
 
 import vae_runtime
-from vae_export.bundle import write_bundle
 from vae_export.cli import cli
 from vae_export.report import write_report
-from vae_export.triton import config_text, write_triton
+from vae_export.targets.triton import config_text, write_triton
+from vae_export.writer import write_bundle
 from vae_runtime.errors import NotFound
 
 
@@ -35,7 +35,7 @@ def test_a_zip_is_stored_and_always_the_same(exported_of: Any, tmp_path: Path) -
 
 
 class Outside(HTMLParser):
-    """Collects what a page would fetch, and its tags."""
+    """Collect the tags of a page and what it would fetch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Outside(HTMLParser):
         self.fetched += [str(v) for k, v in attrs if k in ("src", "href", "data", "action")]
 
 
-def test_the_report_stands_alone(exported_of: Any, tmp_path: Path) -> None:
+def test_the_report_needs_no_other_file(exported_of: Any, tmp_path: Path) -> None:
     exported = exported_of("vae-mlp")
     write_report(exported, tmp_path / "report")
     assert {p.name for p in (tmp_path / "report").iterdir()} == {"parity.json", "parity.html"}
@@ -56,7 +56,7 @@ def test_the_report_stands_alone(exported_of: Any, tmp_path: Path) -> None:
     worst = [case for output in data["outputs"] for case in output["worst"]]
     assert {c["output"] for c in worst} == {"mu", "log_var", "image"}
     assert all(c["error"] <= c["tolerance"] for c in worst)
-    assert {v["graph"] for v in data["variants"]} == {m.graph for m in exported.measured}
+    assert {v["graph"] for v in data["variants"]} == {m.graph for m in exported.variants}
     page = (tmp_path / "report" / "parity.html").read_text()
     parser = Outside()
     parser.feed(page)
@@ -68,13 +68,13 @@ def test_the_report_stands_alone(exported_of: Any, tmp_path: Path) -> None:
 
 
 def test_the_histogram_counts_every_element(exported_of: Any) -> None:
-    for checked in exported_of("vae-mlp").checked:
-        for counts in checked.histogram.values():
+    for result in exported_of("vae-mlp").parity:
+        for counts in result.histogram.values():
             assert counts.sum() % sum((1, 2, 7, 64, 1000)) == 0
             assert counts.sum() > 0
 
 
-def test_the_command_line_writes_all_of_it(saved: Any, tmp_path: Path) -> None:
+def test_the_command_line_writes_every_target(saved: Any, tmp_path: Path) -> None:
     arguments = ["--ckpt", str(saved("vae-mlp")), "-o", str(tmp_path / "m"), "--zip", "--triton",
                  str(tmp_path / "models"), "--variant", "uint8", "--report",
                  "--c", str(tmp_path / "code")]  # fmt: skip
@@ -90,27 +90,27 @@ def test_the_command_line_writes_all_of_it(saved: Any, tmp_path: Path) -> None:
     assert {p.name for p in (tmp_path / "models").iterdir()} == {
         "m_encoder", "m_decoder", "m_decoder_uint8",
     }  # fmt: skip
-    assert "encoder: as torch, max error" in done.stderr
+    assert "encoder: matches torch, max error" in done.stderr
     size = (tmp_path / "m.zip").stat().st_size
     assert f"wrote {tmp_path / 'm.zip'}, {size:,} bytes. Next: vae-run sample" in done.stderr
     assert done.stdout == ""
 
 
-def test_data_without_a_test_split_serves_the_gate(saved: Any, tmp_path: Path) -> None:
+def test_data_without_a_test_split_is_used_whole(saved: Any, tmp_path: Path) -> None:
     images = np.zeros((5, 8, 8), np.uint8)
     np.savez(tmp_path / "own.npz", images=images)
     arguments = ["--ckpt", str(saved("vae-mlp")), "-o", str(tmp_path / "m"),
                  "--data", str(tmp_path / "own.npz")]  # fmt: skip
     done = CliRunner().invoke(cli, arguments, catch_exceptions=False, standalone_mode=False)
-    said = done.stderr.splitlines()
-    assert said[0] == f"{tmp_path / 'own.npz'}: no test split, its training images are taken"
+    lines = done.stderr.splitlines()
+    assert lines[0] == f"{tmp_path / 'own.npz'}: no test split, its training images are taken"
     size = sum(path.stat().st_size for path in (tmp_path / "m").iterdir())
-    assert said[-1].startswith(f"wrote {tmp_path / 'm'}, {size:,} bytes. Next: ")
+    assert lines[-1].startswith(f"wrote {tmp_path / 'm'}, {size:,} bytes. Next: ")
     with np.load(tmp_path / "m" / "golden.npz") as golden:
         assert not golden["encoder.in.image"].any()
 
 
-def test_pictures_of_any_size_become_the_model_s(saved: Any, tmp_path: Path) -> None:
+def test_images_of_any_size_are_resized_for_the_model(saved: Any, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     for side in (9, 16):
         Image.new("RGB", (side, side), "white").save(tmp_path / "photos" / f"{side}.png")
@@ -122,7 +122,7 @@ def test_pictures_of_any_size_become_the_model_s(saved: Any, tmp_path: Path) -> 
         assert (golden["encoder.in.image"] == 1).all()
 
 
-def test_data_that_is_not_there_is_refused(saved: Any, tmp_path: Path) -> None:
+def test_missing_data_is_refused(saved: Any, tmp_path: Path) -> None:
     arguments = ["--ckpt", str(saved("vae-mlp")), "-o", str(tmp_path / "m"), "--data", "none.npz"]
     done = CliRunner().invoke(cli, arguments, standalone_mode=False)
     assert isinstance(done.exception, NotFound)

@@ -1,4 +1,4 @@
-"""Variants: what they are made of, how near they come, what is refused."""
+"""Variants: their operators, their quality, and what is refused."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from onnx import numpy_helper
 
 from vae_export import export_checkpoint
-from vae_export.rounding import LEVELS, round_columns
-from vae_export.variants import Measured
+from vae_export.precision.int8 import LEVELS, round_columns
+from vae_export.precision.variants import VariantResult
 from vae_runtime.bundle.manifest import Manifest
 from vae_runtime.bundle.spec import METADATA_KEY, parse_spec
 from vae_runtime.errors import IntegrityError, UsageError
@@ -36,7 +36,7 @@ def run(exported: Any, file: str, n: int) -> Any:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_files_cards_and_manifest_agree(exported_of: Any, name: str) -> None:
+def test_files_specs_and_manifest_agree(exported_of: Any, name: str) -> None:
     exported = exported_of(name)
     again = Manifest.from_bytes(exported.manifest.to_bytes(), "again")
     assert again.graphs == exported.manifest.graphs
@@ -51,8 +51,8 @@ def test_files_cards_and_manifest_agree(exported_of: Any, name: str) -> None:
         spec, role, variant = parse_spec(text, "graph")
         assert (spec.id, role, variant) == (again.spec.id, graph_spec.role, graph_spec.variant)
         assert all(node.domain == "" for node in model.graph.node)
-    assert set(again.parity["variants"]) == {m.graph for m in exported.measured}
-    assert "ms" not in again.parity["variants"]["decoder.fp16"]  # timings: no two are alike
+    assert set(again.parity["variants"]) == {m.graph for m in exported.variants}
+    assert "ms" not in again.parity["variants"]["decoder.fp16"]  # times never repeat
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -70,7 +70,7 @@ def test_uint8_is_the_rounded_fp32_graph_bit_for_bit(
 def test_uint8_rounds_every_float_near_a_half_as_numpy_does() -> None:
     from onnx import TensorProto, helper
 
-    from vae_export.uint8 import to_uint8 as convert
+    from vae_export.precision.uint8 import to_uint8 as convert
 
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch"])
     z = helper.make_tensor_value_info("z", TensorProto.FLOAT, ["batch"])
@@ -84,9 +84,9 @@ def test_uint8_rounds_every_float_near_a_half_as_numpy_does() -> None:
         assert np.array_equal(session.run(["image"], z=values)[0], to_uint8(values))
 
 
-def test_int8_is_near_small_and_of_seven_bits(exported_of: Any) -> None:
+def test_int8_is_accurate_small_and_uses_seven_bits(exported_of: Any) -> None:
     exported = exported_of("vae-mlp")
-    found = next(m for m in exported.measured if m.graph == "decoder.int8")
+    found = next(m for m in exported.variants if m.graph == "decoder.int8")
     assert found.psnr >= 45
     assert found.bytes < 0.6 * found.bytes_fp32
     ours, theirs = (run(exported, f"decoder{s}.onnx", 300) for s in ("", ".int8"))
@@ -95,11 +95,11 @@ def test_int8_is_near_small_and_of_seven_bits(exported_of: Any) -> None:
     assert [n.op_type for n in model.graph.node].count("MatMulInteger") == 2
     for tensor in model.graph.initializer:
         if tensor.data_type == onnx.TensorProto.INT8:
-            # Beyond, a CPU without VNNI saturates where it adds two products.
+            # Above that, a CPU without VNNI saturates when it adds two products.
             assert np.abs(numpy_helper.to_array(tensor).astype(int)).max() <= LEVELS == 63
 
 
-def test_int8_weights_lie_in_column_scales_and_beat_plain_rounding() -> None:
+def test_int8_rounding_with_column_scales_beats_plain_rounding() -> None:
     rng = np.random.default_rng(0)
     hidden = np.maximum(rng.standard_normal((500, 6)) @ rng.standard_normal((6, 80)), 0)
     hidden = hidden.astype(np.float32)
@@ -125,7 +125,7 @@ def test_int8_of_convolutions_is_refused_with_the_reason(checkpoint_of: Any) -> 
     with pytest.raises(UsageError) as caught:
         export_checkpoint(checkpoint_of("ae-conv"), None, variants=("int8",))
     assert str(caught.value) == (
-        "int8: decoder has 4 convolutions, which run 3.3 times slower in dynamic int8 than in "
+        "int8: decoder has 4 convolutions, which take 3.3 times as long in dynamic int8 as in "
         "float32 (measured). Use --variant fp16 or uint8."
     )
 
@@ -139,7 +139,7 @@ def test_int8_of_a_tiny_decoder_is_refused(checkpoint_of: Any) -> None:
     with pytest.raises(UsageError) as caught:
         export_checkpoint(tiny, None, variants=("int8",))
     assert str(caught.value) == (
-        "int8: decoder has no matrix product of 4,096 weights or more behind its first layer. "
+        "int8: decoder has no matrix product of 4,096 weights or more after its first layer. "
         "Use --variant fp16 or uint8."
     )
 
@@ -151,7 +151,7 @@ def test_fp16_refuses_weights_beyond_its_range(checkpoint_of: Any) -> None:
     with pytest.raises(UsageError) as caught:
         export_checkpoint(replace(checkpoint, state=state), None, variants=("fp16",))
     assert str(caught.value) == (
-        "fp16: weight model.decoder.head.bias reaches 7e+04, and float16 ends at 65504. "
+        "fp16: weight model.decoder.head.bias reaches 7e+04, the largest float16 is 65504. "
         "Use --variant uint8."
     )
 
@@ -159,10 +159,10 @@ def test_fp16_refuses_weights_beyond_its_range(checkpoint_of: Any) -> None:
 def test_a_lossy_variant_is_refused_unless_it_is_allowed(
     checkpoint_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import vae_export.variants as module
+    import vae_export.precision.variants as module
 
     checkpoint = checkpoint_of("vae-mlp")
-    monkeypatch.setattr(module, "LOWEST_PSNR", 150.0)
+    monkeypatch.setattr(module, "MIN_PSNR", 150.0)
     with pytest.raises(IntegrityError) as caught:
         export_checkpoint(checkpoint, None, variants=("fp16",))
     text = str(caught.value)
@@ -172,7 +172,7 @@ def test_a_lossy_variant_is_refused_unless_it_is_allowed(
         "--allow-lossy."
     )
     done = export_checkpoint(checkpoint, None, variants=("fp16", "fp16"), allow_lossy=True)
-    assert [m.graph for m in done.measured] == ["decoder.fp16"]
+    assert [m.graph for m in done.variants] == ["decoder.fp16"]
 
 
 def test_an_unknown_variant_is_refused(checkpoint_of: Any) -> None:
@@ -182,13 +182,13 @@ def test_an_unknown_variant_is_refused(checkpoint_of: Any) -> None:
 
 
 def test_the_line_says_what_was_measured() -> None:
-    measured = Measured("decoder.int8", 500, 2000, 51.234, 0.1, 6, 0.25, 0.75)
+    measured = VariantResult("decoder.int8", 500, 2000, 51.234, 0.1, 6, 0.25, 0.75)
     assert measured.line() == (
         "decoder.int8: 500 bytes (25% of fp32), 51.2 dB, 10.00% of pixels differ by at most 6 of "
-        "255, 3.00 times the speed (0.250 ms a batch of 64)"
+        "255, 3.00× as fast (0.250 ms per batch of 64)"
     )
-    exact = Measured("decoder.uint8", 2000, 2000, np.inf, 0.0, 0, 0.5, 0.5)
+    exact = VariantResult("decoder.uint8", 2000, 2000, np.inf, 0.0, 0, 0.5, 0.5)
     assert exact.line() == (
-        "decoder.uint8: 2,000 bytes (100% of fp32), the same pixels, 1.00 times the speed "
-        "(0.500 ms a batch of 64)"
+        "decoder.uint8: 2,000 bytes (100% of fp32), the same pixels, 1.00× as fast "
+        "(0.500 ms per batch of 64)"
     )

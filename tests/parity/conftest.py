@@ -1,4 +1,4 @@
-"""Where torch is not installed, these tests are not collected."""
+"""Do not collect these tests if torch is not installed."""
 
 from __future__ import annotations
 

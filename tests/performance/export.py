@@ -1,4 +1,4 @@
-"""Export with the gate against the bare `torch.onnx.export` calls, in turns.
+"""Time the export with its parity check against the bare `torch.onnx.export` calls, in turns.
 
     python tests/performance/export.py [--runs 5]
 
@@ -69,7 +69,7 @@ def bare(trained: Checkpoint, folder: Path) -> None:
 
 
 def ours(trained: Checkpoint, folder: Path) -> None:
-    """Trace, convert, contract, gate in six batches, golden vectors, bundle."""
+    """Trace, convert, check the contract and parity, write golden vectors and bundle."""
     export_checkpoint(trained, folder / "bundle")
 
 

@@ -42,8 +42,8 @@ def measured(path: Path, data: Any) -> dict[str, Any]:
         "latent_dim": config.latent_dim,
         "parameters": checkpoint.facts["parameters"],
         "epochs": checkpoint.facts["epochs"],
-        "parity": [asdict(case) for checked in done.checked for case in checked.worst],
-        "variants": [asdict(m) for m in done.measured],
+        "parity": [asdict(case) for result in done.parity for case in result.worst],
+        "variants": [asdict(m) for m in done.variants],
     }
 
 

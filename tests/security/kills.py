@@ -79,7 +79,7 @@ def prepare(kinds: list[Artefact]) -> None:
 
 
 def _bundle(path: Path, k: int) -> None:
-    from vae_export.bundle import write_bundle
+    from vae_export.writer import write_bundle
 
     write_bundle(*_FILES[k], path)
 

@@ -28,7 +28,7 @@ _BATCH = [
     "runtime/batch/test_mapper_calls.py",
     "runtime/batch/test_stored.py",
 ]
-_EXPORT = ["export/test_contract.py", "export/test_gate.py", "export/test_foreign.py",
+_EXPORT = ["export/test_contract.py", "export/test_parity_check.py", "export/test_custom_module.py",
            "export/test_variants.py", "export/test_targets.py"]  # fmt: skip
 _TESTS: dict[str, list[str]] = {
     "vae_runtime.graph_checks.protobuf": _GRAPHS,
@@ -76,8 +76,6 @@ _TESTS: dict[str, list[str]] = {
     "vae_train.checks": ["train/test_bad_data.py", "train/test_run.py", "train/test_config.py"],
     "vae_train.folder": ["train/test_resume.py"],
     "vae_train.resume": ["train/test_resume.py"],
-    "vae_export.bundle": _EXPORT,
-    "vae_export.contract": _EXPORT,
     "vae_export.source": _EXPORT,
     "vae_export.writer": _EXPORT,
 }  # fmt: skip

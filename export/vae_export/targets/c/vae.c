@@ -1,15 +1,15 @@
-/* Decoding with arguments checked, and the generator and prior that Python draws codes with:
+/* Decoding with checked arguments, and the same random numbers and prior as in Python:
  * Philox-4x64-10 (Salmon et al. 2011) and normals by Box and Muller (1958). */
 #include "vae.h"
 
 #include <math.h>
 
-#define WORDS 4 /* of a Philox block */
+#define WORDS 4 /* per Philox block */
 #define EVEN_DIM (VAE_LATENT_DIM + VAE_LATENT_DIM % 2)
 #define BLOCKS ((1 + EVEN_DIM + WORDS - 1) / WORDS)
 #define TWO_PI 6.283185307179586476925286766559
 
-/* Of the generated decoder.c; one row. */
+/* Defined in the generated decoder.c; decodes one row. */
 #if VAE_CLASSES
 void vae_graph(const float z[1][VAE_LATENT_DIM], const int64_t label[1],
                float image[1][VAE_CHANNELS][VAE_HEIGHT][VAE_WIDTH]);
@@ -26,11 +26,11 @@ int vae_decode(const float z[VAE_LATENT_DIM], int label, float image[VAE_PIXELS]
         return VAE_BAD_LABEL;
     for (int i = 0; i < VAE_LATENT_DIM; i++)
         if (!isfinite(z[i]))
-            return VAE_BAD_CODE;
+            return VAE_BAD_NUMBER;
     const float(*row)[VAE_LATENT_DIM] = (const float(*)[VAE_LATENT_DIM])z;
     float(*out)[VAE_CHANNELS][VAE_HEIGHT][VAE_WIDTH] =
         (float(*)[VAE_CHANNELS][VAE_HEIGHT][VAE_WIDTH])image;
-    image[0] = NAN; /* the generated code returns early, and silently, where malloc fails */
+    image[0] = NAN; /* the generated code returns early, without an error, if malloc fails */
 #if VAE_CLASSES
     const int64_t index = label == VAE_NO_LABEL ? VAE_CLASSES : label;
     vae_graph(row, &index, out);
@@ -40,7 +40,7 @@ int vae_decode(const float z[VAE_LATENT_DIM], int label, float image[VAE_PIXELS]
     return isnan(image[0]) ? VAE_NO_MEMORY : VAE_OK;
 }
 
-/* The high 64 bits of a product, without a 128-bit type. */
+/* The high 64 bits of a product, without a 128-bit integer type. */
 static uint64_t mulhi(uint64_t a, uint64_t b)
 {
     const uint64_t a0 = (uint32_t)a, a1 = a >> 32, b0 = (uint32_t)b, b1 = b >> 32;
@@ -67,17 +67,18 @@ static void philox(uint64_t seed, uint64_t counter, uint64_t out[WORDS])
 static double unit(uint64_t word) { return (double)(word >> 11) * 0x1p-53; }
 
 #if VAE_PRIOR == VAE_PRIOR_MIXTURE
-/* Mean + L·eps of the component that the first word picks; L is packed row by row. */
-static void place(double first, int label, const double eps[EVEN_DIM], float z[VAE_LATENT_DIM])
+/* Mean + L·eps of the component that the first number picks; L is packed row by row. */
+static void from_mixture(double first, int label, const double eps[EVEN_DIM],
+                         float z[VAE_LATENT_DIM])
 {
     const int row = VAE_PRIOR_ROWS == 1 || label == VAE_NO_LABEL ? VAE_PRIOR_ROWS - 1 : label;
-    double total = 0, share = 0;
+    double total = 0, cumulative = 0;
     int component = 0;
     for (int m = 0; m < VAE_COMPONENTS; m++)
         total += vae_weights[row][m];
     while (component < VAE_COMPONENTS - 1) {
-        share += vae_weights[row][component];
-        if (first < share / total)
+        cumulative += vae_weights[row][component];
+        if (first < cumulative / total)
             break;
         component++;
     }
@@ -91,14 +92,15 @@ static void place(double first, int label, const double eps[EVEN_DIM], float z[V
 }
 #endif
 
-int vae_draw(uint64_t seed, uint64_t index, int label, double temperature, float z[VAE_LATENT_DIM])
+int vae_sample_latents(uint64_t seed, uint64_t index, int label, double temperature,
+                       float z[VAE_LATENT_DIM])
 {
     uint64_t words[BLOCKS * WORDS];
     if (!label_fits(label))
         return VAE_BAD_LABEL;
     if (!(temperature >= 0 && isfinite(temperature)))
-        return VAE_BAD_CODE;
-    for (int block = 0; block < BLOCKS; block++) /* the counter is raised before each block */
+        return VAE_BAD_NUMBER;
+    for (int block = 0; block < BLOCKS; block++) /* the counter starts at 1 */
         philox(seed, index * BLOCKS + (uint64_t)block + 1, words + block * WORDS);
 #if VAE_PRIOR == VAE_PRIOR_UNIFORM
     for (int i = 0; i < VAE_LATENT_DIM; i++) {
@@ -114,7 +116,7 @@ int vae_draw(uint64_t seed, uint64_t index, int label, double temperature, float
         eps[i + 1] = radius * sin(angle);
     }
 #if VAE_PRIOR == VAE_PRIOR_MIXTURE
-    place(unit(words[0]), label, eps, z);
+    from_mixture(unit(words[0]), label, eps, z);
 #else
     for (int i = 0; i < VAE_LATENT_DIM; i++)
         z[i] = (float)eps[i];

@@ -1,4 +1,4 @@
-"""Modules of others, from tracing to the runtime."""
+"""Custom modules, from tracing to the runtime."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from click.testing import CliRunner
 
 import vae_runtime
 from vae_export import export
-from vae_export.adapter import unpack_image, unpack_latents
+from vae_export.calling_convention import unpack_image, unpack_latents
 from vae_export.cli import cli
 from vae_runtime.datasets import Dataset, load_dataset
 from vae_runtime.errors import InputError, IntegrityError, UsageError, VaeError
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-import strangers  # noqa: E402
+import custom_modules  # noqa: E402
 
 sys.path.remove(str(HERE))
 
@@ -31,21 +31,21 @@ def digits() -> Dataset:
 
 
 CASES: dict[str, tuple[Any, dict[str, Any]]] = {
-    "upsampler": (strangers.Upsampler, {}),
-    "library": (strangers.Library, {"activation": "sigmoid"}),
-    "pair": (strangers.pair, {"activation": "sigmoid", "prior": "gaussian"}),
-    "distributions": (strangers.Distributions, {"activation": "tanh", "signed": True}),
-    "conditional": (strangers.Conditional, {"classes": True}),
-    "null row": (lambda: strangers.Conditional(11), {"classes": True, "prior": "normal"}),
+    "upsampler": (custom_modules.Upsampler, {}),
+    "library": (custom_modules.Library, {"activation": "sigmoid"}),
+    "pair": (custom_modules.pair, {"activation": "sigmoid", "prior": "gaussian"}),
+    "distributions": (custom_modules.Distributions, {"activation": "tanh", "signed": True}),
+    "conditional": (custom_modules.Conditional, {"classes": True}),
+    "null row": (lambda: custom_modules.Conditional(11), {"classes": True, "prior": "normal"}),
     "one-hot": (
-        strangers.OneHot,
+        custom_modules.OneHot,
         {"classes": True, "one_hot": True, "spread": "std", "prior": "normal"},
     ),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_strangers_module_becomes_a_bundle(name: str, digits: Dataset, tmp_path: Path) -> None:
+def test_a_custom_module_becomes_a_bundle(name: str, digits: Dataset, tmp_path: Path) -> None:
     torch.manual_seed(0)
     make, options = CASES[name]
     options = options | ({"classes": digits.classes} if "classes" in options else {})
@@ -60,8 +60,8 @@ def test_a_strangers_module_becomes_a_bundle(name: str, digits: Dataset, tmp_pat
         assert np.isfinite(model.score(digits.images[:7]).negative_elbo).all()
 
 
-def test_the_module_itself_is_left_as_it_was(digits: Dataset) -> None:
-    module = strangers.Upsampler()
+def test_the_module_itself_is_not_changed(digits: Dataset) -> None:
+    module = custom_modules.Upsampler()
     assert module.training
     before = {name: t.clone() for name, t in module.state_dict().items()}
     export(module, None, digits, prior="normal")
@@ -72,7 +72,7 @@ def test_the_module_itself_is_left_as_it_was(digits: Dataset) -> None:
 
 def test_labels_reach_the_decoder(digits: Dataset, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    module = strangers.Conditional()
+    module = custom_modules.Conditional()
     export(module, tmp_path / "bundle.zip", digits, classes=digits.classes, prior="normal")
     z = np.zeros((2, 3), np.float32)
     with vae_runtime.load(tmp_path / "bundle.zip", device="cpu") as model:
@@ -87,66 +87,66 @@ def test_labels_reach_the_decoder(digits: Dataset, tmp_path: Path) -> None:
 
 REFUSED: dict[str, tuple[Any, dict[str, Any], type[VaeError], str]] = {
     "random": (
-        strangers.Sampling,
+        custom_modules.Sampling,
         {"activation": "sigmoid"},
         InputError,
-        "encoder: aten.randn_like.default is random, made at strangers.py:LINE in encode: "
-        "eps = torch.randn_like(mean). A graph must compute the same each time: return the mean, "
-        "or the parameters of the distribution.",
+        "encoder: aten.randn_like.default is random, called at custom_modules.py:LINE in encode: "
+        "eps = torch.randn_like(mean). A graph must be deterministic: return the mean, or the "
+        "parameters of the distribution.",
     ),
     "range": (
-        strangers.Library,
+        custom_modules.Library,
         {},
         UsageError,
-        "decode: pixels run from LOW to HIGH, expected [0, 1]. Say activation (--activation): "
+        "decode: pixels range from LOW to HIGH, expected [0, 1]. Set activation (--activation): "
         "sigmoid for logits, tanh for [-1, 1], clip to cut off.",
     ),
     "neither": (
         lambda: torch.nn.Linear(2, 2),
         {},
         UsageError,
-        "Linear: has neither a method encode nor a module encoder. Add one, or pass the pair "
+        "Linear: has neither a method encode nor a submodule encoder. Add one, or pass the pair "
         "(encoder, decoder).",
     ),
     "spread": (
-        strangers.Library,
+        custom_modules.Library,
         {"spread": "sigma"},
         UsageError,
         "spread is 'sigma', expected one of log_var, var, std, log_std",
     ),
     "activation": (
-        strangers.Library,
+        custom_modules.Library,
         {"activation": "relu"},
         UsageError,
-        "activation is 'relu', expected one of none, sigmoid, clip, tanh",
+        "activation is 'relu', expected one of none, sigmoid, tanh, clip",
     ),
     "classes": (
-        strangers.Conditional,
+        custom_modules.Conditional,
         {"classes": ("a", "b")},
         UsageError,
         "digits: 10 classes, the module has 2",
     ),
     "null label": (
-        lambda: strangers.Conditional(12),
+        lambda: custom_modules.Conditional(12),
         {"classes": tuple("0123456789")},
         UsageError,
-        "the module has no embedding of 10 or 11 rows, so what it takes for no label is unknown. "
-        "Say null_label (--null-label), or one_hot (--one-hot).",
+        "the module has no embedding of 10 or 11 rows, so its index for no label is unknown. "
+        "Set null_label (--null-label) or one_hot (--one-hot).",
     ),
     "class_gmm": (
-        strangers.Library,
+        custom_modules.Library,
         {"activation": "sigmoid", "prior": "class_gmm"},
         UsageError,
         "prior class_gmm needs classes. Use gmm.",
     ),
     "opset": (
-        strangers.Library,
+        custom_modules.Library,
         {"opset": 17},
         UsageError,
         "opset is 17, expected 18 to 23",
     ),
     "variant": (
-        strangers.Library,
+        custom_modules.Library,
         {"variants": ("int4",)},
         UsageError,
         "variant is 'int4', expected one of fp16, int8, uint8",
@@ -157,7 +157,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], type[VaeError], str]] = {
 def generic(text: str) -> str:
     import re
 
-    text = re.sub(r"strangers\.py:\d+", "strangers.py:LINE", text)
+    text = re.sub(r"custom_modules\.py:\d+", "custom_modules.py:LINE", text)
     return re.sub(r"from -?[\d.]+ to -?[\d.]+", "from LOW to HIGH", text)
 
 
@@ -171,26 +171,26 @@ def test_refusals(name: str, digits: Dataset, tmp_path: Path) -> None:
     assert not (tmp_path / "bundle").exists()
 
 
-def test_rows_that_depend_on_one_another_fail_the_gate(digits: Dataset) -> None:
+def test_rows_that_depend_on_each_other_fail_the_parity_check(digits: Dataset) -> None:
     torch.manual_seed(0)
     with pytest.raises(IntegrityError, match=r"^encoder\.z: error .* in a batch of \d+ at "):
-        export(strangers.BatchStatistics(), None, digits, activation="sigmoid")
+        export(custom_modules.BatchStatistics(), None, digits, activation="sigmoid")
 
 
 def test_a_module_that_fixes_the_batch_is_refused(digits: Dataset) -> None:
-    module = strangers.Library()
+    module = custom_modules.Library()
     module.encode = lambda x: x.reshape(2, 64)[:, :3]  # type: ignore[assignment]
     with pytest.raises(UsageError, match="encode failed on digits, up to 256 images of"):
         export(module, None, digits, activation="sigmoid")
 
 
-def test_what_is_not_understood_is_said() -> None:
+def test_an_unknown_calling_convention_is_refused() -> None:
     tensor = torch.zeros(1)
     with pytest.raises(UsageError) as caught:
         unpack_latents((tensor, tensor, tensor))
     assert str(caught.value) == (
         "encode: returned (Tensor, Tensor, Tensor), expected one tensor or (mu, log_var). Wrap the "
-        "module so that encode returns these alone."
+        "module so that encode returns only these."
     )
     with pytest.raises(UsageError) as caught:
         unpack_latents(7)
@@ -201,12 +201,12 @@ def test_what_is_not_understood_is_said() -> None:
     with pytest.raises(UsageError) as caught:
         unpack_latents(torch.distributions.Laplace(tensor, tensor + 1))
     assert str(caught.value) == (
-        "encode: returned a Laplace distribution, expected Normal, or Independent of it."
+        "encode: returned a Laplace distribution, expected Normal or an Independent of Normal."
     )
     with pytest.raises(UsageError) as caught:
         unpack_image(7)
     assert str(caught.value) == (
-        "decode: returned int, expected a tensor, a tuple that begins with one, a distribution, or "
+        "decode: returned int, expected a tensor, a tuple that starts with one, a distribution, or "
         "an object with such a field. Wrap the module."
     )
 
@@ -215,7 +215,7 @@ def test_what_is_not_understood_is_said() -> None:
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(HERE)
     path = tmp_path / "weights.pt"
-    torch.save({"state_dict": strangers.upsampler().state_dict()}, path)
+    torch.save({"state_dict": custom_modules.upsampler().state_dict()}, path)
     return path
 
 
@@ -225,7 +225,7 @@ def run(*arguments: str) -> Any:
 
 def test_the_command_line_takes_a_factory(weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "own"
-    done = run("--model", "strangers:upsampler", "--ckpt", str(weights), "--data", "digits",
+    done = run("--model", "custom_modules:upsampler", "--ckpt", str(weights), "--data", "digits",
                "-o", str(out), "--prior", "gaussian", "--zip")  # fmt: skip
     assert done.exception is None, done.exception
     with vae_runtime.load(tmp_path / "own.zip", device="cpu") as model:
@@ -239,35 +239,35 @@ def refused(*arguments: str) -> str:
 
 def test_the_command_line_refuses(weights: Path, tmp_path: Path) -> None:
     out = ("-o", str(tmp_path / "b"))
-    own = ("--model", "strangers:upsampler")
-    assert refused(*out) == ("--ckpt is missing. Say which checkpoint, from vae-train, to export.")
-    assert refused(*own) == "--out is missing. Say where the bundle of --model goes."
-    assert refused("--model", "strangers", *out) == (
-        "--model strangers: expected PACKAGE.MODULE:FACTORY"
+    own = ("--model", "custom_modules:upsampler")
+    assert refused(*out) == "--ckpt is missing. Name the checkpoint from vae-train to export."
+    assert refused(*own) == "--out is missing. Name the folder or .zip for the bundle of --model."
+    assert refused("--model", "custom_modules", *out) == (
+        "--model custom_modules: expected PACKAGE.MODULE:FACTORY"
     )
-    assert refused("--model", "strangers:gone", *out) == (
-        "--model strangers:gone: module 'strangers' has no attribute 'gone'"
+    assert refused("--model", "custom_modules:gone", *out) == (
+        "--model custom_modules:gone: module 'custom_modules' has no attribute 'gone'"
     )
-    assert refused("--model", "strangers:nothing", *out) == (
-        "--model strangers:nothing: made a SimpleNamespace, expected a torch module or a pair "
-        "(encoder, decoder)."
+    assert refused("--model", "custom_modules:nothing", *out) == (
+        "--model custom_modules:nothing: returned a SimpleNamespace, expected a torch module or a "
+        "pair (encoder, decoder)."
     )
     assert str(run(*own, *out).exception) == (
-        "--data is missing. A module of your own needs images for its prior."
+        "--data is missing. A custom module needs images to fit its prior to."
     )
     assert refused("--ckpt", str(weights), "--one-hot", "--prior", "normal") == (
-        "--one-hot, --prior: without effect where --model is not given."
+        "--one-hot, --prior: no effect without --model."
     )
     assert refused(*own, *out, "--null-label", "3") == (
-        "--null-label: without effect where --classes is not given."
+        "--null-label: no effect without --classes."
     )
     assert refused("--ckpt", str(tmp_path)) == (
-        f"{tmp_path}: a folder, expected a checkpoint from vae-train, as cvae.pt."
+        f"{tmp_path}: is a folder, expected a checkpoint from vae-train such as cvae.pt."
     )
     plain = tmp_path / "plain"
     plain.write_bytes(b"x")
     assert refused("--ckpt", str(plain)) == (
-        f"{plain}: the bundle would replace the checkpoint. Say --out."
+        f"{plain}: the bundle would replace the checkpoint. Use --out."
     )
     missing = tmp_path / "none.pt"
     assert refused(*own, *out, "--ckpt", str(missing)) == f"{missing}: no such file"
@@ -278,16 +278,16 @@ class Evil:
         return print, ("never printed",)
 
 
-def test_foreign_weights_run_no_code(
+def test_weights_run_no_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(HERE)
     path = tmp_path / "evil.pt"
     out = str(tmp_path / "b")
     torch.save(Evil(), path)
-    own = ("--model", "strangers:upsampler", "-o", out, "--ckpt", str(path))
+    own = ("--model", "custom_modules:upsampler", "-o", out, "--ckpt", str(path))
     assert refused(*own) == (
-        f"{path}: not tensors alone, which is all that is read. Save model.state_dict()."
+        f"{path}: holds other objects than tensors, which are not loaded. Save model.state_dict()."
     )
     torch.save([1, 2], path)
     assert refused(*own) == f"{path}: not a state dict. Save model.state_dict()."
@@ -296,3 +296,34 @@ def test_foreign_weights_run_no_code(
         f"{path}: does not fit the module: Error(s) in loading state_dict for Upsampler: Missing"
     )
     assert "never printed" not in capsys.readouterr().out
+
+
+def test_errors_in_user_code_are_errors_of_usage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mistakes.py").write_text(
+        "def raises(): raise RuntimeError('no weights')\ndef needs(x): pass\nnumber = 3\n"
+    )
+    (tmp_path / "syntax.py").write_text("def:\n")
+    np.savez("big.npz", images=np.zeros((4, 9, 9), np.uint8))
+    for name, words in (
+        ("mistakes:raises", "RuntimeError: no weights"),
+        ("mistakes:needs", "TypeError: needs() missing 1 required positional argument: 'x'"),
+        ("mistakes:number", "TypeError: 'int' object is not callable"),
+        ("syntax:x", "SyntaxError: "),
+    ):
+        found = run("--model", name, "--data", "big.npz", "-o", "b").exception
+        assert isinstance(found, UsageError)
+        assert str(found).startswith(f"--model {name}: {words}")
+    monkeypatch.syspath_prepend(HERE)
+    found = run("--model", "custom_modules:upsampler", "--data", "big.npz", "-o", "b").exception
+    assert isinstance(found, UsageError)
+    assert str(found).startswith("encode failed on big, up to 256 images of (1, 9, 9): ")
+    assert str(found).endswith("Was the module trained on such images?")
+
+
+def test_a_size_without_data_is_refused() -> None:
+    assert str(run("--ckpt", "none.pt", "--size", "5x5").exception) == (
+        "--size: no effect without --data."
+    )

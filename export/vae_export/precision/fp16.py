@@ -1,6 +1,6 @@
-"""A graph pass: weights and arithmetic in float16, inputs and outputs in float32.
+"""Convert a graph to float16: weights and arithmetic in float16, inputs and outputs in float32.
 
-Half the bytes, and on a GPU with float16 units less time; a CPU computes in float32 all the same.
+This halves the size, and saves time on GPUs with float16 units. CPUs compute in float32 anyway.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from onnx import AttributeProto, NodeProto, TensorProto, defs, helper, numpy_hel
 
 from vae_runtime.errors import UsageError
 
-from .parity import Arrays
+from ..parity import Arrays
 
-_LARGEST = float(np.finfo(np.float16).max)
+_MAX_FLOAT16 = float(np.finfo(np.float16).max)
 _FLOAT, _HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 
 
-def to_fp16(model: onnx.ModelProto, _drawn: Arrays) -> onnx.ModelProto:
+def to_fp16(model: onnx.ModelProto, _samples: Arrays) -> onnx.ModelProto:
     """A copy of `model` that computes in float16 between two casts.
 
-    Where an operator takes float32 only (Resize its scales), that input is cast back.
+    An input that an operator takes only as float32, such as the scales of Resize, is cast back.
 
     Raises:
         UsageError: a weight is too large for float16.
@@ -31,7 +31,7 @@ def to_fp16(model: onnx.ModelProto, _drawn: Arrays) -> onnx.ModelProto:
     opset = result.opset_import[0].version
     for tensor in graph.initializer:
         _halve(tensor)
-    # Names of the interface stay; inside, every float32 value becomes a float16 one.
+    # The names of inputs and outputs stay; inside, every float32 value becomes a float16 value.
     inputs = {v.name for v in graph.input if v.type.tensor_type.elem_type == _FLOAT}
     outputs = {v.name for v in graph.output if v.type.tensor_type.elem_type == _FLOAT}
     inner = {name: f"{name}_half" for name in inputs | outputs}
@@ -52,16 +52,16 @@ def _halve(tensor: TensorProto) -> None:
     if tensor.data_type != _FLOAT:
         return
     values = numpy_helper.to_array(tensor)
-    if values.size and np.abs(values).max() > _LARGEST:
+    if values.size and np.abs(values).max() > _MAX_FLOAT16:
         raise UsageError(
-            f"fp16: weight {tensor.name} reaches {np.abs(values).max():.3g}, and float16 ends at "
-            f"{_LARGEST:g}. Use --variant uint8."
+            f"fp16: weight {tensor.name} reaches {np.abs(values).max():.3g}, the largest float16 "
+            f"is {_MAX_FLOAT16:g}. Use --variant uint8."
         )
     tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), tensor.name))
 
 
 def _halve_attributes(node: NodeProto) -> None:
-    """Constants inside a node, and casts to float32."""
+    """Convert constants inside a node, and casts to float32."""
     for attribute in node.attribute:
         if attribute.type == AttributeProto.TENSOR:
             _halve(attribute.t)

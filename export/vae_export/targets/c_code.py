@@ -1,7 +1,7 @@
-"""The decoder as plain C that needs nothing but libm, and a small program around it.
+"""Write the decoder as plain C that needs only libm, with a small program that uses it.
 
-emx-onnx-cgen turns the decoder, its batch pinned to one row, into C; the folder `c/` beside this
-file holds what is the same for every model: the checks, the generator that draws latents, `main`.
+emx-onnx-cgen translates the decoder, with a fixed batch of one, into C. The folder `c/` holds the
+files that are the same for every model: argument checks, random numbers, the prior, `main`.
 """
 
 from __future__ import annotations
@@ -20,75 +20,74 @@ from numpy.typing import NDArray
 from vae_runtime.bundle.manifest import Manifest
 from vae_runtime.bundle.spec import ModelSpec
 from vae_runtime.dependencies import require
-from vae_runtime.errors import FileError, InputError, one_line
+from vae_runtime.errors import InputError, one_line
 from vae_runtime.files.atomic import write_atomic
 from vae_runtime.prior import Prior
 
+from ..writer import make_folder
+
 GENERATOR = "emx_onnx_cgen"
-_FIXED = Path(__file__).parent / "c"
+SOURCES = Path(__file__).parent / "c"
 _FLAGS = ("--input-dim", "batch=1", "--large-weight-threshold", "0", "--emit-data-file")
 
 
 def require_generator() -> None:
-    """Refuse to begin without the generator.
+    """Check that the code generator is installed.
 
     Raises:
-        MissingExtra: with the command that installs it.
+        MissingExtra: names the command that installs it.
     """
     require("vae-export --c", GENERATOR, extra="cpu,train,c")
 
 
 def write_c(manifest: Manifest, files: dict[str, bytes], folder: Path) -> list[str]:
-    """Write the decoder of a bundle, of a CVAE the conditional one, as C.
+    """Write the decoder of a bundle as C; of a CVAE, the conditional decoder.
 
     Args:
-        manifest: of the bundle.
-        files: its files, by name.
-        folder: made if missing; files of these names in it are replaced.
+        manifest: the manifest of the bundle.
+        files: the files of the bundle, by name.
+        folder: created if missing; files with the same names in it are replaced.
 
     Returns:
-        The names of the files.
+        The names of the files that were written.
 
     Raises:
         MissingExtra: emx-onnx-cgen is not installed.
-        InputError: it cannot translate the graph; with its own reason.
-        FileError: a file could not be written.
+        InputError: emx-onnx-cgen cannot translate the graph; gives its reason.
+        FileError: a file cannot be written.
     """
     require_generator()
     spec = manifest.graph("conditional_decoder") or manifest.graph("decoder")
     assert spec is not None
-    content = {path.name: path.read_bytes() for path in sorted(_FIXED.iterdir())}
+    content = {path.name: path.read_bytes() for path in sorted(SOURCES.iterdir())}
     content |= _translate(files[spec.file.file], spec.file.file)
     content["model.h"] = header_text(manifest.spec).encode()
     content["prior_data.c"] = prior_text(manifest.spec).encode()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"{folder}: {error.strerror}") from error
+    make_folder(folder)
     for name, raw in content.items():
         write_atomic(folder / name, raw)
     return sorted(content)
 
 
 def _translate(raw: bytes, name: str) -> dict[str, bytes]:
-    """A graph's bytes → `decoder.c` and `decoder_data.c`, whose function is `vae_graph`."""
+    """Translate a graph to `decoder.c` and `decoder_data.c`, with the function `vae_graph`."""
     model = onnx.load_from_string(raw)
-    del model.metadata_props[:]  # or the whole prior stands in a comment
-    with tempfile.TemporaryDirectory() as place:
-        graph, out = Path(place) / "decoder.onnx", Path(place) / "decoder.c"
+    del model.metadata_props[:]  # or the generator copies the whole prior into a comment
+    with tempfile.TemporaryDirectory() as folder:
+        graph, out = Path(folder) / "decoder.onnx", Path(folder) / "decoder.c"
         graph.write_bytes(model.SerializeToString(deterministic=True))
         command = [sys.executable, "-m", GENERATOR, "compile", "decoder.onnx", "decoder.c"]
         command += ["--model-name", "vae_graph", "--color", "never", *_FLAGS]
-        # In the folder itself, for the command stands in the comments of what it writes.
-        done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+        # Run in the folder: the generator copies its command line into a comment.
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode or not out.is_file():
             reason = one_line(done.stderr or done.stdout)
-            raise InputError(f"{name}: emx-onnx-cgen cannot write it as C: {reason}")
-        return {path.name: path.read_bytes() for path in Path(place).glob("*.c")}
+            raise InputError(f"{name}: emx-onnx-cgen cannot translate it to C: {reason}")
+        return {path.name: path.read_bytes() for path in Path(folder).glob("*.c")}
 
 
 def header_text(spec: ModelSpec) -> str:
-    """The text of `model.h`: sizes, class names, and the arrays of the prior."""
+    """The text of `model.h`: sizes, and declarations of the class names and of the prior."""
     prior, image = spec.prior, spec.image
     kinds = {"normal": "NORMAL", "uniform": "UNIFORM"}
     lines = [
@@ -110,7 +109,7 @@ def header_text(spec: ModelSpec) -> str:
 
 
 def prior_text(spec: ModelSpec) -> str:
-    """The text of `prior_data.c`: the numbers that `model.h` declares."""
+    """The text of `prior_data.c`: the arrays that `model.h` declares."""
     lines = ['#include "model.h"', f"const char vae_bundle[] = {_quoted(spec.id)};"]
     for declared, values in _arrays(spec.prior):
         lines.append(f"const double {declared} = {_braced(values.tolist())};")
@@ -121,6 +120,7 @@ def prior_text(spec: ModelSpec) -> str:
 
 
 def _arrays(prior: Prior) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """The C declarator and the values of each array of the prior."""
     for name in ("low", "high", "weights", "mean", "cholesky"):
         values = getattr(prior, name)
         if values is not None:
@@ -132,7 +132,7 @@ def _defines(**values: Any) -> list[str]:
 
 
 def _braced(values: Any) -> str:
-    """Nested lists as a C initialiser, a line for each innermost list."""
+    """Nested lists as a C initialiser, one line per innermost list."""
     if not isinstance(values, list):
         return repr(values)  # the shortest text that reads back as the same double
     gap = ",\n " if isinstance(values[0], list) else ", "
@@ -140,7 +140,7 @@ def _braced(values: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A string literal; octal escapes end after three digits whatever follows."""
+    """A C string literal; octal escapes always end after three digits."""
     plain = (
         chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}"
         for byte in text.encode()

@@ -1,4 +1,4 @@
-"""Variants of the decoders: other precisions or output types, measured before they are written."""
+"""Make variants of the decoders, and measure each against the float32 graph."""
 
 from __future__ import annotations
 
@@ -12,40 +12,39 @@ import onnx
 from numpy.typing import NDArray
 
 from vae_runtime.bundle.manifest import GraphSpec
-from vae_runtime.errors import IntegrityError, UsageError
-from vae_runtime.images import to_uint8 as levels
+from vae_runtime.errors import IntegrityError
+from vae_runtime.images import to_uint8 as to_levels
 from vae_runtime.inference.session import Session
 
+from ..graphs import Graph
+from ..parity import Arrays, run_batches
 from .fp16 import to_fp16
-from .graphs import Graph
 from .int8 import to_int8
-from .parity import Arrays, run_batches
 from .uint8 import to_uint8
 
-# From a float32 decoder, and inputs as users have them, to the variant.
-VARIANTS: dict[str, Callable[[onnx.ModelProto, Arrays], onnx.ModelProto]] = {
+_CONVERTERS: dict[str, Callable[[onnx.ModelProto, Arrays], onnx.ModelProto]] = {
     "fp16": to_fp16,
     "int8": to_int8,
     "uint8": to_uint8,
 }
-LOWEST_PSNR = 45.0  # dB
-_BATCH = 64  # of the timing
-_RUNS = 60  # at most
-_SECONDS = 0.5  # a variant's timing takes no longer than this
+MIN_PSNR = 45.0  # dB
+_BATCH = 64  # images per timed run
+_MAX_RUNS = 60
+_MAX_SECONDS = 0.5  # of timing per variant
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A variant against the float32 graph, both in onnxruntime on the same latents.
+class VariantResult:
+    """A variant compared with the float32 graph; both run in onnxruntime on the same latents.
 
     Attributes:
-        graph: `decoder.int8` …
-        bytes, bytes_fp32: of the files.
-        psnr: peak signal-to-noise ratio in dB; of `uint8`, whose only error is the rounding that
-            is asked for, with the float32 pixels rounded as well (infinite where the bytes agree).
-        differ: the share of pixels whose nearest of 256 levels is another, 0 to 1.
-        largest_step: by how many levels at most.
-        ms, ms_fp32: milliseconds a batch of 64 on one thread, medians of runs in turns.
+        graph: name of the graph, for example `decoder.int8`.
+        bytes, bytes_fp32: sizes of the two files.
+        psnr: peak signal-to-noise ratio in dB, infinite if all pixels are equal. For `uint8` the
+            float32 pixels are rounded as well, since the rounding itself is intended.
+        differ: fraction of pixels whose nearest of 256 levels differs, 0 to 1.
+        largest_step: the largest such difference in levels.
+        ms, ms_fp32: median milliseconds per batch of 64 on one thread; the two graphs take turns.
     """
 
     graph: str
@@ -57,8 +56,8 @@ class Measured:
     ms: float
     ms_fp32: float
 
-    def facts(self) -> dict[str, Any]:
-        """What the manifest says: all but the timings, which no two exports share."""
+    def to_json(self) -> dict[str, Any]:
+        """The entry in the manifest. Leaves out the times, which differ from export to export."""
         psnr = None if np.isinf(self.psnr) else round(self.psnr, 1)
         return {
             "psnr_db": psnr,
@@ -67,7 +66,7 @@ class Measured:
         }
 
     def line(self) -> str:
-        """In words."""
+        """Describe the result in one line."""
         pixels = (
             "the same pixels"
             if np.isinf(self.psnr)
@@ -76,20 +75,23 @@ class Measured:
         )
         return (
             f"{self.graph}: {self.bytes:,} bytes ({self.bytes / self.bytes_fp32:.0%} of fp32), "
-            f"{pixels}, "
-            f"{self.ms_fp32 / self.ms:.2f} times the speed ({self.ms:.3f} ms a batch of {_BATCH})"
+            f"{pixels}, {self.ms_fp32 / self.ms:.2f}× as fast ({self.ms:.3f} ms per batch of "
+            f"{_BATCH})"
         )
 
 
-def check_names(names: tuple[str, ...]) -> None:
-    """Refuse an unknown variant before any work is done.
+def make_variant(name: str, model: onnx.ModelProto, samples: Arrays) -> onnx.ModelProto:
+    """Make a variant of a decoder.
+
+    Args:
+        name: one of `vae_export.options.VARIANTS`.
+        model: the float32 decoder; it is not changed.
+        samples: typical inputs, which int8 is calibrated with.
 
     Raises:
-        UsageError: with the known ones.
+        UsageError: the variant does not fit this model.
     """
-    for name in names:
-        if name not in VARIANTS:
-            raise UsageError(f"variant is {name!r}, expected one of {', '.join(VARIANTS)}")
+    return _CONVERTERS[name](model, samples)
 
 
 def measure(
@@ -97,33 +99,33 @@ def measure(
     raw: bytes,
     spec: GraphSpec,
     fp32: bytes,
-    drawn: Arrays,
-    extreme: Arrays,
+    samples: Arrays,
+    rows: Arrays,
     allow_lossy: bool,
-) -> Measured:
-    """Run a variant in every batch of the gate, then compare it with the float32 graph.
+) -> VariantResult:
+    """Check a variant in every batch of the parity check, then compare it with the float32 graph.
 
     Args:
         graph: the decoder.
-        raw: the variant's file.
-        spec: what the manifest says of it.
+        raw: the bytes of the variant.
+        spec: its entry in the manifest.
         fp32: the bytes of the float32 graph.
-        drawn: inputs as users have them, that quality and time are measured with.
-        extreme: inputs of the gate, which must give finite pixels.
-        allow_lossy: accept less than LOWEST_PSNR.
+        samples: typical inputs, which quality and time are measured with.
+        rows: inputs of the parity check, for which the pixels must be finite.
+        allow_lossy: accept a PSNR below MIN_PSNR.
 
     Raises:
-        IntegrityError: wrong shape or dtype, not finite, too lossy, or of `uint8` not the bytes
-            that the float32 graph gives.
+        IntegrityError: an output has the wrong shape or dtype or is not finite, the PSNR is too
+            low, or a `uint8` variant differs from the rounded float32 graph.
     """
     name = f"{graph.role}.{spec.variant}"
     with Session(fp32, device="cpu") as a, Session(raw, device="cpu") as b:
-        _check_batches(name, graph, raw, spec, a, extreme)
-        first, second = (s.run(graph.outputs, **drawn)[0] for s in (a, b))
-        small = {key: np.resize(v, (_BATCH, *v.shape[1:])) for key, v in drawn.items()}
+        _check_batches(name, graph, raw, spec, a, rows)
+        first, second = (s.run(graph.outputs, **samples)[0] for s in (a, b))
+        small = {key: np.resize(v, (_BATCH, *v.shape[1:])) for key, v in samples.items()}
         ms_fp32, ms = _time(graph, small, a, b)
-    steps = np.abs(levels(first).astype(np.int64) - levels(second))
-    found = Measured(
+    steps = np.abs(to_levels(first).astype(np.int64) - to_levels(second))
+    result = VariantResult(
         name,
         len(raw),
         len(fp32),
@@ -133,18 +135,18 @@ def measure(
         ms,
         ms_fp32,
     )
-    if found.psnr < LOWEST_PSNR and not allow_lossy:
+    if result.psnr < MIN_PSNR and not allow_lossy:
         raise IntegrityError(
-            f"{name}: {found.psnr:.1f} dB against fp32, expected {LOWEST_PSNR:g} or more. "
+            f"{name}: {result.psnr:.1f} dB against fp32, expected {MIN_PSNR:g} or more. "
             "Leave this variant out, or accept it with --allow-lossy."
         )
-    return found
+    return result
 
 
 def _check_batches(
     name: str, graph: Graph, raw: bytes, spec: GraphSpec, fp32: Session, rows: Arrays
 ) -> None:
-    """Shape, dtype and finite values in each batch; for `uint8`, the very bytes."""
+    """Check shape, dtype and finite values in each batch; for `uint8`, every byte."""
     dtype = spec.outputs[0].dtype
     for batch, index, (image,) in run_batches(graph, raw, rows):
         shape = (batch, *spec.outputs[0].shape[1:])
@@ -157,7 +159,7 @@ def _check_batches(
             raise IntegrityError(f"{name}: not finite in a batch of {batch}")
         if dtype == "uint8":
             inputs = {key: np.ascontiguousarray(values[index]) for key, values in rows.items()}
-            expected = levels(fp32.run(graph.outputs, **inputs)[0])
+            expected = to_levels(fp32.run(graph.outputs, **inputs)[0])
             if not np.array_equal(image, expected):
                 count = int((image != expected).sum())
                 raise IntegrityError(
@@ -167,19 +169,19 @@ def _check_batches(
 
 
 def _psnr(a: NDArray[np.float32], b: NDArray[Any]) -> float:
-    """Of two images, the second float32 in [0, 1] or uint8; in dB, infinite where they agree."""
+    """PSNR in dB of images, `b` float32 in [0, 1] or uint8; infinite if they are equal."""
     first: NDArray[Any] = a
     if b.dtype == np.uint8:
-        first, b = levels(a) / 255, b / 255
+        first, b = to_levels(a) / 255, b / 255
     error = float(np.square(first.astype(np.float64) - b).mean())
     return float("inf") if error == 0 else -10 * float(np.log10(error))
 
 
 def _time(graph: Graph, inputs: Arrays, *sessions: Session) -> list[float]:
-    """Milliseconds of one run of each session: the median of runs that take turns."""
+    """Median milliseconds per run of each session; the sessions take turns."""
     times: list[list[float]] = [[] for _ in sessions]
-    end = time.perf_counter() + _SECONDS
-    for turn in range(_RUNS):
+    end = time.perf_counter() + _MAX_SECONDS
+    for turn in range(_MAX_RUNS):
         if turn > 2 and time.perf_counter() > end:
             break
         for session, own in zip(sessions, times, strict=True):

@@ -1,4 +1,4 @@
-"""A model repository for Triton Inference Server: a folder a graph, with its `config.pbtxt`."""
+"""Write a model repository for Triton Inference Server: one folder and `config.pbtxt` per graph."""
 
 from __future__ import annotations
 
@@ -7,39 +7,37 @@ from pathlib import Path
 
 from vae_runtime.bundle.manifest import GraphSpec, Manifest, TensorSpec
 from vae_runtime.bundle.spec import ModelSpec
-from vae_runtime.errors import FileError
 from vae_runtime.files.atomic import write_atomic
 
+from ..writer import make_folder
+
 MAX_BATCH = 256
-_DELAY_US = 500  # what a request waits for others to join its batch
+_DELAY_US = 500  # how long a request waits for others to join its batch
 _TYPES = {"float32": "TYPE_FP32", "int64": "TYPE_INT64", "uint8": "TYPE_UINT8"}
 
 
 def write_triton(
     manifest: Manifest, files: dict[str, bytes], folder: Path, prefix: str
 ) -> list[str]:
-    """Write every graph as a model of its own.
+    """Write each graph of a bundle as a Triton model.
 
     Args:
-        manifest: of the bundle.
-        files: its files, by name.
-        folder: the repository; made if missing, other models in it are left alone.
-        prefix: begins each model's name, `mnist` → `mnist_decoder`.
+        manifest: the manifest of the bundle.
+        files: the files of the bundle, by name.
+        folder: the repository; created if missing. Other models in it are left alone.
+        prefix: the start of each model's name: `mnist` → `mnist_decoder`.
 
     Returns:
         The names of the models.
 
     Raises:
-        FileError: a file could not be written.
+        FileError: a file cannot be written.
     """
     names = []
     for spec in manifest.graphs:
         name = f"{prefix}_{spec.file.file.removesuffix('.onnx').replace('.', '_')}"
         model = folder / name
-        try:
-            (model / "1").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FileError(f"{model}: {error.strerror}") from error
+        make_folder(model / "1")
         write_atomic(model / "1" / "model.onnx", files[spec.file.file])
         write_atomic(model / "config.pbtxt", config_text(name, spec, manifest.spec).encode())
         if manifest.spec.classes:
@@ -50,7 +48,7 @@ def write_triton(
 
 
 def config_text(name: str, graph_spec: GraphSpec, spec: ModelSpec) -> str:
-    """The text of one `config.pbtxt`: onnxruntime backend, dynamic batching."""
+    """The text of one `config.pbtxt`: onnxruntime backend with dynamic batching."""
     parts = [
         f"name: {_quoted(name)}",
         'backend: "onnxruntime"',
@@ -58,7 +56,7 @@ def config_text(name: str, graph_spec: GraphSpec, spec: ModelSpec) -> str:
         *(_tensor("input", tensor) for tensor in graph_spec.inputs),
         *(_tensor("output", tensor) for tensor in graph_spec.outputs),
         f"dynamic_batching {{\n  max_queue_delay_microseconds: {_DELAY_US}\n}}",
-        # For graphs this small one thread is the fastest.
+        # One thread is fastest for graphs this small.
         _parameter("intra_op_thread_count", "1"),
         _parameter("vae_onnx_bundle", spec.id),
     ]
@@ -72,7 +70,7 @@ def _tensor(kind: str, tensor: TensorSpec) -> str:
     if tensor.shape[1:]:
         lines.append(f"  dims: [ {', '.join(str(n) for n in tensor.shape[1:])} ]")
     else:
-        # Triton has no scalars: a request holds [N, 1], the graph sees [N].
+        # Triton has no scalars: a request holds [N, 1], the graph gets [N].
         lines += ["  dims: [ 1 ]", "  reshape { shape: [ ] }"]
     return f"{kind} {{\n" + "\n".join(lines) + "\n}"
 
@@ -82,5 +80,5 @@ def _parameter(key: str, value: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A string of protobuf's text format; JSON's escapes of ASCII are valid there."""
+    """A string in protobuf's text format; JSON's ASCII escapes are valid there."""
     return json.dumps(text)

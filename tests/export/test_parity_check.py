@@ -1,4 +1,4 @@
-"""What the gate lets through, what it refuses, and what a failure leaves behind."""
+"""What the parity check accepts and refuses, and what a failure leaves on disk."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from onnx import numpy_helper
 
 from tests.runtime.conftest import DATA, unpack
 from vae_export import export_checkpoint, pipeline
-from vae_export.bundle import check_target
 from vae_export.cli import cli
-from vae_export.inputs import gate_inputs
-from vae_export.parity import BATCHES, run_batches
+from vae_export.parity import BATCHES, parity_inputs, run_batches
 from vae_export.source import from_checkpoint
+from vae_export.writer import check_target
 from vae_runtime.errors import FileError, IntegrityError, UsageError
 
 Damage = Callable[[onnx.ModelProto], None]
@@ -28,7 +27,7 @@ Damage = Callable[[onnx.ModelProto], None]
 
 @pytest.fixture
 def damaged(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Damage], None]:
-    """Have the tracer hand out a graph that something happened to."""
+    """Damage a graph after it is traced."""
     real = pipeline.trace
 
     def arrange(role: str, damage: Damage) -> None:
@@ -43,15 +42,15 @@ def damaged(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Damage], None]:
     return arrange
 
 
-def shift(amount: float) -> Damage:
-    """Add `amount` to one number of the last layer's bias."""
+def shift(delta: float) -> Damage:
+    """Add `delta` to one number of the last layer's bias."""
 
     def damage(model: onnx.ModelProto) -> None:
         last = [node for node in model.graph.node if node.op_type == "Gemm"][-1]
         for tensor in model.graph.initializer:
             if tensor.name == last.input[2]:
                 values = numpy_helper.to_array(tensor).copy()
-                values[5] += amount
+                values[5] += delta
                 tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
 
     return damage
@@ -84,7 +83,7 @@ def test_an_error_that_float32_itself_does_not_make_is_refused(
         export_checkpoint(checkpoint_of("vae-mlp"), None)
 
 
-def test_what_is_not_finite_is_refused(checkpoint_of: Any, damaged: Any) -> None:
+def test_outputs_that_are_not_finite_are_refused(checkpoint_of: Any, damaged: Any) -> None:
     damaged("decoder", shift(float("nan")))
     with pytest.raises(IntegrityError) as caught:
         export_checkpoint(checkpoint_of("vae-mlp"), None)
@@ -114,7 +113,7 @@ def test_a_file_with_an_embedded_bundles_name_is_not_replaced(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mnist").touch()
-    with pytest.raises(FileError, match="is not a bundle alone"):
+    with pytest.raises(FileError, match="is not only a bundle"):
         check_target(Path("mnist"))
 
 
@@ -133,7 +132,7 @@ def test_other_folders_are_never_replaced(tmp_path: Path) -> None:
         with pytest.raises(FileError) as caught:
             check_target(tmp_path / name)
         assert str(caught.value) == (
-            f"{tmp_path / name}: exists and is not a bundle alone. Move it away, or choose "
+            f"{tmp_path / name}: exists and is not only a bundle. Move it away, or choose "
             "another --out."
         )
     (tmp_path / "empty").mkdir()
@@ -143,7 +142,7 @@ def test_other_folders_are_never_replaced(tmp_path: Path) -> None:
     assert str(caught.value) == f"{tmp_path / 'none' / 'b'}: folder {tmp_path / 'none'} is missing"
 
 
-def test_labels_of_other_classes_are_not_the_models(checkpoint_of: Any) -> None:
+def test_labels_of_other_classes_are_not_used(checkpoint_of: Any) -> None:
     """A folder called `digits` with classes of its own, --data with more classes."""
     from vae_runtime.datasets import Dataset
 
@@ -155,14 +154,14 @@ def test_labels_of_other_classes_are_not_the_models(checkpoint_of: Any) -> None:
     classes = tuple("abcdefghijkl")
     data = Dataset("z", np.zeros((4, 1, 8, 8), np.uint8), np.array([0, 1, 11, 10]), classes)
     assert from_checkpoint(checkpoint, data).labels is None
-    assert export_checkpoint(checkpoint, None, data=data).checked
+    assert export_checkpoint(checkpoint, None, data=data).parity
 
 
-def test_a_variant_that_does_not_fit_is_refused_before_the_gate(checkpoint_of: Any) -> None:
-    said: list[str] = []
+def test_a_variant_that_does_not_fit_is_refused_before_the_parity_check(checkpoint_of: Any) -> None:
+    lines: list[str] = []
     with pytest.raises(UsageError, match="convolutions"):
-        export_checkpoint(checkpoint_of("cvae-conv"), None, variants=["int8"], say=said.append)
-    assert said == []
+        export_checkpoint(checkpoint_of("cvae-conv"), None, variants=["int8"], log=lines.append)
+    assert lines == []
 
 
 def test_images_of_another_shape_are_refused(checkpoint_of: Any) -> None:
@@ -172,13 +171,13 @@ def test_images_of_another_shape_are_refused(checkpoint_of: Any) -> None:
     with pytest.raises(UsageError) as caught:
         export_checkpoint(checkpoint_of("vae-mlp"), None, data=data)
     assert str(caught.value) == (
-        "big: images (1, 9, 9), model (1, 8, 8), each (C, H, W). Image files can be resized: "
-        "--size 8x8."
+        "big: images are (1, 9, 9), the model takes (1, 8, 8), each (C, H, W). "
+        "Image files can be resized: --size 8x8."
     )
 
 
 @pytest.mark.parametrize("name", ["digits", "mine"])  # of another shape; not known by name
-def test_the_checkpoints_own_images_where_its_data_is_not_at_hand(name: str) -> None:
+def test_without_its_data_set_the_images_in_the_checkpoint_are_used(name: str) -> None:
     from tests.train.test_checkpoint import made
 
     checkpoint = replace(made(), facts={"data": {"name": name}})
@@ -190,7 +189,7 @@ def test_the_rows_hold_every_label_and_the_extremes(checkpoint_of: Any) -> None:
     source = from_checkpoint(checkpoint_of("cvae-conv"))
     prior = source.spec.prior
     by_role = {
-        g.role: gate_inputs(g, source.images, source.labels, prior, 10) for g in source.graphs
+        g.role: parity_inputs(g, source.images, source.labels, prior, 10) for g in source.graphs
     }
     assert set(by_role["encoder"]["label"]) == set(range(11))
     assert len(by_role["encoder"]["image"]) > 200  # scikit-learn has the data set itself
@@ -204,7 +203,7 @@ def test_the_rows_hold_every_label_and_the_extremes(checkpoint_of: Any) -> None:
                 assert set(by_role[role]["label"][close]) == set(range(11))
 
 
-def test_all_rows_run_where_the_largest_batch_is_too_small(exported_of: Any) -> None:
+def test_all_rows_run_if_the_largest_batch_is_too_small(exported_of: Any) -> None:
     exported = exported_of("vae-mlp")
     graph = from_checkpoint_graph(exported)
     rows = {"z": np.zeros((1200, exported.manifest.spec.latent_dim), np.float32)}

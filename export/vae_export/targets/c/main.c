@@ -1,7 +1,7 @@
-/* A command line around vae.h: images of one label as PGM (grey) or PPM (colour).
+/* Command line for vae.h: write images of one label as PGM (grey) or PPM (colour).
  *
- *     ./vae --label 3 --seed 0 -n 8 > threes.pgm      the digits of Python's seed=0
- *     ./vae --label 3 --codes z.f32 > two.pgm         codes as native float32, one after another
+ *     ./vae --label 3 --seed 0 -n 8 > threes.pgm      the same digits as Python's seed=0
+ *     ./vae --label 3 --latents z.f32 > two.pgm       decode latents from a file of native float32
  */
 #include <errno.h>
 #include <math.h>
@@ -11,10 +11,10 @@
 
 #include "vae.h"
 
-#define MOST 64 /* images, side by side in one picture */
+#define MAX_IMAGES 64 /* side by side in one picture */
 
 struct options {
-    const char *label, *codes;
+    const char *label, *latents;
     unsigned long long seed;
     unsigned long count;
     double temperature;
@@ -40,14 +40,14 @@ static struct options parse(int argc, char **argv)
     struct options o = {NULL, NULL, 0, 1, 1.0};
     for (int i = 1; i < argc; i += 2) {
         if (i + 1 == argc)
-            fail("expected --label, --seed, -n, --temperature or --codes, and a value", argv[i]);
+            fail("expected --label, --seed, -n, --temperature or --latents, and a value", argv[i]);
         const char *name = argv[i], *value = argv[i + 1];
         if (!strcmp(name, "--label"))
             o.label = value;
-        else if (!strcmp(name, "--codes"))
-            o.codes = value;
+        else if (!strcmp(name, "--latents"))
+            o.latents = value;
         else if (!strcmp(name, "-n"))
-            o.count = (unsigned long)number(value, MOST);
+            o.count = (unsigned long)number(value, MAX_IMAGES);
         else if (!strcmp(name, "--temperature"))
             o.temperature = number(value, 1e6);
         else if (!strcmp(name, "--seed")) {
@@ -62,7 +62,7 @@ static struct options parse(int argc, char **argv)
     return o;
 }
 
-/* A class name, or an index; no label at all means "any". */
+/* A class name or an index; without a label, any class. */
 static int label_of(const char *text)
 {
     if (!text)
@@ -81,17 +81,17 @@ static int label_of(const char *text)
     return VAE_NO_LABEL;
 }
 
-static unsigned long read_codes(const char *path, float *z)
+static unsigned long read_latents(const char *path, float *z)
 {
     FILE *file = fopen(path, "rb");
     if (!file)
         fail(strerror(errno), path);
     const size_t size = VAE_LATENT_DIM * sizeof *z;
-    const unsigned long count = fread(z, 1, MOST * size, file) / size;
+    const unsigned long count = fread(z, 1, MAX_IMAGES * size, file) / size;
     const int more = ftell(file) != (long)(count * size) || fgetc(file) != EOF;
     fclose(file);
     if (!count || more)
-        fail("not whole codes of float32, 1 to 64 of them", path);
+        fail("expected 1 to 64 complete float32 latents", path);
     return count;
 }
 
@@ -109,16 +109,16 @@ static void write_picture(const float *images, unsigned long count)
 
 int main(int argc, char **argv)
 {
-    static float z[MOST][VAE_LATENT_DIM], images[MOST][VAE_PIXELS];
+    static float z[MAX_IMAGES][VAE_LATENT_DIM], images[MAX_IMAGES][VAE_PIXELS];
     const struct options o = parse(argc, argv);
     const int label = label_of(o.label);
-    const unsigned long count = o.codes ? read_codes(o.codes, z[0]) : o.count;
+    const unsigned long count = o.latents ? read_latents(o.latents, z[0]) : o.count;
     for (unsigned long i = 0; i < count; i++) {
-        if (!o.codes)
-            vae_draw(o.seed, i, label, o.temperature, z[i]);
-        const int found = vae_decode(z[i], label, images[i]);
-        if (found != VAE_OK)
-            fail(found == VAE_BAD_CODE ? "not finite" : "out of memory", "code");
+        if (!o.latents)
+            vae_sample_latents(o.seed, i, label, o.temperature, z[i]);
+        const int code = vae_decode(z[i], label, images[i]);
+        if (code != VAE_OK)
+            fail(code == VAE_BAD_NUMBER ? "not finite" : "out of memory", "latents");
     }
     write_picture(images[0], count);
     return fflush(stdout) ? 6 : 0;

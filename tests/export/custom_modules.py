@@ -1,4 +1,4 @@
-"""Models as strangers write them; no two alike."""
+"""Custom modules with different calling conventions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 
 class Upsampler(nn.Module):
-    """BatchNorm, Dropout left in training mode, Upsample, GroupNorm, PixelShuffle; a 2-tuple."""
+    """BatchNorm, Dropout in training mode, Upsample, GroupNorm, PixelShuffle; encodes to a pair."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,13 +43,13 @@ class Upsampler(nn.Module):
 
 
 class ModelOutput(dict[str, Any]):
-    """As the big libraries return: a dictionary with attributes."""
+    """A dictionary with attributes, as the big libraries return."""
 
     __getattr__ = dict.__getitem__
 
 
 class Library(nn.Module):
-    """`encoder` and `decoder` that return objects; logits; its samples drawn, and never used."""
+    """`encoder` and `decoder` return objects with logits; a random sample is never used."""
 
     class Encoder(nn.Module):
         def __init__(self) -> None:
@@ -75,7 +75,7 @@ class Library(nn.Module):
 
 
 class Distributions(nn.Module):
-    """torch.distributions on both sides; a code that is a small picture; pixels in [-1, 1]."""
+    """torch.distributions on both sides; latents are small images; pixels in [-1, 1]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class Distributions(nn.Module):
 
 
 class Conditional(nn.Module):
-    """A label by embedding, into encoder and decoder; a plain code."""
+    """Encoder and decoder embed a label; encode returns plain latents."""
 
     def __init__(self, rows: int = 10) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class Conditional(nn.Module):
 
 
 class OneHot(nn.Module):
-    """A label as one-hot floats into the decoder alone; (mu, std)."""
+    """Only the decoder takes a label, as one-hot floats; encode returns (mu, std)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class OneHot(nn.Module):
 
 
 class Sampling(Library):
-    """Draws inside `encode`, and returns what it drew."""
+    """`encode` returns a random sample."""
 
     def encode(self, x: Tensor) -> Tensor:
         mean = self.encoder.linear(x.flatten(1))[:, :3]
@@ -131,25 +131,25 @@ class Sampling(Library):
 
 
 class BatchStatistics(Library):
-    """Each image's code depends on the other images."""
+    """The latents of each image depend on the other images of the batch."""
 
     def encode(self, x: Tensor) -> Tensor:
-        code = self.encoder.linear(x.flatten(1))[:, :3]
-        return code - code.mean(0)
+        z = self.encoder.linear(x.flatten(1))[:, :3]
+        return z - z.mean(0)
 
 
 def upsampler() -> nn.Module:
-    """What --model names."""
+    """A factory for --model."""
     torch.manual_seed(0)
     return Upsampler()
 
 
 def pair() -> tuple[nn.Module, nn.Module]:
-    """An encoder and a decoder."""
+    """A factory that returns an encoder and a decoder."""
     library = Library()
     return library.encoder, library.decoder
 
 
 def nothing() -> SimpleNamespace:
-    """Not a module."""
+    """A factory that returns no module."""
     return SimpleNamespace()

@@ -1,0 +1,119 @@
+"""The options of an export, as frozen dataclasses. Imports no torch, so `--help` stays fast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vae_runtime.errors import UsageError
+
+DEFAULT_OPSET = 18
+# The lowest IR version that holds each opset, so that old runtimes can read the graph:
+# onnxruntime 1.16 and newer reads opset 18 with IR 8.
+IR_VERSIONS = {18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11}
+VARIANTS = ("fp16", "int8", "uint8")
+SPREADS = ("log_var", "var", "std", "log_std")
+ACTIVATIONS = ("none", "sigmoid", "tanh", "clip")
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How graphs are exported.
+
+    Attributes:
+        opset: version of the `ai.onnx` operator set, 18 to 23.
+        variants: further versions of the decoders to write, any of `VARIANTS`.
+        allow_lossy: accept a variant with a PSNR below 45 dB.
+        log: called with one line for each graph that passed its checks.
+
+    Raises:
+        UsageError: unknown opset or variant.
+    """
+
+    opset: int = DEFAULT_OPSET
+    variants: Sequence[str] = ()
+    allow_lossy: bool = False
+    log: Callable[[str], None] = lambda line: None
+
+    def __post_init__(self) -> None:
+        if self.opset not in IR_VERSIONS:
+            raise UsageError(f"opset is {self.opset}, expected 18 to 23")
+        for name in self.variants:
+            _check_choice("variant", name, VARIANTS)
+
+
+@dataclass(frozen=True)
+class CustomModuleOptions:
+    """What the exporter cannot find out about a custom module by itself.
+
+    Attributes:
+        name: the model's name in the manifest. By default the name of its class.
+        classes: class names, if the decoder takes a label; otherwise empty.
+        one_hot: the module takes labels as f32[N, K] one-hot rows instead of i64[N] indices.
+        null_label: the index that means "no label" to the module. By default K, if its embedding
+            has K + 1 rows; an embedding of K rows gets their mean as row K.
+        spread: what the second tensor that `encode` returns holds, one of `SPREADS`.
+        activation: what maps the decoder's output to [0, 1], one of `ACTIVATIONS`: `sigmoid` for
+            logits, `tanh` for an output in [-1, 1].
+        signed: the encoder expects pixels in [-1, 1].
+        likelihood: `bernoulli` or `gaussian`; decides how `score` measures a reconstruction.
+        prior: `auto` or one of `vae_runtime.prior.KINDS`; fitted to the latents of the data.
+        seed: seed for the posterior samples and for the fit of the prior.
+
+    Raises:
+        UsageError: unknown spread or activation.
+    """
+
+    name: str = ""
+    classes: tuple[str, ...] = ()
+    one_hot: bool = False
+    null_label: int | None = None
+    spread: str = "log_var"
+    activation: str = "none"
+    signed: bool = False
+    likelihood: str = "bernoulli"
+    prior: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_choice("spread", self.spread, SPREADS)
+        _check_choice("activation", self.activation, ACTIVATIONS)
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What the command line of `vae-export` asked for.
+
+    Attributes:
+        ckpt: a checkpoint from vae-train; with `model`, a state dict.
+        model: `package.module:factory` of a custom module.
+        out: path of the bundle; None derives it from `ckpt`.
+        zipped: write a `.zip` instead of a folder.
+        data: the data set for the parity check, and for the prior of a custom module.
+        size: (height, width) that image files of `data` are resized to.
+        labelled: the custom module's decoder takes the labels of `data`.
+        c_code, report, triton, html: where the other outputs go; None writes none. An empty
+            `report` means the default folder.
+        graphs: how graphs are exported.
+        custom: further facts about the custom module, without its classes.
+    """
+
+    ckpt: Path | None = None
+    model: str | None = None
+    out: Path | None = None
+    zipped: bool = False
+    data: str | None = None
+    size: tuple[int, int] | None = None
+    labelled: bool = False
+    c_code: Path | None = None
+    report: str | None = None
+    triton: Path | None = None
+    html: Path | None = None
+    graphs: ExportOptions = field(default_factory=ExportOptions)
+    custom: CustomModuleOptions = field(default_factory=CustomModuleOptions)
+
+
+def _check_choice(option: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise UsageError(f"{option} is {value!r}, expected one of {', '.join(allowed)}")
