@@ -4,8 +4,8 @@
 
 Prints each row as soon as it is measured. With --out, writes performance-results.md,
 performance.json and the plots after each part, so an interrupted run keeps its results. With
---only, the other parts keep their rows in that folder. Needs the train and dev extras and a quiet machine,
-and takes about ten minutes without --quick. OMP_NUM_THREADS is 1 unless it is set.
+--only, the other parts keep their rows in that folder. Needs the train and dev extras and a quiet
+machine, and takes about ten minutes without --quick. OMP_NUM_THREADS is 1 unless it is set.
 """
 
 from __future__ import annotations
