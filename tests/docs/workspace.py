@@ -63,8 +63,8 @@ def examples(
         for name in ("digits.parquet", "mnist.parquet", "data/0.parquet", "data/1.parquet"):
             write_dataset(Dataset(name, images, labels, tuple("0123456789")), folder / name)
 
-    # The real data sets need the network or scikit-learn. The loaders are replaced in their own module
-    # because other modules may import them before or during a test.
+    # The real data sets need the network or scikit-learn. Their loaders are replaced in their own
+    # module because other modules may import them before or during a test.
     for name, loader in (("mnist", "load_mnist"), ("digits", "_load_digits")):
         data = Dataset(name, images, labels, tuple("0123456789"))
         monkeypatch.setattr(f"vae_runtime.datasets.load.{loader}", lambda _, data=data: data)
