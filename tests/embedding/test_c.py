@@ -81,7 +81,7 @@ def test_the_example_program_links_the_library_and_prints_digits(
 
 
 @SLOW
-def test_the_program_reads_latents_and_refuses_invalid_arguments(
+def test_the_program_reads_latents_and_refuses_nonsense(
     built: Callable[[str], tuple[Vectors, Path]], tmp_path: Path
 ) -> None:
     vectors, folder = built("cvae_mlp")
@@ -153,7 +153,7 @@ PRIORS = [
 
 
 @pytest.mark.parametrize("prior", PRIORS, ids=lambda p: p.kind)
-def test_c_samples_the_latents_of_python(prior: Prior, tmp_path: Path) -> None:
+def test_c_samples_the_same_latents_as_python(prior: Prior, tmp_path: Path) -> None:
     skip_if_missing(need, "gcc")
     classes = ("a", "b", "c") if prior.kind == "class_gmm" else ()
     family = "cvae" if classes else "vae"
@@ -164,14 +164,14 @@ def test_c_samples_the_latents_of_python(prior: Prior, tmp_path: Path) -> None:
     (tmp_path / "prior_data.c").write_text(prior_text(spec))
     (tmp_path / "stub.c").write_text(STUB)
     sources = [tmp_path / name for name in ("stub.c", "vae.c", "prior_data.c")]
-    call(["gcc", *STRICT, "-Wpedantic", *sources, "-lm", "-o", tmp_path / "draw"])
+    call(["gcc", *STRICT, "-Wpedantic", *sources, "-lm", "-o", tmp_path / "sample"])
     for seed, label, temperature in ((0, -1, 1.0), (2**64 - 1, 1 if classes else -1, 0.5)):
-        raw = call([tmp_path / "draw", str(seed), str(label), str(temperature)], text=False)
+        raw = call([tmp_path / "sample", str(seed), str(label), str(temperature)], text=False)
         expected = prior.sample(500, None if label < 0 else label, seed, temperature=temperature)
         found = np.frombuffer(raw, np.float32).reshape(expected.shape)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
     for bad in (("0", str(len(classes)), "1"), ("0", "-2", "1")):
-        done = subprocess.run([tmp_path / "draw", *bad], check=False)
+        done = subprocess.run([tmp_path / "sample", *bad], check=False)
         assert done.returncode == 1  # VAE_BAD_LABEL
 
 
@@ -259,8 +259,8 @@ def test_the_function_table_has_the_offsets_of_the_real_header(tmp_path: Path) -
     if folder is None:
         pytest.skip("onnxruntime_c_api.h is not installed (Debian: libonnxruntime-dev)")
     skip_if_missing(need, "gcc")
-    own = (EXAMPLES / "c_api" / "ort_abi.h").read_text()
-    names = re.findall(r"\(\*(\w+)\)\(", own.partition("typedef struct OrtApi {")[2])
+    declared = (EXAMPLES / "c_api" / "ort_abi.h").read_text()
+    names = re.findall(r"\(\*(\w+)\)\(", declared.partition("typedef struct OrtApi {")[2])
     names = [name for name in names if name not in ("GetApi", "GetVersionString")]
     assert len(names) == 21
     lines = "".join(f'printf("{n} %zu\\n", offsetof(OrtApi, {n}));' for n in names)

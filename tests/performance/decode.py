@@ -29,7 +29,7 @@ def _one(table: Table, mlp: BenchmarkModel) -> None:
     z, label = mlp.latents(1), np.array([LABEL])
     decoder = mlp.load()
     decoder.decode(z, LABEL)
-    # The same session that ours runs: a second one would have its own weights in the caches.
+    # The session that ours runs, because a second one would load other copies of the weights.
     bare = decoder.decoder(conditional=True).session.raw
     compiled = _compiled(mlp, z)
     candidates: dict[str, Work] = {

@@ -26,7 +26,7 @@ def write(table: Table, folder: Path) -> None:
     (folder / "performance-results.md").write_text(markdown(facts, table.rows))
     data = {"machine": facts, "rows": [asdict(row) | {"met": row.met} for row in table.rows]}
     (folder / NAME).write_text(json.dumps(data, indent=1) + "\n")
-    draw(table.rows, folder / "pictures")
+    plot(table.rows, folder / "pictures")
 
 
 def markdown(facts: dict[str, Any], rows: list[Row]) -> str:
@@ -89,7 +89,7 @@ def table_lines(rows: list[Row]) -> list[str]:
     return ["| " + " | ".join(line) + " |" for line in lines]
 
 
-def draw(rows: list[Row], folder: Path) -> None:
+def plot(rows: list[Row], folder: Path) -> None:
     """Plot each ratio against its target, and the growth on logarithmic axes."""
     import matplotlib as mpl
 
@@ -114,10 +114,10 @@ def draw(rows: list[Row], folder: Path) -> None:
     axes.set_xlabel("times as good as the target (1: just met)")
     figure.savefig(folder / "performance.png", dpi=110)
     plt.close(figure)
-    _draw_growth([r for r in rows if r.work.startswith("growth")], folder / "growth.png")
+    _plot_growth([r for r in rows if r.work.startswith("growth")], folder / "growth.png")
 
 
-def _draw_growth(rows: list[Row], path: Path) -> None:
+def _plot_growth(rows: list[Row], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     if not rows:

@@ -54,8 +54,8 @@ class TorchvisionImages(Dataset[tuple[Tensor, int]]):
         return len(self._pixels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        picture = Image.fromarray(self._pixels[index])
-        pixels = torch.from_numpy(np.array(picture, np.uint8, copy=True)).view(1, 28, 28)
+        image = Image.fromarray(self._pixels[index])
+        pixels = torch.from_numpy(np.array(image, np.uint8, copy=True)).view(1, 28, 28)
         assert self._labels is not None
         return pixels.contiguous().to(torch.float32).div(255), int(self._labels[index])
 
@@ -252,9 +252,7 @@ def main() -> None:
     for title, works in parts(chosen.parts):
         times = measured(works, chosen.runs)
         base = statistics.median(list(times.values())[-1])
-        print(
-            f"\n{title}\n{'':28}{'images/s':>10}{'µs/image':>10}{'least':>8}{'most':>8}{'ratio':>8}"
-        )
+        print(f"\n{title}\n{'':28}{'images/s':>10}{'µs/image':>10}{'min':>8}{'max':>8}{'ratio':>8}")
         rows = {}
         for name, each in times.items():
             median = statistics.median(each)

@@ -23,10 +23,10 @@ from vae_export import export_checkpoint
 from vae_runtime.datasets import load_dataset
 from vae_train import load_checkpoint
 
-HEAD = ("model", "graph", "bytes", "of fp32", "PSNR dB", "pixels that differ", "levels at most",
-        "ms, batch 64", "times fp32's speed")  # fmt: skip
+HEAD = ("model", "graph", "bytes", "of fp32", "PSNR dB", "different pixels",
+        "largest level difference", "ms, batch 64", "speed relative to fp32")  # fmt: skip
 PARITY = ("model", "latent", "parameters", "epochs", "graph.output", "largest error",
-          "torch's own", "allowed", "from torch float32")  # fmt: skip
+          "torch's error", "tolerance", "difference from torch float32")  # fmt: skip
 
 
 def measured(path: Path, data: Any) -> dict[str, Any]:

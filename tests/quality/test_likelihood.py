@@ -195,11 +195,11 @@ def test_the_bound_rises_with_the_number_of_samples() -> None:
 
 def test_pixels_are_binarised_with_their_grey_levels_probability_and_repeatably() -> None:
     grey = Images(torch.full((400, 1, 4, 4), 64, dtype=torch.uint8), None)
-    drawn = binarised(grey, 0)
-    assert set(drawn.pixels.unique().tolist()) == {0, 255}
-    assert float(drawn.pixels.float().mean()) == pytest.approx(64, abs=3)
-    assert torch.equal(drawn.pixels, binarised(grey, 0).pixels)
-    assert not torch.equal(drawn.pixels, binarised(grey, 1).pixels)
+    binary = binarised(grey, 0)
+    assert set(binary.pixels.unique().tolist()) == {0, 255}
+    assert float(binary.pixels.float().mean()) == pytest.approx(64, abs=3)
+    assert torch.equal(binary.pixels, binarised(grey, 0).pixels)
+    assert not torch.equal(binary.pixels, binarised(grey, 1).pixels)
     ends = Images(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1), None)
     assert torch.equal(binarised(ends, 0).pixels, ends.pixels)
 

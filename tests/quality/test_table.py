@@ -94,11 +94,11 @@ def test_the_error_of_an_ae_is_a_mean_over_pixels(bench: Bench) -> None:
 
 def test_samples_and_priors_are_judged(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, list[int] | None]] = []
-    drawn: list[Any] = []
+    samples_seen: list[Any] = []
 
     def measure(self: Judge, images: Any, labels: Any = None) -> dict[str, float]:
         seen.append((len(images), None if labels is None else np.bincount(labels).tolist()))
-        drawn.append(images.ravel())
+        samples_seen.append(images.ravel())
         return {"ratio": float(len(seen))}
 
     monkeypatch.setattr(Judge, "measure", measure)
@@ -106,7 +106,7 @@ def test_samples_and_priors_are_judged(bench: Bench, monkeypatch: pytest.MonkeyP
     assert found == {"ratio": 3.0, "first_ratio": 1.0, "again_ratio": 6.0}  # the mean of 1 to 5
     assert priors(untrained("ae"), bench) == {"fitted_ratio": 7.0, "normal_ratio": 8.0}
     assert seen == [*[(10_000, [1000] * 10)] * 5, (60, [6] * 10), *[(10_000, None)] * 2]
-    assert len({tuple(image[:8]) for image in drawn[:5]}) == 5
+    assert len({tuple(image[:8]) for image in samples_seen[:5]}) == 5
 
 
 def test_the_judge_rates_real_digits_as_perfect(bench: Bench) -> None:

@@ -58,7 +58,7 @@ from vae_runtime.errors import StateError
 model = vae.load(sys.argv[1], device="cpu")
 model.sample(300, seed=0)
 children = []
-for case in ("use", "leave", "own"):
+for case in ("use", "leave", "reload"):
     child = os.fork()
     if child == 0:
         if case == "use":
@@ -67,9 +67,9 @@ for case in ("use", "leave", "own"):
             except StateError as error:
                 sys.stderr.write(str(error))
             model.close()
-        if case == "own":
-            with vae.load(sys.argv[1], device="cpu") as own:
-                assert own.sample(2, seed=0).shape[0] == 2
+        if case == "reload":
+            with vae.load(sys.argv[1], device="cpu") as fresh:
+                assert fresh.sample(2, seed=0).shape[0] == 2
         del model
         sys.exit(0)  # an ordinary exit destroys all remaining objects
     _, status = os.waitpid(child, 0)

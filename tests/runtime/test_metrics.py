@@ -84,10 +84,10 @@ def test_an_autoencoder_has_only_an_error(ae_path: Path) -> None:
 
 def test_pixels_are_binarised_with_their_probability(rng: np.random.Generator) -> None:
     grey = np.full((4000, 1, 2, 3), 0.3, np.float32)
-    drawn = metrics._binarised(grey, "sample", 0, 0)
-    assert set(np.unique(drawn)) == {0, 1}
-    assert np.abs(drawn.mean(axis=0) - 0.3).max() < 0.04
-    assert np.array_equal(drawn[100:110], metrics._binarised(grey[:10], "sample", 0, 100))
+    binary = metrics._binarised(grey, "sample", 0, 0)
+    assert set(np.unique(binary)) == {0, 1}
+    assert np.abs(binary.mean(axis=0) - 0.3).max() < 0.04
+    assert np.array_equal(binary[100:110], metrics._binarised(grey[:10], "sample", 0, 100))
 
 
 def test_different_seeds_give_different_pixels() -> None:

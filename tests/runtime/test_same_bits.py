@@ -51,8 +51,8 @@ def test_an_endless_stream_gives_the_images_of_sample(cvae: vae.Autoencoder) -> 
 def test_the_arguments_of_a_stream_are_checked_at_the_call(cvae: vae.Autoencoder) -> None:
     for wrong in (
         {"n": -1}, {"seed": -1}, {"label": "ten"}, {"batch_size": 0}, {"start": -1},
-        {"dtype": "int8"}, {"prior": "best"}, {"temperature": -1}, {"truncation": 0}, {"n": 3, "label": [1, 2]},
-        {"label": [1, 2]},
+        {"dtype": "int8"}, {"prior": "best"}, {"temperature": -1}, {"truncation": 0},
+        {"n": 3, "label": [1, 2]}, {"label": [1, 2]},
     ):  # fmt: skip
         with pytest.raises(vae.VaeError):
             cvae.stream(**wrong)  # type: ignore[arg-type]
