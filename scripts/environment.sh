@@ -1,4 +1,5 @@
-# Sourced by scripts/test and scripts/test-lowest.
+#!/usr/bin/env bash
+# Functions for scripts/test and scripts/test-lowest, which source this file.
 
 # Make a virtual environment, unless it is up to date. The installation obeys the file $constraints;
 # PYTHON picks the interpreter.
