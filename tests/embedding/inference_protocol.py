@@ -39,7 +39,7 @@ class Answer:
 
     @property
     def reason(self) -> str:
-        """The error message of the server."""
+        """The server's error message."""
         found = self.body if isinstance(self.body, dict) else {}
         return str(found.get("error") or found.get("detail") or "")
 
@@ -73,7 +73,7 @@ class Client:
         return np.array(image["data"], np.float32).reshape(image["shape"])
 
     def metadata(self) -> dict[str, Any]:
-        """Name, inputs and outputs of the model."""
+        """Get the model's name, inputs and outputs."""
         answer = self.get(f"/v2/models/{self.model}")
         assert answer.status == 200, answer
         found: dict[str, Any] = answer.body

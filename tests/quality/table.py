@@ -160,7 +160,7 @@ def _numbers(text: str) -> list[int]:
 @click.option("--only", multiple=True, type=click.Choice([row.name for row in ROWS]))
 @click.option("--threads", default=os.cpu_count() or 1, help="Threads of torch.")
 @click.option("--few", default=100, help="Posterior samples per digit.")
-@click.option("--many", default=5000, help="Posterior samples per digit of the subset.")
+@click.option("--many", default=5000, help="Posterior samples per subset digit.")
 @click.option("--subset", default=100, help="Digits in the subset; 10000 for all.")
 def main(
     data: str, work: Path, out: Path, path: Path, preset: str, seeds: str,
