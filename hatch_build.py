@@ -1,4 +1,4 @@
-"""The build of a wheel: gets the studio's onnxruntime-web where npm can, and says so where not."""
+"""Build hook: fetch onnxruntime-web for the studio with npm, or print why that failed."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ STUDIO = "runtime/vae_runtime/studio"
 
 
 class StudioHook(BuildHookInterface[Any]):
-    """Puts `studio/assets`, which git ignores, into the wheel."""
+    """Add `studio/assets`, which git ignores, to the wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Fetch what is missing; an editable install leaves it to `vae_runtime.studio.fetch`."""
+        """Fetch missing files; for an editable install, run `vae_runtime.studio.fetch` instead."""
         if version == "editable":
             return
-        # By its path: the package itself cannot be imported where its dependencies are missing.
+        # Run by its path, because importing the package needs its dependencies.
         fetch = runpy.run_path(str(Path(self.root) / STUDIO / "fetch.py"))
         try:
             if not fetch["present"]():
                 fetch["fetch"]()
         except OSError as error:
-            # Not `self.app.display_warning`: under pip and build nothing of it is seen.
+            # pip and build hide what `self.app.display_warning` prints.
             print(f"the wheel is built without the studio's engine: {error}", file=sys.stderr)
             return
         build_data["artifacts"].append(f"/{STUDIO}/assets/*")

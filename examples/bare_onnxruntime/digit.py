@@ -1,8 +1,8 @@
-"""One image from a decoder with onnxruntime and NumPy alone: what any app can do.
+"""Make one image from a decoder with only onnxruntime and NumPy, as any app could.
 
-`python digit.py conditional_decoder.onnx --label 3 three.pgm`. The file says all that is needed in
-its metadata: shapes, class names, and the mixture that latents are drawn from. vae_runtime adds what
-is missing here: checks of the file, seeds that give the same digits everywhere, chunks, CUDA.
+`python digit.py conditional_decoder.onnx --label 3 three.pgm`. The metadata of the file has all
+that is needed: shapes, class names and the prior of the latents. vae_runtime adds checks of the
+file, seeds that give the same digits everywhere, batches and CUDA.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read once, at the import
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read once, when onnxruntime is imported
 import onnxruntime
 
 
 def open_graph(path: str) -> tuple[onnxruntime.InferenceSession, dict[str, Any]]:
-    """A session with one thread, the fastest for graphs this small, and what the file says."""
+    """Open a session with one thread, the fastest for small graphs, and read the file's spec."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -30,9 +30,9 @@ def open_graph(path: str) -> tuple[onnxruntime.InferenceSession, dict[str, Any]]
 def decode(
     session: onnxruntime.InferenceSession, spec: dict[str, Any], z: np.ndarray, label: np.ndarray
 ) -> np.ndarray:
-    """Codes f32[N, D] and labels i64[N] → f32[N, C, H, W] in [0, 1].
+    """Decode latents f32[N, D] with labels i64[N] to images f32[N, C, H, W] in [0, 1].
 
-    onnxruntime runs some wrong labels without a word, so they are checked here; the index behind
+    Labels are checked because onnxruntime runs some wrong ones without an error. The index after
     the last class means "no label".
     """
     inputs = {"z": np.ascontiguousarray(z, np.float32)}
@@ -43,8 +43,8 @@ def decode(
     return session.run(["image"], inputs)[0]
 
 
-def draw(spec: dict[str, Any], label: int, seed: int | None) -> np.ndarray:
-    """One code f32[1, D]: of a mixture, a component by its weight, then mean + L·eps."""
+def sample_latents(spec: dict[str, Any], label: int, seed: int | None) -> np.ndarray:
+    """Sample latents f32[1, D] from the prior; from a mixture, as mean + L·eps of a component."""
     rng, prior, d = np.random.default_rng(seed), spec["prior"], spec["latent_dim"]
     if prior["kind"] == "normal":
         return rng.standard_normal((1, d)).astype(np.float32)
@@ -52,15 +52,15 @@ def draw(spec: dict[str, Any], label: int, seed: int | None) -> np.ndarray:
         return rng.uniform(prior["low"], prior["high"], (1, d)).astype(np.float32)
     row = label if len(prior["weights"]) > 1 else 0
     weights = np.array(prior["weights"][row])
-    one = rng.choice(len(weights), p=weights / weights.sum())
+    component = rng.choice(len(weights), p=weights / weights.sum())
     factor = np.zeros((d, d))
-    factor[np.tril_indices(d)] = prior["cholesky"][row][one]
-    z = np.array(prior["mean"][row][one]) + factor @ rng.standard_normal(d)
+    factor[np.tril_indices(d)] = prior["cholesky"][row][component]
+    z = np.array(prior["mean"][row][component]) + factor @ rng.standard_normal(d)
     return z[None].astype(np.float32)
 
 
 def main() -> None:
-    """Parse, draw, decode, write a PGM (grey) or PPM (colour)."""
+    """Sample, decode and write a PGM (grey) or PPM (colour) file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("graph")
     parser.add_argument("out", type=Path)
@@ -72,7 +72,8 @@ def main() -> None:
     if chosen.label is not None and chosen.label not in classes:
         parser.error(f"unknown class {chosen.label!r}, expected one of {classes}")
     label = len(classes) if chosen.label is None else classes.index(chosen.label)
-    image = decode(session, spec, draw(spec, label, chosen.seed), np.array([label]))[0]
+    z = sample_latents(spec, label, chosen.seed)
+    image = decode(session, spec, z, np.array([label]))[0]
     channels, height, width = image.shape
     pixels = np.rint(image * 255).astype(np.uint8).transpose(1, 2, 0)
     kind = 5 if channels == 1 else 6

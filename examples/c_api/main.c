@@ -1,4 +1,4 @@
-/* vae_ort GRAPH.onnx LABEL CODE.f32 OUT.pgm: one image of one code, native float32. */
+/* vae_ort GRAPH.onnx LABEL LATENTS.f32 OUT.pgm: decode one latent vector of native float32. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +11,7 @@ static int fail(const char *where, const char *what)
     return 3;
 }
 
-static int write_picture(const char *path, const float *image, const int64_t *shape)
+static int write_image(const char *path, const float *image, const int64_t *shape)
 {
     FILE *file = fopen(path, "wb");
     if (!file)
@@ -27,30 +27,30 @@ static int write_picture(const char *path, const float *image, const int64_t *sh
 int main(int argc, char **argv)
 {
     if (argc != 5) {
-        fprintf(stderr, "usage: %s GRAPH.onnx LABEL CODE.f32 OUT.pgm\n", argv[0]);
+        fprintf(stderr, "usage: %s GRAPH.onnx LABEL LATENTS.f32 OUT.pgm\n", argv[0]);
         return 2;
     }
     char *end;
     const long long label = strtoll(argv[2], &end, 10);
     if (end == argv[2] || *end)
-        return fail(argv[2], "the label is no whole number");
+        return fail(argv[2], "expected an integer label");
     vae_ort *model = vae_ort_open(argv[1]);
     if (!model)
         return fail(argv[1], vae_ort_error());
     const size_t dim = vae_ort_latent_dim(model);
     float *z = malloc(dim * sizeof *z), *image = malloc(vae_ort_pixels(model) * sizeof *image);
-    FILE *codes = fopen(argv[3], "rb");
-    int code = 0;
-    if (!z || !image || !codes || fread(z, sizeof *z, dim, codes) != dim)
-        code = fail(argv[3], "cannot be read as one code");
+    FILE *latents = fopen(argv[3], "rb");
+    int status = 0;
+    if (!z || !image || !latents || fread(z, sizeof *z, dim, latents) != dim)
+        status = fail(argv[3], "cannot be read as one latent vector");
     else if (vae_ort_decode(model, z, label, image))
-        code = fail(argv[1], vae_ort_error());
+        status = fail(argv[1], vae_ort_error());
     else
-        code = write_picture(argv[4], image, vae_ort_shape(model));
-    if (codes)
-        fclose(codes);
+        status = write_image(argv[4], image, vae_ort_shape(model));
+    if (latents)
+        fclose(latents);
     free(z);
     free(image);
     vae_ort_close(model);
-    return code;
+    return status;
 }

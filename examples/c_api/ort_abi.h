@@ -1,8 +1,8 @@
-/* The part of onnxruntime's C interface that a decode needs, for machines without its header.
+/* The part of onnxruntime's C API that decoding needs, for machines without its header.
  *
- * OrtApi is a table of functions to which new ones are only ever appended, so these places hold for
- * every onnxruntime that has API version 11 (release 1.11) or newer. With the header itself at hand
- * (Debian: libonnxruntime-dev; or the release archives) build with `make ORT_INCLUDE=FOLDER`.
+ * OrtApi is a table of functions that only grows at its end, so these offsets are valid for every
+ * onnxruntime with API version 11 (release 1.11) or newer. To use the real header (Debian:
+ * libonnxruntime-dev; or the release archives), build with `make ORT_INCLUDE=FOLDER`.
  */
 #ifndef ORT_ABI_H
 #define ORT_ABI_H

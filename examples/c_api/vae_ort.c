@@ -17,7 +17,7 @@ struct vae_ort {
     OrtEnv *env;
     OrtSession *session;
     OrtMemoryInfo *memory;
-    OrtValue *inputs[2], *output; /* views of the three buffers below, made once */
+    OrtValue *inputs[2], *output; /* views of the buffers below */
     float *z, *image;
     int64_t label, dim, shape[3];
     size_t count; /* of inputs */
@@ -32,7 +32,7 @@ static int failed(const char *what)
     return 1;
 }
 
-/* Whether a call of onnxruntime failed; its message is kept. */
+/* Return 1 and keep the message if a call of onnxruntime failed. */
 static int wrong(OrtStatus *status)
 {
     if (!status)
@@ -47,19 +47,19 @@ static int load_library(void)
     if (api)
         return 0;
     const char *path = getenv("VAE_ORT_LIBRARY");
-    setenv("ORT_DISABLE_TELEMETRY", "1", 1); /* read once, when the library starts */
+    setenv("ORT_DISABLE_TELEMETRY", "1", 1); /* read once, when the library is loaded */
     void *library = dlopen(path ? path : "libonnxruntime.so.1", RTLD_NOW);
     if (!library)
         return failed(dlerror());
     const OrtApiBase *(*base)(void);
-    *(void **)&base = dlsym(library, "OrtGetApiBase"); /* as POSIX has one cast it */
+    *(void **)&base = dlsym(library, "OrtGetApiBase"); /* the cast that POSIX recommends */
     if (!base)
         return failed("no OrtGetApiBase in the library");
     api = base()->GetApi(ORT_API_VERSION);
     return api ? 0 : failed("this onnxruntime is older than the header");
 }
 
-/* The axes behind the batch of input or output `i`; 0 if there are `count` of them. */
+/* Get the `count` axes after the batch axis of input or output `i`. Return 0 on success. */
 static int axes(vae_ort *m, int output, size_t i, int64_t *sizes, size_t count)
 {
     OrtTypeInfo *type = NULL;
@@ -84,7 +84,7 @@ static int open_session(vae_ort *m, const char *graph)
     if (wrong(api->CreateEnv(ORT_LOGGING_LEVEL_ERROR, "vae", &m->env)) ||
         wrong(api->CreateSessionOptions(&options)))
         return 1;
-    /* For graphs this small one thread is the fastest. */
+    /* One thread is the fastest for small graphs. */
     const int bad = wrong(api->SetIntraOpNumThreads(options, 1)) ||
                     wrong(api->CreateSession(m->env, graph, options, &m->session));
     api->ReleaseSessionOptions(options);
@@ -154,8 +154,8 @@ int vae_ort_decode(vae_ort *m, const float *z, int64_t label, float *image)
     static const char *const names[] = {"z", "label"}, *const outputs[] = {"image"};
     for (int64_t i = 0; i < m->dim; i++)
         if (!isfinite(z[i]))
-            return failed("code: not finite");
-    /* A label that is too large onnxruntime refuses; a negative one would count from the end. */
+            return failed("latents: not finite");
+    /* onnxruntime refuses a label that is too large, but counts a negative one from the end. */
     if (m->count == 2 && label < 0)
         return failed("label: expected 0 or more");
     memcpy(m->z, z, (size_t)m->dim * sizeof *z);

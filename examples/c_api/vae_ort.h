@@ -1,6 +1,6 @@
-/* A decoder graph run by onnxruntime, which is loaded when the first graph is opened.
+/* Run a decoder graph with onnxruntime, which is loaded when the first graph is opened.
  *
- * One code a call; not to be called from two threads with the same model.
+ * Each call decodes one latent vector. Do not use a model from two threads at once.
  */
 #ifndef VAE_ORT_H
 #define VAE_ORT_H
@@ -10,8 +10,8 @@
 
 typedef struct vae_ort vae_ort;
 
-/* Open a decoder.onnx or conditional_decoder.onnx; NULL on failure. The library is the one that the
- * environment variable VAE_ORT_LIBRARY names, else libonnxruntime.so.1 of the system. */
+/* Open a decoder.onnx or conditional_decoder.onnx; NULL on failure. The environment variable
+ * VAE_ORT_LIBRARY names the library; the default is the system's libonnxruntime.so.1. */
 vae_ort *vae_ort_open(const char *graph);
 void vae_ort_close(vae_ort *model);
 
@@ -20,11 +20,11 @@ size_t vae_ort_pixels(const vae_ort *model);          /* C·H·W */
 const int64_t *vae_ort_shape(const vae_ort *model);   /* {C, H, W} */
 int vae_ort_takes_label(const vae_ort *model);
 
-/* z[D] → image[C][H][W] in [0, 1]. `label` is a class index, the number of classes for "no label",
- * and not read where the graph takes none. 0 on success. */
+/* Decode z[D] to image[C][H][W] in [0, 1]. `label` is a class index, or the number of classes for
+ * "no label"; it is ignored if the graph takes none. Returns 0 on success. */
 int vae_ort_decode(vae_ort *model, const float *z, int64_t label, float *image);
 
-/* Why the last call failed, one line. */
+/* The reason why the last call failed, in one line. */
 const char *vae_ort_error(void);
 
 #endif

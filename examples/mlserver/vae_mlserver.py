@@ -1,7 +1,7 @@
-"""A bundle's decoder behind the Open Inference Protocol, as a custom runtime of MLServer.
+"""A custom MLServer runtime that serves a bundle's decoder with the Open Inference Protocol.
 
-`parameters.extra.bundle` in model-settings.json names the bundle. Inputs: `z` FP32 [N, D], and of a
-model with classes `label`, INT64 [N] or the class names as BYTES [N]. Output: `image` FP32
+`parameters.extra.bundle` in model-settings.json names the bundle. Inputs: `z` FP32 [N, D] and, for
+a model with classes, `label` as INT64 [N] or as class names BYTES [N]. Output: `image` FP32
 [N, C, H, W] in [0, 1].
 """
 
@@ -17,14 +17,14 @@ from mlserver.types import InferenceRequest, InferenceResponse, MetadataTensor, 
 
 import vae_runtime as vae
 
-MAX_ROWS = 1024  # of one request; 4 MB of 28×28 images
+MAX_ROWS = 1024  # per request; 4 MB of 28×28 images
 
 
 class VaeRuntime(MLModel):
-    """One model, shared by all requests; decoding leaves the event loop free."""
+    """One model for all requests; decoding runs in a thread and does not block the event loop."""
 
     async def load(self) -> bool:
-        """Open the bundle, say what it takes and gives, decode once."""
+        """Open the bundle, set the metadata and decode once to warm up."""
         extra = (self.settings.parameters and self.settings.parameters.extra) or {}
         self._model = vae.load(extra.get("bundle", "mnist"), device="cpu")
         spec = self._model.spec
@@ -38,12 +38,12 @@ class VaeRuntime(MLModel):
         return True
 
     async def unload(self) -> bool:
-        """Give the memory back."""
+        """Free the memory."""
         self._model.close()
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
-        """Decode; whatever is wrong with the request is a 400 with one line."""
+        """Decode. A wrong request is answered with status 400 and one line."""
         given = {tensor.name: tensor for tensor in payload.inputs}
         known = {tensor.name for tensor in self.inputs or []}
         if len(given) < len(payload.inputs) or not {"z"} <= set(given) <= known:

@@ -1,6 +1,6 @@
-"""A contact sheet of one class, as a PNG: `python sheet.py --label 3 --seed 0 threes.png`.
+"""Save a contact sheet of one class as a PNG: `python sheet.py --label 3 --seed 0 threes.png`.
 
-Needs `pip install "../..[cpu]"` only. With `--graph` one copied file is enough, no bundle:
+Needs only `pip install "../..[cpu]"`. With `--graph`, one copied file replaces the bundle:
 `python sheet.py --graph conditional_decoder.onnx --label 3 threes.png`.
 """
 
@@ -19,13 +19,13 @@ GAP = 2  # pixels between two images
 
 
 def from_bundle(source: str, label: str | None, n: int, seed: int) -> np.ndarray:
-    """Draw n images with a whole bundle: u8[n, C, H, W]."""
+    """Sample n images with a bundle: u8[n, C, H, W]."""
     with vae.load(source) as model:
         return model.sample(n, label, seed, dtype="uint8")
 
 
 def from_graph(path: str, label: str | None, n: int, seed: int) -> np.ndarray:
-    """The same images with nothing but the decoder's file, which carries its own prior."""
+    """Sample the same images with only the decoder's file, which contains its prior."""
     with vae.Decoder(path) as decoder:
         classes = decoder.spec.classes
         index = classes.index(label) if label in classes else None
@@ -34,7 +34,7 @@ def from_graph(path: str, label: str | None, n: int, seed: int) -> np.ndarray:
 
 
 def sheet(images: np.ndarray) -> Image.Image:
-    """u8[n, C, H, W] side by side in rows of eight, on black."""
+    """Arrange images u8[n, C, H, W] in rows of eight, on black."""
     n, channels, height, width = images.shape
     columns = min(n, COLUMNS)
     rows = -(-n // columns)
@@ -47,20 +47,20 @@ def sheet(images: np.ndarray) -> Image.Image:
 
 
 def main() -> None:
-    """Parse, draw, save; what is wrong is one line."""
+    """Sample and save; print an error in one line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out")
     parser.add_argument("--bundle", default="mnist", help="folder, .zip, or an embedded name")
-    parser.add_argument("--graph", help="a lone decoder instead of a bundle")
+    parser.add_argument("--graph", help="a decoder file instead of a bundle")
     parser.add_argument("--label")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-n", type=int, default=16)
     chosen = parser.parse_args()
-    draw, source = from_bundle, chosen.bundle
+    sample, source = from_bundle, chosen.bundle
     if chosen.graph:
-        draw, source = from_graph, chosen.graph
+        sample, source = from_graph, chosen.graph
     try:
-        sheet(draw(source, chosen.label, chosen.n, chosen.seed)).save(chosen.out)
+        sheet(sample(source, chosen.label, chosen.n, chosen.seed)).save(chosen.out)
     except vae.VaeError as error:
         sys.exit(f"error: {error}")
 

@@ -1,7 +1,7 @@
-"""A bundle's decoder in Triton's Python backend: for a server without the onnxruntime backend.
+"""Serve a bundle's decoder in Triton's Python backend, without the onnxruntime backend.
 
-Lies beside `model.onnx` in the version folder that `vae-export --triton` wrote, with
-`backend: "python"` in its config.pbtxt. A wrong request gets the runtime's one line as its error.
+Copy this file next to `model.onnx` in the version folder that `vae-export --triton` wrote, and set
+`backend: "python"` in config.pbtxt. A wrong request is answered with the runtime's error.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ import vae_runtime as vae
 
 
 class TritonPythonModel:
-    """What the backend looks for; one instance, called from one thread."""
+    """The class that the backend loads; one instance, which one thread calls."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load the decoder that lies beside this file."""
+        """Load the decoder in the folder of this file."""
         folder = Path(args["model_repository"]) / args["model_version"]
         self.decoder = vae.Decoder(folder / "model.onnx", device="cpu")
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Decode each request; they were batched by the server already where they fit."""
+        """Decode each request. The server has already batched requests that fit together."""
         return [self._answer(request) for request in requests]
 
     def finalize(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         self.decoder.close()
 
     def _answer(self, request: Any) -> Any:
         z = pb_utils.get_input_tensor_by_name(request, "z").as_numpy()
         label = pb_utils.get_input_tensor_by_name(request, "label")
         try:
-            # Triton has no scalars, so labels come as [N, 1].
+            # Triton has no scalars, so labels have the shape [N, 1].
             images = self.decoder(z, None if label is None else label.as_numpy().reshape(-1))
         except vae.VaeError as error:
             return pb_utils.InferenceResponse(

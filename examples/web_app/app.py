@@ -1,7 +1,7 @@
-"""A small web app around a bundle: a page, pictures as PNG, a JSON API.
+"""A small web app for a bundle: an HTML page, PNG images and a JSON API.
 
 `python app.py [BUNDLE] [--port 8000]`, then open http://127.0.0.1:8000. Needs
-`pip install "../..[cpu]" -r requirements.txt`, and no torch.
+`pip install "../..[cpu]" -r requirements.txt` but not torch.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from werkzeug.exceptions import BadRequest, HTTPException
 import vae_runtime as vae
 
 MAX_IMAGES = 256
-MAX_BYTES = 1 << 20  # of a request
+MAX_BYTES = 1 << 20  # per request
 COLUMNS = 8
 
 
 def create_app(model: vae.Autoencoder) -> Flask:
-    """The app around one loaded model, which all its threads share."""
+    """Make the app for one loaded model, which all its threads share."""
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES
     spec = model.spec
 
     @app.get("/")
-    def page() -> str:
-        return render_template("page.html", spec=spec, most=MAX_IMAGES)
+    def index() -> str:
+        return render_template("index.html", spec=spec, max_images=MAX_IMAGES)
 
     @app.get("/api/model")
     def about() -> Response:
@@ -39,9 +39,9 @@ def create_app(model: vae.Autoencoder) -> Flask:
 
     @app.get("/sample.png")
     def sample() -> Response:
-        n = whole(request.args.get("n", "1"), "n", 1, MAX_IMAGES)
+        n = parse_integer(request.args.get("n", "1"), "n", 1, MAX_IMAGES)
         seed = request.args.get("seed")
-        seed = None if seed in (None, "") else whole(seed, "seed", 0, 2**64 - 1)
+        seed = None if seed in (None, "") else parse_integer(seed, "seed", 0, 2**64 - 1)
         label = request.args.get("label") or None
         return png(model.sample(n, label, seed, dtype="uint8"))
 
@@ -50,14 +50,14 @@ def create_app(model: vae.Autoencoder) -> Flask:
         body = request.get_json()
         if not isinstance(body, dict) or not set(body) <= {"z", "label"} or "z" not in body:
             raise BadRequest('expected {"z": [[…], …], "label": …}')
-        z = latents(body["z"])
+        z = parse_latents(body["z"])
         if len(z) > MAX_IMAGES:
             raise BadRequest(f"z: {len(z)} latents, expected at most {MAX_IMAGES}")
         return jsonify(images=model.decode(z, body.get("label")).tolist())
 
     @app.errorhandler(vae.VaeError)
     def refused(error: vae.VaeError) -> tuple[Response, int]:
-        # What the caller sent is wrong; anything else is our fault, and said without details.
+        # A ValueError is the client's fault; any other is the server's and gets no details.
         ours = not isinstance(error, ValueError)
         return jsonify(error="the model failed" if ours else str(error)), 500 if ours else 400
 
@@ -69,27 +69,27 @@ def create_app(model: vae.Autoencoder) -> Flask:
     return app
 
 
-def whole(text: str, name: str, low: int, high: int) -> int:
-    """A whole number of a query, or 400."""
+def parse_integer(text: str, name: str, low: int, high: int) -> int:
+    """Parse an integer of a query; answer 400 if it is none or out of range."""
     if not (text.isascii() and text.isdigit() and len(text) <= 20 and low <= int(text) <= high):
         raise BadRequest(f"{name} is {text[:40]!r}, expected a whole number from {low} to {high}")
     return int(text)
 
 
-def latents(value: Any) -> np.ndarray:
-    """JSON's nested lists of numbers as f32, or 400; the model checks shape and values."""
+def parse_latents(value: Any) -> np.ndarray:
+    """Convert nested lists of numbers to float32, or answer 400; the model checks the rest."""
     try:
         array = np.asarray(value)
     except ValueError as error:
         raise BadRequest("z: lists of different lengths") from error
     if array.dtype.kind not in "if":
         raise BadRequest("z: expected numbers only")
-    with np.errstate(over="ignore"):  # becomes infinite, which the model refuses
+    with np.errstate(over="ignore"):  # overflows to infinity, which the model refuses
         return array.astype(np.float32)
 
 
 def png(images: np.ndarray) -> Response:
-    """u8[n, C, H, W] in rows of eight."""
+    """Send images u8[n, C, H, W] as one PNG with rows of eight."""
     n, channels, height, width = images.shape
     columns = min(n, COLUMNS)
     rows = -(-n // columns)
@@ -103,7 +103,7 @@ def png(images: np.ndarray) -> Response:
 
 
 def main() -> None:
-    """Load, decode once so that the first visitor waits for nothing, serve."""
+    """Load the model, decode once to warm up, and serve."""
     from waitress import serve
 
     parser = argparse.ArgumentParser(description=__doc__)

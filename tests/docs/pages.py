@@ -1,7 +1,7 @@
-"""Every code block of every page, and the one table that says how each is run: `WAYS`.
+"""Find the code blocks of all pages; the table `RULES` defines how each is tested.
 
-A block of Python is one piece. A block of commands is a piece a line. A block of anything else is a
-piece that some other test reads. A new piece must fit a row of WAYS, else `test_pages.py` fails.
+A block of Python is one example, and so is each line of a block of commands. Any other block is one
+example, which another test reads. `test_pages.py` fails if an example matches no rule.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ RUN, TRAIN, EXPORT, PYTHON = "vae-run", "vae-train", "vae-export", "python"
 
 
 @dataclass(frozen=True)
-class Way:
-    """How the pieces of some pages that begin in some way are run.
+class Rule:
+    """How the matching examples of some pages are tested.
 
     Attributes:
         pages: a pattern of paths.
-        begins: a regular expression for the beginning of the piece, its language in front.
-        how: RUN, TRAIN, EXPORT or PYTHON: `test_pages.py` runs it; the path of a test that does; or
-            the reason why none does.
+        begins: a regular expression for the start of `LANGUAGE: TEXT`.
+        how: RUN, TRAIN, EXPORT or PYTHON if `test_pages.py` runs the example; otherwise the path of
+            the test that does, or the reason why none does.
     """
 
     pages: str
@@ -43,55 +43,55 @@ class Way:
     how: str
 
 
-_REGISTRY = "needs a package registry; tests/test_wheel.py installs what this would"
-_HOURS = "measures for minutes to hours; its test runs a small case"
-WAYS = (
-    Way("docs/tutorial.md", r"(sh|python|text): ", "scripts/pictures tutorial runs the page"),
-    Way("docs/gallery.md", r"(sh|python|text): ", "scripts/pictures gallery runs the page"),
-    Way("*", r"sh: vae-run batch .*--scheduler", "needs a cluster that is running elsewhere"),
-    Way("*", r"sh: vae-run ", RUN),
-    Way("*", r"sh: (vae-train|torchrun) ", TRAIN),
-    Way("*", r"sh: vae-export .*--model ", "tests/export/test_custom_module.py"),
-    Way("*", r"sh: vae-export ", EXPORT),
-    Way("*", r"python: from vae_export import export", "tests/export/test_custom_module.py"),
-    Way("*", r"python: ", PYTHON),
-    Way("README.md", r"sh: python3 -m venv .*vae-run sample", "tests/test_wheel.py"),
-    Way("*", r"sh: (\S+=\S+ )?(pip install|npm ci|npm run engine)", _REGISTRY),
-    Way("*", r"sh: python -m vae_runtime\.studio\.fetch", "tests/studio/test_build.py"),
-    Way("*", r"sh: scripts/test", "is what runs these tests"),
-    Way("docs/commands.md", r"sh: eval ", "changes the shell that reads it"),
-    Way("docs/quality.md", r"sh: scripts/embed", "trains for half an hour"),
-    Way("docs/quality.md", r"sh: python -m tests\.quality", _HOURS),
-    Way("docs/performance.md", r"sh: python -m tests\.performance", _HOURS),
-    Way("docs/scale.md", r"sh: python tests/performance/scale", _HOURS),
-    Way("docs/embedding.md", r"sh: python -m tests\.embedding", "tests/embedding/test_table.py"),
-    Way("docs/scale.md", r"sh: pytest -m slow tests/runtime/batch", "is a test"),
-    Way("docs/studio.md", r"js: ", "tests/studio/test_engine.py"),
-    Way("docs/training.md", r"toml: ", "tests/train/test_docs.py"),
-    Way("docs/bundle-format.md", r"(json|hex|text)", "tests/runtime/test_bundle_format.py"),
-    Way("docs/export.md", r"text: \|onnxruntime - torch", "is a formula"),
-    Way("docs/export.md", r"text: error: ", "tests/export/test_parity_check.py"),
-    Way("docs/export.md", r"text: model      graphs", "is what tests/performance/export.py prints"),
-    Way("CONTRIBUTING.md", r"text: ", "tests/test_structure.py"),
-    Way("examples/bare_onnxruntime/*", r"sh: ", "tests/embedding/test_python.py"),
-    Way("examples/pillow_script/*", r"sh: ", "tests/embedding/test_python.py"),
-    Way("examples/web_app/*", r"sh: ", "tests/embedding/test_python.py"),
-    Way("examples/node/*", r"(sh|js): ", "tests/embedding/test_node.py"),
-    Way("examples/c/*", r"(sh|c): ", "tests/embedding/test_c.py"),
-    Way("examples/c_api/*", r"sh: ", "tests/embedding/test_c.py"),
-    Way("examples/mlserver/*", r"sh: ", "tests/embedding/test_servers.py"),
-    Way("examples/triton/*", r"sh: ", "tests/embedding/test_servers.py"),
+_REGISTRY = "needs a package registry; tests/test_wheel.py installs the same packages"
+_LONG = "takes minutes to hours; its test runs a small case"
+RULES = (
+    Rule("docs/tutorial.md", r"(sh|python|text): ", "scripts/pictures tutorial runs the page"),
+    Rule("docs/gallery.md", r"(sh|python|text): ", "scripts/pictures gallery runs the page"),
+    Rule("*", r"sh: vae-run batch .*--scheduler", "needs a running cluster"),
+    Rule("*", r"sh: vae-run ", RUN),
+    Rule("*", r"sh: (vae-train|torchrun) ", TRAIN),
+    Rule("*", r"sh: vae-export .*--model ", "tests/export/test_custom_module.py"),
+    Rule("*", r"sh: vae-export ", EXPORT),
+    Rule("*", r"python: from vae_export import export", "tests/export/test_custom_module.py"),
+    Rule("*", r"python: ", PYTHON),
+    Rule("README.md", r"sh: python3 -m venv .*vae-run sample", "tests/test_wheel.py"),
+    Rule("*", r"sh: (\S+=\S+ )?(pip install|npm ci|npm run engine)", _REGISTRY),
+    Rule("*", r"sh: python -m vae_runtime\.studio\.fetch", "tests/studio/test_build.py"),
+    Rule("*", r"sh: scripts/test", "runs these tests"),
+    Rule("docs/commands.md", r"sh: eval ", "changes the shell that runs it"),
+    Rule("docs/quality.md", r"sh: scripts/embed", "trains for half an hour"),
+    Rule("docs/quality.md", r"sh: python -m tests\.quality", _LONG),
+    Rule("docs/performance.md", r"sh: python -m tests\.performance", _LONG),
+    Rule("docs/scale.md", r"sh: python tests/performance/scale", _LONG),
+    Rule("docs/embedding.md", r"sh: python -m tests\.embedding", "tests/embedding/test_table.py"),
+    Rule("docs/scale.md", r"sh: pytest -m slow tests/runtime/batch", "is a test"),
+    Rule("docs/studio.md", r"js: ", "tests/studio/test_engine.py"),
+    Rule("docs/training.md", r"toml: ", "tests/train/test_docs.py"),
+    Rule("docs/bundle-format.md", r"(json|hex|text)", "tests/runtime/test_bundle_format.py"),
+    Rule("docs/export.md", r"text: \|onnxruntime - torch", "is a formula"),
+    Rule("docs/export.md", r"text: error: ", "tests/export/test_parity_check.py"),
+    Rule("docs/export.md", r"text: model      graphs", "is printed by tests/performance/export.py"),
+    Rule("CONTRIBUTING.md", r"text: ", "tests/test_structure.py"),
+    Rule("examples/bare_onnxruntime/*", r"sh: ", "tests/embedding/test_python.py"),
+    Rule("examples/pillow_script/*", r"sh: ", "tests/embedding/test_python.py"),
+    Rule("examples/web_app/*", r"sh: ", "tests/embedding/test_python.py"),
+    Rule("examples/node/*", r"(sh|js): ", "tests/embedding/test_node.py"),
+    Rule("examples/c/*", r"(sh|c): ", "tests/embedding/test_c.py"),
+    Rule("examples/c_api/*", r"sh: ", "tests/embedding/test_c.py"),
+    Rule("examples/mlserver/*", r"sh: ", "tests/embedding/test_servers.py"),
+    Rule("examples/triton/*", r"sh: ", "tests/embedding/test_servers.py"),
 )
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A block, or a line of a block of commands.
+class Example:
+    """A code block, or one line of a block of commands.
 
     Attributes:
-        page, line: where it stands.
+        page, line: its position.
         language: `sh`, `python`, … or `text`.
-        text: without its indentation, prompt and comment.
+        text: without indentation, prompt and comment.
     """
 
     page: str
@@ -103,36 +103,36 @@ class Piece:
         return f"{self.page}:{self.line}"
 
     @property
-    def way(self) -> Way | None:
-        """The first row of WAYS that it fits."""
-        begin = f"{self.language}: {self.text}"
-        fits = (w for w in WAYS if fnmatch(self.page, w.pages) and re.match(w.begins, begin))
-        return next(fits, None)
+    def rule(self) -> Rule | None:
+        """The first matching rule."""
+        text = f"{self.language}: {self.text}"
+        matches = (r for r in RULES if fnmatch(self.page, r.pages) and re.match(r.begins, text))
+        return next(matches, None)
 
 
-def pieces() -> list[Piece]:
-    """All of all pages."""
+def find_examples() -> list[Example]:
+    """Find the examples of all pages."""
     return [
-        piece
+        example
         for path in PAGES
         for line, language, text in _blocks(path.read_text())
-        for piece in _split(path.relative_to(ROOT).as_posix(), line, language, text)
+        for example in _split(path.relative_to(ROOT).as_posix(), line, language, text)
     ]
 
 
 def _blocks(text: str) -> Iterator[tuple[int, str, str]]:
-    """Line, language and text of each block, in fences or indented by four columns."""
+    """Line, language and text of each block, fenced or indented by four columns."""
     fence = re.compile(r"^```(.*)\n((?:.*\n)*?)```$", re.M)
-    for found in fence.finditer(text):
-        yield text.count("\n", 0, found.start()) + 1, found[1], found[2]
-    plain = fence.sub(lambda found: "\n" * found[0].count("\n"), text)
-    for found in re.finditer(r"(?:(?<=\n\n)|\A)((?: {4}.*\n?|\n(?= {4}))+)", plain):
-        body = "\n".join(line[4:] for line in found[0].splitlines())
-        yield plain.count("\n", 0, found.start()) + 1, _guess(body), body
+    for match in fence.finditer(text):
+        yield text.count("\n", 0, match.start()) + 1, match[1], match[2]
+    plain = fence.sub(lambda match: "\n" * match[0].count("\n"), text)
+    for match in re.finditer(r"(?:(?<=\n\n)|\A)((?: {4}.*\n?|\n(?= {4}))+)", plain):
+        body = "\n".join(line[4:] for line in match[0].splitlines())
+        yield plain.count("\n", 0, match.start()) + 1, _guess(body), body
 
 
 def _guess(body: str) -> str:
-    """The language of a block that names none."""
+    """Guess the language of a block that names none."""
     if re.match(r"(from|import) \w+(\.\w+)*( import| as|$)", body):
         return "python"
     if re.match(r"import \{|float ", body):
@@ -140,20 +140,20 @@ def _guess(body: str) -> str:
     return "sh" if re.match(rf"(\S+=\S+ )?({COMMANDS})", body) else "text"
 
 
-def _split(page: str, line: int, language: str, body: str) -> Iterator[Piece]:
+def _split(page: str, line: int, language: str, body: str) -> Iterator[Example]:
     language = language or _guess(body)
     if language not in SHELL:
-        yield Piece(page, line, language, body)
+        yield Example(page, line, language, body)
         return
-    start = ""
+    command = ""
     for number, text in enumerate(body.splitlines(), line + 1):
         if language == "console" and not text.startswith("$ "):
-            continue  # what the command before it printed
-        start += ("\n" if start else "") + text.removeprefix("$ ")
-        if start.count("'") % 2 or start.endswith("\\"):
-            continue  # the command goes on
-        # Words that explain stand behind a `#`, or two spaces.
-        command = re.split(r"\s+#\s|\s{2,}(?![-\]])", start)[0].strip()
-        if command:
-            yield Piece(page, number, "sh", command.replace("\\\n", " "))
-        start = ""
+            continue  # output of the previous command
+        command += ("\n" if command else "") + text.removeprefix("$ ")
+        if command.count("'") % 2 or command.endswith("\\"):
+            continue  # the command continues
+        # An explanation follows a `#` or two spaces.
+        words = re.split(r"\s+#\s|\s{2,}(?![-\]])", command)[0].strip()
+        if words:
+            yield Example(page, number, "sh", words.replace("\\\n", " "))
+        command = ""

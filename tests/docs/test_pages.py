@@ -1,4 +1,4 @@
-"""Every code block of every page is run, or says why not: see `pages.WAYS`."""
+"""Run the code blocks of every page, as the table `pages.RULES` defines."""
 
 from __future__ import annotations
 
@@ -11,48 +11,50 @@ import pytest
 
 from tests.runtime.conftest import Run
 
-from .pages import EXPORT, PYTHON, ROOT, RUN, TRAIN, WAYS, Piece, pieces
-from .workplace import execute
+from .pages import EXPORT, PYTHON, ROOT, RULES, RUN, TRAIN, Example, find_examples
+from .workspace import execute
 
 pytestmark = pytest.mark.torch_free
 
-PIECES = pieces()
+EXAMPLES = find_examples()
 
 
-def of(how: str) -> list[str]:
-    """The commands that are run this way, each once."""
-    return sorted({piece.text for piece in PIECES if piece.way and piece.way.how == how})
+def commands(how: str) -> list[str]:
+    """The distinct commands that are tested this way."""
+    return sorted({e.text for e in EXAMPLES if e.rule and e.rule.how == how})
 
 
-def test_every_block_has_a_way_to_be_run() -> None:
-    lost = [f"{piece}: {piece.language}: {piece.text[:80]}" for piece in PIECES if not piece.way]
-    assert not lost, f"say in tests/docs/pages.py how these are run: {lost}"
-    assert len(PIECES) > 150
+def test_every_example_matches_a_rule() -> None:
+    unmatched = [f"{e}: {e.language}: {e.text[:80]}" for e in EXAMPLES if not e.rule]
+    assert not unmatched, f"add a rule to tests/docs/pages.py for these: {unmatched}"
+    assert len(EXAMPLES) > 150
 
 
-def test_no_way_is_out_of_date() -> None:
-    used = {piece.way for piece in PIECES}
-    assert not [way for way in WAYS if way not in used]
-    named = [way.how for way in WAYS if way.how.startswith("tests/") and " " not in way.how]
+def test_every_rule_is_used_and_names_an_existing_test() -> None:
+    used = {example.rule for example in EXAMPLES}
+    assert not [rule for rule in RULES if rule not in used]
+    named = [rule.how for rule in RULES if rule.how.startswith("tests/") and " " not in rule.how]
     assert len(named) > 10
     assert not [name for name in named if not (ROOT / name).is_file()]
 
 
-@pytest.mark.parametrize("line", of(RUN))
+@pytest.mark.parametrize("line", commands(RUN))
 def test_vae_run(run: Run, examples: Path, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     execute(run, examples, line, monkeypatch)
 
 
-@pytest.mark.parametrize("page", sorted({p.page for p in PIECES if p.way and p.way.how == PYTHON}))
+@pytest.mark.parametrize(
+    "page", sorted({e.page for e in EXAMPLES if e.rule and e.rule.how == PYTHON})
+)
 def test_python(page: str, examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The blocks of one page, one after another, as a reader would paste them."""
-    blocks = [p for p in PIECES if p.page == page and p.way and p.way.how == PYTHON]
-    if any("pyarrow" in piece.text for piece in blocks):
+    """Run the blocks of one page in order, as a reader would paste them."""
+    blocks = [e for e in EXAMPLES if e.page == page and e.rule and e.rule.how == PYTHON]
+    if any("pyarrow" in block.text for block in blocks):
         pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra dask")
     monkeypatch.chdir(examples)
     scope: dict[str, Any] = {}
-    for piece in blocks:
-        exec(compile(piece.text, str(piece), "exec"), scope)
+    for block in blocks:
+        exec(compile(block.text, str(block), "exec"), scope)
 
 
 torch = pytest.mark.skipif(
@@ -61,15 +63,15 @@ torch = pytest.mark.skipif(
 
 
 @torch
-@pytest.mark.parametrize("line", of(TRAIN))
+@pytest.mark.parametrize("line", commands(TRAIN))
 def test_vae_train(line: str, examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trains for one epoch on twenty images; `--resume` goes on from a run of the same options."""
+    """Train for one epoch on twenty images."""
     import shlex
 
     from vae_train.cli import cli
 
     monkeypatch.chdir(examples)
-    (toml,) = (piece.text for piece in PIECES if piece.language == "toml")
+    (toml,) = (example.text for example in EXAMPLES if example.language == "toml")
     (examples / "run.toml").write_text(toml)
     (examples / "cvae.run").mkdir()
     (examples / "cvae.run" / "config.toml").write_text(toml)
@@ -79,7 +81,7 @@ def test_vae_train(line: str, examples: Path, monkeypatch: pytest.MonkeyPatch) -
     assert context.params["out"].suffix == ".pt"
     small = ["--epochs", "1", "--no-report", "--quiet", "--device", "cpu", "--batch-size", "10"]
     if "--resume" in words or "photos/" in words:
-        return  # tests/train/test_resume.py; and photos/ has no sub-folders here
+        return  # see tests/train/test_resume.py; and photos/ has no subfolders here
     if "--tensorboard" in words:
         pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     cli.main([*words, *small, "--components", "1"], standalone_mode=False)
@@ -88,7 +90,7 @@ def test_vae_train(line: str, examples: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @torch
 @pytest.mark.slow
-@pytest.mark.parametrize("line", of(EXPORT))
+@pytest.mark.parametrize("line", commands(EXPORT))
 def test_vae_export(
     line: str, examples: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,7 +114,7 @@ def test_vae_export(
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small CVAE of digits, trained for an epoch."""
+    """A small CVAE of digits, trained for one epoch."""
     from vae_train.cli import cli
 
     path = tmp_path_factory.mktemp("checkpoint") / "cvae.pt"
@@ -137,13 +139,13 @@ Words.
 """
 
 
-def test_blocks_are_found() -> None:
+def test_examples_are_found_in_a_page() -> None:
     from .pages import _blocks, _split
 
     found = [
-        piece
+        example
         for line, language, text in _blocks(PAGE)
-        for piece in _split("x.md", line, language, text)
+        for example in _split("x.md", line, language, text)
     ]
     assert [(p.line, p.language, p.text) for p in found] == [
         (5, "sh", "vae-run sample -n 2 -o a.png"),
@@ -151,5 +153,5 @@ def test_blocks_are_found() -> None:
         (7, "sh", "mystery --now"),
         (12, "python", "import vae_runtime as vae\nx = 1"),
     ]
-    assert found[2].way is None
-    assert Piece("README.md", 1, "js", "x").way is None
+    assert found[2].rule is None
+    assert Example("README.md", 1, "js", "x").rule is None

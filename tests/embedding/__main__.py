@@ -1,9 +1,10 @@
-"""One bundle in every host, as a table: size, start, milliseconds a decode, parity with torch.
+"""Run one bundle in every host and print size, start time, decode time and parity with torch.
 
     python -m tests.embedding [--bundle BUNDLE.zip] [--json] [--only WORD]
 
-The bundle is the embedded one unless another zip of a conditional model is named. A host whose tool
-is not here is named below the table, with the reason. Exit code 4 if a host misses the tolerance.
+The default bundle is the embedded one; another must be the zip of a conditional model. Hosts whose
+tools are missing are listed below the table with the reason. Exits with 4 if a host misses the
+tolerance.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from . import c, node, python, servers, studio
 from .host import Missing, Row, Vectors
 
 HOSTS: dict[str, Callable[[Vectors], Row]] = {
-    "python": python.bundle,
-    "one-file": python.lone_graph,
-    "onnxruntime": python.bare,
+    "python": python.whole_bundle,
+    "one-file": python.single_graph,
+    "onnxruntime": python.onnxruntime_alone,
     "node": node.node,
     "c-api": c.c_api,
-    "c": c.generated,
+    "c": c.generated_c,
     "web-app": servers.web_app_row,
     "mlserver": servers.mlserver_row,
     "triton": servers.triton_row,
@@ -35,9 +36,9 @@ HOSTS: dict[str, Callable[[Vectors], Row]] = {
 
 
 def main() -> None:
-    """Measure every host in turn and print."""
+    """Measure every host and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--bundle", type=Path, help="a zip; by default the embedded digits")
+    parser.add_argument("--bundle", type=Path, help="a zip; default: the embedded bundle")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--only", choices=HOSTS, action="append")
     chosen = parser.parse_args()
@@ -53,13 +54,13 @@ def main() -> None:
     else:
         print(table(rows))
         for name, why in missing.items():
-            print(f"\nleft out: {name}: {why}")
+            print(f"\nskipped: {name}: {why}")
     if any(row.max_error > TOLERANCE for row in rows):
         sys.exit(4)
 
 
 def table(rows: list[Row]) -> str:
-    """The rows as Markdown."""
+    """Render the rows as Markdown."""
     lines = [
         "| host | folder | size, MB | start, s | one decode, ms | max error |",
         "| --- | --- | ---: | ---: | ---: | ---: |",

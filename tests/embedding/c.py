@@ -17,13 +17,14 @@ STRICT = ("-std=c99", "-O3", "-Wall", "-Wextra", "-Werror")
 
 
 def need(*tools: str) -> None:
+    """Raise `Missing` if a command is not installed."""
     for tool in tools:
         if shutil.which(tool) is None:
             raise Missing(f"{tool} is not installed")
 
 
 def build_generated(vectors: Vectors, folder: Path) -> Path:
-    """Write the bundle's decoder as C and compile it with its Makefile: the driver's path."""
+    """Write the bundle's decoder as C, compile it with its Makefile and return the driver."""
     need("gcc", "make")
     if importlib.util.find_spec(GENERATOR) is None:
         raise Missing("emx-onnx-cgen is not installed")
@@ -37,8 +38,8 @@ def build_generated(vectors: Vectors, folder: Path) -> Path:
     return driver
 
 
-def generated(vectors: Vectors) -> Row:
-    """`vae-export --c`."""
+def generated_c(vectors: Vectors) -> Row:
+    """Measure the C code of `vae-export --c`."""
     folder = vectors.work / "c"
     driver = build_generated(vectors, folder)
     error, ms = vectors.drive([driver, *vectors.files])
@@ -49,19 +50,19 @@ def generated(vectors: Vectors) -> Row:
 
 
 def library_path() -> Path:
-    """The shared library inside the installed onnxruntime package.
+    """Find the shared library in the installed onnxruntime package.
 
     Raises:
-        Missing: the package has none for this platform.
+        Missing: the package contains none for this platform.
     """
     found = sorted((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so*"))
     if not found:
-        raise Missing("this onnxruntime package holds no libonnxruntime.so")
+        raise Missing("this onnxruntime package contains no libonnxruntime.so")
     return found[0]
 
 
 def build_c_api(folder: Path) -> Path:
-    """Compile the example and the driver against it: the folder of the two programs."""
+    """Compile the example and the driver for it in `folder`, which is returned."""
     need("gcc", "make")
     shutil.copytree(EXAMPLES / "c_api", folder, dirs_exist_ok=True)
     call(["make", "-s", "-C", folder])
@@ -71,7 +72,7 @@ def build_c_api(folder: Path) -> Path:
 
 
 def c_api(vectors: Vectors) -> Row:
-    """onnxruntime's C API, loaded with dlopen."""
+    """Measure onnxruntime's C API, loaded with dlopen."""
     folder = build_c_api(vectors.work / "c_api")
     library = library_path()
     environment = {"VAE_ORT_LIBRARY": str(library)}

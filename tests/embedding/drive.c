@@ -1,8 +1,9 @@
-/* Decodes codes through a C host, row by row, and prints the milliseconds of one decode.
+/* Decode latents row by row in a C host and print the milliseconds of one decode.
  *
- *     drive CODES.f32 LABELS.i64 IMAGES.f32 [GRAPH.onnx]
+ *     drive LATENTS.f32 LABELS.i64 IMAGES.f32 [GRAPH.onnx]
  *
- * With -DHOST_ORT the host is examples/c_api, which takes the graph; else vae.h of `vae-export --c`.
+ * With -DHOST_ORT the host is examples/c_api, which needs the graph; otherwise it is the vae.h of
+ * `vae-export --c`.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <stdint.h>
@@ -36,7 +37,7 @@ static const size_t dim = VAE_LATENT_DIM, pixels = VAE_PIXELS;
 static void start(const char *graph) { (void)graph; }
 static int decode(const float *z, int64_t label, float *image)
 {
-    /* In a file of golden vectors, the index behind the last class means "no label". */
+    /* In golden vectors, the index after the last class means "no label". */
     return vae_decode(z, label == VAE_CLASSES ? VAE_NO_LABEL : (int)label, image);
 }
 #endif
@@ -59,12 +60,12 @@ int main(int argc, char **argv)
     if (argc < 4)
         return 2;
     start(argc > 4 ? argv[4] : NULL);
-    FILE *codes = fopen(argv[1], "rb"), *labels = fopen(argv[2], "rb"), *out = fopen(argv[3], "wb");
+    FILE *latents = fopen(argv[1], "rb"), *labels = fopen(argv[2], "rb"), *out = fopen(argv[3], "wb");
     float *z = malloc(dim * sizeof *z), *image = malloc(pixels * sizeof *image);
     int64_t label = 0;
-    if (!codes || !labels || !out || !z || !image)
+    if (!latents || !labels || !out || !z || !image)
         return 3;
-    while (fread(z, sizeof *z, dim, codes) == dim && fread(&label, sizeof label, 1, labels) == 1)
+    while (fread(z, sizeof *z, dim, latents) == dim && fread(&label, sizeof label, 1, labels) == 1)
         if (decode(z, label, image) || fwrite(image, sizeof *image, pixels, out) != pixels)
             return 4;
     static double times[RUNS];

@@ -1,9 +1,12 @@
-"""What every host is asked: decode the golden vectors, and say how long one decode takes."""
+"""Measure a host: decode the golden vectors and time one decode."""
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import os
 import subprocess
+import sys
 import time
 import zipfile
 from collections.abc import Callable, Sequence
@@ -20,13 +23,13 @@ from vae_runtime.verification import TOLERANCE, read_golden
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-# What is installed once for these tests; `build/` is not committed.
+# Packages that are installed once for these tests.
 CACHE = Path(os.environ.get("VAE_TEST_CACHE") or ROOT / "build" / "embedding")
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
 
 
 class Missing(Exception):
-    """A tool that a host needs is not here; the message says which."""
+    """A tool that a host needs is missing; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,12 @@ class Row:
     """One host in the table.
 
     Attributes:
-        host: what runs the graph.
-        example: its folder.
-        size: bytes that must be on the machine besides the operating system and the interpreter.
-        start: seconds from starting a process to its first image; of a server, until it is ready.
-        ms: milliseconds of one decode, one code a call, the median; of a server, of one request.
-        max_error: the largest |pixel - torch's| over the bundle's golden vectors.
+        host: the software that runs the graph.
+        example: the folder of its example.
+        size: bytes on disk, without the operating system and the interpreter.
+        start: seconds from the start of a process to its first image, or until a server is ready.
+        ms: median milliseconds of decoding one latent vector, or of one request to a server.
+        max_error: the largest |pixel - torch's pixel| over the bundle's golden vectors.
     """
 
     host: str
@@ -54,14 +57,14 @@ class Row:
 
 
 class Vectors:
-    """A bundle as a folder and its decoder's golden vectors, as arrays and as plain files.
+    """An unpacked bundle and its decoder's golden vectors, as arrays and as raw files.
 
     Attributes:
         folder: the bundle, unpacked and unchanged.
-        graph: its conditional decoder, or of a model without classes its decoder.
+        graph: its conditional decoder, or the decoder of a model without classes.
         z: f32[N, D].
-        label: i64[N]; the index behind the last class means "no label".
-        image: f32[N, C, H, W], torch's.
+        label: i64[N]; the index after the last class means "no label".
+        image: f32[N, C, H, W], torch's output.
     """
 
     def __init__(self, source: str | Path, work: Path) -> None:
@@ -83,7 +86,7 @@ class Vectors:
 
     @property
     def files(self) -> list[str]:
-        """Arguments of a driver: latents, labels, and where the images go."""
+        """Arguments of a driver: the files of latents, labels and, to write, images."""
         return [str(self.work / name) for name in ("z.f32", "label.i64", "image.f32")]
 
     @property
@@ -91,16 +94,22 @@ class Vectors:
         """The bundle's spec."""
         return self.bundle.manifest.spec
 
-    def error(self, images: NDArray[Any]) -> float:
-        """The largest difference from torch; infinite for another shape or a NaN."""
-        if images.shape != self.image.shape or not np.isfinite(images).all():
+    @property
+    def labelled(self) -> NDArray[np.bool_]:
+        """The rows that have a label, bool[N]."""
+        return self.label < len(self.spec.classes)
+
+    def error(self, images: NDArray[Any], rows: Any = slice(None)) -> float:
+        """The largest difference from torch in these rows; infinite for a wrong shape or a NaN."""
+        expected = self.image[rows]
+        if images.shape != expected.shape or not np.isfinite(images).all():
             return float("inf")
-        return float(np.abs(images.astype(np.float64) - self.image).max())
+        return float(np.abs(images.astype(np.float64) - expected).max())
 
     def drive(
         self, command: Sequence[str | Path], environment: dict[str, str] | None = None
     ) -> tuple[float, float]:
-        """Run a driver that writes the images as float32; its error, and the ms that it prints."""
+        """Run a driver that writes float32 images; return its error and the printed time in ms."""
         out = Path(self.files[2])
         out.unlink(missing_ok=True)
         printed = call(command, environment, cwd=self.work)
@@ -111,10 +120,10 @@ class Vectors:
 def call(
     command: Sequence[str | Path], environment: dict[str, str] | None = None, **options: Any
 ) -> Any:
-    """A command's standard output; what went wrong, whole, if it fails."""
+    """Run a command and return its standard output; raise with all its output if it fails."""
     options = {"text": True, "timeout": 300} | options
     env = ONE_THREAD | (environment or {})
-    words = [str(c) for c in command]
+    words = [str(word) for word in command]
     done = subprocess.run(words, capture_output=True, check=False, env=env, **options)
     assert done.returncode == 0, f"{words}: {done.returncode}\n{done.stdout!r}\n{done.stderr!r}"
     return done.stdout
@@ -126,17 +135,17 @@ def start_time(
     repeat: int = 5,
     **options: Any,
 ) -> float:
-    """Seconds that a whole process takes to its first image and its end, the median."""
+    """Median seconds of a process that makes one image."""
     times = []
     for _ in range(repeat + 1):
         begin = time.perf_counter()
         call(command, environment, **options)
         times.append(time.perf_counter() - begin)
-    return median(times[1:])  # the first run fills the disk's cache
+    return median(times[1:])  # the first run fills the disk cache
 
 
 def time_calls(decode: Callable[[], Any], repeat: int = 200) -> float:
-    """Milliseconds of one call, the median."""
+    """Median milliseconds of one call."""
     times = []
     for _ in range(repeat):
         begin = time.perf_counter()
@@ -145,7 +154,20 @@ def time_calls(decode: Callable[[], Any], repeat: int = 200) -> float:
     return 1e3 * median(times)
 
 
-def folder_size(*places: Path) -> int:
-    """Bytes of files, and of all files in folders."""
-    files = [f for p in places for f in (p.rglob("*") if p.is_dir() else [p])]
+def folder_size(*paths: Path) -> int:
+    """Total bytes of files and of all files in folders."""
+    files = [f for p in paths for f in (p.rglob("*") if p.is_dir() else [p])]
     return sum(f.stat().st_size for f in files if f.is_file() and not f.is_symlink())
+
+
+@functools.cache
+def load_example(path: str) -> Any:
+    """Import a file of an example as a module, such as `web_app/app.py`."""
+    file = EXAMPLES / path
+    spec = importlib.util.spec_from_file_location(f"example_{file.stem}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module  # Flask looks up its templates through it
+    spec.loader.exec_module(module)
+    return module

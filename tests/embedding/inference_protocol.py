@@ -1,8 +1,8 @@
-"""A client of the Open Inference Protocol (version 2, REST), and what every server must answer it.
+"""A client of the Open Inference Protocol (version 2, REST), with checks for any server.
 
     python -m tests.embedding.inference_protocol http://127.0.0.1:8080 vae
 
-checks a server that is already running, with draws of its own.
+checks a running server.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ Tensor = dict[str, Any]
 
 @dataclass(frozen=True)
 class Answer:
-    """Status and JSON of one response; None where the body is empty."""
+    """Status and JSON body of one response; None for an empty body."""
 
     status: int
     body: Any
 
     @property
     def refused(self) -> bool:
-        """A clean refusal: the sender's fault, with a reason.
+        """Whether the request was refused as the client's error, with a reason.
 
-        Triton answers 500 where the JSON itself does not fit, before any model sees it.
+        Triton answers 500 if the JSON cannot be parsed, before the model sees the request.
         """
         parsing = self.status == 500 and "parse" in self.reason
         return bool(self.reason) and (400 <= self.status < 500 or parsing)
 
     @property
     def reason(self) -> str:
-        """The server's words."""
+        """The server's error message."""
         found = self.body if isinstance(self.body, dict) else {}
         return str(found.get("error") or found.get("detail") or "")
 
@@ -54,7 +54,7 @@ class Client:
         return self._send(urllib.request.Request(f"{self.url}{path}"))
 
     def post(self, raw: bytes, model: str | None = None) -> Answer:
-        """Any body to the model's `infer`."""
+        """Post any body to the model's `infer`."""
         url = f"{self.url}/v2/models/{model or self.model}/infer"
         return self._send(urllib.request.Request(url, raw, {"Content-Type": "application/json"}))
 
@@ -62,7 +62,7 @@ class Client:
         return self.post(json.dumps({"inputs": inputs}).encode())
 
     def decode(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[Any]:
-        """Codes f32[N, D] and labels i64[N] → f32[N, C, H, W]."""
+        """Decode latents f32[N, D] with labels i64[N] to images f32[N, C, H, W]."""
         inputs = [tensor("z", "FP32", z)]
         if label is not None:
             inputs.append(tensor("label", "INT64", label.reshape(self.label_shape(len(label)))))
@@ -73,14 +73,14 @@ class Client:
         return np.array(image["data"], np.float32).reshape(image["shape"])
 
     def metadata(self) -> dict[str, Any]:
-        """Name, inputs and outputs of the model."""
+        """Get the model's name, inputs and outputs."""
         answer = self.get(f"/v2/models/{self.model}")
         assert answer.status == 200, answer
         found: dict[str, Any] = answer.body
         return found
 
     def label_shape(self, n: int) -> list[int]:
-        """[N], or [N, 1] at servers that have no scalars."""
+        """The shape of n labels: [N], or [N, 1] for servers without scalars."""
         label = next(t for t in self.metadata()["inputs"] if t["name"] == "label")
         return [n, 1][: len(label["shape"])]
 
@@ -101,15 +101,15 @@ def _json(raw: bytes) -> Any:
 
 
 def tensor(name: str, datatype: str, values: NDArray[Any]) -> Tensor:
-    """An input as the protocol writes it."""
+    """Make an input of a request."""
     return {
         "name": name, "datatype": datatype, "shape": list(values.shape),
         "data": values.ravel().tolist(),
     }  # fmt: skip
 
 
-def healthy(client: Client) -> None:
-    """Liveness, readiness of server and model, and both kinds of metadata."""
+def check_health(client: Client) -> None:
+    """Check liveness, readiness of server and model, and the metadata of both."""
     for path in ("/v2/health/live", "/v2/health/ready", f"/v2/models/{client.model}/ready"):
         assert client.get(path).status == 200, path
     server = client.get("/v2").body
@@ -124,12 +124,12 @@ def healthy(client: Client) -> None:
     assert client.get("/v2/models/no-such-model").status in (400, 404)
 
 
-def wrong(client: Client, most_rows: int) -> Iterator[tuple[str, Answer]]:
-    """What must be refused, each with what the server answered.
+def send_wrong_requests(client: Client, max_rows: int) -> Iterator[tuple[str, Answer]]:
+    """Send requests that must be refused; yield what is wrong with each, and the answer.
 
     Args:
         client: of a model with classes.
-        most_rows: that one request may have.
+        max_rows: the most rows that one request may have.
     """
     shapes = {t["name"]: t["shape"] for t in client.metadata()["inputs"]}
     d = shapes["z"][1]
@@ -142,30 +142,30 @@ def wrong(client: Client, most_rows: int) -> Iterator[tuple[str, Answer]]:
     three = label(3)
     narrow = tensor("z", "FP32", np.zeros((1, d - 1), np.float32))
     flat = tensor("z", "FP32", np.zeros(d, np.float32))
-    rows = tensor("z", "FP32", np.zeros((most_rows + 1, d), np.float32))
-    yield "a code too short", client.infer(narrow, three)
-    yield "a code without a batch", client.infer(flat, three)
-    yield "fewer numbers than the shape says", client.infer(z | {"shape": [2, d]}, label(3, n=2))
+    rows = tensor("z", "FP32", np.zeros((max_rows + 1, d), np.float32))
+    yield "latents with too few dimensions", client.infer(narrow, three)
+    yield "latents without a batch axis", client.infer(flat, three)
+    yield "fewer numbers than the shape needs", client.infer(z | {"shape": [2, d]}, label(3, n=2))
     yield "doubles for z", client.infer(z | {"datatype": "FP64"}, three)
     yield "text for numbers", client.infer(z | {"data": ["a"] * d}, three)
     yield "a float label", client.infer(z, label(3.0, "FP32"))
-    yield "a label behind the last", client.infer(z, label(1000))
+    yield "a label after the last", client.infer(z, label(1000))
     yield "a negative label", client.infer(z, label(-1))
-    yield "two labels for one code", client.infer(z, label(3, n=2))
+    yield "two labels for one latent vector", client.infer(z, label(3, n=2))
     yield "an unknown input", client.infer(z, three | {"name": "lable"})
     yield "an input twice", client.infer(z, z, three)
     yield "no z", client.infer(three)
     yield "no inputs", client.infer()
-    yield "too many rows", client.infer(rows, label(3, n=most_rows + 1))
+    yield "too many rows", client.infer(rows, label(3, n=max_rows + 1))
     yield "an unknown model", client.post(json.dumps({"inputs": [z]}).encode(), "no-such-model")
 
 
 def main() -> None:
-    """Check the server that the command line names; print what it refuses, and how."""
+    """Check a server by URL and model name; print what it refuses."""
     client = Client(*sys.argv[1:3])
-    healthy(client)
-    for what, answer in wrong(client, 1024):
-        print(f"{'refused' if answer.refused else 'TAKEN':<8} {what}: {answer.reason[:90]}")
+    check_health(client)
+    for what, answer in send_wrong_requests(client, 1024):
+        print(f"{'refused' if answer.refused else 'ACCEPTED':<8} {what}: {answer.reason[:90]}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""Hosts in Python: the runtime with a bundle, with a lone graph, and onnxruntime without it."""
+"""Hosts in Python: the runtime with a bundle, the runtime with one graph, bare onnxruntime."""
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from importlib.metadata import distribution
 from pathlib import Path
@@ -12,15 +11,24 @@ import numpy as np
 
 import vae_runtime as vae
 
-from .host import EXAMPLES, ROOT, Row, Vectors, folder_size, start_time, time_calls
+from .host import (
+    EXAMPLES,
+    ROOT,
+    Row,
+    Vectors,
+    folder_size,
+    load_example,
+    start_time,
+    time_calls,
+)
 
-_OURS = ROOT / "runtime" / "vae_runtime"
+_RUNTIME = ROOT / "runtime" / "vae_runtime"
 _SHEET = EXAMPLES / "pillow_script" / "sheet.py"
 _DIGIT = EXAMPLES / "bare_onnxruntime" / "digit.py"
 
 
-def installed(*names: str) -> int:
-    """Bytes of installed packages, without their bytecode."""
+def installed_size(*names: str) -> int:
+    """Total bytes of installed packages, without bytecode."""
     total = 0
     for name in names:
         for file in distribution(name).files or ():
@@ -30,20 +38,20 @@ def installed(*names: str) -> int:
     return total
 
 
-def bundle(vectors: Vectors) -> Row:
-    """`vae.load` on the whole bundle."""
+def whole_bundle(vectors: Vectors) -> Row:
+    """Measure `vae.load` on the whole bundle."""
     with vae.load(vectors.folder, device="cpu") as model:
         error = vectors.error(_decode_all(vectors, model.decode))
         label = 0 if model.spec.classes else None
         ms = time_calls(lambda: model.decode(vectors.z[0], label))
     out = str(vectors.work / "sheet.png")
     start = start_time([sys.executable, _SHEET, "--bundle", vectors.folder, "-n", "1", out])
-    size = installed("numpy", "onnxruntime", "pillow", "click") + folder_size(vectors.folder)
-    return Row("Python, whole bundle", "examples/pillow_script", size + _own(), start, ms, error)
+    size = _runtime_size() + folder_size(vectors.folder)
+    return Row("Python, whole bundle", "examples/pillow_script", size, start, ms, error)
 
 
-def lone_graph(vectors: Vectors) -> Row:
-    """`vae.Decoder` on one copied file."""
+def single_graph(vectors: Vectors) -> Row:
+    """Measure `vae.Decoder` on one copied file."""
     copy = vectors.work / "copied.onnx"
     copy.write_bytes(vectors.graph.read_bytes())
     with vae.Decoder(copy, device="cpu") as decoder:
@@ -52,38 +60,34 @@ def lone_graph(vectors: Vectors) -> Row:
         ms = time_calls(lambda: decoder(vectors.z[0], label))
     out = str(vectors.work / "sheet.png")
     start = start_time([sys.executable, _SHEET, "--graph", copy, "-n", "1", out])
-    size = installed("numpy", "onnxruntime", "pillow", "click") + folder_size(copy)
-    return Row("Python, one file", "examples/pillow_script", size + _own(), start, ms, error)
+    size = _runtime_size() + folder_size(copy)
+    return Row("Python, one file", "examples/pillow_script", size, start, ms, error)
 
 
-def bare(vectors: Vectors) -> Row:
-    """onnxruntime and NumPy alone."""
-    graph_spec = importlib.util.spec_from_file_location("digit", _DIGIT)
-    assert graph_spec is not None
-    assert graph_spec.loader is not None
-    digit = importlib.util.module_from_spec(graph_spec)
-    graph_spec.loader.exec_module(digit)
+def onnxruntime_alone(vectors: Vectors) -> Row:
+    """Measure onnxruntime and NumPy without the runtime."""
+    digit = load_example("bare_onnxruntime/digit.py")
     session, spec = digit.open_graph(str(vectors.graph))
     error = vectors.error(digit.decode(session, spec, vectors.z, vectors.label))
     one = vectors.z[:1], vectors.label[:1]
     ms = time_calls(lambda: digit.decode(session, spec, *one))
     start = start_time([sys.executable, _DIGIT, vectors.graph, vectors.work / "digit.pgm"])
-    size = installed("numpy", "onnxruntime") + folder_size(vectors.graph)
+    size = installed_size("numpy", "onnxruntime") + folder_size(vectors.graph)
     return Row("Python, onnxruntime alone", "examples/bare_onnxruntime", size, start, ms, error)
 
 
-def _own() -> int:
-    """The runtime's own code."""
-    return folder_size(*_OURS.rglob("*.py"))
+def _runtime_size() -> int:
+    """Total bytes of the runtime and its dependencies."""
+    dependencies = installed_size("numpy", "onnxruntime", "pillow", "click")
+    return dependencies + folder_size(*_RUNTIME.rglob("*.py"))
 
 
 def _decode_all(vectors: Vectors, decode: Any) -> np.ndarray:
-    """Every golden row; those with the index behind the last class have no label."""
-    classes = len(vectors.spec.classes)
-    if not classes:
+    """Decode all golden vectors, with their labels where they have one."""
+    if not vectors.spec.classes:
         return np.asarray(decode(vectors.z))
     images = np.empty_like(vectors.image)
-    known = vectors.label < classes
-    images[known] = decode(vectors.z[known], vectors.label[known])
-    images[~known] = decode(vectors.z[~known])
+    labelled = vectors.labelled
+    images[labelled] = decode(vectors.z[labelled], vectors.label[labelled])
+    images[~labelled] = decode(vectors.z[~labelled])
     return images

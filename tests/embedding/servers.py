@@ -1,4 +1,4 @@
-"""Servers as hosts: each started on 127.0.0.1, in an environment of its own, installed once."""
+"""Servers as hosts: each runs on 127.0.0.1 in its own environment, which is installed once."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ from .host import (
 from .inference_protocol import Client
 from .node import install_once
 
-_PATIENCE = 60  # seconds until a server must be ready
+_READY_S = 60  # seconds until a server must be ready
 TRITON_ROWS = 256
 MLSERVER_ROWS = 1024
 
 
 def environment(name: str) -> Path:
-    """The interpreter of an environment with this package and an example's requirements."""
+    """Make an environment with this package and an example's requirements; return its Python."""
     folder = CACHE / f"{name}-venv"
     requirements = EXAMPLES / name / "requirements.txt"
-    # Without a pip of its own and without bytecode: half the time of an installation.
+    # Without pip and bytecode the installation takes half the time.
     make = [sys.executable, "-m", "venv", "--without-pip", str(folder)]
     install = [sys.executable, "-m", "pip", "--python", str(folder), "install", "-q"]
     install += ["--no-compile"]
-    # pytriton's server speaks NumPy 1 alone, and our package asks pip for NumPy 2.
+    # pytriton's server supports only NumPy 1, and our package requires NumPy 2.
     ours = ["--no-deps", "-e", str(ROOT)] if name == "triton" else ["-e", f"{ROOT}[cpu]"]
     theirs = [*install, "-r", str(requirements)]
     install_once(folder, requirements, make, theirs, [*install, *ours])
@@ -54,7 +54,7 @@ def environment(name: str) -> Path:
 
 
 def free_ports(n: int) -> list[int]:
-    """Ports of 127.0.0.1 that nothing listens on."""
+    """Find n ports of 127.0.0.1 that nothing listens on."""
     sockets = [socket.socket() for _ in range(n)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))
@@ -65,7 +65,7 @@ def free_ports(n: int) -> list[int]:
 
 
 class Started:
-    """A running server: its address, how long it took to be ready, and its process."""
+    """A running server: its address, the seconds until it was ready, and its process."""
 
     def __init__(self, url: str, seconds: float, process: subprocess.Popen[bytes]) -> None:
         self.url, self.seconds, self.process = url, seconds, process
@@ -80,7 +80,7 @@ def serve(
     env: dict[str, str] | None = None,
     cwd: Path | None = None,
 ) -> Iterator[Started]:
-    """Start a server, wait until `url + ready` answers 200, stop it in the end."""
+    """Run a server; enter the block when `url + ready` answers 200."""
     begin = time.perf_counter()
     with log.open("wb") as file:
         process = subprocess.Popen(
@@ -91,7 +91,7 @@ def serve(
             while not _answers(url + ready):
                 waited = time.perf_counter() - begin
                 assert process.poll() is None, log.read_text()[-3000:]
-                assert waited < _PATIENCE, f"not ready: {log.read_text()[-3000:]}"
+                assert waited < _READY_S, f"not ready: {log.read_text()[-3000:]}"
                 time.sleep(0.02)
             yield Started(url, time.perf_counter() - begin, process)
         finally:
@@ -113,7 +113,7 @@ def _answers(url: str) -> bool:
 
 @contextmanager
 def web_app(vectors: Vectors) -> Iterator[Started]:
-    """examples/web_app under waitress."""
+    """Run examples/web_app with waitress."""
     (port,) = free_ports(1)
     command = [environment("web_app"), EXAMPLES / "web_app" / "app.py", vectors.folder]
     url, log = f"http://127.0.0.1:{port}", vectors.work / "web_app.log"
@@ -123,29 +123,29 @@ def web_app(vectors: Vectors) -> Iterator[Started]:
 
 @contextmanager
 def mlserver(vectors: Vectors) -> Iterator[Started]:
-    """examples/mlserver; its settings with other ports and this bundle."""
+    """Run examples/mlserver with this bundle on free ports."""
     if sys.version_info >= (3, 13):
         raise Missing("MLServer 1.7.1 needs Python 3.12 or older")
     python = environment("mlserver")
     folder = vectors.work / "mlserver"
     shutil.copytree(EXAMPLES / "mlserver", folder)
     port, grpc = free_ports(2)
-    _change(folder / "settings.json", http_port=port, grpc_port=grpc)
+    _update_json(folder / "settings.json", http_port=port, grpc_port=grpc)
     extra = {"version": "1", "extra": {"bundle": str(vectors.folder)}}
-    _change(folder / "model-settings.json", parameters=extra)
+    _update_json(folder / "model-settings.json", parameters=extra)
     command = [python.parent / "mlserver", "start", folder]
     url, log = f"http://127.0.0.1:{port}", vectors.work / "mlserver.log"
     with serve(command, url, "/v2/models/vae/ready", log, cwd=folder) as started:
         yield started
 
 
-def _change(path: Path, **values: object) -> None:
+def _update_json(path: Path, **values: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
 @contextmanager
 def triton(vectors: Vectors) -> Iterator[Started]:
-    """The repository of `vae-export --triton` in Triton's Python backend, examples/triton."""
+    """Run the repository of `vae-export --triton` in Triton's Python backend, examples/triton."""
     python = environment("triton")
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     packages = next((python.parent.parent / "lib").glob("python*/site-packages"))
@@ -165,7 +165,7 @@ def triton(vectors: Vectors) -> Iterator[Started]:
         "--backend-directory", backend.parent, "--http-address", "127.0.0.1",
         "--http-port", str(port), "--allow-grpc", "false", "--allow-metrics", "false",
     ]  # fmt: skip
-    # The Python that the backend runs is the first on the path.
+    # The backend runs the first Python on the path.
     env = {"LD_LIBRARY_PATH": str(packages / "nvidia_pytriton.libs")}
     env["PATH"] = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
     with serve(command, url, "/v2/health/ready", log, env) as started:
@@ -173,7 +173,7 @@ def triton(vectors: Vectors) -> Iterator[Started]:
 
 
 def _write_repository(vectors: Vectors, repository: Path) -> None:
-    """As `vae-export --triton` writes it, decoders only, moved to the Python backend."""
+    """Write the decoders as `vae-export --triton` does, but for the Python backend."""
     bundle = vectors.bundle
     files = {name: bundle.read(spec) for name, spec in bundle.manifest.files().items()}
     for name in write_triton(bundle.manifest, files, repository, "vae"):
@@ -188,10 +188,9 @@ def _write_repository(vectors: Vectors, repository: Path) -> None:
 
 
 def measure(vectors: Vectors, client: Client, started: Started, row: tuple[str, str]) -> Row:
-    """Parity on the golden vectors that have a label, and the time of one request."""
-    known = vectors.label < len(vectors.spec.classes)
-    found = client.decode(vectors.z[known], vectors.label[known])
-    error = float(np.abs(found.astype(np.float64) - vectors.image[known]).max())
+    """Measure parity on the golden vectors that have a label, and the time of one request."""
+    labelled = vectors.labelled
+    error = vectors.error(client.decode(vectors.z[labelled], vectors.label[labelled]), labelled)
     one = vectors.z[:1], vectors.label[:1]
     client.decode(*one)
     label_shape = client.label_shape(1)
@@ -203,14 +202,14 @@ def measure(vectors: Vectors, client: Client, started: Started, row: tuple[str, 
 
 
 def mlserver_row(vectors: Vectors) -> Row:
-    """MLServer."""
+    """Measure MLServer."""
     with mlserver(vectors) as started:
         client = Client(started.url, "vae")
         return measure(vectors, client, started, ("MLServer 1.7.1, HTTP", "examples/mlserver"))
 
 
 def triton_row(vectors: Vectors) -> Row:
-    """Triton, its Python backend."""
+    """Measure Triton's Python backend."""
     with triton(vectors) as started:
         client = Client(started.url, "vae_conditional_decoder")
         return measure(
@@ -219,9 +218,8 @@ def triton_row(vectors: Vectors) -> Row:
 
 
 def web_app_row(vectors: Vectors) -> Row:
-    """The web app's JSON API."""
-    known = vectors.label < len(vectors.spec.classes)
-
+    """Measure the web app's JSON API."""
+    labelled = vectors.labelled
     with web_app(vectors) as started:
 
         def decode(z: list[list[float]], label: list[int]) -> np.ndarray:
@@ -231,8 +229,8 @@ def web_app_row(vectors: Vectors) -> Row:
             with urllib.request.urlopen(request, timeout=60) as response:
                 return np.array(json.loads(response.read())["images"], np.float64)
 
-        found = decode(vectors.z[known].tolist(), vectors.label[known].tolist())
-        error = float(np.abs(found - vectors.image[known]).max())
+        found = decode(vectors.z[labelled].tolist(), vectors.label[labelled].tolist())
+        error = vectors.error(found, labelled)
         one = vectors.z[:1].tolist(), vectors.label[:1].tolist()
         ms = time_calls(lambda: decode(*one))
         size = folder_size(CACHE / "web_app-venv", vectors.folder)

@@ -1,4 +1,4 @@
-"""The decoder as generated C, and onnxruntime's C interface: compiled, run, compared with torch."""
+"""Compile and run the generated C decoder and onnxruntime's C API, and compare with torch."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from vae_runtime.prior import Prior
 from vae_runtime.verification import TOLERANCE
 
 from .c import STRICT, build_c_api, build_generated, library_path, need
-from .conftest import Open, here, open_in
+from .conftest import Open, open_in, skip_if_missing
 from .host import EXAMPLES, ONE_THREAD, Vectors, call
 
-SLOW = pytest.mark.slow  # the generator takes three seconds a model, the compiler as long
+SLOW = pytest.mark.slow  # the generator and the compiler take three seconds each per model
 
 
-def picture(raw: bytes) -> np.ndarray:
-    """A PGM of images side by side: u8[n, H, W] of square ones."""
+def read_pgm(raw: bytes) -> np.ndarray:
+    """Read a PGM of n square images side by side: u8[n, H, W]."""
     found = re.match(rb"P5\n(\d+) (\d+)\n255\n", raw)
     assert found is not None
     width, height = int(found[1]), int(found[2])
@@ -40,19 +40,19 @@ def picture(raw: bytes) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Vectors, Path]]:
-    """`cvae_mlp` → its golden vectors, and the folder of its decoder as C, compiled once."""
+    """Compile a bundle's decoder as C, once; return its golden vectors and the folder."""
 
     @cache
     def make(name: str) -> tuple[Vectors, Path]:
         vectors = open_in(tmp_path_factory.mktemp(name), name)
-        return vectors, here(build_generated, vectors, vectors.work / "c").parent
+        return vectors, skip_if_missing(build_generated, vectors, vectors.work / "c").parent
 
     return make
 
 
 @SLOW
 @pytest.mark.parametrize("name", ["cvae_mlp", "ae_conv", "mnist"])
-def test_generated_c_gives_torchs_pixels(
+def test_generated_c_gives_the_pixels_of_torch(
     built: Callable[[str], tuple[Vectors, Path]], name: str
 ) -> None:
     """The reference MLP, a model without labels, the default convolutions with FiLM."""
@@ -62,11 +62,11 @@ def test_generated_c_gives_torchs_pixels(
     raw = call([folder / "vae", *label, "--seed", "7", "-n", "5"], text=False)
     with vae.load(vectors.folder, device="cpu") as model:
         expected = model.sample(5, 3 if label else None, seed=7, dtype="uint8")[:, 0]
-    assert np.abs(picture(raw).astype(int) - expected).max() <= 1  # a rounding edge
+    assert np.abs(read_pgm(raw).astype(int) - expected).max() <= 1  # rounding
 
 
 @SLOW
-def test_the_example_program_links_the_library(
+def test_the_example_program_links_the_library_and_prints_digits(
     built: Callable[[str], tuple[Vectors, Path]], tmp_path: Path
 ) -> None:
     vectors, folder = built("cvae_mlp")
@@ -77,7 +77,7 @@ def test_the_example_program_links_the_library(
     _, height, width = vectors.spec.image.shape
     assert len(lines) == 10 * height // 2
     assert {len(line) for line in lines} == {width}
-    assert len(set("".join(lines))) >= 4  # shades, not a blank page
+    assert len(set("".join(lines))) >= 4  # shades, not blank
 
 
 @SLOW
@@ -91,7 +91,7 @@ def test_the_program_reads_latents_and_refuses_nonsense(
         expected = model.decode(z, 4, dtype="uint8")[:, 0]
     z.tofile(tmp_path / "latents.f32")
     raw = call([program, "--label", "4", "--latents", tmp_path / "latents.f32"], text=False)
-    assert np.abs(picture(raw).astype(int) - expected).max() <= 1
+    assert np.abs(read_pgm(raw).astype(int) - expected).max() <= 1
     (tmp_path / "cut.f32").write_bytes(z.tobytes()[:-1])
     np.full(z.shape[1], np.nan, np.float32).tofile(tmp_path / "nan.f32")
     refused = {
@@ -155,7 +155,7 @@ PRIORS = [
 
 @pytest.mark.parametrize("prior", PRIORS, ids=lambda p: p.kind)
 def test_c_samples_the_same_latents_as_python(prior: Prior, tmp_path: Path) -> None:
-    here(need, "gcc")
+    skip_if_missing(need, "gcc")
     classes = ("a", "b", "c") if prior.kind == "class_gmm" else ()
     family = "cvae" if classes else "vae"
     spec = ModelSpec("0", family, ImageSpec(1, 2, 2), prior.latent_dim, classes, "bernoulli", prior)
@@ -165,19 +165,19 @@ def test_c_samples_the_same_latents_as_python(prior: Prior, tmp_path: Path) -> N
     (tmp_path / "prior_data.c").write_text(prior_text(spec))
     (tmp_path / "stub.c").write_text(STUB)
     sources = [tmp_path / name for name in ("stub.c", "vae.c", "prior_data.c")]
-    call(["gcc", *STRICT, "-Wpedantic", *sources, "-lm", "-o", tmp_path / "draw"])
+    call(["gcc", *STRICT, "-Wpedantic", *sources, "-lm", "-o", tmp_path / "sample"])
     for seed, label, temperature in ((0, -1, 1.0), (2**64 - 1, 1 if classes else -1, 0.5)):
-        raw = call([tmp_path / "draw", str(seed), str(label), str(temperature)], text=False)
+        raw = call([tmp_path / "sample", str(seed), str(label), str(temperature)], text=False)
         expected = prior.sample(500, None if label < 0 else label, seed, temperature=temperature)
         found = np.frombuffer(raw, np.float32).reshape(expected.shape)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
     for bad in (("0", str(len(classes)), "1"), ("0", "-2", "1")):
-        done = subprocess.run([tmp_path / "draw", *bad], check=False)
+        done = subprocess.run([tmp_path / "sample", *bad], check=False)
         assert done.returncode == 1  # VAE_BAD_LABEL
 
 
 def test_class_names_become_literals(tmp_path: Path) -> None:
-    here(need, "gcc")
+    skip_if_missing(need, "gcc")
     names = ('a"b', "back\\slash", "new\nline7", "what??/", "zwölf", "")
     spec = ModelSpec("0", "cvae", ImageSpec(1, 2, 2), 2, names, "bernoulli", Prior.normal(2))
     (tmp_path / "model.h").write_text(header_text(spec))
@@ -192,7 +192,7 @@ def test_class_names_become_literals(tmp_path: Path) -> None:
     assert call([tmp_path / "names"], text=False).split(b"\0")[:-1] == [n.encode() for n in names]
 
 
-def test_without_the_generator_one_line_says_what_to_install(
+def test_without_the_generator_the_error_names_the_command_to_install_it(
     monkeypatch: pytest.MonkeyPatch, open_vectors: Open, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(c_code, "GENERATOR", "no_such_generator")
@@ -206,24 +206,24 @@ def test_without_the_generator_one_line_says_what_to_install(
 
 
 @pytest.mark.parametrize("name", ["cvae_conv", "vae_mlp"])
-def test_the_c_interface_gives_torchs_pixels(open_vectors: Open, tmp_path: Path, name: str) -> None:
+def test_the_c_api_gives_the_pixels_of_torch(open_vectors: Open, tmp_path: Path, name: str) -> None:
     vectors = open_vectors(name)
-    folder = here(build_c_api, tmp_path / "c_api")
-    library = {"VAE_ORT_LIBRARY": str(here(library_path))}
+    folder = skip_if_missing(build_c_api, tmp_path / "c_api")
+    library = {"VAE_ORT_LIBRARY": str(skip_if_missing(library_path))}
     command = [folder / "drive", *vectors.files, vectors.graph]
     assert vectors.drive(command, library)[0] <= TOLERANCE
     vectors.z[:1].tofile(tmp_path / "one.f32")
     label = str(vectors.label[0])
     command = [folder / "vae_ort", vectors.graph, label, tmp_path / "one.f32", tmp_path / "o.pgm"]
     call(command, library)
-    found = picture((tmp_path / "o.pgm").read_bytes())[0]
+    found = read_pgm((tmp_path / "o.pgm").read_bytes())[0]
     assert np.abs(found - 255 * vectors.image[0, 0]).max() <= 0.51
 
 
-def test_the_c_interface_refuses_in_one_line(open_vectors: Open, tmp_path: Path) -> None:
+def test_the_c_api_refuses_in_one_line(open_vectors: Open, tmp_path: Path) -> None:
     vectors = open_vectors("cvae_mlp")
-    folder = here(build_c_api, tmp_path / "c_api")
-    environment = ONE_THREAD | {"VAE_ORT_LIBRARY": str(here(library_path))}
+    folder = skip_if_missing(build_c_api, tmp_path / "c_api")
+    environment = ONE_THREAD | {"VAE_ORT_LIBRARY": str(skip_if_missing(library_path))}
     np.full(vectors.z.shape[1], np.inf, np.float32).tofile(tmp_path / "inf.f32")
 
     def refused(*words: Any, **changed: str) -> str:
@@ -238,8 +238,8 @@ def test_the_c_interface_refuses_in_one_line(open_vectors: Open, tmp_path: Path)
     graph, latents = vectors.graph, tmp_path / "z.f32"
     assert refused(graph, "-1", latents) == f"error: {graph}: label: expected 0 or more"
     assert "indices element out of data bounds, idx=11" in refused(graph, "11", latents)
-    assert refused(graph, "x", latents) == "error: x: the label is no whole number"
-    assert refused(graph, "1", tmp_path / "inf.f32") == f"error: {graph}: code: not finite"
+    assert refused(graph, "x", latents) == "error: x: expected an integer label"
+    assert refused(graph, "1", tmp_path / "inf.f32") == f"error: {graph}: latents: not finite"
     assert "Load model no.onnx failed" in refused("no.onnx", "1", latents)
     encoder = vectors.folder / "encoder.onnx"
     assert (
@@ -249,35 +249,34 @@ def test_the_c_interface_refuses_in_one_line(open_vectors: Open, tmp_path: Path)
 
 
 def header_folder() -> Path | None:
-    """Where onnxruntime's own header is, if it is installed; ORT_INCLUDE names another place."""
+    """Find onnxruntime's own header, in ORT_INCLUDE or where Debian installs it."""
     named = os.environ.get("ORT_INCLUDE")
-    places = [Path(named)] if named else [Path("/usr/include/onnxruntime"), Path("/usr/include")]
-    return next((p for p in places if (p / "onnxruntime_c_api.h").is_file()), None)
+    folders = [Path(named)] if named else [Path("/usr/include/onnxruntime"), Path("/usr/include")]
+    return next((p for p in folders if (p / "onnxruntime_c_api.h").is_file()), None)
 
 
-def test_the_places_are_those_of_the_real_header(tmp_path: Path) -> None:
+def test_the_function_table_has_the_offsets_of_the_real_header(tmp_path: Path) -> None:
     folder = header_folder()
     if folder is None:
         pytest.skip("onnxruntime_c_api.h is not installed (Debian: libonnxruntime-dev)")
-    here(need, "gcc")
-    own = (EXAMPLES / "c_api" / "ort_abi.h").read_text()
-    names = re.findall(r"\(\*(\w+)\)\(", own.partition("typedef struct OrtApi {")[2])
+    skip_if_missing(need, "gcc")
+    declared = (EXAMPLES / "c_api" / "ort_abi.h").read_text()
+    names = re.findall(r"\(\*(\w+)\)\(", declared.partition("typedef struct OrtApi {")[2])
     names = [name for name in names if name not in ("GetApi", "GetVersionString")]
     assert len(names) == 21
     lines = "".join(f'printf("{n} %zu\\n", offsetof(OrtApi, {n}));' for n in names)
     found = []
     for header in ("onnxruntime_c_api.h", "ort_abi.h"):
         text = f"#include <stddef.h>\n#include <stdio.h>\n#include <{header}>\n"
-        (tmp_path / "places.c").write_text(f"{text}int main(void) {{ {lines} return 0; }}\n")
+        (tmp_path / "offsets.c").write_text(f"{text}int main(void) {{ {lines} return 0; }}\n")
         include = [f"-I{folder}", f"-I{EXAMPLES / 'c_api'}"]
-        call(["gcc", *include, tmp_path / "places.c", "-o", tmp_path / "places"])
-        found.append(call([tmp_path / "places"]))
+        call(["gcc", *include, tmp_path / "offsets.c", "-o", tmp_path / "offsets"])
+        found.append(call([tmp_path / "offsets"]))
     assert found[0] == found[1]
     call(["make", "-s", "-C", build_c_api(tmp_path / "c_api"), "-B", f"ORT_INCLUDE={folder}"])
 
 
-def test_nothing_of_the_model_is_lost(open_vectors: Open) -> None:
-    """Every number of the prior stands in the C text, to the last bit."""
+def test_the_c_text_has_every_number_of_the_prior_exactly(open_vectors: Open) -> None:
     spec = open_vectors("cvae_mlp").spec
     text = prior_text(spec)
     numbers = np.array([float(x) for x in re.findall(r"-?\d+\.\d*(?:e-?\d+)?", text)])
@@ -287,7 +286,7 @@ def test_nothing_of_the_model_is_lost(open_vectors: Open) -> None:
     np.testing.assert_array_equal(numbers, expected)
 
 
-def test_vectors_say_no_to_another_shape_and_to_nan(open_vectors: Open) -> None:
+def test_another_shape_or_a_nan_counts_as_an_infinite_error(open_vectors: Open) -> None:
     vectors: Vectors = open_vectors("ae_mlp")
     assert vectors.error(vectors.image) == 0
     assert vectors.error(vectors.image[:-1]) == np.inf

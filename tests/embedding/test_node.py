@@ -13,7 +13,7 @@ import pytest
 
 from vae_runtime.verification import TOLERANCE
 
-from .conftest import Open, here
+from .conftest import Open, skip_if_missing
 from .host import EXAMPLES, ONE_THREAD, ROOT, call
 from .node import HERE, node_app
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow  # npm ci, once
 
 @pytest.fixture(scope="module")
 def app() -> Path:
-    folder = here(node_app)
+    folder = skip_if_missing(node_app)
     assert isinstance(folder, Path)
     return folder
 

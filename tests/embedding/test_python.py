@@ -17,23 +17,23 @@ from PIL import Image
 import vae_runtime as vae
 from vae_runtime.verification import TOLERANCE
 
-from .conftest import Open, example
-from .host import EXAMPLES, ONE_THREAD, call
+from .conftest import Open
+from .host import EXAMPLES, ONE_THREAD, call, load_example
 
 SHEET = EXAMPLES / "pillow_script" / "sheet.py"
 DIGIT = EXAMPLES / "bare_onnxruntime" / "digit.py"
 
 
-def test_a_bundle_and_its_lone_decoder_give_the_same_sheet(
+def test_a_bundle_and_its_copied_decoder_give_the_same_sheet(
     open_vectors: Open, tmp_path: Path
 ) -> None:
     vectors = open_vectors("cvae_conv")
-    lone = tmp_path / "elsewhere" / "conditional_decoder.onnx"
-    lone.parent.mkdir()
-    lone.write_bytes(vectors.graph.read_bytes())
+    copied = tmp_path / "elsewhere" / "conditional_decoder.onnx"
+    copied.parent.mkdir()
+    copied.write_bytes(vectors.graph.read_bytes())
     options = ["--label", "3", "--seed", "5", "-n", "11"]
     call([sys.executable, SHEET, "--bundle", vectors.folder, *options, tmp_path / "a.png"])
-    call([sys.executable, SHEET, "--graph", lone, *options, tmp_path / "b.png"])
+    call([sys.executable, SHEET, "--graph", copied, *options, tmp_path / "b.png"])
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     sheet = np.asarray(Image.open(tmp_path / "a.png"))
     assert sheet.shape == (2 * 8 + 2, 8 * 8 + 7 * 2)
@@ -61,9 +61,9 @@ def test_the_script_fails_in_one_line(open_vectors: Open, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["cvae_conv", "cvae_mlp", "ae_conv", "vae_mlp"])
-def test_onnxruntime_alone_gives_torchs_pixels(open_vectors: Open, name: str) -> None:
+def test_onnxruntime_alone_gives_the_pixels_of_torch(open_vectors: Open, name: str) -> None:
     vectors = open_vectors(name)
-    digit = example("bare_onnxruntime/digit.py")
+    digit = load_example("bare_onnxruntime/digit.py")
     session, spec = digit.open_graph(str(vectors.graph))
     assert vectors.error(digit.decode(session, spec, vectors.z, vectors.label)) <= TOLERANCE
     if spec["classes"]:
@@ -72,13 +72,13 @@ def test_onnxruntime_alone_gives_torchs_pixels(open_vectors: Open, name: str) ->
                 digit.decode(session, spec, vectors.z[:1], np.array([wrong]))
 
 
-def test_onnxruntime_alone_draws_from_the_files_own_mixture(
+def test_onnxruntime_alone_samples_the_prior_in_the_file(
     open_vectors: Open, tmp_path: Path
 ) -> None:
     vectors = open_vectors("cvae_conv")
-    digit = example("bare_onnxruntime/digit.py")
+    digit = load_example("bare_onnxruntime/digit.py")
     _, spec = digit.open_graph(str(vectors.graph))
-    latents = np.concatenate([digit.draw(spec, 3, seed) for seed in range(2000)])
+    latents = np.concatenate([digit.sample_latents(spec, 3, seed) for seed in range(2000)])
     mean, std = vectors.spec.prior.spread(3)
     np.testing.assert_allclose(latents.mean(axis=0), mean, atol=5 * std.max() / np.sqrt(2000))
     np.testing.assert_allclose(latents.std(axis=0), std, rtol=0.15)
@@ -90,10 +90,10 @@ def test_onnxruntime_alone_draws_from_the_files_own_mixture(
 def client(open_vectors: Open) -> Iterator[Any]:
     pytest.importorskip("flask")
     with vae.load(open_vectors("cvae_conv").folder, device="cpu") as model:
-        yield example("web_app/app.py").create_app(model).test_client()
+        yield load_example("web_app/app.py").create_app(model).test_client()
 
 
-def test_the_web_app_draws_what_python_draws(client: Any, open_vectors: Open) -> None:
+def test_the_web_app_shows_the_images_of_python(client: Any, open_vectors: Open) -> None:
     page = client.get("/")
     assert page.status_code == 200
     assert 'src="/sample.png?n=16&amp;seed=0&amp;label="' in page.text
@@ -110,9 +110,9 @@ def test_the_web_app_draws_what_python_draws(client: Any, open_vectors: Open) ->
     assert facts["image"] == [1, 8, 8]
 
 
-def test_the_json_api_gives_torchs_pixels(client: Any, open_vectors: Open) -> None:
+def test_the_json_api_gives_the_pixels_of_torch(client: Any, open_vectors: Open) -> None:
     vectors = open_vectors("cvae_conv")
-    labelled = vectors.label < 10
+    labelled = vectors.labelled
     body = {"z": vectors.z[labelled].tolist(), "label": vectors.label[labelled].tolist()}
     images = np.array(client.post("/api/decode", json=body).json["images"])
     assert np.abs(images - vectors.image[labelled]).max() <= TOLERANCE
@@ -167,7 +167,7 @@ def test_a_bad_body_is_400_in_one_line(client: Any, body: str, message: str) -> 
     assert "\n" not in found.json["error"]
 
 
-def test_other_wrong_requests(client: Any) -> None:
+def test_other_wrong_requests_are_json_errors(client: Any) -> None:
     wrong = {
         404: client.get("/nothing"),
         405: client.get("/api/decode"),

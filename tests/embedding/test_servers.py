@@ -1,4 +1,4 @@
-"""Servers, really started: pixels, health, metadata, and what they refuse."""
+"""Start real servers and check pixels, health, metadata and refused requests."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import pytest
 from vae_export.targets.triton import write_triton
 from vae_runtime.verification import TOLERANCE
 
-from .conftest import here, open_in
+from .conftest import open_in, skip_if_missing
 from .host import Vectors, call
-from .inference_protocol import Answer, Client, healthy, tensor, wrong
+from .inference_protocol import Answer, Client, check_health, send_wrong_requests, tensor
 from .servers import MLSERVER_ROWS, TRITON_ROWS, Started, environment, mlserver, triton
 
-pytestmark = pytest.mark.slow  # each installs an environment, once
+pytestmark = pytest.mark.slow  # each installs its environment once
 
 SERVERS: dict[str, tuple[Callable[[Vectors], Any], str, int]] = {
     "mlserver": (mlserver, "vae", MLSERVER_ROWS),
@@ -28,7 +28,7 @@ SERVERS: dict[str, tuple[Callable[[Vectors], Any], str, int]] = {
 
 
 class Running:
-    """A server with what is asked of it."""
+    """A running server, its client and the golden vectors."""
 
     def __init__(self, vectors: Vectors, started: Started, model: str, rows: int) -> None:
         self.vectors, self.started, self.rows = vectors, started, rows
@@ -42,35 +42,34 @@ def running(
     start, model, rows = SERVERS[request.param]
     vectors = open_in(tmp_path_factory.mktemp(request.param), "cvae_conv")
     with ExitStack() as stack:
-        started = here(stack.enter_context, start(vectors))
+        started = skip_if_missing(stack.enter_context, start(vectors))
         yield Running(vectors, started, model, rows)
 
 
-def test_it_is_healthy_and_says_what_it_takes(running: Running) -> None:
-    healthy(running.client)
+def test_health_and_metadata(running: Running) -> None:
+    check_health(running.client)
 
 
-def test_it_gives_torchs_pixels(running: Running) -> None:
-    known = running.vectors.label < 10
-    z, label = running.vectors.z[known], running.vectors.label[known]
-    found = running.client.decode(z, label)
-    assert found.shape == running.vectors.image[known].shape
-    assert np.abs(found - running.vectors.image[known]).max() <= TOLERANCE
+def test_a_server_gives_the_pixels_of_torch(running: Running) -> None:
+    vectors = running.vectors
+    labelled = vectors.labelled
+    found = running.client.decode(vectors.z[labelled], vectors.label[labelled])
+    assert vectors.error(found, labelled) <= TOLERANCE
 
 
-def test_it_refuses_what_is_wrong_and_goes_on(running: Running) -> None:
-    for what, answer in wrong(running.client, running.rows):
+def test_a_server_refuses_wrong_requests_and_keeps_running(running: Running) -> None:
+    for what, answer in send_wrong_requests(running.client, running.rows):
         assert answer.refused, (what, answer)
     for raw in (b"", b"{", b"[]", b'{"inputs": 3}', b"\xff\xfe", b"[" * 100_000):
         answer = running.client.post(raw)
-        # Triton calls what it cannot parse an error of its own.
+        # Triton reports JSON that it cannot parse as a server error.
         assert answer.status >= 400, (raw[:20], answer)
         assert answer.reason
-    healthy(running.client)
-    test_it_gives_torchs_pixels(running)
+    check_health(running.client)
+    test_a_server_gives_the_pixels_of_torch(running)
 
 
-def test_a_wrong_label_is_answered_in_the_runtimes_words(running: Running) -> None:
+def test_the_error_of_a_wrong_label_is_that_of_the_runtime(running: Running) -> None:
     d = running.vectors.z.shape[1]
     z = tensor("z", "FP32", np.zeros((1, d), np.float32))
     label = tensor("label", "INT64", np.full(running.client.label_shape(1), 10))
@@ -79,7 +78,7 @@ def test_a_wrong_label_is_answered_in_the_runtimes_words(running: Running) -> No
     assert answer == Answer(400, expected)
 
 
-def test_nothing_listens_beyond_this_machine(running: Running) -> None:
+def test_servers_listen_only_on_this_machine(running: Running) -> None:
     listening = listeners(running.started.process.pid)
     assert listening
     assert listening <= {"127.0.0.1"}
@@ -99,9 +98,9 @@ for path in Path(sys.argv[1]).glob("*/config.pbtxt"):
 """
 
 
-def test_the_configs_fit_tritons_own_schema(tmp_path: Path) -> None:
-    """Parsed as ModelConfig, as the server does, by the tritonclient of its environment."""
-    python = here(environment, "triton")
+def test_the_configs_match_the_schema_of_triton(tmp_path: Path) -> None:
+    """The tritonclient of the environment parses them as ModelConfig, like the server."""
+    python = skip_if_missing(environment, "triton")
     bundle = open_in(tmp_path, "cvae_mlp").bundle
     files = {name: bundle.read(spec) for name, spec in bundle.manifest.files().items()}
     names = write_triton(bundle.manifest, files, tmp_path / "models", "m")
@@ -110,7 +109,7 @@ def test_the_configs_fit_tritons_own_schema(tmp_path: Path) -> None:
 
 
 def listeners(pid: int) -> set[str]:
-    """The addresses that a process and its children listen on, from the kernel's own tables."""
+    """The addresses on which a process and its children listen, from the kernel's tables."""
     tree = {str(pid)}
     for status in Path("/proc").glob("[0-9]*/stat"):
         fields = _read(status).rpartition(")")[2].split()

@@ -1,4 +1,4 @@
-"""The command that prints the table, and the page that shows it."""
+"""The command that prints the table of hosts, and the page that contains it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def test_the_page_has_a_row_for_every_host_within_the_tolerance() -> None:
     assert all(float(row[3]) > 0 and float(row[4]) > 0 and float(row[5]) > 0 for row in rows)
 
 
-BATCHES = ("processes", "ray_data", "spark")  # they stand in docs/scale.md
+BATCH_EXAMPLES = ("processes", "ray_data", "spark")  # described in docs/scale.md
 
 
 def test_every_example_has_a_page_and_a_row() -> None:
     folders = sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir())
     scale = (ROOT / "docs" / "scale.md").read_text()
-    assert all(f"examples/{name}" in scale for name in BATCHES)
-    folders = [name for name in folders if name not in BATCHES]
+    assert all(f"examples/{name}" in scale for name in BATCH_EXAMPLES)
+    folders = [name for name in folders if name not in BATCH_EXAMPLES]
     assert folders == ["bare_onnxruntime", "c", "c_api", "mlserver", "node", "pillow_script",
                        "triton", "web_app"]  # fmt: skip
     for name in folders:
@@ -40,7 +40,7 @@ def test_every_example_has_a_page_and_a_row() -> None:
         assert f"`examples/{name}`" in PAGE
 
 
-def test_it_prints_json(
+def test_the_json_output(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bundle = str(ROOT / "tests" / "data" / "cvae_mlp.zip")
@@ -55,7 +55,7 @@ def test_it_prints_json(
     assert found["missing"] == {}
 
 
-def test_it_says_who_is_missing_and_fails_on_wrong_pixels(
+def test_missing_hosts_are_listed_and_wrong_pixels_fail(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def off(vectors: Vectors) -> Row:
@@ -71,4 +71,4 @@ def test_it_says_who_is_missing_and_fails_on_wrong_pixels(
     assert stop.value.code == 4
     lines = capsys.readouterr().out.splitlines()
     assert lines[2] == "| a host | `examples/x` | 2.0 | 0.500 | 0.25 | 5.0e-01 |"
-    assert lines[-1] == "left out: gone: its tool is not installed"
+    assert lines[-1] == "skipped: gone: its tool is not installed"

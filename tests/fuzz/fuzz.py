@@ -1,10 +1,10 @@
-"""Fuzz one reader by coverage, with atheris: `pip install atheris`, then
+"""Fuzz one reader, guided by coverage, with atheris: `pip install atheris`, then
 
     python -m tests.fuzz.fuzz TARGET [SECONDS] [FOLDER]
 
-FOLDER keeps the corpus between runs; without it a temporary one starts from the seeds. It ends at
-the first input that raises anything but an error of ours, takes over ten seconds or over a
-gigabyte, and leaves it as `crash-…` in the current folder.
+FOLDER keeps the corpus between runs; without it, a temporary one starts from the seeds. The run
+ends at the first input that raises anything but a `VaeError`, or takes more than ten seconds or a
+gigabyte, and writes that input to `crash-…` in the current folder.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Read the arguments, write the seeds, run."""
+    """Write the seeds to the corpus and fuzz the target."""
     import atheris
 
     with atheris.instrument_imports(include=["vae_runtime", "vae_train.container", "zipfile"]):
-        from tests.fuzz.targets import TARGETS, reads
+        from tests.fuzz.targets import TARGETS, accepts
     name, seconds = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "120"
     if name not in TARGETS:
-        sys.exit(f"{name}: no such target, expected one of: {', '.join(TARGETS)}")
+        sys.exit(f"{name}: unknown target, expected one of: {', '.join(TARGETS)}")
     with contextlib.ExitStack() as stack:
         corpus = Path(
             sys.argv[3] if len(sys.argv) > 3
@@ -34,7 +34,7 @@ def main() -> None:
             (corpus / f"seed-{i:02}").write_bytes(raw)
         options = [f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=1024",
                    "-max_len=20000", "-print_final_stats=1", "-verbosity=1"]  # fmt: skip
-        atheris.Setup([sys.argv[0], *options, str(corpus)], lambda raw: reads(name, raw))
+        atheris.Setup([sys.argv[0], *options, str(corpus)], lambda raw: accepts(name, raw))
         atheris.Fuzz()  # ends the process
 
 

@@ -1,4 +1,4 @@
-"""What is fuzzed: each reader takes any bytes, and either reads them or raises an error of ours."""
+"""The readers to fuzz: each takes any bytes and either accepts them or raises a `VaeError`."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ _FILE = Path(_FOLDER.name) / "file"
 
 
 class Target(NamedTuple):
-    """A reader, and whole files of its kind."""
+    """A reader, and valid or nearly valid files to start from."""
 
     read: Callable[[bytes], object]
     seeds: Callable[[], Iterator[bytes]]
 
 
-def reads(name: str, raw: bytes) -> bool:
-    """Whether the target takes these bytes; anything but an error of ours goes through."""
+def accepts(name: str, raw: bytes) -> bool:
+    """Whether the target accepts these bytes; anything but a `VaeError` propagates."""
     try:
         TARGETS[name].read(raw)
     except VaeError as error:
-        said = error
+        refusal = error
     else:
         return True
-    assert str(said), "an error without a message"
-    assert "\n" not in str(said)
-    assert said.exit_code in (3, 4, 5), said
+    assert str(refusal), "an error without a message"
+    assert "\n" not in str(refusal)
+    assert refusal.exit_code in (3, 4, 5), refusal
     return False
 
 
@@ -59,7 +59,7 @@ def _bundle(name: str) -> dict[str, bytes]:
 
 
 def _manifest(raw: bytes) -> None:
-    # The digest made right: what is behind it is to be tried, not the digest.
+    # A correct checksum, because the checks after it are the target.
     Manifest.from_bytes(stamp(raw), NAME)
 
 
@@ -68,14 +68,14 @@ def _manifests() -> Iterator[bytes]:
         raw = _bundle(path.name)[NAME]
         yield raw
         prior = {"kind": "normal", "latent_dim": json.loads(raw)["latent_dim"]}
-        yield json.dumps(json.loads(raw) | {"prior": prior}).encode()  # the arrays are most of it
+        yield json.dumps(json.loads(raw) | {"prior": prior}).encode()  # without the large arrays
 
 
 def _spec(raw: bytes) -> None:
     spec.parse_spec(raw.decode(errors="replace"), "graph")
 
 
-def _cards() -> Iterator[bytes]:
+def _specs() -> Iterator[bytes]:
     for raw in _manifests():
         yield json.dumps(json.loads(raw) | {"role": "decoder", "variant": "fp32"}).encode()
 
@@ -91,7 +91,7 @@ def _zips() -> Iterator[bytes]:
     small = {NAME: b"{}", "decoder.onnx": b"12345", "golden.npz": b""}
     packed = archive.pack(small)
     yield packed
-    yield packed[:-73] + b"\0\0"  # without its digest, as another program makes it
+    yield packed[:-73] + b"\0\0"  # without its checksum, as another program writes it
     for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", method) as file:
@@ -103,7 +103,7 @@ def _graph(raw: bytes) -> None:
     check_graph(raw, "x.onnx")
 
 
-def _seal(raw: bytes) -> None:
+def _graph_checksum(raw: bytes) -> None:
     verify_checksum(raw, "x.onnx")
 
 
@@ -146,8 +146,8 @@ def _idx(raw: bytes) -> None:
 
 def _idxs() -> Iterator[bytes]:
     for shape in ((5,), (2, 3, 3), (1, 2, 2, 3)):
-        head = bytes([0, 0, 8, len(shape)]) + struct.pack(f">{len(shape)}I", *shape)
-        whole = head + bytes(int(np.prod(shape)))
+        header = bytes([0, 0, 8, len(shape)]) + struct.pack(f">{len(shape)}I", *shape)
+        whole = header + bytes(int(np.prod(shape)))
         yield whole
         yield gzip.compress(whole, mtime=0)
 
@@ -182,7 +182,7 @@ def _checkpoint(raw: bytes) -> None:
 
 
 def _pickle(raw: bytes) -> None:
-    """The pickle alone, in a zip that is right: flips in a zip rarely get as far."""
+    """Fuzz only the pickle, in a valid zip; mutants of a whole zip rarely reach it."""
     _checkpoint(_zipped({"archive/data.pkl": raw, "archive/data/0": bytes(16)}))
 
 
@@ -211,10 +211,10 @@ def _zipped(files: dict[str, bytes]) -> bytes:
 
 TARGETS = {
     "manifest": Target(_manifest, _manifests),
-    "spec": Target(_spec, _cards),
+    "spec": Target(_spec, _specs),
     "zip": Target(_zip, _zips),
     "graph": Target(_graph, _graphs),
-    "seal": Target(_seal, _graphs),
+    "checksum": Target(_graph_checksum, _graphs),
     "npz": Target(_arrays, _npzs),
     "npy": Target(_array, _npys),
     "idx": Target(_idx, _idxs),

@@ -1,12 +1,11 @@
-"""Every measured claim about speed and size, side by side, in one run.
+"""Measure speed and size and compare them with torch, bare onnxruntime and other baselines.
 
     python -m tests.performance [--only decode,pictures] [--quick] [--out docs]
 
-Prints a line as each row is measured; with --out writes performance-results.md, performance.json
-and the pictures after each part, so that a run that is stopped leaves what it had; with --only the
-other parts' rows stay as they are in that folder. Needs the train and dev extras and a quiet
-machine; all but --quick takes about ten minutes. Set OMP_NUM_THREADS=1, as the command itself does
-where it is not set.
+Prints each row as soon as it is measured. With --out, writes performance-results.md,
+performance.json and the plots after each part, so an interrupted run keeps its results. With
+--only, the other parts keep their rows in that folder. Needs the train and dev extras and a quiet
+machine, and takes about ten minutes without --quick. OMP_NUM_THREADS is 1 unless it is set.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ PARTS = ("start", "decode", "pictures", "scoring", "disk", "training", "bulk", "
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure the chosen parts and write the results."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")  # before NumPy is imported
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", help="parts, with commas: " + ", ".join(PARTS))
-    parser.add_argument("--quick", action="store_true", help="a few rounds, to see that it runs")
-    parser.add_argument("--out", type=Path, help="folder for the table, the JSON and the pictures")
+    parser.add_argument("--only", help="comma-separated parts: " + ", ".join(PARTS))
+    parser.add_argument("--quick", action="store_true", help="only a few rounds, as a check")
+    parser.add_argument("--out", type=Path, help="folder for the table, the JSON and the plots")
     chosen = parser.parse_args()
     parts = chosen.only.split(",") if chosen.only else list(PARTS)
     if unknown := set(parts) - set(PARTS):

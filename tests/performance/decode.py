@@ -1,4 +1,4 @@
-"""Decoding latents to pixels: fully connected and convolutional, float, int8 and bytes."""
+"""Decode latents with fully connected and convolutional models, as float, int8 and uint8."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from typing import Any
 import numpy as np
 import torch
 
-from .subjects import Subject, subject
+from .models import BenchmarkModel, cvae
 from .timing import Table, Work
 
 LABEL = 3
 
 
 def run(table: Table) -> None:
-    """All rows."""
-    mlp = subject("reference", ("int8", "uint8"))
+    """Measure all models, batch sizes and variants."""
+    mlp = cvae("reference", ("int8", "uint8"))
     with torch.inference_mode():
         _one(table, mlp)
         for n, rounds in ((64, 80), (256, 60), (4096, 15), (65_536, 11)):
             _batch(table, mlp, n, rounds)
         _variants(table, mlp)
         for name, n in (("conv", 64), ("conv64", 8)):
-            _convolutional(table, subject(name), n)
+            _convolutional(table, cvae(name), n)
 
 
-def _one(table: Table, mlp: Subject) -> None:
+def _one(table: Table, mlp: BenchmarkModel) -> None:
     z, label = mlp.latents(1), np.array([LABEL])
-    decoder = mlp.model()
+    decoder = mlp.load()
     decoder.decode(z, LABEL)
-    # The very session that ours runs: a second one has its weights elsewhere in the caches.
+    # The session that ours runs, because a second one would load other copies of the weights.
     bare = decoder.decoder(conditional=True).session.raw
     compiled = _compiled(mlp, z)
     candidates: dict[str, Work] = {
@@ -38,34 +38,34 @@ def _one(table: Table, mlp: Subject) -> None:
         "torch eager": _in_torch(mlp, z),
         **({"torch.compile": compiled} if compiled else {}),
     }
-    reaches: dict[str, tuple[str, float | None]] = {
+    targets: dict[str, tuple[str, float | None]] = {
         "torch eager": ("faster", 2.5), "torch.compile": ("faster", 1.0),
         "bare session": ("cost", 1.25),
     }  # fmt: skip
-    table.compare("decode one code, every check made", candidates, reaches, rounds=100)
+    table.compare("decode one latent vector, with all checks", candidates, targets, rounds=100)
 
 
-def _batch(table: Table, mlp: Subject, n: int, rounds: int) -> None:
-    z, model = mlp.latents(n), mlp.model()
+def _batch(table: Table, mlp: BenchmarkModel, n: int, rounds: int) -> None:
+    z, model = mlp.latents(n), mlp.load()
     hidden = np.empty((n, 256), np.float32)
     first = np.random.default_rng(1).random((z.shape[1], 256), np.float32)
     second = np.random.default_rng(2).random((256, 784), np.float32)
 
     def products() -> None:
         np.dot(z, first, out=hidden)
-        np.dot(hidden, second)  # into fresh memory, as a decode does
+        np.dot(hidden, second)  # allocates its result, as decoding does
 
     candidates: dict[str, Work] = {
         "ours": lambda: model.decode(z, LABEL),
         "the bare products (BLAS)": products,
         "torch eager": _in_torch(mlp, z),
     }
-    reaches: dict[str, tuple[str, float | None]] = {
+    targets: dict[str, tuple[str, float | None]] = {
         "the bare products (BLAS)": ("faster", 0.95), "torch eager": ("faster", 1.0),
     }  # fmt: skip
-    table.compare(f"decode {n:,} latents", candidates, reaches, items=n, rounds=rounds)
+    table.compare(f"decode {n:,} latents", candidates, targets, items=n, rounds=rounds)
     if n >= 4096:
-        two = mlp.model(threads=2)
+        two = mlp.load(threads=2)
         both: dict[str, Work] = {
             "ours, two threads": lambda: two.decode(z, LABEL),
             "ours, one thread": lambda: model.decode(z, LABEL),
@@ -76,30 +76,30 @@ def _batch(table: Table, mlp: Subject, n: int, rounds: int) -> None:
         )  # fmt: skip
 
 
-def _variants(table: Table, mlp: Subject) -> None:
+def _variants(table: Table, mlp: BenchmarkModel) -> None:
     n = 256
-    z, plain, int8 = mlp.latents(n), mlp.model(), mlp.model("int8")
+    z, plain, int8 = mlp.latents(n), mlp.load(), mlp.load("int8")
     error = np.square(plain.decode(z, LABEL) - int8.decode(z, LABEL)).mean()
     psnr = float(-10 * np.log10(error))
     eager: dict[str, tuple[str, float | None]] = {"torch eager": ("faster", 4.0)}
     rest: dict[str, Work] = {"torch eager": _in_torch(mlp, z)}
-    for word, work in (
+    for name, work in (
         (f"int8, {psnr:.0f} dB", lambda: int8.decode(z, LABEL)),
-        (f"int8 and bytes out, {psnr:.0f} dB", lambda: int8.decode(z, LABEL, dtype="uint8")),
+        (f"int8 with uint8 output, {psnr:.0f} dB", lambda: int8.decode(z, LABEL, dtype="uint8")),
         ("uint8", lambda: plain.decode(z, LABEL, dtype="uint8")),
     ):
         table.compare(
-            f"decode {n} latents, {word}", {"ours": work} | rest, eager, items=n, rounds=60
+            f"decode {n} latents, {name}", {"ours": work} | rest, eager, items=n, rounds=60
         )
 
 
-def _convolutional(table: Table, conv: Subject, n: int) -> None:
+def _convolutional(table: Table, conv: BenchmarkModel, n: int) -> None:
     c, h, w = conv.config.image_shape
-    model, z = conv.model(), conv.latents(n)
+    model, z = conv.load(), conv.latents(n)
     images = np.random.default_rng(0).random((n, c, h, w), np.float32)
     label, pixels = torch.full((n,), LABEL), torch.from_numpy(images)
     last = pixels.to(memory_format=torch.channels_last)
-    reach: dict[str, tuple[str, float | None]] = {
+    targets: dict[str, tuple[str, float | None]] = {
         "torch eager": ("faster", 1.2), "torch, channels-last": ("faster", 1.2),
     }  # fmt: skip
     channels_last = _channels_last(conv)
@@ -115,28 +115,28 @@ def _convolutional(table: Table, conv: Subject, n: int) -> None:
         "torch, channels-last": lambda: channels_last.encode(last, label)[0].numpy(),
     }
     size = f"{n} of {c}×{h}×{w}"
-    table.compare(f"convolutional decode, {size}", decoding, reach, items=n, rounds=20)
-    table.compare(f"convolutional encode, {size}", encoding, reach, items=n, rounds=20)
+    table.compare(f"convolutional decode, {size}", decoding, targets, items=n, rounds=20)
+    table.compare(f"convolutional encode, {size}", encoding, targets, items=n, rounds=20)
 
 
-def _channels_last(conv: Subject) -> Any:
+def _channels_last(conv: BenchmarkModel) -> Any:
     from copy import deepcopy
 
     return deepcopy(conv.torch).to(memory_format=torch.channels_last)
 
 
-def _in_torch(mlp: Subject, z: Any) -> Work:
+def _in_torch(mlp: BenchmarkModel, z: Any) -> Work:
     latents, label = torch.from_numpy(z), torch.full((len(z),), LABEL)
     return lambda: mlp.torch.decode(latents, label).numpy()
 
 
-def _compiled(mlp: Subject, z: Any) -> Work | None:
-    """torch.compile's decode; None where no C++ compiler is at hand."""
+def _compiled(mlp: BenchmarkModel, z: Any) -> Work | None:
+    """The decoder compiled by torch.compile; None if there is no C++ compiler."""
     latents, label = torch.from_numpy(z), torch.full((len(z),), LABEL)
     decode = torch.compile(mlp.torch.decode)
     try:
         decode(latents, label)
-    except Exception as error:  # noqa: BLE001 - whatever the compiler lacks here
-        print(f"torch.compile: left out: {str(error).splitlines()[0]}")
+    except Exception as error:  # noqa: BLE001 - the compiler fails in many ways
+        print(f"torch.compile: skipped: {str(error).splitlines()[0]}")
         return None
     return lambda: decode(latents, label).numpy()

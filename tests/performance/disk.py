@@ -1,4 +1,4 @@
-"""What it takes on disk: the wheel, the embedded bundle, an installation with and without torch."""
+"""Size on disk: the wheel, the embedded bundle, an installation with and without torch."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _MB = 1e6
 
 
 def run(table: Table) -> None:
-    """Three rows, in megabytes."""
+    """Measure all sizes in megabytes."""
     bundle = Path(vae_runtime.__file__).parent / "embedded" / "mnist.zip"
     _size(table, "the embedded bundle", bundle.stat().st_size / _MB, 4)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(__file__).parents[2]
         words = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, str(root)]
         if subprocess.run(words, check=False, capture_output=True).returncode:
-            print("wheel: left out: pip cannot build it here")
+            print("wheel: skipped: pip cannot build it here")
         else:
             engine = fetch.present()
             what = "the wheel, with the studio's engine" if engine else "the wheel"
             size = next(Path(folder).glob("*.whl")).stat().st_size / _MB
             _size(table, what, size, 8 if engine else 4)
-    # What this project adds to these is its wheel, above.
+    # This project adds only its wheel to these.
     ours = _installed("onnxruntime", "numpy", "pillow", "click")
     theirs = _installed("torch", "numpy", "pillow")
     largest = sorted(ours.items(), key=lambda item: -item[1])[:4]
@@ -41,17 +41,17 @@ def run(table: Table) -> None:
     less, more = sum(ours.values()), sum(theirs.values())
     table.add(
         Row("installed, without torch", "installed, torch", less / more, "cost", 1 / 8, less,
-            more, "MB", f"{floor} MB; torch's build for CPUs, with CUDA it is ten times larger")
+            more, "MB", f"{floor} MB; torch built for CPUs; with CUDA it is ten times larger")
     )  # fmt: skip
 
 
-def _size(table: Table, what: str, megabytes: float, most: float) -> None:
-    ratio = megabytes / most
-    table.add(Row(what, f"{most:g} MB", ratio, "cost", 1.0, megabytes, float(most), "MB"))
+def _size(table: Table, what: str, megabytes: float, limit: float) -> None:
+    ratio = megabytes / limit
+    table.add(Row(what, f"{limit:g} MB", ratio, "cost", 1.0, megabytes, float(limit), "MB"))
 
 
 def _installed(*roots: str) -> dict[str, float]:
-    """Megabytes of the files of these distributions, and of all that they require, by name."""
+    """Megabytes of each of these distributions and of their dependencies, by name."""
     wanted, sizes = list(roots), dict[str, float]()
     while wanted:
         name = canonicalize_name(wanted.pop())

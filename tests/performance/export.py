@@ -1,8 +1,8 @@
-"""Time the export with its parity check against the bare `torch.onnx.export` calls, in turns.
+"""Time an export with its parity check and compare it with bare `torch.onnx.export` calls.
 
     python tests/performance/export.py [--runs 5]
 
-Prints one line a model: seconds of both, medians of the runs, and their ratio.
+Prints one line per model: the median seconds of both, and their ratio.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vae_models import build, preset
 from vae_runtime.prior import Prior
 from vae_train import Checkpoint, TrainConfig
 
-LIMIT = 2.0
+TARGET = 2.0
 
 
 def checkpoint(family: str, backbone: str) -> Checkpoint:
@@ -46,7 +46,7 @@ def checkpoint(family: str, backbone: str) -> Checkpoint:
 
 
 def bare(trained: Checkpoint, folder: Path) -> None:
-    """What anyone would write: one call a graph, straight to a file."""
+    """Export each graph with one call, straight to a file."""
     config = trained.model
     example = {
         "image": torch.rand(2, *config.image_shape),
@@ -69,12 +69,12 @@ def bare(trained: Checkpoint, folder: Path) -> None:
 
 
 def ours(trained: Checkpoint, folder: Path) -> None:
-    """Trace, convert, check the contract and parity, write golden vectors and bundle."""
+    """Export a bundle with checks, parity on six batches and golden vectors."""
     export_checkpoint(trained, folder / "bundle")
 
 
 def seconds(work: object, trained: Checkpoint) -> float:
-    """Of one run in a fresh folder."""
+    """Time one run in a fresh folder."""
     with tempfile.TemporaryDirectory() as name:
         start = time.perf_counter()
         work(trained, Path(name))  # type: ignore[operator]
@@ -82,21 +82,21 @@ def seconds(work: object, trained: Checkpoint) -> float:
 
 
 def main() -> None:
-    """Print the table."""
+    """Measure four models and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=5)
     runs = parser.parse_args().runs
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    print(f"{'model':10} {'graphs':>6} {'bare s':>8} {'ours s':>8} {'ratio':>6}  (limit {LIMIT})")
+    print(f"{'model':10} {'graphs':>6} {'bare s':>8} {'ours s':>8} {'ratio':>6}  (target {TARGET})")
     for family, backbone in (("ae", "mlp"), ("cvae", "mlp"), ("ae", "conv"), ("cvae", "conv")):
         trained = checkpoint(family, backbone)
         times: dict[str, list[float]] = {"bare": [], "ours": []}
-        for turn in range(runs + 1):
+        for round_ in range(runs + 1):
             for name, work in (("bare", bare), ("ours", ours)):
                 taken = seconds(work, trained)
-                if turn:  # the first turn loads what torch loads lazily
+                if round_:  # the first round includes lazy imports of torch
                     times[name].append(taken)
         a, b = (statistics.median(times[name]) for name in ("bare", "ours"))
         graphs = 3 if family == "cvae" else 2

@@ -1,4 +1,4 @@
-"""How time grows: with the number of latents, the latent dimension, the pixels of a picture."""
+"""How decoding time grows with the number of latents, the latent dimension and the image size."""
 
 from __future__ import annotations
 
@@ -6,47 +6,47 @@ import numpy as np
 
 from vae_models import preset
 
-from .subjects import Subject, make, subject
+from .models import BenchmarkModel, cvae, export_untrained
 from .timing import Row, Table, in_turns, once, rounded
 
 NUMBERS = (1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
 DIMENSIONS = (2, 8, 32, 128, 256)
 SIDES = (28, 64, 128, 256)
-_PATIENCE_S = 1.0  # for all rounds of one size, of which there are three at least
+_SECONDS_PER_SIZE = 1.0  # at least three rounds are run
 
 
 def run(table: Table) -> None:
-    """Three series; the slope is that of log time over log size, over the larger half of each."""
-    mlp = subject("reference")
+    """Measure three series; the slope is log time over log size in the larger half of each."""
+    mlp = cvae("reference")
     numbers = NUMBERS[:5] if table.quick else NUMBERS
-    table.add(_row("latents decoded", "n", numbers, [_decoding(mlp, n) for n in numbers]))
-    found = [_decoding(_of_latent(d), 1_000) for d in DIMENSIONS]
+    table.add(_row("latents decoded", "n", numbers, [_seconds_to_decode(mlp, n) for n in numbers]))
+    found = [_seconds_to_decode(_with_latent_dim(d), 1_000) for d in DIMENSIONS]
     table.add(_row("1,000 latents decoded", "latent_dim", DIMENSIONS, found))
     sides = SIDES[:2] if table.quick else SIDES
     pixels = tuple(side * side for side in sides)
-    seconds = [_decoding(_of_side(side), 8) for side in sides]
+    seconds = [_seconds_to_decode(_with_side(side), 8) for side in sides]
     table.add(_row("8 latents decoded, convolutions", "pixels", pixels, seconds))
 
 
-def _decoding(subject_: Subject, n: int) -> float:
+def _seconds_to_decode(benchmark: BenchmarkModel, n: int) -> float:
     """Median seconds to decode n latents."""
-    model, z = subject_.model(), subject_.latents(min(n, 100_000))
-    times = max(1, n // 100_000)  # a million floats of 784 pixels would fill the memory
+    model, z = benchmark.load(), benchmark.latents(min(n, 100_000))
+    times = max(1, n // 100_000)  # a million images as floats would not fit in memory
 
     def work() -> None:
         for _ in range(times):
             model.decode(z, 3)
 
-    rounds = max(3, min(30, round(_PATIENCE_S / once(work))))
+    rounds = max(3, min(30, round(_SECONDS_PER_SIZE / once(work))))
     return in_turns({"ours": work}, rounds)["ours"].median
 
 
-def _of_latent(dim: int) -> Subject:
-    return make(preset("reference", "cvae", (1, 28, 28), 10, latent_dim=dim))
+def _with_latent_dim(dim: int) -> BenchmarkModel:
+    return export_untrained(preset("reference", "cvae", (1, 28, 28), 10, latent_dim=dim))
 
 
-def _of_side(side: int) -> Subject:
-    return make(preset("default", "cvae", (1, side, side), 10, hidden=(16, 32)))
+def _with_side(side: int) -> BenchmarkModel:
+    return export_untrained(preset("default", "cvae", (1, side, side), 10, hidden=(16, 32)))
 
 
 def _row(work: str, what: str, sizes: tuple[int, ...], seconds: list[float]) -> Row:

@@ -1,4 +1,4 @@
-"""The table as Markdown, JSON and a picture."""
+"""Write the table as Markdown, JSON and plots."""
 
 from __future__ import annotations
 
@@ -16,35 +16,38 @@ import torch
 from .timing import Row, Table, Times, rounded
 
 NAME = "performance.json"
-HEAD = ("work", "beside", "ours", "the other", "ratio", "wanted", "")
+HEAD = ("work", "compared with", "ours", "other", "ratio", "target", "")
 
 
 def write(table: Table, folder: Path) -> None:
-    """performance-results.md, performance.json, pictures/performance.png, pictures/growth.png."""
+    """Write performance-results.md, performance.json and both plots in pictures/."""
     folder.mkdir(parents=True, exist_ok=True)
     facts = machine()
-    lines = [
-        "# Performance, measured", "",
-        "Written by `python -m tests.performance --out docs`; what the numbers mean is in "
-        "[performance.md](performance.md).", "",
-        f"{facts['date']}, {facts['cpu']}, {facts['cores']} cores, one thread unless said "
-        f"otherwise; Python {facts['python']}, NumPy {facts['numpy']}, onnxruntime "
-        f"{facts['onnxruntime']}, torch {facts['torch']}.", "",
-        "Medians, and the quarter of the runs on either side in brackets. *faster* is the other's "
-        "time over ours, *cost* ours over the other's. Times of decodes, PNG files, IWAE and "
-        "training are those of one code, file, digit or image; `decode` without `conv` is the "
-        "decoder of the reference CVAE (8 → 256 → 784). Parts may have been measured on their "
-        "own.", "",
-        *markdown(table.rows), "",
-    ]  # fmt: skip
-    (folder / "performance-results.md").write_text("\n".join(lines))
+    (folder / "performance-results.md").write_text(markdown(facts, table.rows))
     data = {"machine": facts, "rows": [asdict(row) | {"met": row.met} for row in table.rows]}
     (folder / NAME).write_text(json.dumps(data, indent=1) + "\n")
-    draw(table.rows, folder / "pictures")
+    plot(table.rows, folder / "pictures")
+
+
+def markdown(facts: dict[str, Any], rows: list[Row]) -> str:
+    """Render the results page."""
+    return "\n".join([
+        "# Performance, measured", "",
+        "Written by `python -m tests.performance --out docs`; [performance.md](performance.md) "
+        "explains the numbers.", "",
+        f"{facts['date']}, {facts['cpu']}, {facts['cores']} cores, one thread unless stated "
+        f"otherwise; Python {facts['python']}, NumPy {facts['numpy']}, onnxruntime "
+        f"{facts['onnxruntime']}, torch {facts['torch']}.", "",
+        "Medians, with the quartiles in brackets. *faster* is the other's time over ours, *cost* "
+        "ours over the other's. Times of decoding, PNG files, IWAE and training are per latent "
+        "vector, file, digit or image; decoding that is not convolutional uses the decoder of the "
+        "reference CVAE (8 → 256 → 784). Parts may have been measured in separate runs.", "",
+        *table_lines(rows), "",
+    ])  # fmt: skip
 
 
 def read(folder: Path) -> list[Row]:
-    """The rows that an earlier run wrote into a folder; none where there was none."""
+    """Read the rows that an earlier run wrote to a folder, if any."""
     path = folder / NAME
     data = json.loads(path.read_text()) if path.exists() else {"rows": []}
     return [_row(dict(values)) for values in data["rows"]]
@@ -59,7 +62,7 @@ def _row(values: dict[str, Any]) -> Row:
 
 
 def machine() -> dict[str, Any]:
-    """What was measured with, and where."""
+    """The processor and the versions that the measurement used."""
     words = [line for line in _cpuinfo() if line.startswith("model name")]
     return {
         "date": datetime.now(UTC).date().isoformat(),
@@ -72,56 +75,56 @@ def machine() -> dict[str, Any]:
     }
 
 
-def markdown(rows: list[Row]) -> list[str]:
-    """A line a row."""
+def table_lines(rows: list[Row]) -> list[str]:
+    """The Markdown table, one line per row."""
     lines = [HEAD, ("---",) * len(HEAD)]
     for row in rows:
         sign = "≥" if row.better == "faster" else "≤"
-        wanted = "" if row.reach is None else f"{sign} {row.reach:.3g}"
-        word = {None: "", True: "met", False: "**missed**"}[row.met]
+        target = "" if row.target is None else f"{sign} {row.target:.3g}"
+        verdict = {None: "", True: "met", False: "**missed**"}[row.met]
         growth = row.work.startswith("growth")
-        cells = (row.note, "") if growth else (_text(row.ours, row), _text(row.against, row))
+        cells = (row.comment, "") if growth else (_text(row.ours, row), _text(row.against, row))
         ratio = f"slope {row.ratio:.2f}" if growth else f"{row.ratio:.2f} {row.better}"
-        lines.append((row.work, row.other, *cells, ratio, wanted, word))
+        lines.append((row.work, row.other, *cells, ratio, target, verdict))
     return ["| " + " | ".join(line) + " |" for line in lines]
 
 
-def draw(rows: list[Row], folder: Path) -> None:
-    """A bar for each ratio against what was wanted, and the growth on logarithmic axes."""
+def plot(rows: list[Row], folder: Path) -> None:
+    """Plot each ratio against its target, and the growth on logarithmic axes."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
     folder.mkdir(exist_ok=True)
-    bars = [r for r in rows if r.reach and not r.work.startswith("growth")]
-    # One scale for both ways: how much better than wanted.
+    bars = [r for r in rows if r.target and not r.work.startswith("growth")]
+    # One scale for both directions: how many times as good as the target.
     margin = [
-        r.ratio / r.reach if r.better == "faster" else r.reach / max(r.ratio, r.reach / 10)
+        r.ratio / r.target if r.better == "faster" else r.target / max(r.ratio, r.target / 10)
         for r in bars
-        if r.reach
+        if r.target
     ]
     figure, axes = plt.subplots(figsize=(9, 0.32 * len(bars) + 1), layout="constrained")
     colours = ["#2a7f62" if m >= 1 else "#c0504d" for m in margin]
-    axes.barh([f"{r.work}\nbeside {r.other}" for r in bars], margin, color=colours)
+    axes.barh([f"{r.work}\nagainst {r.other}" for r in bars], margin, color=colours)
     axes.axvline(1, color="black", linewidth=1)
     axes.set_xscale("log")
     axes.invert_yaxis()
     axes.tick_params(axis="y", labelsize=6)
-    axes.set_xlabel("times as good as wanted (1: just met)")
+    axes.set_xlabel("times as good as the target (1: just met)")
     figure.savefig(folder / "performance.png", dpi=110)
     plt.close(figure)
-    _draw_growth([r for r in rows if r.work.startswith("growth")], folder / "growth.png")
+    _plot_growth([r for r in rows if r.work.startswith("growth")], folder / "growth.png")
 
 
-def _draw_growth(rows: list[Row], path: Path) -> None:
+def _plot_growth(rows: list[Row], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     if not rows:
         return
     figure, all_axes = plt.subplots(1, len(rows), figsize=(4 * len(rows), 3), layout="constrained")
     for axes, row in zip(np.atleast_1d(all_axes), rows, strict=True):
-        pairs = [part.rsplit(": ", 1) for part in row.note.split(", ")]
+        pairs = [part.rsplit(": ", 1) for part in row.comment.split(", ")]
         sizes = [int(size.replace(",", "")) for size, _ in pairs]
         times = [float(ms.removesuffix(" ms").replace(",", "")) for _, ms in pairs]
         axes.loglog(sizes, times, "o-")

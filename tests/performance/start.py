@@ -1,10 +1,10 @@
-"""How long `vae-run sample --digit 3 -o x.png` takes beside a bare script, as whole processes.
+"""Time `vae-run sample --digit 3 -o x.png` as a process and compare it with bare scripts.
 
     python -m tests.performance.start [--bundle BUNDLE] [--repeat 40]
 
-Three programs take turns: ours; the shortest script that imports numpy, onnxruntime and Pillow,
-runs the same graph on the same code and saves the same PNG; and its equivalent in torch, with the
-same architecture, where torch is installed. Printed are medians and the ratio to the bare script.
+Three programs take turns: ours; the shortest script with NumPy, onnxruntime and Pillow that runs
+the same graph on the same latents and saves the same PNG; and its equivalent in torch, if it is
+installed. Prints the medians and their ratio to the bare script.
 """
 
 from __future__ import annotations
@@ -52,20 +52,20 @@ EMPTY = "import click; click.command()(lambda: None)()"
 
 
 def run(table: Table) -> None:
-    """Cold starts, for the table of all benchmarks; and what importing and --help cost."""
+    """Measure cold starts, the import and --help for the table of all benchmarks."""
     repeat = 3 if table.quick else 40
     with tempfile.TemporaryDirectory() as name:
         times = measure(prepare("mnist", sys.executable, Path(name)), repeat)
         found = {key: Times.of(seconds) for key, seconds in times.items()}
         ours = found["vae-run"]
-        for key, better, reach in (("bare", "cost", 1.25), ("torch", "faster", 6.0)):
+        for key, better, target in (("bare", "cost", 1.25), ("torch", "faster", 6.0)):
             if key in found:
                 ratio = ours.median / found[key].median
                 ratio = ratio if better == "cost" else 1 / ratio
                 work = "vae-run sample --digit 3 -o x.png, from cold"
-                row = Row(work, f"{key} script", ratio, better, reach, ours, found[key])
+                row = Row(work, f"{key} script", ratio, better, target, ours, found[key])
                 table.add(row)
-        for work, mine, other, theirs, reach in (
+        for work, mine, other, theirs, target in (
             ("import vae_runtime", [sys.executable, "-c", "import vae_runtime"],
              "import numpy", [sys.executable, "-c", "import numpy"], 1.1),
             ("vae-run --help", [str(Path(sys.executable).parent / "vae-run"), "--help"],
@@ -73,25 +73,25 @@ def run(table: Table) -> None:
         ):  # fmt: skip
             pair = measure({"mine": mine, "theirs": theirs}, repeat)
             one, two = Times.of(pair["mine"]), Times.of(pair["theirs"])
-            table.add(Row(work, other, one.median / two.median, "cost", reach, one, two))
+            table.add(Row(work, other, one.median / two.median, "cost", target, one, two))
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure a bundle and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bundle", default="mnist", help="a CVAE; by default the embedded one")
     parser.add_argument("--repeat", type=int, default=40)
-    parser.add_argument("--torch", default=sys.executable, help="a Python that has torch")
+    parser.add_argument("--torch", default=sys.executable, help="a Python interpreter with torch")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         commands = prepare(chosen.bundle, chosen.torch, folder)
         times = measure(commands, chosen.repeat)
         ours, bare = ((folder / f"{key}.png").read_bytes() for key in ("vae-run", "bare"))
-        print(f"the same PNG: {ours == bare}")
+        print(f"identical PNG files: {ours == bare}")
     floor = statistics.median(times["bare"])
     print(
-        f"{'program':<10} {'median s':>9} {'fastest s':>10} {'of bare':>8}   ({chosen.repeat} runs)"
+        f"{'program':<10} {'median s':>9} {'fastest s':>10} {'ratio':>8}   ({chosen.repeat} runs)"
     )
     for key, found in times.items():
         median = statistics.median(found)
@@ -99,7 +99,7 @@ def main() -> None:
 
 
 def prepare(source: str, torch: str, folder: Path) -> dict[str, list[str]]:
-    """Unpack what the bare scripts read, and try each program once."""
+    """Write the files of the bare scripts and return the commands that run without an error."""
     import numpy as np
 
     from vae_runtime.bundle.reader import open_bundle
@@ -122,20 +122,20 @@ def prepare(source: str, torch: str, folder: Path) -> dict[str, list[str]]:
     }
     if source == "mnist":
         commands["vae-run"] = [program, "sample", "--digit", "3", "--seed", "0", "-o"]
-    # As pip leaves it: every module compiled, whatever this shell says about bytecode.
+    # As after an installation with pip: every module is compiled, whatever the environment says.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
     commands = {key: [*words, str(folder / f"{key}.png")] for key, words in commands.items()}
     for key in list(commands):
         done = subprocess.run(commands[key], capture_output=True, text=True, check=False)
         if done.returncode:
-            print(f"{key}: left out: {done.stderr.strip().splitlines()[-1]}")
+            print(f"{key}: skipped: {done.stderr.strip().splitlines()[-1]}")
             del commands[key]
     return commands
 
 
 def measure(commands: dict[str, list[str]], repeat: int) -> dict[str, list[float]]:
-    """Seconds of each run; the programs take turns, so that a busy machine hits all alike."""
+    """Seconds of each run; programs take turns, so that other load affects all alike."""
     times: dict[str, list[float]] = {key: [] for key in commands}
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     for _ in range(repeat):

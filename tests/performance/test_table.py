@@ -1,4 +1,4 @@
-"""The benchmark's own arithmetic: what counts as met, and what is written."""
+"""The arithmetic of the benchmark: turns, ratios, targets and the written table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 
-from tests.performance.results import markdown, read, write
+from tests.performance.results import read, table_lines, write
 from tests.performance.timing import Row, Table, Times, in_turns
 
 
@@ -26,12 +26,12 @@ def test_candidates_take_turns() -> None:
     assert calls[:4] == ["a", "a", "b", "b"]  # twice each before the clock starts
     rounds = [calls[i : i + 2] for i in range(4, 20, 2)]
     assert len(calls) == 20
-    assert {tuple(r) for r in rounds} == {("a", "b"), ("b", "a")}  # whoever comes first
+    assert {tuple(r) for r in rounds} == {("a", "b"), ("b", "a")}  # in random order
     assert all(0 <= t.fastest <= t.low <= t.median <= t.high for t in times.values())
 
 
 @pytest.mark.parametrize(
-    ("better", "ratio", "reach", "met"),
+    ("better", "ratio", "target", "met"),
     [
         ("faster", 2.5, 2.5, True),
         ("faster", 2.4, 2.5, False),
@@ -40,18 +40,20 @@ def test_candidates_take_turns() -> None:
         ("cost", 9.0, None, None),
     ],
 )
-def test_what_was_reached(better: str, ratio: float, reach: float | None, met: bool | None) -> None:
-    assert Row("w", "o", ratio, better, reach, 1.0, 1.0).met is met
+def test_a_row_meets_its_target_or_not(
+    better: str, ratio: float, target: float | None, met: bool | None
+) -> None:
+    assert Row("w", "o", ratio, better, target, 1.0, 1.0).met is met
 
 
-def test_ratios_are_of_the_medians_and_ours_is_the_first() -> None:
+def test_ratios_compare_the_medians_and_the_first_candidate_is_ours() -> None:
     table = Table()
 
     def slow() -> None:
         sum(range(100_000))
 
-    reaches: dict[str, tuple[str, float | None]] = {"slow": ("faster", 2.0), "absent": ("cost", 1)}
-    table.compare("work", {"ours": lambda: None, "slow": slow}, reaches, rounds=5)
+    targets: dict[str, tuple[str, float | None]] = {"slow": ("faster", 2.0), "absent": ("cost", 1)}
+    table.compare("work", {"ours": lambda: None, "slow": slow}, targets, rounds=5)
     (row,) = table.rows
     assert isinstance(row.ours, Times)
     assert isinstance(row.against, Times)
@@ -59,12 +61,12 @@ def test_ratios_are_of_the_medians_and_ours_is_the_first() -> None:
     assert row.met
 
 
-def test_a_miss_is_written_as_one(tmp_path: Path) -> None:
+def test_a_missed_target_is_marked(tmp_path: Path) -> None:
     rows = [
         Row("decode", "torch", 2.0, "faster", 2.5, Times(4, 3, 5, 3), Times(8, 7, 9, 7), "µs"),
         Row("growth: latents", "n", 1.0, "cost", 1.1, 2.0, 1.0, "s", "1: 5 ms, 1,000: 6,000 ms"),
     ]
-    first, second = markdown(rows)[2:]
+    first, second = table_lines(rows)[2:]
     assert (
         first == "| decode | torch | 4 µs (3–5) | 8 µs (7–9) | 2.00 faster | ≥ 2.5 | **missed** |"
     )
@@ -75,7 +77,7 @@ def test_a_miss_is_written_as_one(tmp_path: Path) -> None:
     assert {p.name for p in (tmp_path / "pictures").iterdir()} == {"performance.png", "growth.png"}
 
 
-def test_a_part_that_is_measured_again_replaces_its_own_rows(tmp_path: Path) -> None:
+def test_measuring_a_part_again_replaces_its_rows(tmp_path: Path) -> None:
     table = Table()
     for part, ratio in (("decode", 1.0), ("disk", 2.0)):
         table.begin(part)

@@ -1,14 +1,14 @@
-"""How fast the training loop is on one thread, against the tutorial's loop and bare products.
+"""Time the training loop on one thread against a tutorial's loop and bare products.
 
     python -m tests.performance.training [--runs 7] [--out docs/training-speed.json] [PART ...]
 
-Contenders take turns, each for a few hundred milliseconds a turn. Seconds are CPU seconds of the
-process: on one thread of a quiet machine the same as those of a clock, on a busy one fairer. All
-keep the memory that they free, as `vae-train` does.
-Printed are medians, the smallest and the largest, and the ratio of the medians.
+The candidates take turns of a few hundred milliseconds. Seconds are CPU seconds of the process: on
+one thread of a quiet machine they equal wall time, and on a busy machine they are fairer. All
+candidates keep freed memory, as `vae-train` does. Prints the median, the minimum, the maximum and
+the ratio of the medians.
 
-    loader    the reference recipe at batch 32 against a `DataLoader` loop as tutorials write it
-    products  the same at batch 512 against its matrix products alone, forwards and backwards
+    loader    the reference recipe at batch 32 against a tutorial's `DataLoader` loop
+    products  the reference recipe at batch 512 against its matrix products, forward and backward
     conv      the default convolutional CVAE at batch 128 against its convolutions alone
 """
 
@@ -41,11 +41,11 @@ from vae_train.loop import fit
 from vae_train.memory import keep_memory
 
 SHAPE = (1, 28, 28)
-Work = Callable[[], int]  # trains on so many images
+Work = Callable[[], int]  # trains, and returns the number of images
 
 
-class Pictures(Dataset[tuple[Tensor, int]]):
-    """MNIST as torchvision serves it: each item a Pillow image, then `ToTensor`."""
+class TorchvisionImages(Dataset[tuple[Tensor, int]]):
+    """MNIST as torchvision provides it: each item is a Pillow image that `ToTensor` converts."""
 
     def __init__(self, images: Images) -> None:
         self._pixels, self._labels = images.pixels[:, 0].numpy(), images.labels
@@ -54,14 +54,14 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         return len(self._pixels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        picture = Image.fromarray(self._pixels[index])
-        pixels = torch.from_numpy(np.array(picture, np.uint8, copy=True)).view(1, 28, 28)
+        image = Image.fromarray(self._pixels[index])
+        pixels = torch.from_numpy(np.array(image, np.uint8, copy=True)).view(1, 28, 28)
         assert self._labels is not None
         return pixels.contiguous().to(torch.float32).div(255), int(self._labels[index])
 
 
 class Tutorial(nn.Module):
-    """The reference VAE as a tutorial writes it."""
+    """The reference VAE, written as in a tutorial."""
 
     def __init__(self, hidden: int = 256, h: int = 8) -> None:
         super().__init__()
@@ -74,13 +74,13 @@ class Tutorial(nn.Module):
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        code = self.encoder(x)
-        mu, log_var = self.mu(code), self.log_var(code)
+        hidden = self.encoder(x)
+        mu, log_var = self.mu(hidden), self.log_var(hidden)
         return self.decoder(mu + torch.exp(log_var / 2) * torch.randn_like(mu)), mu, log_var
 
 
 def tutorial(data: Dataset[Any]) -> Work:
-    """Summed BCE + KL, Adam, batches of 32."""
+    """Train with summed BCE + KL, Adam and batches of 32."""
     model = Tutorial()
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
     loader = DataLoader(data, batch_size=32, shuffle=True)
@@ -103,7 +103,7 @@ def tutorial(data: Dataset[Any]) -> Work:
 
 
 def ours(images: Images, name: str, family: Any, **changes: Any) -> Work:
-    """One epoch of `vae-train`'s own loop."""
+    """Train one epoch with the loop of `vae-train`."""
     model = build(preset(name, family, SHAPE, 10))  # type: ignore[arg-type]
     config = recipe(name, family, 784, epochs=1, validation=0.0, **changes)
 
@@ -115,14 +115,14 @@ def ours(images: Images, name: str, family: Any, **changes: Any) -> Work:
 
 
 def products(batch: int, steps: int) -> Work:
-    """The matrix products of the reference VAE: one forwards and two backwards for each layer."""
+    """Run the matrix products of the reference VAE: one forward and two backward per layer."""
     layers = [(784, 256), (256, 8), (8, 8), (8, 8), (8, 256), (256, 784)]
     jobs = []
     for k, (width, height) in enumerate(layers):
         x, w, dy = torch.rand(batch, width), torch.rand(height, width), torch.rand(batch, height)
         jobs.append((x, w.t(), torch.empty(batch, height)))
         jobs.append((dy.t(), x, torch.empty(height, width)))
-        if k:  # nobody asks for the gradient of the image
+        if k:  # the gradient of the image is not needed
             jobs.append((dy, w, torch.empty(batch, width)))
 
     def run() -> int:
@@ -135,7 +135,7 @@ def products(batch: int, steps: int) -> Work:
 
 
 def convolutions(batch: int, steps: int, dtype: torch.dtype) -> Work:
-    """Every convolution of the default CVAE on what it sees, forwards and backwards."""
+    """Run every convolution of the default CVAE on its input, forward and backward."""
     model = build(preset("default", "cvae", SHAPE, 10))
     seen: list[tuple[nn.Module, Tensor]] = []
     for module in model.modules():
@@ -162,7 +162,7 @@ def convolutions(batch: int, steps: int, dtype: torch.dtype) -> Work:
 
 
 def parts(names: list[str]) -> Iterator[tuple[str, dict[str, Work]]]:
-    """What is compared; the last of each is the measure of the others."""
+    """The candidates of each part; the last is the baseline."""
     rng = np.random.default_rng(0)
 
     def images(n: int) -> Images:
@@ -178,7 +178,7 @@ def parts(names: list[str]) -> Iterator[tuple[str, dict[str, Work]]]:
             {
                 "DataLoader, tensors ready": tutorial(floats),
                 "vae-train": ours(plain, "reference", "vae"),
-                "DataLoader, as torchvision": tutorial(Pictures(some)),
+                "DataLoader, as torchvision": tutorial(TorchvisionImages(some)),
             },
         )
     if "products" in names:
@@ -203,11 +203,11 @@ def parts(names: list[str]) -> Iterator[tuple[str, dict[str, Work]]]:
 
 
 def run(table: Table) -> None:
-    """The same for the table of all benchmarks: ours against each of the others.
+    """Measure ours against each of the others for the table of all benchmarks.
 
-    In a process of its own: what `keep_memory` sets would stay for the parts after this one.
+    This needs its own process: the effect of `keep_memory` would last for the following parts.
     """
-    wanted: dict[str, tuple[str, float | None]] = {
+    targets: dict[str, tuple[str, float | None]] = {
         "DataLoader, as torchvision": ("faster", 2.5), "matrix products alone": ("cost", 1.25),
         "DataLoader, tensors ready": ("faster", None), "convolutions alone": ("cost", None),
     }  # fmt: skip
@@ -220,27 +220,27 @@ def run(table: Table) -> None:
         times = {name: Times.of(row["microseconds"]) for name, row in rows.items()}
         ours = times.pop("vae-train")
         for other, each in times.items():
-            better, reach = wanted[other]
+            better, target = targets[other]
             ratio = ours.median / each.median
             ratio = ratio if better == "cost" else 1 / ratio
             work = f"training, {title.partition(': ')[2]}"
-            table.add(Row(work, other, ratio, better, reach, ours, each, "µs"))
+            table.add(Row(work, other, ratio, better, target, ours, each, "µs"))
 
 
 def measured(works: dict[str, Work], runs: int) -> dict[str, list[float]]:
-    """CPU microseconds an image, of each turn."""
+    """CPU microseconds per image of each turn."""
     times: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(runs + 1):
         for name, work in works.items():
             start = time.process_time()
             done = work()
-            if turn:  # the first turn fills caches
+            if turn:  # the first turn fills the caches
                 times[name].append((time.process_time() - start) / done * 1e6)
     return times
 
 
 def main() -> None:
-    """Print the tables, and write the figures if asked to."""
+    """Print the tables and write the figures with --out."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("parts", nargs="*", default=["loader", "products", "conv"])
     parser.add_argument("--runs", type=int, default=7)
@@ -252,9 +252,7 @@ def main() -> None:
     for title, works in parts(chosen.parts):
         times = measured(works, chosen.runs)
         base = statistics.median(list(times.values())[-1])
-        print(
-            f"\n{title}\n{'':28}{'images/s':>10}{'µs/image':>10}{'least':>8}{'most':>8}{'ratio':>8}"
-        )
+        print(f"\n{title}\n{'':28}{'images/s':>10}{'µs/image':>10}{'min':>8}{'max':>8}{'ratio':>8}")
         rows = {}
         for name, each in times.items():
             median = statistics.median(each)

@@ -1,9 +1,9 @@
-"""The figures of docs/export-results.md: parity and variants of checkpoints, measured here.
+"""Measure parity and variants of checkpoints for docs/export-results.md.
 
     python tests/performance/variants.py --data mnist --out docs ae.pt vae.pt cvae.pt
 
-Exports each checkpoint with every variant that fits it, keeps no bundle, prints the tables, and
-with --out writes them to export-results.md and export-results.json in that folder.
+Exports each checkpoint with every applicable variant, keeps no bundle and prints the tables. With
+--out, writes them to export-results.md and export-results.json in that folder.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from vae_export import export_checkpoint
 from vae_runtime.datasets import load_dataset
 from vae_train import load_checkpoint
 
-HEAD = ("model", "graph", "bytes", "of fp32", "PSNR dB", "pixels that differ", "levels at most",
-        "ms, batch 64", "times fp32's speed")  # fmt: skip
+HEAD = ("model", "graph", "bytes", "of fp32", "PSNR dB", "different pixels",
+        "largest level difference", "ms, batch 64", "speed relative to fp32")  # fmt: skip
 PARITY = ("model", "latent", "parameters", "epochs", "graph.output", "largest error",
-          "torch's own", "allowed", "from torch float32")  # fmt: skip
+          "torch's error", "tolerance", "difference from torch float32")  # fmt: skip
 
 
 def measured(path: Path, data: Any) -> dict[str, Any]:
-    """Everything that one export measures."""
+    """Export a checkpoint and collect its measurements."""
     checkpoint = load_checkpoint(path)
     config = checkpoint.model
     variants = ("fp16", "uint8") + (("int8",) if config.backbone == "mlp" else ())
@@ -48,7 +48,7 @@ def measured(path: Path, data: Any) -> dict[str, Any]:
 
 
 def tables(results: list[dict[str, Any]]) -> str:
-    """Two tables in Markdown."""
+    """Render both tables as Markdown."""
     parity = [
         (r["model"], r["latent_dim"], f"{r['parameters']:,}", r["epochs"],
          f"{c['graph']}.{c['output']}", f"{c['largest']:.1e}", f"{c['torch_error']:.1e}",
@@ -63,19 +63,19 @@ def tables(results: list[dict[str, Any]]) -> str:
     ]  # fmt: skip
     return (
         f"## Parity\n\n{table(PARITY, parity)}\n\n## Variants\n\n{table(HEAD, variants)}\n\n"
-        f"One thread of {platform.machine()}, medians of runs in turns; torch "
+        f"Medians on one thread of {platform.machine()}; torch "
         f"{torch.__version__}, onnxruntime {onnxruntime.__version__}.\n"
     )
 
 
 def table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
-    """Markdown."""
+    """Render one table as Markdown."""
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
 def main() -> None:
-    """Print, and write if asked to."""
+    """Measure each checkpoint, print the tables and write them with --out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoints", nargs="+", type=Path)
     parser.add_argument("--data")

@@ -1,9 +1,9 @@
 """Measure a bundle's samples: `python -m tests.quality BUNDLE … --data FOLDER [--classifier FILE]`.
 
-Prints, for each bundle, label fidelity (1,000 samples a class), Fréchet distance beside the floor
-between MNIST's own halves, precision and recall (k = 3, 3,000 a side), means of five draws and the
-first draw's own, and the same of the bundle's reconstructions of test digits. The classifier is
-trained first unless the file is there.
+Prints for each bundle: label fidelity (1,000 samples per class), the Fréchet distance and its floor
+(10,000 training digits against the test digits), precision and recall (k = 3, 3,000 images on each
+side), as means over five seeds and for the first seed; then the same for the bundle's
+reconstructions of test digits. The classifier is trained first unless its file exists.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 import vae_runtime as vae
-from tests.quality.judge import A_CLASS, Judge, classifier, pixels
+from tests.quality.classifier import load_or_train
+from tests.quality.judge import SAMPLES_PER_CLASS, Judge, pixels
 from vae_runtime.datasets import Dataset, load_dataset
 
 
@@ -27,32 +28,32 @@ from vae_runtime.datasets import Dataset, load_dataset
 @click.option("--classifier", "path", default="classifier.pt", type=click.Path(path_type=Path))
 @click.option("--temperature", default=1.0)
 def main(bundles: tuple[str, ...], data: str, path: Path, temperature: float) -> None:
-    """Measure each bundle."""
+    """Measure each bundle and print one JSON line per set of images."""
     torch.set_num_threads(1)
     test = load_dataset(data, "test")
-    judge = Judge.of(classifier(data, path), load_dataset(data), test)
+    judge = Judge.of(load_or_train(data, path), load_dataset(data), test)
     print(json.dumps({"classifier accuracy": judge.accuracy}))
     for name in bundles:
         with vae.load(name) as bundle:
-            for what, found in measure(bundle, judge, test, temperature).items():
-                print(json.dumps({"bundle": name, "of": what} | found), flush=True)
+            for images, found in measure(bundle, judge, test, temperature).items():
+                print(json.dumps({"bundle": name, "images": images} | found), flush=True)
 
 
 def measure(
     bundle: vae.Autoencoder, judge: Judge, test: Dataset, temperature: float
 ) -> dict[str, dict[str, float]]:
-    """What the judge says of a bundle's samples and of its reconstructions."""
+    """Judge a bundle's samples and its reconstructions of the test digits."""
     assert test.labels is not None
     conditional = bool(bundle.spec.classes)
-    labels = np.repeat(np.arange(10), A_CLASS) if conditional else None
+    labels = np.repeat(np.arange(10), SAMPLES_PER_CLASS) if conditional else None
 
-    def draw(seed: int) -> NDArray[np.floating]:
-        return bundle.sample(10 * A_CLASS, labels, seed, temperature=temperature)
+    def sample(seed: int) -> NDArray[np.floating]:
+        return bundle.sample(10 * SAMPLES_PER_CLASS, labels, seed, temperature=temperature)
 
-    again = bundle.reconstruct(pixels(test), test.labels if conditional else None)
+    reconstructions = bundle.reconstruct(pixels(test), test.labels if conditional else None)
     return {
-        "samples": judge.measure_draws(draw, labels),
-        "reconstructions": judge.measure(again, test.labels),
+        "samples": judge.measure_seeds(sample, labels),
+        "reconstructions": judge.measure(reconstructions, test.labels),
     }
 
 

@@ -1,40 +1,29 @@
-"""What an independent classifier says of a set of digits, beside the real test digits."""
+"""Judge digits with an independent classifier, in comparison with the real test digits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tests.quality.classifier import Classifier, judge, train_classifier
-from tests.quality.metrics import frechet, precision_recall
-from vae_runtime.datasets import Dataset, load_dataset
-from vae_train.data import to_device
+from tests.quality.classifier import Classifier, predict
+from vae_runtime.datasets import Dataset
+from vae_train.report.pca import frechet
 
-A_CLASS = 1000  # samples
-DRAWS = 5  # of so many
-_NEIGHBOURS = 3000  # images a side for precision and recall
+SAMPLES_PER_CLASS = 1000
+SEEDS = 5  # independent sets of samples
+_NEIGHBOURS = 3000  # images on each side of precision and recall
 _FLOOR = 10_000  # training digits that the floor is measured with
 
-
-def classifier(data: str, path: Path) -> Classifier:
-    """Load the classifier, or train and save it."""
-    model = Classifier()
-    if path.exists():
-        model.load_state_dict(torch.load(path, weights_only=True))
-        return model.eval()
-    model = train_classifier(to_device(load_dataset(data), torch.device("cpu"), labelled=True))
-    torch.save(model.state_dict(), path)
-    return model
+Array = NDArray[np.floating]
 
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """A classifier and what it makes of the real digits.
+    """A classifier and what it measured on the real digits.
 
     Attributes:
         model: the classifier.
@@ -44,29 +33,28 @@ class Judge:
     """
 
     model: Classifier
-    features: NDArray[np.floating]
+    features: Array
     floor: float
     accuracy: float
 
     @classmethod
     def of(cls, model: Classifier, train: Dataset, test: Dataset) -> Judge:
-        """Look at the real digits once."""
-        predicted, features = judge(model, torch.from_numpy(pixels(test)))
-        some = judge(model, torch.from_numpy(pixels(train.take(slice(0, _FLOOR)))))[1].numpy()
+        """Measure the real digits once."""
+        predicted, features = predict(model, torch.from_numpy(pixels(test)))
+        some = predict(model, torch.from_numpy(pixels(train.take(slice(0, _FLOOR)))))[1].numpy()
         real = features.numpy()
         accuracy = float((predicted.numpy() == test.labels).mean())
         return cls(model, real, frechet(some, real), accuracy)
 
-    def measure(
-        self, images: NDArray[np.floating], labels: NDArray[np.int64] | None = None
-    ) -> dict[str, float]:
-        """Fréchet distance, precision, recall, and with `labels` the share read as their label.
+    def measure(self, images: Array, labels: NDArray[np.int64] | None = None) -> dict[str, float]:
+        """Measure Fréchet distance, precision and recall; with `labels` also label fidelity.
 
         Args:
             images: f32[N, 1, 28, 28] in [0, 1].
-            labels: i64[N], what they should be.
+            labels: i64[N], the intended classes. Fidelity is the fraction of images that the
+                classifier assigns to theirs.
         """
-        predicted, features = judge(self.model, torch.from_numpy(images))
+        predicted, features = predict(self.model, torch.from_numpy(images))
         fake, rng = features.numpy(), np.random.default_rng(0)
         real, some = (x[rng.permutation(len(x))[:_NEIGHBOURS]] for x in (self.features, fake))
         precision, recall = precision_recall(real, some)
@@ -82,24 +70,42 @@ class Judge:
             found["fidelity"] = float((predicted.numpy() == labels).mean())
         return {key: round(value, 4) for key, value in found.items()}
 
-    def measure_draws(
-        self,
-        draw: Callable[[int], NDArray[np.floating]],
-        labels: NDArray[np.int64] | None = None,
+    def measure_seeds(
+        self, sample: Callable[[int], Array], labels: NDArray[np.int64] | None = None
     ) -> dict[str, float]:
-        """Means of `measure` over draws 0 to 4, and with `first_` before them draw 0's own figures.
+        """Average `measure` over seeds 0 to 4; `first_…` are the figures of seed 0 alone.
 
-        One draw of 10,000 knows a fidelity to ± .0005 and a recall to ± .015.
+        One set of 10,000 samples determines fidelity to ± .0005 and recall to ± .015.
 
         Args:
-            draw: the images of a draw.
-            labels: as of `measure`, the same for each.
+            sample: seed → images, as for `measure`.
+            labels: as for `measure`, the same for each seed.
         """
-        found = [self.measure(draw(seed), labels) for seed in range(DRAWS)]
+        found = [self.measure(sample(seed), labels) for seed in range(SEEDS)]
         means = {key: round(float(np.mean([each[key] for each in found])), 4) for key in found[0]}
         return means | {f"first_{key}": value for key, value in found[0].items()}
 
 
-def pixels(data: Dataset) -> NDArray[np.floating]:
-    """f32[N, C, H, W] in [0, 1]."""
+def pixels(data: Dataset) -> Array:
+    """The images of a data set as f32[N, C, H, W] in [0, 1]."""
     return data.images.astype(np.float32) / 255
+
+
+def precision_recall(real: Array, fake: Array, k: int = 3) -> tuple[float, float]:
+    """Precision and recall of Kynkäänniemi et al. 2019, arXiv 1904.06991.
+
+    Precision is the fraction of fake features within the k-nearest-neighbour ball of a real one;
+    recall is the reverse.
+    """
+    return _covered(real, fake, k), _covered(fake, real, k)
+
+
+def _covered(centres: Array, points: Array, k: int) -> float:
+    radii = np.sort(_squared_distances(centres, centres), axis=1)[:, k]
+    return float((_squared_distances(points, centres) <= radii[None]).any(axis=1).mean())
+
+
+def _squared_distances(a: Array, b: Array) -> NDArray[np.float64]:
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    distances = (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T
+    return np.maximum(distances, 0)

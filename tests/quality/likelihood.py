@@ -1,31 +1,91 @@
 """log p(x) of a VAE, log p(x | label) of a CVAE, by importance sampling, in nats.
 
-The protocol of the published figures: each pixel of the test set is drawn once as 0 or 1 with its
-grey level's probability, and log p(x) is estimated with K draws of the posterior (Burda et al.
-2016, arXiv 1509.00519, equation 8). The estimate is a lower bound that tightens as K grows.
+The protocol of the published figures: each pixel of the test set is binarised once, to 1 with its
+grey level's probability, and log p(x) is estimated with K posterior samples per image (Burda et al.
+2015, arXiv 1509.00519, equation 8). The estimate is a lower bound that tightens as K grows.
 
-K = 5,000 for all test images costs 50 million decoded images. The paired estimate takes a small K
-for all of them, and adds what the large K gains on a random subset; both parts are reported.
+K = 5,000 for all test images costs 50 million decoded images. The paired estimate uses a small K
+for all images and adds what the large K gains on a random subset; both parts are reported.
 
-p(x) is the integral over a prior: N(0, I), as in the published figures, or the one that was fitted
-and that `sample` draws from. The same draws serve all priors that are asked for.
+p(x) is the integral over a prior: N(0, I), as in the published figures, or the fitted prior that
+`sample` uses. The same posterior samples serve all requested priors.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.quality.density import Density, standard_normal
 from vae_models import CVAE, VAE
+from vae_runtime.prior import Prior
 from vae_train.data import Images
 
-_AT_ONCE = 500  # decoded images
+_BATCH = 500  # decoded images
+
+Density = Callable[[Tensor, "Tensor | None"], Tensor]
+"""(z f64[N, D], label i64[N] or None) → log p(z) or log p(z | label) in nats, f64[N]."""
+
+
+def standard_normal(z: Tensor, label: Tensor | None) -> Tensor:
+    """Compute log N(z; 0, I); the label is ignored."""
+    return -(z.square().sum(1) + z.shape[1] * math.log(2 * math.pi)) / 2
+
+
+def density_of(prior: Prior) -> Density:
+    """The log density of a prior made of Gaussians.
+
+    If the prior has one mixture per class, the label selects it; without a label it is the last.
+
+    Raises:
+        ValueError: the prior is `uniform`, whose density is 0 outside its box.
+    """
+    if prior.kind == "normal":
+        return standard_normal
+    if prior.weights is None or prior.mean is None or prior.cholesky is None:
+        raise ValueError(f"prior {prior.kind}: its density is 0 outside a box, expected Gaussians")
+    whiten, offset, constant = _whitening(prior)
+
+    def density(z: Tensor, label: Tensor | None) -> Tensor:
+        last = torch.full((len(z),), len(constant) - 1)
+        row = last if label is None or prior.kind != "class_gmm" else label
+        log_p = z.new_empty(len(z))
+        for k in row.unique().tolist():
+            chosen = row == k
+            white = (z[chosen] @ whiten[k]).unflatten(1, offset[k].shape) - offset[k]
+            log_p[chosen] = (constant[k] - white.square().sum(2) / 2).logsumexp(1)
+        return log_p
+
+    return density
+
+
+def _whitening(prior: Prior) -> tuple[Tensor, Tensor, Tensor]:
+    """Prepare L⁻¹(z - mean) of all components of a mixture as one matrix product.
+
+    Returns:
+        L⁻¹ f64[R, D, M·D]; the offset L⁻¹·mean f64[R, M, D] to subtract; and the log weight minus
+        the log normaliser of each component, f64[R, M].
+    """
+    assert prior.weights is not None
+    assert prior.mean is not None
+    assert prior.cholesky is not None
+    dim = prior.latent_dim
+    lower = np.tril_indices(dim)
+    factor = torch.zeros(*prior.weights.shape, dim, dim, dtype=torch.float64)
+    factor[:, :, lower[0], lower[1]] = torch.from_numpy(prior.cholesky)
+    inverse = torch.linalg.solve_triangular(
+        factor, torch.eye(dim, dtype=torch.float64).expand_as(factor), upper=False
+    )
+    offset = torch.einsum("rmij,rmj->rmi", inverse, torch.from_numpy(prior.mean))
+    log_det = factor.diagonal(dim1=2, dim2=3).abs().log().sum(2)
+    normaliser = log_det + dim / 2 * math.log(2 * math.pi)
+    constant = torch.from_numpy(prior.weights).log() - normaliser
+    return inverse.permute(0, 3, 1, 2).flatten(2).contiguous(), offset, constant
 
 
 @dataclass(frozen=True)
@@ -33,13 +93,14 @@ class Likelihood:
     """An estimate of the mean negative log-likelihood of all images, in nats.
 
     Attributes:
-        nll: the estimate with `many` draws: `nll_few` - `gain`.
-        standard_error: of `nll` against `many` draws for every image: the gain is measured on a
-            subset, and `few` draws are noise. 0 where the subset is all.
-        nll_few: with `few` draws an image, over all images.
-        gain: by how much `many` draws lower it, over the subset.
-        images, subset: how many.
-        few, many: draws an image.
+        nll: the estimate with `many` samples per image: `nll_few` - `gain`.
+        standard_error: of `nll` as an estimate of `many` samples for every image: the gain is
+            measured on a subset, and the estimate with `few` samples is noisy. 0 if the subset is
+            all images.
+        nll_few: the estimate with `few` samples per image, over all images.
+        gain: the reduction by `many` samples per image, over the subset.
+        images, subset: the number of images.
+        few, many: posterior samples per image.
     """
 
     nll: float
@@ -53,7 +114,7 @@ class Likelihood:
 
 
 def binarised(data: Images, seed: int) -> Images:
-    """Each pixel 0 or 255, the latter with its grey level's probability."""
+    """Set each pixel to 0 or to 255, the latter with its grey level's probability."""
     noise = torch.Generator().manual_seed(seed)
     return Images(torch.bernoulli(data.pixels / 255, generator=noise).byte() * 255, data.labels)
 
@@ -63,44 +124,44 @@ def log_weights(
     model: VAE,
     image: Tensor,
     label: Tensor | None,
-    draws: int,
+    samples: int,
     noise: torch.Generator,
     densities: Sequence[Density] = (standard_normal,),
 ) -> Tensor:
-    """log p(x, z) - log q(z | x) for `draws` latents of each image, under each prior.
+    """Compute log p(x, z) - log q(z | x) for posterior samples z, under each prior.
 
     Args:
         model: in evaluation mode.
         image: f32[N, C, H, W] of 0 and 1.
         label: i64[N] for a CVAE.
-        draws: of the posterior of each image.
-        noise: what they are drawn with.
-        densities: P priors.
+        samples: posterior samples per image.
+        noise: the generator for them.
+        densities: the log densities of P priors.
 
     Returns:
-        f64[P, N, draws].
+        f64[P, N, samples].
     """
     given = (label,) if isinstance(model, CVAE) else ()
-    mu, log_var = (t.repeat_interleave(draws, 0) for t in model.encode(image, *given))
+    mu, log_var = (t.repeat_interleave(samples, 0) for t in model.encode(image, *given))
     eps = torch.randn(mu.shape, generator=noise)
     z = mu + (log_var / 2).exp() * eps
     # log N(z; mu, exp(log_var)), where (z - mu)² / exp(log_var) is eps².
     posterior = standard_normal(eps.double(), None) - log_var.double().sum(1) / 2
-    owner = torch.arange(len(image)).repeat_interleave(draws)
-    found = []
-    for latents, of in zip(z.split(_AT_ONCE), owner.split(_AT_ONCE), strict=True):
+    owner = torch.arange(len(image)).repeat_interleave(samples)
+    log_px = []
+    for latents, of in zip(z.split(_BATCH), owner.split(_BATCH), strict=True):
         labels = (None if label is None else label[of],) if given else ()
         logits = model.decode_logits(latents, *labels)
         error = F.binary_cross_entropy_with_logits(logits, image[of], reduction="none")
-        found.append(-error.flatten(1).sum(1, dtype=torch.float64))
-    given_z = torch.cat(found) - posterior
-    whose = label[owner] if given and label is not None else None
-    priors = torch.stack([density(z.double(), whose) for density in densities])
-    return (priors + given_z).view(len(densities), len(image), draws)
+        log_px.append(-error.flatten(1).sum(1, dtype=torch.float64))
+    without_prior = torch.cat(log_px) - posterior
+    labels_of_z = label[owner] if given and label is not None else None
+    priors = torch.stack([density(z.double(), labels_of_z) for density in densities])
+    return (priors + without_prior).view(len(densities), len(image), samples)
 
 
 def log_mean_exp(values: Tensor) -> Tensor:
-    """log of the mean of exp over the last axis."""
+    """Compute log(mean(exp(values))) over the last axis."""
     return values.logsumexp(-1) - math.log(values.shape[-1])
 
 
@@ -118,16 +179,17 @@ def nll(
 
     Args:
         model: a VAE, or a CVAE with labelled data.
-        data: the grey images; they are binarised with `seed`.
-        densities: of the priors.
-        few: draws for every image.
-        many: draws for the images of the subset, a multiple of `few` and larger.
-        subset: how many images, drawn at random, get `many` draws; all of them make the estimate
-            the plain one with `many` draws.
-        seed: of the binarisation, the subset and the draws.
+        data: greyscale images; they are binarised with `seed`.
+        densities: the log densities of the priors.
+        few: posterior samples for every image.
+        many: posterior samples for the images of the subset, a larger multiple of `few`.
+        subset: how many random images get `many` samples. If all do, the estimate is the plain one
+            with `many` samples.
+        seed: for the binarisation, the subset and the samples.
 
     Raises:
-        ValueError: `many` is no larger multiple of `few`; a subset that is not 2 to all images.
+        ValueError: `many` is not a larger multiple of `few`, or `subset` is not between 2 and the
+            number of images.
     """
     if many % few or many == few or not 2 <= subset <= len(data):
         raise ValueError(f"few {few}, many {many}, subset {subset} of {len(data)} images")
@@ -139,24 +201,24 @@ def nll(
         log_weights(model, *images.batch(index), many, noise, densities)[:, 0]
         for index in chosen.split(1)
     ]
-    above = torch.stack([log_mean_exp(each) for each in weights], 1)
-    # The same draws in groups of `few`: what the groups' mean lacks is never below 0.
+    with_many = torch.stack([log_mean_exp(each) for each in weights], 1)
+    # The same samples in groups of `few`. By Jensen the mean of the groups is never higher.
     groups = [log_mean_exp(each.view(len(densities), -1, few)) for each in weights]
-    gains = above - torch.stack([each.mean(1) for each in groups], 1)
+    gains = with_many - torch.stack([each.mean(1) for each in groups], 1)
     noises = torch.stack([each.var(1) for each in groups], 1)
-    below = above - gains
+    with_few = with_many - gains
     if subset < len(data):
-        parts = images.batches(max(1, _AT_ONCE // few))
-        found = [log_weights(model, *part, few, noise, densities) for part in parts]
-        below = torch.cat([log_mean_exp(each) for each in found], 1)
-    return [_paired(*of_one, few, many) for of_one in zip(below, gains, noises, strict=True)]
+        batches = images.batches(max(1, _BATCH // few))
+        found = [log_weights(model, *batch, few, noise, densities) for batch in batches]
+        with_few = torch.cat([log_mean_exp(each) for each in found], 1)
+    return [_paired(*one, few, many) for one in zip(with_few, gains, noises, strict=True)]
 
 
-def _paired(below: Tensor, gains: Tensor, noises: Tensor, few: int, many: int) -> Likelihood:
-    """What `few` draws give for all images, f64[N], and `many` gain on some of them, f64[S]."""
-    n, subset = len(below), len(gains)
-    nll_few, gain = -float(below.mean()), float(gains.mean())
-    # The subset is drawn without replacement; the noise of `few` draws is that seen in the groups.
+def _paired(with_few: Tensor, gains: Tensor, noises: Tensor, few: int, many: int) -> Likelihood:
+    """Combine log p(x) with few samples, f64[N], and the gains and noise of the subset, f64[S]."""
+    n, subset = len(with_few), len(gains)
+    nll_few, gain = -float(with_few.mean()), float(gains.mean())
+    # The subset is drawn without replacement; the groups show the noise of `few` samples.
     of_gain = float(gains.var()) / subset * (1 - subset / n)
     of_few = float(noises.mean()) / n if subset < n else 0.0
     error = math.sqrt(of_gain + of_few)

@@ -1,4 +1,4 @@
-"""The rows of the table: what is trained, what is measured, what is aimed at."""
+"""The rows of the quality table: the models to train, the measures and the targets."""
 
 from __future__ import annotations
 
@@ -10,25 +10,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tests.quality.density import density_of, standard_normal
-from tests.quality.judge import A_CLASS, Judge, pixels
-from tests.quality.likelihood import nll
+from tests.quality.judge import SAMPLES_PER_CLASS, Judge, pixels
+from tests.quality.likelihood import density_of, nll, standard_normal
 from vae_models import AE, CVAE
 from vae_runtime.datasets import Dataset
 from vae_runtime.prior import Prior
 from vae_train import Checkpoint
 from vae_train.data import to_device
 
-_AT_ONCE = 500
+_BATCH = 500
 
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """What every row is measured with.
+    """The data, judge and settings that every row is measured with.
 
     Attributes:
         train, test: the digits.
-        judge: the classifier and what it makes of them.
+        judge: the classifier, with its measurements of the test digits.
         few, many, subset: see `tests.quality.likelihood.nll`.
     """
 
@@ -46,20 +45,20 @@ Measure = Callable[[Checkpoint, Bench], Found]
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of a row: its name in what a measure found, in words, and the aim.
+    """One figure of a row and its target.
 
     Attributes:
-        key: its name in what a measure found.
-        words: for the table.
-        aim: the value to reach.
-        least: whether the aim is a lower limit.
-        best: the aim of the `best` preset, where it has another.
+        key: its key in the results of a measure.
+        title: for the table.
+        target: the value to reach.
+        higher_is_better: whether the target is a lower bound.
+        best: the target of the `best` preset, if it differs.
     """
 
     key: str
-    words: str
-    aim: float
-    least: bool = False
+    title: str
+    target: float
+    higher_is_better: bool = False
     best: float | None = None
 
 
@@ -69,33 +68,33 @@ class Row:
 
     Attributes:
         name: of its files.
-        words: for the table.
-        arguments: of `vae-train`, beside data, seed and preset.
-        measures: what finds its figures.
-        figures: those that have an aim.
+        title: for the table.
+        arguments: for `vae-train`, in addition to data, seed and preset.
+        measures: the functions that compute its figures.
+        figures: those that have a target.
     """
 
     name: str
-    words: str
+    title: str
     arguments: tuple[str, ...]
     measures: tuple[Measure, ...]
     figures: tuple[Figure, ...]
 
 
 def mse(checkpoint: Checkpoint, bench: Bench) -> Found:
-    """Mean squared error a pixel of the test digits, and that of PCA with as many dimensions."""
+    """Mean squared error per pixel of the reconstructed test digits, and of PCA's."""
     model = checkpoint.build()
     assert isinstance(model, AE)
     real = pixels(bench.test)
-    again = _batched(lambda x: model.decode(model.encode(x)), real)
+    reconstructed = _batched(lambda x: model.decode(model.encode(x)), real)
     return {
-        "mse": float(np.square(again - real).mean()),
+        "mse": float(np.square(reconstructed - real).mean()),
         "pca": pca_error(pixels(bench.train), real, checkpoint.model.latent_dim),
     }
 
 
 def pca_error(train: NDArray[np.floating], test: NDArray[np.floating], dim: int) -> float:
-    """Mean squared error a pixel of `test` on the `dim` main axes of `train`."""
+    """Mean squared error per pixel of `test` projected on the first `dim` axes of `train`."""
     x, y = (part.reshape(len(part), -1).astype(np.float64) for part in (train, test))
     mean = x.mean(0)
     x, y = x - mean, y - mean
@@ -104,10 +103,10 @@ def pca_error(train: NDArray[np.floating], test: NDArray[np.floating], dim: int)
 
 
 def likelihood(checkpoint: Checkpoint, bench: Bench) -> Found:
-    """Negative log-likelihood of the binarised test digits, in nats, and its parts.
+    """Negative log-likelihood of the binarised test digits in nats, with its parts.
 
-    `nll` and what belongs to it under N(0, I), which the model was trained with; `fitted_nll` …
-    under the prior that was fitted to its latents, which `sample` draws from.
+    `nll` and its parts are under N(0, I), the prior of training; `fitted_nll` and the other
+    `fitted_…` are under the prior that was fitted to the latents, which `sample` uses.
     """
     model = checkpoint.build()
     assert not isinstance(model, AE)
@@ -119,39 +118,39 @@ def likelihood(checkpoint: Checkpoint, bench: Bench) -> Found:
 
 
 def samples(checkpoint: Checkpoint, bench: Bench) -> Found:
-    """Of 1,000 samples a class from the fitted prior, and of the reconstructed test digits."""
-    labels = np.repeat(np.arange(10), A_CLASS)
+    """Judge 1,000 samples per class from the fitted prior, and the reconstructed test digits."""
+    labels = np.repeat(np.arange(10), SAMPLES_PER_CLASS)
     test = bench.test.labels
     assert test is not None
     model = checkpoint.build()
     assert isinstance(model, CVAE)
 
-    def draw(seed: int) -> NDArray[np.floating]:
+    def sample(seed: int) -> NDArray[np.floating]:
         return _batched(model.decode, checkpoint.prior.sample(len(labels), labels, seed), labels)
 
-    found = bench.judge.measure_draws(draw, labels)
-    again = _batched(lambda x, y: model.decode(model.encode(x, y)[0], y), pixels(bench.test), test)
-    of_them = bench.judge.measure(again, test)
-    return found | {f"again_{k}": v for k, v in of_them.items()}
+    found = bench.judge.measure_seeds(sample, labels)
+    images = pixels(bench.test)
+    again = _batched(lambda x, y: model.decode(model.encode(x, y)[0], y), images, test)
+    return found | {f"again_{k}": v for k, v in bench.judge.measure(again, test).items()}
 
 
 def priors(checkpoint: Checkpoint, bench: Bench) -> Found:
-    """Fréchet distance of 10,000 samples from the fitted prior, and from N(0, I) beside it."""
+    """Judge 10,000 samples from the fitted prior, and 10,000 from N(0, I)."""
     model = checkpoint.build()
     found = {}
     for name, prior in {
         "fitted": checkpoint.prior,
         "normal": Prior.normal(checkpoint.model.latent_dim),
     }.items():
-        fake = _batched(model.decode, prior.sample(10 * A_CLASS, seed=0))
+        fake = _batched(model.decode, prior.sample(10 * SAMPLES_PER_CLASS, seed=0))
         found |= {f"{name}_{key}": value for key, value in bench.judge.measure(fake).items()}
     return found
 
 
 @torch.inference_mode()
 def _batched(run: Callable[..., torch.Tensor], *arrays: NDArray[Any]) -> NDArray[np.floating]:
-    """Rows of `arrays` through `run`, some at a time."""
-    parts = zip(*(torch.from_numpy(array).split(_AT_ONCE) for array in arrays), strict=True)
+    """Call `run` on batches of rows and concatenate the results."""
+    parts = zip(*(torch.from_numpy(array).split(_BATCH) for array in arrays), strict=True)
     return np.concatenate([run(*part).numpy() for part in parts])
 
 
@@ -206,9 +205,9 @@ ROWS = (
         ("cvae",),
         (samples,),
         (
-            Figure("fidelity", "label fidelity", 0.997, least=True),
-            Figure("precision", "precision", 0.92, least=True),
-            Figure("recall", "recall", 0.7, least=True),
+            Figure("fidelity", "label fidelity", 0.997, higher_is_better=True),
+            Figure("precision", "precision", 0.92, higher_is_better=True),
+            Figure("recall", "recall", 0.7, higher_is_better=True),
             Figure("ratio", "Fréchet distance, in floors", 3),
         ),
     ),

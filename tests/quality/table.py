@@ -1,8 +1,8 @@
 """Train and measure every row of the quality table: `python -m tests.quality.table --data FOLDER`.
 
-Each row and seed leaves a checkpoint and a JSON file in the work folder; what is there already is
-not done again, so that a run which was stopped goes on where it was. Then the table is written from
-all JSON files, as docs/quality-results.md and .json. A checkpoint put there by hand is measured.
+Each row and seed leaves a checkpoint and a JSON file in the work folder. Existing files are kept:
+an interrupted run continues where it stopped, and a checkpoint put there by hand is only measured.
+Then the table is written from all JSON files as docs/quality-results.md and .json.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import onnxruntime
 import sklearn
 import torch
 
-from tests.quality.judge import Judge, classifier
+from tests.quality.classifier import load_or_train
+from tests.quality.judge import Judge
 from tests.quality.rows import ROWS, Bench, Figure, Row
 from vae_models import PRESETS
 from vae_runtime.datasets import load_dataset
@@ -32,7 +33,7 @@ Record = dict[str, Any]
 
 
 def train_row(row: Row, seed: int, preset: str, data: str, threads: int, out: Path) -> None:
-    """Train a row with the command that the table shows, unless its checkpoint is there."""
+    """Train a row with its `vae-train` command, unless its checkpoint exists."""
     if out.exists():
         return
     command = [
@@ -45,7 +46,7 @@ def train_row(row: Row, seed: int, preset: str, data: str, threads: int, out: Pa
 
 
 def measure_row(row: Row, seed: int, preset: str, checkpoint: Path, bench: Bench) -> Record:
-    """All that the table and its JSON file say of one training run."""
+    """Measure one training run: the record for the table and its JSON file."""
     trained = load_checkpoint(checkpoint)
     found: dict[str, float] = {}
     for measure in row.measures:
@@ -73,71 +74,72 @@ def measure_row(row: Row, seed: int, preset: str, checkpoint: Path, bench: Bench
 
 
 def markdown(records: Sequence[Record], seeds: Sequence[int]) -> str:
-    """The table: a line for each figure of each row, a column for each seed."""
+    """The results as Markdown: one line per figure of each row, one column per seed."""
     lines = ["# Quality results", "", "Written by `python -m tests.quality.table`. "
-             "What was not run says so; an aim that was missed is marked ✗.", ""]  # fmt: skip
+             "A missed target is marked ✗.", ""]  # fmt: skip
     for preset in [p for p in PRESETS if p != "reference"]:
-        mine = {(r["row"], r["seed"]): r for r in records if r["preset"] == preset}
+        runs = {(r["row"], r["seed"]): r for r in records if r["preset"] == preset}
         lines += [f"## Preset {preset}", ""]
-        columns = ["model", "figure", "aim", *(f"seed {seed}" for seed in seeds)]
+        columns = ["model", "figure", "target", *(f"seed {seed}" for seed in seeds)]
         lines += [_line(columns), _line(["---"] * len(columns))]
         for row in ROWS:
             for figure in row.figures:
-                cells = [_cell(figure, preset, mine.get((row.name, seed))) for seed in seeds]
-                lines.append(_line([row.words, figure.words, _aim(figure, preset), *cells]))
-        lines += ["", *_trained(mine), ""] if mine else [""]
+                cells = [_cell(figure, preset, runs.get((row.name, seed))) for seed in seeds]
+                lines.append(_line([row.title, figure.title, _target_cell(figure, preset), *cells]))
+        lines += ["", *_trained(runs), ""] if runs else [""]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _trained(records: dict[tuple[str, int], Record]) -> list[str]:
-    """What was trained, when, for how long, and what was measured beside the aims."""
-    columns = ["model", "seed", "date", "parameters", "epochs", "training", "beside"]
+    """One line per training run: date, size, duration, and figures without a target."""
+    columns = ["model", "seed", "date", "parameters", "epochs", "training", "other figures"]
     lines = [_line(columns), _line(["---"] * len(columns))]
     for (name, seed), record in sorted(records.items()):
         seconds, found = record["seconds"], record["found"]
-        beside = [f"{words} {found[key]:.4g}" for key, words in _BESIDE.items() if key in found]
+        others = [f"{title} {found[key]:.4g}" for key, title in _OTHERS.items() if key in found]
         time = "unknown" if seconds is None else f"{seconds / 60:.0f} min"
         lines.append(
             _line(
                 [name, seed, record["date"], f"{record['parameters']:,}",
-                 record["train"]["epochs"], time, ", ".join(beside)]
+                 record["train"]["epochs"], time, ", ".join(others)]
             )
         )  # fmt: skip
     return lines
 
 
-_BESIDE = {
+_OTHERS = {
     "pca": "PCA",
-    "normal_ratio": "N(0, I) in floors",
+    "normal_ratio": "Fréchet distance, N(0, I), in floors",
     "standard_error": "standard error",
-    "nll_few": "few draws, all digits",
-    "gain": "gain of many draws",
+    "nll_few": "NLL with few posterior samples",
+    "gain": "gain with many",
     "fitted_standard_error": "standard error, fitted prior",
-    "subset": "on digits",
-    "first_fidelity": "first of five draws: fidelity",
-    "first_ratio": "in floors",
+    "subset": "digits in the subset",
+    "first_fidelity": "first of five seeds: fidelity",
+    "first_ratio": "its Fréchet distance in floors",
     "first_precision": "its precision",
     "first_recall": "its recall",
     "again_fidelity": "reconstructions: fidelity",
-    "again_ratio": "floors",
+    "again_ratio": "Fréchet distance in floors",
     "again_precision": "precision",
     "again_recall": "recall",
 }
 
 
-def _aim(figure: Figure, preset: str) -> str:
-    return f"{'≥' if figure.least else '≤'} {_limit(figure, preset):g}"
+def _target_cell(figure: Figure, preset: str) -> str:
+    return f"{'≥' if figure.higher_is_better else '≤'} {_target(figure, preset):g}"
 
 
-def _limit(figure: Figure, preset: str) -> float:
-    return figure.best if preset == "best" and figure.best is not None else figure.aim
+def _target(figure: Figure, preset: str) -> float:
+    return figure.best if preset == "best" and figure.best is not None else figure.target
 
 
 def _cell(figure: Figure, preset: str, record: Record | None) -> str:
     if record is None:
         return "not run"
-    value, limit = record["found"][figure.key], _limit(figure, preset)
-    return f"{value:.4g}" + ("" if (value >= limit if figure.least else value <= limit) else " ✗")
+    value, target = record["found"][figure.key], _target(figure, preset)
+    met = value >= target if figure.higher_is_better else value <= target
+    return f"{value:.4g}" + ("" if met else " ✗")
 
 
 def _line(cells: Sequence[object]) -> str:
@@ -151,24 +153,24 @@ def _numbers(text: str) -> list[int]:
 @click.command()
 @click.option("--data", default="mnist")
 @click.option("--work", default="build/quality", type=click.Path(path_type=Path))
-@click.option("--out", default="docs", type=click.Path(path_type=Path), help="Of the table.")
+@click.option("--out", default="docs", type=click.Path(path_type=Path), help="Table folder.")
 @click.option("--classifier", "path", default="classifier.pt", type=click.Path(path_type=Path))
 @click.option("--preset", default="default", type=click.Choice(["default", "best"]))
 @click.option("--seeds", default="0,1,2")
 @click.option("--only", multiple=True, type=click.Choice([row.name for row in ROWS]))
-@click.option("--threads", default=os.cpu_count() or 1, help="Of torch.")
-@click.option("--few", default=100, help="Draws for every digit.")
-@click.option("--many", default=5000, help="Draws for the digits of the subset.")
-@click.option("--subset", default=100, help="Digits; 10000 for all.")
+@click.option("--threads", default=os.cpu_count() or 1, help="Threads of torch.")
+@click.option("--few", default=100, help="Posterior samples per digit.")
+@click.option("--many", default=5000, help="Posterior samples per subset digit.")
+@click.option("--subset", default=100, help="Digits in the subset; 10000 for all.")
 def main(
     data: str, work: Path, out: Path, path: Path, preset: str, seeds: str,
     only: tuple[str, ...], threads: int, few: int, many: int, subset: int,
 ) -> None:  # fmt: skip
-    """Train and measure what is missing, seed by seed, and write the table."""
+    """Train and measure missing rows, seed by seed, and write the table."""
     torch.set_num_threads(threads)
     work.mkdir(parents=True, exist_ok=True)
     train, test = load_dataset(data), load_dataset(data, "test")
-    judge = Judge.of(classifier(data, path), train, test)
+    judge = Judge.of(load_or_train(data, path), train, test)
     bench = Bench(train, test, judge, few, many, subset)
     rows = [row for row in ROWS if not only or row.name in only]
     for seed in _numbers(seeds):
@@ -183,7 +185,7 @@ def main(
 
 
 def write(work: Path, out: Path, seeds: Sequence[int]) -> None:
-    """Both files of the table, from all records in `work`."""
+    """Write both files of the table from all records in `work`."""
     records = [json.loads(file.read_text()) for file in sorted(work.glob("*.json"))]
     text = markdown(records, sorted({*seeds, *(r["seed"] for r in records)}))
     write_atomic(out / "quality-results.md", text.encode())

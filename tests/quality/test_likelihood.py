@@ -1,4 +1,4 @@
-"""The estimate against models whose likelihood is known: by quadrature, or in closed form."""
+"""Likelihood estimates of models whose likelihood is known by quadrature or in closed form."""
 
 from __future__ import annotations
 
@@ -13,15 +13,22 @@ from torch import Tensor, nn
 from torch import distributions as D
 from torch.nn import functional as F
 
-from tests.quality.density import Density, density_of, standard_normal
-from tests.quality.likelihood import binarised, log_mean_exp, log_weights, nll
+from tests.quality.likelihood import (
+    Density,
+    binarised,
+    density_of,
+    log_mean_exp,
+    log_weights,
+    nll,
+    standard_normal,
+)
 from vae_models import VAE, build, preset
 from vae_runtime.prior import Prior
 from vae_train.data import Images
 
 
 def tiny(family: Any, latent_dim: int = 2, **changes: Any) -> VAE:
-    """A small model of 1×4×4 images whose decoder depends on the code in earnest."""
+    """A small model of 1×4×4 images whose decoder depends strongly on the latents."""
     torch.manual_seed(3)
     config = preset(
         "default",
@@ -37,12 +44,12 @@ def tiny(family: Any, latent_dim: int = 2, **changes: Any) -> VAE:
     with torch.no_grad():
         for parameter in model.decoder.parameters():
             parameter.mul_(3)
-        model.log_var.bias.fill_(0.5)  # wider than the posterior, as importance sampling wants
-    found: VAE = model
-    return found
+        model.log_var.bias.fill_(0.5)  # importance sampling needs a wide proposal
+    built: VAE = model
+    return built
 
 
-def pictures(n: int, labelled: bool = False) -> Images:
+def random_images(n: int, labelled: bool = False) -> Images:
     random = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (n, 1, 4, 4), generator=random).byte()
     return Images(pixels, torch.arange(n) % 3 if labelled else None)
@@ -52,7 +59,7 @@ def pictures(n: int, labelled: bool = False) -> Images:
 def by_quadrature(
     model: Any, image: Tensor, label: Tensor | None, density: Density = standard_normal
 ) -> Tensor:
-    """log p(x) as a sum over a fine grid of two-dimensional latents, f64[N]."""
+    """Compute log p(x) as a sum over a fine grid of two-dimensional latents, f64[N]."""
     line = torch.linspace(-7, 7, 141)
     z = torch.cartesian_prod(line, line)
     cell = 2 * math.log(float(line[1] - line[0]))
@@ -68,8 +75,8 @@ def by_quadrature(
 
 
 @pytest.mark.parametrize("family", ["vae", "cvae"])
-def test_many_draws_give_the_likelihood_that_quadrature_gives(family: str) -> None:
-    model, data = tiny(family), pictures(6, labelled=family == "cvae")
+def test_many_samples_give_the_likelihood_of_quadrature(family: str) -> None:
+    model, data = tiny(family), random_images(6, labelled=family == "cvae")
     image, label = binarised(data, 0).batch(torch.arange(6))
     exact = by_quadrature(model, image, label)
     found = log_mean_exp(log_weights(model, image, label, 4000, torch.Generator().manual_seed(1)))[
@@ -82,7 +89,7 @@ def test_many_draws_give_the_likelihood_that_quadrature_gives(family: str) -> No
 
 
 def mixtures(rows: int, dim: int) -> Prior:
-    """`rows` mixtures of three Gaussians, one of which has no weight in the first of them."""
+    """`rows` mixtures of three Gaussians; in the first, one component has weight 0."""
     random = np.random.default_rng(5)
     weights = random.dirichlet(np.ones(3), rows)
     weights[0] = [0.25, 0.75, 0]
@@ -93,7 +100,7 @@ def mixtures(rows: int, dim: int) -> Prior:
     return Prior(kind, dim, weights=weights, mean=mean, cholesky=packed)
 
 
-def test_the_density_of_a_mixture_is_that_of_torch_distributions() -> None:
+def test_the_density_of_a_mixture_equals_that_of_torch_distributions() -> None:
     prior = mixtures(4, 5)
     assert prior.weights is not None
     assert prior.mean is not None
@@ -115,7 +122,7 @@ def test_the_density_of_a_mixture_is_that_of_torch_distributions() -> None:
     assert not torch.allclose(unlabelled, found)
 
 
-def test_a_box_has_no_density_that_a_likelihood_could_use() -> None:
+def test_a_uniform_prior_is_refused() -> None:
     box = Prior("uniform", 2, low=np.zeros(2), high=np.ones(2))
     with pytest.raises(ValueError, match="uniform"):
         density_of(box)
@@ -123,8 +130,8 @@ def test_a_box_has_no_density_that_a_likelihood_could_use() -> None:
 
 
 @pytest.mark.parametrize("family", ["vae", "cvae"])
-def test_a_fitted_prior_is_part_of_the_model_that_is_measured(family: str) -> None:
-    model, data = tiny(family), pictures(6, labelled=family == "cvae")
+def test_the_likelihood_under_a_fitted_prior_is_that_of_quadrature(family: str) -> None:
+    model, data = tiny(family), random_images(6, labelled=family == "cvae")
     both = (standard_normal, density_of(mixtures(1 if family == "vae" else 4, 2)))
     image, label = binarised(data, 0).batch(torch.arange(6))
     exact = [-float(by_quadrature(model, image, label, each).mean()) for each in both]
@@ -137,9 +144,9 @@ def test_a_fitted_prior_is_part_of_the_model_that_is_measured(family: str) -> No
     assert alone == found[:1]
 
 
-def test_the_label_is_part_of_what_is_measured() -> None:
+def test_the_likelihood_of_a_cvae_is_conditional_on_the_label() -> None:
     model: Any = tiny("cvae")
-    data = pictures(6, labelled=True)
+    data = random_images(6, labelled=True)
     assert data.labels is not None
     nn.init.normal_(model.decoder_labels.linear.weight)
     wrong = Images(data.pixels, (data.labels + 1) % 3)
@@ -152,14 +159,14 @@ def test_the_label_is_part_of_what_is_measured() -> None:
     assert abs(apart[0] - apart[1]) > 0.3
 
 
-def test_a_posterior_that_is_exact_needs_a_single_draw() -> None:
-    """A decoder that ignores the code: the posterior is N(0, I), log p(x) is p(x | z) for any z."""
+def test_an_exact_posterior_needs_a_single_sample() -> None:
+    """If the decoder ignores z, the posterior is N(0, I) and log p(x) = log p(x | z) for any z."""
     model: Any = tiny("vae", latent_dim=3)
     with torch.no_grad():
         for layer in [model.mu, model.log_var, model.decoder.trunk.layers[0]]:
             layer.weight.zero_()
             layer.bias.zero_()
-    data = pictures(5)
+    data = random_images(5)
     image, _ = binarised(data, 0).batch(torch.arange(5))
     (weights,) = log_weights(model, image, None, 7, torch.Generator().manual_seed(0))
     logits = model.decoder.head.bias.detach().view(1, 1, 4, 4).expand(5, -1, -1, -1)
@@ -168,7 +175,7 @@ def test_a_posterior_that_is_exact_needs_a_single_draw() -> None:
 
 
 def test_the_paired_estimate_agrees_with_the_plain_one_within_its_error() -> None:
-    model, data = tiny("vae"), pictures(100)
+    model, data = tiny("vae"), random_images(100)
     (plain,) = nll(model, data, few=5, many=500, subset=100)
     assert plain.standard_error == 0
     assert plain.nll == pytest.approx(plain.nll_few - plain.gain, abs=1e-9)
@@ -179,31 +186,31 @@ def test_the_paired_estimate_agrees_with_the_plain_one_within_its_error() -> Non
     assert abs(paired.nll - plain.nll) < 3 * paired.standard_error
 
 
-def test_the_bound_rises_with_the_number_of_draws() -> None:
-    model, data = tiny("vae"), pictures(40)
+def test_the_bound_rises_with_the_number_of_samples() -> None:
+    model, data = tiny("vae"), random_images(40)
     found = [nll(model, data, few=k, many=1000, subset=2)[0].nll_few for k in (1, 10, 100)]
     assert found == sorted(found, reverse=True)
     assert found[0] - found[2] > 0.1
 
 
-def test_pixels_are_drawn_with_their_grey_levels_probability_and_the_same_again() -> None:
+def test_pixels_are_binarised_with_their_grey_levels_probability_and_repeatably() -> None:
     grey = Images(torch.full((400, 1, 4, 4), 64, dtype=torch.uint8), None)
-    drawn = binarised(grey, 0)
-    assert set(drawn.pixels.unique().tolist()) == {0, 255}
-    assert float(drawn.pixels.float().mean()) == pytest.approx(64, abs=3)
-    assert torch.equal(drawn.pixels, binarised(grey, 0).pixels)
-    assert not torch.equal(drawn.pixels, binarised(grey, 1).pixels)
+    binary = binarised(grey, 0)
+    assert set(binary.pixels.unique().tolist()) == {0, 255}
+    assert float(binary.pixels.float().mean()) == pytest.approx(64, abs=3)
+    assert torch.equal(binary.pixels, binarised(grey, 0).pixels)
+    assert not torch.equal(binary.pixels, binarised(grey, 1).pixels)
     ends = Images(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1), None)
     assert torch.equal(binarised(ends, 0).pixels, ends.pixels)
 
 
 @pytest.mark.parametrize(("few", "many", "subset"), [(3, 10, 5), (5, 5, 5), (5, 10, 9), (5, 10, 1)])
-def test_settings_that_do_not_go_together_are_refused(few: int, many: int, subset: int) -> None:
+def test_inconsistent_settings_are_refused(few: int, many: int, subset: int) -> None:
     with pytest.raises(ValueError, match=f"few {few}, many {many}, subset {subset} of 8 images"):
-        nll(tiny("vae"), pictures(8), few=few, many=many, subset=subset)
+        nll(tiny("vae"), random_images(8), few=few, many=many, subset=subset)
 
 
-def test_log_mean_exp_is_what_it_says() -> None:
+def test_log_mean_exp_of_known_values() -> None:
     values = torch.tensor(list(itertools.repeat(math.log(2.0), 4)))
     assert float(log_mean_exp(values)) == pytest.approx(math.log(2.0))
     assert float(log_mean_exp(torch.tensor([0.0, math.log(3.0)]))) == pytest.approx(math.log(2))

@@ -1,4 +1,4 @@
-"""The table's own arithmetic, on models and records that are made up."""
+"""The arithmetic of the quality table, on untrained models and invented records."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vae_train import Checkpoint, TrainConfig
 
 
 def digits(n: int) -> Dataset:
-    """Two kinds of pictures: a bright left half, a bright right half, with some noise."""
+    """Noisy images with a bright left half for odd labels, a bright right half for even ones."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 60, (n, 1, 28, 28))
     labels = np.arange(n) % 10
@@ -45,7 +45,7 @@ def bench() -> Bench:
     return Bench(data, data, Judge.of(Classifier().eval(), data, data), 5, 50, 4)
 
 
-def test_the_error_of_pca_is_what_the_axes_leave_out() -> None:
+def test_the_error_of_pca_is_the_variance_of_the_omitted_axes() -> None:
     rng = np.random.default_rng(0)
     axes = np.linalg.qr(rng.standard_normal((6, 6)))[0]
     spread = np.array([5, 3, 1, 0.5, 0.2, 0.1])
@@ -61,13 +61,13 @@ def test_the_error_of_pca_is_what_the_axes_leave_out() -> None:
 def test_a_likelihood_is_measured_under_both_priors(bench: Bench) -> None:
     checkpoint = untrained("vae")
     found = likelihood(checkpoint, bench)
-    assert found["nll"] == found["fitted_nll"]  # the prior of this one is N(0, I)
+    assert found["nll"] == found["fitted_nll"]  # its prior is N(0, I)
     far = Prior("gaussian", 3, *(None, None), np.ones((1, 1)), np.full((1, 1, 3), 9.0), np.eye(3)[
         np.tril_indices(3)].reshape(1, 1, 6))  # fmt: skip
-    moved = Checkpoint(
+    with_far_prior = Checkpoint(
         checkpoint.model, checkpoint.state, checkpoint.train, far, checkpoint.examples
     )
-    again = likelihood(moved, bench)
+    again = likelihood(with_far_prior, bench)
     assert again["nll"] == found["nll"]
     assert again["fitted_nll"] > found["nll"] + 1
 
@@ -75,17 +75,17 @@ def test_a_likelihood_is_measured_under_both_priors(bench: Bench) -> None:
 def test_the_error_of_an_ae_is_a_mean_over_pixels(bench: Bench) -> None:
     checkpoint = untrained("ae")
 
-    class Grey(nn.Module):
+    class ConstantDecoder(nn.Module):
         def forward(self, z: Tensor) -> Tensor:
             return torch.zeros(len(z), 1, 28, 28)
 
     found = mse(checkpoint, bench)
-    grey: Any = checkpoint.build()
-    grey.decoder = Grey()  # 0 before the sigmoid: .5 everywhere
+    constant: Any = checkpoint.build()
+    constant.decoder = ConstantDecoder()  # 0 before the sigmoid: 0.5 everywhere
     replaced = Checkpoint(
         checkpoint.model, checkpoint.state, checkpoint.train, checkpoint.prior, checkpoint.examples
     )
-    object.__setattr__(replaced, "build", lambda: grey)
+    object.__setattr__(replaced, "build", lambda: constant)
     expected = np.square(bench.test.images / 255 - 0.5).mean()
     assert mse(replaced, bench)["mse"] == pytest.approx(expected, rel=1e-5)
     assert found["mse"] != pytest.approx(expected, rel=1e-5)
@@ -94,11 +94,11 @@ def test_the_error_of_an_ae_is_a_mean_over_pixels(bench: Bench) -> None:
 
 def test_samples_and_priors_are_judged(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, list[int] | None]] = []
-    drawn: list[Any] = []
+    samples_seen: list[Any] = []
 
     def measure(self: Judge, images: Any, labels: Any = None) -> dict[str, float]:
         seen.append((len(images), None if labels is None else np.bincount(labels).tolist()))
-        drawn.append(images.ravel())
+        samples_seen.append(images.ravel())
         return {"ratio": float(len(seen))}
 
     monkeypatch.setattr(Judge, "measure", measure)
@@ -106,10 +106,10 @@ def test_samples_and_priors_are_judged(bench: Bench, monkeypatch: pytest.MonkeyP
     assert found == {"ratio": 3.0, "first_ratio": 1.0, "again_ratio": 6.0}  # the mean of 1 to 5
     assert priors(untrained("ae"), bench) == {"fitted_ratio": 7.0, "normal_ratio": 8.0}
     assert seen == [*[(10_000, [1000] * 10)] * 5, (60, [6] * 10), *[(10_000, None)] * 2]
-    assert len({tuple(image[:8]) for image in drawn[:5]}) == 5
+    assert len({tuple(image[:8]) for image in samples_seen[:5]}) == 5
 
 
-def test_the_judge_finds_the_real_digits_real(bench: Bench) -> None:
+def test_the_judge_rates_real_digits_as_perfect(bench: Bench) -> None:
     real = bench.test.images.astype(np.float32) / 255
     found = bench.judge.measure(real, bench.test.labels)
     assert found["frechet"] == pytest.approx(0, abs=1e-3)
@@ -125,7 +125,7 @@ def record(row: str, seed: int, **found: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_the_table_shows_what_was_reached_missed_and_not_run() -> None:
+def test_the_table_shows_met_missed_and_unmeasured_targets() -> None:
     text = table.markdown(
         [
             record("ae-8", 0, mse=0.0124, pca=0.0375, fitted_ratio=11.0),
@@ -146,7 +146,7 @@ def test_the_table_shows_what_was_reached_missed_and_not_run() -> None:
     assert "| VAE, 50 dimensions | NLL, N(0, I), nats | ≤ 84 | not run | not run |" in lines
 
 
-def test_every_row_names_a_model_that_can_be_built_and_figures_that_are_found() -> None:
+def test_every_row_has_a_buildable_model_figures_and_measures() -> None:
     assert len({row.name for row in ROWS}) == len(ROWS)
     for row in ROWS:
         for name in PRESETS[:1]:
@@ -155,7 +155,7 @@ def test_every_row_names_a_model_that_can_be_built_and_figures_that_are_found() 
         assert row.measures
 
 
-def test_a_row_that_is_done_is_not_done_again(
+def test_a_row_with_a_checkpoint_is_not_trained_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands: list[list[str]] = []

@@ -1,4 +1,4 @@
-"""Small bundles, and the command line in this process."""
+"""Fixtures: small bundles, and `vae-run` in this process."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ BUNDLES = ("ae_conv", "ae_mlp", "cvae_conv", "cvae_mlp", "vae_conv", "vae_mlp")
 
 
 def unpack(path: Path, target: Path) -> None:
-    """The files of a zipped bundle into a folder."""
+    """Extract a zipped bundle to a folder."""
     with zipfile.ZipFile(path) as archive:
         archive.extractall(target)
 
 
 class Ran(NamedTuple):
-    """What a command did."""
+    """Exit code and output of a command."""
 
     code: int
     out: bytes
@@ -33,7 +33,7 @@ class Ran(NamedTuple):
 
     @property
     def error(self) -> str:
-        """The one line that it failed with."""
+        """The one line of its error message."""
         assert self.out == b"", self.out
         assert self.err.endswith("\n")
         assert self.err.count("\n") == 1, self.err
@@ -55,7 +55,7 @@ def cvae_path() -> Path:
 
 @pytest.fixture
 def variants_path() -> Path:
-    """A CVAE whose decoders are there as `uint8` and `fp16` too."""
+    """A CVAE with `uint8` and `fp16` variants of its decoders."""
     return DATA / "cvae_mlp.zip"
 
 
@@ -104,7 +104,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
 
 @pytest.fixture
 def digits(cvae: vae.Autoencoder, tmp_path: Path) -> Path:
-    """A folder of eight small pictures, two of each of four classes."""
+    """A folder of eight small images, two of each of four classes."""
     from vae_runtime.images import encode_image
 
     folder = tmp_path / "digits"

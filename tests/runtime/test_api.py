@@ -1,4 +1,4 @@
-"""The public surface: what is there, what it gives, on every kind of bundle."""
+"""The public API: its names, and its results on every kind of bundle."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_every_call_on_every_bundle(any_bundle: Path) -> None:
         assert model.device == "cpu"
 
 
-def test_folder_and_zip_give_the_same(cvae_path: Path, tmp_path: Path) -> None:
+def test_a_folder_and_its_zip_give_the_same_images(cvae_path: Path, tmp_path: Path) -> None:
     unpack(cvae_path, tmp_path / "cvae")
     with vae.load(cvae_path) as a, vae.load(tmp_path / "cvae") as b, vae.load(str(cvae_path)) as c:
         expected = a.sample(3, label=1, seed=5)
@@ -71,7 +71,7 @@ def test_folder_and_zip_give_the_same(cvae_path: Path, tmp_path: Path) -> None:
         assert np.array_equal(c.sample(3, label=1, seed=5), expected)
 
 
-@pytest.mark.skipif(not (EMBEDDED / "mnist.zip").is_file(), reason="no embedded mnist here")
+@pytest.mark.skipif(not (EMBEDDED / "mnist.zip").is_file(), reason="there is no embedded bundle")
 def test_embedded_bundle_is_a_cvae_on_mnist() -> None:
     with vae.load() as model, vae.load("mnist") as named:
         assert model.spec.id == named.spec.id
@@ -79,7 +79,7 @@ def test_embedded_bundle_is_a_cvae_on_mnist() -> None:
         assert model.sample(2, label=3, seed=0).shape == (2, 1, 28, 28)
 
 
-def test_labels_as_index_name_list_and_array(cvae: vae.Autoencoder) -> None:
+def test_labels_may_be_an_index_a_name_a_list_or_an_array(cvae: vae.Autoencoder) -> None:
     expected = cvae.sample(3, label=7, seed=1)
     for label in ("7", [7, 7, 7], ["7", "7", "7"], np.array([7, 7, 7]), np.int64(7)):
         assert np.array_equal(cvae.sample(3, label=label, seed=1), expected), label
@@ -88,7 +88,7 @@ def test_labels_as_index_name_list_and_array(cvae: vae.Autoencoder) -> None:
     assert not np.array_equal(mixed[1], expected[1])
 
 
-def test_every_unambiguous_layout_is_read(cvae: vae.Autoencoder) -> None:
+def test_every_unambiguous_layout_is_accepted(cvae: vae.Autoencoder) -> None:
     images = cvae.sample(4, label=2, seed=0, dtype="uint8")
     expected = cvae.encode(images)
     for layout in (images[:, 0], images.transpose(0, 2, 3, 1), images.astype(np.float32) / 255):
@@ -99,7 +99,7 @@ def test_every_unambiguous_layout_is_read(cvae: vae.Autoencoder) -> None:
     assert np.array_equal(cvae.encode(fortran), expected)
 
 
-def test_prior_temperature_and_truncation(cvae: vae.Autoencoder) -> None:
+def test_sampling_options_change_the_latents(cvae: vae.Autoencoder) -> None:
     cold = cvae.sample_latents(64, label=3, seed=0, temperature=0)
     weights = cvae.spec.prior.weights
     assert weights is not None
@@ -113,10 +113,12 @@ def test_prior_temperature_and_truncation(cvae: vae.Autoencoder) -> None:
     assert np.abs(fitted.mean(axis=0) - mean).max() < 0.15
     assert np.abs(fitted.std(axis=0) - std).max() < 0.15
     other = cvae.sample_latents(2000, label=4, seed=0)
-    assert not np.array_equal(fitted, other), "a mixture for each class"
+    assert not np.array_equal(fitted, other), "each class has its own mixture"
 
 
-def test_nothing_in_nothing_out(cvae: vae.Autoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_input_gives_empty_output(
+    cvae: vae.Autoencoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from vae_runtime.inference.session import Session
 
     def never(*_: object, **__: object) -> None:
@@ -133,7 +135,7 @@ def test_nothing_in_nothing_out(cvae: vae.Autoencoder, monkeypatch: pytest.Monke
     assert cvae.score(none).error.shape == (0,)
 
 
-def test_bytes_are_the_nearest_levels(any_bundle: Path) -> None:
+def test_uint8_output_is_the_nearest_level(any_bundle: Path) -> None:
     with vae.load(any_bundle) as model:
         floats = model.sample(300, seed=2)
         found = model.sample(300, seed=2, dtype="uint8")
@@ -141,7 +143,7 @@ def test_bytes_are_the_nearest_levels(any_bundle: Path) -> None:
         assert np.array_equal(found, to_uint8(floats))
 
 
-def test_traversal_moves_one_dimension(cvae: vae.Autoencoder) -> None:
+def test_a_traversal_moves_one_dimension(cvae: vae.Autoencoder) -> None:
     frames = cvae.traverse(dim=1, steps=5, label=3, seed=9, span=2)
     z = np.repeat(cvae.sample_latents(1, label=3, seed=9), 5, axis=0)
     mean, std = cvae.spec.prior.spread(3)
@@ -149,12 +151,12 @@ def test_traversal_moves_one_dimension(cvae: vae.Autoencoder) -> None:
     assert np.array_equal(frames, cvae.decode(z, 3))
     image = cvae.sample(1, label=3, seed=4)
     frames = cvae.traverse(dim=1, steps=3, label=3, image=image)
-    held = np.delete(np.repeat(cvae.encode(image, 3), 3, axis=0), 1, axis=1)
-    z = np.insert(held, 1, np.linspace(mean[1] - 3 * std[1], mean[1] + 3 * std[1], 3), axis=1)
+    fixed = np.delete(np.repeat(cvae.encode(image, 3), 3, axis=0), 1, axis=1)
+    z = np.insert(fixed, 1, np.linspace(mean[1] - 3 * std[1], mean[1] + 3 * std[1], 3), axis=1)
     assert np.array_equal(frames, cvae.decode(z, 3))
 
 
-def test_interpolation_ends_where_it_should(cvae: vae.Autoencoder) -> None:
+def test_an_interpolation_ends_at_its_end_points(cvae: vae.Autoencoder) -> None:
     a, b = cvae.sample_latents(2, label=5, seed=0)
     for how in ("linear", "spherical"):
         frames = cvae.interpolate(a, b, steps=5, label=5, how=how)
@@ -179,6 +181,6 @@ def test_scores_follow_their_definition(cvae: vae.Autoencoder) -> None:
     assert np.array_equal(scores.negative_elbo[4:], part.negative_elbo)
 
 
-def test_a_variant_that_is_not_there(cvae_path: Path) -> None:
+def test_a_missing_variant_is_refused(cvae_path: Path) -> None:
     with pytest.raises(vae.VaeError, match=r"has no variant 'int4', expected one of: .*fp32"):
         vae.load(cvae_path, variant="int4")

@@ -1,4 +1,4 @@
-"""What callers may pass, and the exact words for what they may not."""
+"""The arrays that callers may pass, and the exact errors for all others."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ OK = np.full((2, 1, 4, 6), 0.5, np.float32)
 
 
 def as_images(images: Any, spec: ImageSpec) -> Any:
-    """The two steps that every image goes through: checked whole, scaled batch by batch."""
+    """The two steps for all images: check the whole array, then scale each batch."""
     return to_float32(check_images(images, spec))
 
 
-def spoiled(value: float) -> Any:
+def with_pixel(value: float) -> Any:
     array = OK.copy()
     array[1, 0, 2, 3] = value
     return array
@@ -43,11 +43,11 @@ def spoiled(value: float) -> Any:
          "Convert: images.astype(np.float32)"),
         (OK.astype(bool), "images: bool, expected float32 or uint8. "
          "Convert: images.astype(np.float32)"),
-        (spoiled(np.nan), "images: nan at [1, 0, 2, 3], expected finite"),
-        (spoiled(-np.inf), "images: -inf at [1, 0, 2, 3], expected finite"),
-        (spoiled(255), "images: values run from 0.5 to 255, expected [0, 1]. "
+        (with_pixel(np.nan), "images: nan at [1, 0, 2, 3], expected finite"),
+        (with_pixel(-np.inf), "images: -inf at [1, 0, 2, 3], expected finite"),
+        (with_pixel(255), "images: values run from 0.5 to 255, expected [0, 1]. "
          "Divide by 255, or pass uint8."),
-        (spoiled(-0.1), "images: values run from -0.1 to 0.5, expected [0, 1]. "
+        (with_pixel(-0.1), "images: values run from -0.1 to 0.5, expected [0, 1]. "
          "Divide by 255, or pass uint8."),
         (OK[..., :5], "images: shape [2, 1, 4, 5], expected [N, 1, 4, 6] or [N, 4, 6, 1]"),
         (np.zeros(24, np.uint8), "images: shape [24], expected [N, 1, 4, 6] or [N, 4, 6, 1]"),
@@ -55,13 +55,13 @@ def spoiled(value: float) -> Any:
          "images: shape [2, 4, 6, 3], expected [N, 1, 4, 6] or [N, 4, 6, 1]"),
     ],
 )  # fmt: skip
-def test_images_refused(images: Any, message: str) -> None:
+def test_wrong_images_are_refused(images: Any, message: str) -> None:
     with pytest.raises(InputError) as caught:
         as_images(images, GREY)
     assert str(caught.value) == message
 
 
-def test_colour_layouts() -> None:
+def test_colour_images_may_be_channels_first_or_last() -> None:
     planes = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 6)).astype(np.uint8)
     expected = planes.astype(np.float32) / np.float32(255)
     for given in (planes, planes.transpose(0, 2, 3, 1)):
@@ -74,7 +74,7 @@ def test_colour_layouts() -> None:
         as_images(planes[:, 0], COLOUR)
 
 
-def test_the_callers_array_is_left_alone() -> None:
+def test_the_array_of_the_caller_is_not_changed() -> None:
     pixels = np.full((1, 1, 4, 6), 200, np.uint8)
     floats = OK.copy()
     as_images(pixels, GREY)
@@ -94,13 +94,13 @@ def test_the_callers_array_is_left_alone() -> None:
         (np.float32([[0, np.nan, 0]]), "z: nan at [0, 1], expected finite"),
     ],
 )  # fmt: skip
-def test_codes_refused(z: Any, message: str) -> None:
+def test_wrong_latents_are_refused(z: Any, message: str) -> None:
     with pytest.raises(InputError) as caught:
         as_latents(z, 3)
     assert str(caught.value) == message
 
 
-def test_codes_accepted() -> None:
+def test_latents_may_be_one_row_a_list_or_a_strided_array() -> None:
     assert as_latents(np.zeros(3, np.float32), 3).shape == (1, 3)
     assert as_latents([[0.5, 1, 2]], 3).dtype == np.float32
     assert as_latents(np.zeros((4, 6), np.float32)[:, ::2], 3).flags.c_contiguous
@@ -121,7 +121,7 @@ def test_codes_accepted() -> None:
         ([True, False], InputError, "label: bool[2], expected int64[2]"),
     ],
 )  # fmt: skip
-def test_labels_refused(
+def test_wrong_labels_are_refused(
     cvae: vae.Autoencoder, label: Any, kind: type[Exception], message: str
 ) -> None:
     with pytest.raises(kind) as caught:
@@ -129,7 +129,7 @@ def test_labels_refused(
     assert str(caught.value) == message
 
 
-def test_labels_of_a_stream(cvae: vae.Autoencoder) -> None:
+def test_an_endless_stream_takes_one_label(cvae: vae.Autoencoder) -> None:
     assert check_labels(None, None, cvae.spec) is None
     assert check_labels("3", None, cvae.spec) == 3
     labels = check_labels([1, 2], 2, cvae.spec)
@@ -149,7 +149,7 @@ def test_a_model_without_classes_takes_no_label(vae_path: Any) -> None:
                 call(argument, 3)  # type: ignore[operator]
 
 
-def test_an_array_that_is_as_it_should_be_is_taken_as_it_is() -> None:
+def test_a_valid_array_is_not_copied() -> None:
     z = np.zeros((2, 3), np.float32)
     assert as_latents(z, 3) is z
     huge = np.full((1, 3), 3e38, np.float32)  # its square is beyond float32
@@ -157,14 +157,14 @@ def test_an_array_that_is_as_it_should_be_is_taken_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_the_short_way_refuses_what_is_not_finite(bad: float) -> None:
+def test_latents_that_are_not_finite_are_refused(bad: float) -> None:
     z = np.zeros((1, 3), np.float32)
     z[0, 1] = bad
     with pytest.raises(InputError, match=r"at \[0, 1\], expected finite"):
         as_latents(z, 3)
 
 
-def test_a_label_of_one_item_cannot_change_the_next(cvae: vae.Autoencoder) -> None:
+def test_the_cached_label_of_one_item_is_read_only(cvae: vae.Autoencoder) -> None:
     one = as_labels(1, 1, cvae.spec)
     assert one.tolist() == [1]
     assert as_labels(None, 1, cvae.spec).tolist() == [len(cvae.spec.classes)]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import vae_runtime as vae
-from tests.docs.workplace import examples as examples
-from tests.docs.workplace import execute
+from tests.docs.workspace import examples as examples
+from tests.docs.workspace import execute
 from vae_runtime.cli import COMMANDS, EPILOG
 
 from .conftest import Run

@@ -1,4 +1,4 @@
-"""The tree of errors: builtins, exit codes, one line that leaves the terminal alone."""
+"""The tree of errors: builtins, exit codes, and messages of one printable line."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def test_each_error_is_the_builtin_a_caller_expects_and_has_its_exit_code(
     error: type[VaeError], builtin: type[Exception], code: int
 ) -> None:
     assert error.exit_code == code
-    with pytest.raises(builtin, match=r"^what was seen$"):
-        raise error("what was seen")
+    with pytest.raises(builtin, match=r"^message$"):
+        raise error("message")
     with pytest.raises(VaeError):
-        raise error("what was seen")
+        raise error("message")
 
 
-def test_the_tree_is_the_one_at_the_top_of_its_file() -> None:
+def test_the_module_docstring_lists_every_error() -> None:
     defined = {
         name
         for name, value in vars(errors).items()
@@ -73,13 +73,13 @@ def test_the_tree_is_the_one_at_the_top_of_its_file() -> None:
         "a\x7fb",
     ],
 )
-def test_a_message_is_one_line_that_leaves_the_terminal_alone(hostile: str) -> None:
+def test_a_message_is_one_line_without_control_characters(hostile: str) -> None:
     assert str(InputError(hostile)).startswith("a ")
     assert str(InputError(hostile)).endswith("b")
     assert one_line(hostile).isprintable()
 
 
-def test_a_message_is_cut_at_600_characters() -> None:
+def test_a_message_is_truncated_to_600_characters() -> None:
     assert one_line("x" * 600) == "x" * 600
     assert one_line("x" * 601) == "x" * 599 + "…"
 

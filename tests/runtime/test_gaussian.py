@@ -1,4 +1,4 @@
-"""A Gaussian likelihood with a learned scale: read from the spec, and used in every score."""
+"""A Gaussian likelihood with a learned scale, which the spec stores and scores use."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from vae_runtime.prior import Prior
 
 pytestmark = pytest.mark.torch_free
 
-CARD = ModelSpec("id", "vae", ImageSpec(1, 4, 5), 2, (), "gaussian", Prior.normal(2), 0.125)
+SPEC = ModelSpec("id", "vae", ImageSpec(1, 4, 5), 2, (), "gaussian", Prior.normal(2), 0.125)
 
 
-def test_the_density_by_hand(rng: np.random.Generator) -> None:
+def test_the_negative_log_likelihood_follows_the_formula(rng: np.random.Generator) -> None:
     decoded, images = rng.random((2, 3, 1, 4, 5), np.float32)
     found = negative_log_likelihood(decoded, images, "gaussian", 0.1)
     error = np.square(decoded.astype(np.float64) - images).sum((1, 2, 3))
     np.testing.assert_allclose(found, error / 0.02 + 10 * np.log(2 * np.pi * 0.01))
 
 
-def test_without_a_scale_it_is_the_squared_error_as_before(rng: np.random.Generator) -> None:
+def test_without_a_scale_it_is_the_squared_error(rng: np.random.Generator) -> None:
     decoded, images = rng.random((2, 3, 1, 4, 5), np.float32)
     found = negative_log_likelihood(decoded, images, "gaussian")
     np.testing.assert_allclose(found, np.square(decoded - images).sum((1, 2, 3)), rtol=1e-6)
 
 
-def test_the_scale_travels_with_the_card() -> None:
-    again = ModelSpec.from_json(json.loads(json.dumps(CARD.to_json())), "spec")
+def test_the_scale_is_stored_in_the_spec() -> None:
+    again = ModelSpec.from_json(json.loads(json.dumps(SPEC.to_json())), "spec")
     assert again.sigma == 0.125
-    assert again.to_json() == CARD.to_json()
+    assert again.to_json() == SPEC.to_json()
 
 
-def test_a_card_without_one_is_that_of_older_bundles() -> None:
-    older = replace(CARD, sigma=None)
-    assert "sigma" not in older.to_json()
-    assert ModelSpec.from_json(older.to_json(), "spec").sigma is None
+def test_a_spec_without_a_scale_has_no_such_field() -> None:
+    without = replace(SPEC, sigma=None)
+    assert "sigma" not in without.to_json()
+    assert ModelSpec.from_json(without.to_json(), "spec").sigma is None
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,6 @@ def test_a_card_without_one_is_that_of_older_bundles() -> None:
         {"likelihood": "bernoulli"},
     ],
 )
-def test_a_scale_that_does_not_fit_is_refused(change: dict[str, Any]) -> None:
+def test_a_wrong_scale_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="sigma"):
-        ModelSpec.from_json(CARD.to_json() | change, "spec")
+        ModelSpec.from_json(SPEC.to_json() | change, "spec")

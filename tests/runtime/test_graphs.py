@@ -1,4 +1,4 @@
-"""One `.onnx` file is enough: from a path, from bytes, from a session that somebody else made."""
+"""Use one `.onnx` file alone: from a path, from bytes or from an existing session."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vae_runtime.bundle.reader import open_bundle
 from vae_runtime.bundle.spec import ImageSpec, ModelSpec
 from vae_runtime.errors import InputError, NotFound, UsageError
 from vae_runtime.graphs import Graph, check_same_bundle, check_tensors, read_graph
-from vae_runtime.inference.diagnosis import _PROBE as FOREIGN
+from vae_runtime.inference.diagnosis import _PROBE as OTHER_GRAPH
 from vae_runtime.inference.session import onnxruntime
 from vae_runtime.prior import Prior
 
@@ -30,7 +30,7 @@ def graph_bytes(path: Path, role: str, variant: str = "fp32") -> bytes:
     return bundle.read(spec.file)
 
 
-def test_a_decoder_from_a_path_bytes_and_a_session(cvae_path: Path, tmp_path: Path) -> None:
+def test_a_decoder_opens_from_a_path_bytes_or_a_session(cvae_path: Path, tmp_path: Path) -> None:
     raw = graph_bytes(cvae_path, "conditional_decoder")
     (tmp_path / "d.onnx").write_bytes(raw)
     session = onnxruntime().InferenceSession(raw, providers=["CPUExecutionProvider"])
@@ -45,10 +45,10 @@ def test_a_decoder_from_a_path_bytes_and_a_session(cvae_path: Path, tmp_path: Pa
             assert (decoder.role, decoder.variant) == ("conditional_decoder", "fp32")
             assert decoder.spec.classes == tuple("0123456789")
             assert decoder.device == "cpu"
-    assert session.get_inputs(), "a session that was lent is still its owner's"
+    assert session.get_inputs(), "closing the decoder must not close the caller's session"
 
 
-def test_an_encoder_alone(any_bundle: Path) -> None:
+def test_an_encoder_alone_equals_the_encoder_of_the_model(any_bundle: Path) -> None:
     with vae.load(any_bundle) as model, vae.Encoder(graph_bytes(any_bundle, "encoder")) as encoder:
         images = model.sample(3, seed=0)
         assert np.array_equal(encoder(images), model.encode(images))
@@ -57,7 +57,7 @@ def test_an_encoder_alone(any_bundle: Path) -> None:
         assert mu.shape == (3, model.spec.latent_dim)
 
 
-def test_names_dtypes_and_shapes_of_every_graph(any_bundle: Path) -> None:
+def test_the_tensors_of_every_graph_match_its_spec(any_bundle: Path) -> None:
     bundle = open_bundle(any_bundle)
     for spec in bundle.manifest.graphs:
         with Graph(bundle.read(spec.file)) as graph:
@@ -66,11 +66,11 @@ def test_names_dtypes_and_shapes_of_every_graph(any_bundle: Path) -> None:
                 for given, found in zip(getattr(spec, side), graph.tensors()[side], strict=True):
                     assert given.name == found["name"]
                     assert list(given.shape) == found["shape"]
-                    short = {"float": "float32"}.get(found["dtype"], found["dtype"])
-                    assert given.dtype == short
+                    dtype = {"float": "float32"}.get(found["dtype"], found["dtype"])
+                    assert given.dtype == dtype
 
 
-def test_the_null_label(cvae_path: Path) -> None:
+def test_without_a_label_a_conditional_decoder_uses_the_null_label(cvae_path: Path) -> None:
     with vae.load(cvae_path) as model:
         z = model.sample_latents(4, seed=0)
         raw = graph_bytes(cvae_path, "conditional_decoder")
@@ -78,14 +78,14 @@ def test_the_null_label(cvae_path: Path) -> None:
             np.testing.assert_allclose(decoder(z), model.decode(z), atol=1e-6)
 
 
-def test_a_missing_file() -> None:
+def test_a_missing_file_is_refused() -> None:
     with pytest.raises(NotFound) as caught:
         vae.Decoder("nowhere.onnx")
     expected = "nowhere.onnx: no such file. Expected an .onnx file of a bundle."
     assert str(caught.value) == expected
 
 
-def test_a_graph_of_another_role(cvae_path: Path) -> None:
+def test_a_graph_of_another_role_is_refused(cvae_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         vae.Decoder(graph_bytes(cvae_path, "encoder"))
     assert str(caught.value) == (
@@ -93,23 +93,23 @@ def test_a_graph_of_another_role(cvae_path: Path) -> None:
     )
 
 
-def test_a_graph_from_elsewhere() -> None:
+def test_a_graph_without_metadata_is_refused() -> None:
     with pytest.raises(InputError) as caught:
-        vae.Decoder(FOREIGN)
+        vae.Decoder(OTHER_GRAPH)
     assert str(caught.value) == (
         "graph: not a graph of a bundle: it carries no vae_onnx metadata. "
         "Export it with vae-export."
     )
 
 
-def test_a_stranger_is_known_by_its_bytes(tmp_path: Path) -> None:
+def test_a_graph_without_metadata_is_refused_when_it_is_read(tmp_path: Path) -> None:
     path = tmp_path / "x.onnx"
-    path.write_bytes(FOREIGN)
+    path.write_bytes(OTHER_GRAPH)
     with pytest.raises(InputError, match=r"x\.onnx: not a graph of a bundle: it carries no vae_on"):
         read_graph(path)
 
 
-def test_a_graph_whose_card_says_otherwise(vae_path: Path) -> None:
+def test_a_graph_that_does_not_match_its_spec_is_refused(vae_path: Path) -> None:
     raw = graph_bytes(vae_path, "decoder")
     with pytest.raises(InputError) as caught:
         vae.Decoder(add_checksum(raw.replace(b'"height":8', b'"height":9')))
@@ -119,7 +119,7 @@ def test_a_graph_whose_card_says_otherwise(vae_path: Path) -> None:
     )
 
 
-CARD = ModelSpec("id", "cvae", ImageSpec(1, 4, 5), 2, ("a",), "bernoulli", Prior.normal(2))
+SPEC = ModelSpec("id", "cvae", ImageSpec(1, 4, 5), 2, ("a",), "bernoulli", Prior.normal(2))
 FITS: dict[str, Any] = {"z": ["batch", 2], "label": ["n"], "image": [None, 1, 4, 5]}
 
 
@@ -128,7 +128,7 @@ FITS: dict[str, Any] = {"z": ["batch", 2], "label": ["n"], "image": [None, 1, 4,
     [{}, {"z": [1, 2]}, {"z": ["batch", 3]}, {"label": []}, {"label": [1]},
      {"image": ["batch", 1, 4]}, {"image": [7, 1, 4, 5]}],
 )  # fmt: skip
-def test_the_first_axis_is_free_and_the_others_are_the_card_s(change: dict[str, Any]) -> None:
+def test_only_the_first_axis_may_differ_from_the_spec(change: dict[str, Any]) -> None:
     types = {"label": "tensor(int64)"}
     found = {
         name: SimpleNamespace(name=name, type=types.get(name, "tensor(float)"), shape=shape)
@@ -137,18 +137,18 @@ def test_the_first_axis_is_free_and_the_others_are_the_card_s(change: dict[str, 
     image = {"image": found.pop("image")}
     session: Any = SimpleNamespace(inputs=found, outputs=image)
     if not change:
-        check_tensors(session, CARD, "conditional_decoder", "fp32", "x")
+        check_tensors(session, SPEC, "conditional_decoder", "fp32", "x")
         return
     with pytest.raises(InputError, match=r"^x: its tensors .* do not fit its spec, which has "):
-        check_tensors(session, CARD, "conditional_decoder", "fp32", "x")
+        check_tensors(session, SPEC, "conditional_decoder", "fp32", "x")
 
 
-def test_bytes_that_are_no_graph() -> None:
+def test_bytes_that_are_not_onnx_are_refused() -> None:
     with pytest.raises(InputError, match=r"^graph: refused: not ONNX: "):
         vae.Decoder(b"not a graph")
 
 
-def test_a_label_where_none_is_taken(cvae_path: Path, vae_path: Path) -> None:
+def test_a_label_for_a_decoder_without_labels_is_refused(cvae_path: Path, vae_path: Path) -> None:
     for path, message in (
         (cvae_path, "this cvae decoder takes no label"),
         (vae_path, "this vae takes no label"),
@@ -159,14 +159,14 @@ def test_a_label_where_none_is_taken(cvae_path: Path, vae_path: Path) -> None:
                 decoder(z, label=1)
 
 
-def test_an_unknown_dtype(vae_path: Path) -> None:
+def test_an_unknown_dtype_is_refused(vae_path: Path) -> None:
     with vae.Decoder(graph_bytes(vae_path, "decoder")) as decoder:
         z = np.zeros((1, decoder.spec.latent_dim), np.float32)
         with pytest.raises(UsageError, match=r"^dtype is 'int8', expected 'float32' or 'uint8'$"):
             decoder(z, dtype="int8")
 
 
-def test_graphs_of_two_bundles(cvae_path: Path, vae_path: Path) -> None:
+def test_graphs_of_different_bundles_are_not_combined(cvae_path: Path, vae_path: Path) -> None:
     spec = open_bundle(cvae_path).manifest.spec
     with vae.Encoder(graph_bytes(vae_path, "encoder")) as encoder:
         with pytest.raises(InputError) as caught:
@@ -178,7 +178,7 @@ def test_graphs_of_two_bundles(cvae_path: Path, vae_path: Path) -> None:
         check_same_bundle(encoder, dataclasses.replace(spec, id=encoder.spec.id), "b")
 
 
-def test_bytes_come_straight_from_the_graph_that_gives_them(
+def test_uint8_images_come_from_the_uint8_graph_without_another_pass(
     variants_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from vae_runtime.inference import batching
@@ -193,7 +193,7 @@ def test_bytes_come_straight_from_the_graph_that_gives_them(
         assert model.sample(2, seed=0, dtype="uint8").dtype == np.uint8
 
 
-def test_a_graph_that_gives_bytes_gives_nothing_else(variants_path: Path) -> None:
+def test_a_uint8_graph_gives_no_floats(variants_path: Path) -> None:
     with vae.Decoder(graph_bytes(variants_path, "decoder", "uint8")) as decoder:
         z = np.zeros((1, decoder.spec.latent_dim), np.float32)
         assert decoder.variant == "uint8"
@@ -203,10 +203,12 @@ def test_a_graph_that_gives_bytes_gives_nothing_else(variants_path: Path) -> Non
         assert str(caught.value) == "this decoder gives bytes only. Pass dtype='uint8'."
 
 
-def test_another_precision(variants_path: Path) -> None:
+def test_a_half_precision_variant_gives_almost_the_same_images(variants_path: Path) -> None:
     with vae.load(variants_path) as full, vae.load(variants_path, variant="fp16") as half:
         expected, found = full.sample(9, 3, seed=0), half.sample(9, 3, seed=0)
         assert found.dtype == np.float32
         assert 0 < np.abs(found - expected).max() < 0.01
-        assert np.array_equal(half.encode(expected), full.encode(expected)), "as exported"
+        assert np.array_equal(half.encode(expected), full.encode(expected)), (
+            "the encoder is the same"
+        )
         assert half.sample(2, seed=0, dtype="uint8").dtype == np.uint8

@@ -1,4 +1,4 @@
-"""Closing, forking and sharing."""
+"""Close a model, and use it after a fork."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vae_runtime.errors import StateError
 pytestmark = pytest.mark.torch_free
 
 
-def test_a_closed_model_says_so(cvae_path: Path) -> None:
+def test_a_closed_model_is_refused(cvae_path: Path) -> None:
     model = vae.load(cvae_path)
     model.sample(1, seed=0)
     model.close()
@@ -27,7 +27,7 @@ def test_a_closed_model_says_so(cvae_path: Path) -> None:
         model.sample(1, seed=0)
 
 
-def test_a_closed_graph_says_so(cvae_path: Path) -> None:
+def test_a_closed_graph_is_refused(cvae_path: Path) -> None:
     from vae_runtime.bundle.reader import open_bundle
 
     bundle = open_bundle(cvae_path)
@@ -40,7 +40,7 @@ def test_a_closed_graph_says_so(cvae_path: Path) -> None:
         decoder(z)
 
 
-def test_closing_lets_the_session_go(cvae_path: Path) -> None:
+def test_closing_frees_the_session(cvae_path: Path) -> None:
     model = vae.load(cvae_path)
     model.sample(1, seed=0)
     graph = model.decoder()
@@ -58,27 +58,27 @@ from vae_runtime.errors import StateError
 model = vae.load(sys.argv[1], device="cpu")
 model.sample(300, seed=0)
 children = []
-for way in ("use", "leave", "own"):
+for case in ("use", "leave", "reload"):
     child = os.fork()
     if child == 0:
-        if way == "use":
+        if case == "use":
             try:
                 model.sample(1, seed=0)
             except StateError as error:
                 sys.stderr.write(str(error))
             model.close()
-        if way == "own":
-            with vae.load(sys.argv[1], device="cpu") as own:
-                assert own.sample(2, seed=0).shape[0] == 2
+        if case == "reload":
+            with vae.load(sys.argv[1], device="cpu") as fresh:
+                assert fresh.sample(2, seed=0).shape[0] == 2
         del model
-        sys.exit(0)  # the ordinary way out: everything that is left is destroyed
+        sys.exit(0)  # an ordinary exit destroys all remaining objects
     _, status = os.waitpid(child, 0)
     children.append(os.waitstatus_to_exitcode(status))
 print(children, model.sample(2, seed=0).shape[0])
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 def test_a_forked_child_gets_a_clear_error_and_no_crash(cvae_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FORK, str(cvae_path)], capture_output=True, text=True, check=True

@@ -1,4 +1,4 @@
-"""ELBO, IWAE and active units, against their definitions in float64."""
+"""Compare ELBO, IWAE and active units with their definitions in float64."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vae_runtime.metrics import negative_log_likelihood
 pytestmark = pytest.mark.torch_free
 
 
-def test_iwae_by_hand(vae_path: Path) -> None:
+def test_iwae_and_elbo_follow_their_definitions(vae_path: Path) -> None:
     samples, seed = 5, 3
     with vae.load(vae_path) as model:
         images = model.sample(4, seed=0)
@@ -49,7 +49,7 @@ def test_more_samples_tighten_the_bound(vae_path: Path) -> None:
 
 
 @pytest.mark.parametrize("binarise", ["sample", "threshold", "none"])
-def test_batches_change_nothing(
+def test_the_batch_size_does_not_change_the_metrics(
     cvae: vae.Autoencoder, binarise: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labels = np.arange(20) % 10
@@ -57,13 +57,13 @@ def test_batches_change_nothing(
     whole = cvae.evaluate(images, labels, samples=3, binarise=binarise)
     for module in (metrics, batching):
         monkeypatch.setattr(module, "BATCH_SIZE", 7)
-    parts = cvae.evaluate(images, labels, samples=3, binarise=binarise)
+    batched = cvae.evaluate(images, labels, samples=3, binarise=binarise)
     for key, value in whole.to_json().items():
         exact = isinstance(value, (str, bool))
-        assert getattr(parts, key) == (value if exact else pytest.approx(value, rel=1e-9)), key
+        assert getattr(batched, key) == (value if exact else pytest.approx(value, rel=1e-9)), key
 
 
-def test_labels_help_a_conditional_model(cvae: vae.Autoencoder) -> None:
+def test_labels_lower_the_error_of_a_conditional_model(cvae: vae.Autoencoder) -> None:
     labels = np.repeat(np.arange(10), 8)
     images = cvae.sample(80, labels, seed=0)
     given, none = (cvae.evaluate(images, x, samples=4) for x in (labels, None))
@@ -72,7 +72,7 @@ def test_labels_help_a_conditional_model(cvae: vae.Autoencoder) -> None:
     assert given.mse < none.mse
 
 
-def test_an_autoencoder_has_an_error_only(ae_path: Path) -> None:
+def test_an_autoencoder_has_only_an_error(ae_path: Path) -> None:
     with vae.load(ae_path) as model:
         images = model.sample(10, seed=0, dtype="uint8")
         found = model.evaluate(images)
@@ -82,22 +82,22 @@ def test_an_autoencoder_has_an_error_only(ae_path: Path) -> None:
     assert (found.kl, found.negative_elbo, found.iwae, found.active_units) == (None,) * 4
 
 
-def test_pixels_are_drawn_with_their_probability(rng: np.random.Generator) -> None:
+def test_pixels_are_binarised_with_their_probability(rng: np.random.Generator) -> None:
     grey = np.full((4000, 1, 2, 3), 0.3, np.float32)
-    drawn = metrics._binarised(grey, "sample", 0, 0)
-    assert set(np.unique(drawn)) == {0, 1}
-    assert np.abs(drawn.mean(axis=0) - 0.3).max() < 0.04
-    assert np.array_equal(drawn[100:110], metrics._binarised(grey[:10], "sample", 0, 100))
+    binary = metrics._binarised(grey, "sample", 0, 0)
+    assert set(np.unique(binary)) == {0, 1}
+    assert np.abs(binary.mean(axis=0) - 0.3).max() < 0.04
+    assert np.array_equal(binary[100:110], metrics._binarised(grey[:10], "sample", 0, 100))
 
 
-def test_every_seed_is_one_of_its_own() -> None:
+def test_different_seeds_give_different_pixels() -> None:
     grey = np.full((2, 1, 8, 8), 0.5, np.float32)
     seeds = (0, 1, 2**63, 2**63 + 1, 2**64 - 1)
     found = {metrics._binarised(grey, "sample", seed, 0).tobytes() for seed in seeds}
     assert len(found) == len(seeds)
 
 
-def test_active_units_count_what_varies(vae_path: Path) -> None:
+def test_active_units_are_the_dimensions_that_vary(vae_path: Path) -> None:
     with vae.load(vae_path) as model:
         images = model.sample(200, seed=0)
         mu = model.encode(images).astype(np.float64)
@@ -106,7 +106,7 @@ def test_active_units_count_what_varies(vae_path: Path) -> None:
         assert model.evaluate(images[:1], samples=1).active_units == 0
 
 
-def test_refused(cvae: vae.Autoencoder, ae_path: Path) -> None:
+def test_wrong_arguments_are_refused(cvae: vae.Autoencoder, ae_path: Path) -> None:
     images = cvae.sample(2, seed=0)
     with pytest.raises(
         UsageError, match=r"^binarise is 'both', expected sample or threshold or none"
@@ -124,10 +124,10 @@ def test_refused(cvae: vae.Autoencoder, ae_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(28, 28), (37, 53), (1, 6)])
-def test_binary_pixels_share_a_logarithm(size: tuple[int, int]) -> None:
+def test_the_fast_likelihood_of_binary_pixels_follows_the_definition(size: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     p = (1 / (1 + np.exp(-rng.normal(0, 8, (5, 1, *size))))).astype(np.float32)
-    p[0], p[1] = 0, 1  # wholly sure, and at places wrong
+    p[0], p[1] = 0, 1  # certain, and wrong for some pixels
     x = (rng.random(p.shape) < 0.5).astype(np.float32)
     exact = np.clip(p.astype(np.float64), 1e-7, 1 - np.float32(1e-7))
     expected = -np.where(x > 0, np.log(exact), np.log1p(-exact)).sum(axis=(1, 2, 3))

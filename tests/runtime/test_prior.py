@@ -1,4 +1,4 @@
-"""Priors: what they draw, and the numbers that may never change."""
+"""Samples of the priors, and the values that must never change."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ def prior(request: pytest.FixtureRequest) -> Prior:
     return PRIORS[request.param]
 
 
-def test_there_is_a_case_of_every_kind() -> None:
+def test_every_kind_has_a_test_case() -> None:
     assert tuple(PRIORS) == KINDS
 
 
-def test_codes_are_float32_of_the_right_shape(prior: Prior) -> None:
+def test_latents_are_float32_of_the_right_shape(prior: Prior) -> None:
     for n in (0, 1, 7):
         latents = prior.sample(n, seed=0)
         assert latents.dtype == np.float32
@@ -84,10 +84,10 @@ def test_codes_are_float32_of_the_right_shape(prior: Prior) -> None:
     truncation=st.sampled_from([None, 0.5, 1.5]),
     seed=st.integers(0, 2**64 - 1),
 )
-def test_a_code_depends_on_seed_and_index_alone(
+def test_latents_depend_only_on_seed_and_index(
     kind: str, cuts: list[int], truncation: float | None, seed: int
 ) -> None:
-    """Whatever the batches, the same latents bit for bit."""
+    """Batches of any size give the same latents, bit for bit."""
     prior = PRIORS[kind]
     labels = np.arange(60) % 6
     whole = prior.sample(60, labels, seed, truncation=truncation)
@@ -100,14 +100,14 @@ def test_a_code_depends_on_seed_and_index_alone(
 
 
 @pytest.mark.parametrize("d", [1, 2, 3, 4, 7, 16, 33])
-def test_every_dimension_count_can_be_batched(d: int) -> None:
+def test_batches_agree_for_every_latent_dim(d: int) -> None:
     for prior in (Prior.normal(d), box(d), mixture("gmm", 1, 2, d)):
         whole = prior.sample(9, seed=5, truncation=2)
         one_by_one = [prior.sample(1, seed=5, start=i, truncation=2) for i in range(9)]
         assert np.array_equal(np.concatenate(one_by_one), whole)
 
 
-def test_an_index_far_away_is_had_at_once(prior: Prior) -> None:
+def test_any_start_index_is_immediate(prior: Prior) -> None:
     far = prior.sample(2, seed=0, start=10**15)
     assert np.array_equal(far[1:], prior.sample(1, seed=0, start=10**15 + 1))
     assert not np.array_equal(far, prior.sample(2, seed=0))
@@ -117,27 +117,27 @@ def test_seeds_differ_and_repeat(prior: Prior) -> None:
     first = prior.sample(8, seed=1)
     assert np.array_equal(first, prior.sample(8, seed=1))
     assert not np.array_equal(first, prior.sample(8, seed=2))
-    assert not np.array_equal(prior.sample(8), prior.sample(8))  # fresh ones
+    assert not np.array_equal(prior.sample(8), prior.sample(8))  # fresh seeds
 
 
-def test_no_two_samples_share_a_number() -> None:
+def test_samples_share_no_random_numbers() -> None:
     latents = Prior.normal(3).sample(5000, seed=0)
     assert len(np.unique(latents)) > 14_990
 
 
-def test_the_words_are_used_as_documented() -> None:
-    """The words are Philox-4x64's own: key (seed, 0), counter one more than the block's number."""
+def test_latents_are_made_from_philox_as_documented() -> None:
+    """The key is (seed, 0) and the counter is the block number plus one."""
     words = np.random.Philox(key=12345, counter=6).random_raw(8)
     uniform = (words >> np.uint64(11)) / 2.0**53
     radius, angle = np.sqrt(-2 * np.log(1 - uniform[1])), 2 * np.pi * uniform[2]
     latents = Prior.normal(3).sample(4, seed=12345)
-    # Two blocks a sample: the first word picks a component, then two for each pair of numbers.
+    # Two blocks per sample: the first word selects a component, then two words make two numbers.
     expected = [radius * np.cos(angle), radius * np.sin(angle)]
     np.testing.assert_allclose(latents[3, :2], expected, rtol=1e-6)
 
 
 def plain_mixture(kind: str, rows: int, m: int) -> Prior:
-    """Means 1, 2, 3 … and factors with 1, 2, 3 on the diagonal and 1/2 below it."""
+    """A mixture with means 1, 2, 3 … and factors with 1, 2, 3 on the diagonal and 1/2 below."""
     return Prior(
         kind,
         3,
@@ -172,19 +172,19 @@ PINNED: dict[str, tuple[Prior, list[list[float]]]] = {
 
 
 @pytest.mark.parametrize("kind", PINNED)
-def test_the_generator_never_silently_changes(kind: str) -> None:
-    """Every bundle's seeds give other images if these values change."""
+def test_the_generator_does_not_change(kind: str) -> None:
+    """If these values change, every seed of every bundle gives other images."""
     prior, expected = PINNED[kind]
     np.testing.assert_allclose(prior.sample(2, 4, seed=2026), expected, rtol=2e-6)
 
 
-def test_the_truncated_generator_never_silently_changes() -> None:
+def test_the_truncated_generator_does_not_change() -> None:
     expected = [[-0.02736561, -0.4600166, -0.4751706], [-0.04078425, 0.4353311, -0.3920974]]
     found = Prior.normal(3).sample(2, seed=2026, truncation=0.5)
     np.testing.assert_allclose(found, expected, rtol=2e-6)
 
 
-def test_the_words_of_a_seed_are_those_of_the_published_generator() -> None:
+def test_the_generator_passes_the_published_known_answer_test() -> None:
     """Known-answer test of Philox-4x64-10 with all zero bits (Random123's kat_vectors)."""
     words = [int(w) for w in np.random.Philox(key=0, counter=2**256 - 1).random_raw(4)]
     assert words == [
@@ -202,20 +202,20 @@ def test_moments_of_the_normal() -> None:
     np.testing.assert_allclose((latents**4).mean(0), 3, atol=0.15)
 
 
-def test_uniform_codes_fill_their_box_evenly() -> None:
+def test_uniform_latents_fill_their_box_evenly() -> None:
     prior = box()
     assert prior.low is not None
     assert prior.high is not None
     latents = prior.sample(50_000, seed=0)
     assert (latents >= prior.low.astype(np.float32)).all()
     assert (latents <= prior.high.astype(np.float32)).all()
-    share = (latents - prior.low) / (prior.high - prior.low)
-    for column in share.T:
+    fraction = (latents - prior.low) / (prior.high - prior.low)
+    for column in fraction.T:
         np.testing.assert_allclose(np.histogram(column, 10, (0, 1))[0], 5000, rtol=0.06)
 
 
 @pytest.mark.parametrize("label", [None, 0, 3])
-def test_moments_of_a_mixture_are_the_exact_ones(label: int | None) -> None:
+def test_moments_of_a_mixture_are_exact(label: int | None) -> None:
     prior = PRIORS["class_gmm"]
     assert prior.weights is not None
     assert prior.mean is not None
@@ -229,7 +229,7 @@ def test_moments_of_a_mixture_are_the_exact_ones(label: int | None) -> None:
     np.testing.assert_allclose(np.cov(latents.T), covariance, atol=0.15)
 
 
-def test_components_come_in_the_shares_of_their_weights() -> None:
+def test_components_are_as_frequent_as_their_weights() -> None:
     means = np.array([[[0.0], [10.0], [20.0]]])
     prior = Prior(
         "gmm",
@@ -239,12 +239,12 @@ def test_components_come_in_the_shares_of_their_weights() -> None:
         cholesky=np.full((1, 3, 1), 1e-6),
     )
     latents = prior.sample(50_000, seed=0).round().ravel()
-    shares = [(latents == k).mean() for k in (0, 10, 20)]
-    np.testing.assert_allclose(shares, [0.5, 0.2, 0.3], atol=0.01)
+    fractions = [(latents == k).mean() for k in (0, 10, 20)]
+    np.testing.assert_allclose(fractions, [0.5, 0.2, 0.3], atol=0.01)
 
 
 @pytest.mark.parametrize("weights", [[0, 1, 0, 0], [0.5, 0, 0.5, 0], [0.4995, 0.25, 0.25, 0]])
-def test_a_component_of_weight_0_is_never_drawn(weights: list[float]) -> None:
+def test_a_component_of_weight_0_is_never_used(weights: list[float]) -> None:
     prior = Prior(
         "gmm",
         1,
@@ -252,8 +252,8 @@ def test_a_component_of_weight_0_is_never_drawn(weights: list[float]) -> None:
         mean=np.arange(4.0).reshape(1, 4, 1),
         cholesky=np.full((1, 4, 1), 1e-6),
     )
-    drawn = set(prior.sample(20_000, seed=0).round().ravel().tolist())
-    assert drawn == {float(k) for k, weight in enumerate(weights) if weight}
+    used = set(prior.sample(20_000, seed=0).round().ravel().tolist())
+    assert used == {float(k) for k, weight in enumerate(weights) if weight}
 
 
 def test_each_sample_has_its_own_label() -> None:
@@ -264,7 +264,7 @@ def test_each_sample_has_its_own_label() -> None:
         assert np.array_equal(together[i : i + 1], prior.sample(1, int(label), seed=9, start=i))
 
 
-def test_no_label_is_the_last_row() -> None:
+def test_no_label_selects_the_last_mixture() -> None:
     prior = PRIORS["class_gmm"]
     assert prior.rows == 6
     assert np.array_equal(prior.sample(4, None, seed=0), prior.sample(4, 5, seed=0))
@@ -280,6 +280,6 @@ def test_kinds_without_classes_ignore_the_label(name: str) -> None:
     "label",
     [-1, 6, np.array([0, 0, 6]), np.array([0, -1, 0]), np.array([0, 1]), 0.5, "3", [[1]] * 3],
 )
-def test_a_label_that_does_not_fit_is_refused(label: Any) -> None:
+def test_a_wrong_label_is_refused(label: Any) -> None:
     with pytest.raises(UsageError, match="label"):
         PRIORS["class_gmm"].sample(3, label, seed=0)

@@ -1,4 +1,4 @@
-"""Priors: temperature, truncation, spread; there and back as JSON; what is refused."""
+"""Temperature, truncation and spread of priors, their JSON, and refused values."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def test_temperature_0_gives_the_means() -> None:
     assert np.array_equal(PRIORS["uniform"].sample(4, seed=0, temperature=0), middle)
     prior = PRIORS["class_gmm"]
     assert prior.mean is not None
-    drawn = prior.sample(50, 2, seed=0, temperature=0)
+    latents = prior.sample(50, 2, seed=0, temperature=0)
     means = {tuple(m) for m in prior.mean[2].astype(np.float32).tolist()}
-    assert {tuple(z) for z in drawn.tolist()} == means
+    assert {tuple(z) for z in latents.tolist()} == means
 
 
 @pytest.mark.parametrize("prior", PRIORS.values(), ids=PRIORS)
@@ -38,17 +38,17 @@ def test_temperature_scales_the_spread(prior: Prior) -> None:
 
 
 @pytest.mark.parametrize("bound", [0.1, 0.5, 1.0, 3.0])
-def test_truncation_bounds_every_number(bound: float) -> None:
+def test_truncation_bounds_every_normal(bound: float) -> None:
     latents = Prior.normal(5).sample(20_000, seed=0, truncation=bound)
     assert np.abs(latents).max() <= np.float32(bound)
-    # A truncated normal, not one that was pushed to the edge.
+    # A truncated normal distribution, not a clipped one.
     assert (np.abs(latents) == np.float32(bound)).mean() < 0.01
-    below = np.array([erf(x / sqrt(2)) for x in np.linspace(-bound, bound, 7)])
+    cdf = np.array([erf(x / sqrt(2)) for x in np.linspace(-bound, bound, 7)])
     counts = np.histogram(latents, 6, (-bound, bound))[0] / latents.size
-    np.testing.assert_allclose(counts, np.diff(below) / (below[-1] - below[0]), atol=0.005)
+    np.testing.assert_allclose(counts, np.diff(cdf) / (cdf[-1] - cdf[0]), atol=0.005)
 
 
-def test_truncation_leaves_what_lies_inside_alone() -> None:
+def test_truncation_does_not_change_values_inside_the_bound() -> None:
     plain, cut = (Prior.normal(2).sample(1000, seed=0, truncation=t) for t in (None, 1.0))
     inside = np.abs(plain) <= 1
     assert np.array_equal(plain[inside], cut[inside])
@@ -78,7 +78,7 @@ def test_spread_is_the_exact_mean_and_deviation() -> None:
 
 
 @pytest.mark.parametrize("prior", PRIORS.values(), ids=PRIORS)
-def test_json_round_trip(prior: Prior) -> None:
+def test_a_prior_survives_json(prior: Prior) -> None:
     data = prior.to_json()
     again = Prior.from_json(data)
     assert again.to_json() == data
@@ -93,7 +93,7 @@ def test_json_keeps_six_digits() -> None:
     assert data == {"kind": "uniform", "latent_dim": 1, "low": [0.333333], "high": [123457.0]}
 
 
-def good(name: str) -> dict[str, Any]:
+def valid(name: str) -> dict[str, Any]:
     return PRIORS[name].to_json()
 
 
@@ -147,35 +147,35 @@ BAD: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize(("name", "change"), BAD, ids=[f"{n}-{c}"[:60] for n, c in BAD])
 def test_bad_json_is_refused(name: str, change: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="prior"):
-        Prior.from_json(good(name) | change)
+        Prior.from_json(valid(name) | change)
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_every_field_must_be_there(name: str) -> None:
-    for field in good(name):
-        data = good(name)
+def test_every_field_is_required(name: str) -> None:
+    for field in valid(name):
+        data = valid(name)
         del data[field]
         with pytest.raises(InputError, match="prior"):
             Prior.from_json(data)
 
 
 @pytest.mark.parametrize("data", [None, [], "normal", 3])
-def test_json_that_is_no_object_is_refused(data: Any) -> None:
+def test_json_must_be_an_object(data: Any) -> None:
     with pytest.raises(InputError, match="expected a JSON object"):
         Prior.from_json(data)
 
 
-def test_what_a_prior_says_of_what_does_not_fit() -> None:
+def test_wrong_arrays_are_refused_with_the_reason() -> None:
     low, high = np.zeros(2), np.ones(2)
     two = {"weights": np.ones((2, 1)), "mean": np.zeros((2, 1, 2)), "cholesky": np.ones((2, 1, 3))}
     one, none = ({k: v[:1] for k, v in two.items()}, {k: v[:, :0] for k, v in two.items()})
-    spoiled = np.array([1.0, np.nan])
+    with_nan = np.array([1.0, np.nan])
     sums = "weights must not be negative, and sum to 1 in each row"
     for kind, arrays, message in (
         ("box", {"low": low, "high": high}, f"kind 'box' of 2 dimensions, expected one of {KINDS}"),
         ("box", two, "kind 'box' of 2 dimensions"),
-        ("uniform", {"low": spoiled, "high": high}, "low has shape (2,), expected (2,), all fin"),
-        ("uniform", {"low": low, "high": spoiled}, "high has shape (2,), expected (2,), all fin"),
+        ("uniform", {"low": with_nan, "high": high}, "low has shape (2,), expected (2,), all fin"),
+        ("uniform", {"low": low, "high": with_nan}, "high has shape (2,), expected (2,), all fin"),
         ("uniform", {"low": low, "high": np.ones(3)}, "high has shape (3,), expected (2,)"),
         ("uniform", {"low": high, "high": low}, "low must not be above high"),
         ("gmm", none, sums),
@@ -189,11 +189,11 @@ def test_what_a_prior_says_of_what_does_not_fit() -> None:
         assert str(caught.value).startswith(f"prior: {message}")
 
 
-def test_no_codes_take_no_labels() -> None:
+def test_zero_latents_take_zero_labels() -> None:
     assert PRIORS["class_gmm"].sample(0, np.zeros(0, np.int64), 0).shape == (0, 3)
 
 
-def test_a_prior_is_checked_when_it_is_made() -> None:
+def test_a_prior_is_checked_when_it_is_created() -> None:
     with pytest.raises(InputError, match="gmm has the arrays none"):
         Prior("gmm", 3)
     with pytest.raises(InputError, match="low"):
@@ -217,7 +217,7 @@ def test_a_prior_is_checked_when_it_is_made() -> None:
         ({"n": 1, "truncation": INF}, "truncation"),
     ],
 )
-def test_a_draw_outside_its_range_is_refused(arguments: dict[str, Any], named: str) -> None:
+def test_sampling_options_out_of_range_are_refused(arguments: dict[str, Any], named: str) -> None:
     with pytest.raises(UsageError, match=named):
         Prior.normal(2).sample(**arguments)
 
@@ -228,7 +228,7 @@ def test_every_seed_in_the_range_works(seed: Any) -> None:
     assert np.isfinite(Prior.normal(2).sample(3, seed=seed)).all()
 
 
-def test_fresh_seeds_are_short_and_not_the_same() -> None:
+def test_fresh_seeds_are_32_bit_and_differ() -> None:
     seeds = [fresh_seed() for _ in range(100)]
     assert all(0 <= seed < 2**32 for seed in seeds)
     assert len(set(seeds)) > 95

@@ -1,4 +1,4 @@
-"""The same seed gives the same bits: whatever the batches, the threads and the neighbours."""
+"""The same seed gives the same bits, for any batch size, threads and concurrent calls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIZES = (1, 2, 3, 5, 7, 16, 33, 64, 100, 255, 256, 299, 300)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
-def test_batches_and_threads_change_no_bit(
+def test_batches_and_threads_do_not_change_a_bit(
     any_bundle: Path, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with vae.load(any_bundle, device="cpu") as model:
@@ -42,23 +42,23 @@ def test_any_part_of_a_seed_can_be_sampled_alone(cvae: vae.Autoencoder) -> None:
     assert np.array_equal(far, next(cvae.stream(1, 4, 11, start=10**12)))
 
 
-def test_an_endless_stream(cvae: vae.Autoencoder) -> None:
+def test_an_endless_stream_gives_the_images_of_sample(cvae: vae.Autoencoder) -> None:
     stream = cvae.stream(label="2", seed=0, batch_size=8)
     found = np.concatenate([next(stream) for _ in range(3)])
     assert np.array_equal(found, cvae.sample(24, label=2, seed=0))
 
 
-def test_a_stream_is_checked_when_it_is_made(cvae: vae.Autoencoder) -> None:
+def test_the_arguments_of_a_stream_are_checked_at_the_call(cvae: vae.Autoencoder) -> None:
     for wrong in (
-        {"n": -1}, {"seed": -1}, {"label": "ten"}, {"batch_size": 0}, {"start": -1}, {"dtype": "int8"},
-        {"prior": "best"}, {"temperature": -1}, {"truncation": 0}, {"n": 3, "label": [1, 2]},
-        {"label": [1, 2]},
+        {"n": -1}, {"seed": -1}, {"label": "ten"}, {"batch_size": 0}, {"start": -1},
+        {"dtype": "int8"}, {"prior": "best"}, {"temperature": -1}, {"truncation": 0},
+        {"n": 3, "label": [1, 2]}, {"label": [1, 2]},
     ):  # fmt: skip
         with pytest.raises(vae.VaeError):
             cvae.stream(**wrong)  # type: ignore[arg-type]
 
 
-def test_a_stream_needs_constant_memory(cvae: vae.Autoencoder) -> None:
+def test_a_stream_uses_constant_memory(cvae: vae.Autoencoder) -> None:
     import tracemalloc
 
     tracemalloc.start()
@@ -66,7 +66,7 @@ def test_a_stream_needs_constant_memory(cvae: vae.Autoencoder) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert total > 0
-    assert peak < 2_000_000, "20,000 latents and images would be far more than two megabytes"
+    assert peak < 2_000_000, "20,000 latents and images need far more than two megabytes"
 
 
 def test_another_seed_gives_other_images(cvae: vae.Autoencoder) -> None:
@@ -74,11 +74,11 @@ def test_another_seed_gives_other_images(cvae: vae.Autoencoder) -> None:
     assert not np.array_equal(cvae.sample(2, 3), cvae.sample(2, 3))
 
 
-def test_eight_threads_get_what_one_gets(any_bundle: Path) -> None:
+def test_eight_threads_get_the_images_of_one(any_bundle: Path) -> None:
     with vae.load(any_bundle, device="cpu") as alone:
         expected = [alone.sample(20, seed=seed) for seed in range(40)]
     with vae.load(any_bundle, device="cpu") as shared, ThreadPoolExecutor(8) as pool:
-        # Nothing is loaded yet: the threads race for the sessions as well.
+        # No graph is loaded yet, so the threads also race to create the sessions.
         found = list(pool.map(lambda seed: shared.sample(20, seed=seed), range(40)))
         latents = list(pool.map(shared.encode, expected))
     assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))

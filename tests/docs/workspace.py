@@ -1,4 +1,4 @@
-"""A folder with all that the examples of pages and of `--help` name, and how a line is run."""
+"""A folder with the files that examples of pages and of `--help` use, and a small shell."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from vae_runtime.studio import fetch
 def examples(
     cvae_path: Path, vae_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Path:
-    """A folder with the files that the examples name; the embedded bundle is a small one."""
+    """A folder with the files that the examples use; the embedded bundle is a small one."""
     embedded = tmp_path / "embedded"
     embedded.mkdir()
     (embedded / "mnist.zip").write_bytes(cvae_path.read_bytes())
@@ -63,8 +63,8 @@ def examples(
         for name in ("digits.parquet", "mnist.parquet", "data/0.parquet", "data/1.parquet"):
             write_dataset(Dataset(name, images, labels, tuple("0123456789")), folder / name)
 
-    # The real ones need the network, or scikit-learn. Replaced where they are made: what a module
-    # imports from another stays with it, also one that is first imported during a test.
+    # The real data sets need the network or scikit-learn. Their loaders are replaced in their own
+    # module because other modules may import them before or during a test.
     for name, loader in (("mnist", "load_mnist"), ("digits", "_load_digits")):
         data = Dataset(name, images, labels, tuple("0123456789"))
         monkeypatch.setattr(f"vae_runtime.datasets.load.{loader}", lambda _, data=data: data)
@@ -74,24 +74,24 @@ def examples(
 
 
 def execute(run: Run, folder: Path, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line of a shell in `folder`: words, pipes, and a redirection at the end."""
+    """Run a shell line in `folder`: commands, pipes and an output redirection."""
     if line.startswith("vae-run studio") and not fetch.present():
         pytest.skip(f"no onnxruntime-web: run {fetch.COMMAND}")
     if line.startswith("vae-run batch"):
         pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra dask")
     monkeypatch.chdir(folder)
-    _bundles(folder, line)
-    # Threads in place of processes, which take seconds to start; and no long measurements.
+    _make_bundles(folder, line)
+    # Threads instead of processes, which take seconds to start, and short measurements.
     line = line.replace("--workers 2", "--threads 2")
     line = line.replace("vae-run bench", "vae-run bench --seconds 0.01")
     line, _, target = line.partition(" > ")
     stdin = b""
-    for part in line.split(" | "):
-        words = shlex.split(part)
+    for command in line.split(" | "):
+        words = shlex.split(command)
         assert words[0] == "vae-run"
         done = run(*words[1:], stdin=stdin)
         if done.code == 7 and "--device cuda" in line:
-            return  # there is no CUDA here, and it says so
+            return  # the expected error where there is no CUDA device
         assert done.code == 0, (line, done.err)
         assert "error" not in done.err.split(":")[0]
         stdin = done.out
@@ -102,8 +102,8 @@ def execute(run: Run, folder: Path, line: str, monkeypatch: pytest.MonkeyPatch) 
         assert Path(out[1]).exists(), line
 
 
-def _bundles(folder: Path, line: str) -> None:
-    """A small bundle under each name that a page has for one of its own: `ae`, `runs/cvae`."""
+def _make_bundles(folder: Path, line: str) -> None:
+    """Unpack a small bundle for each name that the line uses, such as `ae` or `runs/cvae`."""
     for name in re.findall(r"(?:--bundle|-b) ([\w./-]+)", line):
         path = folder / name
         if not path.exists():

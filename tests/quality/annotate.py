@@ -1,7 +1,9 @@
-"""Write what a CVAE's samples are worth into its checkpoint: `python -m tests.quality.note FILE`.
+"""Write the measured quality of a CVAE's samples into its checkpoint.
 
-The figures of the quality table go to the facts of training, as `quality`, and from there into
-the manifest of every bundle that is exported.
+    python -m tests.quality.annotate FILE
+
+The figures of the quality table go into the checkpoint's training facts as `quality`, and from
+there into the manifest of every bundle exported from it.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from pathlib import Path
 import click
 import torch
 
-from tests.quality.judge import A_CLASS, DRAWS, Judge, classifier
+from tests.quality.classifier import load_or_train
+from tests.quality.judge import SAMPLES_PER_CLASS, SEEDS, Judge
 from tests.quality.rows import Bench, samples
 from vae_runtime.datasets import load_dataset
 from vae_train.checkpoint import load_checkpoint, save_checkpoint
@@ -23,18 +26,17 @@ from vae_train.checkpoint import load_checkpoint, save_checkpoint
 @click.option("--data", default="mnist")
 @click.option("--classifier", "path", default="classifier.pt", type=click.Path(path_type=Path))
 def main(file: Path, data: str, path: Path) -> None:
-    """Measure, and write the checkpoint again."""
+    """Measure the samples and rewrite the checkpoint."""
     torch.set_num_threads(1)
     train, test = load_dataset(data), load_dataset(data, "test")
-    judge = Judge.of(classifier(data, path), train, test)
+    judge = Judge.of(load_or_train(data, path), train, test)
     checkpoint = load_checkpoint(file)
-    found = samples(checkpoint, Bench(train, test, judge, 1, 2, 2))
     quality = {
-        "samples_a_class": A_CLASS,
-        "draws": DRAWS,
+        "samples_per_class": SAMPLES_PER_CLASS,
+        "seeds": SEEDS,
         "classifier_accuracy": round(judge.accuracy, 4),
+        **samples(checkpoint, Bench(train, test, judge, 1, 2, 2)),
     }
-    quality |= found
     save_checkpoint(replace(checkpoint, facts=checkpoint.facts | {"quality": quality}), file)
     print(quality)
 

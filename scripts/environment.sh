@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Functions for scripts/test and scripts/test-lowest, which source this file.
+
+# Make a virtual environment, unless it is up to date. The installation obeys the file $constraints;
+# PYTHON picks the interpreter.
+environment() { # FOLDER REQUIREMENT...
+    local folder=$1 checksum
+    shift
+    checksum=$(cat pyproject.toml constraints*.txt | sha256sum | cut -c1-16)
+    [[ -f "$folder/.checksum" && "$(cat "$folder/.checksum")" == "$checksum" ]] && return
+    echo "== environment $folder"
+    rm -rf "$folder"
+    "${PYTHON:-python3}" -m venv "$folder"
+    # torch first and alone: a plain request for it may pick a build with gigabytes of CUDA.
+    if [[ "$*" == *train* ]]; then
+        "$folder/bin/pip" install -q -c constraints.txt "$(grep '^torch==' constraints.txt)"
+    fi
+    "$folder/bin/pip" install -q -c "$constraints" "$@"
+    echo "$checksum" > "$folder/.checksum"
+}
