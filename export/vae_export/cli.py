@@ -8,8 +8,7 @@ from typing import Any
 import click
 
 from vae_runtime import __version__
-from vae_runtime.cli.options import given
-from vae_runtime.console import run
+from vae_runtime.console import given_options, run
 from vae_runtime.dependencies import require
 
 EPILOG = """\b
@@ -135,7 +134,7 @@ def cli(**options: Any) -> None:
     require("vae-export", "torch", "onnx", "onnxscript")
     from .command import export_command
 
-    export_command(options, given())
+    export_command(options, given_options())
 
 
 def main() -> None:

@@ -16,9 +16,7 @@ from torch import Tensor, nn
 
 from vae_runtime.bundle.reader import open_bundle
 from vae_runtime.bundle.spec import ImageSpec
-from vae_runtime.cli.options import parse_size
-from vae_runtime.cli.target import Target
-from vae_runtime.console import print_status
+from vae_runtime.console import check_output_file, parse_size, print_status
 from vae_runtime.datasets import Dataset, load_dataset, load_held_out
 from vae_runtime.errors import FileError, InputError, UsageError
 from vae_runtime.files.atomic import write_atomic
@@ -45,7 +43,7 @@ def export_command(options: dict[str, Any], typed: dict[str, str]) -> None:
 
     Args:
         options: all of them.
-        typed: those that stand on the command line, as `vae_runtime.cli.options.given` has them.
+        typed: those that stand on the command line, see `vae_runtime.console.given_options`.
     """
     _check_effect(options, typed)
     for name in ("c_code", "report", "triton"):
@@ -56,7 +54,7 @@ def export_command(options: dict[str, Any], typed: dict[str, str]) -> None:
     out = _target(options)
     check_target(out)
     if options["html"] is not None:
-        Target("", str(options["html"])).check(".html", ".htm")
+        check_output_file(options["html"], (".html", ".htm"))
         page_files()  # refuse before the work where the studio's engine is missing
     chosen = Options(options["opset"], options["variants"], options["allow_lossy"], print_status)
     held_out = None

@@ -51,7 +51,7 @@ def test_wide_pictures_shrink() -> None:
 def test_progress_is_silent_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     monkeypatch.setattr("sys.stderr", stream)
-    monkeypatch.setattr(progress, "_PATIENCE_S", -1)
+    monkeypatch.setattr(progress, "_PROGRESS_AFTER_S", -1)
     assert list(progress.progress(range(3), 30, 10)) == [0, 1, 2]
     assert stream.getvalue() == ""
 
@@ -59,8 +59,8 @@ def test_progress_is_silent_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_progress_counts_and_cleans_up(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Terminal()
     monkeypatch.setattr("sys.stderr", stream)
-    monkeypatch.setattr(progress, "_PATIENCE_S", -1)
-    monkeypatch.setattr(progress, "_EVERY_S", -1)
+    monkeypatch.setattr(progress, "_PROGRESS_AFTER_S", -1)
+    monkeypatch.setattr(progress, "_PROGRESS_EVERY_S", -1)
     assert list(progress.progress(range(3), 25, 10, "latents")) == [0, 1, 2]
     assert "\r10 of 25 latents, " in stream.getvalue()
     assert "\r25 of 25 latents, " in stream.getvalue()

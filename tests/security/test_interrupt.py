@@ -24,7 +24,7 @@ import os, sys
 from pathlib import Path
 import click
 import numpy as np
-from vae_runtime.console import InterruptError, leave, run
+from vae_runtime.console import InterruptError, exit_now, run
 from vae_runtime.inference.interrupt import listen
 from vae_runtime.inference.session import Session
 
@@ -43,7 +43,7 @@ listen()
 try:
     run(command, "slow")
 except SystemExit as end:
-    leave(end.code)
+    exit_now(end.code)
 """
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gc
 import importlib
+import sys
 
 import click
 
 from .._version import __version__
-from ..console import InterruptError, leave, print_status, reserve_stdout, run
+from ..console import InterruptError, exit_now, print_status, reserve_stdout, run
 from ..inference.interrupt import listen
 
 COMMANDS = (
@@ -97,4 +98,6 @@ def main() -> None:
     try:
         run(cli, "vae-run")
     except SystemExit as end:
-        leave(end.code)
+        if "distributed" in sys.modules:
+            raise  # Dask ends its worker processes in an exit handler
+        exit_now(end.code)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .options import json_option, parse_size, prior_options, size_option
+from ..console import parse_size, size_option
+from .options import json_option, prior_options
 
 if TYPE_CHECKING:
     from ..arrow.job import Summary
@@ -165,9 +166,8 @@ def start(
 
 def report(summary: Summary, out: str, as_json: bool) -> None:
     """One line, or the facts as JSON; bad rows are an error of their own."""
-    from ..console import pluralize, print_status
+    from ..console import pluralize, print_json, print_status
     from ..errors import InputError
-    from .target import print_json
 
     if as_json:
         print_json({"out": out, **vars(summary)})

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from ..console import pluralize
+from ..console import pluralize, print_json
 from .options import Source, json_option, model_options
-from .target import print_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

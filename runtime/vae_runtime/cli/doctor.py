@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..console import print_json
 from .options import json_option
-from .target import print_json
 
 if TYPE_CHECKING:
     from ..inference.diagnosis import Diagnosis

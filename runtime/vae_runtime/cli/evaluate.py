@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..console import print_json
 from .options import Source, json_option, limit_option, model_options, resize_option
-from .target import print_json
 
 if TYPE_CHECKING:
     from ..metrics import Evaluation

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..console import print_json
 from .options import json_option
-from .target import print_json
 
 if TYPE_CHECKING:
     from ..bundle.manifest import Manifest

@@ -65,8 +65,8 @@ def command(
 ) -> None:
     """Morph between two images, or two latents.
 
-    ENDS are two images, two files of one code (.npy, .csv), or one file of two latents; without them
-    two latents are drawn from the prior.
+    ENDS are two images, two files of one code (.npy, .csv), or one file of two latents; without$
+    them two latents are drawn from the prior.
     """
     from .output import ANIMATIONS, IMAGES, Column, write_frames, write_images
 

@@ -129,38 +129,6 @@ def one_label(labels: tuple[str, ...]) -> str | None:
     return labels[0] if labels else None
 
 
-def parse_size(text: str | None) -> tuple[int, int] | None:
-    """`64x48` → (64, 48), height first.
-
-    Raises:
-        UsageError: something else.
-    """
-    from ..errors import UsageError
-
-    if text is None:
-        return None
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(is_number(part) and int(part) > 0 for part in parts):
-        raise UsageError(f"size {text!r}: expected HxW, for example 64x64")
-    return int(parts[0]), int(parts[1])
-
-
-def is_number(text: str) -> bool:
-    """Whether the text is a whole number of at most five digits."""
-    return text.isdecimal() and len(text) <= 5
-
-
-def given() -> dict[str, str]:
-    """The options typed on the command line, by the names of their parameters."""
-    context = click.get_current_context()
-    typed = click.core.ParameterSource.COMMANDLINE
-    return {
-        param.name: max(param.opts, key=len)
-        for param in context.command.params
-        if param.name and context.get_parameter_source(param.name) == typed
-    }
-
-
 def check_count(n: int, limit: int) -> None:
     """Refuse to make more than `limit` images.
 
@@ -181,7 +149,6 @@ seed_option = click.option("--seed", type=click.IntRange(0, 2**64 - 1),
                            help="Same seed, same images. [default: a fresh one]")  # fmt: skip
 limit_option = click.option("--limit", type=click.IntRange(1),
                             help="Take at most this many images.")  # fmt: skip
-size_option = click.option("--size", help="Resize image files to HxW, for example 64x64.")
 resize_option = click.option("--resize", is_flag=True,
                              help="Bring image files to the model's size.")  # fmt: skip
 count_limit_option = click.option("--limit", type=click.IntRange(1), default=1_000_000,

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from ..console import given_options
 from .options import (
     Source,
     check_count,
     count_limit_option,
-    given,
     label_option,
     model_options,
     output_options,
@@ -77,7 +77,7 @@ def command(
 
     target.check(*IMAGES)
     if latents is not None:
-        for name, flag in given().items():
+        for name, flag in given_options().items():
             if name in ("n", "seed", *draw):
                 raise UsageError(f"{flag} goes with latents that are drawn, not with --latents.")
     with source.open() as model:

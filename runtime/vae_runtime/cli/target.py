@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 import sys
 from collections.abc import Iterable
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
+from ..console import print_json, print_status, write_stdout
 from ..errors import FileError, LimitError, UsageError
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Target:
             FileError: no space, no permission; a previous file was kept.
         """
         if self.out == "-":
-            _to_stdout(pieces)
+            write_stdout(pieces)
             return
         from ..files.atomic import writing
         from ..files.streaming import write_pieces
@@ -138,45 +138,7 @@ class Target:
 
     def report(self, text: str, **facts: Any) -> None:
         """The closing line: words on standard error, or the facts as JSON on standard output."""
-        from ..console import print_status
-
         if self.as_json:
             print_json({"out": self.out, **facts})
         else:
             print_status(text if self.out is None else f"wrote {text}")
-
-
-def print_json(facts: Any) -> None:
-    """One JSON document on standard output; arrays become lists, NaN becomes null."""
-    text = json.dumps(_plain(facts), ensure_ascii=False, indent=1)
-    _to_stdout([f"{text}\n".encode(errors="backslashreplace")])
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    if isinstance(value, float) and (value != value or abs(value) == float("inf")):
-        return None
-    return value
-
-
-def _to_stdout(pieces: Iterable[bytes | memoryview]) -> None:
-    from ..console import discard_stdout
-
-    try:
-        for piece in pieces:
-            sys.stdout.buffer.write(piece)
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        # click would exit with 1; a reader that has seen enough is no failure.
-        discard_stdout()
-        raise click.exceptions.Exit(0) from None
-    except FileError:
-        raise
-    except OSError as error:
-        discard_stdout()
-        raise FileError(f"standard output: {(error.strerror or str(error)).lower()}") from error

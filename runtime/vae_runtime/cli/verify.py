@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from ..console import print_json
 from .options import Source, bundle_options, json_option
-from .target import print_json
 
 EPILOG = """\b
 Examples:
