@@ -13,7 +13,7 @@ import numpy as np
 from vae_runtime.bundle.manifest import Manifest
 from vae_runtime.errors import FileError
 from vae_runtime.files.atomic import write_atomic
-from vae_runtime.html import html_page, html_table
+from vae_runtime.html import html_document, html_table
 
 from .histogram import histogram_svg
 from .parity import as_dict
@@ -74,7 +74,7 @@ def report_page(exported: Exported) -> str:
             caption = f"{case.graph}.{case.output}"
             svg = histogram_svg(checked.histogram[case.output], case.tolerance, caption)
             parts.append(f"<figure><figcaption>{escape(caption)}</figcaption>{svg}</figure>")
-    return html_page(title, parts, _STYLE)
+    return html_document(title, parts, _STYLE)
 
 
 def _about(manifest: Manifest) -> str:

@@ -14,7 +14,7 @@ from PIL import Image
 
 import vae_runtime as vae
 from tests.runtime.test_cli import pixels
-from vae_runtime.dependencies import install
+from vae_runtime.dependencies import install_command
 
 from .conftest import Run
 
@@ -70,7 +70,7 @@ def test_encode_and_decode_are_a_round_trip(run: Run, vae_path: Path, tmp_path: 
         done = run("encode", "x.npy", "-b", vae_path, "-o", "z.npz")
         assert done.err == (
             f"wrote 5 latents of {model.spec.latent_dim} numbers to z.npz: "
-            "64 bytes of pixels to 24 an image, ratio 2.7\n"
+            "64 bytes of pixels to 24 per image, ratio 2.7\n"
         )
         with np.load("z.npz") as file:
             assert np.array_equal(file["z"], mu)
@@ -140,7 +140,7 @@ def test_evaluate_states_what_it_did(run: Run, cvae_path: Path, tmp_path: Path) 
     done = run("evaluate", "x.npz", "-b", cvae_path, "-k", 4)
     table = dict(line.split(None, 1) for line in done.out.decode().splitlines())
     assert table["images"] == "30, labels given"
-    assert table["likelihood"] == "bernoulli, each pixel drawn with its grey level's probability"
+    assert table["likelihood"] == "bernoulli, each pixel drawn with its grey level as probability"
     assert table["iwae-4"].endswith("nats, an upper bound on -log p(x)")
     facts = json.loads(run("evaluate", "x.npz", "-b", cvae_path, "--no-labels", "--json").out)
     assert facts["labels"] is False
@@ -172,7 +172,7 @@ def test_info_of_a_bundle_and_of_a_graph(run: Run, cvae_path: Path, tmp_path: Pa
 def test_verify_and_its_exit_code(run: Run, any_bundle: Path) -> None:
     done = run("verify", "-b", any_bundle)
     assert (done.code, done.err) == (0, "")
-    assert done.out.decode().endswith("device cpu: as torch\n")
+    assert done.out.decode().endswith("device cpu: agrees with torch\n")
     facts = json.loads(run("verify", "-b", any_bundle, "--json").out)
     assert facts["ok"] is True
     assert facts["device"] == "cpu"
@@ -180,7 +180,7 @@ def test_verify_and_its_exit_code(run: Run, any_bundle: Path) -> None:
     assert done.code == 4
     assert json.loads(done.out)["ok"] is False
     assert done.err.startswith(f"error: {any_bundle}/")
-    assert done.err.endswith("from torch's, allowed 0e+00. Run vae-run doctor.\n")
+    assert done.err.endswith("allowed 0e+00. Run vae-run doctor.\n")
 
 
 def test_doctor(run: Run) -> None:
@@ -201,7 +201,7 @@ def test_doctor_fails_with_the_fix(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     assert done.err == (
         "error: installation: onnxruntime and onnxruntime-gpu are both installed and overwrote "
         "each other's files. Run: pip uninstall -y onnxruntime onnxruntime-gpu && "
-        f"{install('gpu')}\n"
+        f"{install_command('gpu')}\n"
     )
 
 

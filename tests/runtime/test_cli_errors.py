@@ -97,7 +97,7 @@ def test_wrong_image_size(run: Run, cvae_path: Path) -> None:
     done = run("reconstruct", "x.png", "-b", cvae_path)
     assert (done.code, done.error) == (
         3,
-        "error: x.png: 7×9 pixels, 1 channel; the model takes 8×8, 1. Say --resize.",
+        "error: x.png: 7×9 pixels, 1 channel; the model takes 8×8, 1. Use --resize.",
     )
 
 

@@ -24,7 +24,7 @@ def test_codes_are_not_drawn(run: Run, cvae_path: Path, words: tuple[object, ...
     done = run("sample", "-b", cvae_path, "--latents", "z.npy", *words)
     flag = {"-n": "--count"}.get(str(words[0]), words[0])
     assert (done.code, done.error) == (
-        2, f"error: {flag} goes with latents that are drawn, not with --latents.",
+        2, f"error: {flag} has no effect on given --latents. Leave it out.",
     )  # fmt: skip
 
 
@@ -37,8 +37,8 @@ def test_output_names(run: Run, cvae_path: Path) -> None:
          "c.png: --format npy contradicts the name. Leave it out."),
         (("-o", "c.png", "-f", "jpg"), 2,
          "c.png: --format jpg contradicts the name. Leave it out."),
-        (("-o", "file"), 6, "file: a file; a name without an extension means a folder"),
-        (("-o", "folder.d", "-f", "png"), 6, "folder.d: a folder, expected a file for .png"),
+        (("-o", "file"), 6, "file: a file, but a name without an extension means a folder"),
+        (("-o", "folder.d", "-f", "png"), 6, "folder.d: a folder, expected a file of type .png"),
     ):  # fmt: skip
         done = run("sample", "-b", cvae_path, *words)
         assert (done.code, done.error) == (code, f"error: {line}")

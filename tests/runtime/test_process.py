@@ -169,7 +169,7 @@ def test_ctrl_c_between_chunks(cvae_path: Path, tmp_path: Path) -> None:
     code = MAIN + "import os; OWN = os.dup(1)\n" + STARTED + "main()"
     # Only the first byte is read: the pipe must not fill up, so the runs are large.
     command = [sys.executable, "-c", code, "sample", "-b", str(cvae_path), "-n", "10000000",
-               "--limit", "10000000", "-o", "x.npy"]  # fmt: skip
+               "--max-images", "10000000", "-o", "x.npy"]  # fmt: skip
     status, error, seconds = interrupted(command, tmp_path)
     assert status == 130
     assert error == b"error: interrupted\n"

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from tests.security.kills import Artefact, artefacts, prepare
+from vae_runtime.cli.options import OutputOptions
 from vae_runtime.cli.output import Column, write_folder, write_images
-from vae_runtime.cli.target import Target
 from vae_runtime.errors import FileError
 from vae_runtime.files import atomic as files
 from vae_runtime.files import atomic as leftovers
@@ -52,7 +52,7 @@ def kinds() -> list[Artefact]:
 
 def noise(path: Path, k: int) -> None:
     whole = np.random.default_rng(k).random((64, 1, 28, 28), np.float32)
-    write_images(Column.of(whole), Target("", str(path), scale=1))
+    write_images(Column.of(whole), OutputOptions(out=str(path), scale=1))
 
 
 def content(path: Path) -> dict[str, bytes]:

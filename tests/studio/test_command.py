@@ -30,7 +30,7 @@ def test_a_folder_of_something_else_is_left_alone(
     ("out", "code", "error"),
     [
         ("page.txt", 2, "page.txt: unknown type .txt, expected .html .htm or a folder"),
-        ("none/site", 6, "none/site: there is no folder none. Make it first."),
+        ("none/site", 6, "none/site: there is no folder none. Create it first."),
     ],
 )
 def test_a_name_that_is_neither_a_page_nor_a_folder_is_refused_before_work(
