@@ -1,4 +1,4 @@
-"""What commands read: any size with --resize, labels by sub-folder, nothing, names that clash."""
+"""Inputs of commands: sizes, labels by sub-folder, empty arrays, names that clash."""
 
 from __future__ import annotations
 

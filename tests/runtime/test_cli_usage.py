@@ -119,7 +119,7 @@ def test_values(run: Run, cvae_path: Path, args: list[str], message: str) -> Non
 def test_one_end_is_not_two(run: Run, cvae_path: Path, digits: Path) -> None:
     done = run("interpolate", digits / "00.png", "-b", cvae_path)
     assert (done.code, done.error) == (
-        2, "error: 1 images or latents given, expected two ends",
+        2, "error: expected two images or latents, got 1",
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What a missing package's line says to run, wherever this package was installed from."""
+"""The pip command for a missing package, wherever this package was installed from."""
 
 from __future__ import annotations
 

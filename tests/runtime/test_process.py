@@ -157,10 +157,10 @@ STARTED = """
 import os
 import vae_runtime.inference.session
 run = vae_runtime.inference.session.Session.run
-def said(self, *args, **inputs):
+def announced(self, *args, **inputs):
     os.write(OWN, b"x")
     return run(self, *args, **inputs)
-vae_runtime.inference.session.Session.run = said
+vae_runtime.inference.session.Session.run = announced
 """
 
 

@@ -23,7 +23,7 @@ def colours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
 
 
-def test_two_pixels_a_character() -> None:
+def test_two_pixels_per_character() -> None:
     picture = np.uint8([[[255, 0], [0, 9], [7, 7]]])
     assert render(picture, Terminal()) == (
         "\x1b[38;2;255;255;255;48;2;0;0;0m▀\x1b[38;2;0;0;0;48;2;9;9;9m▀\x1b[0m\n"

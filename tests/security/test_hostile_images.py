@@ -1,4 +1,4 @@
-"""Image files from strangers, through the reader that every command uses."""
+"""Untrusted image files, read as every command reads them."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_a_named_case(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def memory() -> int:
-    """The most that this process has used, in MB."""
+    """The peak memory of this process in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 

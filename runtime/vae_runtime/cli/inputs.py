@@ -233,4 +233,6 @@ def _parse_csv(raw: bytes, source: str) -> NDArray[np.float32]:
         with np.errstate(over="ignore"):  # to infinity, which `as_latents` refuses with its place
             return np.array([[float(cell) for cell in row] for row in rows], np.float32)
     except ValueError as error:
-        raise InputError(f"{source}: expected lines of comma-separated numbers") from error
+        raise InputError(
+            f"{source}: not latents. Expected .npy, .npz, or lines of comma-separated numbers"
+        ) from error

@@ -86,5 +86,5 @@ def _read_ends(
         else:
             found += list(read_images((name,), model.spec.image, resize=resize).images)
     if len(found) != 2:
-        raise UsageError(f"{len(found)} images or latents given, expected two ends")
+        raise UsageError(f"expected two images or latents, got {len(found)}")
     return found, labels[0] if len(labels) == 2 and labels[0] == labels[1] else None

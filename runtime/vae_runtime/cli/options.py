@@ -116,8 +116,9 @@ class OutputOptions:
 
     @property
     def to_path(self) -> str:
-        """` to PATH`, for a status line; empty where no file is written."""
-        return "" if self.path is None else f" to {self.path}"
+        """` to PATH`, for a status line; empty if no file is written."""
+        names = {None: "", "-": " to standard output"}
+        return names.get(self.path, f" to {self.path}")
 
     def without_file(self) -> OutputOptions:
         """The same options without an output file."""

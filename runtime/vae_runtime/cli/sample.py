@@ -61,7 +61,7 @@ def command(
 
     output.check(*options.IMAGES)
     if latents is not None:
-        _check_given_with_latents()
+        _refuse_sampling_options()
     with model_options.load() as model:
         classes = _class_indices(labels, model.spec)
         extra: dict[str, Column]
@@ -79,13 +79,13 @@ def command(
                device=model.device)  # fmt: skip
 
 
-def _check_given_with_latents() -> None:
-    """Refuse the options of sampling, which have no effect with --latents."""
+def _refuse_sampling_options() -> None:
+    """Refuse options that have no effect with --latents."""
     from ..errors import UsageError
 
     for name, option in given_options().items():
         if name in ("n", "seed", *(field.name for field in fields(options.SamplingOptions))):
-            raise UsageError(f"{option} has no effect on given --latents. Leave it out.")
+            raise UsageError(f"{option} has no effect with --latents. Leave it out.")
 
 
 def _class_indices(labels: tuple[str, ...], spec: ModelSpec) -> list[int]:

@@ -1,4 +1,4 @@
-"""Commands on latents, scores and bundles do what they say: files written, facts printed."""
+"""Commands on latents, scores and bundles: the files they write and the lines they print."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_traverse_from_an_image(run: Run, cvae_path: Path, digits: Path) -> None
         assert np.array_equal(np.load("t.npy"), model.traverse(0, 3, image=image))
 
 
-def test_interpolate_images_codes_and_seed(run: Run, cvae_path: Path, digits: Path) -> None:
+def test_interpolate_images_latents_and_seed(run: Run, cvae_path: Path, digits: Path) -> None:
     a, b = digits / "00.png", digits / "10.png"
     assert run("interpolate", a, b, "-b", cvae_path, "--steps", 4, "-o", "i.npy").code == 0
     with vae.load(cvae_path) as model:
@@ -87,7 +87,7 @@ def test_encode_and_decode_are_a_round_trip(run: Run, vae_path: Path, tmp_path: 
     assert facts["ratio"] == pytest.approx(64 / 24)
 
 
-def test_labels_travel_from_data_to_codes(run: Run, cvae_path: Path, tmp_path: Path) -> None:
+def test_labels_travel_from_data_to_latents(run: Run, cvae_path: Path, tmp_path: Path) -> None:
     with vae.load(cvae_path) as model:
         labels = np.array([3, 1, 4])
         images = model.sample(3, labels, seed=0, dtype="uint8")
@@ -101,7 +101,7 @@ def test_labels_travel_from_data_to_codes(run: Run, cvae_path: Path, tmp_path: P
         assert np.array_equal(np.load("d.npy"), again)
 
 
-def test_score_is_a_line_an_image(run: Run, cvae_path: Path, digits: Path) -> None:
+def test_score_prints_one_line_per_image(run: Run, cvae_path: Path, digits: Path) -> None:
     done = run("score", digits, "-b", cvae_path)
     rows = list(csv.DictReader(io.StringIO(done.out.decode())))
     assert list(rows[0]) == ["name", "error", "kl", "negative_elbo"]
@@ -133,7 +133,7 @@ def test_score_finds_what_is_not_normal(run: Run, cvae_path: Path, digits: Path)
     assert facts["device"] == "cpu"
 
 
-def test_evaluate_states_what_it_did(run: Run, cvae_path: Path, tmp_path: Path) -> None:
+def test_evaluate_states_labels_and_likelihood(run: Run, cvae_path: Path, tmp_path: Path) -> None:
     with vae.load(cvae_path) as model:
         labels = np.arange(30) % 10
         np.savez(tmp_path / "x.npz", images=model.sample(30, labels, seed=0), labels=labels)
