@@ -28,29 +28,15 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 MAX_PIXELS = 16_000_000
 MAX_BYTES = 256 << 20  # of one file; MAX_PIXELS pixels need no more
 _KINDS = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".webp": "WEBP",
-    ".bmp": "BMP",
-    ".gif": "GIF",
-}
+    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".gif": "GIF"
+}  # fmt: skip
 _ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG"}
 _QUALITY: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}
 _PNG_END = b"IEND\xaeB`\x82"  # Pillow does not miss it once it has all pixels
 _MAX_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "GIF": 65_535}  # pixels, by format
 # Pillow's readers raise any of these on damaged files.
-_DAMAGED = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    TypeError,
-    LookupError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-)
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, OverflowError,
+            struct.error, zlib.error)  # fmt: skip
 
 
 def is_image(path: Path) -> bool:
@@ -197,17 +183,9 @@ def _save(pictures: list[Image.Image], kind: str, **options: Any) -> bytes:
     longest = max(pictures[0].size)
     if longest > _MAX_SIDE.get(kind, longest):
         raise LimitError(f"{kind}: {longest} pixels on a side, limit {_MAX_SIDE[kind]}. Use .png")
-    buffer = _Named()
-    # Given a file name instead of a format, Pillow imports only the plugin that it needs.
-    buffer.name = "image" + next(ending for ending, name in _KINDS.items() if name == kind)
-    pictures[0].save(buffer, **_QUALITY.get(kind, {}), **options)
+    buffer = io.BytesIO()
+    pictures[0].save(buffer, kind, **_QUALITY.get(kind, {}), **options)
     return buffer.getvalue()
-
-
-class _Named(io.BytesIO):
-    """A buffer with a file name."""
-
-    name = ""
 
 
 def encode_animation(

@@ -44,20 +44,17 @@ class Timing(NamedTuple):
 
 
 @click.command(epilog=EPILOG)
-@click.option(
+@options.integer(
     "--batch",
     "batches",
-    type=click.IntRange(1, 1_000_000),
+    max=1_000_000,
     multiple=True,
     help=f"Images per call. May be repeated. [default: {', '.join(map(str, _BATCHES))}]",
 )
 @options.choice("--role", "decoder", "encoder", help="Graph to measure.")
 @options.choice("--dtype", "float32", "uint8", help="Data type of the decoder's images.")
-@click.option(
-    "--seconds",
-    type=click.FloatRange(0.01, 60),
-    default=0.5,
-    help="How long to measure each batch size.",
+@options.number(
+    "--seconds", default=0.5, min=0.01, max=60, help="How long to measure each batch size."
 )
 @options.as_json
 @options.model()

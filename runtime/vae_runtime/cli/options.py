@@ -191,10 +191,23 @@ Decorator = Callable[[Any], Any]
 
 
 def integer(
-    *names: str, help: str, default: int | None = None, min: int = 1, max: int | None = None
+    *names: str,
+    help: str,
+    default: int | None = None,
+    min: int = 1,
+    max: int | None = None,
+    multiple: bool = False,
 ) -> Decorator:
     """An option that takes a whole number."""
-    return click.option(*names, type=click.IntRange(min, max), default=default, help=help)
+    numbers = click.IntRange(min, max)
+    return click.option(*names, type=numbers, default=default, help=help, multiple=multiple)
+
+
+def number(
+    name: str, *, help: str, default: float | None = None, min: float = 0, max: float | None = None
+) -> Decorator:
+    """An option that takes a decimal number."""
+    return click.option(name, type=click.FloatRange(min, max), default=default, help=help)
 
 
 def choice(name: str, *values: str, help: str) -> Decorator:
@@ -230,6 +243,14 @@ def samples(default: int, *names: str) -> Decorator:
     return integer("--samples", *names, default=default, max=100_000, help=help)
 
 
+bundle = click.option(
+    "--bundle",
+    "-b",
+    metavar="PATH",
+    default="mnist",
+    show_default="the embedded mnist",
+    help="Folder or .zip written by vae-export.",
+)
 as_json = flag("--json", "as_json", help="Print a JSON summary.")
 resize = flag("--resize", help="Resize image files to the size of the model.")
 max_images = integer(
@@ -270,9 +291,7 @@ def model(*, variant: bool = True) -> Decorator:
         variant: False for a command that runs every variant.
     """
     options = [
-        click.option("--bundle", "-b", metavar="PATH", default="mnist",
-                     show_default="the embedded mnist",
-                     help="Folder or .zip written by vae-export."),
+        bundle,
         click.option("--variant", default="fp32",
                      help="Variant of the graphs to run, where the bundle has it: fp16, int8, "
                      "uint8."),

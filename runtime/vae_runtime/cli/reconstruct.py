@@ -21,12 +21,10 @@ Examples:
 
 @click.command(epilog=EPILOG)
 @options.inputs(default_limit=64)
-@click.option(
+@options.number(
     "--noise",
-    type=click.FloatRange(0),
     default=0.0,
-    metavar="SIGMA",
-    help="Add Gaussian noise to the input; a model trained with vae-train --noise removes it.",
+    help="Standard deviation of noise to add; a model of vae-train --noise removes it.",
 )
 @options.seed("Seed for the added noise.")
 @click.option(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -22,14 +22,6 @@ Examples:
   vae-run score new/ --threshold 120 --by error --json
 """
 COLUMNS = ("error", "kl", "negative_elbo")
-
-
-@dataclass(frozen=True)
-class _Threshold:
-    """--threshold: a score, or a percentile of the scores of the normal images."""
-
-    value: float
-    is_percentile: bool
 
 
 @click.command(epilog=EPILOG)
@@ -75,17 +67,16 @@ def command(
         output = output.without_file()  # the JSON holds the rows
     else:
         output.check(".csv")
-    limit = _parse_threshold(threshold, normal)
+    bound, percent = _parse_threshold(threshold, normal)
     with model_options.load() as model:
 
         def scored(source: options.InputOptions) -> tuple[InputImages, Scores]:
             found, label = read_inputs(source, model.spec)
             return found, model.score(found.images, label, samples=samples, seed=seed)
 
-        bound = None if limit is None else limit.value
-        if limit is not None and limit.is_percentile:
+        if percent is not None:
             _, scores = scored(replace(source, inputs=normal or source.inputs))
-            bound = float(np.percentile(getattr(scores, by), limit.value))
+            bound = float(np.percentile(getattr(scores, by), percent))
         found, scores = scored(source)
         device = model.device
     rows = _rows(found, scores, bound, by)
@@ -115,14 +106,16 @@ def _report(
         print_status(text)
 
 
-def _parse_threshold(text: str | None, normal: tuple[str, ...]) -> _Threshold | None:
-    """Parse `p99` or `120.5`."""
+def _parse_threshold(
+    text: str | None, normal: tuple[str, ...]
+) -> tuple[float | None, float | None]:
+    """Parse --threshold: `120.5` → (120.5, None); the percentile `p99` → (None, 99.0)."""
     from ..errors import UsageError
 
     if text is None:
         if normal:
             raise UsageError("--normal needs --threshold, for example --threshold p99")
-        return None
+        return None, None
     is_percentile = text.startswith("p")
     try:
         value = float(text.removeprefix("p"))
@@ -130,7 +123,7 @@ def _parse_threshold(text: str | None, normal: tuple[str, ...]) -> _Threshold | 
         value = math.nan
     if not math.isfinite(value) or (is_percentile and not 0 <= value <= 100):
         raise UsageError(f"threshold {text!r}: expected a number, or p0 to p100")
-    return _Threshold(value, is_percentile)
+    return (None, value) if is_percentile else (value, None)
 
 
 def _rows(

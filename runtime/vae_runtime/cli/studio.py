@@ -31,19 +31,25 @@ _PORT = 8765
 
 
 @click.command(epilog=EPILOG)
-@click.option("--bundle", "-b", default="mnist", show_default="the embedded mnist", metavar="PATH",
-              help="Folder or .zip written by vae-export.")  # fmt: skip
-@click.option("--out", "-o", help="Output: a single .html file or a folder; - is standard output.")
+@options.bundle
 @click.option(
+    "--out",
+    "-o",
+    metavar="PATH",
+    help="Output: a single .html file or a folder; - is standard output.",
+)
+@options.integer(
     "--port",
-    type=click.IntRange(0, 65535),
+    min=0,
+    max=65_535,
     help=f"Port on 127.0.0.1; 0 picks a free one. [default: {_PORT}, or a free one]",
 )
-@click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
+@options.flag("--open", "opens", help="Open the page in the browser.")
 @click.option("--data", help="Data set for the map of latents: the test split, if any, of mnist, "
               "digits, a folder, .npz or Parquet.")  # fmt: skip
-@click.option("--limit", type=click.IntRange(1, 20_000), default=1000, show_default=True,
-              help="Take at most this many images of --data.")  # fmt: skip
+@options.integer(
+    "--limit", default=1000, max=20_000, help="Take at most this many images of --data."
+)
 def command(
     bundle: str, out: str | None, port: int | None, opens: bool, data: str | None, limit: int
 ) -> None:

@@ -20,10 +20,10 @@ Examples:
 @options.label()
 @options.integer("--dim", min=0, help="Latent dimension to vary. [default: each in turn]")
 @options.integer("--steps", default=11, min=2, max=1000, help="Number of frames per dimension.")
-@click.option(
+@options.number(
     "--span",
-    type=click.FloatRange(0, 100),
     default=3.0,
+    max=100,
     help="How far to go in each direction, in standard deviations.",
 )
 @click.option("--from", "image", metavar="IMAGE", help="Start from the latent of this image.")

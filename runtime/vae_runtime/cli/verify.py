@@ -15,9 +15,8 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@click.option(
+@options.number(
     "--tolerance",
-    type=click.FloatRange(0),
     help="Largest error allowed in any graph. [default: 1e-5, more for variants that round]",
 )
 @options.as_json
