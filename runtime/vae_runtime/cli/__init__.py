@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import sys
 
@@ -95,8 +94,6 @@ def cli() -> None:
 
 def main() -> None:
     """Run `vae-run`."""
-    # Imports make some hundred thousand objects that live to the end: do not search them.
-    gc.set_threshold(100_000, 50, 50)
     reserve_stdout()
     listen()
     try:
