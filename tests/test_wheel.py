@@ -139,7 +139,7 @@ def test_a_wheel_is_installed_and_used_where_nothing_else_is(built: Path, tmp_pa
     command(programs / "vae-run", *words, cwd=tmp_path, env=env)
     assert (tmp_path / "threes.png").read_bytes().startswith(b"\x89PNG")
     found = command(programs / "vae-run", "verify", cwd=tmp_path, env=env)
-    assert found.endswith("device cpu: as torch\n")
+    assert found.endswith("device cpu: agrees with torch\n")
     done = subprocess.run(
         [programs / "vae-train", "ae", "--data", "digits", "--out", "x.pt"],
         capture_output=True, text=True, check=False, cwd=tmp_path, env=env,

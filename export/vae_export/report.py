@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from vae_runtime.bundle.manifest import Manifest
 from vae_runtime.dependencies import require
 from vae_runtime.files.atomic import write_atomic
-from vae_runtime.html import html_page, html_table
+from vae_runtime.html import html_document, html_table
 
 from .parity import BINS_PER_DECADE, DECADES
 from .pipeline import Exported
@@ -83,7 +83,7 @@ def report_html(exported: Exported) -> str:
             svg = svg.replace("<svg ", f'<svg role="img" aria-label="{name}" ', 1)
             parts.append(f"<figure><figcaption>{name}</figcaption>{svg}</figure>")
     style = "svg { width: 100%; height: auto; }"
-    return html_page(f"Parity of bundle {manifest.spec.id}", parts, style)
+    return html_document(f"Parity of bundle {manifest.spec.id}", parts, style)
 
 
 def histogram_svg(counts: NDArray[np.int64], tolerance: float) -> str:

@@ -1,4 +1,4 @@
-"""Packages of an extra: asked for where they are needed, missing in one line with the command."""
+"""Check optional dependencies; report the pip command that installs them."""
 
 from __future__ import annotations
 
@@ -12,33 +12,34 @@ _NAME = "vae-onnx"
 
 
 def require(program: str, *packages: str, extra: str = "cpu,train") -> None:
-    """Refuse to go on without the packages of an extra.
+    """Check that the packages of an extra are installed.
 
     Raises:
-        MissingExtra: with the command that installs them.
+        MissingExtra: names the missing packages and the command that installs them.
     """
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingExtra(
-            f"{program} needs {', '.join(missing)}, not installed here. Run: {install(extra)}"
+            f"{program} needs {', '.join(missing)}, not installed here. "
+            f"Run: {install_command(extra)}"
         )
 
 
-def install(extra: str) -> str:
-    """The command that adds an extra, from where this package came: a checkout, a file, an index.
+def install_command(extra: str) -> str:
+    """The pip command that adds an extra, from wherever this package was installed.
 
-    pip keeps the place in `direct_url.json` (PEP 610), and keeps none for what an index served.
+    pip records a checkout, a file or a repository in `direct_url.json` (PEP 610), but not an index.
     """
-    import json  # here, since batch work and the trainer read this module and seldom miss a package
+    import json  # imported here, because few callers get this far
     from importlib import metadata
     from urllib.parse import urlsplit
     from urllib.request import url2pathname
 
     try:
-        kept = metadata.distribution(_NAME).read_text("direct_url.json")
+        recorded = metadata.distribution(_NAME).read_text("direct_url.json")
     except metadata.PackageNotFoundError:
-        kept = None
-    origin: dict[str, Any] = json.loads(kept) if kept else {"url": ""}
+        recorded = None
+    origin: dict[str, Any] = json.loads(recorded) if recorded else {"url": ""}
     url = urlsplit(origin["url"])
     path = Path(url2pathname(url.path))
     if url.scheme == "file" and path.exists():

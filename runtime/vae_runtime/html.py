@@ -1,4 +1,4 @@
-"""One self-contained HTML page, dark and light, for phone and paper: what reports are made of."""
+"""Self-contained HTML documents for reports: light and dark, for screens and paper."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from html import escape
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1a1a1a; --soft: #666; --line: #ddd; --bar: #2563a8;
-  --limit: #b3261e; --page: #fff; }
+  --limit: #b3261e; --background: #fff; }
 @media (prefers-color-scheme: dark) { :root { --ink: #eee; --soft: #aaa; --line: #444;
-  --bar: #7db3f0; --limit: #ff8a80; --page: #161616; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page);
+  --bar: #7db3f0; --limit: #ff8a80; --background: #161616; } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--background);
   max-width: 60rem; margin: 2rem auto; padding: 0 1rem; overflow-wrap: break-word; }
 h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 p { margin: .3rem 0; } .soft { color: var(--soft); }
@@ -25,13 +25,13 @@ figure { margin: 1rem 0; } figcaption { color: var(--soft); }
 """
 
 
-def html_page(title: str, parts: Iterable[str], style: str = "") -> str:
-    """A whole page.
+def html_document(title: str, parts: Iterable[str], style: str = "") -> str:
+    """Build a complete document.
 
     Args:
-        title: plain text, shown by the browser and as the heading.
-        parts: HTML, below the heading.
-        style: CSS beside `STYLE`.
+        title: plain text, for the browser and the heading.
+        parts: HTML to place below the heading.
+        style: CSS in addition to `STYLE`.
     """
     head = (
         "<!doctype html>",
@@ -44,7 +44,7 @@ def html_page(title: str, parts: Iterable[str], style: str = "") -> str:
 
 
 def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of plain text, which scrolls sideways where it is too wide."""
+    """Build a table of plain text, which scrolls sideways where it is too wide."""
 
     def line(cells: Sequence[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{escape(c)}</{tag}>" for c in cells) + "</tr>"
@@ -55,5 +55,5 @@ def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def data_uri(png: bytes) -> str:
-    """A PNG as an address that needs no file."""
+    """Encode a PNG as a data URI."""
     return f"data:image/png;base64,{b64encode(png).decode()}"

@@ -1,6 +1,6 @@
-"""Image files to arrays and back, grids and animations. Pixels are u8, planes first.
+"""Read and write image files, grids and animations; pixels are u8[C, H, W].
 
-Files are recognised by their content, not by their name; what does not decode whole is refused.
+Files are recognised by their content, not by their name; a file that is cut short is refused.
 """
 
 from __future__ import annotations
@@ -23,39 +23,24 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-Say = Callable[[str], None]
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 MAX_PIXELS = 16_000_000
-MAX_BYTES = 256 << 20  # of one file; the pixels need no more
+MAX_BYTES = 256 << 20  # of one file; MAX_PIXELS pixels need no more
 _KINDS = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".webp": "WEBP",
-    ".bmp": "BMP",
-    ".gif": "GIF",
-}
+    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".gif": "GIF"
+}  # fmt: skip
 _ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG"}
 _QUALITY: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}
-_PNG_END = b"IEND\xaeB`\x82"  # Pillow reads on without it once all pixels are there
-_LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "GIF": 65_535}  # what each format can hold
-# What Pillow's readers raise on damaged files.
-_DAMAGED = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    TypeError,
-    LookupError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-)
+_PNG_END = b"IEND\xaeB`\x82"  # Pillow does not miss it once it has all pixels
+_MAX_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "GIF": 65_535}  # pixels, by format
+# Pillow's readers raise any of these on damaged files.
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, OverflowError,
+            struct.error, zlib.error)  # fmt: skip
 
 
 def is_image(path: Path) -> bool:
-    """Whether the name is that of an image, and not of what a Mac leaves beside one."""
+    """Whether the name is that of an image; macOS leaves `._NAME` files beside images."""
     return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
 
 
@@ -64,17 +49,17 @@ def read_image(
     *,
     mode: str | None = None,
     size: tuple[int, int] | None = None,
-    say: Say = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> NDArray[np.uint8]:
     """Decode one image file.
 
-    Orientation from EXIF is applied, transparency is laid over black, 16-bit grey is scaled.
+    Applies the EXIF orientation, composes transparency over black, and scales 16-bit grey to bytes.
 
     Args:
         source: a path, or the bytes of a file.
-        mode: `L` or `RGB` to convert to; None keeps grey grey and makes all else RGB.
+        mode: `L` or `RGB` to convert to; None keeps grey images grey and converts others to RGB.
         size: (H, W) to resize to, with a Lanczos filter.
-        say: called with a line on what is not seen in the pixels: transparency, further frames.
+        log: called with one line about anything that the pixels do not show: transparency, frames.
 
     Returns:
         u8[C, H, W].
@@ -89,18 +74,18 @@ def read_image(
 
     name = source if isinstance(source, Path) else "image"
     raw = read_bytes(source, limit=MAX_BYTES) if isinstance(source, Path) else source
-    picture = _decode(raw, name, mode, say)
+    picture = _decode(raw, name, mode, log)
     if size and (picture.height, picture.width) != size:
         picture = picture.resize((size[1], size[0]), Image.Resampling.LANCZOS)
     pixels = np.array(picture)
     return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
 
 
-def _decode(raw: bytes, name: object, mode: str | None, say: Say) -> Image.Image:
+def _decode(raw: bytes, name: object, mode: str | None, log: Callable[[str], None]) -> Image.Image:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        # What Pillow warns of is refused, said by `say`, or of no importance to the pixels.
+        # Whatever Pillow warns of is refused or logged here, or does not matter to the pixels.
         with (
             warnings.catch_warnings(action="ignore"),
             Image.open(io.BytesIO(raw), formats=FORMATS) as image,
@@ -112,8 +97,8 @@ def _decode(raw: bytes, name: object, mode: str | None, say: Say) -> Image.Image
             if image.format == "PNG" and _PNG_END not in raw:
                 raise InputError(f"{name}: cut off: the end of a PNG is missing")
             if getattr(image, "n_frames", 1) > 1:
-                say("the first of its frames is taken")
-            return _flatten(ImageOps.exif_transpose(image), mode, say)
+                log("only the first frame is read")
+            return _flatten(ImageOps.exif_transpose(image), mode, log)
     except Image.DecompressionBombError as error:
         raise LimitError(f"{name}: more than {MAX_PIXELS} pixels. Resize it.") from error
     except (InputError, LimitError):
@@ -124,8 +109,8 @@ def _decode(raw: bytes, name: object, mode: str | None, say: Say) -> Image.Image
         raise InputError(f"{name}: damaged or unreadable image") from error
 
 
-def _flatten(image: Image.Image, mode: str | None, say: Say) -> Image.Image:
-    """To `L` or `RGB`: 16-bit values scaled, palettes looked up, transparency over black."""
+def _flatten(image: Image.Image, mode: str | None, log: Callable[[str], None]) -> Image.Image:
+    """Convert to `L` or `RGB`: scale 16 bits to 8, look up palettes, compose over black."""
     from PIL import Image
 
     if image.mode.startswith("I"):
@@ -135,7 +120,7 @@ def _flatten(image: Image.Image, mode: str | None, say: Say) -> Image.Image:
     if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:
         clear = image.convert("RGBA")
         if clear.getchannel("A").getextrema() != (255, 255):
-            say("its transparent parts are laid over black")
+            log("transparent parts are composed over black")
         black = Image.new("RGBA", clear.size, (0, 0, 0, 255))
         image = Image.alpha_composite(black, clear).convert("RGB")
     mode = mode or ("L" if grey else "RGB")
@@ -143,7 +128,7 @@ def _flatten(image: Image.Image, mode: str | None, say: Say) -> Image.Image:
 
 
 def to_uint8(images: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """f32 in [0, 1] to u8: the nearest of 256 levels; bytes pass through."""
+    """Round f32 in [0, 1] to the nearest of 256 levels, u8; u8 is returned as it is."""
     if images.dtype == np.uint8:
         return images.view(np.uint8)
     levels = np.rint(np.clip(images.astype(np.float32, copy=False), 0, 1) * np.float32(255))
@@ -152,7 +137,7 @@ def to_uint8(images: NDArray[np.generic]) -> NDArray[np.uint8]:
 
 
 def grid(images: NDArray[np.generic], columns: int, gap: int = 2) -> NDArray[np.uint8]:
-    """Lay images [N, C, H, W] out row by row.
+    """Arrange images [N, C, H, W] in a grid, row by row.
 
     Returns:
         u8[C, rows·(H + gap) - gap, columns·(W + gap) - gap]; empty cells and gaps are black.
@@ -171,7 +156,7 @@ def grid(images: NDArray[np.generic], columns: int, gap: int = 2) -> NDArray[np.
 
 
 def to_pil(image: NDArray[np.generic], scale: int = 1) -> Image.Image:
-    """[C, H, W] to a Pillow image, each pixel drawn as a square of `scale` pixels."""
+    """Convert [C, H, W] to a Pillow image, with each pixel drawn as a square of `scale` pixels."""
     from PIL import Image
 
     pixels = to_uint8(image)
@@ -181,11 +166,11 @@ def to_pil(image: NDArray[np.generic], scale: int = 1) -> Image.Image:
 
 
 def encode_image(image: NDArray[np.generic], extension: str = ".png", scale: int = 1) -> bytes:
-    """One image as the bytes of a file of the type that `extension` names.
+    """Encode one image as a file of the type that `extension` names.
 
     Raises:
         UsageError: no such type.
-        LimitError: the type cannot hold a picture this large.
+        LimitError: the type does not allow a picture this large.
     """
     kind = _KINDS.get(extension.lower())
     if kind is None:
@@ -194,38 +179,28 @@ def encode_image(image: NDArray[np.generic], extension: str = ".png", scale: int
 
 
 def _save(pictures: list[Image.Image], kind: str, **options: Any) -> bytes:
-    """The first picture, or all as an animation, as the bytes of a file."""
+    """Encode the first picture, or all of them as an animation."""
     longest = max(pictures[0].size)
-    if longest > _LONGEST_SIDE.get(kind, longest):
-        raise LimitError(
-            f"{kind}: {longest} pixels on a side, limit {_LONGEST_SIDE[kind]}. Use .png"
-        )
-    buffer = _Named()
-    # Told by a name instead of a format, Pillow imports the one plugin that it needs.
-    buffer.name = "image" + next(ending for ending, name in _KINDS.items() if name == kind)
-    pictures[0].save(buffer, **_QUALITY.get(kind, {}), **options)
+    if longest > _MAX_SIDE.get(kind, longest):
+        raise LimitError(f"{kind}: {longest} pixels on a side, limit {_MAX_SIDE[kind]}. Use .png")
+    buffer = io.BytesIO()
+    pictures[0].save(buffer, kind, **_QUALITY.get(kind, {}), **options)
     return buffer.getvalue()
-
-
-class _Named(io.BytesIO):
-    """Bytes in memory that have a file's name."""
-
-    name = ""
 
 
 def encode_animation(
     frames: Sequence[NDArray[np.generic]], extension: str = ".gif", *, scale: int = 1, ms: int = 80
 ) -> bytes:
-    """Frames as an animation that plays forwards and back, for ever.
+    """Encode frames as an animation that plays forwards and backwards in an endless loop.
 
     Args:
-        frames: the pictures [C, H, W], all of one size.
+        frames: images [C, H, W] of the same size.
         extension: `.gif`, `.webp` or `.png` (APNG).
-        scale: pixels a pixel.
-        ms: how long each frame stands, in milliseconds.
+        scale: output pixels per image pixel.
+        ms: duration of each frame in milliseconds.
 
     Raises:
-        UsageError: a type that holds no animation, or no frames.
+        UsageError: no frames, or a type without animation.
     """
     kind = _ANIMATED.get(extension.lower())
     if kind is None:
@@ -237,15 +212,15 @@ def encode_animation(
 
 
 def grid_columns(n: int) -> int:
-    """The columns of the squarest grid for n images."""
+    """The number of columns of the grid for n images that is closest to a square."""
     return max(1, int(np.ceil(np.sqrt(n))))
 
 
 def interleave(layers: list[NDArray[Any]], columns: int) -> tuple[NDArray[Any], int]:
-    """Lay several sets of N×C×H×W under each other, `columns` at a time.
+    """Place several sets of images [N, C, H, W] below each other, `columns` at a time.
 
     Returns:
-        The images in the order of a grid, the last rows filled up with black, and its columns.
+        The images in the order of a grid, with the last rows padded with black, and its columns.
     """
     n, shape = len(layers[0]), layers[0].shape[1:]
     columns = min(columns, n)

@@ -17,7 +17,7 @@ import vae_runtime as vae
 from vae_export.targets import c_code
 from vae_export.targets.c_code import header_text, prior_text, write_c
 from vae_runtime.bundle.spec import ImageSpec, ModelSpec
-from vae_runtime.dependencies import install
+from vae_runtime.dependencies import install_command
 from vae_runtime.errors import MissingExtra
 from vae_runtime.prior import Prior
 from vae_runtime.verification import TOLERANCE
@@ -200,7 +200,8 @@ def test_without_the_generator_the_error_names_the_command_to_install_it(
     with pytest.raises(MissingExtra) as error:
         write_c(manifest, {}, tmp_path / "c")
     assert str(error.value) == (
-        f"vae-export --c needs no_such_generator, not installed here. Run: {install('cpu,train,c')}"
+        "vae-export --c needs no_such_generator, not installed here. "
+        f"Run: {install_command('cpu,train,c')}"
     )
     assert not (tmp_path / "c").exists()
 

@@ -103,7 +103,7 @@ def test_data_without_a_test_split_is_used_whole(saved: Any, tmp_path: Path) -> 
                  "--data", str(tmp_path / "own.npz")]  # fmt: skip
     done = CliRunner().invoke(cli, arguments, catch_exceptions=False, standalone_mode=False)
     lines = done.stderr.splitlines()
-    assert lines[0] == f"{tmp_path / 'own.npz'}: no test split, its training images are taken"
+    assert lines[0] == f"{tmp_path / 'own.npz'}: no test split, so its training images are used"
     size = sum(path.stat().st_size for path in (tmp_path / "m").iterdir())
     assert lines[-1].startswith(f"wrote {tmp_path / 'm'}, {size:,} bytes. Next: ")
     with np.load(tmp_path / "m" / "golden.npz") as golden:

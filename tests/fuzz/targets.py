@@ -167,7 +167,7 @@ def _images() -> Iterator[bytes]:
 
 
 def _csv(raw: bytes) -> None:
-    inputs._load_csv(raw, "x.csv")
+    inputs._parse_csv(raw, "x.csv")
 
 
 def _csvs() -> Iterator[bytes]:

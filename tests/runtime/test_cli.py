@@ -1,4 +1,4 @@
-"""`sample` and `reconstruct` do what they say: files written, facts printed, in this process."""
+"""`sample` and `reconstruct`: the files they write and the lines they print."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_sample_writes_a_grid(run: Run, cvae_path: Path, cvae: vae.Autoencoder) 
     assert np.array_equal(found[10:, 10:], expected[3])
 
 
-def test_sample_of_several_classes_is_a_row_each(run: Run, cvae_path: Path) -> None:
+def test_sample_of_several_classes_has_one_row_per_class(run: Run, cvae_path: Path) -> None:
     done = run("sample", "-b", cvae_path, "-l", 1, "-l", "7", "-n", 3, "--scale", 1, "-o", "g.png")
     assert done.code == 0
     assert pixels("g.png").shape == (18, 28)
@@ -43,7 +43,7 @@ def test_sample_of_several_classes_is_a_row_each(run: Run, cvae_path: Path) -> N
         assert file["labels"].tolist() == np.repeat(range(10), 2).tolist()
 
 
-def test_sample_keeps_numbers_codes_and_labels(run: Run, cvae_path: Path) -> None:
+def test_sample_keeps_images_latents_and_labels(run: Run, cvae_path: Path) -> None:
     done = run("sample", "-b", cvae_path, "-l", 3, "-n", 600, "--seed", 1, "-o", "s.npz", "--json")
     facts = json.loads(done.out)
     assert facts == {
@@ -80,7 +80,7 @@ def test_the_same_seed_gives_the_same_file(run: Run, cvae_path: Path) -> None:
         assert Path(f"a.{kind}").read_bytes() == Path(f"b.{kind}").read_bytes(), kind
 
 
-def test_sample_without_a_seed_says_which(run: Run, cvae_path: Path) -> None:
+def test_sample_without_a_seed_reports_the_seed(run: Run, cvae_path: Path) -> None:
     done = run("sample", "-b", cvae_path, "-o", "a.npy")
     seed = done.err.rstrip(")\n").rpartition(" ")[2]
     run("sample", "-b", cvae_path, "-o", "b.npy", "--seed", seed)
@@ -185,7 +185,9 @@ def test_images_are_read_from(
         assert np.array_equal(to_uint8(file["originals"]), images[:n])
 
 
-def test_a_colour_picture_for_a_grey_model_is_converted_and_said(run: Run, cvae_path: Path) -> None:
+def test_a_colour_picture_for_a_grey_model_is_converted_with_a_note(
+    run: Run, cvae_path: Path
+) -> None:
     Image.new("RGB", (8, 8), (200, 100, 50)).save("c.png")
     done = run("reconstruct", "c.png", "-b", cvae_path, "-o", "r.npz")
     assert done.code == 0

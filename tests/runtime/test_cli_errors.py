@@ -97,7 +97,7 @@ def test_wrong_image_size(run: Run, cvae_path: Path) -> None:
     done = run("reconstruct", "x.png", "-b", cvae_path)
     assert (done.code, done.error) == (
         3,
-        "error: x.png: 7×9 pixels, 1 channel; the model takes 8×8, 1. Say --resize.",
+        "error: x.png: 7×9 pixels, 1 channel; the model takes 8×8, 1. Use --resize.",
     )
 
 
@@ -147,7 +147,7 @@ def test_arrays(run: Run, cvae_path: Path, array: np.ndarray, message: str) -> N
         (np.zeros((1, 5), np.float32), "z: shape [1, 5], expected [N, 6]"),
     ],
 )
-def test_codes(run: Run, cvae_path: Path, array: np.ndarray, message: str) -> None:  # type: ignore[type-arg]
+def test_latents(run: Run, cvae_path: Path, array: np.ndarray, message: str) -> None:  # type: ignore[type-arg]
     np.save("z.npy", array)
     done = run("decode", "z.npy", "-b", cvae_path)
     assert (done.code, done.error) == (3, f"error: z.npy: {message}")
@@ -166,7 +166,7 @@ def test_a_missing_image(run: Run, cvae_path: Path) -> None:
     assert (done.code, done.error) == (6, "error: none.png: no such file")
 
 
-def test_what_is_no_image(run: Run, cvae_path: Path) -> None:
+def test_a_file_that_is_no_image(run: Run, cvae_path: Path) -> None:
     Path("x.png").write_bytes(b"hello")
     done = run("reconstruct", "x.png", "-b", cvae_path)
     assert (done.code, done.error) == (

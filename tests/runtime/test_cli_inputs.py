@@ -1,4 +1,4 @@
-"""What commands read: any size with --resize, labels by sub-folder, nothing, names that clash."""
+"""Inputs of commands: sizes, labels by sub-folder, empty arrays, names that clash."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_resize(run: Run, cvae_path: Path, command: str) -> None:
     Image.new("RGB", (40, 30), "red").save("x.png")
     done = run(command, "x.png", "-b", cvae_path, "--json")
     assert done.err.splitlines()[-1] == (
-        "error: x.png: 30×40 pixels, 1 channel; the model takes 8×8, 1. Say --resize."
+        "error: x.png: 30×40 pixels, 1 channel; the model takes 8×8, 1. Use --resize."
     )
     assert run(command, "x.png", "-b", cvae_path, "--json", "--resize").code == 0
 

@@ -20,11 +20,13 @@ LONG = "9" * 5000
 
 @pytest.mark.parametrize("words", [("--seed", 4), ("-n", 9), ("--prior", "normal"),
                                    ("--temperature", 3), ("--truncation", 2)])  # fmt: skip
-def test_codes_are_not_drawn(run: Run, cvae_path: Path, words: tuple[object, ...]) -> None:
+def test_sampling_options_are_refused_with_latents(
+    run: Run, cvae_path: Path, words: tuple[object, ...]
+) -> None:
     done = run("sample", "-b", cvae_path, "--latents", "z.npy", *words)
     flag = {"-n": "--count"}.get(str(words[0]), words[0])
     assert (done.code, done.error) == (
-        2, f"error: {flag} goes with latents that are drawn, not with --latents.",
+        2, f"error: {flag} has no effect with --latents. Leave it out.",
     )  # fmt: skip
 
 
@@ -37,8 +39,8 @@ def test_output_names(run: Run, cvae_path: Path) -> None:
          "c.png: --format npy contradicts the name. Leave it out."),
         (("-o", "c.png", "-f", "jpg"), 2,
          "c.png: --format jpg contradicts the name. Leave it out."),
-        (("-o", "file"), 6, "file: a file; a name without an extension means a folder"),
-        (("-o", "folder.d", "-f", "png"), 6, "folder.d: a folder, expected a file for .png"),
+        (("-o", "file"), 6, "file: a file, but a name without an extension means a folder"),
+        (("-o", "folder.d", "-f", "png"), 6, "folder.d: a folder, expected a file of type .png"),
     ):  # fmt: skip
         done = run("sample", "-b", cvae_path, *words)
         assert (done.code, done.error) == (code, f"error: {line}")
@@ -116,7 +118,7 @@ def test_the_picture_shown_does_not_change_the_file(
         assert plain.files == shown.files
 
 
-def test_the_class_of_two_codes_is_the_morphs(
+def test_the_class_of_two_latents_is_that_of_all_frames(
     run: Run, cvae: vae.Autoencoder, cvae_path: Path
 ) -> None:
     z = cvae.sample_latents(2, 3, seed=0)

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.torch_free
 def test_an_output_folder_that_is_not_there(run: Run, cvae_path: Path) -> None:
     done = run("sample", "-b", cvae_path, "-o", "no/x.png")
     assert (done.code, done.error) == (
-        6, "error: no/x.png: there is no folder no. Make it first.",
+        6, "error: no/x.png: there is no folder no. Create it first.",
     )  # fmt: skip
 
 
@@ -27,7 +27,7 @@ def test_an_unwritable_output(
     monkeypatch.setattr(os, "access", lambda path, _: Path(path).name != "locked")
     done = run("sample", "-b", cvae_path, "-o", "locked/x.png")
     assert (done.code, done.error) == (
-        6, "error: locked/x.png: folder locked may not be written",
+        6, "error: locked/x.png: folder locked is not writable",
     )  # fmt: skip
 
 
@@ -43,7 +43,7 @@ def test_an_output_of_no_known_type(run: Run, cvae_path: Path) -> None:
 def test_two_things_on_standard_output(run: Run, cvae_path: Path) -> None:
     done = run("sample", "-b", cvae_path, "-o", "-", "--json")
     assert (done.code, done.error) == (
-        2, "error: -o - and --json both want standard output. Give -o a file.",
+        2, "error: -o - and --json both write to standard output. Give -o a file.",
     )  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def test_a_picture_too_large(run: Run, cvae_path: Path) -> None:
     assert (done.code, done.error) == (
         5,
         "error: a picture of 1,000,000 images would have 100,000,000 pixels, limit 64,000,000. "
-        "Write .npy, .npz, .csv or a folder, or say --pixel-limit.",
+        "Write .npy, .npz, .csv or a folder, or use --max-pixels 100000000.",
     )
 
 
@@ -119,7 +119,7 @@ def test_values(run: Run, cvae_path: Path, args: list[str], message: str) -> Non
 def test_one_end_is_not_two(run: Run, cvae_path: Path, digits: Path) -> None:
     done = run("interpolate", digits / "00.png", "-b", cvae_path)
     assert (done.code, done.error) == (
-        2, "error: 1 images or latents given, expected two ends",
+        2, "error: expected two images or latents, got 1",
     )  # fmt: skip
 
 

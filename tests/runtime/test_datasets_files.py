@@ -101,7 +101,9 @@ def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
 def test_mixed_sizes_are_refused_with_both_names_and_a_way_out(tmp_path: Path) -> None:
     picture(tmp_path / "a.png", 4, 6)
     picture(tmp_path / "b.png", 5, 6)
-    with pytest.raises(InputError, match=r"b\.png: 5x6 pixels, expected 4x6 as a\.png.*--size 4x6"):
+    with pytest.raises(
+        InputError, match=r"b\.png: 5x6 pixels, expected 4x6 like a\.png.*--size 4x6"
+    ):
         load_dataset(tmp_path)
     assert load_dataset(tmp_path, size=(3, 2)).image_shape == (1, 3, 2)
 

@@ -185,16 +185,16 @@ def test_when_no_mirror_helps_the_way_out_is_told(
         load_mnist("train", tmp_path / "mnist", [*mirrors, unreachable])
     text = str(caught.value)
     assert "train-images-idx3-ubyte could not be downloaded" in text
-    assert "name that folder in place of mnist, or take digits, which needs no network" in text
+    assert "use that folder in place of mnist, or use digits, which needs no network" in text
     assert "500" in text
-    assert "other bytes than MNIST's" in text
+    assert "wrong sha256" in text
     assert unreachable in text
     assert not (tmp_path / "mnist").exists()
 
 
 def test_the_way_out_is_told_however_long_the_reasons_are(tmp_path: Path) -> None:
     mirrors = [f"http://127.0.0.1:9/{'long' * 100}/{i}/" for i in range(5)]
-    with pytest.raises(FileError, match="or take digits"):
+    with pytest.raises(FileError, match="or use digits"):
         load_mnist("train", tmp_path, mirrors)
 
 

@@ -1,4 +1,4 @@
-"""Image files that are read."""
+"""Read image files."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that promises a size and holds not a single pixel."""
+    """A PNG with a size in its header and no pixels."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
         crc = struct.pack(">I", zlib.crc32(name + body))
@@ -152,7 +152,7 @@ def test_sixteen_bits_are_scaled_to_the_nearest_level() -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
-def test_transparency_is_laid_over_black(kind: str) -> None:
+def test_transparency_is_composed_over_black(kind: str) -> None:
     pixels = np.array([[[200, 100, 50, 0], [200, 100, 50, 255], [200, 100, 50, 128]]], np.uint8)
     found = read_image(
         encoded(Image.fromarray(pixels), kind, **({"lossless": True} if kind == "WEBP" else {}))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from vae_runtime.dependencies import install
+from vae_runtime.dependencies import install_command
 from vae_runtime.errors import DeviceError, InputError, MissingExtra
 from vae_runtime.inference import diagnosis as installation
 from vae_runtime.inference.devices import CPU, CUDA
@@ -56,21 +56,21 @@ def test_both_packages() -> None:
         "onnxruntime and onnxruntime-gpu are both installed and overwrote each other's files"
     ]
     assert found.fixes == [
-        "pip uninstall -y onnxruntime onnxruntime-gpu", install("gpu"),
+        "pip uninstall -y onnxruntime onnxruntime-gpu", install_command("gpu"),
     ]  # fmt: skip
 
 
 def test_hollow_module() -> None:
     found = diagnose(lambda: HERE, raising(MissingExtra(BROKEN_INSTALL)))
     assert found.problems == ["the module onnxruntime is hollow: a package's files were removed"]
-    assert found.fixes == ["pip uninstall -y onnxruntime", install("cpu")]
+    assert found.fixes == ["pip uninstall -y onnxruntime", install_command("cpu")]
     assert found.device is None
 
 
 def test_nothing_installed() -> None:
     found = diagnose(dict, raising(MissingExtra("onnxruntime is not installed")))
     assert found.problems == ["onnxruntime is not installed"]
-    assert found.fixes == [install("cpu")]
+    assert found.fixes == [install_command("cpu")]
 
 
 def test_does_not_import() -> None:
@@ -117,7 +117,7 @@ def test_a_gpu_that_the_package_cannot_use(monkeypatch: pytest.MonkeyPatch) -> N
     found = diagnose(lambda: HERE, lambda: CPU_ONLY, on_cpu)
     assert found.ok, "it works, only slower than it could"
     assert found.cuda == "this onnxruntime 1.32.0 is built for the CPU only"
-    assert found.fixes == ["pip uninstall -y onnxruntime", install("gpu")]
+    assert found.fixes == ["pip uninstall -y onnxruntime", install_command("gpu")]
 
 
 def test_missing_module_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +129,7 @@ def test_missing_module_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(MissingExtra) as caught:
         onnxruntime()
     assert str(caught.value) == (
-        f"onnxruntime is not installed. Run: {install('cpu')} "
+        f"onnxruntime is not installed. Run: {install_command('cpu')} "
         "(or with gpu in place of cpu, for CUDA; never both)"
     )
     monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace())

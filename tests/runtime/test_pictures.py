@@ -1,4 +1,4 @@
-"""Pictures that are made: levels, grids, files, animations."""
+"""Write images: levels, grids, files, animations."""
 
 from __future__ import annotations
 

@@ -33,8 +33,11 @@ def python(code: str, *args: str | Path, **options: object) -> subprocess.Comple
 def modules_after(*args: str | Path, cwd: Path) -> tuple[int, set[str]]:
     """The exit code, and the top-level modules that were imported."""
     code = MAIN + (
-        "import atexit, os\n"
-        "atexit.register(lambda: os.write(2, ('\\n@' + ' '.join(sys.modules)).encode()))\n"
+        "import os\n"
+        "def report(code, end=os._exit):\n"
+        "    os.write(2, ('\\n@' + ' '.join(sys.modules)).encode())\n"
+        "    end(code)\n"
+        "os._exit = report\n"
         "main()"
     )
     done = python(code, *args, cwd=cwd)
@@ -132,7 +135,7 @@ def test_a_full_disk_behind_standard_output(cvae_path: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
     assert done.returncode == 6
-    assert done.stderr == b"error: standard output: no space left on device\n"
+    assert done.stderr == b"error: standard output: disk full\n"
 
 
 def interrupted(command: list[str], cwd: Path) -> tuple[int, bytes, float]:
@@ -154,10 +157,10 @@ STARTED = """
 import os
 import vae_runtime.inference.session
 run = vae_runtime.inference.session.Session.run
-def said(self, *args, **inputs):
+def announced(self, *args, **inputs):
     os.write(OWN, b"x")
     return run(self, *args, **inputs)
-vae_runtime.inference.session.Session.run = said
+vae_runtime.inference.session.Session.run = announced
 """
 
 
@@ -166,7 +169,7 @@ def test_ctrl_c_between_chunks(cvae_path: Path, tmp_path: Path) -> None:
     code = MAIN + "import os; OWN = os.dup(1)\n" + STARTED + "main()"
     # Only the first byte is read: the pipe must not fill up, so the runs are large.
     command = [sys.executable, "-c", code, "sample", "-b", str(cvae_path), "-n", "10000000",
-               "--limit", "10000000", "-o", "x.npy"]  # fmt: skip
+               "--max-images", "10000000", "-o", "x.npy"]  # fmt: skip
     status, error, seconds = interrupted(command, tmp_path)
     assert status == 130
     assert error == b"error: interrupted\n"

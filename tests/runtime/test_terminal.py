@@ -1,4 +1,4 @@
-"""Pictures in a terminal, and the line that counts up."""
+"""Images in a terminal, and the progress line."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import io
 import numpy as np
 import pytest
 
-from vae_runtime import console as progress
-from vae_runtime.cli.terminal import draw
+from vae_runtime import console
+from vae_runtime.cli.terminal import render
 
 pytestmark = pytest.mark.torch_free
 
@@ -23,9 +23,9 @@ def colours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
 
 
-def test_two_pixels_a_character() -> None:
+def test_two_pixels_per_character() -> None:
     picture = np.uint8([[[255, 0], [0, 9], [7, 7]]])
-    assert draw(picture, Terminal()) == (
+    assert render(picture, Terminal()) == (
         "\x1b[38;2;255;255;255;48;2;0;0;0m▀\x1b[38;2;0;0;0;48;2;9;9;9m▀\x1b[0m\n"
         "\x1b[38;2;7;7;7;48;2;0;0;0m▀▀\x1b[0m"
     )
@@ -33,35 +33,35 @@ def test_two_pixels_a_character() -> None:
 
 def test_colour() -> None:
     picture = np.arange(6, dtype=np.uint8).reshape(3, 2, 1)
-    assert draw(picture, Terminal()) == "\x1b[38;2;0;2;4;48;2;1;3;5m▀\x1b[0m"
+    assert render(picture, Terminal()) == "\x1b[38;2;0;2;4;48;2;1;3;5m▀\x1b[0m"
 
 
 def test_plain_in_a_pipe_and_without_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     picture = np.repeat(np.uint8([[[0, 128, 255]]]), 2, axis=1)
-    assert draw(picture, io.StringIO()) == " =@".replace("=", "+")
+    assert render(picture, io.StringIO()) == " =@".replace("=", "+")
     monkeypatch.setenv("NO_COLOR", "1")
-    assert draw(picture, Terminal()) == " +@"
+    assert render(picture, Terminal()) == " +@"
 
 
 def test_wide_pictures_shrink() -> None:
-    text = draw(np.full((1, 40, 200), 255, np.uint8), io.StringIO(), width=50)
+    text = render(np.full((1, 40, 200), 255, np.uint8), io.StringIO(), width=50)
     assert [len(line) for line in text.splitlines()] == [50] * 5
 
 
 def test_progress_is_silent_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     monkeypatch.setattr("sys.stderr", stream)
-    monkeypatch.setattr(progress, "_PATIENCE_S", -1)
-    assert list(progress.progress(range(3), 30, 10)) == [0, 1, 2]
+    monkeypatch.setattr(console, "_PROGRESS_AFTER_S", -1)
+    assert list(console.progress(range(3), 30, 10)) == [0, 1, 2]
     assert stream.getvalue() == ""
 
 
 def test_progress_counts_and_cleans_up(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Terminal()
     monkeypatch.setattr("sys.stderr", stream)
-    monkeypatch.setattr(progress, "_PATIENCE_S", -1)
-    monkeypatch.setattr(progress, "_EVERY_S", -1)
-    assert list(progress.progress(range(3), 25, 10, "latents")) == [0, 1, 2]
+    monkeypatch.setattr(console, "_PROGRESS_AFTER_S", -1)
+    monkeypatch.setattr(console, "_PROGRESS_EVERY_S", -1)
+    assert list(console.progress(range(3), 25, 10, "latents")) == [0, 1, 2]
     assert "\r10 of 25 latents, " in stream.getvalue()
     assert "\r25 of 25 latents, " in stream.getvalue()
     assert stream.getvalue().endswith("\r\x1b[K")
@@ -70,5 +70,5 @@ def test_progress_counts_and_cleans_up(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_short_work_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Terminal()
     monkeypatch.setattr("sys.stderr", stream)
-    assert list(progress.progress(range(3), 30, 10)) == [0, 1, 2]
+    assert list(console.progress(range(3), 30, 10)) == [0, 1, 2]
     assert stream.getvalue() == ""

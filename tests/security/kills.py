@@ -26,8 +26,8 @@ import numpy as np
 from tests.security.restamp import read_files
 from vae_runtime.bundle.manifest import NAME, Manifest
 from vae_runtime.bundle.reader import open_bundle
+from vae_runtime.cli.options import OutputOptions
 from vae_runtime.cli.output import Column, write_images
-from vae_runtime.cli.target import Target
 from vae_runtime.files.atomic import append_line, write_atomic
 from vae_runtime.files.npz import read_npy, read_npz
 from vae_runtime.images import read_image
@@ -93,7 +93,7 @@ def _bundle_version(path: Path) -> int:
 
 def _images(path: Path, k: int) -> None:
     whole = np.full((64, 1, 28, 28), k, np.float32)
-    write_images(Column.of(whole), Target("", str(path), scale=1))
+    write_images(Column.of(whole), OutputOptions(out=str(path), scale=1))
 
 
 def _level(array: Any) -> int:

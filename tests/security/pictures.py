@@ -1,4 +1,4 @@
-"""Image files byte by byte: sound ones of every kind, and ones that lie or ask for too much."""
+"""Image files built byte by byte: valid ones of every kind, and ones with false or huge headers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 
 def png(width: int, height: int, data: bytes, extra: bytes = b"", depth: int = 8) -> bytes:
-    """A grey PNG whose header says anything."""
+    """A grey PNG with any header."""
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0))
     return SIGNATURE + head + extra + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 

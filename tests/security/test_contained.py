@@ -45,7 +45,7 @@ USES: dict[str, list[list[str]]] = {
     "encode": [["in/", "-o", "out/c.csv"]],
     "decode": [["in/z.npy", "-o", "out/d.jpg"]],
     "score": [["in/", "-o", "out/scores.csv"]],
-    "evaluate": [["in/", "--draws", "2"]],
+    "evaluate": [["in/", "--samples", "2"]],
     "info": [[]],
     "verify": [[]],
     "doctor": [[]],

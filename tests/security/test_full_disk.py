@@ -17,11 +17,10 @@ import numpy as np
 import pytest
 
 from tests.security.kills import Artefact, artefacts, prepare
+from vae_runtime.cli.options import OutputOptions
 from vae_runtime.cli.output import Column, write_folder, write_images
-from vae_runtime.cli.target import Target
 from vae_runtime.errors import FileError
 from vae_runtime.files import atomic as files
-from vae_runtime.files import atomic as leftovers
 
 pytestmark = pytest.mark.torch_free
 
@@ -52,7 +51,7 @@ def kinds() -> list[Artefact]:
 
 def noise(path: Path, k: int) -> None:
     whole = np.random.default_rng(k).random((64, 1, 28, 28), np.float32)
-    write_images(Column.of(whole), Target("", str(path), scale=1))
+    write_images(Column.of(whole), OutputOptions(out=str(path), scale=1))
 
 
 def content(path: Path) -> dict[str, bytes]:
@@ -197,7 +196,7 @@ def test_a_folder_that_may_not_be_written(
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patch:
-        patch.setattr(leftovers.os, "open", refused)
+        patch.setattr(files.os, "open", refused)
         with pytest.raises(FileError, match=rf"{os.strerror(code).lower()}, previous file kept$"):
             files.write_atomic(path, b"new")
     assert content(tmp_path) == {"model.pt": b"old"}

@@ -1,4 +1,4 @@
-"""Image files from strangers, through the reader that every command uses."""
+"""Untrusted image files, read as every command reads them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.security.pictures import (
     zeros,
 )
 from vae_runtime.bundle.spec import ImageSpec
-from vae_runtime.cli.inputs import read_pictures
+from vae_runtime.cli.inputs import read_images
 from vae_runtime.errors import InputError, LimitError, VaeError
 
 pytestmark = pytest.mark.torch_free
@@ -64,15 +64,15 @@ CASES: dict[str, tuple[bytes, Any, str]] = {
     "BMP": (encoded(ramp("L"), "BMP"), RAMP, ""),
     "16 bits": (wide(257 * 100 + 100), np.full((8, 8), 100), ""),
     "16 bits, full": (wide(65535), np.full((8, 8), 255), ""),
-    "alpha": (encoded(half_clear(), "PNG"), RAMP * (128 / 255), "laid over black"),
+    "alpha": (encoded(half_clear(), "PNG"), RAMP * (128 / 255), "composed over black"),
     "alpha, all opaque": (encoded(ramp("LA"), "PNG"), RAMP, ""),
     "EXIF orientation": (tagged(6), np.rot90(RAMP, 3), ""),
     "EXIF, no such orientation": (tagged(77), RAMP, ""),
     "EXIF, damaged": (
         encoded(ramp("L"), "PNG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\xff" * 40), RAMP, ""
     ),
-    "animated WebP": (animated("WEBP"), np.zeros((8, 8)), "first of its frames"),
-    "animated PNG": (animated("PNG"), np.zeros((8, 8)), "first of its frames"),
+    "animated WebP": (animated("WEBP"), np.zeros((8, 8)), "only the first frame"),
+    "animated PNG": (animated("PNG"), np.zeros((8, 8)), "only the first frame"),
     "CMYK": (encoded(ramp("CMYK"), "JPEG", quality=95), RAMP, "colour to grey"),
     "palette": (encoded(ramp("P"), "PNG"), RAMP, "colour to grey"),
     "1 bit": (one_bit(), RAMP // 128 * 255, ""),
@@ -105,7 +105,7 @@ CASES: dict[str, tuple[bytes, Any, str]] = {
 
 
 def read(path: Path) -> NDArray[Any]:
-    return read_pictures((str(path),), GREY).images
+    return read_images((str(path),), GREY).images
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -129,7 +129,7 @@ def test_a_named_case(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def memory() -> int:
-    """The most that this process has used, in MB."""
+    """The peak memory of this process in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 

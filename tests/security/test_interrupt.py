@@ -24,7 +24,7 @@ import os, sys
 from pathlib import Path
 import click
 import numpy as np
-from vae_runtime.console import InterruptError, leave, run
+from vae_runtime.console import InterruptError, exit_now, run
 from vae_runtime.inference.interrupt import listen
 from vae_runtime.inference.session import Session
 
@@ -43,7 +43,7 @@ listen()
 try:
     run(command, "slow")
 except SystemExit as end:
-    leave(end.code)
+    exit_now(end.code)
 """
 
 
@@ -80,44 +80,45 @@ def test_ctrl_c_in_a_slow_graph(side: int, count: int, pause: float, tmp_path: P
     assert seconds < 2, "a second on an idle machine"
 
 
-COUNT = "{most} images, limit {limit}. If you mean it, say --limit {most}."
+COUNT = "{needed:,} images, limit {limit:,}. Use --max-images {needed} to allow it."
 PICTURE = (
-    "a picture of {n} images would have {most} pixels, limit {limit}. Write .npy, .npz, .csv or a "
-    "folder, or say --pixel-limit."
+    "a picture of {n} images would have {needed:,} pixels, limit {limit:,}. Write .npy, .npz, .csv "
+    "or a folder, or use --max-pixels {needed}."
 )
 
 
 @pytest.mark.parametrize(
-    ("arguments", "option", "most", "words"),
+    ("arguments", "option", "needed", "message"),
     [
-        ("sample --digit all -n 2 -o x.npy", "--limit", 20, COUNT),
-        ("decode z.csv -o x.csv", "--limit", 3, COUNT),
-        ("traverse -o x.npz", "--limit", 88, COUNT),
-        ("sample -n 4 --scale 2 -o x.png", "--pixel-limit", 1600, PICTURE),
-        ("sample -n 4 --scale 2 --show", "--pixel-limit", 1600, PICTURE),
-        ("traverse --dim 0 --scale 1 -o x.gif", "--pixel-limit", 704, PICTURE),
+        ("sample --digit all -n 2 -o x.npy", "--max-images", 20, COUNT),
+        ("decode z.csv -o x.csv", "--max-images", 3, COUNT),
+        ("traverse -o x.npz", "--max-images", 88, COUNT),
+        ("sample -n 4 --scale 2 -o x.png", "--max-pixels", 1600, PICTURE),
+        ("sample -n 4 --scale 2 --show", "--max-pixels", 1600, PICTURE),
+        ("traverse --dim 0 --scale 1 -o x.gif", "--max-pixels", 704, PICTURE),
     ],
 )
 def test_a_limit(
-    arguments: str, option: str, most: int, words: str,
+    arguments: str, option: str, needed: int, message: str,
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     Path("z.csv").write_text("0,0,0,0,0,0,0,0\n" * 3)
     command = [*arguments.split(), "-b", str(BUNDLE), option]
     with pytest.raises(LimitError) as caught:
-        cli.main([*command, str(most - 1)], standalone_mode=False)
+        cli.main([*command, str(needed - 1)], standalone_mode=False)
     assert caught.value.exit_code == 5
-    n, said = 4 if "sample" in arguments else 11, str(caught.value)
-    numbers = {"--limit": (str(most), str(most - 1))}.get(option, (f"{most:,}", f"{most - 1:,}"))
-    assert said == words.format(n=n, most=numbers[0], limit=numbers[1])
+    n = 4 if "sample" in arguments else 11
+    assert str(caught.value) == message.format(n=n, needed=needed, limit=needed - 1)
     assert [p.name for p in tmp_path.iterdir()] == ["z.csv"]
-    cli.main([*command, str(most)], standalone_mode=False)  # as many as the limit are made
+    cli.main([*command, str(needed)], standalone_mode=False)  # the limit itself is allowed
 
 
 def test_a_million_images_are_made_and_no_more_unless_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(LimitError, match=r"^1,000,001 images, limit 1,000,000\. .*--limit 1000001"):
+    with pytest.raises(
+        LimitError, match=r"^1,000,001 images, limit 1,000,000\. .*--max-images 1000001"
+    ):
         cli.main(["sample", "-n", "1000001", "-o", "x.npy"], standalone_mode=False)

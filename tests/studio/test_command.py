@@ -30,7 +30,7 @@ def test_a_folder_of_something_else_is_left_alone(
     ("out", "code", "error"),
     [
         ("page.txt", 2, "page.txt: unknown type .txt, expected .html .htm or a folder"),
-        ("none/site", 6, "none/site: there is no folder none. Make it first."),
+        ("none/site", 6, "none/site: there is no folder none. Create it first."),
     ],
 )
 def test_a_name_that_is_neither_a_page_nor_a_folder_is_refused_before_work(
@@ -49,7 +49,9 @@ def test_data_without_a_test_split_is_shown_whole(
     np.savez(tmp_path / "own.npz", images=np.zeros((5, *spec.image.shape), np.uint8))
     ran = run("studio", "-b", DATA / "cvae_mlp.zip", "--data", "own.npz", "--out", "site")
     assert ran.code == 0
-    assert ran.err.startswith("own.npz: no test split, its training images are taken\nwrote site, ")
+    assert ran.err.startswith(
+        "own.npz: no test split, so its training images are used\nwrote site, "
+    )
     with np.load(tmp_path / "site" / "points.npz") as points:
         assert points["z"].shape == (5, spec.latent_dim)
 

@@ -87,20 +87,20 @@ def damaged_image(folder: Path) -> str:
 def mixed_sizes(folder: Path) -> str:
     picture(folder / "cat" / "a.png", 8, 9)
     picture(folder / "dog" / "b.png", 8, 10)
-    return f"{folder}/dog/b.png: 8x10 pixels, expected 8x9 as a.png. Resize all with --size 8x9."
+    return f"{folder}/dog/b.png: 8x10 pixels, expected 8x9 like a.png. Resize all with --size 8x9."
 
 
 def loose_images(folder: Path) -> str:
     picture(folder / "cat" / "a.png")
     picture(folder / "loose.png")
     return (
-        f"{folder}/loose.png: an image beside the class folders cat, …; expected one or the other. "
-        "Move it into a class folder."
+        f"{folder}/loose.png: an image beside the class folders cat, …; expected either images or "
+        "class folders. Move it into a class folder."
     )
 
 
 def empty_folder(folder: Path) -> str:
-    return f"{folder}: no images (.png, .jpg, .jpeg, .webp, .bmp), there or one folder below"
+    return f"{folder}: no images (.png, .jpg, .jpeg, .webp, .bmp) in it or one folder below"
 
 
 def no_labels(folder: Path) -> str:

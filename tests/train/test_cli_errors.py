@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.train.test_cli import DIGITS, SMALL, invoke, refused
-from vae_runtime.dependencies import install
+from vae_runtime.dependencies import install_command
 from vae_runtime.errors import FileError, InputError, MissingExtra, NotFound, UsageError
 from vae_train import load_checkpoint
 
@@ -148,7 +148,7 @@ def test_a_missing_extra_is_one_line_with_the_command(
     assert code == MissingExtra.exit_code == 2
     assert line == (
         "error: vae-train needs torch, sklearn, rich, not installed here. "
-        f"Run: {install('cpu,train')}\n"
+        f"Run: {install_command('cpu,train')}\n"
     )
 
 

@@ -98,7 +98,7 @@ def test_fashion(tmp_path: Path) -> None:
     model, bundle = whole_way(tmp_path, "cvae", "--data", data, *SMALL)
     assert model.spec.classes == tuple("0123456789")
     assert sampled(bundle, "--label", "7") == ("L", (28, 28))
-    done = line(vae_run, "evaluate", data, "-b", bundle, "--draws", "1", "--json")
+    done = line(vae_run, "evaluate", data, "-b", bundle, "--samples", "1", "--json")
     assert json.loads(done.stdout)["n"] == 40  # of its test split
 
 

@@ -9,8 +9,7 @@ from typing import Any
 import click
 
 from vae_runtime import __version__
-from vae_runtime.cli.options import size_option
-from vae_runtime.console import run
+from vae_runtime.console import run, size_option
 from vae_runtime.dependencies import require
 
 from .config_file import load_defaults

@@ -11,8 +11,7 @@ import click
 
 from vae_models import Family, ModelConfig, preset
 from vae_runtime.bundle.spec import ImageSpec
-from vae_runtime.cli.options import is_number, parse_size
-from vae_runtime.console import print_status
+from vae_runtime.console import is_small_integer, parse_size, print_status
 from vae_runtime.datasets import Dataset, load_dataset, load_test
 from vae_runtime.errors import FileError, UsageError
 
@@ -167,7 +166,7 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
     parts = [part.strip() for part in text.split(",")]
-    if not all(is_number(part) for part in parts):
+    if not all(is_small_integer(part) for part in parts):
         raise UsageError(f"hidden {text!r}: expected whole numbers, for example 512,256")
     return tuple(int(part) for part in parts)
 

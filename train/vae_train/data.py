@@ -158,7 +158,7 @@ def fingerprint(data: Dataset) -> str:
     """The sha256 of all that a model can learn from: pixels, shapes, labels, class names."""
     facts = (data.images.shape, data.classes, data.labels is not None)
     digest = hashlib.sha256(repr(facts).encode())
-    for piece in data.pieces():
+    for piece in data.batches():
         digest.update(np.ascontiguousarray(piece).data)
     if data.labels is not None:
         digest.update(np.ascontiguousarray(data.labels).data)

@@ -1,14 +1,14 @@
-"""`vae-run`: the command line of the runtime. Each command is a module of its name."""
+"""`vae-run`: the command line of the runtime; each command is the module of that name."""
 
 from __future__ import annotations
 
-import gc
 import importlib
+import sys
 
 import click
 
 from .._version import __version__
-from ..console import InterruptError, leave, print_status, reserve_stdout, run
+from ..console import InterruptError, exit_now, print_status, reserve_stdout, run
 from ..inference.interrupt import listen
 
 COMMANDS = (
@@ -36,16 +36,16 @@ Examples:
   vae-run traverse --digit 3 --dim 2 -o walk.gif
 
 \b
-Completion in the shell, in .bashrc (zsh and fish likewise):
+Shell completion, for .bashrc (zsh_source and fish_source do the same):
   eval "$(_VAE_RUN_COMPLETE=bash_source vae-run)"
 """
 
 
 class LazyGroup(click.Group):
-    """Imports a command's module when it is named: `sample` does not pay for the other ones."""
+    """Imports the module of a command only when that command is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, in the order of the help."""
+        """The names of the commands, in the order of the help."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -58,7 +58,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that was named; what a misspelt one may have meant is said."""
+        """Resolve the command; for a misspelt one, suggest the closest name."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -69,7 +69,7 @@ class LazyGroup(click.Group):
             raise
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command that was named; a warning is one line on standard error."""
+        """Run the command; print each warning as one line on standard error."""
         import warnings
 
         warnings.showwarning = lambda message, *_, **__: print_status(f"note: {message}")
@@ -79,22 +79,26 @@ class LazyGroup(click.Group):
             raise InterruptError from None
 
 
-@click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+)
 @click.version_option(__version__, prog_name="vae-run")
 def cli() -> None:
-    """Sample from, reconstruct with and look into exported autoencoders, without torch.
+    """Run exported autoencoders without torch: sample, reconstruct, encode, score and more.
 
-    Without --bundle the embedded one is used: a conditional VAE trained on MNIST.
+    The default --bundle is embedded: a conditional VAE trained on MNIST.
     """
 
 
 def main() -> None:
-    """The console script."""
-    # Imports make some hundred thousand objects that live to the end: not worth looking through.
-    gc.set_threshold(100_000, 50, 50)
+    """Run `vae-run`."""
     reserve_stdout()
     listen()
     try:
         run(cli, "vae-run")
     except SystemExit as end:
-        leave(end.code)
+        if "distributed" in sys.modules:
+            raise  # Dask ends its worker processes in an exit handler
+        exit_now(end.code)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .options import json_option, parse_size, prior_options, size_option
+from ..console import parse_size, size_option
+from . import options
 
 if TYPE_CHECKING:
     from ..arrow.job import Summary
@@ -53,7 +54,7 @@ _JOB = (
                  help="Rows of a part, at least: row groups are not cut."),
     click.option("--limit", type=click.IntRange(1), help="Stop after this many rows."),
     click.option("--resume", is_flag=True, help="Skip the parts that are finished in OUT."),
-    json_option,
+    options.as_json,
 )  # fmt: skip
 _image = click.option("--image-column", "image", default="image", show_default=True,
                       help="Column of images: lists of numbers, or files as bytes.")  # fmt: skip
@@ -102,10 +103,10 @@ def score_command(**chosen: Any) -> None:
 @job_options
 @_dtype
 @_seed
-@prior_options
-def sample_command(**chosen: Any) -> None:
+@options.sampling()
+def sample_command(sampling: options.SamplingOptions, **chosen: Any) -> None:
     """Draw one image a row of IN, which may be a number of rows instead."""
-    start("sample", **chosen)
+    start("sample", **vars(sampling), **chosen)
 
 
 @command.command("import")
@@ -140,7 +141,7 @@ def start(
     limit: int | None,
     resume: bool,
     as_json: bool,
-    **options: Any,
+    **settings: Any,
 ) -> None:
     """Run one job and say what came of it.
 
@@ -155,7 +156,7 @@ def start(
 
     if sum(given is not None for given in (threads, workers, scheduler)) > 1:
         raise UsageError("--threads, --workers and --scheduler: expected one of them")
-    mapper = Mapper(verb, bundle, **options)
+    mapper = Mapper(verb, bundle, **settings)
     plan = parse_source(source, verb, part_rows, limit)
     where = Where(threads or _cores(), workers or 0, scheduler)
     with _progress(plan.rows) as advance:
@@ -165,9 +166,8 @@ def start(
 
 def report(summary: Summary, out: str, as_json: bool) -> None:
     """One line, or the facts as JSON; bad rows are an error of their own."""
-    from ..console import pluralize, print_status
+    from ..console import pluralize, print_json, print_status
     from ..errors import InputError
-    from .target import print_json
 
     if as_json:
         print_json({"out": out, **vars(summary)})

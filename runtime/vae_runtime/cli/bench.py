@@ -1,4 +1,4 @@
-"""`vae-run bench`: latency and throughput by batch size, beside the bare session."""
+"""`vae-run bench`: measure latency and throughput by batch size, against a bare session."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from ..console import pluralize
-from .options import Source, json_option, model_options
-from .target import print_json
+from ..console import pluralize, print_json
+from . import options
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,7 +26,15 @@ _BATCHES = (1, 16, 64, 256, 1024)
 
 
 class Timing(NamedTuple):
-    """Medians: milliseconds a call, images a second, the bare session's milliseconds."""
+    """Medians of one batch size.
+
+    Attributes:
+        batch: images per call.
+        ms: milliseconds per call of this library.
+        images_per_second: throughput of this library.
+        bare_ms: milliseconds per call of a bare onnxruntime session.
+        overhead: ms / bare_ms.
+    """
 
     batch: int
     ms: float
@@ -37,54 +44,44 @@ class Timing(NamedTuple):
 
 
 @click.command(epilog=EPILOG)
-@click.option(
+@options.integer(
     "--batch",
     "batches",
-    type=click.IntRange(1, 1_000_000),
+    max=1_000_000,
     multiple=True,
-    help=f"May be repeated. [default: {' '.join(map(str, _BATCHES))}]",
+    help=f"Images per call. May be repeated. [default: {', '.join(map(str, _BATCHES))}]",
 )
-@click.option(
-    "--role", type=click.Choice(["decoder", "encoder"]), default="decoder", show_default=True
+@options.choice("--role", "decoder", "encoder", help="Graph to measure.")
+@options.choice("--dtype", "float32", "uint8", help="Data type of the decoder's images.")
+@options.number(
+    "--seconds", default=0.5, min=0.01, max=60, help="How long to measure each batch size."
 )
-@click.option(
-    "--dtype",
-    type=click.Choice(["float32", "uint8"]),
-    default="float32",
-    show_default=True,
-    help="Of the decoder's images.",
-)
-@click.option(
-    "--seconds",
-    type=click.FloatRange(0.01, 60),
-    default=0.5,
-    show_default=True,
-    help="For each batch size.",
-)
-@json_option
-@model_options
+@options.as_json
+@options.model()
 def command(
     batches: tuple[int, ...],
     role: str,
     dtype: str,
     seconds: float,
     as_json: bool,
-    source: Source,
+    model_options: options.ModelOptions,
 ) -> None:
-    """Measure this machine: the library's call beside a bare onnxruntime session.
+    """Measure the speed of this machine.
 
-    The two take turns, so that whatever else the machine does hits both.
+    Times this library and a bare onnxruntime session in turns, so that other load slows both.
     """
-    with _graph(source, role, dtype) as graph:
+    with _graph(model_options, role, dtype) as graph:
         timings = [
             measure(*_pair(graph, dtype, batch), batch, seconds) for batch in batches or _BATCHES
         ]
         device = graph.device
     if as_json:
-        print_json({"role": role, "dtype": dtype, "device": device, "threads": source.threads,
-                    "timings": [t._asdict() for t in timings]})  # fmt: skip
+        print_json({
+            "role": role, "dtype": dtype, "device": device, "threads": model_options.threads,
+            "timings": [t._asdict() for t in timings],
+        })  # fmt: skip
         return
-    click.echo(f"{role} on {device}, {pluralize(source.threads, 'thread')}, {dtype}")
+    click.echo(f"{role} on {device}, {pluralize(model_options.threads, 'thread')}, {dtype}")
     click.echo(f"{'batch':>6} {'ms':>10} {'images/s':>12} {'bare ms':>10} {'ratio':>6}")
     for t in timings:
         click.echo(f"{t.batch:>6} {t.ms:>10.3f} {t.images_per_second:>12,.0f} {t.bare_ms:>10.3f} "
@@ -92,17 +89,17 @@ def command(
 
 
 def measure(
-    ours: Callable[[], object], bare: Callable[[], object], batch: int, seconds: float
+    library: Callable[[], object], bare: Callable[[], object], batch: int, seconds: float
 ) -> Timing:
-    """Call both in turns for so many seconds, at least three times each, after a warm-up."""
+    """Call both in turns after a warm-up, for so many seconds and at least three times each."""
     from statistics import median
 
-    ours()
+    library()
     bare()
     times: tuple[list[float], list[float]] = ([], [])
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times[0]) < 3:
-        for call, found in zip((ours, bare), times, strict=True):
+        for call, found in zip((library, bare), times, strict=True):
             start = time.perf_counter()
             call()
             found.append(time.perf_counter() - start)
@@ -110,9 +107,9 @@ def measure(
     return Timing(batch, 1e3 * mine, batch / mine, 1e3 * floor, mine / floor)
 
 
-def _graph(source: Source, role: str, dtype: str) -> Encoder | Decoder:
-    """The graph that the library would use for this call."""
-    model = source.open()
+def _graph(chosen: options.ModelOptions, role: str, dtype: str) -> Encoder | Decoder:
+    """Load the graph that the library would use for this call."""
+    model = chosen.load()
     if role == "encoder":
         return model.encoder()
     return model.decoder(conditional=bool(model.spec.classes), dtype=dtype)
@@ -121,7 +118,7 @@ def _graph(source: Source, role: str, dtype: str) -> Encoder | Decoder:
 def _pair(
     graph: Encoder | Decoder, dtype: str, batch: int
 ) -> tuple[Callable[[], object], Callable[[], object]]:
-    """The library's call, and onnxruntime's own on the same arrays in one batch."""
+    """A call of the library, and of onnxruntime itself on the same arrays in one batch."""
     import numpy as np
 
     from ..graphs import Encoder

@@ -1,4 +1,4 @@
-"""`vae-run decode`: latents to images."""
+"""`vae-run decode`: decode latents to images."""
 
 from __future__ import annotations
 
@@ -7,16 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import (
-    Source,
-    check_count,
-    count_limit_option,
-    label_one_option,
-    model_options,
-    one_label,
-    output_options,
-)
-from .target import Target
+from . import options
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,51 +26,57 @@ Examples:
 
 @click.command(epilog=EPILOG)
 @click.argument("latents")
-@label_one_option
-@count_limit_option
-@output_options("decoded.png", "A grid picture, .npy .npz .csv, or a folder: a name with no dot.")
-@model_options
+@options.label()
+@options.max_images
+@options.output(
+    "decoded.png", "a grid picture, .npy, .npz, .csv or a folder (a name without a dot)"
+)
+@options.model()
 def command(
-    latents: str, labels: tuple[str, ...], limit: int, source: Source, target: Target
+    latents: str,
+    labels: tuple[str, ...],
+    max_images: int,
+    output: options.OutputOptions,
+    model_options: options.ModelOptions,
 ) -> None:
-    """Turn latents into images.
+    """Decode latents to images.
 
-    CODES is an .npy f32[N, D], an .npz with z (and labels), a .csv of N lines, or - for standard
-    input. A conditional model reads --label, or else the labels in the .npz.
+    LATENTS is an .npy f32[N, D], an .npz with z (and labels), a .csv of N lines, or - for standard
+    input. A conditional model uses --label, or else the labels in the .npz.
     """
-    from .inputs import read_latents
-    from .output import IMAGES, Column, write_images
+    from .output import Column, describe_images, report, write_images
 
-    target.check(*IMAGES)
-    with source.open() as model:
-        z, stored = read_latents(latents, model.spec.latent_dim)
-        check_count(len(z), limit)
-        name = one_label(labels)
-        images = decoded(model, z, stored if name is None else name)
-        words = write_images(images, target, {"z": Column.of(z)})
-        target.report(words, n=len(z), device=model.device)
+    output.check(*options.IMAGES)
+    with model_options.load() as model:
+        images, z = decode_file(model, latents, labels, max_images)
+        write_images(images, output, {"z": Column.of(z)})
+        report(describe_images(len(z), output), output, n=len(z), device=model.device)
 
 
-def decoded(
-    model: Autoencoder, z: NDArray[np.float32], label: str | NDArray[np.int64] | None
-) -> Column:
-    """The images of latents f32[N, D], made when they are written; labels for a CVAE alone."""
+def decode_file(
+    model: Autoencoder, path: str, labels: tuple[str, ...], max_images: int
+) -> tuple[Column, NDArray[np.float32]]:
+    """Read latents and decode them as they are written: the images, and f32[N, D].
+
+    A conditional model uses the only label, or else the labels in the file.
+    """
     from ..arrays import as_labels
     from ..console import progress
     from ..inference.batching import BATCH_SIZE
+    from .inputs import read_latents
     from .output import Column
 
-    # Labels that a file happens to hold are of no use to a model without classes.
-    wanted = label if model.spec.classes or isinstance(label, str) else None
-    if wanted is not None and not isinstance(wanted, str):
-        wanted = as_labels(wanted, len(z), model.spec)
+    label = options.single_label(labels, model.spec)
+    z, stored = read_latents(path, model.spec.latent_dim)
+    options.check_count(len(z), max_images)
+    each = None
+    if label is None and stored is not None and model.spec.classes:
+        each = as_labels(stored, len(z), model.spec)
 
-    def chunks() -> Iterator[NDArray[Any]]:
+    def batches() -> Iterator[NDArray[Any]]:
         for i in range(0, len(z), BATCH_SIZE):
-            part = (
-                wanted if isinstance(wanted, str) or wanted is None else wanted[i : i + BATCH_SIZE]
-            )
-            yield model.decode(z[i : i + BATCH_SIZE], part)
+            rows = slice(i, i + BATCH_SIZE)
+            yield model.decode(z[rows], label if each is None else each[rows])
 
     shape = (len(z), *model.spec.image.shape)
-    return Column(shape, "<f4", lambda: progress(chunks(), len(z), BATCH_SIZE))
+    return Column(shape, "<f4", lambda: progress(batches(), len(z), BATCH_SIZE)), z

@@ -1,4 +1,4 @@
-"""`vae-run doctor`: what is installed, what works, and the command that fixes what does not."""
+"""`vae-run doctor`: diagnose the installation and print the commands that fix it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import json_option
-from .target import print_json
+from ..console import print_json
+from . import options
 
 if TYPE_CHECKING:
     from ..inference.diagnosis import Diagnosis
@@ -20,11 +20,12 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@json_option
+@options.as_json
 def command(as_json: bool) -> None:
-    """Find out which onnxruntime is installed, which device really works and why CUDA does not.
+    """Diagnose the installation and print the commands that fix it.
 
-    Exits with 7 where nothing runs or the installation is broken.
+    Reports which onnxruntime is installed, which device works, and why CUDA does not.
+    Exits with 7 if no graph runs or the installation is broken.
     """
     from ..errors import DeviceError
     from ..inference.diagnosis import diagnose
@@ -33,14 +34,13 @@ def command(as_json: bool) -> None:
     if as_json:
         print_json(found.to_json())
     else:
-        click.echo("\n".join(lines(found)))
+        click.echo("\n".join(_lines(found)))
     if not found.ok:
         what = "; ".join(found.problems)
         raise DeviceError(f"installation: {what}. Run: {' && '.join(found.fixes)}")
 
 
-def lines(found: Diagnosis) -> list[str]:
-    """The report, a line a fact."""
+def _lines(found: Diagnosis) -> list[str]:
     table = [*found.versions.items()]
     table += [
         ("built with", ", ".join(found.providers) or "-"),

@@ -1,4 +1,4 @@
-"""`vae-run encode`: images to latents, as features or as compression."""
+"""`vae-run encode`: encode images to latents, as features or as compression."""
 
 from __future__ import annotations
 
@@ -6,16 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import (
-    Source,
-    label_one_option,
-    limit_option,
-    model_options,
-    one_label,
-    output_options,
-    resize_option,
-)
-from .target import Target
+from . import options
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,46 +20,39 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@click.argument("inputs", nargs=-1, required=True)
-@label_one_option
-@limit_option
-@resize_option
-@output_options("latents.npy", ".npy, .csv, or .npz with z, log_var and labels.", pictures=False)
-@model_options
+@options.inputs()
+@options.output("latents.npy", ".npy, .csv, or .npz with z, log_var and labels", pictures=False)
+@options.model()
 def command(
-    inputs: tuple[str, ...],
-    labels: tuple[str, ...],
-    limit: int | None,
-    resize: bool,
-    source: Source,
-    target: Target,
+    source: options.InputOptions,
+    output: options.OutputOptions,
+    model_options: options.ModelOptions,
 ) -> None:
-    """Turn images into latents of a few numbers, and say how much smaller they are.
+    """Encode images to latents.
 
-    INPUTS are image files, folders, IDX files, .npz or .npy, mnist, digits, or - for standard
-    input. A conditional encoder reads --label, or else the labels that the data has.
+    Reports the compression ratio. INPUTS are image files, folders, IDX files, .npz or .npy, mnist,
+    digits, or - for standard input. A conditional encoder uses --label, or else the labels that the
+    data has.
     """
     from ..console import pluralize
-    from .inputs import read_pictures
-    from .output import Column, write_table
-    from .target import TABLES
+    from .inputs import read_inputs
+    from .output import Column, report, write_table
 
-    target.check(*TABLES)
-    with source.open() as model:
+    output.check(*options.TABLES)
+    with model_options.load() as model:
         spec = model.spec
-        pictures = read_pictures(inputs, spec.image, limit, resize=resize)
-        label: Any = one_label(labels)
-        known = pictures.indices(spec)
-        z, log_var = model.posterior(pictures.images, known if label is None else label)
+        found, label = read_inputs(source, spec)
+        z, log_var = model.posterior(found.images, label)
         device = model.device
-    extra: dict[str, NDArray[Any] | None] = {"log_var": log_var, "labels": known}
-    columns = {name: Column.of(array) for name, array in extra.items() if array is not None}
-    write_table(Column.of(z), target, columns, name="z")
+    arrays: dict[str, NDArray[Any] | None] = {"log_var": log_var, "labels": found.indices(spec)}
+    extra = {name: Column.of(array) for name, array in arrays.items() if array is not None}
+    write_table(Column.of(z), output, extra, name="z")
     c, h, w = spec.image.shape
-    pixels, code = c * h * w, z.dtype.itemsize * spec.latent_dim
+    image_bytes, latent_bytes = c * h * w, z.dtype.itemsize * spec.latent_dim
+    ratio = image_bytes / latent_bytes
     text = (
-        f"{pluralize(len(z), 'latent')} of {pluralize(spec.latent_dim, 'number')} to {target.out}: "
-        f"{pixels:,} bytes of pixels to {code:,} an image, ratio {pixels / code:.1f}"
+        f"{pluralize(len(z), 'latent')} of {pluralize(spec.latent_dim, 'number')}{output.to_path}: "
+        f"{image_bytes:,} bytes of pixels to {latent_bytes:,} per image, ratio {ratio:.1f}"
     )
-    target.report(text, n=len(z), latent_dim=spec.latent_dim, bytes_image=pixels, bytes_code=code,
-                  ratio=pixels / code, device=device)  # fmt: skip
+    report(text, output, n=len(z), latent_dim=spec.latent_dim, image_bytes=image_bytes,
+           latent_bytes=latent_bytes, ratio=ratio, device=device)  # fmt: skip

@@ -1,4 +1,4 @@
-"""`vae-run evaluate`: how good a model is on a data set."""
+"""`vae-run evaluate`: measure a model on a data set."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import Source, json_option, limit_option, model_options, resize_option
-from .target import print_json
+from ..console import print_json, progress
+from . import options
 
 if TYPE_CHECKING:
     from ..metrics import Evaluation
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Examples:
   vae-run evaluate mnist
-  vae-run evaluate mnist --limit 1000 --draws 64
+  vae-run evaluate mnist --limit 1000 --samples 64
   vae-run evaluate photos/ --resize --bundle vae/ --json
   vae-run evaluate digits --bundle cvae/ --no-labels
 """
@@ -24,88 +24,75 @@ Examples:
 
 @click.command(epilog=EPILOG)
 @click.argument("data", nargs=-1, required=True)
-@limit_option
-@resize_option
-@click.option(
-    "--draws",
-    "-k",
-    type=click.IntRange(1, 100_000),
-    default=16,
-    show_default=True,
-    help="K: latents an image for -ELBO and IWAE-K.",
-)
+@options.limit()
+@options.resize
+@options.samples(16, "-k")
 @click.option(
     "--binarise",
     type=click.Choice(["sample", "threshold", "none"]),
-    help="Pixels for the likelihood. [default: sample for a Bernoulli one, else none]",
+    help="How to binarise pixels for the likelihood. [default: sample for a Bernoulli likelihood, "
+    "else none]",
 )
 @click.option(
     "--labels/--no-labels",
     default=True,
-    show_default=True,
     help="Give a conditional model the labels that the data has.",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(0, 2**64 - 1),
-    default=0,
-    show_default=True,
-    help="Of the pixels and latents drawn.",
-)
-@json_option
-@model_options
+@options.seed("Seed for the binarised pixels and the posterior samples.")
+@options.as_json
+@options.model()
 def command(
     data: tuple[str, ...],
     limit: int | None,
     resize: bool,
-    draws: int,
+    samples: int,
     binarise: str | None,
     labels: bool,
     seed: int,
     as_json: bool,
-    source: Source,
+    model_options: options.ModelOptions,
 ) -> None:
-    """Measure squared error, -ELBO, the IWAE-K bound on -log p(x), and active units.
+    """Measure a model on a data set.
 
-    DATA is mnist or digits (their test split), a folder of images or IDX files, .npz, .npy or image
-    files.
+    Reports squared error, -ELBO, the IWAE-K bound on -log p(x) with K = --samples, and active
+    units. DATA is mnist or digits (their test split), a folder of images or IDX files, .npz,
+    .npy or image files.
     """
-    from ..console import progress
     from ..inference.batching import BATCH_SIZE
-    from .inputs import read_pictures
+    from .inputs import read_images
 
-    with source.open() as model:
-        pictures = read_pictures(data, model.spec.image, limit, resize=resize)
-        known = pictures.indices(model.spec) if labels else None
+    with model_options.load() as model:
+        found = read_images(data, model.spec.image, limit, resize=resize)
+        known = found.indices(model.spec) if labels else None
 
-        def watch(chunks: Iterable[int]) -> Iterator[int]:
-            return progress(chunks, len(pictures), BATCH_SIZE)
+        def watch(batches: Iterable[int]) -> Iterator[int]:
+            return progress(batches, len(found), BATCH_SIZE)
 
-        found = model.evaluate(pictures.images, known, samples=draws, binarise=binarise,
-                               seed=seed, track=watch)  # fmt: skip
+        result = model.evaluate(found.images, known, samples=samples, binarise=binarise,
+                                seed=seed, track=watch)  # fmt: skip
         device = model.device
     if as_json:
-        print_json({"data": list(data), **found.to_json(), "device": device})
+        print_json({"data": list(data), **result.to_json(), "device": device})
         return
-    for name, value in rows(found, device):
+    for name, value in _rows(result, device):
         click.echo(f"{name:<14} {value}")
 
 
-def rows(found: Evaluation, device: str) -> list[tuple[str, str]]:
-    """The table, as name and value."""
-    given = "given" if found.labels else "not given"
-    table = [("images", f"{found.n:,}, labels {given}"), ("mse", f"{found.mse:.5f} a pixel")]
-    if found.iwae is not None:
+def _rows(result: Evaluation, device: str) -> list[tuple[str, str]]:
+    """The rows of the table, as name and value."""
+    given = "given" if result.labels else "not given"
+    table = [("images", f"{result.n:,}, labels {given}"), ("mse", f"{result.mse:.5f} per pixel")]
+    if result.iwae is not None:
         how = {
-            "sample": "each pixel drawn with its grey level's probability",
-            "threshold": "pixels cut at one half",
+            "sample": "each pixel drawn with its grey level as probability",
+            "threshold": "pixels binarised at one half",
             "none": "grey levels as they are",
-        }[found.binarised]
+        }[result.binarised]
         table += [
-            ("kl", f"{found.kl:.3f} nats"),
-            ("-elbo", f"{found.negative_elbo:.3f} nats"),
-            (f"iwae-{found.samples}", f"{found.iwae:.3f} nats, an upper bound on -log p(x)"),
-            ("likelihood", f"{found.likelihood}, {how}"),
-            ("active units", f"{found.active_units} of {found.latent_dim}"),
+            ("kl", f"{result.kl:.3f} nats"),
+            ("-elbo", f"{result.negative_elbo:.3f} nats"),
+            (f"iwae-{result.samples}", f"{result.iwae:.3f} nats, an upper bound on -log p(x)"),
+            ("likelihood", f"{result.likelihood}, {how}"),
+            ("active units", f"{result.active_units} of {result.latent_dim}"),
         ]
     return [*table, ("device", device)]

@@ -1,4 +1,4 @@
-"""`vae-run info`: what a bundle or a lone graph is."""
+"""`vae-run info`: describe a bundle or a single graph."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import json_option
-from .target import print_json
+from ..console import print_json
+from . import options
 
 if TYPE_CHECKING:
     from ..bundle.manifest import Manifest
@@ -26,20 +26,21 @@ Rows = list[tuple[str, str]]
 
 @click.command(epilog=EPILOG)
 @click.argument("bundle", default="mnist")
-@json_option
+@options.as_json
 def command(bundle: str, as_json: bool) -> None:
-    """Show what a bundle is, or one .onnx file of it: family, shapes, classes, prior, parity.
+    """Describe a bundle or a single graph.
 
-    BUNDLE is a folder, a .zip, an .onnx file, or by default the embedded mnist.
+    Reports its family, shapes, classes, prior and parity with torch. BUNDLE is a folder, a
+    .zip or an .onnx file; the default is the embedded mnist.
     """
     from ..errors import printable
 
-    table, facts = _graph(bundle) if bundle.endswith(".onnx") else _bundle(bundle)
+    rows, summary = _graph(bundle) if bundle.endswith(".onnx") else _bundle(bundle)
     if as_json:
-        print_json(facts)
+        print_json(summary)
         return
-    widest = max(len(name) for name, _ in table)
-    for name, value in table:
+    widest = max(len(name) for name, _ in rows)
+    for name, value in rows:
         click.echo(f"{name:<{widest}}  {printable(value)}")
 
 
@@ -47,29 +48,29 @@ def _bundle(name: str) -> tuple[Rows, dict[str, Any]]:
     from ..bundle.reader import open_bundle
 
     manifest = open_bundle(name).manifest
-    facts: dict[str, Any] = json.loads(manifest.to_bytes())
-    return spec_rows(manifest.spec) + manifest_rows(manifest), facts
+    summary: dict[str, Any] = json.loads(manifest.to_bytes())
+    return _spec_rows(manifest.spec) + _manifest_rows(manifest), summary
 
 
 def _graph(name: str) -> tuple[Rows, dict[str, Any]]:
-    """A lone file, by its metadata and the tensors that onnxruntime finds in it."""
+    """Describe one file by its metadata and by the tensors that onnxruntime finds in it."""
     from ..graph_checks.smoke_test import smoke_test
     from ..graphs import Graph, read_graph
 
     smoke_test({name: read_graph(name)})
     with Graph(name, device="cpu") as graph:
         tensors = graph.tensors()
-        facts = graph.spec.to_json() | {"role": graph.role, "variant": graph.variant, **tensors}
-        table = [("role", graph.role), ("variant", graph.variant)]
+        summary = graph.spec.to_json() | {"role": graph.role, "variant": graph.variant, **tensors}
+        rows = [("role", graph.role), ("variant", graph.variant)]
         for kind, found in tensors.items():
             for one in found:
                 shape = ", ".join(map(str, one["shape"]))
-                table.append((kind[:-1], f"{one['name']} {one['dtype']}[{shape}]"))
-        return table + spec_rows(graph.spec), facts
+                rows.append((kind[:-1], f"{one['name']} {one['dtype']}[{shape}]"))
+        return rows + _spec_rows(graph.spec), summary
 
 
-def spec_rows(spec: ModelSpec) -> Rows:
-    """What every graph of a bundle knows."""
+def _spec_rows(spec: ModelSpec) -> Rows:
+    """The rows that the bundle and each of its graphs have in common."""
     prior, image = spec.prior, spec.image
     mixture = (
         "" if prior.weights is None else f", {prior.rows} × {prior.weights.shape[1]} Gaussians"
@@ -86,9 +87,9 @@ def spec_rows(spec: ModelSpec) -> Rows:
     ]
 
 
-def manifest_rows(manifest: Manifest) -> Rows:
-    """Graphs, training and parity."""
-    table = [
+def _manifest_rows(manifest: Manifest) -> Rows:
+    """The rows about graphs, training and parity."""
+    rows = [
         (
             graph.role if graph.variant == "fp32" else f"  {graph.variant}",
             f"{graph.file.file}, {graph.file.bytes:,} bytes, opset {graph.opset}",
@@ -99,12 +100,12 @@ def manifest_rows(manifest: Manifest) -> Rows:
     for key in ("command", "epochs", "parameters"):
         if training.get(key):
             value = training[key]
-            table.append((key, f"{value:,}" if isinstance(value, int) else str(value)))
+            rows.append((key, f"{value:,}" if isinstance(value, int) else str(value)))
     for key, value in dict(training.get("metrics") or {}).items():
-        table.append((key, f"{value:.4f}" if isinstance(value, float) else str(value)))
+        rows.append((key, f"{value:.4f}" if isinstance(value, float) else str(value)))
     for key, value in manifest.parity.items():
         if isinstance(value, dict):
-            table += [(key, f"{name} {one}") for name, one in value.items()]
+            rows += [(key, f"{name} {one}") for name, one in value.items()]
         else:
-            table.append((key, str(value)))
-    return table
+            rows.append((key, str(value)))
+    return rows

@@ -1,4 +1,4 @@
-"""Images and latents named on the command line: files, folders, IDX, arrays, standard input."""
+"""Read the images and latents named on the command line: files, folders, data sets, `-`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ..errors import InputError, LimitError, NotFound
 from ..files.npz import read_npy, read_npz
 from ..files.reading import read_bytes
 from ..images import EXTENSIONS, MAX_BYTES, is_image, read_image
+from .options import InputOptions, single_label
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,13 +32,13 @@ _NPY, _ZIP = b"\x93NUMPY", b"PK\x03\x04"
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Images [N, C, H, W], u8 or f32, with what is known of each.
+class InputImages:
+    """Images [N, C, H, W], u8 or f32, with their names and labels.
 
     Attributes:
         images: checked against the model's image shape.
-        names: where each came from.
-        labels: the class of each as a name, or None where the data has none.
+        names: the file of each, or its array and index.
+        labels: the class name of each, or None if the data has no labels.
     """
 
     images: NDArray[Any]
@@ -48,139 +49,151 @@ class Pictures:
         return len(self.images)
 
     def indices(self, spec: ModelSpec) -> NDArray[np.int64] | None:
-        """The model's class index of each, i64[N]; None where the names are not the model's."""
+        """The model's class index of each, i64[N]; None if the model lacks one of the classes."""
         if self.labels is None or not set(self.labels) <= set(spec.classes):
             return None
         index = {name: i for i, name in enumerate(spec.classes)}
         return np.array([index[name] for name in self.labels], np.int64)
 
 
-def read_pictures(
+def read_inputs(
+    source: InputOptions, spec: ModelSpec
+) -> tuple[InputImages, int | NDArray[np.int64] | None]:
+    """Read the images, and the label of each: the --label, or else those that the data has.
+
+    Raises:
+        UsageError, InputError: see `single_label` and `read_images`.
+    """
+    label = single_label(source.labels, spec)
+    images = read_images(source.inputs, spec.image, source.limit, resize=source.resize)
+    return images, images.indices(spec) if label is None else label
+
+
+def read_images(
     inputs: tuple[str, ...],
     spec: ImageSpec,
     limit: int | None = None,
-    split: str = "test",
     *,
     resize: bool = False,
-) -> Pictures:
-    """All images that `inputs` name, in that order, at most `limit`.
+) -> InputImages:
+    """Read all images that `inputs` name, in that order, at most `limit`.
 
     Args:
-        inputs: image files, folders, IDX files or folders of them, `.npy`, `.npz`, `mnist`,
-            `digits`, or `-` for standard input. The sub-folder of an image is its label.
-        spec: what the model takes.
+        inputs: image files, folders, IDX files or folders of them, `.npy`, `.npz`, `mnist` or
+            `digits` (their test split), or `-` for standard input. The sub-folder of an image is
+            its label.
+        spec: the images that the model takes.
         limit: stop after this many.
-        split: of data that has two.
-        resize: bring image files to the model's size, as `vae-train --size` does.
+        resize: resize image files to the model's size, as `vae-train --size` does.
 
     Raises:
-        NotFound: a path that is not there, or a folder without images.
-        InputError: an image of another size, one that cannot be read, or none at all.
+        NotFound: a path that does not exist, or a folder without images.
+        InputError: an image of another size, one that cannot be read, or no image at all.
     """
-    parts: list[Pictures] = []
-    for part in _parts(inputs, spec, split, spec.shape[1:] if resize else None):
+    parts: list[InputImages] = []
+    for part in _parts(inputs, spec, spec.shape[1:] if resize else None):
         parts.append(part)
         if limit is not None and sum(map(len, parts)) >= limit:
             break
-    kinds = {part.images.dtype for part in parts}
-    images = [part.images if len(kinds) == 1 else to_float32(part.images) for part in parts]
+    one_dtype = len({part.images.dtype for part in parts}) == 1
+    images = [part.images if one_dtype else to_float32(part.images) for part in parts]
     whole = images[0] if len(images) == 1 else np.concatenate(images)
     if not len(whole):
         raise InputError(f"{', '.join(inputs)}: no images, expected at least one")
     names = [name for part in parts for name in part.names]
     labels = [label for part in parts for label in part.labels or ()]
-    return Pictures(
-        whole[:limit], names[:limit], labels[:limit] if len(labels) == len(names) else None
-    )
+    all_labelled = len(labels) == len(names)
+    return InputImages(whole[:limit], names[:limit], labels[:limit] if all_labelled else None)
 
 
-def _parts(inputs: tuple[str, ...], spec: ImageSpec, split: str, size: Size) -> Iterator[Pictures]:
+def _parts(inputs: tuple[str, ...], spec: ImageSpec, size: Size) -> Iterator[InputImages]:
     for name in inputs:
         path = Path(name)
         if name == "-":
-            yield _given(spec, size)
+            yield _from_stdin(spec, size)
         elif name in DATASETS and not path.exists():
-            yield _dataset(name, spec, split)
+            yield _from_dataset(name, spec, "test")
         elif path.is_dir() and not is_idx_folder(path):
-            yield from _folder(path, spec, size)
+            yield from _from_folder(path, spec, size)
         elif path.is_dir():
-            tests = any(path.glob("t10k-*"))
-            yield _dataset(name, spec, split if tests else "train")
+            yield _from_dataset(name, spec, "test" if any(path.glob("t10k-*")) else "train")
         elif path.suffix == ".npz":
-            yield _dataset(name, spec, "train")
+            yield _from_dataset(name, spec, "train")
         elif path.suffix == ".npy":
-            yield _array(read_bytes(path), spec, name)
+            yield _from_npy(read_bytes(path), spec, name)
         elif "-ubyte" in path.name:
-            yield _sized(read_idx(path)[:, None], spec, name)
+            yield _check_size(read_idx(path)[:, None], spec, name)
         else:
-            yield _picture(read_bytes(path, limit=MAX_BYTES), spec, name, size)
+            yield _from_image(read_bytes(path, limit=MAX_BYTES), spec, name, size)
 
 
-def _folder(path: Path, spec: ImageSpec, size: Size) -> Iterator[Pictures]:
+def _from_folder(path: Path, spec: ImageSpec, size: Size) -> Iterator[InputImages]:
     files = sorted(p for p in path.rglob("*") if is_image(p))
     if not files:
         raise NotFound(f"{path}: no images in this folder ({', '.join(EXTENSIONS)})")
     for file in files:
-        picture = _picture(read_bytes(file, limit=MAX_BYTES), spec, str(file), size)
-        yield picture if file.parent == path else replace(picture, labels=[file.parent.name])
+        image = _from_image(read_bytes(file, limit=MAX_BYTES), spec, str(file), size)
+        yield image if file.parent == path else replace(image, labels=[file.parent.name])
 
 
-def _dataset(name: str, spec: ImageSpec, split: str) -> Pictures:
+def _from_dataset(name: str, spec: ImageSpec, split: str) -> InputImages:
     data = load_dataset(name, split)
     labels = None if data.labels is None else [data.classes[k] for k in data.labels.tolist()]
-    return Pictures(_sized(data.images, spec, name).images, _numbered(name, len(data)), labels)
+    return replace(_check_size(data.images, spec, name), labels=labels)
 
 
-def _given(spec: ImageSpec, size: Size) -> Pictures:
-    raw = _stdin()
+def _from_stdin(spec: ImageSpec, size: Size) -> InputImages:
+    raw = _read_stdin()
     if not raw:
         raise InputError(f"{_STDIN}: empty, expected an image or an .npy array")
-    return _array(raw, spec, _STDIN) if raw.startswith(_NPY) else _picture(raw, spec, _STDIN, size)
+    if raw.startswith(_NPY):
+        return _from_npy(raw, spec, _STDIN)
+    return _from_image(raw, spec, _STDIN, size)
 
 
-def _stdin() -> bytes:
+def _read_stdin() -> bytes:
     raw = sys.stdin.buffer.read(_MAX_STDIN + 1)
     if len(raw) > _MAX_STDIN:
         raise LimitError(f"{_STDIN}: more than {_MAX_STDIN} bytes")
     return raw
 
 
-def _picture(raw: bytes, spec: ImageSpec, name: str, size: Size) -> Pictures:
-    """One image file, in the model's mode; a conversion is said."""
+def _from_image(raw: bytes, spec: ImageSpec, name: str, size: Size) -> InputImages:
+    """Decode one image file and convert it to the model's mode, with a note on the conversion."""
     try:
-        image = read_image(raw, size=size, say=lambda line: print_status(f"note: {name}: {line}"))
+        image = read_image(raw, size=size, log=lambda line: print_status(f"note: {name}: {line}"))
         if len(image) != spec.channels:
             image = read_image(raw, size=size, mode=spec.mode)
             change = "colour to grey" if spec.channels == 1 else "grey to colour"
             print_status(f"note: {name}: {change}, as the model takes {spec.mode}")
     except (InputError, LimitError) as error:
-        # The bytes were read here, so the reader does not know their name.
+        # `read_image` was given bytes, so its message does not name the file.
         raise type(error)(f"{name}: {str(error).partition(': ')[2]}") from error
-    return _sized(image[None], spec, name, "Say --resize.")
+    return _check_size(image[None], spec, name, "Use --resize.")
 
 
-def _array(raw: bytes, spec: ImageSpec, name: str) -> Pictures:
+def _from_npy(raw: bytes, spec: ImageSpec, name: str) -> InputImages:
     array = read_npy(raw, name)
     try:
         images = check_images(array, spec)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
-    return Pictures(images, _numbered(name, len(images)))
+    return InputImages(images, _numbered(name, len(images)))
 
 
-def _sized(
+def _check_size(
     images: NDArray[np.uint8],
     spec: ImageSpec,
     name: str,
     remedy: str = "Give images of that size, or a --bundle for these.",
-) -> Pictures:
+) -> InputImages:
     if images.shape[1:] != spec.shape:
         c, h, w = images.shape[1:]
         raise InputError(
             f"{name}: {h}×{w} pixels, {pluralize(c, 'channel')}; the model takes "
             f"{spec.height}×{spec.width}, {spec.channels}. {remedy}"
         )
-    return Pictures(images, _numbered(name, len(images)))
+    return InputImages(images, _numbered(name, len(images)))
 
 
 def _numbered(name: str, n: int) -> list[str]:
@@ -190,34 +203,36 @@ def _numbered(name: str, n: int) -> list[str]:
 def read_latents(
     name: str, latent_dim: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
-    """Codes f32[N, D] from `.npy`, `.npz` (array `z`) or `.csv`, or `-`; with labels i64[N] if any.
+    """Read latents f32[N, D] from `.npy`, `.npz` (array `z`), `.csv` or `-`; also labels i64[N].
 
     Raises:
         NotFound: no such file.
-        InputError: not readable, or of another shape.
+        InputError: a file that cannot be read, or an array of another shape.
     """
-    raw = _stdin() if name == "-" else read_bytes(Path(name))
-    where = _STDIN if name == "-" else name
+    raw = _read_stdin() if name == "-" else read_bytes(Path(name))
+    source = _STDIN if name == "-" else name
     labels = None
     if raw.startswith(_NPY):
-        latents = read_npy(raw, where)
+        latents = read_npy(raw, source)
     elif raw.startswith(_ZIP):
-        arrays = read_npz(raw, where)
+        arrays = read_npz(raw, source)
         if "z" not in arrays:
-            raise InputError(f"{where}: no array 'z', it has {', '.join(arrays) or 'none'}")
+            raise InputError(f"{source}: no array 'z', it has {', '.join(arrays) or 'none'}")
         latents, labels = arrays["z"], arrays.get("labels")
     else:
-        latents = _load_csv(raw, where)
+        latents = _parse_csv(raw, source)
     try:
         return as_latents(latents, latent_dim), labels
     except InputError as error:
-        raise InputError(f"{where}: {error}") from error
+        raise InputError(f"{source}: {error}") from error
 
 
-def _load_csv(raw: bytes, where: str) -> NDArray[np.float32]:
+def _parse_csv(raw: bytes, source: str) -> NDArray[np.float32]:
     try:
         rows = [line.split(",") for line in raw.decode().splitlines() if line.strip()]
-        with np.errstate(over="ignore"):  # to infinity, which is refused with its place
+        with np.errstate(over="ignore"):  # to infinity, which `as_latents` refuses with its place
             return np.array([[float(cell) for cell in row] for row in rows], np.float32)
     except ValueError as error:
-        raise InputError(f"{where}: expected lines of comma-separated numbers") from error
+        raise InputError(
+            f"{source}: not latents. Expected .npy, .npz, or lines of comma-separated numbers"
+        ) from error

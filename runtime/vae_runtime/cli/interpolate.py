@@ -1,4 +1,4 @@
-"""`vae-run interpolate`: morph from one image or code to another."""
+"""`vae-run interpolate`: morph from one image or latent to another."""
 
 from __future__ import annotations
 
@@ -6,15 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import (
-    Source,
-    label_one_option,
-    model_options,
-    one_label,
-    output_options,
-    resize_option,
-)
-from .target import Target
+from . import options
 
 if TYPE_CHECKING:
     from typing import Any
@@ -34,25 +26,15 @@ Examples:
 
 @click.command(epilog=EPILOG)
 @click.argument("ends", nargs=-1)
-@label_one_option
-@click.option(
-    "--steps",
-    type=click.IntRange(2, 1000),
-    default=9,
-    show_default=True,
-    help="Frames, both ends included.",
+@options.label()
+@options.integer(
+    "--steps", default=9, min=2, max=1000, help="Number of frames, including both ends."
 )
-@click.option("--spherical", is_flag=True, help="Along the great circle instead of straight.")
-@click.option(
-    "--seed",
-    type=click.IntRange(0, 2**64 - 1),
-    default=0,
-    show_default=True,
-    help="Of the two latents, where ENDS are not given.",
-)
-@resize_option
-@output_options("interpolation.png", "A strip, or an animation (.gif, .webp).")
-@model_options
+@options.flag("--spherical", help="Interpolate along the great circle, not a straight line.")
+@options.seed("Seed for the two latents, where no ENDS are given.")
+@options.resize
+@options.output("interpolation.png", "a strip, or an animation (.gif, .webp)")
+@options.model()
 def command(
     ends: tuple[str, ...],
     labels: tuple[str, ...],
@@ -60,42 +42,39 @@ def command(
     spherical: bool,
     seed: int,
     resize: bool,
-    source: Source,
-    target: Target,
+    output: options.OutputOptions,
+    model_options: options.ModelOptions,
 ) -> None:
-    """Morph between two images, or two latents.
+    """Morph between two images or two latents.
 
-    ENDS are two images, two files of one code (.npy, .csv), or one file of two latents; without them
-    two latents are drawn from the prior.
+    ENDS are two images, two files of one latent each (.npy, .csv), or one file of two latents.
+    Without them, two latents are sampled from the prior.
     """
-    from .output import ANIMATIONS, IMAGES, Column, write_frames, write_images
+    from .output import report, write_strips
 
-    target.check(*IMAGES)
-    with source.open() as model:
-        label = one_label(labels)
-        (a, b), stored = _ends(model, ends, label, seed, resize=resize)
+    output.check(*options.IMAGES)
+    with model_options.load() as model:
+        label = options.single_label(labels, model.spec)
+        if ends:
+            (a, b), stored = _read_ends(model, ends, resize=resize)
+            label = stored if label is None else label
+        else:
+            a, b = model.sample_latents(2, label, seed)
         how = "spherical" if spherical else "linear"
-        frames = model.interpolate(a, b, steps, stored if label is None else label, how=how)
+        frames = model.interpolate(a, b, steps, label, how=how)
         device = model.device
-    if target.out is not None and target.kind in ANIMATIONS:
-        target.draw(frames, steps)
-        write_frames(list(frames), target)
-    else:
-        write_images(Column.of(frames), target, columns=steps)
-    text = f"{steps} frames{f' to {target.out}' if target.out else ''}"
-    target.report(text, steps=steps, how=how, device=device)
+    write_strips(frames[None], output)
+    report(f"{steps} frames{output.to_path}", output, steps=steps, how=how, device=device)
 
 
-def _ends(
-    model: Autoencoder, ends: tuple[str, ...], label: str | None, seed: int, *, resize: bool
+def _read_ends(
+    model: Autoencoder, ends: tuple[str, ...], *, resize: bool
 ) -> tuple[list[NDArray[Any]], int | None]:
-    """Two images or latents, and the class that stands beside both of two latents."""
+    """Read two images or latents, and the class index that the files give to both of them."""
     from ..arrays import as_labels
     from ..errors import UsageError
-    from .inputs import read_latents, read_pictures
+    from .inputs import read_images, read_latents
 
-    if not ends:
-        return list(model.sample_latents(2, label, seed)), None
     found: list[NDArray[Any]] = []
     labels: list[int] = []
     for name in ends:
@@ -105,7 +84,7 @@ def _ends(
             if stored is not None and model.spec.classes:
                 labels += as_labels(stored, len(latents), model.spec).tolist()
         else:
-            found += list(read_pictures((name,), model.spec.image, resize=resize).images)
+            found += list(read_images((name,), model.spec.image, resize=resize).images)
     if len(found) != 2:
-        raise UsageError(f"{len(found)} images or latents given, expected two ends")
+        raise UsageError(f"expected two images or latents, got {len(found)}")
     return found, labels[0] if len(labels) == 2 and labels[0] == labels[1] else None

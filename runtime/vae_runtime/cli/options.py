@@ -1,33 +1,47 @@
-"""Options that several commands share. Imports click alone, so `--help` is instant."""
+"""Options that several commands share, as decorators and frozen dataclasses.
+
+Imports click alone, so that `--help` is instant.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .target import MAX_PIXELS, Target
+from ..console import check_parent_folder
+from ..errors import FileError, LimitError, UsageError
 
 if TYPE_CHECKING:
     from ..autoencoder import Autoencoder
+    from ..bundle.spec import ModelSpec
 
-P = ParamSpec("P")
-T = TypeVar("T")
-F = TypeVar("F", bound=Callable[..., Any])
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+ANIMATIONS = (".gif", ".webp")
+TABLES = (".npy", ".npz", ".csv")
+FOLDER = ""  # a name without an extension
+IMAGES = (*PICTURES, *TABLES, FOLDER)
+MAX_PIXELS = 64_000_000  # of one picture: image viewers still open it
 
 
-class Source(NamedTuple):
-    """The model that the options name: `--bundle --variant --device --threads --tf32`."""
+# Values
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which bundle to load, and how: --bundle, --variant, --device, --threads and --tf32."""
 
     bundle: str
-    variant: str
-    device: str
-    threads: int
-    tf32: bool
+    variant: str = "fp32"
+    device: str = "auto"
+    threads: int = 1
+    tf32: bool = False
 
-    def open(self) -> Autoencoder:
+    def load(self) -> Autoencoder:
         """Load the bundle."""
         from ..autoencoder import load
 
@@ -40,166 +54,293 @@ class Source(NamedTuple):
         )
 
 
-_VARIANT = click.option("--variant", default="fp32", show_default=True,
-                        help="Of the graphs, where the bundle has more: fp16, int8, uint8."
-                        )  # fmt: skip
-_MODEL = (
-    click.option("--bundle", "-b", default="mnist", show_default="the embedded mnist",
-                 help="Folder or .zip that vae-export wrote."),
-    _VARIANT,
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
-    click.option("--threads", type=click.IntRange(1), default=1, show_default=True,
-                 help="Threads of one run."),
-    click.option("--tf32", is_flag=True, help="Let CUDA round: faster, not the same pixels."),
-)  # fmt: skip
+@dataclass(frozen=True)
+class InputOptions:
+    """Which images to read: INPUTS, --label, --limit and --resize."""
+
+    inputs: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    limit: int | None = None
+    resize: bool = False
 
 
-def model_options(command: F) -> F:
-    """The options of `Source`; the command gets them as its argument `source`."""
-    return _with_source(_MODEL, command)
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How latents are drawn: --prior, --temperature and --truncation."""
+
+    prior: str = "fitted"
+    temperature: float = 1.0
+    truncation: float | None = None
 
 
-def bundle_options(command: F) -> F:
-    """The same without --variant, for a command that looks at all of them."""
-    return _with_source([option for option in _MODEL if option is not _VARIANT], command)
+@dataclass(frozen=True)
+class OutputOptions:
+    """Where a result goes: the file of --out, standard output, the terminal, a line of JSON.
 
-
-def _with_source(options: Any, command: F) -> F:
-    @functools.wraps(command)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        chosen = Source(*(kwargs.pop(name, "fp32") for name in Source._fields))
-        return command(*args, source=chosen, **kwargs)
-
-    decorated: F = _with(options, call)
-    return decorated
-
-
-def output_options(default: str, what: str, *, pictures: bool = True) -> Callable[[F], F]:
-    """The options of `Target`; the command gets them as its argument `target`.
-
-    Args:
-        default: the file that is written without -o.
-        what: what the file may be, for the help.
-        pictures: whether the result can be drawn.
+    Attributes:
+        default: the output without --out and --show.
+        default_extension: the type of the output where neither --format nor --out names one.
+        out: see --out; None if it was not given.
+        format: see --format.
+        as_json: whether to print a JSON summary.
+        show: whether to show the images in the terminal.
+        columns: images in each row of a grid.
+        scale: output pixels per image pixel.
+        max_pixels: refuse to draw a picture of more pixels.
     """
-    options = [
-        click.option("--out", "-o", help=f"{what} - is standard output. [default: {default}]"),
-        click.option("--format", "-f", "kind", help="Type of the output, where its name has none."),
-        click.option("--json", "as_json", is_flag=True, help="Facts as JSON on standard output."),
-    ]
-    if pictures:
-        options += [
-            click.option("--show", is_flag=True, help="Draw in the terminal; a file only with -o."),
-            click.option("--columns", "--grid", type=click.IntRange(1, 10_000),
-                         help="Images in a row of the picture."),
-            click.option("--scale", type=click.IntRange(1, 64),
-                         help="Pixels drawn a pixel. [default: grids to about 500 pixels]"),
-            click.option("--pixel-limit", type=click.IntRange(1), default=MAX_PIXELS,
-                         show_default=True, help="Refuse to draw a picture of more pixels."),
-        ]  # fmt: skip
 
-    def decorate(command: F) -> F:
+    default: str | None = None
+    default_extension: str = ""
+    out: str | None = None
+    format: str | None = None
+    as_json: bool = False
+    show: bool = False
+    columns: int | None = None
+    scale: int | None = None
+    max_pixels: int = MAX_PIXELS
+
+    @property
+    def path(self) -> str | None:
+        """The file or folder to write; `-` is standard output, None is no file at all."""
+        return self.default if self.out is None and not self.show else self.out
+
+    @property
+    def extension(self) -> str:
+        """The type of the output as a file extension; FOLDER for a folder."""
+        if self.format is not None:
+            return f".{self.format.lower().lstrip('.')}"
+        if self.path in (None, "-"):
+            return self.default_extension
+        path = Path(str(self.path))
+        return FOLDER if path.is_dir() else path.suffix.lower()
+
+    @property
+    def to_path(self) -> str:
+        """` to PATH`, for a status line; empty if no file is written."""
+        names = {None: "", "-": " to standard output"}
+        return names.get(self.path, f" to {self.path}")
+
+    def without_file(self) -> OutputOptions:
+        """The same options without an output file."""
+        return replace(self, default=None, out=None)
+
+    def check(self, *extensions: str) -> None:
+        """Refuse an output that could not be written, before any work is done.
+
+        Args:
+            extensions: the types that the command can write.
+
+        Raises:
+            UsageError: another type, or both the result and JSON on standard output.
+            FileError: the folder is missing or read-only.
+        """
+        if self.path == "":
+            raise UsageError("-o is empty, expected a file, a folder or - for standard output")
+        if self.extension not in extensions:
+            known = " ".join(filter(None, extensions))
+            known += " or a folder" if FOLDER in extensions else ""
+            seen = self.extension or "(none)"
+            raise UsageError(f"{self.path}: unknown type {seen}, expected {known}")
+        if self.path == "-" and self.as_json:
+            raise UsageError("-o - and --json both write to standard output. Give -o a file.")
+        if self.path not in (None, "-"):
+            self._check_name(Path(str(self.path)))
+            check_parent_folder(Path(str(self.path)))
+
+    def _check_name(self, path: Path) -> None:
+        """Refuse a file in place of a folder, the reverse, and a name of another type."""
+        if self.extension == FOLDER and path.exists() and not path.is_dir():
+            raise FileError(f"{path}: a file, but a name without an extension means a folder")
+        if self.extension != FOLDER and path.is_dir():
+            raise FileError(f"{path}: a folder, expected a file of type {self.extension}")
+        named, written = (
+            ".jpg" if extension == ".jpeg" else extension
+            for extension in (path.suffix.lower(), self.extension)
+        )
+        if named in (*PICTURES, *TABLES) and named != written:
+            raise UsageError(f"{path}: --format {written[1:]} contradicts the name. Leave it out.")
+
+
+def check_count(n: int, max_images: int) -> None:
+    """Refuse to make more than `max_images` images.
+
+    Raises:
+        LimitError: names the option that allows it.
+    """
+    if n > max_images:
+        raise LimitError(f"{n:,} images, limit {max_images:,}. Use --max-images {n} to allow it.")
+
+
+def single_label(labels: tuple[str, ...], spec: ModelSpec) -> int | None:
+    """The class index of the only --label, or None if there is no label.
+
+    Raises:
+        UsageError: more than one label, an unknown class, or a model without classes.
+        InputError: an index that is out of range.
+    """
+    from ..arrays import one_index
+
+    if len(labels) > 1:
+        raise UsageError(f"{len(labels)} labels, expected one --label")
+    return one_index(labels[0], spec) if labels else None
+
+
+# Decorators. The group sets `show_default`, so that each help names the default.
+
+Decorator = Callable[[Any], Any]
+
+
+def integer(
+    *names: str,
+    help: str,
+    default: int | None = None,
+    min: int = 1,
+    max: int | None = None,
+    multiple: bool = False,
+) -> Decorator:
+    """An option that takes a whole number."""
+    numbers = click.IntRange(min, max)
+    return click.option(*names, type=numbers, default=default, help=help, multiple=multiple)
+
+
+def number(
+    name: str, *, help: str, default: float | None = None, min: float = 0, max: float | None = None
+) -> Decorator:
+    """An option that takes a decimal number."""
+    return click.option(name, type=click.FloatRange(min, max), default=default, help=help)
+
+
+def choice(name: str, *values: str, help: str) -> Decorator:
+    """An option that takes one of the values; the first is the default."""
+    return click.option(name, type=click.Choice(values), default=values[0], help=help)
+
+
+def flag(name: str, *names: str, help: str) -> Decorator:
+    """An option without a value."""
+    return click.option(name, *names, is_flag=True, help=help)
+
+
+def seed(help: str, default: int | None = 0) -> Decorator:
+    """--seed; a default of None stands for a random seed."""
+    shown: Any = "random" if default is None else True
+    seeds = click.IntRange(0, 2**64 - 1)
+    return click.option("--seed", type=seeds, default=default, show_default=shown, help=help)
+
+
+def label(help: str = "Class index or name for all images.") -> Decorator:
+    """--label, which may be repeated; see `single_label` for a command that takes one."""
+    return click.option("--label", "--digit", "-l", "labels", multiple=True, help=help)
+
+
+def limit(default: int | None = None) -> Decorator:
+    """--limit, for a command that reads images."""
+    return integer("--limit", default=default, help="Take at most this many images.")
+
+
+def samples(default: int, *names: str) -> Decorator:
+    """--samples, for a command that estimates the negative ELBO."""
+    help = "Number of posterior samples per image."
+    return integer("--samples", *names, default=default, max=100_000, help=help)
+
+
+bundle = click.option(
+    "--bundle",
+    "-b",
+    metavar="PATH",
+    default="mnist",
+    show_default="the embedded mnist",
+    help="Folder or .zip written by vae-export.",
+)
+as_json = flag("--json", "as_json", help="Print a JSON summary.")
+resize = flag("--resize", help="Resize image files to the size of the model.")
+max_images = integer(
+    "--max-images", default=1_000_000, help="Refuse to make more images than this."
+)
+
+
+def _collect(
+    parameter: str, cls: type[Any], options: Sequence[Decorator], **constants: Any
+) -> Decorator:
+    """Add options to a command, which gets their values as one dataclass."""
+    names = {field.name for field in fields(cls)} - set(constants)
+
+    def decorate(command: Callable[..., Any]) -> Any:
         @functools.wraps(command)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            given = {name: kwargs.pop(name) for name in Target.FIELDS if name in kwargs}
-            return command(*args, target=Target(default, **given), **kwargs)
+        def call(**values: Any) -> Any:
+            chosen = {name: values.pop(name) for name in names & set(values)}
+            return command(**{parameter: cls(**chosen, **constants)}, **values)
 
-        decorated: F = _with(options, call)
+        decorated: Any = call
+        for option in reversed(options):
+            decorated = option(decorated)
         return decorated
 
     return decorate
 
 
-def _with(options: Any, command: Any) -> Any:
-    for option in reversed(options):
-        command = option(command)
-    return command
+def inputs(default_limit: int | None = None) -> Decorator:
+    """INPUTS, --label, --limit and --resize; the command gets them as `source`."""
+    argument = click.argument("inputs", nargs=-1, required=True)
+    return _collect("source", InputOptions, (argument, label(), limit(default_limit), resize))
 
 
-def one_label(labels: tuple[str, ...]) -> str | None:
-    """The only --label, or None.
+def model(*, variant: bool = True) -> Decorator:
+    """The options of `ModelOptions`; the command gets them as `model_options`.
 
-    Raises:
-        UsageError: more than one.
+    Args:
+        variant: False for a command that runs every variant.
     """
-    from ..errors import UsageError
+    options = [
+        bundle,
+        click.option("--variant", default="fp32",
+                     help="Variant of the graphs to run, where the bundle has it: fp16, int8, "
+                     "uint8."),
+        click.option("--device", default="auto",
+                     help="Device to run on: auto, cpu, cuda or cuda:N."),
+        integer("--threads", default=1, help="Number of CPU threads."),
+        flag("--tf32", help="Let CUDA round to TF32: faster, but not the same pixels."),
+    ]  # fmt: skip
+    if not variant:
+        del options[1]
+    return _collect("model_options", ModelOptions, options)
 
-    if len(labels) > 1:
-        raise UsageError(f"{len(labels)} labels, expected one --label")
-    return labels[0] if labels else None
+
+def sampling() -> Decorator:
+    """The options of `SamplingOptions`; the command gets them as `sampling`."""
+    options = (
+        choice("--prior", "fitted", "normal",
+               help="Latent prior to sample from: the bundle's own, or N(0, I)."),
+        click.option("--temperature", type=float, default=1.0,
+                     help="Scale the spread of the latents; below 1, images are more typical."),
+        click.option("--truncation", type=float,
+                     help="Redraw latents beyond this many standard deviations."),
+    )  # fmt: skip
+    return _collect("sampling", SamplingOptions, options)
 
 
-def parse_size(text: str | None) -> tuple[int, int] | None:
-    """`64x48` → (64, 48), height first.
+def output(default: str, help: str, *, extension: str = "", pictures: bool = True) -> Decorator:
+    """The options of `OutputOptions`; the command gets them as `output`.
 
-    Raises:
-        UsageError: something else.
+    Args:
+        default: the output without --out.
+        help: the types of output, in words.
+        extension: the type on standard output, where `default` does not name one.
+        pictures: whether the result can be drawn.
     """
-    from ..errors import UsageError
-
-    if text is None:
-        return None
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(is_number(part) and int(part) > 0 for part in parts):
-        raise UsageError(f"size {text!r}: expected HxW, for example 64x64")
-    return int(parts[0]), int(parts[1])
-
-
-def is_number(text: str) -> bool:
-    """Whether the text is a whole number of at most five digits."""
-    return text.isdecimal() and len(text) <= 5
-
-
-def given() -> dict[str, str]:
-    """The options typed on the command line, by the names of their parameters."""
-    context = click.get_current_context()
-    typed = click.core.ParameterSource.COMMANDLINE
-    return {
-        param.name: max(param.opts, key=len)
-        for param in context.command.params
-        if param.name and context.get_parameter_source(param.name) == typed
-    }
-
-
-def check_count(n: int, limit: int) -> None:
-    """Refuse to make more than `limit` images.
-
-    Raises:
-        LimitError: with the option that allows it.
-    """
-    from ..errors import LimitError
-
-    if n > limit:
-        raise LimitError(f"{n:,} images, limit {limit:,}. If you mean it, say --limit {n}.")
-
-
-label_option = click.option("--label", "--digit", "-l", "labels", multiple=True,
-                            help="Class index or name. May be repeated.")  # fmt: skip
-label_one_option = click.option("--label", "--digit", "-l", "labels", multiple=True,
-                                help="Class index or name, for all.")  # fmt: skip
-seed_option = click.option("--seed", type=click.IntRange(0, 2**64 - 1),
-                           help="Same seed, same images. [default: a fresh one]")  # fmt: skip
-limit_option = click.option("--limit", type=click.IntRange(1),
-                            help="Take at most this many images.")  # fmt: skip
-size_option = click.option("--size", help="Resize image files to HxW, for example 64x64.")
-resize_option = click.option("--resize", is_flag=True,
-                             help="Bring image files to the model's size.")  # fmt: skip
-count_limit_option = click.option("--limit", type=click.IntRange(1), default=1_000_000,
-                                  show_default=True,
-                                  help="Refuse to make more images than this.")  # fmt: skip
-_DRAW = (
-    click.option("--prior", type=click.Choice(["fitted", "normal"]), default="fitted",
-                 show_default=True, help="The bundle's own prior, or N(0, I)."),
-    click.option("--temperature", type=float, default=1.0, show_default=True,
-                 help="Spread of the latents; less is more typical."),
-    click.option("--truncation", type=float, help="Redraw latents beyond this many deviations."),
-)  # fmt: skip
-
-
-def prior_options(command: F) -> F:
-    """--prior, --temperature, --truncation."""
-    decorated: F = _with(_DRAW, command)
-    return decorated
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON to standard output.")
+    help = f"Output: {help}; - is standard output. [default: {default}]"
+    options = [
+        click.option("--out", "-o", metavar="PATH", help=help),
+        click.option("--format", "-f", help="Output type, where its name has no extension."),
+        as_json,
+    ]
+    if pictures:
+        options += [
+            flag("--show", help="Show the images in the terminal; write a file only with --out."),
+            integer("--columns", "--grid", max=10_000, help="Images in each row of the grid."),
+            integer("--scale", max=64, help="Output pixels per image pixel. "
+                    "[default: grids of about 500 pixels]"),
+            integer("--max-pixels", default=MAX_PIXELS,
+                    help="Refuse to draw a picture of more pixels than this."),
+        ]  # fmt: skip
+    constants = {"default": default, "default_extension": extension or Path(default).suffix}
+    return _collect("output", OutputOptions, options, **constants)

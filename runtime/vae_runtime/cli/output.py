@@ -1,43 +1,57 @@
-"""Images to files in the format that the target asks for, a chunk at a time where it can be."""
+"""Write images and arrays in the format that the output options name, batch by batch."""
 
 from __future__ import annotations
 
 import io
+import sys
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+import click
 import numpy as np
 
-from ..console import pluralize
-from ..errors import InputError
-from ..files.atomic import writing_many
+from ..console import pluralize, print_json, print_status, write_stdout
+from ..errors import InputError, LimitError
+from ..files.atomic import writing, writing_many
+from ..files.streaming import write_pieces
 from ..images import encode_animation, encode_image, grid, grid_columns, to_uint8
-from .target import FOLDER, PICTURES, TABLES, Target
+from .options import ANIMATIONS, FOLDER, PICTURES, OutputOptions
+from .terminal import render
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-ANIMATIONS = (".gif", ".webp")
-IMAGES = (*PICTURES, *TABLES, FOLDER)
-_COMFORTABLE = 500  # pixels; what a grid is enlarged to
+_GRID_SIZE = 500  # pixels that small grids are enlarged to
 
 
-class Column(NamedTuple):
-    """An array of n rows that is made chunk by chunk: `chunks()` may be called again."""
+@dataclass(frozen=True)
+class Column:
+    """An array of known shape whose rows are computed batch by batch, as they are written.
+
+    Attributes:
+        shape: of the whole array; the first axis counts the rows.
+        dtype: of the whole array.
+        batches: yields the rows in their order; may be called again.
+    """
 
     shape: tuple[int, ...]
     dtype: Any
-    chunks: Callable[[], Iterable[NDArray[Any]]]
+    batches: Callable[[], Iterable[NDArray[Any]]]
 
     @classmethod
     def of(cls, array: NDArray[Any]) -> Column:
-        """An array that is already there."""
+        """Wrap an array that is in memory."""
         return cls(array.shape, array.dtype, lambda: [array])
 
-    def pieces(self) -> Iterator[bytes | memoryview]:
-        """The bytes of an `.npy` file, a chunk's own memory where it needs no conversion."""
+    def read(self) -> NDArray[Any]:
+        """Compute the whole array."""
+        return np.concatenate(list(self.batches()))
+
+    def npy(self) -> Iterator[bytes | memoryview]:
+        """The bytes of an `.npy` file; a batch is not copied unless it needs conversion."""
         header = io.BytesIO()
         np.lib.format.write_array_header_2_0(
             header,
@@ -48,110 +62,158 @@ class Column(NamedTuple):
             },
         )
         yield header.getvalue()
-        for chunk in self.chunks():
-            yield np.ascontiguousarray(chunk, self.dtype).reshape(-1).view(np.uint8).data
+        for batch in self.batches():
+            yield np.ascontiguousarray(batch, self.dtype).reshape(-1).view(np.uint8).data
+
+    def csv(self) -> Iterator[bytes]:
+        """One line of comma-separated numbers per row; images as bytes, 0 to 255."""
+        for batch in self.batches():
+            numbers = to_uint8(batch) if len(self.shape) == 4 else batch
+            for row in numbers.reshape(len(batch), -1):
+                # NumPy's own str of a float32 is the shortest that reads back as the same number.
+                values = row if row.dtype.kind == "f" else row.tolist()
+                yield (",".join(map(str, values)) + "\n").encode()
 
 
 def write_images(
-    images: Column, target: Target, extra: dict[str, Column] | None = None, columns: int = 0
-) -> str:
-    """Write images [N, C, H, W] as the target asks.
+    images: Column,
+    output: OutputOptions,
+    extra: dict[str, Column] | None = None,
+    columns: int = 0,
+) -> None:
+    """Write images [N, C, H, W], and show them with --show.
 
     A picture is a grid; `.npy` and `.npz` keep the numbers (`.npz` the `extra` arrays too); `.csv`
-    has a line of pixel values (0 to 255) an image; a folder gets a PNG an image. Only pictures need
-    all images in memory.
+    has one line of pixel values (0 to 255) per image; a folder gets one PNG per image. Only a
+    picture needs all images in memory.
 
     Args:
         images: f32 in [0, 1], or u8.
-        target: the checked options.
+        output: the checked options.
         extra: further arrays for `.npz`.
-        columns: of a grid, where --columns is not given; 0 makes it square.
-
-    Returns:
-        What was written, in words.
+        columns: images in each row of a grid, unless --columns is given; 0 makes it square.
 
     Raises:
         InputError: a picture of no images.
-        LimitError: a picture of more pixels than a viewer opens.
+        LimitError: a picture of more than --max-pixels pixels.
     """
-    n = images.shape[0]
-    if not n and (target.show or target.kind in PICTURES):
-        raise InputError("no latents to draw a picture of, expected at least one")
-    words = f"{pluralize(n, 'image')} to {target.out}"
-    columns = target.columns or columns or grid_columns(n)
-    drawn = target.out is not None and target.kind in PICTURES
-    if target.show or drawn:
-        scale = target.scale or _scale(images.shape, min(columns, n))
+    to_picture = output.path is not None and output.extension in PICTURES
+    if output.show or to_picture:
+        n = images.shape[0]
+        if not n:
+            raise InputError("no latents to draw a picture of, expected at least one")
+        columns = output.columns or columns or grid_columns(n)
+        scale = output.scale or _grid_scale(images.shape, min(columns, n))
         height, width = ((side + 2) * scale for side in images.shape[2:])
-        target.check_pixels(n, height, width)
-        whole = np.concatenate(list(images.chunks()))
-        target.draw(whole, columns)
+        _check_pixels(output, n, height, width)
+        whole = images.read()
+        show_images(whole, output, columns)
+        if to_picture:
+            write_bytes([encode_image(grid(whole, columns), output.extension, scale)], output)
+            return
         images = Column.of(whole)
-        if drawn:
-            target.put([encode_image(grid(whole, columns), target.kind, scale)])
-            return words
-    if target.out is None:
-        return pluralize(n, "image")
-    if target.kind == FOLDER:
-        write_folder(images, Path(target.out), target.scale or 1)
-        words += "/"
+    if output.path is None:
+        return
+    if output.extension == FOLDER:
+        write_folder(images, Path(output.path), output.scale or 1)
     else:
-        write_table(images, target, extra or {})
-    return words
+        write_table(images, output, extra or {})
 
 
 def write_table(
-    main: Column, target: Target, extra: dict[str, Column], name: str = "images"
+    main: Column, output: OutputOptions, extra: dict[str, Column], name: str = "images"
 ) -> None:
-    """Write an array, with `extra` ones beside it in an `.npz`: numbers, not pictures."""
-    if target.kind == ".npy":
-        target.put(main.pieces())
-    elif target.kind == ".npz":
-        target.put(_zipped({name: main, **extra}))
+    """Write an array as numbers; an `.npz` gets the `extra` arrays too."""
+    if output.extension == ".npy":
+        write_bytes(main.npy(), output)
+    elif output.extension == ".npz":
+        write_bytes(_npz({name: main, **extra}), output)
     else:
-        target.put(_lines(main))
+        write_bytes(main.csv(), output)
 
 
 def write_folder(images: Column, folder: Path, scale: int) -> None:
-    """One PNG an image, numbered, in a folder that is made if need be."""
+    """Write one numbered PNG per image; create the folder if need be."""
     folder.mkdir(exist_ok=True)
     digits = max(3, len(str(images.shape[0] - 1)))
     with writing_many(folder) as put:
-        pictures = (image for chunk in images.chunks() for image in chunk)
-        for number, image in enumerate(pictures):
+        every = (image for batch in images.batches() for image in batch)
+        for number, image in enumerate(every):
             put(f"{number:0{digits}d}.png", encode_image(image, ".png", scale))
 
 
-def write_frames(frames: list[NDArray[Any]], target: Target) -> None:
-    """An animation of frames [C, H, W] that plays to and fro.
+def write_strips(strips: NDArray[Any], output: OutputOptions) -> None:
+    """Write strips of frames [rows, steps, C, H, W], and show them with --show.
+
+    A picture has one row per strip; each frame of an animation is a grid of all strips at one step.
 
     Raises:
-        LimitError: more pixels in all frames together than a picture may have.
+        LimitError: a picture, or all frames together, of more than --max-pixels pixels.
     """
-    scale = target.scale or max(1, _COMFORTABLE // max(frames[0].shape[1:]) // 2)
+    rows, steps = strips.shape[:2]
+    images = strips.reshape(rows * steps, *strips.shape[2:])
+    if output.path is None or output.extension not in ANIMATIONS:
+        write_images(Column.of(images), output, columns=steps)
+        return
+    show_images(images, output, steps)
+    columns = output.columns or grid_columns(rows)
+    frames = [grid(strips[:, step], columns) for step in range(steps)]
+    scale = output.scale or max(1, _GRID_SIZE // max(frames[0].shape[1:]) // 2)
     height, width = (side * scale for side in frames[0].shape[1:])
-    target.check_pixels(len(frames), height, width)
-    target.put([encode_animation(frames, target.kind, scale=scale)])
+    _check_pixels(output, steps, height, width)
+    write_bytes([encode_animation(frames, output.extension, scale=scale)], output)
 
 
-def _scale(shape: tuple[int, ...], columns: int) -> int:
-    return 1 if shape[0] == 1 else max(1, int(_COMFORTABLE // (columns * (shape[3] + 2))))
+def write_bytes(pieces: Iterable[bytes | memoryview], output: OutputOptions) -> None:
+    """Write bytes to the output file, atomically, or piece by piece to standard output.
+
+    Raises:
+        FileError: no space, no permission; a previous file was kept.
+    """
+    if output.path == "-":
+        write_stdout(pieces)
+        return
+    with writing(Path(str(output.path))) as temporary:
+        write_pieces(temporary, pieces)
 
 
-def _lines(column: Column) -> Iterator[bytes]:
-    """A line of comma-separated numbers a row; images as bytes, 0 to 255."""
-    pictures = len(column.shape) == 4
-    for chunk in column.chunks():
-        rows = (to_uint8(chunk) if pictures else chunk).reshape(len(chunk), -1)
-        for row in rows:
-            # NumPy's own str of a float32 is the shortest that reads back as the same number.
-            yield (
-                ",".join(map(str, row if row.dtype.kind == "f" else row.tolist())) + "\n"
-            ).encode()
+def show_images(images: NDArray[Any], output: OutputOptions, columns: int) -> None:
+    """With --show, print images [N, C, H, W] as a grid to the terminal."""
+    if output.show:
+        # Standard output belongs to the result or the JSON where one of them goes there.
+        stream = sys.stderr if output.path == "-" or output.as_json else sys.stdout
+        click.echo(render(grid(images, columns), stream), file=stream, color=True)
 
 
-class _Pipe(io.RawIOBase):
-    """Something to write to, emptied as it fills: a zip need never stand in memory whole."""
+def report(text: str, output: OutputOptions, **summary: Any) -> None:
+    """Print the closing line on standard error, or with --json the summary on standard output."""
+    if output.as_json:
+        print_json({"out": output.path, **summary})
+    else:
+        print_status(text if output.path is None else f"wrote {text}")
+
+
+def describe_images(n: int, output: OutputOptions) -> str:
+    """`4 images to grid.png`, for the closing line."""
+    return pluralize(n, "image") + output.to_path + ("/" if output.extension == FOLDER else "")
+
+
+def _check_pixels(output: OutputOptions, n: int, height: int, width: int) -> None:
+    pixels = n * height * width
+    if pixels > output.max_pixels:
+        raise LimitError(
+            f"a picture of {n:,} images would have {pixels:,} pixels, limit "
+            f"{output.max_pixels:,}. Write .npy, .npz, .csv or a folder, or use --max-pixels "
+            f"{pixels}."
+        )
+
+
+def _grid_scale(shape: tuple[int, ...], columns: int) -> int:
+    return 1 if shape[0] == 1 else max(1, _GRID_SIZE // (columns * (shape[3] + 2)))
+
+
+class _Buffer(io.RawIOBase):
+    """A stream that is emptied as it fills, so that a zip is never in memory whole."""
 
     def __init__(self) -> None:
         self.pieces: list[bytes] = []
@@ -168,14 +230,15 @@ class _Pipe(io.RawIOBase):
         return whole
 
 
-def _zipped(columns: dict[str, Column]) -> Iterator[bytes]:
-    """The bytes of an `.npz`, stored, as they come; the same arrays give the same bytes."""
-    pipe = _Pipe()
-    with zipfile.ZipFile(pipe, "w", zipfile.ZIP_STORED) as archive:
+def _npz(columns: dict[str, Column]) -> Iterator[bytes]:
+    """The bytes of an uncompressed `.npz`, piece by piece; the same arrays give the same bytes."""
+    buffer = _Buffer()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, column in columns.items():
+            # A ZipInfo made from a name alone carries a fixed date.
             info = zipfile.ZipInfo(f"{name}.npy")
             with archive.open(info, "w", force_zip64=True) as member:
-                for piece in column.pieces():
+                for piece in column.npy():
                     member.write(piece)
-                    yield pipe.take()
-    yield pipe.take()
+                    yield buffer.take()
+    yield buffer.take()

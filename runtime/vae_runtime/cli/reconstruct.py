@@ -1,18 +1,12 @@
-"""`vae-run reconstruct`: originals above, reconstructions and the error below."""
+"""`vae-run reconstruct`: encode images and decode them again."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
-from .options import (
-    Source,
-    label_one_option,
-    model_options,
-    one_label,
-    output_options,
-    resize_option,
-)
-from .target import Target
+from . import options
 
 EPILOG = """\b
 Examples:
@@ -26,89 +20,70 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@click.argument("inputs", nargs=-1, required=True)
-@label_one_option
-@click.option(
+@options.inputs(default_limit=64)
+@options.number(
     "--noise",
-    type=click.FloatRange(0),
     default=0.0,
-    metavar="SIGMA",
-    help="Add Gaussian noise first. A model of vae-train --noise takes it away.",
+    help="Standard deviation of noise to add; a model of vae-train --noise removes it.",
 )
-@click.option(
-    "--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="Of the noise."
-)
-@click.option(
-    "--limit",
-    type=click.IntRange(1),
-    default=64,
-    show_default=True,
-    help="Take at most this many images.",
-)
+@options.seed("Seed for the added noise.")
 @click.option(
     "--error/--no-error",
     default=True,
-    show_default=True,
-    help="A row with |original - reconstruction|.",
+    help="Add a row with |original - reconstruction|.",
 )
-@resize_option
-@output_options("reconstruction.png", "A picture, .npy .npz .csv or a folder of the results.")
-@model_options
+@options.output(
+    "reconstruction.png", "a picture, .npy, .npz, .csv or a folder (a name without a dot)"
+)
+@options.model()
 def command(
-    inputs: tuple[str, ...],
-    labels: tuple[str, ...],
+    source: options.InputOptions,
     noise: float,
     seed: int,
-    limit: int,
     error: bool,
-    resize: bool,
-    source: Source,
-    target: Target,
+    output: options.OutputOptions,
+    model_options: options.ModelOptions,
 ) -> None:
-    """Encode images and decode them again; the error of each is reported.
+    """Encode images and decode them again.
 
-    INPUTS are image files, folders, IDX files, .npz or .npy, or - for standard input. A conditional
-    model reads --label, or else the labels that the data has. The picture has originals above
-    (noisy ones next, with --noise), reconstructions and the error below.
+    Reports the error of each image. INPUTS are image files, folders, IDX files, .npz or
+    .npy, or - for standard input. A conditional model uses --label, or else the labels that the
+    data has. The picture has the originals above, then with --noise the noisy images, then the
+    reconstructions, and the error below.
     """
     import numpy as np
 
     from ..arrays import to_float32
     from ..console import pluralize
     from ..images import interleave
-    from .inputs import read_pictures
-    from .output import IMAGES, Column, write_images
-    from .target import PICTURES
+    from .inputs import read_inputs
+    from .output import Column, report, write_images
 
-    target.check(*IMAGES)
-    with source.open() as model:
-        pictures = read_pictures(inputs, model.spec.image, limit, resize=resize)
-        name = one_label(labels)
-        label = pictures.indices(model.spec) if name is None else name
-        originals = to_float32(pictures.images)
-        seen = originals
+    output.check(*options.IMAGES)
+    with model_options.load() as model:
+        found, label = read_inputs(source, model.spec)
+        originals = to_float32(found.images)
+        inputs = originals
         if noise:
-            grain = np.random.default_rng(seed).normal(0, noise, originals.shape)
-            seen = np.clip(originals + grain, 0, 1).astype(np.float32)
-        again = model.reconstruct(seen, label)
+            added = np.random.default_rng(seed).normal(0, noise, originals.shape)
+            inputs = np.clip(originals + added, 0, 1).astype(np.float32)
+        results = model.reconstruct(inputs, label)
         device = model.device
-    errors = np.square(again - originals, dtype=np.float64).mean(axis=(1, 2, 3))
-    layers = [originals, *([seen] if noise else []), again]
-    layers += [np.abs(again - originals)] if error else []
-    numbers = target.out is not None and target.kind not in PICTURES
-    if target.show or not numbers:
-        rows, columns = interleave(layers, target.columns or 16)
-        sheet = target.screen() if numbers else target
-        sheet.columns = None
-        write_images(Column.of(rows), sheet, columns=columns)
-    if numbers:
+    errors = np.square(results - originals, dtype=np.float64).mean(axis=(1, 2, 3))
+    writes_numbers = output.path is not None and output.extension not in options.PICTURES
+    if output.show or not writes_numbers:
+        layers = [originals, *([inputs] if noise else []), results]
+        layers += [np.abs(results - originals)] if error else []
+        sheet, columns = interleave(layers, output.columns or 16)
+        on_screen = output.without_file() if writes_numbers else output
+        write_images(Column.of(sheet), replace(on_screen, columns=columns))
+    if writes_numbers:
         extra = {"originals": Column.of(originals), "errors": Column.of(errors)}
-        write_images(Column.of(again), target, extra)
+        write_images(Column.of(results), replace(output, show=False), extra)
     n = len(errors)
-    text = f"{pluralize(n, 'reconstruction')}{f' to {target.out}' if target.out else ''}"
-    text += f": mean squared error {errors.mean():.4f} a pixel, worst {errors.max():.4f}"
+    text = f"{pluralize(n, 'reconstruction')}{output.to_path}: mean squared error "
+    text += f"{errors.mean():.4f} per pixel, worst {errors.max():.4f}"
     if noise:
-        before = np.square(seen - originals, dtype=np.float64).mean()
-        text += f" (of the noisy images {before:.4f})"
-    each = [{"name": a, "error": b} for a, b in zip(pictures.names, errors.tolist(), strict=True)]
-    target.report(text, n=n, mean_error=errors.mean(), images=each, noise=noise, device=device)
+        text += f" (of the noisy images {np.square(inputs - originals, dtype=float).mean():.4f})"
+    each = [{"name": a, "error": b} for a, b in zip(found.names, errors.tolist(), strict=True)]
+    report(text, output, n=n, mean_error=errors.mean(), images=each, noise=noise, device=device)

@@ -1,30 +1,21 @@
-"""`vae-run sample`: draw images from the latent prior."""
+"""`vae-run sample`: sample images from the latent prior."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import (
-    Source,
-    check_count,
-    count_limit_option,
-    given,
-    label_option,
-    model_options,
-    output_options,
-    prior_options,
-    seed_option,
-)
-from .target import Target
+from ..console import given_options
+from . import options
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from ..autoencoder import Autoencoder
+    from ..bundle.spec import ModelSpec
     from .output import Column
 
 EPILOG = """\b
@@ -41,127 +32,108 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@label_option
-@click.option(
-    "-n",
-    "--count",
-    "n",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Images of each label.",
-)
-@seed_option
-@count_limit_option
-@click.option("--latents", help="Decode these latents instead of drawing: .npy, .npz (z), .csv.")
-@prior_options
-@output_options("sample.png", "A grid picture, .npy .npz .csv, or a folder: a name with no dot.")
-@model_options
+@options.label("Class index or name, or all. May be repeated.")
+@options.integer("-n", "--count", "n", default=1, help="Number of images per label.")
+@options.seed("Seed for the latents; the same seed gives the same images.", default=None)
+@options.max_images
+@click.option("--latents", metavar="FILE", help="Decode these latents instead: .npy, .npz or .csv.")
+@options.sampling()
+@options.output("sample.png", "a grid picture, .npy, .npz, .csv or a folder (a name without a dot)")
+@options.model()
 def command(
     labels: tuple[str, ...],
     n: int,
     seed: int | None,
-    limit: int,
+    max_images: int,
     latents: str | None,
-    source: Source,
-    target: Target,
-    **draw: Any,
+    sampling: options.SamplingOptions,
+    output: options.OutputOptions,
+    model_options: options.ModelOptions,
 ) -> None:
-    """Draw images from the latent prior, of a class where the model has classes.
+    """Sample images from the latent prior.
 
-    With several --digit, a row each. An .npz also holds the latents (z) and the labels.
+    A conditional model takes labels, and a grid has one row per --label. An .npz also holds the
+    latents (z) and the labels.
     """
-    from ..errors import UsageError
     from ..prior import fresh_seed
-    from .output import IMAGES, write_images
+    from .decode import decode_file
+    from .output import Column, describe_images, report, write_images
 
-    target.check(*IMAGES)
+    output.check(*options.IMAGES)
     if latents is not None:
-        for name, flag in given().items():
-            if name in ("n", "seed", *draw):
-                raise UsageError(f"{flag} goes with latents that are drawn, not with --latents.")
-    with source.open() as model:
+        _refuse_sampling_options()
+    with model_options.load() as model:
+        classes = _class_indices(labels, model.spec)
+        extra: dict[str, Column]
         if latents is None:
-            seed = fresh_seed() if seed is None else seed
-            job = _drawn(model, labels, n, seed, draw)
+            total, seed = n * max(1, len(classes)), fresh_seed() if seed is None else seed
+            options.check_count(total, max_images)
+            images, extra = _sample(model, classes, n, seed, sampling)
         else:
-            job, seed = _given(model, labels, latents), None
-        check_count(job.images.shape[0], limit)
-        words = write_images(job.images, target, job.extra, job.columns)
-        said = "" if seed is None else f" (seed {seed})"
-        target.report(words + said, n=job.images.shape[0], seed=seed, labels=job.names,
-                      device=model.device)  # fmt: skip
+            images, z = decode_file(model, latents, labels, max_images)
+            total, seed, extra = len(z), None, {"z": Column.of(z)}
+        write_images(images, output, extra, n if latents is None and len(classes) > 1 else 0)
+        suffix = "" if seed is None else f" (seed {seed})"
+        names = [model.spec.classes[k] for k in classes]
+        report(describe_images(total, output) + suffix, output, n=total, seed=seed, labels=names,
+               device=model.device)  # fmt: skip
 
 
-class _Job(NamedTuple):
-    images: Column
-    extra: dict[str, Column]
-    names: list[str]
-    columns: int
+def _refuse_sampling_options() -> None:
+    """Refuse options that have no effect with --latents."""
+    from ..errors import UsageError
+
+    for name, option in given_options().items():
+        if name in ("n", "seed", *(field.name for field in fields(options.SamplingOptions))):
+            raise UsageError(f"{option} has no effect with --latents. Leave it out.")
 
 
-def _drawn(
-    model: Autoencoder, labels: tuple[str, ...], n: int, seed: int, draw: dict[str, Any]
-) -> _Job:
-    """Image i of all has index i of the seed, so nothing depends on chunks or on memory."""
-    from .output import Column
+def _class_indices(labels: tuple[str, ...], spec: ModelSpec) -> list[int]:
+    """The classes asked for; `all` is every class, unless a class has that name."""
+    from ..arrays import one_index
 
-    names = _names(model, labels)
-    rounds: list[str | None] = list(names) or [None]
-    total = n * len(rounds)
-
-    def chunks(of: str) -> Iterator[NDArray[Any]]:
-        import numpy as np
-
-        from ..inference.batching import BATCH_SIZE
-
-        for k, name in enumerate(rounds):
-            for first in range(0, n, BATCH_SIZE):
-                count = min(BATCH_SIZE, n - first)
-                if of == "labels":
-                    yield np.full(count, _index(model, name), np.int64)
-                    continue
-                z = model.sample_latents(count, name, seed, start=k * n + first, **draw)
-                yield z if of == "z" else model.decode(z, name)
-
-    shape = model.spec.image.shape
-    extra = {"z": Column((total, model.spec.latent_dim), "<f4", lambda: chunks("z"))}
-    if names:
-        extra["labels"] = Column((total,), "<i8", lambda: chunks("labels"))
-    images = Column((total, *shape), "<f4", lambda: _watched(chunks("images"), total))
-    return _Job(images, extra, names, n if len(names) > 1 else 0)
+    if "all" in labels and spec.classes and "all" not in spec.classes:
+        return list(range(len(spec.classes)))
+    return [one_index(label, spec) for label in labels]
 
 
-def _given(model: Autoencoder, labels: tuple[str, ...], latents: str) -> _Job:
-    """Codes from a file, as `vae-run decode` does it."""
-    from .decode import decoded
-    from .inputs import read_latents
-    from .options import one_label
-    from .output import Column
+def _sample(
+    model: Autoencoder, classes: list[int], n: int, seed: int, sampling: options.SamplingOptions
+) -> tuple[Column, dict[str, Column]]:
+    """Sample n images per class, class after class.
 
-    z, stored = read_latents(latents, model.spec.latent_dim)
-    name = one_label(labels)
-    images = decoded(model, z, stored if name is None else name)
-    return _Job(images, {"z": Column.of(z)}, [] if name is None else [name], 0)
+    Image i of them all has index i in the seed's sequence, so the result does not depend on the
+    batches.
 
+    Returns:
+        The images f32[classes·n, C, H, W], the latents `z`, and if there are classes the `labels`.
+    """
+    import numpy as np
 
-def _names(model: Autoencoder, labels: tuple[str, ...]) -> list[str]:
-    """The class names wanted; `all` is every class, unless one is called so."""
-    from ..arrays import as_labels, class_index
-
-    classes = model.spec.classes
-    if "all" in labels and "all" not in classes and classes:
-        return list(classes)
-    wanted = [class_index(name, classes) if classes else name for name in labels]
-    return [classes[as_labels(one, 1, model.spec)[0]] for one in wanted]
-
-
-def _index(model: Autoencoder, name: str | None) -> int:
-    return -1 if name is None else model.spec.classes.index(name)
-
-
-def _watched(chunks: Iterator[NDArray[np.float32]], total: int) -> Iterator[NDArray[np.float32]]:
     from ..console import progress
     from ..inference.batching import BATCH_SIZE
+    from .output import Column
 
-    return progress(chunks, total, BATCH_SIZE)
+    how = asdict(sampling)
+    rounds: list[int | None] = [*classes] or [None]
+    total = n * len(rounds)
+
+    def batches(decode: bool) -> Iterator[NDArray[Any]]:
+        for k, label in enumerate(rounds):
+            for first in range(0, n, BATCH_SIZE):
+                rows, start = min(BATCH_SIZE, n - first), k * n + first
+                z = model.sample_latents(rows, label, seed, start=start, **how)
+                yield model.decode(z, label) if decode else z
+
+    def images() -> Iterator[NDArray[Any]]:
+        return progress(batches(decode=True), total, BATCH_SIZE)
+
+    def labels() -> Iterator[NDArray[Any]]:
+        for label in classes:
+            for first in range(0, n, BATCH_SIZE):
+                yield np.full(min(BATCH_SIZE, n - first), label, np.int64)
+
+    extra = {"z": Column((total, model.spec.latent_dim), "<f4", lambda: batches(decode=False))}
+    if classes:
+        extra["labels"] = Column((total,), "<i8", labels)
+    return Column((total, *model.spec.image.shape), "<f4", images), extra

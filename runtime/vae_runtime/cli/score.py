@@ -1,29 +1,18 @@
-"""`vae-run score`: how well a model knows each image."""
+"""`vae-run score`: score how well a model knows each image."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
-from .options import (
-    Source,
-    label_one_option,
-    limit_option,
-    model_options,
-    one_label,
-    output_options,
-    resize_option,
-)
-from .target import Target
+from . import options
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from ..metrics import Scores
-    from .inputs import Pictures
+    from .inputs import InputImages
 
 EPILOG = """\b
 Examples:
@@ -36,128 +25,112 @@ COLUMNS = ("error", "kl", "negative_elbo")
 
 
 @click.command(epilog=EPILOG)
-@click.argument("inputs", nargs=-1, required=True)
-@label_one_option
-@limit_option
-@resize_option
+@options.inputs()
 @click.option(
-    "--threshold", help="A score, or pN: the N-th percentile of --normal. Above: anomaly."
-)
-@click.option("--normal", multiple=True, help="Normal images that pN is taken from.")
-@click.option(
-    "--by",
-    type=click.Choice(COLUMNS),
-    default="negative_elbo",
-    show_default=True,
-    help="The score that is compared with the threshold.",
+    "--threshold",
+    metavar="SCORE|pN",
+    help="Mark images above this score as anomalies; pN is the N-th percentile of --normal.",
 )
 @click.option(
-    "--samples",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Codes drawn an image for negative_elbo.",
+    "--normal",
+    metavar="INPUT",
+    multiple=True,
+    help="Normal images, for the percentile. May be repeated.",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(0, 2**64 - 1),
-    default=0,
-    show_default=True,
-    help="Of those draws.",
-)
-@output_options("-", ".csv, or standard output.", pictures=False)
-@model_options
+@options.choice("--by", *reversed(COLUMNS), help="Score to compare with the threshold.")
+@options.samples(1)
+@options.seed("Seed for the posterior samples.")
+@options.output("-", "a .csv file", extension=".csv", pictures=False)
+@options.model()
 def command(
-    inputs: tuple[str, ...],
-    labels: tuple[str, ...],
-    limit: int | None,
-    resize: bool,
+    source: options.InputOptions,
     threshold: str | None,
     normal: tuple[str, ...],
     by: str,
     samples: int,
     seed: int,
-    source: Source,
-    target: Target,
+    output: options.OutputOptions,
+    model_options: options.ModelOptions,
 ) -> None:
-    """Score images: squared error a pixel, KL and negative ELBO in nats, one line an image.
+    """Score how well a model knows each image.
 
-    What the model has not seen scores high: with --threshold a column says which images are
-    anomalies.
+    Reports squared error per pixel, KL and negative ELBO in nats, one line per image. Images unlike
+    the training data score high: with --threshold, a column marks anomalies. INPUTS are image
+    files, folders, IDX files, .npz or .npy, mnist, digits, or - for standard input.
     """
-    from .inputs import read_pictures
+    import numpy as np
 
-    if target.out == "-" and target.as_json:
-        target.out = None  # the JSON holds the rows
+    from .inputs import read_inputs
+    from .output import write_bytes
+
+    if output.path == "-" and output.as_json:
+        output = output.without_file()  # the JSON holds the rows
     else:
-        target.default = "scores.csv"  # whose type standard output has
-        target.check(".csv")
-    bound = _parse(threshold, normal)
-    with source.open() as model:
-        spec = model.spec
+        output.check(".csv")
+    bound, percent = _parse_threshold(threshold, normal)
+    with model_options.load() as model:
 
-        def scored(names: tuple[str, ...]) -> tuple[Pictures, Scores]:
-            pictures = read_pictures(names, spec.image, limit, resize=resize)
-            name = one_label(labels)
-            label = pictures.indices(spec) if name is None else name
-            return pictures, model.score(pictures.images, label, samples=samples, seed=seed)
+        def scored(source: options.InputOptions) -> tuple[InputImages, Scores]:
+            found, label = read_inputs(source, model.spec)
+            return found, model.score(found.images, label, samples=samples, seed=seed)
 
-        if bound is not None and bound[0] == "p":
-            bound = ("=", _percentile(scored(normal or inputs)[1], by, bound[1]))
-        pictures, scores = scored(inputs)
+        if percent is not None:
+            _, scores = scored(replace(source, inputs=normal or source.inputs))
+            bound = float(np.percentile(getattr(scores, by), percent))
+        found, scores = scored(source)
         device = model.device
-    rows = _rows(pictures, scores, None if bound is None else bound[1], by)
-    if target.out is not None:
-        target.put(_csv(rows))
-    _report(target, rows, None if bound is None else bound[1], by, device)
+    rows = _rows(found, scores, bound, by)
+    if output.path is not None:
+        write_bytes(_csv(rows), output)
+    _report(output, rows, bound, by, device)
 
 
 def _report(
-    target: Target, rows: list[dict[str, object]], bound: float | None, by: str, device: str
+    output: options.OutputOptions,
+    rows: list[dict[str, object]],
+    bound: float | None,
+    by: str,
+    device: str,
 ) -> None:
     from ..console import pluralize, print_status
+    from .output import report
 
     text = f"{pluralize(len(rows), 'image')} scored"
-    found = sum(bool(row.get("anomaly")) for row in rows)
+    anomalies = sum(bool(row.get("anomaly")) for row in rows)
     if bound is not None:
-        text += f", {pluralize(found, 'anomaly', 'anomalies')}: {by} above {bound:.6g}"
-    if target.as_json:
-        facts = {"threshold": bound, "by": by} if bound is not None else {}
-        target.report(text, n=len(rows), device=device, **facts, images=rows)
+        text += f", {pluralize(anomalies, 'anomaly', 'anomalies')}: {by} above {bound:.6g}"
+    if output.as_json:
+        used = {"threshold": bound, "by": by} if bound is not None else {}
+        report(text, output, n=len(rows), device=device, **used, images=rows)
     else:
         print_status(text)
 
 
-def _parse(text: str | None, normal: tuple[str, ...]) -> tuple[str, float] | None:
-    """`p99` → ("p", 99); `120.5` → ("=", 120.5)."""
+def _parse_threshold(
+    text: str | None, normal: tuple[str, ...]
+) -> tuple[float | None, float | None]:
+    """Parse --threshold: `120.5` → (120.5, None); the percentile `p99` → (None, 99.0)."""
     from ..errors import UsageError
 
     if text is None:
         if normal:
             raise UsageError("--normal needs --threshold, for example --threshold p99")
-        return None
-    kind, number = ("p", text[1:]) if text.startswith("p") else ("=", text)
+        return None, None
+    is_percentile = text.startswith("p")
     try:
-        value = float(number)
+        value = float(text.removeprefix("p"))
     except ValueError:
         value = math.nan
-    if not math.isfinite(value) or (kind == "p" and not 0 <= value <= 100):
+    if not math.isfinite(value) or (is_percentile and not 0 <= value <= 100):
         raise UsageError(f"threshold {text!r}: expected a number, or p0 to p100")
-    return kind, value
-
-
-def _percentile(scores: Scores, by: str, percent: float) -> float:
-    import numpy as np
-
-    values: NDArray[np.float64] = getattr(scores, by)
-    return float(np.percentile(values, percent))
+    return (None, value) if is_percentile else (value, None)
 
 
 def _rows(
-    pictures: Pictures, scores: Scores, bound: float | None, by: str
+    found: InputImages, scores: Scores, bound: float | None, by: str
 ) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
-    for i, name in enumerate(pictures.names):
+    for i, name in enumerate(found.names):
         row: dict[str, object] = {"name": name}
         row |= {key: float(getattr(scores, key)[i]) for key in COLUMNS}
         if bound is not None:

@@ -1,4 +1,4 @@
-"""`vae-run studio`: a page about a bundle, computed in the browser."""
+"""`vae-run studio`: a web page that runs a bundle in the browser."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 
 from ..console import print_status
 from ..errors import FileError
+from . import options
 
 if TYPE_CHECKING:
     from ..studio.build import Parts
@@ -23,47 +24,55 @@ Examples:
   vae-run studio --data mnist --out studio.html
 
 \b
-A single .html file works offline, from a disk; a folder is for any web server. Without --out the
-page is served on 127.0.0.1 until Ctrl-C.
+A single .html file works offline, opened from disk; a folder is for any web
+server. Without --out, the page is served on 127.0.0.1 until Ctrl-C.
 """
 _PORT = 8765
 
 
 @click.command(epilog=EPILOG)
-@click.option("--bundle", "-b", default="mnist", show_default="the embedded mnist",
-              help="Folder or .zip that vae-export wrote.")  # fmt: skip
-@click.option("--out", "-o", help="Write a single FILE.html, or a folder. - is standard output.")
+@options.bundle
 @click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    help=f"Of 127.0.0.1; 0 takes a free one. [default: {_PORT}, or a free one]",
+    "--out",
+    "-o",
+    metavar="PATH",
+    help="Output: a single .html file or a folder; - is standard output.",
 )
-@click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
-@click.option("--data", help="Data set whose encoded test split the map shows (all of it where it "
-              "has none): mnist, digits, a folder, .npz, Parquet.")  # fmt: skip
-@click.option("--limit", type=click.IntRange(1, 20_000), default=1000, show_default=True,
-              help="Take at most this many images of it.")  # fmt: skip
+@options.integer(
+    "--port",
+    min=0,
+    max=65_535,
+    help=f"Port on 127.0.0.1; 0 picks a free one. [default: {_PORT}, or a free one]",
+)
+@options.flag("--open", "opens", help="Open the page in the browser.")
+@click.option("--data", help="Data set for the map of latents: the test split, if any, of mnist, "
+              "digits, a folder, .npz or Parquet.")  # fmt: skip
+@options.integer(
+    "--limit", default=1000, max=20_000, help="Take at most this many images of --data."
+)
 def command(
     bundle: str, out: str | None, port: int | None, opens: bool, data: str | None, limit: int
 ) -> None:
-    """Make a page of a bundle: sliders, drawing, morphs, maps, all computed in the browser."""
-    from .target import FOLDER, Target
+    """Make a web page that runs a bundle in the browser.
 
-    target = Target("studio.html", out)
+    The page has sliders, drawing, morphs and maps.
+    """
+    output = options.OutputOptions(out=out, default_extension=".html")
     if out is not None:
-        target.check(".html", ".htm", FOLDER)
+        output.check(".html", ".htm", options.FOLDER)
     parts = _parts(bundle, data, limit)
     if out is None:
         _serve(parts, port, opens=opens)
-    elif target.kind == FOLDER:
+    elif output.extension == options.FOLDER:
         from ..studio.build import write_folder
 
         print_status(f"wrote {out}, {write_folder(parts, Path(out)):,} bytes")
     else:
         from ..studio.single_file import single_file
+        from .output import write_bytes
 
         raw = single_file(parts)
-        target.put([raw])
+        write_bytes([raw], output)
         print_status(f"wrote {out}, {len(raw):,} bytes")
 
 
@@ -71,7 +80,7 @@ def _parts(bundle: str, data: str | None, limit: int) -> Parts:
     from ..bundle.reader import open_bundle
     from ..studio.build import Parts, page_files
 
-    page_files()  # refuse before the work where onnxruntime-web is missing
+    page_files()  # fails early where onnxruntime-web is missing
     opened = open_bundle(bundle)
     name = Path(bundle).name or bundle
     if data is None:
@@ -97,7 +106,7 @@ def _serve(parts: Parts, port: int | None, *, opens: bool) -> None:
 
 
 def _server(files: dict[str, bytes], port: int | None) -> StudioServer:
-    """A server on the port asked for; without one, on a free port where the usual one is taken."""
+    """A server on the given port; by default on the usual port, or a free one if that is taken."""
     from ..studio.serve import StudioServer
 
     if port is not None:

@@ -1,4 +1,4 @@
-"""Pictures in a terminal: two pixels a character, in colour; plain characters in a pipe."""
+"""Images in a terminal: two pixels per character in colour, letters elsewhere."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_RAMP = " .:-=+*#%@"  # from dark to bright
+_LETTERS = " .:-=+*#%@"  # from dark to bright
 _RESET = "\x1b[0m"
 
 
-def draw(picture: NDArray[np.uint8], stream: IO[str], width: int | None = None) -> str:
-    """A picture u8[C, H, W] as text.
+def render(picture: NDArray[np.uint8], stream: IO[str], width: int | None = None) -> str:
+    """Render a picture u8[C, H, W] as text.
 
-    In a terminal each character is an upper half block whose foreground is one pixel and whose
-    background the pixel below (24-bit ANSI colour); elsewhere, or with NO_COLOR set, ten grey
-    levels as letters.
+    In a terminal each character is an upper half block: its foreground is one pixel, its background
+    the pixel below, in 24-bit ANSI colour. Elsewhere, or with NO_COLOR set, the text is made of
+    letters for ten grey levels.
 
     Args:
-        picture: what to draw; shrunk to fit.
-        stream: where it will be printed, asked whether it is a terminal.
-        width: characters in a line; by default the terminal's, 80 in a pipe.
+        picture: shrunk to fit the width.
+        stream: where the text will be printed; only a terminal gets colour.
+        width: characters per line; by default the terminal's width, 80 in a pipe.
     """
     colour = stream.isatty() and "NO_COLOR" not in os.environ
     width = width or (shutil.get_terminal_size().columns if stream.isatty() else 80)
-    pixels = _fit(picture, width)
-    return _blocks(pixels) if colour else _letters(pixels)
+    pixels = _shrink(picture, width)
+    return _half_blocks(pixels) if colour else _letters(pixels)
 
 
-def _fit(picture: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
-    """u8[H, W, 3] of at most `width` columns; every k-th pixel averaged, never stretched."""
+def _shrink(picture: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
+    """Average blocks of k×k pixels for at most `width` columns: u8[C, H, W] → u8[H', W', 3]."""
     rgb = np.repeat(picture, 3, axis=0) if len(picture) == 1 else picture
     k = -(-rgb.shape[2] // width)
     if k > 1:
         h, w = rgb.shape[1] // k * k, rgb.shape[2] // k * k
-        parts = rgb[:, :h, :w].reshape(3, h // k, k, w // k, k)
-        rgb = np.rint(parts.mean(axis=(2, 4))).astype(np.uint8)
+        blocks = rgb[:, :h, :w].reshape(3, h // k, k, w // k, k)
+        rgb = np.rint(blocks.mean(axis=(2, 4))).astype(np.uint8)
     pixels: NDArray[np.uint8] = rgb.transpose(1, 2, 0)
     return pixels
 
 
-def _blocks(pixels: NDArray[np.uint8]) -> str:
+def _half_blocks(pixels: NDArray[np.uint8]) -> str:
     if len(pixels) % 2:
         pixels = np.concatenate([pixels, np.zeros_like(pixels[:1])])
     lines = []
@@ -60,8 +60,8 @@ def _blocks(pixels: NDArray[np.uint8]) -> str:
 
 
 def _letters(pixels: NDArray[np.uint8]) -> str:
-    """Every second line, since a character is twice as high as it is wide."""
+    """One letter per two rows of pixels, since a character is twice as high as it is wide."""
     grey = pixels[: len(pixels) // 2 * 2].astype(np.float64).mean(axis=2)
     rows: Any = (grey[::2] + grey[1::2]) / 2
-    levels = np.rint(rows * ((len(_RAMP) - 1) / 255)).astype(int)
-    return "\n".join("".join(_RAMP[k] for k in row).rstrip() for row in levels)
+    levels = np.rint(rows * ((len(_LETTERS) - 1) / 255)).astype(int)
+    return "\n".join("".join(_LETTERS[k] for k in row).rstrip() for row in levels)

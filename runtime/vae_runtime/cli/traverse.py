@@ -1,20 +1,10 @@
-"""`vae-run traverse`: vary one latent dimension, or all, and watch."""
+"""`vae-run traverse`: vary one latent dimension, or each in turn."""
 
 from __future__ import annotations
 
 import click
 
-from .options import (
-    Source,
-    check_count,
-    count_limit_option,
-    label_one_option,
-    model_options,
-    one_label,
-    output_options,
-    resize_option,
-)
-from .target import Target
+from . import options
 
 EPILOG = """\b
 Examples:
@@ -27,28 +17,21 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@label_one_option
-@click.option("--dim", type=click.IntRange(0), help="Which dimension. [default: all, one a row]")
-@click.option("--steps", type=click.IntRange(2, 1000), default=11, show_default=True)
-@click.option(
+@options.label()
+@options.integer("--dim", min=0, help="Latent dimension to vary. [default: each in turn]")
+@options.integer("--steps", default=11, min=2, max=1000, help="Number of frames per dimension.")
+@options.number(
     "--span",
-    type=click.FloatRange(0, 100),
     default=3.0,
-    show_default=True,
-    help="How far to go either way, in standard deviations.",
+    max=100,
+    help="How far to go in each direction, in standard deviations.",
 )
-@click.option("--from", "image", help="Start from this image's code instead of the seed's.")
-@click.option(
-    "--seed",
-    type=click.IntRange(0, 2**64 - 1),
-    default=0,
-    show_default=True,
-    help="Of the code to start from.",
-)
-@count_limit_option
-@resize_option
-@output_options("traversal.png", "A strip or matrix, or an animation (.gif, .webp).")
-@model_options
+@click.option("--from", "image", metavar="IMAGE", help="Start from the latent of this image.")
+@options.seed("Seed for the latent to start from, without --from.")
+@options.max_images
+@options.resize
+@options.output("traversal.png", "a strip or matrix, or an animation (.gif, .webp)")
+@options.model()
 def command(
     labels: tuple[str, ...],
     dim: int | None,
@@ -56,39 +39,31 @@ def command(
     span: float,
     image: str | None,
     seed: int,
-    limit: int,
+    max_images: int,
     resize: bool,
-    source: Source,
-    target: Target,
+    output: options.OutputOptions,
+    model_options: options.ModelOptions,
 ) -> None:
-    """Vary one latent dimension, or each in turn, and show what it does.
+    """Vary one latent dimension, or each in turn.
 
-    A picture has one row a dimension; an animation shows all of them at once.
+    A picture has one row per dimension; an animation shows all dimensions at once.
     """
     import numpy as np
 
-    from .inputs import read_pictures
-    from .output import ANIMATIONS, IMAGES, Column, write_frames, write_images
+    from .inputs import read_images
+    from .output import report, write_strips
 
-    target.check(*IMAGES)
-    with source.open() as model:
-        spec, label = model.spec.image, one_label(labels)
+    output.check(*options.IMAGES)
+    with model_options.load() as model:
+        label = options.single_label(labels, model.spec)
         start = None
         if image is not None:
-            start = read_pictures((image,), spec, 1, resize=resize).images[0]
+            start = read_images((image,), model.spec.image, 1, resize=resize).images[0]
         dims = range(model.spec.latent_dim) if dim is None else [dim]
-        check_count(steps * len(dims), limit)
+        options.check_count(steps * len(dims), max_images)
         strips = [model.traverse(d, steps, label, seed, image=start, span=span) for d in dims]
         device = model.device
-    if target.out is not None and target.kind in ANIMATIONS:
-        from ..images import grid, grid_columns
-
-        columns = target.columns or grid_columns(len(strips))
-        frames = np.stack(strips, axis=1)  # [steps, dimensions, C, H, W]
-        target.draw(np.concatenate(strips), steps)
-        write_frames([grid(frame, columns) for frame in frames], target)
-    else:
-        write_images(Column.of(np.concatenate(strips)), target, columns=steps)
+    write_strips(np.stack(strips), output)
     what = f"dimension {dim}" if dim is not None else f"{len(strips)} dimensions"
-    text = f"{steps} steps of {what}{f' to {target.out}' if target.out else ''}"
-    target.report(text, steps=steps, dims=list(dims), span=span, device=device)
+    report(f"{steps} steps of {what}{output.to_path}", output, steps=steps, dims=list(dims),
+           span=span, device=device)  # fmt: skip

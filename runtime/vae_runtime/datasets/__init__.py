@@ -1,4 +1,4 @@
-"""Image data sets, read without torch: MNIST, digits, IDX folders, image folders and `.npz`."""
+"""Read image data sets without torch: MNIST, digits, IDX files, image folders, `.npz`, Parquet."""
 
 from __future__ import annotations
 

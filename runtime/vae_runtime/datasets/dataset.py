@@ -1,4 +1,4 @@
-"""What every reader returns: bytes for pixels, class indices, class names."""
+"""A data set: pixels as bytes, class indices and class names, in memory or read on use."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ..errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images of one size.
+    """Images of one size, with or without labels.
 
     Attributes:
-        name: what the data set is called in reports and manifests.
-        images: u8[N, C, H, W], 0 to 255; or what stands for it and reads it where it is used.
-        labels: i64[N], an index into `classes`; None where the data has no labels.
-        classes: the name of each class; empty where the data has no labels.
+        name: used in reports and manifests.
+        images: u8[N, C, H, W], 0 to 255; or `LazyImages`, which reads them when they are used.
+        labels: i64[N], indices into `classes`; None if the data has no labels.
+        classes: the name of each class; empty if the data has no labels.
 
     Raises:
-        InputError: no images, or labels and classes that do not fit them.
+        InputError: no images, or labels or classes that do not fit them.
     """
 
     name: str
@@ -63,39 +63,38 @@ class Dataset:
         return c, h, w
 
     def take(self, index: NDArray[np.intp] | slice) -> Dataset:
-        """The same data set with only the images at `index`, in that order; reads nothing."""
+        """Select images by index, in that order, without reading them."""
         labels = None if self.labels is None else self.labels[index]
         images: Any = self.images
-        lazy = isinstance(images, LazyImages)
-        taken: Any = images.take(index) if lazy else images[index]
+        taken: Any = images.take(index) if isinstance(images, LazyImages) else images[index]
         return Dataset(self.name, taken, labels, self.classes)
 
     def read(self) -> Dataset:
-        """The same data set with its images in memory."""
+        """Read all images into memory."""
         return replace(self, images=np.asarray(self.images))
 
-    def pieces(self, rows: int = 4096) -> Iterator[NDArray[np.uint8]]:
-        """All images in their order, some at a time, u8[n, C, H, W]."""
+    def batches(self, rows: int = 4096) -> Iterator[NDArray[np.uint8]]:
+        """Read all images in their order, at most `rows` at a time: u8[n, C, H, W]."""
         for start in range(0, len(self), rows):
             yield self.images[start : start + rows]
 
 
 Read = Callable[[NDArray[np.intp]], NDArray[np.uint8]]
-"""Rows i[n], in any order, to their images u8[n, C, H, W]."""
+"""Reads the images u8[n, C, H, W] of rows i[n], in any order."""
 
 
 def lazy_images(read: Read, shape: tuple[int, ...], n: int) -> NDArray[np.uint8]:
-    """The first `n` rows, unread: an array to all that a data set's images are used for."""
+    """Defer reading the first `n` rows; a `Dataset` uses the result like an array."""
     return cast("NDArray[np.uint8]", LazyImages(read, shape, np.arange(n)))
 
 
 class LazyImages:
-    """Stands for u8[N, C, H, W]; indexing and `numpy.asarray` read, `take` does not.
+    """A stand-in for u8[N, C, H, W]: indexing and `numpy.asarray` read images, `take` does not.
 
     Args:
-        read: reads rows from where they are stored.
+        read: reads the images of stored rows.
         shape: (C, H, W).
-        rows: i[N], which of the stored rows these are, in this order.
+        rows: i[N], the stored row of each image.
     """
 
     dtype = np.dtype(np.uint8)
@@ -108,14 +107,14 @@ class LazyImages:
 
     @property
     def size(self) -> int:
-        """Pixels in all."""
+        """The number of values in the whole array."""
         return int(np.prod(self.shape))
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def take(self, index: NDArray[np.intp] | slice) -> LazyImages:
-        """The images at `index`, still unread."""
+        """Select images by index without reading them."""
         return LazyImages(self._read, self.shape[1:], self._rows[index])
 
     def __getitem__(self, index: NDArray[np.intp] | slice) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""A folder of images with one sub-folder a class."""
+"""Read a folder of images with one sub-folder per class."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ def load_folder(
 ) -> Dataset:
     """Read `FOLDER/CLASS/*.png` (or .jpg .jpeg .webp .bmp); classes in the order of their names.
 
-    With `FOLDER/train` and `FOLDER/test` the split picks one of them, and the classes are those of
-    `train`; otherwise everything is training data. Images without a class folder make a data set
-    without labels. Names that begin with a dot are passed over.
+    If there are `FOLDER/train` and `FOLDER/test`, the split selects one of them and the classes are
+    those of `train`; otherwise all images are training data. Images outside class folders make a
+    data set without labels. Names that begin with a dot are ignored.
 
     Args:
-        folder: where the images are.
+        folder: the folder of images.
         split: `train` or `test`.
-        size: (H, W) to resize every image to; None demands that they agree.
-        mode: `L` or `RGB`; None keeps grey where every image is grey.
+        size: (H, W) to resize every image to; None requires images of one size.
+        mode: `L` or `RGB` to convert to; None keeps grey if all images are grey.
 
     Raises:
-        NotFound: no image there, or no test split.
-        InputError: an image that cannot be read, or one of another size (both named), images
-            beside class folders, or a class that `train` does not have.
+        NotFound: no images, or no test split.
+        InputError: an image that cannot be read or has another size, images beside class folders,
+            or a class that `train` does not have.
     """
     root = _split_folder(folder, split)
     found = _classes(root)
     loose = _images(root)
     if found and loose:
         raise InputError(
-            f"{loose[0]}: an image beside the class folders {found[0]}, …; expected one or the "
-            "other. Move it into a class folder."
+            f"{loose[0]}: an image beside the class folders {found[0]}, …; expected either images "
+            "or class folders. Move it into a class folder."
         )
     paths = [p for name in found for p in _images(root / name)] if found else loose
     if not paths:
-        raise NotFound(f"{root}: no images ({', '.join(EXTENSIONS)}), there or one folder below")
+        raise NotFound(f"{root}: no images ({', '.join(EXTENSIONS)}) in it or one folder below")
     images = _one_mode([read_image(path, mode=mode, size=size) for path in paths])
     for path, image in zip(paths, images, strict=True):
         if image.shape != images[0].shape:
             (h, w), (first_h, first_w) = image.shape[1:], images[0].shape[1:]
             raise InputError(
-                f"{path}: {h}x{w} pixels, expected {first_h}x{first_w} as {paths[0].name}. "
+                f"{path}: {h}x{w} pixels, expected {first_h}x{first_w} like {paths[0].name}. "
                 f"Resize all with --size {first_h}x{first_w}."
             )
     name = folder.resolve().name
@@ -68,7 +68,9 @@ def _split_folder(folder: Path, split: str) -> Path:
             raise NotFound(f"{folder}: has train/ but no {split}/")
         return folder / split
     if split != "train":
-        raise NotFound(f"{folder}: no test split; put images in {folder.name}/train and /test")
+        raise NotFound(
+            f"{folder}: no test split. Put images in {folder.name}/train and {folder.name}/test."
+        )
     return folder
 
 
@@ -83,6 +85,6 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _one_mode(images: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
-    """Grey images turned to colour where any of the others has colour."""
+    """Convert grey images to colour if any image has colour."""
     channels = max(len(image) for image in images)
     return [np.repeat(i, channels, axis=0) if len(i) < channels else i for i in images]

@@ -1,13 +1,15 @@
-"""IDX files, the format of MNIST and its kin, gzipped or not.
+"""Read IDX files, the format of MNIST and similar data sets, gzipped or not.
 
 The format: two zero bytes, a type code, the number of dimensions, each dimension as a big-endian
-u32, then the values. Only unsigned bytes (type 8) are read: images and labels are stored so.
+u32, then the values. Only unsigned bytes (type 8) are read, as images and labels are stored.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import zlib
+from collections.abc import Iterator
 from math import prod
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -15,11 +17,11 @@ from typing import BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import FileError, InputError, LimitError, NotFound
+from ..errors import FileError, InputError, LimitError, NotFound, describe_os_error
 from .dataset import Dataset, lazy_images
 
 SPLITS = {"train": "train", "test": "t10k"}
-MAX_BYTES = 4 << 30  # what one file may unpack to
+MAX_BYTES = 4 << 30  # of one uncompressed file
 
 
 def read_idx(path: Path, max_bytes: int = MAX_BYTES) -> NDArray[np.uint8]:
@@ -36,25 +38,32 @@ def read_idx(path: Path, max_bytes: int = MAX_BYTES) -> NDArray[np.uint8]:
         InputError: not an IDX file, a damaged gzip, or a header that does not fit the payload.
         LimitError: the header promises more than `max_bytes`.
     """
-    try:
+    with _reading(path):
         with path.open("rb") as file:
             zipped = file.read(2) == b"\x1f\x8b"
         with gzip.open(path, "rb") if zipped else path.open("rb") as opened:
             stream = cast(BinaryIO, opened)
-            shape = _header(stream, path)
-            wanted = prod(shape)
-            if wanted > max_bytes:
-                raise LimitError(f"{path}: header promises {wanted} bytes, limit {max_bytes}")
-            return np.frombuffer(_payload(stream, wanted, path), np.uint8).reshape(shape)
+            shape = _read_header(stream, path)
+            expected = prod(shape)
+            if expected > max_bytes:
+                raise LimitError(f"{path}: header promises {expected} bytes, limit {max_bytes}")
+            return np.frombuffer(_read_values(stream, expected, path), np.uint8).reshape(shape)
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn the errors of opening and reading a file into ours."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise NotFound(f"{path}: no such file") from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"{path}: damaged or truncated gzip. Download it again.") from error
     except OSError as error:
-        raise FileError(f"{path}: {error.strerror or error}") from error
+        raise FileError(f"{path}: {describe_os_error(error)}") from error
 
 
-def _header(stream: BinaryIO, path: Path) -> tuple[int, ...]:
+def _read_header(stream: BinaryIO, path: Path) -> tuple[int, ...]:
     magic = stream.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] != 8 or not 1 <= magic[3] <= 4:
         raise InputError(
@@ -64,62 +73,57 @@ def _header(stream: BinaryIO, path: Path) -> tuple[int, ...]:
     if len(raw) < 4 * magic[3]:
         raise InputError(f"{path}: ends inside the IDX header")
     shape = tuple(int(n) for n in np.frombuffer(raw, ">u4"))
-    if 0 in shape and prod(max(n, 1) for n in shape) >= 1 << 63:  # NumPy makes no such array
+    if 0 in shape and prod(max(n, 1) for n in shape) >= 1 << 63:  # NumPy cannot hold such a shape
         raise InputError(f"{path}: impossible sizes {list(shape)}")
     return shape
 
 
-def _payload(stream: BinaryIO, wanted: int, path: Path) -> bytearray:
-    """Exactly `wanted` bytes, read in pieces: a lying header costs no memory."""
-    pieces, missing = [], wanted
+def _read_values(stream: BinaryIO, expected: int, path: Path) -> bytearray:
+    """Read exactly `expected` bytes in pieces, so that a false header costs no memory."""
+    pieces, missing = [], expected
     while missing and (piece := stream.read(min(missing, 1 << 20))):
         pieces.append(piece)
         missing -= len(piece)
     if missing or stream.read(1):
-        seen = f"only {wanted - missing}" if missing else "more than that"
-        raise InputError(f"{path}: header promises {wanted} bytes of data, the file has {seen}")
+        seen = f"only {expected - missing}" if missing else "more than that"
+        raise InputError(f"{path}: header promises {expected} bytes of data, the file has {seen}")
     return bytearray().join(pieces)
 
 
 def is_idx_folder(folder: Path) -> bool:
-    """Whether the folder has files named as MNIST names its own."""
+    """Whether the folder has files with names like those of MNIST."""
     return any(folder.glob("*images?idx[34]-ubyte*"))
 
 
 def map_idx(path: Path) -> NDArray[np.uint8]:
-    """Map one IDX file of unsigned bytes that is not gzipped; nothing but its header is read.
+    """Map one uncompressed IDX file of unsigned bytes into memory; only its header is read.
 
     Returns:
-        u8 of the shape in the header, read from the file where it is used. The file must stay as
-        it is: cut short under way, it ends the process.
+        u8 of the shape in the header, read from the file when it is used. The file must not change:
+        if it is cut short in the meantime, the process dies.
 
     Raises:
         NotFound, FileError, InputError: see `read_idx`.
     """
-    try:
-        with path.open("rb") as file:
-            shape = _header(file, path)
-            start = file.tell()
-            seen, wanted = file.seek(0, 2) - start, prod(shape)
-            if seen != wanted or not wanted:
-                raise InputError(f"{path}: header promises {wanted} bytes of data, found {seen}")
-            return np.memmap(file, np.uint8, "r", start, shape)
-    except FileNotFoundError as error:
-        raise NotFound(f"{path}: no such file") from error
-    except OSError as error:
-        raise FileError(f"{path}: {error.strerror or error}") from error
+    with _reading(path), path.open("rb") as file:
+        shape = _read_header(file, path)
+        start = file.tell()
+        seen, expected = file.seek(0, 2) - start, prod(shape)
+        if seen != expected or not expected:
+            raise InputError(f"{path}: header promises {expected} bytes of data, found {seen}")
+        return np.memmap(file, np.uint8, "r", start, shape)
 
 
 def load_idx(folder: Path, split: str, *, lazy: bool = False) -> Dataset:
     """Read `train-images-idx3-ubyte[.gz]` and its labels (`t10k-…` for the test split).
 
-    Four dimensions are read as N, H, W, C. Labels may be absent. A dot in place of the second
-    hyphen, as some copies have it, is fine.
+    Four dimensions are N, H, W, C. Labels may be absent. The second hyphen may be a dot, as in some
+    copies of MNIST.
 
     Args:
-        folder: where they are.
+        folder: the folder of the files.
         split: `train` or `test`.
-        lazy: leave images that are not gzipped in their file until they are used.
+        lazy: read images that are not gzipped only when they are used.
 
     Raises:
         NotFound: the folder has no images for this split.
@@ -134,7 +138,10 @@ def load_idx(folder: Path, split: str, *, lazy: bool = False) -> Dataset:
         raise InputError(f"{images_path}: {images.ndim} dimensions, expected 3 (N, H, W) or 4")
     images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
     name = folder.resolve().name
-    pixels = _rows_of(images) if lazy else np.ascontiguousarray(images)
+    if lazy:
+        pixels = lazy_images(lambda rows: images[rows], images.shape[1:], len(images))
+    else:
+        pixels = np.ascontiguousarray(images)
     labels_path = _find(folder, f"{SPLITS[split]}-labels?idx1-ubyte")
     if labels_path is None:
         return Dataset(name, pixels)
@@ -148,12 +155,7 @@ def load_idx(folder: Path, split: str, *, lazy: bool = False) -> Dataset:
     return Dataset(name, pixels, labels, classes)
 
 
-def _rows_of(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Rows of a mapped array, copied when they are used."""
-    return lazy_images(lambda rows: images[rows], images.shape[1:], len(images))
-
-
 def _find(folder: Path, pattern: str) -> Path | None:
-    """The file that fits the pattern, plain or else with `.gz` behind it."""
+    """The file that matches the pattern, uncompressed or else with `.gz` at the end."""
     found = [*sorted(folder.glob(pattern)), *sorted(folder.glob(f"{pattern}.gz"))]
     return found[0] if found else None

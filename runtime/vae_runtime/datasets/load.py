@@ -1,4 +1,4 @@
-"""From what the user typed after `--data` to a data set."""
+"""Load the data set that `--data` names."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import MissingExtra, NotFound, UsageError
-from .arrays import load_npz
 from .dataset import Dataset
 from .folder import load_folder
 from .idx import is_idx_folder, load_idx
 from .mnist import load_mnist
+from .npz import load_npz
 
 _DIGITS_TRAIN = 1500  # of 1,797; the rest is the test split
 
@@ -29,17 +29,17 @@ def load_dataset(
 
     Args:
         source: `mnist` (downloaded once), `digits` (scikit-learn's 8x8 digits, no network), a
-            folder with IDX files, a folder of images with one sub-folder a class, an `.npz`, or
-            Parquet: a file, a folder of them or a glob.
+            folder with IDX files, a folder of images with one sub-folder per class, an `.npz`, or
+            Parquet: a file, a folder of files or a glob.
         split: `train` or `test`.
-        size: (H, W) to resize image files to; what other data must have.
-        mode: `L` or `RGB` to convert image files to; what other data must have.
-        lazy: leave the images of Parquet and of plain IDX files where they are until they are used.
+        size: (H, W) to resize image files to; other data must have this size already.
+        mode: `L` or `RGB` to convert image files to; other data must have this mode already.
+        lazy: read the images of Parquet and of uncompressed IDX files only when they are used.
 
     Raises:
         NotFound: no such data, or no such split.
         InputError: the data is malformed.
-        UsageError: arrays or IDX files that are not of the `size` or `mode` asked for.
+        UsageError: arrays or IDX files of another `size` or `mode`.
     """
     if split not in ("train", "test"):
         raise UsageError(f"split is {split!r}, expected 'train' or 'test'")
@@ -59,23 +59,23 @@ def load_dataset(
 
 def load_held_out(
     source: str | Path,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     *,
     size: tuple[int, int] | None = None,
     mode: str | None = None,
 ) -> Dataset:
-    """Load images that nothing was trained on: the test split, or all there is where there is none.
+    """Load the test split; of data without one, log that and load the training images.
 
     Args:
-        source: as of `load_dataset`, which raises what is wrong with it.
-        say: called with a line where there is no test split.
-        size: likewise.
-        mode: likewise.
+        source: see `load_dataset`, also for the errors raised.
+        log: called with one line if there is no test split.
+        size: see `load_dataset`.
+        mode: see `load_dataset`.
     """
     data = load_test(source, size=size, mode=mode)
     if data is None:
         data = load_dataset(source, "train", size=size, mode=mode)
-        say(f"{source}: no test split, its training images are taken")
+        log(f"{source}: no test split, so its training images are used")
     return data
 
 
@@ -86,7 +86,7 @@ def load_test(
     mode: str | None = None,
     lazy: bool = False,
 ) -> Dataset | None:
-    """The test split, or None where there is none; arguments as of `load_dataset`."""
+    """Load the test split, or None if there is none; for the arguments see `load_dataset`."""
     try:
         return load_dataset(source, "test", size=size, mode=mode, lazy=lazy)
     except NotFound:
@@ -107,7 +107,7 @@ def _load(
     if path.suffix.lower() == ".npz":
         return load_npz(path, split)
     if path.suffix.lower() == ".parquet" or path.is_dir():
-        from .parquet import load_parquet  # pyarrow is one of an extra's packages
+        from .parquet import load_parquet  # pyarrow belongs to an extra
 
         return load_parquet(str(source), split, size=size, mode=mode)
     raise NotFound(
@@ -121,15 +121,15 @@ def _holds_parquet(folder: Path) -> bool:
 
 
 def _load_digits(split: str) -> Dataset:
-    """8x8 digits with 17 grey levels (Alpaydin & Kaynak 1998), scaled to bytes."""
+    """Load 8x8 digits with 17 grey levels (Alpaydin & Kaynak 1998), scaled to bytes."""
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise MissingExtra(
-            "digits: they come with scikit-learn, not installed here. Run: pip install scikit-learn"
+            "digits: needs scikit-learn, not installed here. Run: pip install scikit-learn"
         ) from error
     pixels, labels = load_digits(return_X_y=True)
-    part = slice(None, _DIGITS_TRAIN) if split == "train" else slice(_DIGITS_TRAIN, None)
+    rows = slice(None, _DIGITS_TRAIN) if split == "train" else slice(_DIGITS_TRAIN, None)
     images = np.rint(pixels.reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
     names = tuple(str(k) for k in range(10))
-    return Dataset("digits", images[part], labels[part].astype(np.int64), names)
+    return Dataset("digits", images[rows], labels[rows].astype(np.int64), names)

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from .._version import __version__
-from ..dependencies import install
+from ..dependencies import install_command
 from ..errors import DeviceError, MissingExtra, VaeError
 from .devices import CUDA, cuda_devices, missing_libraries, why_not_cuda
 from .session import BROKEN_INSTALL, Session, onnxruntime
@@ -130,7 +130,7 @@ def _check_packages(found: Diagnosis, packages: dict[str, str]) -> None:
         both = " and ".join(packages)
         keep = "gpu" if "onnxruntime-gpu" in packages else "cpu"
         found.problems.append(f"{both} are both installed and overwrote each other's files")
-        found.fixes += [f"pip uninstall -y {' '.join(packages)}", install(keep)]
+        found.fixes += [f"pip uninstall -y {' '.join(packages)}", install_command(keep)]
     for name, version in packages.items():
         if _number(version) < OLDEST:
             wanted = ".".join(map(str, OLDEST))
@@ -142,14 +142,14 @@ def _not_importable(found: Diagnosis, packages: dict[str, str], message: str) ->
     if message == BROKEN_INSTALL:
         found.problems.append("the module onnxruntime is hollow: a package's files were removed")
         names = " ".join(packages or ["onnxruntime", "onnxruntime-gpu"])
-        fixes = [f"pip uninstall -y {names}", install("cpu")]
+        fixes = [f"pip uninstall -y {names}", install_command("cpu")]
     elif packages:
         found.problems.append(f"onnxruntime is installed and does not import: {message}")
         name = next(iter(packages))
         fixes = [f"pip install --force-reinstall {name}"]
     else:
         found.problems.append("onnxruntime is not installed")
-        fixes = [install("cpu")]
+        fixes = [install_command("cpu")]
     found.fixes = found.fixes or fixes
 
 
@@ -173,7 +173,7 @@ def _check_devices(
     devices = cuda_devices()
     if CUDA not in found.providers:
         if devices:
-            found.fixes += [f"pip uninstall -y {' '.join(packages)}", install("gpu")]
+            found.fixes += [f"pip uninstall -y {' '.join(packages)}", install_command("gpu")]
         return
     found.missing = missing_libraries(ort) if devices else []
     if found.missing:

@@ -42,10 +42,10 @@ def onnxruntime() -> ModuleType:
     try:
         import onnxruntime as ort
     except ImportError as error:
-        from ..dependencies import install
+        from ..dependencies import install_command
 
         raise MissingExtra(
-            f"onnxruntime is not installed. Run: {install('cpu')} "
+            f"onnxruntime is not installed. Run: {install_command('cpu')} "
             "(or with gpu in place of cpu, for CUDA; never both)"
         ) from error
     if not hasattr(ort, "InferenceSession"):

@@ -18,7 +18,7 @@ from vae_runtime.errors import InputError, IntegrityError, NotFound, UsageError
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra dask")
 
 from vae_runtime.arrow import Mapper  # noqa: E402
-from vae_runtime.dependencies import install  # noqa: E402
+from vae_runtime.dependencies import install_command  # noqa: E402
 
 from .tables import fixed, matrix  # noqa: E402
 from .test_mapper import GOOD, VERBS  # noqa: E402
@@ -143,5 +143,5 @@ def test_without_pyarrow_one_line_says_what_to_install() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.splitlines()[-1] == (
         "vae_runtime.errors.MissingExtra: batch work needs pyarrow, not installed here. "
-        f"Run: {install('cpu,dask')}"
+        f"Run: {install_command('cpu,dask')}"
     )

@@ -104,7 +104,7 @@ def test_only_the_row_groups_that_are_used_are_read(
     assert seen == [("a.parquet", 3), ("a.parquet", 4)]
     np.testing.assert_array_equal(found.images[np.array([99, 60, 99])], data.images[[99, 60, 99]])
     seen.clear()
-    np.testing.assert_array_equal(np.concatenate(list(found.pieces(3))), data.images)
+    np.testing.assert_array_equal(np.concatenate(list(found.batches(3))), data.images)
     assert len(seen) == 6 + 6  # in their order, each group once
     assert load_dataset(source, lazy=True).image_shape == (1, 4, 4)
 

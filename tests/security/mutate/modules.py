@@ -50,7 +50,7 @@ _TESTS: dict[str, list[str]] = {
                            "runtime/test_api.py", "security/test_bit_rot.py"],
     "vae_runtime.arrays": ["runtime/test_arrays.py", "security/test_wrong_numbers.py"],
     "vae_runtime.files.npz": ["runtime/test_golden.py", *_DATA],
-    "vae_runtime.datasets.arrays": _DATA,
+    "vae_runtime.datasets.npz": _DATA,
     "vae_runtime.datasets.dataset": _DATA,
     "vae_runtime.datasets.folder": _DATA,
     "vae_runtime.datasets.idx": _DATA,

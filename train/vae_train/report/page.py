@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from html import escape
 
-from vae_runtime.html import data_uri, html_page, html_table
+from vae_runtime.html import data_uri, html_document, html_table
 
 from .advice import Finding
 from .figures import Figures
@@ -47,7 +47,7 @@ def report_page(
         parts.append("<p>No warnings: every check that this page makes has passed.</p>")
     parts += ["<h2>Figures</h2>", html_table(_HEAD, _rows(figures, subject))]
     parts.append(f'<p class="soft">{escape(_protocol(figures))}</p>')
-    return html_page(title, [*parts, *map(_figure, pictures)], _STYLE)
+    return html_document(title, [*parts, *map(_figure, pictures)], _STYLE)
 
 
 def _about(subject: Subject) -> tuple[str, ...]:

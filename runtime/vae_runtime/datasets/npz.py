@@ -1,4 +1,4 @@
-"""`.npz` files of arrays."""
+"""Read data sets from `.npz` files."""
 
 from __future__ import annotations
 
@@ -18,31 +18,32 @@ _MAX_CLASSES = 65_536
 
 
 def load_npz(path: Path, split: str) -> Dataset:
-    """Read `images` and, if there, `labels` and `classes`; `test_images` and so on for `test`.
+    """Read `images` and the optional `labels` and `classes`; for `test`, `test_images` and so on.
 
     Images are [N, H, W], [N, C, H, W] or [N, H, W, C]; bytes, or floats in [0, 1], which are
-    rounded to bytes. Without `classes`, the classes are the numbers up to the largest label.
+    rounded to bytes. Without `classes`, the class names are the numbers up to the largest label.
 
     Raises:
         NotFound: no such file, or no images for this split.
         FileError: the file cannot be read.
-        InputError: not an `.npz` of plain arrays, or arrays of another kind, shape or range.
+        InputError: not an `.npz` of plain arrays, or arrays of another dtype, shape or range.
         LimitError: more than four gigabytes of arrays.
     """
     arrays = read_npz(read_bytes(path, limit=MAX_BYTES), str(path), NUMBERS + TEXT, MAX_BYTES)
     prefix = "" if split == "train" else "test_"
     if f"{prefix}images" not in arrays:
         raise NotFound(f"{path}: no array '{prefix}images'; it has {', '.join(arrays) or 'none'}")
-    images = _bytes_nchw(arrays[f"{prefix}images"], path)
+    images = _to_bytes(arrays[f"{prefix}images"], path)
     labels = arrays.get(f"{prefix}labels")
     if labels is None:
         return Dataset(path.stem, images)
-    if len(_whole(labels, path)) != len(images):
-        raise InputError(f"{path}: {len(labels)} labels for {len(images)} images")
-    return Dataset(path.stem, images, _whole(labels, path), _classes(arrays, path))
+    indices = _check_labels(labels, path)
+    if len(indices) != len(images):
+        raise InputError(f"{path}: {len(indices)} labels for {len(images)} images")
+    return Dataset(path.stem, images, indices, _classes(arrays, path))
 
 
-def _whole(labels: NDArray[Any], path: Path) -> NDArray[np.int64]:
+def _check_labels(labels: NDArray[Any], path: Path) -> NDArray[np.int64]:
     if labels.dtype.kind not in "iu" or labels.ndim != 1 or not labels.size:
         raise InputError(f"{path}: labels are {labels.dtype}{list(labels.shape)}, expected int[N]")
     if labels.min() < 0 or labels.max() >= _MAX_CLASSES:
@@ -54,18 +55,19 @@ def _whole(labels: NDArray[Any], path: Path) -> NDArray[np.int64]:
 
 
 def _classes(arrays: dict[str, NDArray[Any]], path: Path) -> tuple[str, ...]:
-    """The names in the file, or else numbers that cover the labels of both splits."""
+    """The class names in the file, or else numbers that cover the labels of both splits."""
     names = arrays.get("classes")
     if names is not None:
         if names.ndim != 1:
             raise InputError(f"{path}: classes are {list(names.shape)}, expected one name each")
         return tuple(str(name) for name in names)
     splits = [arrays[name] for name in ("labels", "test_labels") if name in arrays]
-    largest = max(int(_whole(labels, path).max()) for labels in splits)
+    largest = max(int(_check_labels(labels, path).max()) for labels in splits)
     return tuple(str(k) for k in range(largest + 1))
 
 
-def _bytes_nchw(images: NDArray[Any], path: Path) -> NDArray[np.uint8]:
+def _to_bytes(images: NDArray[Any], path: Path) -> NDArray[np.uint8]:
+    """Convert images of any accepted layout and dtype to u8[N, C, H, W]."""
     if images.ndim == 3:
         images = images[:, None]
     if images.ndim != 4 or not images.size:

@@ -1,4 +1,4 @@
-"""What a missing package's line says to run, wherever this package was installed from."""
+"""The pip command for a missing package, wherever this package was installed from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from vae_runtime.dependencies import install, require
+from vae_runtime.dependencies import install_command, require
 from vae_runtime.errors import MissingExtra
 
 pytestmark = pytest.mark.torch_free
@@ -28,7 +28,7 @@ def test_of_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     checkout = tmp_path / "my checkout"
     checkout.mkdir()
     installed(monkeypatch, tmp_path, {"url": checkout.as_uri(), "dir_info": {}})
-    assert install("cpu,train") == f'pip install "{checkout}[cpu,train]"'
+    assert install_command("cpu,train") == f'pip install "{checkout}[cpu,train]"'
     with pytest.raises(MissingExtra) as caught:
         require("vae-train", "json", "no_such_package")
     assert str(caught.value) == (
@@ -39,25 +39,25 @@ def test_of_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_of_a_checkout_that_is_edited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     installed(monkeypatch, tmp_path, {"url": tmp_path.as_uri(), "dir_info": {"editable": True}})
-    assert install("gpu") == f'pip install -e "{tmp_path}[gpu]"'
+    assert install_command("gpu") == f'pip install -e "{tmp_path}[gpu]"'
 
 
 def test_of_a_wheel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     wheel = tmp_path / "vae_onnx-0.1.0-py3-none-any.whl"
     wheel.touch()
     installed(monkeypatch, tmp_path, {"url": wheel.as_uri(), "archive_info": {}})
-    assert install("cpu") == f'pip install "{wheel}[cpu]"'
+    assert install_command("cpu") == f'pip install "{wheel}[cpu]"'
     wheel.unlink()
-    assert install("cpu") == 'pip install "vae-onnx[cpu]"'
+    assert install_command("cpu") == 'pip install "vae-onnx[cpu]"'
 
 
 def test_of_a_repository(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     commit = {"vcs": "git", "commit_id": "1234abcd"}
     installed(monkeypatch, tmp_path, {"url": "https://example.org/vae.git", "vcs_info": commit})
     wanted = 'pip install "vae-onnx[cpu] @ git+https://example.org/vae.git@1234abcd"'
-    assert install("cpu") == wanted
+    assert install_command("cpu") == wanted
 
 
 def test_of_an_index(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     installed(monkeypatch, tmp_path, None)
-    assert install("cpu,train") == 'pip install "vae-onnx[cpu,train]"'
+    assert install_command("cpu,train") == 'pip install "vae-onnx[cpu,train]"'

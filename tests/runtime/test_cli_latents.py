@@ -1,4 +1,4 @@
-"""Commands on latents, scores and bundles do what they say: files written, facts printed."""
+"""Commands on latents, scores and bundles: the files they write and the lines they print."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 import vae_runtime as vae
 from tests.runtime.test_cli import pixels
-from vae_runtime.dependencies import install
+from vae_runtime.dependencies import install_command
 
 from .conftest import Run
 
@@ -43,7 +43,7 @@ def test_traverse_from_an_image(run: Run, cvae_path: Path, digits: Path) -> None
         assert np.array_equal(np.load("t.npy"), model.traverse(0, 3, image=image))
 
 
-def test_interpolate_images_codes_and_seed(run: Run, cvae_path: Path, digits: Path) -> None:
+def test_interpolate_images_latents_and_seed(run: Run, cvae_path: Path, digits: Path) -> None:
     a, b = digits / "00.png", digits / "10.png"
     assert run("interpolate", a, b, "-b", cvae_path, "--steps", 4, "-o", "i.npy").code == 0
     with vae.load(cvae_path) as model:
@@ -70,7 +70,7 @@ def test_encode_and_decode_are_a_round_trip(run: Run, vae_path: Path, tmp_path: 
         done = run("encode", "x.npy", "-b", vae_path, "-o", "z.npz")
         assert done.err == (
             f"wrote 5 latents of {model.spec.latent_dim} numbers to z.npz: "
-            "64 bytes of pixels to 24 an image, ratio 2.7\n"
+            "64 bytes of pixels to 24 per image, ratio 2.7\n"
         )
         with np.load("z.npz") as file:
             assert np.array_equal(file["z"], mu)
@@ -87,7 +87,7 @@ def test_encode_and_decode_are_a_round_trip(run: Run, vae_path: Path, tmp_path: 
     assert facts["ratio"] == pytest.approx(64 / 24)
 
 
-def test_labels_travel_from_data_to_codes(run: Run, cvae_path: Path, tmp_path: Path) -> None:
+def test_labels_travel_from_data_to_latents(run: Run, cvae_path: Path, tmp_path: Path) -> None:
     with vae.load(cvae_path) as model:
         labels = np.array([3, 1, 4])
         images = model.sample(3, labels, seed=0, dtype="uint8")
@@ -101,7 +101,7 @@ def test_labels_travel_from_data_to_codes(run: Run, cvae_path: Path, tmp_path: P
         assert np.array_equal(np.load("d.npy"), again)
 
 
-def test_score_is_a_line_an_image(run: Run, cvae_path: Path, digits: Path) -> None:
+def test_score_prints_one_line_per_image(run: Run, cvae_path: Path, digits: Path) -> None:
     done = run("score", digits, "-b", cvae_path)
     rows = list(csv.DictReader(io.StringIO(done.out.decode())))
     assert list(rows[0]) == ["name", "error", "kl", "negative_elbo"]
@@ -133,14 +133,14 @@ def test_score_finds_what_is_not_normal(run: Run, cvae_path: Path, digits: Path)
     assert facts["device"] == "cpu"
 
 
-def test_evaluate_states_what_it_did(run: Run, cvae_path: Path, tmp_path: Path) -> None:
+def test_evaluate_states_labels_and_likelihood(run: Run, cvae_path: Path, tmp_path: Path) -> None:
     with vae.load(cvae_path) as model:
         labels = np.arange(30) % 10
         np.savez(tmp_path / "x.npz", images=model.sample(30, labels, seed=0), labels=labels)
     done = run("evaluate", "x.npz", "-b", cvae_path, "-k", 4)
     table = dict(line.split(None, 1) for line in done.out.decode().splitlines())
     assert table["images"] == "30, labels given"
-    assert table["likelihood"] == "bernoulli, each pixel drawn with its grey level's probability"
+    assert table["likelihood"] == "bernoulli, each pixel drawn with its grey level as probability"
     assert table["iwae-4"].endswith("nats, an upper bound on -log p(x)")
     facts = json.loads(run("evaluate", "x.npz", "-b", cvae_path, "--no-labels", "--json").out)
     assert facts["labels"] is False
@@ -172,7 +172,7 @@ def test_info_of_a_bundle_and_of_a_graph(run: Run, cvae_path: Path, tmp_path: Pa
 def test_verify_and_its_exit_code(run: Run, any_bundle: Path) -> None:
     done = run("verify", "-b", any_bundle)
     assert (done.code, done.err) == (0, "")
-    assert done.out.decode().endswith("device cpu: as torch\n")
+    assert done.out.decode().endswith("device cpu: agrees with torch\n")
     facts = json.loads(run("verify", "-b", any_bundle, "--json").out)
     assert facts["ok"] is True
     assert facts["device"] == "cpu"
@@ -180,7 +180,7 @@ def test_verify_and_its_exit_code(run: Run, any_bundle: Path) -> None:
     assert done.code == 4
     assert json.loads(done.out)["ok"] is False
     assert done.err.startswith(f"error: {any_bundle}/")
-    assert done.err.endswith("from torch's, allowed 0e+00. Run vae-run doctor.\n")
+    assert done.err.endswith("allowed 0e+00. Run vae-run doctor.\n")
 
 
 def test_doctor(run: Run) -> None:
@@ -201,7 +201,7 @@ def test_doctor_fails_with_the_fix(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     assert done.err == (
         "error: installation: onnxruntime and onnxruntime-gpu are both installed and overwrote "
         "each other's files. Run: pip uninstall -y onnxruntime onnxruntime-gpu && "
-        f"{install('gpu')}\n"
+        f"{install_command('gpu')}\n"
     )
 
 
