@@ -7,7 +7,7 @@ import json
 
 import onnx
 
-from vae_runtime.bundle.checksums import add_checksum
+from vae_runtime.bundle.checksums import graph_with_checksum
 from vae_runtime.bundle.manifest import FileSpec, GraphSpec, TensorSpec
 from vae_runtime.bundle.spec import METADATA_KEY, ModelSpec
 from vae_runtime.graph_checks import check_graph
@@ -45,7 +45,7 @@ def write_model(
     )
     label = graph.role if variant == "fp32" else f"{graph.role}.{variant}"
     check_contract(model, Contract(label, inputs, outputs, opset, IR_VERSIONS[opset]))
-    raw = add_checksum(model.SerializeToString(deterministic=True))
+    raw = graph_with_checksum(model.SerializeToString(deterministic=True))
     check_graph(raw, label)
     file = file_spec(f"{label}.onnx", raw)
     graph_spec = GraphSpec(graph.role, variant, file, opset, IR_VERSIONS[opset], inputs, outputs)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from .arrays import Labels, as_labels, as_latents, check_images, to_float32
-from .bundle.checksums import verify_checksum
+from .bundle.checksums import verify_graph
 from .bundle.manifest import ROLES, expected_tensors
 from .bundle.spec import METADATA_KEY, ModelSpec, parse_spec, same_id
 from .errors import InputError, IntegrityError, UsageError
@@ -254,7 +254,7 @@ def read_graph(path: str | Path) -> bytes:
 
 
 def _check_bytes(raw: bytes, where: str, *, sealed: bool) -> None:
-    whole = not sealed or verify_checksum(raw, where)
+    whole = not sealed or verify_graph(raw, where)
     if METADATA_KEY not in check_graph(raw, where):
         raise _stranger(where)
     if not whole:

@@ -15,8 +15,8 @@ import numpy as np
 from tests.security import build
 from tests.security.restamp import folder_of, read_files, signed
 from vae_runtime.bundle.archive import pack
-from vae_runtime.bundle.checksums import add_checksum
-from vae_runtime.bundle.manifest import NAME, stamp
+from vae_runtime.bundle.checksums import graph_with_checksum, manifest_with_checksum
+from vae_runtime.bundle.manifest import NAME
 
 GOOD = read_files(Path(__file__).parents[1] / "data" / "cvae_mlp.zip")
 SOUND: dict[str, Any] = json.loads(GOOD[NAME])
@@ -65,7 +65,7 @@ def _containers() -> Iterator[tuple[str, Make]]:
     yield "F9", zipped(bytes([*whole[:10], whole[10] ^ 1, *whole[11:]]))  # the time of a member
     # Spaces behind JSON are sound, and cost nothing to read.
     text = GOOD[NAME] + b" " * (64 << 20)
-    yield "F10", zipped(pack(GOOD | {NAME: stamp(text)}))
+    yield "F10", zipped(pack(GOOD | {NAME: manifest_with_checksum(text)}))
 
 
 def link(path: Path) -> None:
@@ -159,7 +159,7 @@ def _contents() -> Iterator[tuple[str, Files]]:
     yield "M2", GOOD | {NAME: text.replace(b'"epochs"', b'"Epochs"')}
     yield "M2", GOOD | {NAME: text[:30]}
     yield "M2", GOOD | {NAME: json.dumps(SOUND).encode()}
-    yield "M2", GOOD | {NAME: stamp(text).replace(b'{\n "sha256"', b'{ "sha256"')}
+    yield "M2", GOOD | {NAME: manifest_with_checksum(text).replace(b'{\n "sha256"', b'{ "sha256"')}
     yield "M11", GOOD | {"decoder.onnx": GOOD["decoder.onnx"][:-1]}
     yield "M11", GOOD | {"golden.npz": GOOD["golden.npz"] + b"\0"}
     yield "G1", exchanged("decoder.onnx", "encoder.onnx")
@@ -223,4 +223,4 @@ def lone() -> Iterator[bytes]:
     yield bytes([*raw[:200], raw[200] ^ 1, *raw[201:]])
     # Of another producer, so that nothing but the spec says that it is a graph of a bundle.
     yield raw[:-85].replace(b"\x12\x08vae-onnx", b"\x12\x08another!")
-    yield add_checksum(raw) + build.field(14, build.field(1, "k") + build.field(2, "v"))
+    yield graph_with_checksum(raw) + build.field(14, build.field(1, "k") + build.field(2, "v"))

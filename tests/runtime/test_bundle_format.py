@@ -17,8 +17,8 @@ from tests.runtime.format_rules import GOOD, broken, lone, npz, plain_zip, zippe
 from tests.security.restamp import signed
 from vae_runtime import errors
 from vae_runtime.bundle.archive import pack
-from vae_runtime.bundle.checksums import add_checksum
-from vae_runtime.bundle.manifest import NAME, GraphSpec, Manifest, TensorSpec, stamp
+from vae_runtime.bundle.checksums import graph_with_checksum, manifest_with_checksum
+from vae_runtime.bundle.manifest import NAME, GraphSpec, Manifest, TensorSpec
 from vae_runtime.bundle.reader import open_bundle
 from vae_runtime.bundle.spec import ImageSpec, ModelSpec
 from vae_runtime.graph_checks import operators as ops
@@ -91,7 +91,7 @@ def test_exit_codes_are_those_of_the_page() -> None:
 def test_the_example_loads_and_says_what_the_page_says(tmp_path: Path) -> None:
     raw = block("json manifest").encode()
     manifest = Manifest.from_bytes(raw, "docs")
-    assert stamp(raw) == raw
+    assert manifest_with_checksum(raw) == raw
     assert manifest.spec.classes == ("cat", "dog")
     assert manifest.spec.sigma == 0.25
     again = Manifest.from_bytes(manifest.to_bytes(), "again")
@@ -148,9 +148,9 @@ def test_operators_and_bounds_are_those_of_the_guard() -> None:
 
 def test_the_stamp_the_seal_and_the_frame() -> None:
     example = block("text stamp").encode()
-    assert stamp(b'{\n "format": "1.0"\n}\n') == example
+    assert manifest_with_checksum(b'{\n "format": "1.0"\n}\n') == example
     assert len(example.partition(b'",')[2]) == 20
-    assert add_checksum(b"\x08\x08").hex() == "".join(block("hex seal").split())
+    assert graph_with_checksum(b"\x08\x08").hex() == "".join(block("hex seal").split())
     assert pack({"a": b"x"}).hex() == "".join(block("hex zip").split())
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from tests.security.restamp import read_files
 from vae_runtime.bundle import spec as specs
-from vae_runtime.bundle.manifest import NAME, Manifest, stamp
+from vae_runtime.bundle.checksums import manifest_with_checksum
+from vae_runtime.bundle.manifest import NAME, Manifest
 from vae_runtime.bundle.spec import ImageSpec, ModelSpec, parse_spec
 from vae_runtime.errors import InputError, IntegrityError
 from vae_runtime.files.json_fields import take, take_list
@@ -114,7 +115,7 @@ def test_a_value_has_its_type() -> None:
 def read(data: dict[str, Any]) -> Manifest:
     """The manifest of these values, with a right digest."""
     data.pop("sha256", None)
-    return Manifest.from_bytes(stamp(json.dumps(data).encode()), "x")
+    return Manifest.from_bytes(manifest_with_checksum(json.dumps(data).encode()), "x")
 
 
 def graphs(index: int, **change: Any) -> Callable[[dict[str, Any]], object]:
@@ -173,8 +174,10 @@ def test_a_manifest_that_contradicts_itself(
 
 
 def test_a_manifest_proves_itself() -> None:
-    raw = stamp(json.dumps({k: v for k, v in VAE.items() if k != "sha256"}).encode())
-    assert stamp(raw) == raw
+    raw = manifest_with_checksum(
+        json.dumps({k: v for k, v in VAE.items() if k != "sha256"}).encode()
+    )
+    assert manifest_with_checksum(raw) == raw
     assert Manifest.from_bytes(raw, "x").spec.family == "vae"
     again = "Copy or export the bundle again."
     for wrong, error, message in (
@@ -182,7 +185,7 @@ def test_a_manifest_proves_itself() -> None:
          f"x: damaged or edited: its bytes do not match its own sha256. {again}"),
         (json.dumps(VAE).encode(), IntegrityError,
          f"x: damaged or edited: it does not begin with its own sha256. {again}"),
-        (stamp(b'{"format": "2.0"}'), InputError,
+        (manifest_with_checksum(b'{"format": "2.0"}'), InputError,
          "x: bundle format 2.0, this runtime reads 1.0. Upgrade: pip install -U vae-onnx"),
         (b"{", InputError, "x: not JSON. The bundle is damaged or was edited."),
         (b"[" * 100_000, InputError, "x: not JSON. The bundle is damaged or was edited."),

@@ -25,7 +25,8 @@ import numpy as np
 from tests.security.build import SOUND
 from tests.security.restamp import folder_of, read_files, signed
 from vae_runtime.bundle.archive import pack
-from vae_runtime.bundle.manifest import NAME, stamp
+from vae_runtime.bundle.checksums import manifest_with_checksum
+from vae_runtime.bundle.manifest import NAME
 from vae_runtime.errors import InputError, IntegrityError, NotFound
 
 DATA = Path(__file__).parents[1] / "data"
@@ -146,7 +147,11 @@ def damage(files: Files) -> Iterator[tuple[str, Files, type[Exception]]]:
         "bytes": bytes(range(256)), "deep object": b'{"a":' * 100_000,
     }.items():  # fmt: skip
         yield f"manifest is {name}", files | {NAME: raw}, InputError
-    yield "manifest with a signed list", files | {NAME: stamp(b'{"format": []}')}, InputError
+    yield (
+        "manifest with a signed list",
+        files | {NAME: manifest_with_checksum(b'{"format": []}')},
+        InputError,
+    )
     yield "no manifest", {k: v for k, v in files.items() if k != NAME}, InputError
     yield "extra file", files | {"readme.txt": b"hi"}, InputError
     yield "extra path", files | {"../evil": b"hi"}, InputError

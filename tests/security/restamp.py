@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from vae_runtime.bundle.archive import pack
-from vae_runtime.bundle.checksums import add_checksum
-from vae_runtime.bundle.manifest import NAME, Manifest, stamp
+from vae_runtime.bundle.checksums import graph_with_checksum, manifest_with_checksum
+from vae_runtime.bundle.manifest import NAME, Manifest
 
 
 def read_files(path: Path) -> dict[str, bytes]:
@@ -40,7 +40,8 @@ def folder_of(files: dict[str, bytes], change: Callable[[Path], object]) -> Call
 def signed(files: dict[str, bytes], manifest: dict[str, Any] | None = None) -> dict[str, bytes]:
     """The files with every digest right, whatever they hold; the order stays."""
     files = {
-        name: add_checksum(raw) if name.endswith(".onnx") else raw for name, raw in files.items()
+        name: graph_with_checksum(raw) if name.endswith(".onnx") else raw
+        for name, raw in files.items()
     }
     data = json.loads(files[NAME]) if manifest is None else dict(manifest)
     data.pop("sha256", None)
@@ -50,7 +51,7 @@ def signed(files: dict[str, bytes], manifest: dict[str, Any] | None = None) -> d
         if raw is not None:
             spec |= {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
     text = json.dumps(data, indent=1, ensure_ascii=False).encode() + b"\n"
-    return files | {NAME: stamp(text)}
+    return files | {NAME: manifest_with_checksum(text)}
 
 
 def restamp(path: Path) -> None:

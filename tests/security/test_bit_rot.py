@@ -11,7 +11,7 @@ import pytest
 
 from tests.security.bad_bundles import DATA
 from tests.security.restamp import read_files
-from vae_runtime.bundle.checksums import verify_checksum
+from vae_runtime.bundle.checksums import verify_graph
 from vae_runtime.bundle.manifest import NAME
 from vae_runtime.bundle.reader import open_bundle
 from vae_runtime.errors import InputError, IntegrityError, VaeError
@@ -32,7 +32,7 @@ def read_all(path: Path) -> None:
 
 def read_graph(path: Path) -> None:
     raw = path.read_bytes()
-    verify_checksum(raw, str(path))
+    verify_graph(raw, str(path))
     check_graph(raw, str(path))
 
 
@@ -105,7 +105,7 @@ def test_every_bit_of_a_seal_and_of_a_manifest_s_beginning(tmp_path: Path) -> No
         for bit in range(8):
             bad = graph[:at] + bytes([graph[at] ^ 1 << bit]) + graph[at + 1 :]
             with pytest.raises(IntegrityError):
-                verify_checksum(bad, "x.onnx")
+                verify_graph(bad, "x.onnx")
     for at in range(100):
         for bit in range(8):
             bad = manifest[:at] + bytes([manifest[at] ^ 1 << bit]) + manifest[at + 1 :]
@@ -118,7 +118,7 @@ def test_a_lone_graph_cut_anywhere_is_damaged() -> None:
     raw = read_files(ZIPS[1])["decoder.onnx"]
     for length in [*range(200), *range(200, len(raw), 97)]:
         with pytest.raises(IntegrityError, match=r"^x\.onnx: "):
-            verify_checksum(raw[:length], "x.onnx")
+            verify_graph(raw[:length], "x.onnx")
 
 
 def test_a_damaged_lone_graph_is_refused_by_the_class_that_loads_it(tmp_path: Path) -> None:

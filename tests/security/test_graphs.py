@@ -14,7 +14,7 @@ import pytest
 
 import vae_runtime as vae
 from tests.security.build import SOUND, bombs, hostile, layers
-from vae_runtime.bundle.checksums import add_checksum
+from vae_runtime.bundle.checksums import graph_with_checksum
 from vae_runtime.errors import InputError
 from vae_runtime.graph_checks import check_graph
 from vae_runtime.graph_checks.model import _GRAPH, _MODEL
@@ -82,7 +82,7 @@ def test_a_sealed_hostile_graph_is_refused_as_a_lone_file(tmp_path: Path) -> Non
     count = 0
     for raw in [raw for raw, _ in HOSTILE.values()] + list(BOMBS.values()):
         path = tmp_path / "d.onnx"
-        path.write_bytes(add_checksum(raw))
+        path.write_bytes(graph_with_checksum(raw))
         with pytest.raises(InputError, match=r"d\.onnx: "):
             vae.Decoder(path)
         count += 1

@@ -15,7 +15,7 @@ import pytest
 from tests.security.build import field, graph, model, node, reals, tensor, whole
 from tests.security.restamp import read_files
 from vae_runtime.bundle import reader as bundle
-from vae_runtime.bundle.checksums import verify_checksum
+from vae_runtime.bundle.checksums import verify_graph
 from vae_runtime.datasets.idx import read_idx
 from vae_runtime.errors import FileError, InputError, IntegrityError, LimitError, NotFound
 from vae_runtime.files import atomic as files
@@ -268,8 +268,8 @@ def test_a_size_of_too_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_seal_is_missed_where_only_its_name_is_left() -> None:
     raw = bytearray(read_files(BUNDLE)["decoder.onnx"])
-    verify_checksum(bytes(raw), "x.onnx")
+    verify_graph(bytes(raw), "x.onnx")
     raw[5] ^= 1  # the producer's name
     raw[-66] ^= 1  # behind the key of the seal
     with pytest.raises(IntegrityError, match="carries no sha256"):
-        verify_checksum(bytes(raw), "x.onnx")
+        verify_graph(bytes(raw), "x.onnx")

@@ -8,7 +8,6 @@ make it, is read too.
 from __future__ import annotations
 
 import functools
-import hashlib
 import io
 import struct
 import zipfile
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from ..errors import InputError, IntegrityError, NotFound
 from ..files.reading import read_bytes
+from .checksums import COMMENT_SIZE, verify_zip, zip_with_checksum
 
 Reader = Callable[[str, int], bytes]
 
@@ -24,7 +24,6 @@ MAX_FILE = 2 << 30  # protobuf's own limit for one message
 _MAX_ZIP = 8 << 30
 _MAX_FILES = 1000
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date of a zip: the same bundle, the same bytes
-_MARK = b"sha256:"
 _END = 22  # bytes of a zip's last record without its comment
 _START = b"PK\x03\x04"
 # What is often given in a bundle's place.
@@ -42,10 +41,8 @@ def pack(content: dict[str, bytes]) -> bytes:
             info = zipfile.ZipInfo(name, _EPOCH)
             info.create_system = 3  # else it is that of the machine
             archive.writestr(info, raw)
-        archive.comment = _MARK + b"0" * 64
     raw = buffer.getvalue()
-    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-        return raw[:-64] + _frame_digest(raw, archive.infolist())
+    return zip_with_checksum(raw, _contents(raw, archive.infolist()))
 
 
 def open_zip(path: Path) -> tuple[Reader, list[str]]:
@@ -63,7 +60,7 @@ def open_zip(path: Path) -> tuple[Reader, list[str]]:
         raise InputError(f"{path}: not a zip and not a folder, so not a bundle")
     try:
         archive = zipfile.ZipFile(io.BytesIO(raw))
-        _check_frame(raw, archive)
+        _check_frame(raw, archive, path)
     except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, EOFError) as error:
         raise IntegrityError(f"{path}: cut off or damaged. Copy the file again.") from error
     members = archive.infolist()
@@ -91,26 +88,29 @@ def _read(archive: zipfile.ZipFile, path: Path, name: str, limit: int) -> bytes:
         raise IntegrityError(f"{path}: {name} is damaged. Copy the file again.") from error
 
 
-def _check_frame(raw: bytes, archive: zipfile.ZipFile) -> None:
+def _check_frame(raw: bytes, archive: zipfile.ZipFile, where: Path) -> None:
     """Raise ValueError where the bytes between the contents are not those that were written."""
     comment = archive.comment
     # zipfile searches for the last record; nothing may stand behind it.
     if raw[len(raw) - len(comment) - _END :][:4] != b"PK\x05\x06":
         raise ValueError("bytes behind the end")
-    if comment and comment != _MARK + _frame_digest(raw, archive.infolist()):
-        raise ValueError("the frame does not match its digest")
+    contents = _contents(raw, archive.infolist())
+    if comment and not (len(comment) == COMMENT_SIZE and verify_zip(raw, str(where), contents)):
+        raise ValueError("the comment is not a checksum")
 
 
-def _frame_digest(raw: bytes, members: list[zipfile.ZipInfo]) -> bytes:
-    """64 digits over all bytes but the files' contents and the digest itself."""
-    total, at = hashlib.sha256(), 0
-    view = memoryview(raw)
+def _contents(raw: bytes, members: list[zipfile.ZipInfo]) -> list[tuple[int, int]]:
+    """Start and end of the content of each file, in the order of the directory.
+
+    Raises:
+        ValueError: they overlap, or are in another order.
+    """
+    spans, at = [], 0
     for member in members:
         name, extra = struct.unpack_from("<HH", raw, member.header_offset + 26)
         start = member.header_offset + 30 + name + extra
         if not at <= start <= len(raw) - member.compress_size:
             raise ValueError("files overlap")
-        total.update(view[at:start])
         at = start + member.compress_size
-    total.update(view[at : len(raw) - 64])
-    return total.hexdigest().encode()
+        spans.append((start, at))
+    return spans

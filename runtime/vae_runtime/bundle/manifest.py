@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, field
@@ -10,6 +9,7 @@ from typing import Any
 
 from ..errors import InputError, IntegrityError
 from ..files.json_fields import finite, parse_json, take
+from .checksums import manifest_with_checksum, verify_manifest
 from .spec import ModelSpec, check_format
 
 NAME = "manifest.json"
@@ -17,7 +17,6 @@ ROLES = ("encoder", "decoder", "conditional_decoder")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 VARIANTS = ("fp32", "fp16", "int8", "uint8")
-_STAMP = b'{\n "sha256": "'
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ class Manifest:
         # The prior's arrays are long: one line for them, indentation for what people read.
         head = json.dumps(data, indent=1, ensure_ascii=False)
         tail = json.dumps(prior, separators=(",", ":"))
-        return stamp(f'{head[:-2]},\n "prior": {tail}\n}}\n'.encode())
+        return manifest_with_checksum(f'{head[:-2]},\n "prior": {tail}\n}}\n'.encode())
 
     @classmethod
     def from_bytes(cls, raw: bytes, where: str) -> Manifest:
@@ -147,15 +146,10 @@ class Manifest:
             IntegrityError: its bytes are not those that were written.
             InputError: not JSON, or any value that is missing, wrong or contradicts another.
         """
-        stamped = raw.startswith(_STAMP)
-        if stamped and raw != stamp(raw):
-            raise IntegrityError(
-                f"{where}: damaged or edited: its bytes do not match its own sha256. "
-                "Copy or export the bundle again."
-            )
+        has_checksum = verify_manifest(raw, where)
         data = parse_json(raw, f"{where}: not JSON. The bundle is damaged or was edited.")
         check_format(take(data, "format", str, where), where)
-        if not stamped:
+        if not has_checksum:
             raise IntegrityError(
                 f"{where}: damaged or edited: it does not begin with its own sha256. "
                 "Copy or export the bundle again."
@@ -212,14 +206,3 @@ def expected_tensors(
     )
     label = (TensorSpec("label", "int64", ("batch",)),) if labelled else ()
     return ((image, *label), tuple(latents)) if encodes else ((*latents, *label), (image,))
-
-
-def stamp(raw: bytes) -> bytes:
-    """A JSON object's bytes with the sha256 of all that follows put first; an old one is replaced.
-
-    The digest is over the bytes behind it, so nothing need be parsed to check it.
-    """
-    if raw.startswith(_STAMP):
-        raw = b"{" + raw[len(_STAMP) + 66 :]
-    rest = raw[1:]
-    return _STAMP + hashlib.sha256(rest).hexdigest().encode() + b'",' + rest
