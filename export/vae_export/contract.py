@@ -11,8 +11,7 @@ import onnx
 from google.protobuf.message import Message  # type: ignore[import-untyped]
 from onnx import StringStringEntryProto, TensorProto
 
-from vae_runtime.bundle.manifest import TensorSpec
-from vae_runtime.bundle.spec import METADATA_KEY
+from vae_runtime.bundle.spec import METADATA_KEY, TensorSpec
 from vae_runtime.errors import IntegrityError
 
 RANDOM_OPS = {

@@ -8,8 +8,7 @@ import json
 import onnx
 
 from vae_runtime.bundle.checksums import graph_with_checksum
-from vae_runtime.bundle.manifest import FileSpec, GraphSpec, TensorSpec
-from vae_runtime.bundle.spec import METADATA_KEY, ModelSpec
+from vae_runtime.bundle.spec import METADATA_KEY, FileSpec, GraphSpec, ModelSpec, TensorSpec
 from vae_runtime.graph_checks import check_graph
 
 from .contract import Contract, check_contract

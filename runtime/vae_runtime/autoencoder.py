@@ -11,9 +11,9 @@ import numpy as np
 
 from . import latents as latent
 from .arrays import Labels, as_labels, as_latents, check_images, one_index, stream_labels
-from .bundle.manifest import GraphSpec, Manifest
+from .bundle.manifest import Manifest
 from .bundle.reader import Bundle, open_bundle
-from .bundle.spec import ModelSpec
+from .bundle.spec import GraphSpec, ModelSpec
 from .errors import InputError, StateError, UsageError
 from .graphs import Decoder, Encoder, check_dtype, check_same_bundle
 from .inference.batching import BATCH_SIZE

@@ -10,8 +10,7 @@ import numpy as np
 
 from .arrays import Labels, as_labels, as_latents, check_images, to_float32
 from .bundle.checksums import verify_graph
-from .bundle.manifest import ROLES, expected_tensors
-from .bundle.spec import METADATA_KEY, ModelSpec, parse_spec, same_id
+from .bundle.spec import METADATA_KEY, ROLES, ModelSpec, expected_tensors, parse_spec, same_id
 from .errors import InputError, IntegrityError, UsageError
 from .files.reading import read_bytes
 from .graph_checks import check_graph
@@ -21,7 +20,7 @@ from .inference.session import Session
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from .bundle.manifest import GraphSpec
+    from .bundle.spec import GraphSpec
     from .inference.batching import Prepare
 
 DTYPES = ("float32", "uint8")

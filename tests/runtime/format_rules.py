@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tests.security import build
-from tests.security.restamp import folder_of, read_files, signed
+from tests.security.rechecksum import folder_of, read_files, with_checksums
 from vae_runtime.bundle.archive import pack
 from vae_runtime.bundle.checksums import graph_with_checksum, manifest_with_checksum
 from vae_runtime.bundle.manifest import NAME
@@ -31,7 +31,7 @@ def broken() -> Iterator[tuple[str, Make]]:
     for rule, change in _manifests():
         manifest = copy.deepcopy(SOUND)
         change(manifest)
-        yield rule, zipped(pack(signed(GOOD, manifest)))
+        yield rule, zipped(pack(with_checksums(GOOD, manifest)))
     for rule, files in _contents():
         yield rule, zipped(pack(files))
 
@@ -163,19 +163,19 @@ def _contents() -> Iterator[tuple[str, Files]]:
     yield "M11", GOOD | {"decoder.onnx": GOOD["decoder.onnx"][:-1]}
     yield "M11", GOOD | {"golden.npz": GOOD["golden.npz"] + b"\0"}
     yield "G1", exchanged("decoder.onnx", "encoder.onnx")
-    yield "G2", signed(GOOD | {"decoder.onnx": build.SOUND})
+    yield "G2", with_checksums(GOOD | {"decoder.onnx": build.SOUND})
     for rule, raw in graphs():
-        yield rule, signed(GOOD | {"decoder.onnx": raw})
+        yield rule, with_checksums(GOOD | {"decoder.onnx": raw})
     with np.load(io.BytesIO(GOOD["golden.npz"])) as archive:
         arrays = {name: archive[name] for name in archive.files}
     for rule, changed in goldens(arrays):
-        yield rule, signed(GOOD | {"golden.npz": npz(changed)})
-    yield "V1", signed(GOOD | {"golden.npz": b"hello"})
+        yield rule, with_checksums(GOOD | {"golden.npz": npz(changed)})
+    yield "V1", with_checksums(GOOD | {"golden.npz": b"hello"})
 
 
 def exchanged(a: str, b: str) -> Files:
     """One file in the place of another, every digest right."""
-    return signed(GOOD | {a: GOOD[b]})
+    return with_checksums(GOOD | {a: GOOD[b]})
 
 
 def graphs() -> Iterator[tuple[str, bytes]]:

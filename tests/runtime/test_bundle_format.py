@@ -14,13 +14,13 @@ import pytest
 
 import vae_runtime as vae
 from tests.runtime.format_rules import GOOD, broken, lone, npz, plain_zip, zipped
-from tests.security.restamp import signed
+from tests.security.rechecksum import with_checksums
 from vae_runtime import errors
 from vae_runtime.bundle.archive import pack
 from vae_runtime.bundle.checksums import graph_with_checksum, manifest_with_checksum
-from vae_runtime.bundle.manifest import NAME, GraphSpec, Manifest, TensorSpec
+from vae_runtime.bundle.manifest import NAME, Manifest
 from vae_runtime.bundle.reader import open_bundle
-from vae_runtime.bundle.spec import ImageSpec, ModelSpec
+from vae_runtime.bundle.spec import GraphSpec, ImageSpec, ModelSpec, TensorSpec
 from vae_runtime.graph_checks import operators as ops
 from vae_runtime.prior import Prior
 from vae_runtime.rng import normals, words_of
@@ -76,7 +76,7 @@ def test_a_lone_graph_is_sealed(index: int, tmp_path: Path) -> None:
 
 def test_what_breaks_the_rules_starts_from_a_sound_bundle(tmp_path: Path) -> None:
     path = tmp_path / "b.zip"
-    path.write_bytes(pack(signed(GOOD)))
+    path.write_bytes(pack(with_checksums(GOOD)))
     use(path)
 
 
@@ -201,7 +201,7 @@ def test_a_later_minor_version_is_read(tmp_path: Path) -> None:
     }
     manifest = json.loads(GOOD[NAME]) | {"format": "1.7", "colour": "blue"}
     path = tmp_path / "b.zip"
-    path.write_bytes(pack(signed(files, manifest)))
+    path.write_bytes(pack(with_checksums(files, manifest)))
     use(path)
     with vae.load(path, device="cpu") as model:
         assert model.sample(1, 0, seed=0).shape == (1, 1, 8, 8)

@@ -21,17 +21,17 @@ pytestmark = pytest.mark.torch_free
 def test_a_file_is_read_without_room_for_its_limit(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"content")
-    assert read_bytes(path, limit=1 << 60) == b"content"  # more than any machine gives
-    assert read_bytes(path, limit=7) == b"content"
+    assert read_bytes(path, max_bytes=1 << 60) == b"content"  # more than any machine gives
+    assert read_bytes(path, max_bytes=7) == b"content"
     with pytest.raises(LimitError, match=r"file: over 0 MB$"):
-        read_bytes(path, limit=6)
+        read_bytes(path, max_bytes=6)
 
 
 @pytest.mark.skipif(not Path("/dev/zero").is_char_device(), reason="no /dev/zero")
 def test_what_has_no_size_is_read_up_to_the_limit() -> None:
     assert read_bytes(Path("/dev/null")) == b""
     with pytest.raises(LimitError, match=r"/dev/zero: over 1 MB$"):
-        read_bytes(Path("/dev/zero"), limit=1 << 20)
+        read_bytes(Path("/dev/zero"), max_bytes=1 << 20)
 
 
 def test_bytes_are_written_and_nothing_else_is_left(tmp_path: Path) -> None:

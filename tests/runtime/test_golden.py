@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.security.build import graph, model, node
-from tests.security.restamp import read_files, signed
+from tests.security.rechecksum import read_files, with_checksums
 from vae_runtime import verification as golden
 from vae_runtime.bundle.archive import pack
 from vae_runtime.bundle.reader import open_bundle
@@ -81,7 +81,9 @@ def test_unreadable_vectors(vae_path: Path) -> None:
 def refused(path: Path, **files: bytes) -> str:
     """Why a graph is not run, put in the place of another with every digest right."""
     whole = read_files(path.parent / "good.zip")
-    path.write_bytes(pack(signed(whole | {f"{role}.onnx": raw for role, raw in files.items()})))
+    path.write_bytes(
+        pack(with_checksums(whole | {f"{role}.onnx": raw for role, raw in files.items()}))
+    )
     with pytest.raises(InputError) as caught:
         list(golden.compare(open_bundle(path), device="cpu"))
     return str(caught.value).removeprefix(f"{path}/")

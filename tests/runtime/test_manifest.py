@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.security.restamp import read_files
+from tests.security.rechecksum import read_files
 from vae_runtime.bundle import spec as specs
 from vae_runtime.bundle.checksums import manifest_with_checksum
 from vae_runtime.bundle.manifest import NAME, Manifest
@@ -86,8 +86,8 @@ def test_the_metadata_of_a_graph() -> None:
     data = CARD.to_json() | {"role": "decoder", "variant": "fp32"}
     assert parse_spec(json.dumps(data), "x")[1:] == ("decoder", "fp32")
     for text, message in (
-        ("{", "x: its metadata is not JSON"),
-        ("[" * 100_000, "x: its metadata is not JSON"),
+        ("{", "x: its metadata is not valid JSON"),
+        ("[" * 100_000, "x: its metadata is not valid JSON"),
         ("[]", "x: expected a JSON object, got list"),
         (json.dumps(CARD.to_json()), "x: 'role' is missing"),
         (json.dumps(data | {"variant": None}), "x: 'variant' is NoneType, expected str"),
@@ -131,7 +131,7 @@ def twice(**change: Any) -> Callable[[dict[str, Any]], object]:
 
 
 FILE = "x: file {!r}: expected a plain name, size and sha256"
-SHAPE = "x: tensor 'image': expected numbers in its shape"
+SHAPE = "x: tensor 'image': expected integers in its shape"
 UNFIT = "x: {}: its tensors do not fit the spec"
 TWICE = "x: a file or a graph is listed twice"
 LIES: list[tuple[dict[str, Any], Callable[[dict[str, Any]], object], str]] = [
@@ -187,8 +187,8 @@ def test_a_manifest_proves_itself() -> None:
          f"x: damaged or edited: it does not begin with its own sha256. {again}"),
         (manifest_with_checksum(b'{"format": "2.0"}'), InputError,
          "x: bundle format 2.0, this runtime reads 1.0. Upgrade: pip install -U vae-onnx"),
-        (b"{", InputError, "x: not JSON. The bundle is damaged or was edited."),
-        (b"[" * 100_000, InputError, "x: not JSON. The bundle is damaged or was edited."),
+        (b"{", InputError, "x: not valid JSON. The bundle is damaged or was edited."),
+        (b"[" * 100_000, InputError, "x: not valid JSON. The bundle is damaged or was edited."),
     ):  # fmt: skip
         with pytest.raises(error) as caught:
             Manifest.from_bytes(wrong, "x")

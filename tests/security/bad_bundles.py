@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from tests.security.build import SOUND
-from tests.security.restamp import folder_of, read_files, signed
+from tests.security.rechecksum import folder_of, read_files, with_checksums
 from vae_runtime.bundle.archive import pack
 from vae_runtime.bundle.checksums import manifest_with_checksum
 from vae_runtime.bundle.manifest import NAME
@@ -60,7 +60,7 @@ def bad_bundles(good: Path) -> Iterator[Bad]:
     for name, change in lies(files):
         manifest = json.loads(files[NAME])
         change(manifest)
-        yield Bad(f"{good.stem}: {name}", _zip(signed(files, manifest)), InputError)
+        yield Bad(f"{good.stem}: {name}", _zip(with_checksums(files, manifest)), InputError)
     for name, changed, error in damage(files):
         yield Bad(f"{good.stem}: {name}", _zip(changed), error)
     for name, make, error in containers(files):
@@ -148,7 +148,7 @@ def damage(files: Files) -> Iterator[tuple[str, Files, type[Exception]]]:
     }.items():  # fmt: skip
         yield f"manifest is {name}", files | {NAME: raw}, InputError
     yield (
-        "manifest with a signed list",
+        "manifest with a with_checksums list",
         files | {NAME: manifest_with_checksum(b'{"format": []}')},
         InputError,
     )
@@ -156,35 +156,51 @@ def damage(files: Files) -> Iterator[tuple[str, Files, type[Exception]]]:
     yield "extra file", files | {"readme.txt": b"hi"}, InputError
     yield "extra path", files | {"../evil": b"hi"}, InputError
     yield "extra absolute path", files | {"/evil": b"hi"}, InputError
-    yield "signed stranger", signed(files | {"decoder.onnx": SOUND}), InputError
-    yield "golden is text", signed(files | {"golden.npz": b"hello"}), InputError
-    yield "golden is empty", signed(files | {"golden.npz": _npz({})}), InputError
-    yield "golden is a pickle", signed(files | {"golden.npz": pickle.dumps([1])}), InputError
+    yield "with_checksums stranger", with_checksums(files | {"decoder.onnx": SOUND}), InputError
+    yield "golden is text", with_checksums(files | {"golden.npz": b"hello"}), InputError
+    yield "golden is empty", with_checksums(files | {"golden.npz": _npz({})}), InputError
+    yield (
+        "golden is a pickle",
+        with_checksums(files | {"golden.npz": pickle.dumps([1])}),
+        InputError,
+    )
     objects = np.array([{"a": 1}], dtype=object)
-    yield "golden of objects", signed(files | {"golden.npz": _npz({"a": objects})}), InputError
+    yield (
+        "golden of objects",
+        with_checksums(files | {"golden.npz": _npz({"a": objects})}),
+        InputError,
+    )
     with np.load(io.BytesIO(files["golden.npz"])) as archive:
         arrays = {name: archive[name] for name in archive.files}
     none = {name: array[:0] for name, array in arrays.items()}
-    yield "golden without rows", signed(files | {"golden.npz": _npz(none)}), InputError
+    yield "golden without rows", with_checksums(files | {"golden.npz": _npz(none)}), InputError
     for name in list(arrays)[:2]:
         less = {k: v for k, v in arrays.items() if k != name}
-        yield f"golden without {name}", signed(files | {"golden.npz": _npz(less)}), InputError
+        yield (
+            f"golden without {name}",
+            with_checksums(files | {"golden.npz": _npz(less)}),
+            InputError,
+        )
     for name, array in arrays.items():
         if ".out." in name:
             wrong = arrays | {name: array + np.float32(0.5)}
             yield (
                 f"golden of other {name}",
-                signed(files | {"golden.npz": _npz(wrong)}),
+                with_checksums(files | {"golden.npz": _npz(wrong)}),
                 (IntegrityError),
             )
             swapped = arrays | {name: array.astype(array.dtype.newbyteorder(">"))}
             yield (
                 f"golden big-endian {name}",
-                signed(files | {"golden.npz": _npz(swapped)}),
+                with_checksums(files | {"golden.npz": _npz(swapped)}),
                 InputError,
             )
             nan = arrays | {name: array * np.float32("nan")}
-            yield f"golden of NaN {name}", signed(files | {"golden.npz": _npz(nan)}), InputError
+            yield (
+                f"golden of NaN {name}",
+                with_checksums(files | {"golden.npz": _npz(nan)}),
+                InputError,
+            )
 
 
 def containers(files: Files) -> Iterator[tuple[str, Callable[[Path], None], type[Exception]]]:

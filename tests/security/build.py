@@ -134,7 +134,7 @@ def hostile() -> dict[str, tuple[bytes, str]]:
         "function": (model(inner, field(25, field(1, "f"))), "functions"),
         "training": (model(inner, field(20, b"")), "training"),
         "unknown field": (model(inner, field(99, 1)), "field 99"),
-        "group": (model(inner, varint(99 << 3 | 3)), "kind of field"),
+        "group": (model(inner, varint(99 << 3 | 3)), "unknown encoding"),
         "custom domain": (_with(node("Relu", "x", domain="com.microsoft")), "custom domain"),
         "custom operator": (_with(node("MyOp", "x")), "not allowed"),
         "no outputs": (_with(field(1, "x") + field(4, "Relu")), "no outputs"),
@@ -157,7 +157,7 @@ def hostile() -> dict[str, tuple[bytes, str]]:
         ),
         "tensor in a Relu": (_with(node("Relu", "x", a=conv)), "holds a tensor"),
         "two tensors of a name": (
-            _with(node("Conv", "x w"), tensors=[conv, conv]), "two tensors",
+            _with(node("Conv", "x w"), tensors=[conv, conv]), "two tensors named",
         ),
         "external": (
             _with(node("Conv", "x w"), tensors=[conv + field(14, 1)]), "outside the file",
@@ -170,13 +170,13 @@ def hostile() -> dict[str, tuple[bytes, str]]:
             "outside the file",
         ),
         "too few bytes": (
-            _with(node("Conv", "x w"), tensors=[tensor("w", [4], b"\0" * 4)]), "sizes say 16",
+            _with(node("Conv", "x w"), tensors=[tensor("w", [4], b"\0" * 4)]), "shape says 16",
         ),
         "too many bytes": (
-            _with(node("Conv", "x w"), tensors=[tensor("w", [1], b"\0" * 8)]), "sizes say 4",
+            _with(node("Conv", "x w"), tensors=[tensor("w", [1], b"\0" * 8)]), "shape says 4",
         ),
         "negative size": (
-            _with(node("Conv", "x w"), tensors=[tensor("w", [-1], b"")]), "impossible sizes",
+            _with(node("Conv", "x w"), tensors=[tensor("w", [-1], b"")]), "an impossible shape",
         ),
         "raw and listed": (
             _with(node("Conv", "x w"), tensors=[conv + field(4, b"\0" * 4)]), "has 4 bytes",
@@ -199,13 +199,13 @@ def hostile() -> dict[str, tuple[bytes, str]]:
         ),
         "input of no tensor": (
             model(graph([node("Relu", "x")], more=field(11, field(1, "s") + field(2, b"")))),
-            "no tensor",
+            "not a tensor",
         ),
         "input of text": (
             model(graph([node("Relu", "x")], more=field(11, value("s", [1], 8)))), "type 8",
         ),
         "huge input": (
-            model(graph([node("Relu", "x")], more=field(11, value("s", [1 << 40])))), "impossible",
+            model(graph([node("Relu", "x")], more=field(11, value("s", [1 << 40])))), "an impossible shape",
         ),
         "metadata twice": (
             SOUND + 2 * field(14, field(1, "k") + field(2, "v")), "twice",

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tests.security.restamp import read_files
+from tests.security.rechecksum import read_files
 from vae_runtime.bundle.manifest import NAME, Manifest
 from vae_runtime.bundle.reader import open_bundle
 from vae_runtime.cli.output import Column, write_images

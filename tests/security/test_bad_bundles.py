@@ -9,7 +9,7 @@ import pytest
 
 import vae_runtime as vae
 from tests.security.bad_bundles import GOOD, bad_bundles
-from tests.security.restamp import read_files, signed
+from tests.security.rechecksum import read_files, with_checksums
 from vae_runtime.bundle.reader import open_bundle
 from vae_runtime.errors import IntegrityError, VaeError
 from vae_runtime.verification import compare
@@ -49,7 +49,7 @@ def test_signing_alone_makes_nothing_bad(tmp_path: Path) -> None:
     for source in GOOD:
         folder = tmp_path / source.stem
         folder.mkdir()
-        for name, raw in signed(read_files(source)).items():
+        for name, raw in with_checksums(read_files(source)).items():
             (folder / name).write_bytes(raw)
         (folder / ".DS_Store").write_bytes(b"left by a file manager")
         use(folder)

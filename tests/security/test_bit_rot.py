@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.security.bad_bundles import DATA
-from tests.security.restamp import read_files
+from tests.security.rechecksum import read_files
 from vae_runtime.bundle.checksums import verify_graph
 from vae_runtime.bundle.manifest import NAME
 from vae_runtime.bundle.reader import open_bundle

@@ -73,7 +73,7 @@ def test_a_hostile_graph_is_refused(name: str) -> None:
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_is_refused_in_no_time(name: str) -> None:
     began = time.perf_counter()
-    with pytest.raises(InputError, match=r"more than|impossible|sizes say|output_shape"):
+    with pytest.raises(InputError, match=r"more than|impossible|shape says|output_shape"):
         check_graph(BOMBS[name], "x.onnx")
     assert time.perf_counter() - began < 1
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.security.bad_bundles import DATA, GOOD, bad_bundles
-from tests.security.restamp import read_files, signed
+from tests.security.rechecksum import read_files, with_checksums
 from tests.security.test_bit_rot import rotten
 from tests.studio.conftest import Engine
 
@@ -74,7 +74,7 @@ def test_signing_alone_makes_nothing_bad(engine: Engine, tmp_path: Path) -> None
     for source in sorted(DATA.glob("*.zip")):
         folder = tmp_path / source.stem
         folder.mkdir()
-        for name, raw in signed(read_files(source)).items():
+        for name, raw in with_checksums(read_files(source)).items():
             (folder / name).write_bytes(raw)
         (folder / ".DS_Store").write_bytes(b"left by a file manager")
         folders.append(folder)

@@ -61,7 +61,7 @@ def test_the_same_seed_gives_the_same_codes(engine: Engine) -> None:
 def test_the_other_priors(engine: Engine, kind: str, tmp_path: Path) -> None:
     import json
 
-    from tests.security.restamp import read_files, signed
+    from tests.security.rechecksum import read_files, with_checksums
     from vae_runtime.bundle.archive import pack
     from vae_runtime.bundle.manifest import NAME
 
@@ -75,7 +75,7 @@ def test_the_other_priors(engine: Engine, kind: str, tmp_path: Path) -> None:
                   "cholesky": lower[None, None]}  # fmt: skip
     prior = Prior(kind, d, **arrays)
     path = tmp_path / "b.zip"
-    path.write_bytes(pack(signed(files, manifest | {"prior": prior.to_json()})))
+    path.write_bytes(pack(with_checksums(files, manifest | {"prior": prior.to_json()})))
     found = engine(
         {"job": "sample", "bundle": str(path), "draw": {"n": 50, "seed": 9, "temperature": 0.8}},
         {"job": "spread", "bundle": str(path), "label": None},

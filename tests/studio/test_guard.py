@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.security.build import SOUND, bombs, hostile, layers
-from tests.security.restamp import read_files
+from tests.security.rechecksum import read_files
 from tests.studio.conftest import Engine
 from vae_runtime.errors import InputError
 from vae_runtime.graph_checks import check_graph

@@ -113,7 +113,7 @@ def _parts(inputs: tuple[str, ...], spec: ImageSpec, split: str, size: Size) -> 
         elif "-ubyte" in path.name:
             yield _sized(read_idx(path)[:, None], spec, name)
         else:
-            yield _picture(read_bytes(path, limit=MAX_BYTES), spec, name, size)
+            yield _picture(read_bytes(path, max_bytes=MAX_BYTES), spec, name, size)
 
 
 def _folder(path: Path, spec: ImageSpec, size: Size) -> Iterator[Pictures]:
@@ -121,7 +121,7 @@ def _folder(path: Path, spec: ImageSpec, size: Size) -> Iterator[Pictures]:
     if not files:
         raise NotFound(f"{path}: no images in this folder ({', '.join(EXTENSIONS)})")
     for file in files:
-        picture = _picture(read_bytes(file, limit=MAX_BYTES), spec, str(file), size)
+        picture = _picture(read_bytes(file, max_bytes=MAX_BYTES), spec, str(file), size)
         yield picture if file.parent == path else replace(picture, labels=[file.parent.name])
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vae_runtime.files import atomic as leftovers
+from vae_runtime.files import atomic as atomic
 from vae_runtime.files.atomic import temporary
 
 fcntl = pytest.importorskip("fcntl", reason="no locks of files here")
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.torch_free
 
 @pytest.fixture(autouse=True)
 def not_swept_yet() -> None:
-    leftovers._sweep.cache_clear()
+    atomic._remove_abandoned.cache_clear()
 
 
 @pytest.fixture
@@ -47,24 +47,24 @@ def test_what_the_dead_left_is_swept_and_nothing_else(tmp_path: Path, living: Pa
 
 def test_a_locked_file_is_somebody_else_s(tmp_path: Path, living: Path) -> None:
     with pytest.raises(BlockingIOError):
-        leftovers._lock(living)
+        atomic._lock(living)
     (tmp_path / "free").touch()
-    handle = leftovers._lock(tmp_path / "free")
+    handle = atomic._lock(tmp_path / "free")
     assert handle is not None
     os.close(handle)
-    assert leftovers._lock(tmp_path / "none") is None
+    assert atomic._lock(tmp_path / "none") is None
 
 
 def test_nothing_is_left_where_the_lock_is_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = leftovers._lock
+    real = atomic._lock
 
     def once(path: Path) -> int | None:
-        monkeypatch.setattr(leftovers, "_lock", real)
+        monkeypatch.setattr(atomic, "_lock", real)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(leftovers, "_lock", once)
+    monkeypatch.setattr(atomic, "_lock", once)
     with pytest.raises(KeyboardInterrupt), temporary(tmp_path / "model.pt", Path.touch):
         pass
     assert names(tmp_path) == []

@@ -1,7 +1,7 @@
-"""Write bundles anew with the digests that they carry: `python tests/security/restamp.py ZIP...`.
+"""Rewrite the checksums of bundles: `python tests/security/rechecksum.py ZIP...`.
 
-For bundles of an older export: each graph gets its seal, the manifest its files' sizes and sha256
-and its own. The same bundle always gives the same bytes; a whole one is left as it is.
+For bundles of an older export: each graph, the manifest and its list of files get right sizes and
+checksums. The same bundle always gives the same bytes; one that is right already does not change.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import hashlib
 import json
 import sys
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +17,17 @@ from vae_runtime.bundle.archive import pack
 from vae_runtime.bundle.checksums import graph_with_checksum, manifest_with_checksum
 from vae_runtime.bundle.manifest import NAME, Manifest
 
+Files = dict[str, bytes]
 
-def read_files(path: Path) -> dict[str, bytes]:
+
+def read_files(path: Path) -> Files:
     """Every file of a zip, in its order."""
     with zipfile.ZipFile(path) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-def folder_of(files: dict[str, bytes], change: Callable[[Path], object]) -> Callable[[Path], None]:
-    """What makes a folder of the files, and then changes it, at a path that is not there yet."""
-
-    def make(path: Path) -> None:
-        path.mkdir()
-        for name, raw in files.items():
-            (path / name).write_bytes(raw)
-        change(path)
-
-    return make
-
-
-def signed(files: dict[str, bytes], manifest: dict[str, Any] | None = None) -> dict[str, bytes]:
-    """The files with every digest right, whatever they hold; the order stays."""
+def with_checksums(files: Files, manifest: dict[str, Any] | None = None) -> Files:
+    """The files with every size and checksum right, whatever they hold; the order stays."""
     files = {
         name: graph_with_checksum(raw) if name.endswith(".onnx") else raw
         for name, raw in files.items()
@@ -46,7 +35,7 @@ def signed(files: dict[str, bytes], manifest: dict[str, Any] | None = None) -> d
     data = json.loads(files[NAME]) if manifest is None else dict(manifest)
     data.pop("sha256", None)
     for spec in (*(data.get("graphs") or ()), data.get("golden")):
-        # A lie may have put anything in its place.
+        # A test may have put anything in their place.
         raw = files.get(spec.get("file")) if isinstance(spec, dict) else None
         if raw is not None:
             spec |= {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
@@ -54,13 +43,13 @@ def signed(files: dict[str, bytes], manifest: dict[str, Any] | None = None) -> d
     return files | {NAME: manifest_with_checksum(text)}
 
 
-def restamp(path: Path) -> None:
-    """One zip, in place."""
-    files = signed(read_files(path))
+def rechecksum(path: Path) -> None:
+    """Rewrite one zip in place."""
+    files = with_checksums(read_files(path))
     manifest = Manifest.from_bytes(files[NAME], str(path))
     path.write_bytes(pack(files | {NAME: manifest.to_bytes()}))
 
 
 if __name__ == "__main__":
     for argument in sys.argv[1:]:
-        restamp(Path(argument))
+        rechecksum(Path(argument))
