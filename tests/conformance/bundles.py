@@ -33,11 +33,15 @@ _DTYPES = {1: "float32", 2: "uint8", 7: "int64"}
 
 
 def bundle(
-    family: str = "cvae", *, variants: tuple[str, ...] = (), labelled_encoder: bool = False
+    family: str = "cvae",
+    *,
+    name: str = "small",
+    variants: tuple[str, ...] = (),
+    labelled_encoder: bool = False,
 ) -> Files:
-    """The files of a good bundle, every checksum right."""
+    """The files of a good bundle, every checksum right; `name` is its id."""
     spec = {
-        "format": "1.0", "id": f"small {family}", "family": family,
+        "format": "1.0", "id": name, "family": family,
         "image": {"mode": "L", "channels": 1, "height": 2, "width": 2, "range": [0, 1]},
         "latent_dim": 2, "classes": list(CLASSES) if family == "cvae" else [],
         "likelihood": "bernoulli", "prior": {"kind": "normal", "latent_dim": 2},
@@ -47,15 +51,15 @@ def bundle(
     roles = ["encoder", "decoder"] + ["conditional_decoder"] * (family == "cvae")
     for role in roles:
         for variant in ("fp32", *(() if role == "encoder" else variants)):
-            name = f"{role}.onnx" if variant == "fp32" else f"{role}.{variant}.onnx"
+            file = f"{role}.onnx" if variant == "fp32" else f"{role}.{variant}.onnx"
             labelled = role == "conditional_decoder" or (role == "encoder" and labelled_encoder)
             inputs, outputs = _ends(role, family, labelled)
-            files[name] = _graph(
+            files[file] = _graph(
                 _nodes(role, family, variant, labelled), inputs, outputs, variant,
                 spec | {"role": role, "variant": variant},
             )  # fmt: skip
             entries.append(
-                {"role": role, "variant": variant, "file": name, "bytes": 1, "sha256": "0" * 64,
+                {"role": role, "variant": variant, "file": file, "bytes": 1, "sha256": "0" * 64,
                  "opset": 18, "ir": 8, "inputs": [tensor_spec(n, "fp32") for n in inputs],
                  "outputs": [tensor_spec(n, variant) for n in outputs]}
             )  # fmt: skip
@@ -126,7 +130,11 @@ def _nodes(role: str, family: str, variant: str, labelled: bool) -> list[bytes]:
     nodes = [*label, *([node("Add", f"z {shift}", "code")] if shift else [])]
     nodes += [node("MatMul", "code wt" if shift else "z wt", "a"), node("Sigmoid", "a", "b")]
     if variant == "uint8":
-        nodes += [node("Mul", "b scale", "c"), node("Round", "c", "d"), node("Cast", "d", "e", to=2)]
+        nodes += [
+            node("Mul", "b scale", "c"),
+            node("Round", "c", "d"),
+            node("Cast", "d", "e", to=2),
+        ]
     return [*nodes, node("Reshape", f"{'e' if variant == 'uint8' else 'b'} sizes", "image")]
 
 
