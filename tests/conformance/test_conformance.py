@@ -16,6 +16,7 @@ import vae_runtime as vae
 from tests.conformance.bundles import bundle
 from tests.conformance.corpus import Case
 from tests.conformance.make import write
+from tests.security.rechecksum import read_files, with_checksums
 from vae_runtime.bundle.archive import pack
 from vae_runtime.bundle.golden import read_golden
 from vae_runtime.bundle.reader import open_bundle
@@ -30,6 +31,7 @@ RULES = {
     rule: (text, verdict)
     for rule, text, verdict in re.findall(r"^\| ([A-Z]\d+) \| (.*) \| (\w+) \|$", PAGE, re.M)
 }
+DATA = HERE.parent / "data"
 DRIVER = Path(os.environ.get("VAE_CONFORMANCE_DRIVER") or HERE / "driver.mjs")
 
 
@@ -83,6 +85,17 @@ def test_the_bundles_that_cases_start_from_are_good(
     assert read(path, native=True) == (
         "accept" if family == "cvae" or not labelled else "InputError"
     )
+
+
+@pytest.mark.parametrize("source", sorted(DATA.glob("*.zip")), ids=lambda path: path.stem)
+def test_rewriting_checksums_makes_nothing_bad(source: Path, tmp_path: Path) -> None:
+    """Nor does a file that a file manager left."""
+    for name, raw in with_checksums(read_files(source)).items():
+        (tmp_path / name).write_bytes(raw)
+    (tmp_path / ".DS_Store").write_bytes(b"")
+    assert read(tmp_path, native=True) == "accept"
+    with vae.load(tmp_path, device="cpu") as model:
+        assert len(model.sample(1, seed=0)) == 1
 
 
 def test_javascript_gives_every_verdict(corpus: list[tuple[Case, Path]], tmp_path: Path) -> None:

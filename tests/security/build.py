@@ -205,7 +205,8 @@ def hostile() -> dict[str, tuple[bytes, str]]:
             model(graph([node("Relu", "x")], more=field(11, value("s", [1], 8)))), "type 8",
         ),
         "huge input": (
-            model(graph([node("Relu", "x")], more=field(11, value("s", [1 << 40])))), "an impossible shape",
+            model(graph([node("Relu", "x")], more=field(11, value("s", [1 << 40])))),
+            "an impossible shape",
         ),
         "metadata twice": (
             SOUND + 2 * field(14, field(1, "k") + field(2, "v")), "twice",

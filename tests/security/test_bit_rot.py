@@ -1,4 +1,4 @@
-"""Flipped bits and truncations anywhere: in folders, zips, lone graphs; none is accepted."""
+"""Flipped bits and truncations in folders, zips and lone graphs; none is accepted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.security.bad_bundles import DATA
 from tests.security.rechecksum import read_files
 from vae_runtime.bundle.checksums import verify_graph
 from vae_runtime.bundle.manifest import NAME
@@ -20,6 +19,7 @@ from vae_runtime.graphs import Graph
 
 pytestmark = pytest.mark.torch_free
 
+DATA = Path(__file__).parents[1] / "data"
 ZIPS = sorted(DATA.glob("*.zip"))
 
 
@@ -85,16 +85,16 @@ def rot(count: int, tmp_path: Path) -> Counter[str]:
     return tally
 
 
-def test_a_thousand_damages_are_found(tmp_path: Path) -> None:
+def test_a_thousand_damaged_files_are_found(tmp_path: Path) -> None:
     rot(1000, tmp_path)
 
 
 @pytest.mark.slow
-def test_ten_thousand_damages_are_found(tmp_path: Path) -> None:
+def test_ten_thousand_damaged_files_are_found(tmp_path: Path) -> None:
     rot(10_000, tmp_path)
 
 
-def test_every_bit_of_a_seal_and_of_a_manifest_s_beginning(tmp_path: Path) -> None:
+def test_every_bit_of_a_graph_s_checksum_and_of_a_manifest_s_start(tmp_path: Path) -> None:
     folder = tmp_path / "b"
     folder.mkdir()
     files = read_files(ZIPS[1])

@@ -23,6 +23,7 @@ from vae_runtime.files.atomic import append_line
 from vae_runtime.files.npz import read_npy, read_npz
 from vae_runtime.files.reading import read_bytes
 from vae_runtime.graph_checks import check_graph
+from vae_runtime.graph_checks import model as checks
 
 pytestmark = pytest.mark.torch_free
 
@@ -232,7 +233,9 @@ FLOATS = struct.pack("<5f", *range(5))
 CONSTANTS = {
     "no numbers, a negative size": (tensor("c", [0, -1], b""), "an impossible shape"),
     "no numbers, a huge size": (tensor("c", [1 << 40, 0], b""), "an impossible shape"),
-    "type of another kind": (field(1, 1) + field(2, b"\1") + field(8, "c"), "has the wrong encoding"),
+    "type of another encoding": (
+        field(1, 1) + field(2, b"\1") + field(8, "c"), "has the wrong encoding",
+    ),
     "two lists": (
         field(1, 1) + field(2, 1) + field(4, FLOATS[:4]) + field(7, b"\1") + field(8, "c"),
         "lists 1",

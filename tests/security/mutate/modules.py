@@ -10,7 +10,7 @@ _FOLDERS = {
 }  # fmt: skip
 _LIMITS = ["security/test_limits.py", "security/test_graph_limits.py"]
 _GRAPHS = [*_LIMITS, "security/test_graphs.py", "security/test_bit_rot.py"]
-_BUNDLES = [*_LIMITS, "security/test_bad_bundles.py", "security/test_bit_rot.py",
+_BUNDLES = [*_LIMITS, "conformance/test_conformance.py", "security/test_bit_rot.py",
             "runtime/test_manifest.py"]  # fmt: skip
 _FILES = ["runtime/test_files.py", "runtime/test_abandoned.py", "security/test_limits.py",
           "security/test_full_disk.py"]  # fmt: skip
@@ -43,7 +43,7 @@ _TESTS: dict[str, list[str]] = {
     "vae_runtime.bundle.spec": [*_BUNDLES, "runtime/test_gaussian.py"],
     "vae_runtime.bundle.manifest": _BUNDLES,
     "vae_runtime.prior": ["runtime/test_prior.py", "runtime/test_prior_forms.py",
-                          "security/test_bad_bundles.py"],
+                          "conformance/test_conformance.py"],
     "vae_runtime.verification": ["runtime/test_golden.py", *_BUNDLES],
     "vae_runtime.graphs": ["runtime/test_graphs.py", "security/test_limits.py",
                            "runtime/test_api.py", "security/test_bit_rot.py"],
