@@ -67,8 +67,8 @@ def graph_cases() -> Iterator[Case]:
     other = bundle(variants=("uint8",))["decoder.uint8.onnx"]
     yield graph_case("G1", "of bytes", other.replace(b'"uint8"', b'"fp32"'))
     yield graph_case("G2", "no spec", build.SOUND)
-    stranger = GOOD["decoder.onnx"].replace(b'"id":"small"', b'"id":"large"')
-    yield graph_case("G2", "of another bundle", stranger)
+    other = GOOD["decoder.onnx"].replace(b'"id":"small"', b'"id":"large"')
+    yield graph_case("G2", "of another bundle", other)
     spec = GOOD["decoder.onnx"].replace(b'"latent_dim":2', b'"latent_dim":x')
     yield graph_case("G2", "a spec that is not JSON", spec.replace(b'"id":"s', b'"Id":"s'))
     cases = {name: raw for name, (raw, _) in build.hostile().items()}

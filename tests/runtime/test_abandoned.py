@@ -1,4 +1,4 @@
-"""Temporary files: what the dead left is swept, what the living write is not."""
+"""Temporary files of dead processes are removed, those of living ones are not."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ pytestmark = pytest.mark.torch_free
 
 
 @pytest.fixture(autouse=True)
-def not_swept_yet() -> None:
+def not_searched_yet() -> None:
     atomic._remove_abandoned.cache_clear()
 
 
 @pytest.fixture
 def living(tmp_path: Path) -> Iterator[Path]:
-    """A temporary file that somebody is writing."""
+    """A temporary file that another process is writing."""
     path = tmp_path / ".model.pt.ba9876543210.part"
     path.write_bytes(b"half")
     with path.open("rb") as file:
@@ -34,7 +34,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_what_the_dead_left_is_swept_and_nothing_else(tmp_path: Path, living: Path) -> None:
+def test_only_abandoned_files_are_removed(tmp_path: Path, living: Path) -> None:
     kept = [".model.pt.part", ".model.pt.0123456789AB.part", "model.pt.0123456789ab.part"]
     for name in [*kept, ".model.pt.0123456789ab.part"]:
         (tmp_path / name).touch()
@@ -45,7 +45,7 @@ def test_what_the_dead_left_is_swept_and_nothing_else(tmp_path: Path, living: Pa
     assert names(tmp_path) == sorted([*kept, living.name])
 
 
-def test_a_locked_file_is_somebody_else_s(tmp_path: Path, living: Path) -> None:
+def test_a_locked_file_belongs_to_another_process(tmp_path: Path, living: Path) -> None:
     with pytest.raises(BlockingIOError):
         atomic._lock(living)
     (tmp_path / "free").touch()
@@ -55,7 +55,7 @@ def test_a_locked_file_is_somebody_else_s(tmp_path: Path, living: Path) -> None:
     assert atomic._lock(tmp_path / "none") is None
 
 
-def test_nothing_is_left_where_the_lock_is_interrupted(
+def test_nothing_is_left_if_locking_is_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = atomic._lock

@@ -1,4 +1,4 @@
-"""Torch's outputs travel with the bundle."""
+"""Graphs compared with the golden vectors of their bundle."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_other_weights_are_noticed(any_bundle: Path, monkeypatch: pytest.MonkeyP
     assert found["encoder.onnx"].ok
 
 
-def test_what_is_not_finite_fails(vae_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numbers_that_are_not_finite_fail(vae_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = open_bundle(vae_path)
     arrays = golden.read_golden(bundle)
     arrays["encoder.out.mu"] = np.full_like(arrays["encoder.out.mu"], np.nan)
@@ -54,7 +54,7 @@ def test_what_is_not_finite_fails(vae_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def refused(path: Path, **files: bytes) -> str:
-    """Why a graph is not run, put in the place of another with every digest right."""
+    """Why a bundle with other graphs is refused, every checksum right."""
     whole = read_files(path.parent / "good.zip")
     path.write_bytes(
         pack(with_checksums(whole | {f"{role}.onnx": raw for role, raw in files.items()}))

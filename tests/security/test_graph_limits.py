@@ -45,10 +45,10 @@ LIMITS: dict[str, tuple[Any, str, int, bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", LIMITS)
-def test_a_limit_of_graphs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    module, limit, most, body, reason = LIMITS[name]
+def test_graph_limits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, limit, number, body, reason = LIMITS[name]
     check_graph(model(body), "x.onnx")
-    monkeypatch.setattr(module, limit, most)
+    monkeypatch.setattr(module, limit, number)
     with pytest.raises(InputError, match=rf"^x\.onnx: refused: .*{reason}"):
         check_graph(model(body), "x.onnx")
 
@@ -72,7 +72,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_a_form_of_graphs(name: str) -> None:
+def test_malformed_graphs(name: str) -> None:
     raw, reason = FORMS[name]
     with pytest.raises(InputError, match=rf"^x\.onnx: refused: .*{reason}"):
         check_graph(raw, "x.onnx")

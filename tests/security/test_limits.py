@@ -37,7 +37,7 @@ def npy(descr: object, data: bytes = bytes(8), shape: object = (2,), padding: in
 
 
 @pytest.mark.parametrize("descr", ["f4", "a4", "(2,)f4", "f2,f2", "<f4 ", None, ["<f4"], 4])
-def test_a_dtype_is_of_one_number_in_numpy_s_own_words(descr: object) -> None:
+def test_only_plain_dtypes_in_numpy_s_spelling(descr: object) -> None:
     assert read_npy(npy("<f4"), "x").tolist() == [0, 0]
     with pytest.raises(InputError, match=r"^x: not a readable \.npy of plain numbers$"):
         read_npy(npy(descr), "x")
@@ -74,7 +74,7 @@ def test_only_numpy_s_own_compression_is_unpacked(method: int) -> None:
         read_npz(buffer.getvalue(), "x")
 
 
-def test_sizes_beside_a_zero_that_numpy_cannot_make(tmp_path: Path) -> None:
+def test_an_empty_shape_that_numpy_cannot_make(tmp_path: Path) -> None:
     path = tmp_path / "idx"
     path.write_bytes(bytes([0, 0, 8, 4, 0, 0, 0, 0]) + b"\xff" * 12)
     with pytest.raises(InputError, match=r"idx: impossible sizes \[0, 4294967295"):
@@ -148,7 +148,7 @@ def test_a_file_has_a_limit(tmp_path: Path) -> None:
         read_bytes(path, max_bytes=(2 << 20) - 1)
 
 
-def test_what_is_too_large_is_not_read(tmp_path: Path) -> None:
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "f"
     with path.open("wb") as file:
         file.truncate(64 << 20)  # no bytes on the disk
@@ -161,7 +161,7 @@ def test_what_is_too_large_is_not_read(tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
-def test_no_such_file_and_no_file_at_all(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"x: no such file$"):
         read_bytes(tmp_path / "x")
     with pytest.raises(NotFound, match=r"x: no such file\. Make it\.$"):
@@ -171,7 +171,7 @@ def test_no_such_file_and_no_file_at_all(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no /dev/zero here")
-def test_what_has_no_size_has_a_limit_too() -> None:
+def test_a_device_without_a_size_has_a_limit_too() -> None:
     with pytest.raises(LimitError, match=r"^/dev/zero: over 1 MB$"):
         read_bytes(Path("/dev/zero"), max_bytes=1 << 20)
 
@@ -188,7 +188,7 @@ def test_half_a_line_is_removed(before: bytes, after: bytes, tmp_path: Path) -> 
     assert path.read_bytes() == after
 
 
-def test_folders_change_places_where_the_system_cannot_do_it_in_one_step(
+def test_folders_are_swapped_where_the_system_cannot_do_it_atomically(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from vae_runtime.files import atomic
@@ -245,14 +245,14 @@ CONSTANTS = {
 
 
 @pytest.mark.parametrize("name", CONSTANTS)
-def test_a_constant_that_is_none(name: str) -> None:
+def test_a_malformed_constant(name: str) -> None:
     constant, reason = CONSTANTS[name]
     check_graph(reading(reals("c", 1)), "x.onnx")
     with pytest.raises(InputError, match=f"refused: .*{reason}"):
         check_graph(reading(constant), "x.onnx")
 
 
-def test_only_whole_numbers_may_not_be_divided_by_zero() -> None:
+def test_only_integers_may_not_be_divided_by_zero() -> None:
     check_graph(reading(reals("c", 0), node("Div", "x c")), "x.onnx")
     check_graph(reading(whole("c", 2), node("Div", "c c", "q"), node("Mul", "x q")), "x.onnx")
     check_graph(reading(reals("c", 1), node("Add", "x c", "d"), node("Div", "x d")), "x.onnx")
@@ -268,10 +268,10 @@ def test_a_size_of_too_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:
         check_graph(reading(whole("c", 1), *steps), "x.onnx")
 
 
-def test_a_seal_is_missed_where_only_its_name_is_left() -> None:
+def test_a_checksum_is_missing_where_only_its_key_is_left() -> None:
     raw = bytearray(read_files(BUNDLE)["decoder.onnx"])
     verify_graph(bytes(raw), "x.onnx")
     raw[5] ^= 1  # the producer's name
-    raw[-66] ^= 1  # behind the key of the seal
+    raw[-66] ^= 1  # after the key of the checksum
     with pytest.raises(IntegrityError, match="carries no sha256"):
         verify_graph(bytes(raw), "x.onnx")
