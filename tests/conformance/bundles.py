@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.security.build import field, node, tensor, value, whole
+from tests.security.build import field, integers, node, tensor, value
 from tests.security.rechecksum import with_checksums
 from vae_runtime.bundle.manifest import NAME
 
@@ -153,7 +153,7 @@ def _graph(
 
     body = (
         b"".join(field(1, n) for n in nodes) + field(2, "g")
-        + b"".join(field(5, t) for t in [*tensors, whole("sizes", -1, 1, 2, 2)])
+        + b"".join(field(5, t) for t in [*tensors, integers("sizes", -1, 1, 2, 2)])
         + b"".join(field(11, v) for v in ends(inputs))
         + b"".join(field(12, v) for v in ends(outputs))
     )  # fmt: skip

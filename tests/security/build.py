@@ -1,4 +1,4 @@
-"""ONNX files byte by byte, without the onnx package: sound ones, and ones that mean harm."""
+"""ONNX files written byte by byte, without the onnx package: good ones and hostile ones."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def tensor(name: str, dims: list[int], raw: bytes, kind: int = FLOAT, more: byte
     )  # fmt: skip
 
 
-def whole(name: str, *values: int) -> bytes:
+def integers(name: str, *values: int) -> bytes:
     """A tensor of int64."""
     return tensor(name, [len(values)], struct.pack(f"<{len(values)}q", *values), INT64)
 
@@ -95,7 +95,7 @@ def _with(*nodes: bytes, tensors: list[bytes] = [], more: bytes = b"") -> bytes:
 
 
 def layers() -> bytes:
-    """A sound decoder of the layers whose attributes have ended processes, small in weights."""
+    """A small good decoder of the layers whose attributes have crashed processes."""
     nodes = [
         node("Reshape", "x square", "a"),
         node(
@@ -112,14 +112,14 @@ def layers() -> bytes:
         node("Flatten", "j", "y", axis=1),
     ]  # fmt: skip
     tensors = [
-        whole("square", -1, 1, 2, 2), reals("none"), reals("scales", 1, 1, 2, 2),
+        integers("square", -1, 1, 2, 2), reals("none"), reals("scales", 1, 1, 2, 2),
         tensor("w", [1, 4, 3, 3], b"\0\0\0=" * 36), tensor("v", [4, 2, 3, 3], b"\0\0\0=" * 72),
     ]  # fmt: skip
     return model(graph(nodes, tensors))
 
 
 def hostile() -> dict[str, tuple[bytes, str]]:
-    """Files that must be refused, and a part of the reason, by a name."""
+    """Files that must be refused, by name, with a part of the reason."""
     conv = tensor("w", [1, 1, 1, 1], b"\0" * 4)
     inner = graph([node("Relu", "x")])
     branch = field(1, "then_branch") + field(6, inner) + field(20, 5)
@@ -219,8 +219,8 @@ def hostile() -> dict[str, tuple[bytes, str]]:
             _with(node("Relu", "x", more=field(5, field(1, "group") + field(3, 1) + field(20, 7)))),
             "another type",
         ),
-        "division by zero": (_with(node("Div", "x c"), tensors=[whole("c", 1, 0)]), "by zero"),
-        "remainder by zero": (_with(node("Mod", "x c"), tensors=[whole("c", 0)]), "by zero"),
+        "division by zero": (_with(node("Div", "x c"), tensors=[integers("c", 1, 0)]), "by zero"),
+        "remainder by zero": (_with(node("Mod", "x c"), tensors=[integers("c", 0)]), "by zero"),
         "deep nesting": (_nested(2000), "not ONNX"),
     }  # fmt: skip
     for op in ("Loop", "Scan", "SequenceMap", "RandomNormal", "Multinomial", "StringConcat",
@@ -240,7 +240,7 @@ def hostile() -> dict[str, tuple[bytes, str]]:
 
 
 def _nested(depth: int) -> bytes:
-    """Messages inside each other: a recursive reader would run out of stack."""
+    """Nested messages, on which a recursive reader would run out of stack."""
     raw = b""
     for _ in range(depth):
         raw = field(7, raw)
@@ -248,8 +248,8 @@ def _nested(depth: int) -> bytes:
 
 
 def bombs() -> dict[str, bytes]:
-    """Small files that ask for gigabytes; each would load, or fill memory while it loads."""
-    big = whole("s", 1 << 20, 1 << 20)
+    """Small files that ask for gigabytes, when they are loaded or run."""
+    big = integers("s", 1 << 20, 1 << 20)
     constant = node("Constant", "", "s", value=big)
     chain = [node("Shape", "x", "b"), node("Concat", "b s", "t", axis=0)]
     product = node("Mul", "p q", "s")
@@ -262,11 +262,11 @@ def bombs() -> dict[str, bytes]:
         "ConstantOfShape of a chain": _with(*chain, node("ConstantOfShape", "t"), tensors=[big]),
         "ConstantOfShape of a product": _with(
             product, node("ConstantOfShape", "s"),
-            tensors=[whole("p", 1 << 20), whole("q", 1 << 20)],
+            tensors=[integers("p", 1 << 20), integers("q", 1 << 20)],
         ),
         "Expand": _with(node("Expand", "x s"), tensors=[big]),
         "Tile": _with(node("Tile", "x s"), tensors=[big]),
-        "Pad": _with(node("Pad", "x s"), tensors=[whole("s", 0, 0, 1 << 20, 1 << 20)]),
+        "Pad": _with(node("Pad", "x s"), tensors=[integers("s", 0, 0, 1 << 20, 1 << 20)]),
         "Resize by scales": _with(
             node("Resize", "x r s"), tensors=[reals("r"), reals("s", 1, 3e9)]
         ),
@@ -274,16 +274,16 @@ def bombs() -> dict[str, bytes]:
             node("Resize", "x r s"), tensors=[reals("r"), reals("s", 1, float("nan"))]
         ),
         "Resize by sizes": _with(
-            node("Resize", "x r e s"), tensors=[reals("r"), reals("e"), whole("s", *[1 << 15] * 2)]
+            node("Resize", "x r e s"), tensors=[reals("r"), reals("e"), integers("s", *[1 << 15] * 2)]
         ),
         "Range": _with(
-            node("Range", "a s d"), tensors=[whole("a", 0), whole("s", 1 << 40), whole("d", 1)]
+            node("Range", "a s d"), tensors=[integers("a", 0), integers("s", 1 << 40), integers("d", 1)]
         ),
         "OneHot": _with(
-            node("OneHot", "x s v"), tensors=[whole("s", 1 << 40), reals("v", 0, 1)]
+            node("OneHot", "x s v"), tensors=[integers("s", 1 << 40), reals("v", 0, 1)]
         ),
         "Reshape": _with(node("Reshape", "x s"), tensors=[big]),
-        "negative sizes": _with(node("Expand", "x s"), tensors=[whole("s", -(1 << 40), 1)]),
+        "negative sizes": _with(node("Expand", "x s"), tensors=[integers("s", -(1 << 40), 1)]),
         "a tensor of listed numbers": _with(
             node("ConstantOfShape", "s"),
             tensors=[field(1, 1) + field(2, INT64) + field(8, "s") + field(7, 1 << 40)],

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.security.build import graph, model, node, whole
+from tests.security.build import graph, integers, model, node
 from vae_runtime.cli import cli
 from vae_runtime.errors import LimitError
 
@@ -52,7 +52,7 @@ def products(side: int, count: int) -> bytes:
     nodes = [node("ReduceSum", "x", "one", keepdims=0), node("Expand", "one side", "a0")]
     nodes += [node("MatMul", f"a{i} a{i}", f"a{i + 1}") for i in range(count)]
     nodes += [node("ReduceSum", f"a{count}", "s", keepdims=0), node("Add", "x s", "y")]
-    return model(graph(nodes, [whole("side", side, side)]))
+    return model(graph(nodes, [integers("side", side, side)]))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="no SIGINT to send")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.security.build import field, graph, model, node, reals, tensor, whole
+from tests.security.build import field, graph, integers, model, node, reals, tensor
 from tests.security.rechecksum import read_files
 from vae_runtime.bundle import reader as bundle
 from vae_runtime.bundle.checksums import verify_graph
@@ -254,18 +254,18 @@ def test_a_malformed_constant(name: str) -> None:
 
 def test_only_integers_may_not_be_divided_by_zero() -> None:
     check_graph(reading(reals("c", 0), node("Div", "x c")), "x.onnx")
-    check_graph(reading(whole("c", 2), node("Div", "c c", "q"), node("Mul", "x q")), "x.onnx")
+    check_graph(reading(integers("c", 2), node("Div", "c c", "q"), node("Mul", "x q")), "x.onnx")
     check_graph(reading(reals("c", 1), node("Add", "x c", "d"), node("Div", "x d")), "x.onnx")
     with pytest.raises(InputError, match="by zero"):
-        check_graph(reading(whole("c", 2, 0), node("Div", "c c", "q")), "x.onnx")
+        check_graph(reading(integers("c", 2, 0), node("Div", "c c", "q")), "x.onnx")
 
 
 def test_a_size_of_too_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     steps = [node("Add", "c c", "a0"), node("Add", "a0 c", "a1"), node("Reshape", "x a1")]
-    check_graph(reading(whole("c", 1), *steps), "x.onnx")
+    check_graph(reading(integers("c", 1), *steps), "x.onnx")
     monkeypatch.setattr(checks, "_MAX_STEPS", 1)
     with pytest.raises(InputError, match="too many steps"):
-        check_graph(reading(whole("c", 1), *steps), "x.onnx")
+        check_graph(reading(integers("c", 1), *steps), "x.onnx")
 
 
 def test_a_checksum_is_missing_where_only_its_key_is_left() -> None:

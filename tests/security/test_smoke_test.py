@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.security.build import SOUND, field, graph, model, node, whole
+from tests.security.build import SOUND, field, graph, integers, model, node
 from tests.security.rechecksum import read_files
 from vae_runtime.errors import InputError
 from vae_runtime.graph_checks import check_graph
@@ -27,7 +27,7 @@ def computed_zero() -> bytes:
         node("Shape", "x", "s"), node("Gather", "s i", "n"), node("Sub", "n one", "m"),
         node("Div", "one m", "d"), node("Cast", "d", "c", to=1), node("Mul", "x c", "y"),
     ]  # fmt: skip
-    return model(graph(nodes, [whole("i", 0), whole("one", 1)]))
+    return model(graph(nodes, [integers("i", 0), integers("one", 1)]))
 
 
 def doubling(times: int = 8) -> bytes:
@@ -40,7 +40,7 @@ def doubling(times: int = 8) -> bytes:
         ]  # fmt: skip
         name = f"n{i}"
     nodes.append(node("Reshape", f"{name} row", "y"))
-    return model(graph(nodes, [whole("row", 1, -1), whole("column", -1, 1)]))
+    return model(graph(nodes, [integers("row", 1, -1), integers("column", -1, 1)]))
 
 
 @pytest.mark.parametrize("make", [computed_zero, doubling])
@@ -73,7 +73,7 @@ def test_modules_in_the_current_folder_are_not_imported(
 
 def test_a_graph_cannot_claim_that_it_passed() -> None:
     bad = node("Div", "one zero", "y", more=field(3, "passed\npassed\n"))
-    raw = model(graph([bad, node("Relu", "x", "r")], [whole("one", 1), whole("zero", 0)]))
+    raw = model(graph([bad, node("Relu", "x", "r")], [integers("one", 1), integers("zero", 0)]))
     with pytest.raises(InputError, match="refused: a smoke test"):
         smoke_test({"a": SOUND, "b": raw})
 

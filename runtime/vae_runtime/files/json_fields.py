@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_DEPTH = 64
+_LARGEST = sys.float_info.max
 
 
 def parse_json(raw: bytes | str, message: str) -> Any:
@@ -116,16 +117,17 @@ def _refuse_constant(word: str) -> NoReturn:
 
 def _check_values(value: Any) -> None:
     """Check depth, numbers and strings, level by level: recursion would hit Python's own limit."""
-    largest = sys.float_info.max
     level = [[value]]
     for _ in range(MAX_DEPTH + 1):
         below: list[Any] = []
         for values in level:
+            numbers = [item for item in values if isinstance(item, (int, float))]
+            if numbers and not -_LARGEST <= min(numbers) <= max(numbers) <= _LARGEST:
+                raise ValueError("a number outside the range of float64")
+            if len(numbers) == len(values):  # long arrays end here
+                continue
             for item in values:
-                if isinstance(item, (int, float)):
-                    if not -largest <= item <= largest:
-                        raise ValueError("a number outside the range of float64")
-                elif isinstance(item, str):
+                if isinstance(item, str):
                     item.encode()  # raises UnicodeEncodeError for half a surrogate pair
                 elif isinstance(item, list):
                     below.append(item)
