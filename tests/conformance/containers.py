@@ -117,7 +117,12 @@ def layout_cases() -> Iterator[Case]:
         "one more, plain": plain() + b"\0", "PK at the end": plain() + b"PK\3\4",
         "a second end record": plain() + b"PK\5\6" + bytes(18),
         "only a local header": plain()[:60],
-        "a wrong count": edited(plain(), count=2), "several parts": edited(plain(), disk=1),
+        "a wrong count": edited(plain(), count=2),
+        "another count in this part": edited(plain(), here=2),
+        "several parts": edited(plain(), disk=1), "begun in another part": edited(plain(), first=1),
+        "another mark": edited(plain(), mark=0x06054B51),
+        "a comment that is not there": edited(plain(), length=5),
+        "a longer directory": edited(plain(), directory_size=10**6),
         "a directory elsewhere": edited(plain(), directory=0),
         "a 64-bit end record": zip64(plain()),
     }.items():  # fmt: skip
@@ -130,6 +135,7 @@ def layout_cases() -> Iterator[Case]:
         "another order": reordered(plain()), "data descriptors": streamed(),
         "overlapping files": edited(plain(), header=0, entry=1),
         "a content outside": edited(plain(), packed=1 << 30, size=1 << 30),
+        "a compressed size outside": edited(plain(), packed=1 << 30),
     }.items():  # fmt: skip
         yield zip_case("Z5", name, "IntegrityError", raw)
     raw = bytearray(plain())
@@ -171,7 +177,9 @@ def freedom_cases() -> Iterator[Case]:
 
 _ENTRY_FIELDS = {"made": (4, "H"), "flags": (8, "H"), "crc": (16, "I"), "packed": (20, "I"),
                  "size": (24, "I"), "header": (42, "I")}  # fmt: skip
-_END_FIELDS = {"disk": (4, "H"), "count": (10, "H"), "directory": (16, "I")}
+_END_FIELDS = {"mark": (0, "I"), "disk": (4, "H"), "first": (6, "H"), "here": (8, "H"),
+               "count": (10, "H"), "directory_size": (12, "I"), "directory": (16, "I"),
+               "length": (20, "H")}  # fmt: skip
 
 
 def edited(raw: bytes, *, entry: int = 0, **fields: int) -> bytes:

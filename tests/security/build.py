@@ -274,10 +274,12 @@ def bombs() -> dict[str, bytes]:
             node("Resize", "x r s"), tensors=[reals("r"), reals("s", 1, float("nan"))]
         ),
         "Resize by sizes": _with(
-            node("Resize", "x r e s"), tensors=[reals("r"), reals("e"), integers("s", *[1 << 15] * 2)]
+            node("Resize", "x r e s"),
+            tensors=[reals("r"), reals("e"), integers("s", *[1 << 15] * 2)],
         ),
         "Range": _with(
-            node("Range", "a s d"), tensors=[integers("a", 0), integers("s", 1 << 40), integers("d", 1)]
+            node("Range", "a s d"),
+            tensors=[integers("a", 0), integers("s", 1 << 40), integers("d", 1)],
         ),
         "OneHot": _with(
             node("OneHot", "x s v"), tensors=[integers("s", 1 << 40), reals("v", 0, 1)]

@@ -14,6 +14,7 @@ import pytest
 
 from tests.security.build import field, graph, integers, model, node, reals, tensor
 from tests.security.rechecksum import read_files
+from vae_runtime.bundle import archive
 from vae_runtime.bundle import reader as bundle
 from vae_runtime.bundle.checksums import verify_graph
 from vae_runtime.datasets.idx import read_idx
@@ -88,6 +89,18 @@ def test_a_manifest_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundle, "MAX_MANIFEST", size - 1)
     with pytest.raises(LimitError, match=rf"manifest\.json: over {size - 1} bytes$"):
         bundle.open_bundle(BUNDLE)
+
+
+def test_a_zip_has_a_maximum_of_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "_MAX_FILES", 3)
+    with pytest.raises(InputError, match=r"ae_mlp\.zip: more than 3 files in the zip$"):
+        bundle.open_bundle(BUNDLE)
+
+
+def test_a_zip_of_over_four_gigabytes_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 10)
+    with pytest.raises(LimitError, match=r"at most 4 GB\. Write the bundle as a folder\.$"):
+        archive.pack({"a": bytes(11)})
 
 
 def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
