@@ -12,8 +12,8 @@ import onnx
 import torch
 
 from vae_runtime import __version__
-from vae_runtime.bundle.manifest import GraphSpec, Manifest
-from vae_runtime.bundle.spec import ModelSpec
+from vae_runtime.bundle.manifest import Manifest
+from vae_runtime.bundle.spec import GraphSpec, ModelSpec
 from vae_runtime.datasets import Dataset
 from vae_runtime.inference.session import onnxruntime
 from vae_train import Checkpoint

@@ -15,10 +15,10 @@ from google.protobuf.message import Message  # type: ignore[import-untyped]
 from onnx import StringStringEntryProto, TensorProto
 
 from vae_runtime.bundle.archive import pack
-from vae_runtime.bundle.checksums import add_checksum
-from vae_runtime.bundle.manifest import NAME, FileSpec, GraphSpec, Manifest, TensorSpec
+from vae_runtime.bundle.checksums import graph_with_checksum
+from vae_runtime.bundle.manifest import NAME, Manifest
 from vae_runtime.bundle.reader import open_bundle
-from vae_runtime.bundle.spec import METADATA_KEY, ModelSpec
+from vae_runtime.bundle.spec import METADATA_KEY, FileSpec, GraphSpec, ModelSpec, TensorSpec
 from vae_runtime.errors import FileError, IntegrityError, VaeError, describe_os_error
 from vae_runtime.files.atomic import write_atomic, writing_folder
 from vae_runtime.graph_checks import check_graph
@@ -73,7 +73,7 @@ def write_model(
     )
     name = graph.role if variant == "fp32" else f"{graph.role}.{variant}"
     check_contract(model, Contract(name, inputs, outputs, opset, IR_VERSIONS[opset]))
-    raw = add_checksum(model.SerializeToString(deterministic=True))
+    raw = graph_with_checksum(model.SerializeToString(deterministic=True))
     check_graph(raw, name)
     file = file_spec(f"{name}.onnx", raw)
     graph_spec = GraphSpec(graph.role, variant, file, opset, IR_VERSIONS[opset], inputs, outputs)

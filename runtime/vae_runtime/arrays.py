@@ -97,28 +97,42 @@ def check_labels(label: Labels, n: int | None, spec: ModelSpec) -> Indices:
     """
     if label is None:
         return None
+    if isinstance(label, (int, str, np.integer)):
+        return label_index(label, spec)
+    if n is None:
+        raise UsageError("an endless stream takes one label for all")
+    items = _label_array(label, spec)
+    if items.shape != (n,):
+        raise InputError(f"label: {len(items)} labels for {n} items")
+    return items
+
+
+def label_index(label: int | str | np.integer[Any], spec: ModelSpec) -> int:
+    """The class index of one label.
+
+    Raises:
+        UsageError, InputError: see `check_labels`.
+    """
+    if type(label) is not int or not spec.classes:
+        return int(_label_array([label], spec)[0])
+    if not 0 <= label < len(spec.classes):
+        raise _out_of_range(label, len(spec.classes))
+    return label
+
+
+def _label_array(labels: Any, spec: ModelSpec) -> NDArray[np.int64]:
+    """Class indices or names as checked indices i64[N]."""
     classes = spec.classes
     if not classes:
         raise UsageError(f"this {spec.family} takes no label")
-    if type(label) is int:
-        if 0 <= label < len(classes):
-            return label
-        raise _out_of_range(label, len(classes))
-    single = isinstance(label, (int, str, np.integer))
-    if n is None and not single:
-        raise UsageError("an endless stream takes one label for all")
-    items = _array([label] if single else label, "label")
+    items = _array(labels, "label")
     if items.dtype.kind == "U":
         items = np.array([class_index(str(name), classes) for name in items.ravel()], np.int64)
     if items.dtype.kind not in "iu" or items.ndim != 1 or not items.dtype.isnative:
-        raise InputError(f"label: {items.dtype}{list(items.shape)}, expected int64[{n}]")
+        raise InputError(f"label: {items.dtype}{list(items.shape)}, expected int64[N]")
     if len(items) and (items.min() < 0 or items.max() >= len(classes)):
         wrong = items.min() if items.min() < 0 else items.max()
         raise _out_of_range(wrong, len(classes))
-    if single:
-        return int(items[0])
-    if len(items) != n:
-        raise InputError(f"label: {len(items)} labels for {n} items")
     return items.astype(np.int64)
 
 

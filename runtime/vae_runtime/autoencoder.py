@@ -163,7 +163,10 @@ class Autoencoder:
             seed: None picks a fresh one.
             start: the index of the first image in the endless sequence that belongs to the seed.
             batch_size: images per array.
-            prior, temperature, truncation, dtype: as for `sample`.
+            prior: as for `sample`.
+            temperature: as for `sample`.
+            truncation: as for `sample`.
+            dtype: as for `sample`.
 
         Yields:
             [batch_size, C, H, W]; the last one may be shorter.

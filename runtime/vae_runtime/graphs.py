@@ -17,9 +17,8 @@ from .arrays import (
     label_rows,
     to_float32,
 )
-from .bundle.checksums import verify_checksum
-from .bundle.manifest import ROLES, expected_tensors
-from .bundle.spec import METADATA_KEY, ModelSpec, parse_spec, same_id
+from .bundle.checksums import verify_graph
+from .bundle.spec import METADATA_KEY, ROLES, ModelSpec, expected_tensors, parse_spec, same_id
 from .errors import InputError, IntegrityError, UsageError
 from .files.reading import read_bytes
 from .graph_checks import check_graph
@@ -29,7 +28,7 @@ from .inference.session import Session
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from .bundle.manifest import GraphSpec
+    from .bundle.spec import GraphSpec
 
 DTYPES = ("float32", "uint8")
 _ORT = {"float32": "tensor(float)", "int64": "tensor(int64)", "uint8": "tensor(uint8)"}
@@ -261,7 +260,7 @@ def read_graph(path: str | Path) -> bytes:
 
 
 def _check_bytes(raw: bytes, where: str, *, checksum: bool) -> None:
-    whole = not checksum or verify_checksum(raw, where)
+    whole = not checksum or verify_graph(raw, where)
     if METADATA_KEY not in check_graph(raw, where):
         raise _not_ours(where)
     if not whole:

@@ -73,7 +73,7 @@ def read_image(
     from PIL import Image
 
     name = source if isinstance(source, Path) else "image"
-    raw = read_bytes(source, limit=MAX_BYTES) if isinstance(source, Path) else source
+    raw = read_bytes(source, max_bytes=MAX_BYTES) if isinstance(source, Path) else source
     picture = _decode(raw, name, mode, log)
     if size and (picture.height, picture.width) != size:
         picture = picture.resize((size[1], size[0]), Image.Resampling.LANCZOS)

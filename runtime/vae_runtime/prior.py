@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError, UsageError
-from .files.json_fields import take
+from .files.json_fields import take, take_array
 from .rng import normals, random_words, uniforms
 
 KINDS = ("normal", "uniform", "gaussian", "gmm", "class_gmm")
@@ -81,7 +81,7 @@ class Prior:
         """
         kind, dim = take(data, "kind", str, "prior"), take(data, "latent_dim", int, "prior")
         names = [name for name in _ARRAYS if name in data]
-        return cls(kind, dim, **{name: _numbers(name, data[name]) for name in names})
+        return cls(kind, dim, **{name: take_array(data, name, "prior") for name in names})
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary of plain lists; numbers keep six significant digits."""
@@ -266,17 +266,6 @@ def check_sampling(
 def _arrays_of(kind: str) -> tuple[str, ...]:
     """The arrays that a kind has, in the order of `_ARRAYS`."""
     return {"normal": (), "uniform": ("low", "high")}.get(kind, ("weights", "mean", "cholesky"))
-
-
-def _numbers(name: str, value: Any) -> NDArray[np.float64]:
-    """Nested lists of numbers as f64; strings, nulls and ragged lists are refused."""
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise InputError(f"prior: the lists of {name} are of different lengths") from error
-    if array.dtype.kind not in "iuf":
-        raise InputError(f"prior: {name} must hold numbers only")
-    return array.astype(np.float64)
 
 
 def _check_array(name: str, array: NDArray[np.float64], shape: tuple[int, ...]) -> None:

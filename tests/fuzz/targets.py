@@ -19,8 +19,8 @@ from PIL import Image
 from vae_runtime import images
 from vae_runtime.bundle import archive
 from vae_runtime.bundle import spec as spec
-from vae_runtime.bundle.checksums import add_checksum, verify_checksum
-from vae_runtime.bundle.manifest import NAME, Manifest, stamp
+from vae_runtime.bundle.checksums import graph_with_checksum, manifest_with_checksum, verify_graph
+from vae_runtime.bundle.manifest import NAME, Manifest
 from vae_runtime.cli import inputs
 from vae_runtime.datasets import idx
 from vae_runtime.errors import VaeError
@@ -60,7 +60,7 @@ def _bundle(name: str) -> dict[str, bytes]:
 
 def _manifest(raw: bytes) -> None:
     # A correct checksum, because the checks after it are the target.
-    Manifest.from_bytes(stamp(raw), NAME)
+    Manifest.from_bytes(manifest_with_checksum(raw), NAME)
 
 
 def _manifests() -> Iterator[bytes]:
@@ -104,7 +104,7 @@ def _graph(raw: bytes) -> None:
 
 
 def _graph_checksum(raw: bytes) -> None:
-    verify_checksum(raw, "x.onnx")
+    verify_graph(raw, "x.onnx")
 
 
 def _graphs() -> Iterator[bytes]:
@@ -112,7 +112,7 @@ def _graphs() -> Iterator[bytes]:
 
     yield SOUND
     yield layers()
-    yield add_checksum(SOUND)
+    yield graph_with_checksum(SOUND)
 
 
 def _arrays(raw: bytes) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vae_runtime.bundle.manifest import stamp
+from vae_runtime.bundle.checksums import manifest_with_checksum
 from vae_runtime.bundle.reader import embedded_names, open_bundle
 
 from .conftest import Run, unpack
@@ -59,7 +59,9 @@ def test_a_graph_of_another_bundle(
         if graph["file"] == "decoder.onnx":
             graph |= {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
     del manifest["sha256"]
-    (tmp_path / "b/manifest.json").write_bytes(stamp(json.dumps(manifest).encode()))
+    (tmp_path / "b/manifest.json").write_bytes(
+        manifest_with_checksum(json.dumps(manifest).encode())
+    )
     done = run("sample", "-b", "b")
     a, b = other.manifest.spec.id, own.manifest.spec.id
     assert (done.code, done.error) == (

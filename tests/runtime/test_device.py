@@ -1,4 +1,4 @@
-"""Devices, with an onnxruntime made up for the purpose, and the real one where there is no CUDA."""
+"""Device selection, with a fake onnxruntime, and with the real one where there is no CUDA."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CUDA, CPU = device.CUDA, device.CPU
 
 
 class Ort:
-    """As much of onnxruntime as a session touches; `works` is whether CUDA does."""
+    """The parts of onnxruntime that a session uses; `works` is whether CUDA does."""
 
     __version__ = "9.9"
     RunOptions = object
@@ -109,7 +109,7 @@ def test_auto_takes_cuda_where_it_works(pretend: Any) -> None:
 
 
 @pytest.mark.parametrize("works", [False, None], ids=["silently the CPU", "raises"])
-def test_auto_falls_back_once_and_says_so(
+def test_auto_falls_back_with_one_warning(
     pretend: Any, works: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ort = pretend(Ort(works=works))
@@ -157,7 +157,7 @@ def test_cpu_never_touches_cuda(pretend: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["auto", "cuda", "cpu"])
-def test_a_bad_graph_is_not_the_devices_fault(pretend: Any, name: str) -> None:
+def test_a_bad_graph_is_not_a_device_error(pretend: Any, name: str) -> None:
     pretend(Ort(broken=True))
     with pytest.raises(InputError, match=r"^onnxruntime refuses the graph: no kernel image$"):
         Session(b"", device=name)
@@ -169,7 +169,7 @@ def test_threads_refused() -> None:
 
 
 class OnDevice:
-    """A session that keeps what it was asked."""
+    """A session that records its calls."""
 
     def __init__(self, where: str) -> None:
         self.device = where
@@ -193,7 +193,7 @@ class OnDevice:
         ("cpu", 0, []),
     ],
 )
-def test_batches_are_padded_on_cuda_alone(where: str, n: int, batches: list[int]) -> None:
+def test_batches_are_padded_only_on_cuda(where: str, n: int, batches: list[int]) -> None:
     fake: Any = OnDevice(where)
     x = np.arange(n, dtype=np.float32)[:, None]
     (out,) = run_batched(fake, {"x": x}, {"y": Output((1,), x.dtype)})
@@ -205,7 +205,7 @@ def test_why_not_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     ort: Any = Ort()
     reasons: list[Any] = [
         (None, [], "no NVIDIA driver here (libcuda does not load)"),
-        (0, [], "the driver sees 0 CUDA devices"),
+        (0, [], "the driver finds 0 CUDA devices"),
         (1, ["libcudnn.so.9"], "these libraries do not load: libcudnn.so.9"),
         (1, [], "onnxruntime could not start CUDA; the driver may be too old for it"),
     ]
@@ -214,7 +214,7 @@ def test_why_not_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(device, "missing_libraries", lambda _, m=missing: m)
         assert device.why_not_cuda(ort) == expected
     monkeypatch.setattr(device, "cuda_devices", lambda: 1)
-    assert device.why_not_cuda(ort, 1) == "the driver sees 1 CUDA device"
+    assert device.why_not_cuda(ort, 1) == "the driver finds 1 CUDA device"
 
 
 def test_libraries_follow_the_build() -> None:

@@ -1,4 +1,4 @@
-"""Outputs are whole or untouched: atomic writes, permissions, links, pipes."""
+"""Atomic writes: outputs are whole or untouched; permissions, links, pipes."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from vae_runtime.files.reading import read_bytes
 pytestmark = pytest.mark.torch_free
 
 
-def test_a_file_is_read_without_room_for_its_limit(tmp_path: Path) -> None:
+def test_reading_does_not_allocate_the_limit(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"content")
-    assert read_bytes(path, limit=1 << 60) == b"content"  # more than any machine gives
-    assert read_bytes(path, limit=7) == b"content"
+    assert read_bytes(path, max_bytes=1 << 60) == b"content"  # more than any machine gives
+    assert read_bytes(path, max_bytes=7) == b"content"
     with pytest.raises(LimitError, match=r"file: over 0 MB$"):
-        read_bytes(path, limit=6)
+        read_bytes(path, max_bytes=6)
 
 
 @pytest.mark.skipif(not Path("/dev/zero").is_char_device(), reason="no /dev/zero")
-def test_what_has_no_size_is_read_up_to_the_limit() -> None:
+def test_a_device_is_read_up_to_the_limit() -> None:
     assert read_bytes(Path("/dev/null")) == b""
     with pytest.raises(LimitError, match=r"/dev/zero: over 1 MB$"):
-        read_bytes(Path("/dev/zero"), limit=1 << 20)
+        read_bytes(Path("/dev/zero"), max_bytes=1 << 20)
 
 
 def test_bytes_are_written_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_a_block_that_raises_changes_nothing(before: bytes | None, tmp_path: Pat
     assert before is None or path.read_bytes() == before
 
 
-def test_the_target_is_whole_at_every_moment(tmp_path: Path) -> None:
+def test_the_target_is_whole_at_all_times(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     path.write_bytes(b"old")
     with writing(path) as temporary:
@@ -90,7 +90,7 @@ def test_a_failing_disk_keeps_the_previous_file(
 
 @pytest.fixture
 def flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bytes]]:
-    """What is flushed to disk, by its inode, and what `tmp_path/target` held at that time."""
+    """Inodes flushed to the disk, with the content of `tmp_path/target` at that time."""
     found: list[tuple[int, bytes]] = []
 
     def fsync(handle: int) -> None:
@@ -157,7 +157,7 @@ def test_a_missing_folder_is_a_file_error(tmp_path: Path) -> None:
         write_atomic(tmp_path / "missing" / "model.pt", b"")
 
 
-def test_a_folder_in_the_place_of_the_file_is_a_file_error(tmp_path: Path) -> None:
+def test_a_folder_instead_of_the_file_is_a_file_error(tmp_path: Path) -> None:
     (tmp_path / "model.pt").mkdir()
     with pytest.raises(FileError, match="directory"):
         write_atomic(tmp_path / "model.pt", b"new")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import vae_runtime as vae
-from vae_runtime.bundle.checksums import add_checksum
+from vae_runtime.bundle.checksums import graph_with_checksum
 from vae_runtime.bundle.reader import open_bundle
 from vae_runtime.bundle.spec import ImageSpec, ModelSpec
 from vae_runtime.errors import InputError, NotFound, UsageError
@@ -112,7 +112,7 @@ def test_a_graph_without_metadata_is_refused_when_it_is_read(tmp_path: Path) -> 
 def test_a_graph_that_does_not_match_its_spec_is_refused(vae_path: Path) -> None:
     raw = graph_bytes(vae_path, "decoder")
     with pytest.raises(InputError) as caught:
-        vae.Decoder(add_checksum(raw.replace(b'"height":8', b'"height":9')))
+        vae.Decoder(graph_with_checksum(raw.replace(b'"height":8', b'"height":9')))
     assert str(caught.value) == (
         "graph: its tensors [('image', 'tensor(float)', [1, 8, 8])] do not fit its spec, "
         "which has [('image', 'tensor(float)', [1, 9, 8])]"

@@ -1,4 +1,4 @@
-"""The doctor, on installations made up for the purpose."""
+"""`vae-run doctor` on fake installations."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ def test_both_packages() -> None:
     ]  # fmt: skip
 
 
-def test_hollow_module() -> None:
+def test_empty_module() -> None:
     found = diagnose(lambda: HERE, raising(MissingExtra(BROKEN_INSTALL)))
-    assert found.problems == ["the module onnxruntime is hollow: a package's files were removed"]
+    assert found.problems == ["the module onnxruntime is empty: a package's files were removed"]
     assert found.fixes == ["pip uninstall -y onnxruntime", install_command("cpu")]
     assert found.device is None
 
@@ -75,7 +75,9 @@ def test_nothing_installed() -> None:
 
 def test_does_not_import() -> None:
     found = diagnose(lambda: HERE, raising(MissingExtra("libstdc++ is too old")))
-    assert found.problems == ["onnxruntime is installed and does not import: libstdc++ is too old"]
+    assert found.problems == [
+        "onnxruntime is installed but cannot be imported: libstdc++ is too old"
+    ]
     assert found.fixes == ["pip install --force-reinstall onnxruntime"]
 
 
@@ -96,7 +98,7 @@ def test_cuda_works() -> None:
     assert (found.ok, found.cuda, found.device, found.fixes) == (True, "works", "cuda:0", [])
 
 
-def test_cuda_listed_and_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_listed_but_not_available(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(installation, "why_not_cuda", lambda _: "no NVIDIA driver here")
     found = diagnose(lambda: GPU, lambda: WITH_CUDA, on_cpu)
     assert (found.ok, found.cuda, found.device) == (True, "no NVIDIA driver here", "cpu")

@@ -1,4 +1,4 @@
-"""What is written of a bundle, read back: each value that does not fit is refused, by its name."""
+"""Manifests and specs written and read back; the error names each value that does not fit."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.security.restamp import read_files
+from tests.security.rechecksum import read_files
 from vae_runtime.bundle import spec as specs
-from vae_runtime.bundle.manifest import NAME, Manifest, stamp
+from vae_runtime.bundle.checksums import manifest_with_checksum
+from vae_runtime.bundle.manifest import NAME, Manifest
 from vae_runtime.bundle.spec import ImageSpec, ModelSpec, parse_spec
 from vae_runtime.errors import InputError, IntegrityError
 from vae_runtime.files.json_fields import take, take_list
@@ -21,9 +22,9 @@ from vae_runtime.prior import Prior
 pytestmark = pytest.mark.torch_free
 
 DATA = Path(__file__).parents[1] / "data"
-# Two classes with graphs of three variants, and none.
+# One with classes and graphs of three variants, and one without.
 CVAE, VAE = (json.loads(read_files(DATA / f"{n}.zip")[NAME]) for n in ("cvae_mlp", "vae_mlp"))
-CARD = ModelSpec("id", "cvae", ImageSpec(1, 4, 5), 2, ("a", "b"), "bernoulli", Prior.normal(2))
+SPEC = ModelSpec("id", "cvae", ImageSpec(1, 4, 5), 2, ("a", "b"), "bernoulli", Prior.normal(2))
 MIXTURE = {"weights": [[1.0]], "mean": [[[0.0, 0.0]]], "cholesky": [[[1.0, 0.0, 1.0]]]}
 THREE = {name: array * 3 for name, array in MIXTURE.items()}
 
@@ -33,7 +34,7 @@ def mixtures(arrays: dict[str, Any]) -> dict[str, Any]:
 
 
 def image(**change: Any) -> dict[str, Any]:
-    return {"image": CARD.to_json()["image"] | change}
+    return {"image": SPEC.to_json()["image"] | change}
 
 
 @pytest.mark.parametrize(
@@ -47,8 +48,8 @@ def image(**change: Any) -> dict[str, Any]:
         {"family": "ae", "classes": []},
     ],
 )
-def test_a_card_that_fits_is_read(change: dict[str, Any]) -> None:
-    data = CARD.to_json() | change
+def test_a_valid_spec_is_read(change: dict[str, Any]) -> None:
+    data = SPEC.to_json() | change
     assert ModelSpec.from_json(data, "x").to_json() == data
 
 
@@ -72,23 +73,23 @@ def test_a_card_that_fits_is_read(change: dict[str, Any]) -> None:
         ({"classes": list("abc")}, "3 classes"),
     ],
 )  # fmt: skip
-def test_a_card_that_contradicts_itself(
+def test_a_spec_that_contradicts_itself(
     change: dict[str, Any], what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(specs, "_MAX_CLASSES", 2)
     with pytest.raises(InputError) as caught:
-        ModelSpec.from_json(CARD.to_json() | change, "x")
+        ModelSpec.from_json(SPEC.to_json() | change, "x")
     assert str(caught.value) == f"x: {what} does not fit the rest. The file is not valid."
 
 
 def test_the_metadata_of_a_graph() -> None:
-    data = CARD.to_json() | {"role": "decoder", "variant": "fp32"}
+    data = SPEC.to_json() | {"role": "decoder", "variant": "fp32"}
     assert parse_spec(json.dumps(data), "x")[1:] == ("decoder", "fp32")
     for text, message in (
-        ("{", "x: its metadata is not JSON"),
-        ("[" * 100_000, "x: its metadata is not JSON"),
+        ("{", "x: its metadata is not valid JSON"),
+        ("[" * 100_000, "x: its metadata is not valid JSON"),
         ("[]", "x: expected a JSON object, got list"),
-        (json.dumps(CARD.to_json()), "x: 'role' is missing"),
+        (json.dumps(SPEC.to_json()), "x: 'role' is missing"),
         (json.dumps(data | {"variant": None}), "x: 'variant' is NoneType, expected str"),
         (json.dumps(data | {"format": "2.0"}),
          "x: bundle format 2.0, this runtime reads 1.0. Upgrade: pip install -U vae-onnx"),
@@ -112,9 +113,9 @@ def test_a_value_has_its_type() -> None:
 
 
 def read(data: dict[str, Any]) -> Manifest:
-    """The manifest of these values, with a right digest."""
+    """The manifest of these values, with the right checksum."""
     data.pop("sha256", None)
-    return Manifest.from_bytes(stamp(json.dumps(data).encode()), "x")
+    return Manifest.from_bytes(manifest_with_checksum(json.dumps(data).encode()), "x")
 
 
 def graphs(index: int, **change: Any) -> Callable[[dict[str, Any]], object]:
@@ -130,10 +131,10 @@ def twice(**change: Any) -> Callable[[dict[str, Any]], object]:
 
 
 FILE = "x: file {!r}: expected a plain name, size and sha256"
-SHAPE = "x: tensor 'image': expected numbers in its shape"
+SHAPE = "x: tensor 'image': expected integers in its shape"
 UNFIT = "x: {}: its tensors do not fit the spec"
 TWICE = "x: a file or a graph is listed twice"
-LIES: list[tuple[dict[str, Any], Callable[[dict[str, Any]], object], str]] = [
+CONTRADICTIONS: list[tuple[dict[str, Any], Callable[[dict[str, Any]], object], str]] = [
     (CVAE, graphs(0, file="../encoder.onnx"), FILE.format("../encoder.onnx")),
     (CVAE, graphs(0, file="/etc/passwd"), FILE.format("/etc/passwd")),
     (CVAE, graphs(0, sha256="A" * 64), FILE.format("encoder.onnx")),
@@ -160,7 +161,7 @@ LIES: list[tuple[dict[str, Any], Callable[[dict[str, Any]], object], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("source", "change", "message"), LIES)
+@pytest.mark.parametrize(("source", "change", "message"), CONTRADICTIONS)
 def test_a_manifest_that_contradicts_itself(
     source: dict[str, Any], change: Callable[[dict[str, Any]], object], message: str
 ) -> None:
@@ -172,9 +173,11 @@ def test_a_manifest_that_contradicts_itself(
     assert str(caught.value) == message
 
 
-def test_a_manifest_proves_itself() -> None:
-    raw = stamp(json.dumps({k: v for k, v in VAE.items() if k != "sha256"}).encode())
-    assert stamp(raw) == raw
+def test_a_manifest_matches_its_checksum() -> None:
+    raw = manifest_with_checksum(
+        json.dumps({k: v for k, v in VAE.items() if k != "sha256"}).encode()
+    )
+    assert manifest_with_checksum(raw) == raw
     assert Manifest.from_bytes(raw, "x").spec.family == "vae"
     again = "Copy or export the bundle again."
     for wrong, error, message in (
@@ -182,10 +185,10 @@ def test_a_manifest_proves_itself() -> None:
          f"x: damaged or edited: its bytes do not match its own sha256. {again}"),
         (json.dumps(VAE).encode(), IntegrityError,
          f"x: damaged or edited: it does not begin with its own sha256. {again}"),
-        (stamp(b'{"format": "2.0"}'), InputError,
+        (manifest_with_checksum(b'{"format": "2.0"}'), InputError,
          "x: bundle format 2.0, this runtime reads 1.0. Upgrade: pip install -U vae-onnx"),
-        (b"{", InputError, "x: not JSON. The bundle is damaged or was edited."),
-        (b"[" * 100_000, InputError, "x: not JSON. The bundle is damaged or was edited."),
+        (b"{", InputError, "x: not valid JSON. The bundle is damaged or was edited."),
+        (b"[" * 100_000, InputError, "x: not valid JSON. The bundle is damaged or was edited."),
     ):  # fmt: skip
         with pytest.raises(error) as caught:
             Manifest.from_bytes(wrong, "x")

@@ -1,4 +1,4 @@
-"""ONNX files byte by byte, without the onnx package: sound ones, and ones that mean harm."""
+"""ONNX files written byte by byte, without the onnx package: good ones and hostile ones."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def tensor(name: str, dims: list[int], raw: bytes, kind: int = FLOAT, more: byte
     )  # fmt: skip
 
 
-def whole(name: str, *values: int) -> bytes:
+def integers(name: str, *values: int) -> bytes:
     """A tensor of int64."""
     return tensor(name, [len(values)], struct.pack(f"<{len(values)}q", *values), INT64)
 
@@ -95,7 +95,7 @@ def _with(*nodes: bytes, tensors: list[bytes] = [], more: bytes = b"") -> bytes:
 
 
 def layers() -> bytes:
-    """A sound decoder of the layers whose attributes have ended processes, small in weights."""
+    """A small good decoder of the layers whose attributes have crashed processes."""
     nodes = [
         node("Reshape", "x square", "a"),
         node(
@@ -112,14 +112,14 @@ def layers() -> bytes:
         node("Flatten", "j", "y", axis=1),
     ]  # fmt: skip
     tensors = [
-        whole("square", -1, 1, 2, 2), reals("none"), reals("scales", 1, 1, 2, 2),
+        integers("square", -1, 1, 2, 2), reals("none"), reals("scales", 1, 1, 2, 2),
         tensor("w", [1, 4, 3, 3], b"\0\0\0=" * 36), tensor("v", [4, 2, 3, 3], b"\0\0\0=" * 72),
     ]  # fmt: skip
     return model(graph(nodes, tensors))
 
 
 def hostile() -> dict[str, tuple[bytes, str]]:
-    """Files that must be refused, and a part of the reason, by a name."""
+    """Files that must be refused, by name, with a part of the reason."""
     conv = tensor("w", [1, 1, 1, 1], b"\0" * 4)
     inner = graph([node("Relu", "x")])
     branch = field(1, "then_branch") + field(6, inner) + field(20, 5)
@@ -134,7 +134,7 @@ def hostile() -> dict[str, tuple[bytes, str]]:
         "function": (model(inner, field(25, field(1, "f"))), "functions"),
         "training": (model(inner, field(20, b"")), "training"),
         "unknown field": (model(inner, field(99, 1)), "field 99"),
-        "group": (model(inner, varint(99 << 3 | 3)), "kind of field"),
+        "group": (model(inner, varint(99 << 3 | 3)), "unknown encoding"),
         "custom domain": (_with(node("Relu", "x", domain="com.microsoft")), "custom domain"),
         "custom operator": (_with(node("MyOp", "x")), "not allowed"),
         "no outputs": (_with(field(1, "x") + field(4, "Relu")), "no outputs"),
@@ -157,7 +157,7 @@ def hostile() -> dict[str, tuple[bytes, str]]:
         ),
         "tensor in a Relu": (_with(node("Relu", "x", a=conv)), "holds a tensor"),
         "two tensors of a name": (
-            _with(node("Conv", "x w"), tensors=[conv, conv]), "two tensors",
+            _with(node("Conv", "x w"), tensors=[conv, conv]), "two tensors named",
         ),
         "external": (
             _with(node("Conv", "x w"), tensors=[conv + field(14, 1)]), "outside the file",
@@ -170,13 +170,13 @@ def hostile() -> dict[str, tuple[bytes, str]]:
             "outside the file",
         ),
         "too few bytes": (
-            _with(node("Conv", "x w"), tensors=[tensor("w", [4], b"\0" * 4)]), "sizes say 16",
+            _with(node("Conv", "x w"), tensors=[tensor("w", [4], b"\0" * 4)]), "shape says 16",
         ),
         "too many bytes": (
-            _with(node("Conv", "x w"), tensors=[tensor("w", [1], b"\0" * 8)]), "sizes say 4",
+            _with(node("Conv", "x w"), tensors=[tensor("w", [1], b"\0" * 8)]), "shape says 4",
         ),
         "negative size": (
-            _with(node("Conv", "x w"), tensors=[tensor("w", [-1], b"")]), "impossible sizes",
+            _with(node("Conv", "x w"), tensors=[tensor("w", [-1], b"")]), "an impossible shape",
         ),
         "raw and listed": (
             _with(node("Conv", "x w"), tensors=[conv + field(4, b"\0" * 4)]), "has 4 bytes",
@@ -199,13 +199,14 @@ def hostile() -> dict[str, tuple[bytes, str]]:
         ),
         "input of no tensor": (
             model(graph([node("Relu", "x")], more=field(11, field(1, "s") + field(2, b"")))),
-            "no tensor",
+            "not a tensor",
         ),
         "input of text": (
             model(graph([node("Relu", "x")], more=field(11, value("s", [1], 8)))), "type 8",
         ),
         "huge input": (
-            model(graph([node("Relu", "x")], more=field(11, value("s", [1 << 40])))), "impossible",
+            model(graph([node("Relu", "x")], more=field(11, value("s", [1 << 40])))),
+            "an impossible shape",
         ),
         "metadata twice": (
             SOUND + 2 * field(14, field(1, "k") + field(2, "v")), "twice",
@@ -218,8 +219,8 @@ def hostile() -> dict[str, tuple[bytes, str]]:
             _with(node("Relu", "x", more=field(5, field(1, "group") + field(3, 1) + field(20, 7)))),
             "another type",
         ),
-        "division by zero": (_with(node("Div", "x c"), tensors=[whole("c", 1, 0)]), "by zero"),
-        "remainder by zero": (_with(node("Mod", "x c"), tensors=[whole("c", 0)]), "by zero"),
+        "division by zero": (_with(node("Div", "x c"), tensors=[integers("c", 1, 0)]), "by zero"),
+        "remainder by zero": (_with(node("Mod", "x c"), tensors=[integers("c", 0)]), "by zero"),
         "deep nesting": (_nested(2000), "not ONNX"),
     }  # fmt: skip
     for op in ("Loop", "Scan", "SequenceMap", "RandomNormal", "Multinomial", "StringConcat",
@@ -239,7 +240,7 @@ def hostile() -> dict[str, tuple[bytes, str]]:
 
 
 def _nested(depth: int) -> bytes:
-    """Messages inside each other: a recursive reader would run out of stack."""
+    """Nested messages, on which a recursive reader would run out of stack."""
     raw = b""
     for _ in range(depth):
         raw = field(7, raw)
@@ -247,8 +248,8 @@ def _nested(depth: int) -> bytes:
 
 
 def bombs() -> dict[str, bytes]:
-    """Small files that ask for gigabytes; each would load, or fill memory while it loads."""
-    big = whole("s", 1 << 20, 1 << 20)
+    """Small files that ask for gigabytes, when they are loaded or run."""
+    big = integers("s", 1 << 20, 1 << 20)
     constant = node("Constant", "", "s", value=big)
     chain = [node("Shape", "x", "b"), node("Concat", "b s", "t", axis=0)]
     product = node("Mul", "p q", "s")
@@ -261,11 +262,11 @@ def bombs() -> dict[str, bytes]:
         "ConstantOfShape of a chain": _with(*chain, node("ConstantOfShape", "t"), tensors=[big]),
         "ConstantOfShape of a product": _with(
             product, node("ConstantOfShape", "s"),
-            tensors=[whole("p", 1 << 20), whole("q", 1 << 20)],
+            tensors=[integers("p", 1 << 20), integers("q", 1 << 20)],
         ),
         "Expand": _with(node("Expand", "x s"), tensors=[big]),
         "Tile": _with(node("Tile", "x s"), tensors=[big]),
-        "Pad": _with(node("Pad", "x s"), tensors=[whole("s", 0, 0, 1 << 20, 1 << 20)]),
+        "Pad": _with(node("Pad", "x s"), tensors=[integers("s", 0, 0, 1 << 20, 1 << 20)]),
         "Resize by scales": _with(
             node("Resize", "x r s"), tensors=[reals("r"), reals("s", 1, 3e9)]
         ),
@@ -273,16 +274,18 @@ def bombs() -> dict[str, bytes]:
             node("Resize", "x r s"), tensors=[reals("r"), reals("s", 1, float("nan"))]
         ),
         "Resize by sizes": _with(
-            node("Resize", "x r e s"), tensors=[reals("r"), reals("e"), whole("s", *[1 << 15] * 2)]
+            node("Resize", "x r e s"),
+            tensors=[reals("r"), reals("e"), integers("s", *[1 << 15] * 2)],
         ),
         "Range": _with(
-            node("Range", "a s d"), tensors=[whole("a", 0), whole("s", 1 << 40), whole("d", 1)]
+            node("Range", "a s d"),
+            tensors=[integers("a", 0), integers("s", 1 << 40), integers("d", 1)],
         ),
         "OneHot": _with(
-            node("OneHot", "x s v"), tensors=[whole("s", 1 << 40), reals("v", 0, 1)]
+            node("OneHot", "x s v"), tensors=[integers("s", 1 << 40), reals("v", 0, 1)]
         ),
         "Reshape": _with(node("Reshape", "x s"), tensors=[big]),
-        "negative sizes": _with(node("Expand", "x s"), tensors=[whole("s", -(1 << 40), 1)]),
+        "negative sizes": _with(node("Expand", "x s"), tensors=[integers("s", -(1 << 40), 1)]),
         "a tensor of listed numbers": _with(
             node("ConstantOfShape", "s"),
             tensors=[field(1, 1) + field(2, INT64) + field(8, "s") + field(7, 1 << 40)],

@@ -1,4 +1,4 @@
-"""What needs torch is left out where torch is not installed."""
+"""Tests that need torch are left out where torch is not installed."""
 
 from __future__ import annotations
 

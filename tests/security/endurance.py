@@ -1,4 +1,4 @@
-"""Run a model again and again and watch the memory: `python -m tests.security.endurance [RUNS]`."""
+"""Run a model many times and measure its memory: `python -m tests.security.endurance [RUNS]`."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ EVERY = 500
 
 
 def resident() -> int:
-    """Bytes of this process in memory now, not at its peak."""
+    """The resident memory of this process now, in bytes."""
     fields = Path("/proc/self/statm").read_text().split()
     return int(fields[1]) * 4096
 
 
 def endure(runs: int) -> tuple[int, int]:
-    """Growth in bytes after the warm-up, at the end and at most, over so many runs.
+    """Return the growth in bytes after the warm-up: at the end, and the largest.
 
-    One run of eight is refused; one of a hundred loads the model anew.
+    One run in eight is refused; one in a hundred loads the model again.
     """
     z = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
     bad = z * np.float32("nan")
@@ -38,7 +38,7 @@ def endure(runs: int) -> tuple[int, int]:
         lambda: model.sample(4, label=1, seed=0), lambda: model.traverse(1, 4, label=2),
         lambda: model.score(images), lambda: refused(model, bad),
     ]  # fmt: skip
-    first = most = 0
+    first = largest = 0
     for run in range(-WARM_UP, runs):
         calls[run % len(calls)]()
         if run % 100 == 0:
@@ -49,9 +49,9 @@ def endure(runs: int) -> tuple[int, int]:
             if run == 0:
                 first = resident()
             elif run > 0:
-                most = max(most, resident() - first)
+                largest = max(largest, resident() - first)
     gc.collect()
-    return resident() - first, max(most, resident() - first)
+    return resident() - first, max(largest, resident() - first)
 
 
 def refused(model: vae.Autoencoder, bad: object) -> None:

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tests.security.restamp import read_files
+from tests.security.rechecksum import read_files
 from vae_runtime.bundle.manifest import NAME, Manifest
 from vae_runtime.bundle.reader import open_bundle
 from vae_runtime.cli.options import OutputOptions
@@ -33,11 +33,11 @@ from vae_runtime.files.npz import read_npy, read_npz
 from vae_runtime.images import read_image
 
 DATA = Path(__file__).parents[1] / "data"
-LONGEST_S = 0.06  # how long a writer lives at most
+MAX_LIFE_S = 0.06  # of a writer
 
 
 class Artefact(NamedTuple):
-    """Something that is written: `write(path, k)` makes version k, `version(path)` tells which."""
+    """A kind of output: `write(path, k)` writes version k, `version(path)` returns k."""
 
     name: str
     write: Callable[[Path, int], object]
@@ -45,7 +45,7 @@ class Artefact(NamedTuple):
 
 
 def artefacts(light: bool = False) -> list[Artefact]:
-    """What training, export and the runtime write; without torch, or `light`, no checkpoint."""
+    """All kinds of output; with `light`, or without torch, no checkpoint."""
     found = [
         Artefact("bundle", _bundle, _bundle_version),
         Artefact("bundle.zip", _bundle, _bundle_version),
@@ -68,7 +68,7 @@ _FILES: dict[int, tuple[Manifest, dict[str, bytes]]] = {}
 
 
 def prepare(kinds: list[Artefact]) -> None:
-    """Everything that writers share, made and imported once before they are forked."""
+    """Import and make once what all writers need, before they are forked."""
     for k, name in enumerate(("cvae_mlp", "ae_conv")):
         files = read_files(DATA / f"{name}.zip")
         _FILES[k] = Manifest.from_bytes(files.pop(NAME), name), files
@@ -127,7 +127,7 @@ def _line(path: Path, k: int) -> None:
 
 
 def _line_version(path: Path) -> int:
-    """Of the last whole line; at most one half line stands behind it."""
+    """The version in the last whole line; at most half a line follows it."""
     lines = path.read_bytes().split(b"\n")
     records = [json.loads(line) for line in lines[:-1]]
     if len(records) > 500:
@@ -160,7 +160,7 @@ def _checkpoint_version(path: Path) -> int:
 
 
 def kill(artefact: Artefact, path: Path, seconds: float) -> None:
-    """Start a writer and kill it after so long, counted from its first write."""
+    """Start a writer and kill it `seconds` after its first write."""
     reader, ready = os.pipe()
     child = os.fork()
     if child == 0:
@@ -180,7 +180,7 @@ def kill(artefact: Artefact, path: Path, seconds: float) -> None:
 
 
 def in_child(work: Callable[[], object]) -> None:
-    """Run something in a process of its own, as the next command would be."""
+    """Run a function in a process of its own, as the next command would."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -193,46 +193,46 @@ def in_child(work: Callable[[], object]) -> None:
     assert os.waitstatus_to_exitcode(status) == 0
 
 
-def leftovers(folder: Path) -> list[str]:
+def temporary_files(folder: Path) -> list[str]:
     return [p.name for p in folder.iterdir() if p.name.startswith(".")]
 
 
 def hunt(count: int, folder: Path, kinds: list[Artefact]) -> Counter[str]:
-    """So many kills, each artefact in turn; returns what was found."""
+    """Kill `count` writers, each kind in turn; return what was found."""
     chance, tally = random.Random(0), Counter[str]()
     prepare(kinds)
     for kind in kinds:
         in_child(lambda kind=kind: kind.write(folder / kind.name, 0))  # type: ignore[misc]
     for index in range(count):
         kind = kinds[index % len(kinds)]
-        kill(kind, folder / kind.name, chance.uniform(0, LONGEST_S))
+        kill(kind, folder / kind.name, chance.uniform(0, MAX_LIFE_S))
         version = kind.version(folder / kind.name)
         tally[f"version {version}"] += 1
-        tally["left something"] += bool(leftovers(folder))
-        assert len(leftovers(folder)) <= 1, "each writer sweeps what the one before left"
+        tally["left something"] += bool(temporary_files(folder))
+        assert len(temporary_files(folder)) <= 1, "each writer removes what the one before left"
         if not (folder / kind.name).exists():
             in_child(lambda kind=kind: kind.write(folder / kind.name, 0))  # type: ignore[misc]
     for kind in kinds:
         in_child(lambda kind=kind: kind.write(folder / kind.name, 1))  # type: ignore[misc]
         assert kind.version(folder / kind.name) == 1
-    assert not leftovers(folder), "the next writer sweeps"
+    assert not temporary_files(folder), "the next writer removes it"
     assert sorted(p.name for p in folder.iterdir()) == sorted(kind.name for kind in kinds)
     print(f"\n{count} kills over {len(kinds)} kinds of artefact: {dict(tally)}")
     return tally
 
 
-def hunt_pictures(count: int, folder: Path) -> None:
-    """So many kills of a writer of one PNG an image: each picture is whole, old or new."""
+def hunt_images(count: int, folder: Path) -> None:
+    """Kill `count` writers of one PNG per image: each file is whole, old or new."""
     folder.mkdir()
     pictures = Artefact("pictures", _images, lambda p: int(read_image(p).max()) // 200)
     chance, tally = random.Random(1), Counter[int]()
     for _ in range(count):
-        kill(pictures, folder, chance.uniform(0, LONGEST_S))
+        kill(pictures, folder, chance.uniform(0, MAX_LIFE_S))
         tally.update(pictures.version(path) for path in folder.glob("*.png"))
-        assert len(leftovers(folder)) <= 1, "each writer sweeps what the one before left"
+        assert len(temporary_files(folder)) <= 1, "each writer removes what the one before left"
     in_child(lambda: _images(folder, 1))
     assert sorted(p.name for p in folder.iterdir()) == [f"{i:03}.png" for i in range(64)]
-    print(f"{count} kills among pictures, whole each time: {dict(tally)}")
+    print(f"{count} kills among images, whole each time: {dict(tally)}")
 
 
 def main() -> None:
@@ -240,7 +240,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=sys.argv[2] if len(sys.argv) > 2 else None) as folder:
         began = time.perf_counter()
         hunt(count, Path(folder), artefacts(light=len(sys.argv) > 3))
-        hunt_pictures(count // 4, Path(folder) / "pictures")
+        hunt_images(count // 4, Path(folder) / "pictures")
         print(f"{time.perf_counter() - began:.0f} s")
 
 

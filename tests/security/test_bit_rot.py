@@ -1,4 +1,4 @@
-"""Flipped bits and truncations anywhere: in folders, zips, lone graphs; none is accepted."""
+"""Flipped bits and truncations in folders, zips and lone graphs; none is accepted."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.security.bad_bundles import DATA
-from tests.security.restamp import read_files
-from vae_runtime.bundle.checksums import verify_checksum
+from tests.security.rechecksum import read_files
+from vae_runtime.bundle.checksums import verify_graph
 from vae_runtime.bundle.manifest import NAME
 from vae_runtime.bundle.reader import open_bundle
 from vae_runtime.errors import InputError, IntegrityError, VaeError
@@ -20,6 +19,7 @@ from vae_runtime.graphs import Graph
 
 pytestmark = pytest.mark.torch_free
 
+DATA = Path(__file__).parents[1] / "data"
 ZIPS = sorted(DATA.glob("*.zip"))
 
 
@@ -32,7 +32,7 @@ def read_all(path: Path) -> None:
 
 def read_graph(path: Path) -> None:
     raw = path.read_bytes()
-    verify_checksum(raw, str(path))
+    verify_graph(raw, str(path))
     check_graph(raw, str(path))
 
 
@@ -85,16 +85,16 @@ def rot(count: int, tmp_path: Path) -> Counter[str]:
     return tally
 
 
-def test_a_thousand_damages_are_found(tmp_path: Path) -> None:
+def test_a_thousand_damaged_files_are_found(tmp_path: Path) -> None:
     rot(1000, tmp_path)
 
 
 @pytest.mark.slow
-def test_ten_thousand_damages_are_found(tmp_path: Path) -> None:
+def test_ten_thousand_damaged_files_are_found(tmp_path: Path) -> None:
     rot(10_000, tmp_path)
 
 
-def test_every_bit_of_a_seal_and_of_a_manifest_s_beginning(tmp_path: Path) -> None:
+def test_every_bit_of_a_graph_s_checksum_and_of_a_manifest_s_start(tmp_path: Path) -> None:
     folder = tmp_path / "b"
     folder.mkdir()
     files = read_files(ZIPS[1])
@@ -105,7 +105,7 @@ def test_every_bit_of_a_seal_and_of_a_manifest_s_beginning(tmp_path: Path) -> No
         for bit in range(8):
             bad = graph[:at] + bytes([graph[at] ^ 1 << bit]) + graph[at + 1 :]
             with pytest.raises(IntegrityError):
-                verify_checksum(bad, "x.onnx")
+                verify_graph(bad, "x.onnx")
     for at in range(100):
         for bit in range(8):
             bad = manifest[:at] + bytes([manifest[at] ^ 1 << bit]) + manifest[at + 1 :]
@@ -118,7 +118,7 @@ def test_a_lone_graph_cut_anywhere_is_damaged() -> None:
     raw = read_files(ZIPS[1])["decoder.onnx"]
     for length in [*range(200), *range(200, len(raw), 97)]:
         with pytest.raises(IntegrityError, match=r"^x\.onnx: "):
-            verify_checksum(raw[:length], "x.onnx")
+            verify_graph(raw[:length], "x.onnx")
 
 
 def test_a_damaged_lone_graph_is_refused_by_the_class_that_loads_it(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Every command under strace: no connection, and nothing written but what was asked for."""
+"""Every command under strace: no connections, and only the outputs are written."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PATHS = re.compile(r'"((?:[^"\\]|\\.)*)"')
 # The C library asks a local service for the user's name; torch makes a semaphore.
 LOCAL = re.compile(r"socket\(AF_UNIX|nscd")
 HARMLESS = ("/dev/null", "/dev/tty", "/proc/self/", "/proc/thread-self/", "/dev/shm/sem.")
-# What each command is given; every one that there is, and several outputs of some.
+# Arguments of every command, with several kinds of output for some.
 USES: dict[str, list[list[str]]] = {
     "sample": [["-n", "4", "-o", "out/s.png"], ["-n", "4", "-o", "out/s.npz"],
                ["-n", "3", "-o", "out/folder"], ["--show"]],
@@ -53,19 +53,19 @@ USES: dict[str, list[list[str]]] = {
     "studio": [["--out", "out/studio.html"], ["--out", "out/studio"]],
     "batch": [["sample", "3", "out/parquet"]],
 }  # fmt: skip
-NEEDS = {  # what a command lacks here, or None
+NEEDS = {  # the package that a command needs and that is missing here, or None
     "studio": None if fetch.present() else "onnxruntime-web",
     "batch": None if importlib.util.find_spec("pyarrow") else "pyarrow",
 }
 
 
 def caches(home: Path) -> tuple[Path, ...]:
-    """Where a library of the report keeps its list of fonts."""
+    """Folders where matplotlib, which draws the report, caches its list of fonts."""
     return (home / ".cache" / "matplotlib",)
 
 
 class Seen(NamedTuple):
-    """What a process and its children did: network calls, and paths changed."""
+    """Network calls of a process and its children, and paths that they changed."""
 
     network: list[str]
     written: set[Path]
@@ -85,7 +85,7 @@ def place(tmp_path: Path) -> Path:
 
 
 def watch(place: Path, module: str, *arguments: str) -> Seen:
-    """Run a command line under strace, as a user does who is not a CI."""
+    """Run a command line under strace, in the environment of an ordinary user."""
     code = f"import sys; sys.argv[0] = {module!r}; from {module}.cli import main; main()"
     env = {k: v for k, v in os.environ.items() if k not in ("CI", "ORT_DISABLE_TELEMETRY")}
     env |= dict.fromkeys(("HOME", "TMPDIR", "VAE_ONNX_CACHE"), str(place / "home"))
@@ -119,9 +119,9 @@ def written(lines: list[str], place: Path) -> set[Path]:
 
 
 def contained(seen: Seen, place: Path, outputs: str = "out") -> int:
-    """No connection, nothing written but in the folder of outputs; how many paths that was."""
+    """Assert no connection and no path written outside the output folder; count the paths."""
     assert not seen.network
-    # Python tries out the folder for temporary files, torch makes an empty one of its own there.
+    # Python tests the folder for temporary files; torch makes an empty folder there.
     known = (place / outputs, place / "home")
     assert not {path for path in seen.written if not any(map(path.is_relative_to, known))}
     home = place / "home"
@@ -129,8 +129,10 @@ def contained(seen: Seen, place: Path, outputs: str = "out") -> int:
     return len(seen.written)
 
 
-def test_the_network_and_strays_are_seen(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The watcher itself: a process that does both."""
+def test_connections_and_stray_files_are_noticed(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watcher itself, on a process that does both."""
     (place / "bad").mkdir()
     (place / "bad" / "__init__.py").touch()
     (place / "bad" / "cli.py").write_text(

@@ -1,4 +1,4 @@
-"""Eight threads, fifty forks, thousands of runs: the same pixels, a clear error, flat memory."""
+"""Eight threads, fifty forks, thousands of runs: equal pixels, a clear error, constant memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ THREADS, ROUNDS = 8, 25
 
 
 def jobs(model: vae.Autoencoder) -> list[Any]:
-    """One of each call, large enough for several chunks."""
+    """One call of each kind, large enough for several batches."""
     images = np.random.default_rng(0).random((300, 1, 8, 8), np.float32)
     labels = np.arange(300) % 4
     z = model.encode(images)
@@ -45,11 +45,11 @@ def digest(array: Any) -> str:
 
 
 @pytest.mark.parametrize("name", ["cvae_mlp", "cvae_conv"])
-def test_eight_threads_get_what_one_gets(name: str) -> None:
+def test_eight_threads_get_the_same_as_one(name: str) -> None:
     path = DATA / f"{name}.zip"
     with vae.load(path, device="cpu") as model:
         expected = [digest(job()) for job in jobs(model)]
-    # A fresh model: its graphs are loaded by whichever thread comes first.
+    # A fresh model: the first thread that needs a graph loads it.
     with vae.load(path, device="cpu") as model, ThreadPoolExecutor(THREADS) as pool:
         work = jobs(model)
         order = [i % len(work) for i in range(THREADS * ROUNDS)]
@@ -84,7 +84,7 @@ for i in range(int(sys.argv[2])):
         except StateError as error:
             code = 70 if "before fork" in str(error) else 1
         del model, ways
-        sys.exit(code)  # the ordinary way out: everything that is left is destroyed
+        sys.exit(code)  # an ordinary exit, which destroys the sessions
     found.append((name, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])))
 assert np.array_equal(model.sample(4, seed=0), images)
 print(len(found), sorted(set(found)))
@@ -93,7 +93,7 @@ print(len(found), sorted(set(found)))
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.parametrize("forks", [10, pytest.param(50, marks=pytest.mark.slow)])
-def test_forks_get_an_error_and_no_crash(forks: int) -> None:
+def test_forks_raise_an_error_and_do_not_crash(forks: int) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FORKS, str(DATA / "cvae_mlp.zip"), str(forks)],
         capture_output=True, text=True, check=True,
@@ -105,7 +105,7 @@ def test_forks_get_an_error_and_no_crash(forks: int) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc here")
 @pytest.mark.parametrize("runs", [2_000, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_memory_is_flat(runs: int) -> None:
+def test_memory_does_not_grow(runs: int) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.security.endurance", str(runs)],
         cwd=ROOT, capture_output=True, text=True, check=True,

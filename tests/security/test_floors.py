@@ -1,4 +1,4 @@
-"""The oldest versions that may be installed: without published holes, and those that are tested."""
+"""The oldest allowed versions have no published vulnerabilities and are the ones tested."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.torch_free
 ROOT = Path(__file__).parents[2]
 PROJECT = ROOT / "pyproject.toml"
 EXTRAS = ("cpu", "train", "dask")
-# The first release without: what is known of the ones before.
+# The first release without known vulnerabilities, and those of the releases before.
 SAFE = {
     "pillow": (12, 3),  # memory safety and bombs in 12.2, CVE-2026-42309 in 12.1
     "torch": (2, 10),  # CVE-2025-32434 before 2.6, CVE-2026-24747 before 2.10
@@ -23,7 +23,7 @@ SAFE = {
 
 
 def version(text: str) -> tuple[int, ...]:
-    """Without the zeros at its end: 3 is 3.0.0."""
+    """A version as numbers, without zeros at its end: 3 is 3.0.0."""
     return tuple(map(int, re.sub(r"(\.0)+$", "", text).split(".")))
 
 
@@ -44,11 +44,11 @@ def pins(name: str) -> dict[str, tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("name", SAFE)
-def test_a_floor_leaves_out_known_holes(name: str) -> None:
+def test_a_floor_excludes_known_vulnerabilities(name: str) -> None:
     assert floors()[name] >= SAFE[name]
 
 
-def test_the_floors_that_are_tested_are_those_that_are_allowed() -> None:
+def test_the_lowest_tested_versions_are_the_lowest_allowed() -> None:
     tested = pins("constraints-lowest.txt")
     named = re.findall(r"torch==(\d+\.\d+)", (ROOT / "constraints-lowest.txt").read_text())
     assert [version(text) for text in named] == [floors()["torch"]], "said to be not run"
@@ -56,6 +56,6 @@ def test_the_floors_that_are_tested_are_those_that_are_allowed() -> None:
     assert tested == {name: floor for name, floor in floors().items() if name != "torch"}
 
 
-def test_the_highest_that_is_tested_is_no_older() -> None:
+def test_the_highest_tested_versions_are_not_older() -> None:
     newest = pins("constraints.txt")
     assert not {name for name, floor in floors().items() if newest.get(name, floor) < floor}

@@ -153,7 +153,7 @@ def test_a_failing_disk_at_every_step(
             elif step == "sync":
                 patch.setattr(files, "_sync", failing)
             else:
-                patch.setattr(files, "exchange", failing)
+                patch.setattr(files, "swap", failing)
                 patch.setattr(Path, "replace", failing)
             with pytest.raises(FileError, match=r"input/output error, previous") as caught:
                 kind.write(path, 1)

@@ -1,4 +1,4 @@
-"""Ctrl-C in a graph that takes minutes, and limits on what may be made."""
+"""Ctrl-C in a graph that runs for minutes, and limits on the number of images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.security.build import graph, model, node, whole
+from tests.security.build import graph, integers, model, node
 from vae_runtime.cli import cli
 from vae_runtime.errors import LimitError
 
@@ -37,7 +37,7 @@ def command():
         os.write(1, b"x")
         session.run(["y"], x=np.zeros((1, 4), np.float32))
     except KeyboardInterrupt:
-        raise InterruptError from None  # as the group of vae-run does
+        raise InterruptError from None  # as vae-run does
 
 listen()
 try:
@@ -48,11 +48,11 @@ except SystemExit as end:
 
 
 def products(side: int, count: int) -> bytes:
-    """`count` products of square matrices: minutes of work, hardly a byte of file."""
+    """`count` products of square matrices: minutes of work in a tiny file."""
     nodes = [node("ReduceSum", "x", "one", keepdims=0), node("Expand", "one side", "a0")]
     nodes += [node("MatMul", f"a{i} a{i}", f"a{i + 1}") for i in range(count)]
     nodes += [node("ReduceSum", f"a{count}", "s", keepdims=0), node("Add", "x s", "y")]
-    return model(graph(nodes, [whole("side", side, side)]))
+    return model(graph(nodes, [integers("side", side, side)]))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="no SIGINT to send")
@@ -114,7 +114,7 @@ def test_a_limit(
     cli.main([*command, str(needed)], standalone_mode=False)  # the limit itself is allowed
 
 
-def test_a_million_images_are_made_and_no_more_unless_asked(
+def test_more_than_a_million_images_need_an_option(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

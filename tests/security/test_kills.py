@@ -1,4 +1,4 @@
-"""kill -9 while writing: the old or the new, whole; what the dead left is swept."""
+"""kill -9 while writing leaves the old or the new file; the next writer removes the rest."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def kills(count: int, *more: object) -> str:
     return done.stdout
 
 
-def test_a_kill_leaves_the_old_or_the_new(tmp_path: Path) -> None:
+def test_a_kill_leaves_the_old_or_the_new_file(tmp_path: Path) -> None:
     found = kills(40, tmp_path, "light")
     assert "40 kills over" in found
     assert "10 kills among pictures, whole each time" in found
@@ -44,7 +44,7 @@ def make(path: Path) -> None:
     path.write_bytes(b"half")
 
 
-def test_what_a_living_process_writes_is_not_swept(tmp_path: Path) -> None:
+def test_temporary_files_of_a_living_process_are_kept(tmp_path: Path) -> None:
     sweep = (
         "import sys; from pathlib import Path; from vae_runtime.files.atomic import write_atomic; "
     )
@@ -56,7 +56,7 @@ def test_what_a_living_process_writes_is_not_swept(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "decoder.onnx").write_bytes(b"half")
     with temporary(tmp_path / "model.pt", make) as mine:
-        dead.write_bytes(b"half")  # this process has swept already
+        dead.write_bytes(b"half")  # this process looks only once
         folder.mkdir(exist_ok=True)
         subprocess.run([sys.executable, "-c", sweep, str(tmp_path / "other")], check=True)
         names = {p.name for p in tmp_path.iterdir()}

@@ -1,4 +1,4 @@
-"""The tool that turns checks off: which ones it finds, and that it tells who notices."""
+"""The mutation tool: which checks it finds, and whether it reports the tests that notice."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ CHECKS = [
 ]
 
 
-def test_each_check_is_turned_off_alone() -> None:
+def test_each_check_is_disabled_alone() -> None:
     found = list(mutants(SOURCE))
     assert sorted((m.lines.start, m.what) for m in found) == sorted(CHECKS)
     before = ast.unparse(ast.parse(SOURCE)).splitlines()
@@ -57,7 +57,7 @@ def test_each_check_is_turned_off_alone() -> None:
         assert sum(a != b for a, b in zip(after, before, strict=True)) == 1, mutant.what
 
 
-def test_what_is_put_in_the_place_of_a_check() -> None:
+def test_the_replacement_of_a_check() -> None:
     texts = {m.what: ast.unparse(m.tree()) for m in mutants(SOURCE)}
     assert "    pass\n    print_status(raw)" in texts["check(raw)"]
     assert "if False or not low <= len(raw) <= high" in texts["not fits"]

@@ -1,4 +1,4 @@
-"""Arrays of every kind: right ones give what float64 gives, wrong ones never reach the session."""
+"""Arrays of every kind: good ones give float64's results, bad ones never reach the session."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Real = NDArray[np.float64]
 
 
 class Case(NamedTuple):
-    """What is passed as images, latents or labels; what it means in float64, or the error."""
+    """An argument for images, latents or labels, with its meaning in float64 or the error."""
 
     kind: str
     name: str
@@ -74,7 +74,7 @@ def linear(x: Real, w: dict[str, Real], name: str) -> Real:
 
 
 def layouts(array: NDArray[Any]) -> Iterator[tuple[str, NDArray[Any]]]:
-    """The same numbers, in other places of memory."""
+    """The same numbers in other memory layouts."""
     yield "plain", array
     yield "Fortran", np.asfortranarray(array)
     yield "every second", np.repeat(array, 2, axis=0)[::2]
@@ -94,7 +94,7 @@ def layouts(array: NDArray[Any]) -> Iterator[tuple[str, NDArray[Any]]]:
 
 
 def spoiled(array: NDArray[Any]) -> Iterator[tuple[str, NDArray[Any]]]:
-    """One number of the array made wrong, at the beginning, in the middle, at the end."""
+    """The array with one bad number at the beginning, in the middle or at the end."""
     for value in (np.nan, -np.nan, np.inf, -np.inf):
         for at in (0, array.size // 2, array.size - 1):
             bad = array.copy()
@@ -103,7 +103,7 @@ def spoiled(array: NDArray[Any]) -> Iterator[tuple[str, NDArray[Any]]]:
 
 
 def other_types(array: NDArray[Any]) -> Iterator[tuple[str, Any]]:
-    """The same numbers as something that no graph takes."""
+    """The same numbers in types that no graph accepts."""
     for dtype in ("f2", "f8", "g", ">f4", ">f8", "i1", "i2", "i4", "i8", "u2", "u4", "u8", "?",
                   "c8", "c16", "U4", "S4", "O", "M8[s]", "m8[s]"):  # fmt: skip
         yield dtype, (array > 0.3).astype(dtype) if dtype[0] in "Mm" else array.astype(dtype)
@@ -138,7 +138,7 @@ def image_cases(rng: np.random.Generator) -> Iterator[Case]:
         yield Case("images", name, value, InputError)
 
 
-def code_cases(rng: np.random.Generator) -> Iterator[Case]:
+def latent_cases(rng: np.random.Generator) -> Iterator[Case]:
     z = rng.normal(size=(N, D)).astype(np.float32)
     for name, array in layouts(z):
         yield Case("z", name, array, np.asarray(array, np.float64))
@@ -182,7 +182,7 @@ def label_cases() -> Iterator[Case]:
 
 def cases() -> list[Case]:
     rng = np.random.default_rng(0)
-    return [*image_cases(rng), *code_cases(rng), *label_cases()]
+    return [*image_cases(rng), *latent_cases(rng), *label_cases()]
 
 
 def call(model: vae.Autoencoder, case: Case, z: NDArray[np.float32]) -> NDArray[Any]:
@@ -218,7 +218,7 @@ def test_wrong_numbers_never_reach_the_session(monkeypatch: pytest.MonkeyPatch) 
 
 
 def as_meant(found: Any, case: Case, reference: Reference, z: NDArray[np.float32]) -> bool:
-    """Whether the error is the one expected, or every number is as in float64."""
+    """Whether the error is the expected one, or every number equals float64's."""
     if isinstance(case.meant, type) or isinstance(found, type):
         return found is case.meant
     if case.kind == "images":

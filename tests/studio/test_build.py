@@ -124,7 +124,7 @@ def test_the_same_bundle_gives_the_same_page(studio_folder: Path) -> None:
 
 
 def test_nothing_that_a_manifest_says_is_markup(studio_folder: Path, tmp_path: Path) -> None:
-    from tests.security.restamp import read_files, signed
+    from tests.security.rechecksum import read_files, with_checksums
     from vae_runtime.bundle.archive import pack
     from vae_runtime.bundle.manifest import NAME
 
@@ -133,7 +133,7 @@ def test_nothing_that_a_manifest_says_is_markup(studio_folder: Path, tmp_path: P
     manifest = json.loads(files[NAME])
     manifest["classes"][0] = evil
     path = tmp_path / f"{evil[2:8]}<b>.zip"
-    path.write_bytes(pack(signed(files, manifest)))
+    path.write_bytes(pack(with_checksums(files, manifest)))
     page, folder = single_file(parts(path)), folder_files(parts(path))
     assert b"alert(1)" not in page
     assert b"<b>" not in page

@@ -103,7 +103,9 @@ def test_json_is_read_strictly(engine: Engine) -> None:
 
 @pytest.mark.parametrize("kind", ["uniform", "gaussian"])
 def test_the_other_priors(engine: Engine, kind: str, tmp_path: Path) -> None:
-    from tests.security.restamp import read_files, signed
+    import json
+
+    from tests.security.rechecksum import read_files, with_checksums
     from vae_runtime.bundle.archive import pack
     from vae_runtime.bundle.manifest import NAME
 
@@ -117,7 +119,7 @@ def test_the_other_priors(engine: Engine, kind: str, tmp_path: Path) -> None:
                   "cholesky": lower[None, None]}  # fmt: skip
     prior = Prior(kind, d, **arrays)
     path = tmp_path / "b.zip"
-    path.write_bytes(pack(signed(files, manifest | {"prior": prior.to_json()})))
+    path.write_bytes(pack(with_checksums(files, manifest | {"prior": prior.to_json()})))
     found = engine(
         {
             "job": "latents",

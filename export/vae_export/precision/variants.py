@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from vae_runtime.bundle.manifest import GraphSpec
+from vae_runtime.bundle.spec import GraphSpec
 from vae_runtime.errors import IntegrityError
 from vae_runtime.images import to_uint8 as to_levels
 from vae_runtime.inference.session import Session

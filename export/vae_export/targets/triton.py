@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from vae_runtime.bundle.manifest import GraphSpec, Manifest, TensorSpec
-from vae_runtime.bundle.spec import ModelSpec
+from vae_runtime.bundle.manifest import Manifest
+from vae_runtime.bundle.spec import GraphSpec, ModelSpec, TensorSpec
 from vae_runtime.files.atomic import write_atomic
 
 from ..writer import make_folder

@@ -1,1 +1,1 @@
-"""What a bundle is: spec, manifest, archive, checksums, and how one is opened."""
+"""The bundle format: spec, manifest, zip, golden vectors, checksums, and opening a bundle."""

@@ -1,116 +1,159 @@
-"""A bundle as one stored `.zip`: written the same each time, read without trusting a header.
+"""Read and write a bundle as one stored `.zip`.
 
-The zip's comment is a sha256 over all bytes between the files' contents (the manifest has those of
-the contents), so that a flipped bit anywhere is found. A zip without a comment, as other programs
-make it, is read too.
+Only one layout is accepted: the files one after another, then the directory in the same order, then
+a comment that is empty or the checksum of everything but the files' contents. So no byte of the
+file is outside a checksum, and no two programs can read different files from it.
 """
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import io
 import struct
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import InputError, IntegrityError, NotFound
+from ..errors import InputError, IntegrityError, LimitError, NotFound
 from ..files.reading import read_bytes
+from .checksums import COMMENT_SIZE, verify_zip, zip_with_checksum
 
-Reader = Callable[[str, int], bytes]
+Reader = Callable[[str, int], bytes]  # a file's name, and bytes to read at most
 
 MAX_FILE = 2 << 30  # protobuf's own limit for one message
-_MAX_ZIP = 8 << 30
+_MAX_ZIP = 4 << 30  # without the 64-bit extension of the format
 _MAX_FILES = 1000
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date of a zip: the same bundle, the same bytes
-_MARK = b"sha256:"
-_END = 22  # bytes of a zip's last record without its comment
-_START = b"PK\x03\x04"
-# What is often given in a bundle's place.
+_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest of a zip: the same bundle gives the same bytes
+# A local header, an entry of the directory, and the record at the end (APPNOTE 4.3.7, 12 and 16).
+_LOCAL, _LOCAL_MARK = struct.Struct("<4s5H3L2H"), b"PK\x03\x04"
+_ENTRY, _ENTRY_MARK = struct.Struct("<4s6H3L5H2L"), b"PK\x01\x02"
+_END = struct.Struct("<4s4H2LH")
+# Files that are often passed instead of a bundle.
 _OTHERS = {
     ".pt": "a checkpoint, not a bundle. Run vae-export --ckpt on it first.",
-    ".onnx": "one graph, not a bundle. Give the bundle's folder; in Python, vae.Decoder reads it.",
+    ".onnx": "one graph, not a bundle. Pass the bundle's folder; in Python, use vae.Decoder.",
 }
 
 
-def pack(content: dict[str, bytes]) -> bytes:
-    """A stored, uncompressed zip; the bytes depend on names and content alone."""
+class _LayoutError(Exception):
+    """A zip whose bytes are not laid out as those of a bundle."""
+
+
+@dataclass(frozen=True)
+class _Member:
+    name: str
+    stored: bool  # neither compressed nor encrypted
+    header: int  # offset of the local header
+    start: int  # of the content
+    end: int
+    size: int  # uncompressed
+
+
+def pack(files: dict[str, bytes]) -> bytes:
+    """Write files to a stored zip whose bytes depend only on their names and contents.
+
+    Raises:
+        LimitError: the zip would have more than 4 GiB.
+    """
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, raw in content.items():
-            info = zipfile.ZipInfo(name, _EPOCH)
-            info.create_system = 3  # else it is that of the machine
-            archive.writestr(info, raw)
-        archive.comment = _MARK + b"0" * 64
+    try:
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED, allowZip64=False) as archive:
+            for name, raw in files.items():
+                info = zipfile.ZipInfo(name, _DATE)
+                info.create_system = 3  # the default is the system of this machine
+                archive.writestr(info, raw)
+    except zipfile.LargeZipFile as error:
+        raise LimitError("a zip has at most 4 GB. Write the bundle as a folder.") from error
     raw = buffer.getvalue()
-    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-        return raw[:-64] + _frame_digest(raw, archive.infolist())
+    return zip_with_checksum(raw, _contents(_read_directory(raw)[0]))
 
 
 def open_zip(path: Path) -> tuple[Reader, list[str]]:
-    """A way to read the files of a zip, and their names.
+    """Open a zip; return a function that reads one of its files, and the names of all.
 
     Raises:
-        InputError: no zip, or one with compressed, encrypted, nested or doubly named files.
-        IntegrityError: a zip that is cut off or damaged.
+        InputError: not a zip, or one with compressed or encrypted files or duplicate names.
+        IntegrityError: a zip that is truncated, damaged or laid out in another way.
         FileError: it cannot be read.
+        LimitError: it is too large.
     """
-    raw = read_bytes(path, limit=_MAX_ZIP)
+    raw = read_bytes(path, max_bytes=_MAX_ZIP)
     if path.suffix in _OTHERS:
         raise InputError(f"{path}: {_OTHERS[path.suffix]}")
-    if not raw.startswith(_START):  # zipfile would skip what stands in front
+    if not raw.startswith(_LOCAL_MARK):
         raise InputError(f"{path}: not a zip and not a folder, so not a bundle")
     try:
-        archive = zipfile.ZipFile(io.BytesIO(raw))
-        _check_frame(raw, archive)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, EOFError) as error:
-        raise IntegrityError(f"{path}: cut off or damaged. Copy the file again.") from error
-    members = archive.infolist()
-    if len({m.filename for m in members}) < len(members):
-        raise InputError(f"{path}: two files of the same name in the zip")
-    if len(members) > _MAX_FILES:
-        raise InputError(f"{path}: over {_MAX_FILES} files in the zip")
+        members, directory = _read_directory(raw)
+    except (_LayoutError, struct.error) as error:
+        raise _damaged(path) from error
+    # No byte between: each file begins where the one before ends, and so does the directory.
+    ends = [0, *(member.end for member in members)]
+    laid_out = [*(member.header for member in members), directory] == ends
+    if laid_out:  # a flipped bit is reported as damage, whatever it turns an entry into
+        verify_zip(raw, str(path), _contents(members))
+    _check_members(members, path, laid_out=laid_out)
+    spans = {member.name: (member.start, member.end) for member in members}
 
-    read = functools.partial(_read, archive, path)
-    return read, [m.filename for m in members]
+    def read(name: str, limit: int) -> bytes:
+        if name not in spans:
+            raise NotFound(f"{path}: {name} is missing from the bundle")
+        start, end = spans[name]
+        return raw[start : min(end, start + limit)]
 
-
-def _read(archive: zipfile.ZipFile, path: Path, name: str, limit: int) -> bytes:
-    try:
-        member = archive.getinfo(name)
-        if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
-            raise InputError(f"{path}: {name} is compressed; a bundle's zip is stored")
-        with archive.open(member) as file:
-            return file.read(min(limit, MAX_FILE))
-    except InputError:
-        raise
-    except KeyError as error:
-        raise NotFound(f"{path}: {name} is missing from the bundle") from error
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
-        raise IntegrityError(f"{path}: {name} is damaged. Copy the file again.") from error
+    return read, list(spans)
 
 
-def _check_frame(raw: bytes, archive: zipfile.ZipFile) -> None:
-    """Raise ValueError where the bytes between the contents are not those that were written."""
-    comment = archive.comment
-    # zipfile searches for the last record; nothing may stand behind it.
-    if raw[len(raw) - len(comment) - _END :][:4] != b"PK\x05\x06":
-        raise ValueError("bytes behind the end")
-    if comment and comment != _MARK + _frame_digest(raw, archive.infolist()):
-        raise ValueError("the frame does not match its digest")
+def _contents(members: list[_Member]) -> list[tuple[int, int]]:
+    return [(member.start, member.end) for member in members]
 
 
-def _frame_digest(raw: bytes, members: list[zipfile.ZipInfo]) -> bytes:
-    """64 digits over all bytes but the files' contents and the digest itself."""
-    total, at = hashlib.sha256(), 0
-    view = memoryview(raw)
+def _damaged(path: Path) -> IntegrityError:
+    return IntegrityError(f"{path}: truncated or damaged. Copy the file again.")
+
+
+def _check_members(members: list[_Member], path: Path, *, laid_out: bool) -> None:
     for member in members:
-        name, extra = struct.unpack_from("<HH", raw, member.header_offset + 26)
-        start = member.header_offset + 30 + name + extra
-        if not at <= start <= len(raw) - member.compress_size:
-            raise ValueError("files overlap")
-        total.update(view[at:start])
-        at = start + member.compress_size
-    total.update(view[at : len(raw) - 64])
-    return total.hexdigest().encode()
+        if not member.stored or (laid_out and member.size != member.end - member.start):
+            raise InputError(f"{path}: {member.name} is compressed; a bundle's zip is stored")
+    if not laid_out:
+        raise _damaged(path)
+    if len(members) > _MAX_FILES:
+        raise InputError(f"{path}: more than {_MAX_FILES} files in the zip")
+    if len({member.name for member in members}) < len(members):
+        raise InputError(f"{path}: two files of the same name in the zip")
+
+
+def _read_directory(raw: bytes) -> tuple[list[_Member], int]:
+    """Return the members that the directory at the end of a zip lists, and where it begins.
+
+    Raises:
+        _LayoutError, struct.error: there is none, or it does not fit the bytes around it.
+    """
+    comment = COMMENT_SIZE if raw[-COMMENT_SIZE:].startswith(b"sha256:") else 0
+    end = len(raw) - comment - _END.size
+    mark, disk, first, here, count, size, at, length = _END.unpack_from(raw, max(end, 0))
+    if mark != b"PK\x05\x06" or length != comment or at + size != end:
+        raise _LayoutError("no directory at the end")
+    if disk or first or here != count:
+        raise _LayoutError("one of several parts")
+    directory, members = at, []
+    for _ in range(count):
+        entry = _ENTRY.unpack_from(raw, at)
+        flags, method, packed, unpacked = entry[3], entry[4], entry[8], entry[9]
+        name_size, extra_size, note_size, header = entry[10], entry[11], entry[12], entry[16]
+        name = raw[at + _ENTRY.size : at + _ENTRY.size + name_size]
+        local = _LOCAL.unpack_from(raw, header)
+        name_at = header + _LOCAL.size
+        if entry[0] != _ENTRY_MARK or local[0] != _LOCAL_MARK:
+            raise _LayoutError("no header where one should be")
+        if raw[name_at : name_at + local[9]] != name:
+            raise _LayoutError("a file with two names")
+        start = name_at + local[9] + local[10]
+        stored = method == 0 and not flags & 1
+        members.append(
+            _Member(name.decode(errors="replace"), stored, header, start, start + packed, unpacked)
+        )
+        at += _ENTRY.size + name_size + extra_size + note_size
+    if at != end:
+        raise _LayoutError("the directory is not as long as it says")
+    return members, directory

@@ -1,107 +1,39 @@
-"""`manifest.json` of a bundle: the spec, and what is known of each file."""
+"""`manifest.json`: all that a bundle says about itself."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..errors import InputError, IntegrityError
 from ..files.json_fields import finite, parse_json, take
-from .spec import ModelSpec, check_format
+from .checksums import manifest_with_checksum, verify_manifest
+from .spec import (
+    ROLES,
+    VARIANTS,
+    FileSpec,
+    GraphSpec,
+    ModelSpec,
+    check_format,
+    expected_tensors,
+)
 
 NAME = "manifest.json"
-ROLES = ("encoder", "decoder", "conditional_decoder")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-VARIANTS = ("fp32", "fp16", "int8", "uint8")
-_STAMP = b'{\n "sha256": "'
-
-
-@dataclass(frozen=True)
-class FileSpec:
-    """One file of the bundle: its plain name, its length and the sha256 of its bytes."""
-
-    file: str
-    bytes: int
-    sha256: str
-
-    @classmethod
-    def from_json(cls, data: Any, where: str) -> FileSpec:
-        """Read and check; a name is a plain name, never a path."""
-        spec = FileSpec(
-            take(data, "file", str, where),
-            take(data, "bytes", int, where),
-            take(data, "sha256", str, where),
-        )
-        if not _FILE.fullmatch(spec.file) or not _SHA256.fullmatch(spec.sha256) or spec.bytes < 1:
-            raise InputError(f"{where}: file {spec.file!r}: expected a plain name, size and sha256")
-        return spec
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """An input or output of a graph; the first axis is `batch`, the others are numbers."""
-
-    name: str
-    dtype: str
-    shape: tuple[int | str, ...]
-
-    @classmethod
-    def from_json(cls, data: Any, where: str) -> TensorSpec:
-        """Read; whether it fits the spec is for the manifest to see."""
-        shape = tuple(take(data, "shape", list, where))
-        spec = cls(take(data, "name", str, where), take(data, "dtype", str, where), shape)
-        if not all(type(n) is int for n in shape[1:]):  # 1.0 and true are equal to 1
-            raise InputError(f"{where}: tensor {spec.name!r}: expected numbers in its shape")
-        return spec
-
-
-@dataclass(frozen=True)
-class GraphSpec:
-    """One `.onnx` file: what it does (`role`), in which precision (`variant`), its tensors."""
-
-    role: str
-    variant: str
-    file: FileSpec
-    opset: int
-    ir: int
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, the file's among them."""
-        data = asdict(self)
-        return {"role": self.role, "variant": self.variant, **data.pop("file")} | data
-
-    @classmethod
-    def from_json(cls, data: Any, where: str) -> GraphSpec:
-        """Read; whether it fits the spec is for the manifest to see."""
-        return cls(
-            take(data, "role", str, where),
-            take(data, "variant", str, where),
-            FileSpec.from_json(data, where),
-            take(data, "opset", int, where),
-            take(data, "ir", int, where),
-            tuple(TensorSpec.from_json(t, where) for t in take(data, "inputs", list, where)),
-            tuple(TensorSpec.from_json(t, where) for t in take(data, "outputs", list, where)),
-        )
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that a bundle says about itself.
+    """The content of `manifest.json`.
 
     Attributes:
-        spec: the facts that the graphs share.
-        graphs: each `.onnx` file.
-        golden: inputs and torch's outputs, for `vae-run verify`.
-        training: data set, command, epochs, metrics; free facts, never interpreted.
+        spec: what all graphs have in common.
+        graphs: every `.onnx` file.
+        golden: the golden vectors, for `vae-run verify`.
+        training: data set, command, epochs, metrics: free facts, never interpreted.
         parity: the tolerances and the errors measured at export.
-        producer: versions of what wrote it.
-        checkpoint_sha256: of the checkpoint it was exported from.
+        producer: names and versions of what wrote the bundle.
+        checkpoint_sha256: sha256 of the checkpoint that was exported.
     """
 
     spec: ModelSpec
@@ -113,18 +45,18 @@ class Manifest:
     checkpoint_sha256: str = ""
 
     def files(self) -> dict[str, FileSpec]:
-        """Every file but the manifest, by name."""
+        """Return every listed file by name; the manifest itself is not listed."""
         return {spec.file: spec for spec in (*(g.file for g in self.graphs), self.golden)}
 
     def graph(self, role: str, variant: str = "fp32") -> GraphSpec | None:
-        """The graph that does `role` in that precision, if the bundle has it."""
+        """Return the graph of this role and variant, or None."""
         for graph in self.graphs:
             if (graph.role, graph.variant) == (role, variant):
                 return graph
         return None
 
     def to_bytes(self) -> bytes:
-        """The file's content; the same manifest always gives the same bytes."""
+        """Return the file's content; the same manifest always gives the same bytes."""
         data = self.spec.to_json() | {
             "graphs": [graph.to_json() for graph in self.graphs],
             "golden": asdict(self.golden),
@@ -134,28 +66,23 @@ class Manifest:
             "checkpoint_sha256": self.checkpoint_sha256,
         }
         prior = data.pop("prior")
-        # The prior's arrays are long: one line for them, indentation for what people read.
+        # The prior's arrays are long: they get one line, what people read is indented.
         head = json.dumps(data, indent=1, ensure_ascii=False)
         tail = json.dumps(prior, separators=(",", ":"))
-        return stamp(f'{head[:-2]},\n "prior": {tail}\n}}\n'.encode())
+        return manifest_with_checksum(f'{head[:-2]},\n "prior": {tail}\n}}\n'.encode())
 
     @classmethod
     def from_bytes(cls, raw: bytes, where: str) -> Manifest:
-        """Read what `to_bytes` wrote; `where` begins every error message.
+        """Read what `to_bytes` returned; `where` begins every error message.
 
         Raises:
-            IntegrityError: its bytes are not those that were written.
-            InputError: not JSON, or any value that is missing, wrong or contradicts another.
+            IntegrityError: the bytes do not match their checksum.
+            InputError: not JSON, or a value is missing, wrong or contradicts another.
         """
-        stamped = raw.startswith(_STAMP)
-        if stamped and raw != stamp(raw):
-            raise IntegrityError(
-                f"{where}: damaged or edited: its bytes do not match its own sha256. "
-                "Copy or export the bundle again."
-            )
-        data = parse_json(raw, f"{where}: not JSON. The bundle is damaged or was edited.")
+        has_checksum = verify_manifest(raw, where)
+        data = parse_json(raw, f"{where}: not valid JSON. The bundle is damaged or was edited.")
         check_format(take(data, "format", str, where), where)
-        if not stamped:
+        if not has_checksum:
             raise IntegrityError(
                 f"{where}: damaged or edited: it does not begin with its own sha256. "
                 "Copy or export the bundle again."
@@ -189,7 +116,6 @@ class Manifest:
                 raise InputError(f"{where}: no {role} among its graphs")
 
     def _check_tensors(self, graph: GraphSpec, where: str) -> None:
-        """Names, types and shapes in the list of graphs must be those that the spec promises."""
         labelled = graph.role == "conditional_decoder" or (
             graph.role == "encoder" and bool(self.spec.classes) and len(graph.inputs) > 1
         )
@@ -197,29 +123,3 @@ class Manifest:
         known = graph.variant in (VARIANTS[:1] if graph.role == "encoder" else VARIANTS)
         if not known or (graph.inputs, graph.outputs) != expected:
             raise InputError(f"{where}: {graph.file.file}: its tensors do not fit the spec")
-
-
-def expected_tensors(
-    spec: ModelSpec, role: str, variant: str, *, labelled: bool
-) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Inputs and outputs that a graph of this spec must have, in order."""
-    kind = "uint8" if variant == "uint8" else "float32"
-    encodes = role == "encoder"
-    image = TensorSpec("image", "float32" if encodes else kind, ("batch", *spec.image.shape))
-    latents = (
-        TensorSpec(name, "float32", ("batch", spec.latent_dim))
-        for name in (("mu", "log_var") if encodes and spec.family != "ae" else ("z",))
-    )
-    label = (TensorSpec("label", "int64", ("batch",)),) if labelled else ()
-    return ((image, *label), tuple(latents)) if encodes else ((*latents, *label), (image,))
-
-
-def stamp(raw: bytes) -> bytes:
-    """A JSON object's bytes with the sha256 of all that follows put first; an old one is replaced.
-
-    The digest is over the bytes behind it, so nothing need be parsed to check it.
-    """
-    if raw.startswith(_STAMP):
-        raw = b"{" + raw[len(_STAMP) + 66 :]
-    rest = raw[1:]
-    return _STAMP + hashlib.sha256(rest).hexdigest().encode() + b'",' + rest

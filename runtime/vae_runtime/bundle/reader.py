@@ -1,7 +1,7 @@
-"""Opening a bundle: a folder, a stored `.zip` of the same files, or an embedded name.
+"""Open a bundle: a folder, a stored `.zip` of the same files, or an embedded name.
 
-Every file is read once, into memory, and its sha256 is checked over those very bytes: what is
-checked is what onnxruntime is given.
+Each file is read into memory once, and its sha256 is checked over exactly the bytes that
+onnxruntime is given.
 """
 
 from __future__ import annotations
@@ -11,17 +11,20 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import FileError, InputError, IntegrityError, LimitError, NotFound
+from ..errors import FileError, InputError, IntegrityError, LimitError, NotFound, describe_os_error
 from .archive import MAX_FILE, Reader, open_zip
-from .manifest import NAME, FileSpec, Manifest
+from .manifest import NAME, Manifest
+from .spec import FileSpec
 
 EMBEDDED = Path(__file__).parent.parent / "embedded"
 MAX_MANIFEST = 64 << 20
+# For people; nothing reads them.
+IGNORED = frozenset({"README.md", "LICENSE"})
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle: its manifest, and a way to read its files.
+    """An open bundle: its manifest, and a way to read its files.
 
     Attributes:
         name: where it was found.
@@ -35,14 +38,14 @@ class Bundle:
     _read: Reader
 
     def read(self, spec: FileSpec) -> bytes:
-        """The bytes of one file.
+        """Read one file.
 
         Raises:
-            NotFound: the file is not there.
+            NotFound: the file is missing.
             IntegrityError: its bytes are not those that were exported.
         """
         raw = self._read(spec.file, spec.bytes + 1)
-        if hashlib.sha256(raw).hexdigest() != spec.sha256:
+        if len(raw) != spec.bytes or hashlib.sha256(raw).hexdigest() != spec.sha256:
             raise IntegrityError(
                 f"{self.name}/{spec.file}: damaged: its bytes do not match the sha256 in the "
                 "manifest. Copy or export the bundle again."
@@ -50,7 +53,7 @@ class Bundle:
         return raw
 
     def read_all(self) -> dict[str, bytes]:
-        """The bytes of every file, the manifest's first, as `archive.pack` takes them.
+        """Read every listed file, the manifest first, as `archive.pack` takes them.
 
         Raises:
             NotFound, IntegrityError: see `read`.
@@ -64,15 +67,16 @@ def open_bundle(source: str | Path) -> Bundle:
 
     Args:
         source: a folder, a `.zip`, or the name of an embedded bundle (`mnist`); a bundle's folder
-            of that name comes first.
+            of that name takes precedence.
 
     Raises:
-        NotFound: nothing there, and no embedded bundle of that name.
-        InputError: a folder or zip that is no bundle, or a manifest that is not valid.
+        NotFound: there is nothing, and no embedded bundle of that name.
+        InputError: a folder or zip that is not a bundle, or a manifest that is not valid.
+        IntegrityError: a zip or manifest that is damaged.
     """
     path = Path(source)
     embedded = EMBEDDED / f"{source}.zip"
-    # A folder of data may have the name of an embedded bundle; it does not hide that one.
+    # A folder of data may have the name of an embedded bundle without hiding it.
     if path.name == str(source) and embedded.is_file() and not (path / NAME).is_file():
         reader, names = open_zip(embedded)
     elif path.is_dir():
@@ -94,7 +98,7 @@ def open_bundle(source: str | Path) -> Bundle:
     if len(raw) > MAX_MANIFEST:
         raise LimitError(f"{source}/{NAME}: over {MAX_MANIFEST} bytes")
     manifest = Manifest.from_bytes(raw, f"{source}/{NAME}")
-    extra = sorted(set(names) - manifest.files().keys() - {NAME})
+    extra = sorted(set(names) - manifest.files().keys() - {NAME} - IGNORED)
     if extra:
         raise InputError(
             f"{source}: holds {extra[0]!r}, which the manifest does not list. Remove it."
@@ -103,18 +107,18 @@ def open_bundle(source: str | Path) -> Bundle:
 
 
 def embedded_names() -> list[str]:
-    """The bundles that come with the package."""
+    """Return the names of the bundles that come with the package."""
     return sorted(path.stem for path in EMBEDDED.glob("*.zip"))
 
 
 def _open_folder(folder: Path) -> tuple[Reader, list[str]]:
-    """A way to read the files of a folder, and their names; those with a leading dot aside."""
+    """Return a function that reads a file of a folder, and all names without a leading dot."""
 
     def read(name: str, limit: int) -> bytes:
         path = folder / name
         try:
             mode = path.lstat().st_mode
-            if not stat.S_ISREG(mode):  # a link leads elsewhere, a pipe would wait for ever
+            if not stat.S_ISREG(mode):  # a link leads elsewhere, a pipe would block forever
                 what = "a symbolic link" if stat.S_ISLNK(mode) else "not a file"
                 raise InputError(f"{path}: {what}; a bundle holds plain files only")
             with path.open("rb") as file:
@@ -122,10 +126,10 @@ def _open_folder(folder: Path) -> tuple[Reader, list[str]]:
         except FileNotFoundError as error:
             raise NotFound(f"{path}: missing from the bundle") from error
         except OSError as error:
-            raise FileError(f"{path}: {error.strerror}") from error
+            raise FileError(f"{path}: {describe_os_error(error)}") from error
 
     try:
         names = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
     except OSError as error:
-        raise FileError(f"{folder}: {error.strerror}") from error
+        raise FileError(f"{folder}: {describe_os_error(error)}") from error
     return read, names

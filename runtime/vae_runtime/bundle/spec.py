@@ -1,9 +1,10 @@
-"""What a graph knows about itself: the part of the manifest that every `.onnx` file carries."""
+"""The spec of a model, its graphs and its files: what `manifest.json` and each graph say."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import re
+from dataclasses import asdict, dataclass
 from math import inf
 from typing import Any
 
@@ -12,16 +13,20 @@ from ..files.json_fields import parse_json, take, take_list, take_number
 from ..prior import Prior
 
 FORMAT = "1.0"
-METADATA_KEY = "vae_onnx"  # of the ONNX metadata property that holds a spec as JSON
+METADATA_KEY = "vae_onnx"  # the ONNX metadata property that holds a graph's spec as JSON
 FAMILIES = ("ae", "vae", "cvae")
 LIKELIHOODS = ("bernoulli", "gaussian")
-_LARGEST_SIDE = 16384
+ROLES = ("encoder", "decoder", "conditional_decoder")
+VARIANTS = ("fp32", "fp16", "int8", "uint8")
+_MAX_SIDE = 16384
 _MAX_CLASSES = 1_000_000
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """The pictures of a model: `mode` is `L` or `RGB`; pixels lie in [0, 1]."""
+    """The shape of a model's images; `mode` is `L` or `RGB`, and pixels are in [0, 1]."""
 
     channels: int
     height: int
@@ -29,7 +34,7 @@ class ImageSpec:
 
     @property
     def mode(self) -> str:
-        """Pillow's name for this kind of picture."""
+        """Pillow's name for images of this kind."""
         return "L" if self.channels == 1 else "RGB"
 
     @property
@@ -40,17 +45,17 @@ class ImageSpec:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """The facts that all graphs of one bundle share.
+    """What all graphs of one bundle have in common.
 
     Attributes:
-        id: the bundle's id; graphs of two bundles never work together.
+        id: identifies the bundle; graphs of two bundles never work together.
         family: `ae`, `vae` or `cvae`.
-        image: shape of the pictures.
-        latent_dim: D, the length of a code.
+        image: shape of the images.
+        latent_dim: D, the number of latent dimensions.
         classes: class names; empty where the decoder takes no label.
-        likelihood: `bernoulli` or `gaussian`, how `score` reads a reconstruction error.
-        prior: what `sample` draws latents from.
-        sigma: standard deviation of the pixels in a `gaussian` likelihood, in units of [0, 1]; None
+        likelihood: `bernoulli` or `gaussian`; decides how `score` measures a reconstruction.
+        prior: the distribution that `sample` draws latents from.
+        sigma: standard deviation of a pixel under a `gaussian` likelihood, in units of [0, 1]; None
             where none was learned, and `score` then takes the squared error as it is.
     """
 
@@ -64,7 +69,7 @@ class ModelSpec:
     sigma: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, in a fixed order."""
+        """Return plain values in a fixed order."""
         image = self.image
         return {
             "format": FORMAT,
@@ -86,10 +91,10 @@ class ModelSpec:
 
     @classmethod
     def from_json(cls, data: Any, where: str) -> ModelSpec:
-        """Read what `to_json` wrote; `where` begins every error message.
+        """Read what `to_json` returned; `where` begins every error message.
 
         Raises:
-            InputError: a value is missing, of another type, out of range, or does not fit another.
+            InputError: a value is missing, of the wrong type, out of range, or contradicts another.
         """
         check_format(take(data, "format", str, where), where)
         image = take(data, "image", dict, where)
@@ -110,7 +115,6 @@ class ModelSpec:
         mode = take(image, "mode", str, where)
         limits = take(image, "range", list, where)
         c, h, w = self.image.shape
-        rows = len(self.classes) + 1
         fits = {
             f"family {self.family!r}": self.family in FAMILIES,
             f"likelihood {self.likelihood!r}": self.likelihood in LIKELIHOODS,
@@ -118,13 +122,13 @@ class ModelSpec:
             or (self.likelihood == "gaussian" and 0 < self.sigma < inf),
             f"image {mode} {c}×{h}×{w}": c in (1, 3)
             and mode == self.image.mode
-            and 1 <= h <= _LARGEST_SIDE
-            and 1 <= w <= _LARGEST_SIDE,
+            and 1 <= h <= _MAX_SIDE
+            and 1 <= w <= _MAX_SIDE,
             f"image range {limits}": limits == [0, 1] and bool not in map(type, limits),
             f"prior of {self.prior.latent_dim} dimensions": self.prior.latent_dim
             == self.latent_dim,
             f"prior of {self.prior.rows} mixtures": self.prior.kind != "class_gmm"
-            or self.prior.rows == rows,
+            or self.prior.rows == len(self.classes) + 1,
             f"{len(self.classes)} classes": len(self.classes) <= _MAX_CLASSES
             and len(set(self.classes)) == len(self.classes)
             and (self.family == "cvae") == bool(self.classes),
@@ -134,14 +138,109 @@ class ModelSpec:
                 raise InputError(f"{where}: {what} does not fit the rest. The file is not valid.")
 
 
+@dataclass(frozen=True)
+class FileSpec:
+    """One file of the bundle: its plain name, its length and the sha256 of its bytes."""
+
+    file: str
+    bytes: int
+    sha256: str
+
+    @classmethod
+    def from_json(cls, data: Any, where: str) -> FileSpec:
+        """Read and check; a name is a plain name, never a path.
+
+        Raises:
+            InputError: a value is missing, of the wrong type or out of range.
+        """
+        spec = FileSpec(
+            take(data, "file", str, where),
+            take(data, "bytes", int, where),
+            take(data, "sha256", str, where),
+        )
+        plain = _FILE_NAME.fullmatch(spec.file) and _SHA256.fullmatch(spec.sha256)
+        if not plain or spec.bytes < 1:
+            raise InputError(f"{where}: file {spec.file!r}: expected a plain name, size and sha256")
+        return spec
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or output of a graph; its first axis is `batch`, the others are numbers."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+    @classmethod
+    def from_json(cls, data: Any, where: str) -> TensorSpec:
+        """Read; the manifest checks whether it fits the model.
+
+        Raises:
+            InputError: a value is missing or of the wrong type.
+        """
+        shape = tuple(take(data, "shape", list, where))
+        spec = cls(take(data, "name", str, where), take(data, "dtype", str, where), shape)
+        if not all(type(n) is int for n in shape[1:]):  # 1.0 and true are equal to 1
+            raise InputError(f"{where}: tensor {spec.name!r}: expected integers in its shape")
+        return spec
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """One `.onnx` file: its `role`, its `variant` (precision or output type), its tensors."""
+
+    role: str
+    variant: str
+    file: FileSpec
+    opset: int
+    ir: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, those of the file among them."""
+        data = asdict(self)
+        return {"role": self.role, "variant": self.variant, **data.pop("file")} | data
+
+    @classmethod
+    def from_json(cls, data: Any, where: str) -> GraphSpec:
+        """Read; the manifest checks whether it fits the model.
+
+        Raises:
+            InputError: a value is missing or of the wrong type.
+        """
+        return cls(
+            take(data, "role", str, where),
+            take(data, "variant", str, where),
+            FileSpec.from_json(data, where),
+            take(data, "opset", int, where),
+            take(data, "ir", int, where),
+            tuple(TensorSpec.from_json(t, where) for t in take(data, "inputs", list, where)),
+            tuple(TensorSpec.from_json(t, where) for t in take(data, "outputs", list, where)),
+        )
+
+
+def expected_tensors(
+    spec: ModelSpec, role: str, variant: str, *, labelled: bool
+) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Return the inputs and outputs that a graph of this model must have, in order."""
+    encodes = role == "encoder"
+    pixels = "uint8" if variant == "uint8" and not encodes else "float32"
+    image = TensorSpec("image", pixels, ("batch", *spec.image.shape))
+    names = ("mu", "log_var") if encodes and spec.family != "ae" else ("z",)
+    latents = tuple(TensorSpec(name, "float32", ("batch", spec.latent_dim)) for name in names)
+    label = (TensorSpec("label", "int64", ("batch",)),) if labelled else ()
+    return ((image, *label), latents) if encodes else ((*latents, *label), (image,))
+
+
 def check_format(version: str, where: str) -> None:
     """Refuse a bundle whose major format version this runtime does not know.
 
     Raises:
-        InputError: with what to upgrade.
+        InputError: with the command that upgrades.
     """
-    major = version.split(".")[0]
-    if major != FORMAT.split(".")[0]:
+    if version.split(".")[0] != FORMAT.split(".")[0]:
         raise InputError(
             f"{where}: bundle format {version}, this runtime reads {FORMAT}. "
             "Upgrade: pip install -U vae-onnx"
@@ -149,16 +248,20 @@ def check_format(version: str, where: str) -> None:
 
 
 def parse_spec(text: str, where: str) -> tuple[ModelSpec, str, str]:
-    """A graph's metadata → its spec, its role (`encoder` …) and its variant (`fp32` …)."""
-    data = parse_json(text, f"{where}: its metadata is not JSON")
+    """Parse a graph's metadata into its model's spec, its role and its variant.
+
+    Raises:
+        InputError: see `ModelSpec.from_json`.
+    """
+    data = parse_json(text, f"{where}: its metadata is not valid JSON")
     spec = ModelSpec.from_json(data, where)
     return spec, take(data, "role", str, where), take(data, "variant", str, where)
 
 
 def same_id(text: str, spec: ModelSpec) -> bool:
-    """Whether a graph's metadata, as `to_json` orders it, begins with the id of this spec.
+    """Return whether a graph's metadata, in the order of `to_json`, begins with this model's id.
 
-    For a graph whose bytes the manifest vouches for: its spec need not be parsed again, and a
-    mixture's arrays are long. Where it does not begin so, `parse_spec` still may find that id.
+    For graphs whose bytes match the manifest: it saves parsing the long arrays of a mixture again.
+    Metadata in another order may still have that id; `parse_spec` then tells.
     """
     return text.startswith(json.dumps({"format": FORMAT, "id": spec.id})[:-1].replace(" ", ""))

@@ -124,7 +124,7 @@ def _parts(inputs: tuple[str, ...], spec: ImageSpec, size: Size) -> Iterator[Inp
         elif "-ubyte" in path.name:
             yield _check_size(read_idx(path)[:, None], spec, name)
         else:
-            yield _from_image(read_bytes(path, limit=MAX_BYTES), spec, name, size)
+            yield _from_image(read_bytes(path, max_bytes=MAX_BYTES), spec, name, size)
 
 
 def _from_folder(path: Path, spec: ImageSpec, size: Size) -> Iterator[InputImages]:
@@ -132,7 +132,7 @@ def _from_folder(path: Path, spec: ImageSpec, size: Size) -> Iterator[InputImage
     if not files:
         raise NotFound(f"{path}: no images in this folder ({', '.join(EXTENSIONS)})")
     for file in files:
-        image = _from_image(read_bytes(file, limit=MAX_BYTES), spec, str(file), size)
+        image = _from_image(read_bytes(file, max_bytes=MAX_BYTES), spec, str(file), size)
         yield image if file.parent == path else replace(image, labels=[file.parent.name])
 
 

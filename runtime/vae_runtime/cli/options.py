@@ -178,11 +178,11 @@ def single_label(labels: tuple[str, ...], spec: ModelSpec) -> int | None:
         UsageError: more than one label, an unknown class, or a model without classes.
         InputError: an index that is out of range.
     """
-    from ..arrays import one_index
+    from ..arrays import label_index
 
     if len(labels) > 1:
         raise UsageError(f"{len(labels)} labels, expected one --label")
-    return one_index(labels[0], spec) if labels else None
+    return label_index(labels[0], spec) if labels else None
 
 
 # Decorators. The group sets `show_default`, so that each help names the default.

@@ -90,11 +90,11 @@ def _refuse_sampling_options() -> None:
 
 def _class_indices(labels: tuple[str, ...], spec: ModelSpec) -> list[int]:
     """The classes asked for; `all` is every class, unless a class has that name."""
-    from ..arrays import one_index
+    from ..arrays import label_index
 
     if "all" in labels and spec.classes and "all" not in spec.classes:
         return list(range(len(spec.classes)))
-    return [one_index(label, spec) for label in labels]
+    return [label_index(label, spec) for label in labels]
 
 
 def _sample(

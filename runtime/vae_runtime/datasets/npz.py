@@ -29,7 +29,7 @@ def load_npz(path: Path, split: str) -> Dataset:
         InputError: not an `.npz` of plain arrays, or arrays of another dtype, shape or range.
         LimitError: more than four gigabytes of arrays.
     """
-    arrays = read_npz(read_bytes(path, limit=MAX_BYTES), str(path), NUMBERS + TEXT, MAX_BYTES)
+    arrays = read_npz(read_bytes(path, max_bytes=MAX_BYTES), str(path), NUMBERS + TEXT, MAX_BYTES)
     prefix = "" if split == "train" else "test_"
     if f"{prefix}images" not in arrays:
         raise NotFound(f"{path}: no array '{prefix}images'; it has {', '.join(arrays) or 'none'}")

@@ -1,30 +1,48 @@
-"""Reading JSON from strangers: each value is taken with the type it must have, or refused."""
+"""Parse untrusted JSON strictly and take values of the expected types from it."""
 
 from __future__ import annotations
 
 import json
+import sys
 from math import isfinite
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import numpy as np
 
 from ..errors import InputError
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 T = TypeVar("T")
+
+MAX_DEPTH = 64
+_LARGEST = sys.float_info.max
 
 
 def parse_json(raw: bytes | str, message: str) -> Any:
-    """Plain values; NaN and Infinity, which Python would take, are no JSON.
+    """Parse JSON (RFC 8259), refusing what its readers in other languages would read differently.
+
+    Refused are another encoding than UTF-8, a byte order mark, a key that occurs twice in an
+    object, nesting beyond `MAX_DEPTH`, NaN and Infinity, a number outside the range of float64, and
+    half a surrogate pair in a string.
 
     Raises:
         InputError: `message`.
     """
     try:
-        return json.loads(raw, parse_constant=_no_json)
+        text = raw if isinstance(raw, str) else raw.decode()
+        value = json.loads(
+            text, parse_constant=_refuse_constant, object_pairs_hook=_object_without_duplicates
+        )
+        _check_values(value)
     except (ValueError, RecursionError) as error:
         raise InputError(message) from error
+    return value
 
 
 def finite(value: Any) -> Any:
-    """Plain values for JSON; a number that is not finite becomes null."""
+    """Copy plain values for JSON, with null in the place of numbers that are not finite."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -33,7 +51,13 @@ def finite(value: Any) -> Any:
 
 
 def take(data: object, key: str, kind: type[T], where: str) -> T:
-    """`data[key]`, which must be a `kind`; `where` begins the error message.
+    """Return `data[key]`, which must be a `kind`; a bool is no int.
+
+    Args:
+        data: a JSON object.
+        key: a key that it must have.
+        kind: `str`, `int`, `float`, `list` or `dict`.
+        where: the start of the error message.
 
     Raises:
         InputError: `data` is no object, the key is missing, or the value is of another type.
@@ -43,26 +67,78 @@ def take(data: object, key: str, kind: type[T], where: str) -> T:
     if key not in data:
         raise InputError(f"{where}: '{key}' is missing")
     value = data[key]
-    # bool is an int to Python; nothing here is either.
     if not isinstance(value, kind) or isinstance(value, bool):
         raise InputError(f"{where}: '{key}' is {type(value).__name__}, expected {kind.__name__}")
     return value
 
 
 def take_list(data: object, key: str, kind: type[T], where: str) -> tuple[T, ...]:
-    """`data[key]`, which must be a list of `kind`."""
+    """Return `data[key]`, which must be a list of `kind`."""
     values: list[Any] = take(data, key, list, where)
     for value in values:
-        if not isinstance(value, kind):
+        if not isinstance(value, kind) or isinstance(value, bool):
             raise InputError(f"{where}: '{key}' must hold {kind.__name__} only")
     return tuple(values)
 
 
 def take_number(data: object, key: str, where: str) -> float:
-    """`data[key]`, a number with or without a fraction: other languages write 1.0 as 1."""
+    """Return `data[key]`, a number with or without a fraction: other languages write 1.0 as 1."""
     whole = isinstance(data, dict) and isinstance(data.get(key), int)
     return float(take(data, key, int if whole else float, where))
 
 
-def _no_json(word: str) -> NoReturn:
+def take_array(data: object, key: str, where: str) -> NDArray[np.float64]:
+    """Return `data[key]`, nested lists of numbers of equal lengths, as an array.
+
+    Raises:
+        InputError: the key is missing, the lists are ragged, or they hold anything but numbers.
+    """
+    values = take(data, key, list, where)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise InputError(f"{where}: the lists of {key} are of different lengths") from error
+    # NumPy takes [true, 0.5] for two numbers.
+    if array.dtype.kind not in "iuf" or _holds_bool(values):
+        raise InputError(f"{where}: {key} must hold numbers only")
+    return array.astype(np.float64)
+
+
+def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key occurs twice")
+    return found
+
+
+def _refuse_constant(word: str) -> NoReturn:
     raise ValueError(word)
+
+
+def _check_values(value: Any) -> None:
+    """Check depth, numbers and strings, level by level: recursion would hit Python's own limit."""
+    level = [[value]]
+    for _ in range(MAX_DEPTH + 1):
+        below: list[Any] = []
+        for values in level:
+            numbers = [item for item in values if isinstance(item, (int, float))]
+            if numbers and not -_LARGEST <= min(numbers) <= max(numbers) <= _LARGEST:
+                raise ValueError("a number outside the range of float64")
+            if len(numbers) == len(values):  # long arrays end here
+                continue
+            for item in values:
+                if isinstance(item, str):
+                    item.encode()  # raises UnicodeEncodeError for half a surrogate pair
+                elif isinstance(item, list):
+                    below.append(item)
+                elif isinstance(item, dict):
+                    below += [item.keys(), item.values()]
+        if not below:
+            return
+        level = below
+    raise ValueError("nested too deeply")
+
+
+def _holds_bool(values: list[Any]) -> bool:
+    kinds = set(map(type, values))
+    return bool in kinds or (list in kinds and any(map(_holds_bool, values)))

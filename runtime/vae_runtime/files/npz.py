@@ -1,7 +1,7 @@
-"""Reading `.npy` and `.npz` bytes from strangers: a header must fit its bytes to be believed.
+"""Read untrusted `.npy` and `.npz` files safely.
 
-NumPy's own readers make the array first, of any size that the header names, and unpack a member of
-a zip without a bound.
+NumPy's own readers allocate an array of any size that the header names before they read it, and
+unpack a member of a zip without a bound.
 """
 
 from __future__ import annotations
@@ -25,8 +25,12 @@ if TYPE_CHECKING:
 MAX_BYTES = 1 << 30
 NUMBERS = "fiub"
 TEXT = "U"
-_LONGEST_HEADER = 10_000
+_MAX_HEADER = 10_000
 _DESCR = re.compile(r"[<>|=](O|[fiubcUSVmM][0-9]{1,9})")
+# A header exactly as NumPy writes it, in C order and without big-endian numbers.
+_NUMPY_HEADER = re.compile(
+    r"\{'descr': '[<|][a-z]\d', 'fortran_order': False, 'shape': \((\d+, ?)*\d*\), \} *\n"
+)
 # What zipfile, zlib, ast and numpy raise on bytes that are no such file.
 _REFUSED = (
     ValueError, OSError, EOFError, LookupError, TypeError, RuntimeError, SyntaxError,
@@ -35,30 +39,40 @@ _REFUSED = (
 
 
 def read_npz(
-    raw: bytes, where: str, kinds: str = NUMBERS, limit: int = MAX_BYTES
+    raw: bytes,
+    where: str,
+    kinds: str = NUMBERS,
+    max_bytes: int = MAX_BYTES,
+    *,
+    numpy_only: bool = False,
 ) -> dict[str, NDArray[Any]]:
-    """Arrays by name.
+    """Read the arrays of an `.npz` file by name.
 
     Args:
-        raw: the file.
-        where: begins every error message.
-        kinds: of dtypes that are read, as in `dtype.kind`; never objects.
-        limit: bytes of all arrays together, unpacked.
+        raw: the file's bytes.
+        where: the start of every error message.
+        kinds: kinds of dtypes to accept, as in `dtype.kind`; never objects.
+        max_bytes: of all arrays together, unpacked.
+        numpy_only: accept only headers as NumPy writes them, in C order and little-endian.
 
     Raises:
-        InputError: no `.npz`, or one that holds other things or sizes that its bytes do not fill.
-        LimitError: more than `limit`.
+        InputError: not an `.npz`, or one that holds other things or sizes that its bytes do not
+            fill.
+        LimitError: more than `max_bytes`.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             members = archive.infolist()
-            if sum(member.file_size for member in members) > limit:
-                raise LimitError(f"{where}: over {limit >> 20} MB of arrays")
-            names = [member.filename.removesuffix(".npy") for member in members]
-            return {
-                name: _array(_unpack(archive, member), f"{where}: {name}", kinds)
-                for name, member in zip(names, members, strict=True)
-            }
+            if sum(member.file_size for member in members) > max_bytes:
+                raise LimitError(f"{where}: over {max_bytes >> 20} MB of arrays")
+            arrays = {}
+            for member in members:
+                name = member.filename.removesuffix(".npy")
+                if name in arrays:
+                    raise ValueError("two arrays of the same name")
+                content = _unpack(archive, member)
+                arrays[name] = _read_array(content, f"{where}: {name}", kinds, numpy_only)
+            return arrays
     except (InputError, LimitError):
         raise
     except _REFUSED as error:
@@ -66,13 +80,13 @@ def read_npz(
 
 
 def read_npy(raw: bytes, where: str) -> NDArray[Any]:
-    """The numbers in the bytes of an `.npy` file; `where` begins the error message.
+    """Read the numbers of an `.npy` file; `where` begins the error message.
 
     Raises:
-        InputError: no `.npy`, objects, or a header that does not fit its bytes.
+        InputError: not an `.npy`, one of objects, or a header that does not fit the bytes.
     """
     try:
-        return _array(raw, where, NUMBERS)
+        return _read_array(raw, where, NUMBERS)
     except InputError:
         raise
     except _REFUSED as error:
@@ -80,18 +94,18 @@ def read_npy(raw: bytes, where: str) -> NDArray[Any]:
 
 
 def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """As many bytes as the directory says, and no more, however much the member unpacks to."""
+    """Unpack exactly as many bytes as the directory says, however many the member holds."""
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError("another compression than NumPy's own")
+        raise ValueError("a compression that NumPy does not use")
     with archive.open(member) as file:
-        raw = file.read(member.file_size)  # read() without a number unpacks all there is
+        raw = file.read(member.file_size)  # read() without a number unpacks everything
     if len(raw) != member.file_size:
         raise ValueError("fewer bytes than the directory says")
     return raw
 
 
-def _array(raw: bytes, where: str, kinds: str) -> NDArray[Any]:
-    dtype, order, shape, start = _header(raw)
+def _read_array(raw: bytes, where: str, kinds: str, numpy_only: bool = False) -> NDArray[Any]:
+    dtype, order, shape, start = _read_header(raw, numpy_only)
     if dtype.kind not in kinds:
         raise InputError(f"{where}: holds {dtype}, expected plain numbers")
     if math.prod(shape) * dtype.itemsize != len(raw) - start:
@@ -101,16 +115,21 @@ def _array(raw: bytes, where: str, kinds: str) -> NDArray[Any]:
     return np.frombuffer(raw, dtype, offset=start).reshape(shape, order=order)
 
 
-def _header(raw: bytes) -> tuple[np.dtype[Any], Literal["C", "F"], tuple[int, ...], int]:
-    """dtype, order and shape, and where the numbers begin (numpy.lib.format, versions 1 and 2)."""
+def _read_header(
+    raw: bytes, numpy_only: bool
+) -> tuple[np.dtype[Any], Literal["C", "F"], tuple[int, ...], int]:
+    """Return dtype, order, shape and where the numbers begin (numpy.lib.format, versions 1, 2)."""
     size = {b"\x93NUMPY\1\0": "<H", b"\x93NUMPY\2\0": "<I"}[raw[:8]]
     start = 8 + struct.calcsize(size)
     (length,) = struct.unpack_from(size, raw, 8)
-    if length > min(_LONGEST_HEADER, len(raw) - start):
+    if length > min(_MAX_HEADER, len(raw) - start):
         raise ValueError("a long header")
-    # NumPy's own reader hands what it cannot read to a tokeniser of Python 2.
-    header = ast.literal_eval(raw[start : start + length].decode("latin1").strip())
+    text = raw[start : start + length].decode("latin1")
+    if numpy_only and not _NUMPY_HEADER.fullmatch(text):
+        raise ValueError("not a header that NumPy writes for an array in C order")
+    # NumPy's own reader hands what it cannot read to a tokenizer for Python 2.
+    header = ast.literal_eval(text.strip())
     descr, fortran, shape = (header[key] for key in ("descr", "fortran_order", "shape"))
     if not _DESCR.fullmatch(descr):
-        raise ValueError("another dtype than of one number")
+        raise ValueError("not the dtype of a single number")
     return np.dtype(descr), "F" if fortran else "C", shape, start + length

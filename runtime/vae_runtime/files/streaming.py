@@ -1,63 +1,43 @@
-"""Gigabytes to a file while they are made: a second thread writes, past the system's page cache.
-
-Each page of that cache has to be found and cleared before it is written to, which can cost more
-than the numbers that go there; and it pushes out what other programs had in it.
-"""
+"""Stream a large array to disk without filling the system's page cache."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
-from itertools import cycle
+from collections.abc import Iterable
 from mmap import mmap
 from pathlib import Path
 
-BLOCK = 4 << 20  # bytes of each of two: one is filled while the other is written
+BLOCK = 4 << 20  # bytes
 
 
 def write_pieces(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
-    """Replace what `path` holds with the pieces, one after another. Not flushed to the disk.
+    """Replace what `path` holds with the pieces, one after another; it is not flushed to the disk.
+
+    Full blocks go to the disk directly (O_DIRECT) where the file system can do that. For the 3.1 GB
+    of a million digits that took 2.3 to 2.8 s; buffered writes took 2.0 to 12.7 s, the longest
+    where the kernel had to find and clear free pages. A second thread for the writing gained
+    nothing beyond the noise.
 
     Raises:
-        OSError: of the system, also for what the other thread wrote; the file is cut off there.
+        OSError: of the system; the file is truncated there.
     """
-    blocks = _blocks(pieces)
+    # Direct writes need a buffer that begins at a page and holds whole pages.
+    block, filled = memoryview(mmap(-1, BLOCK)), 0
     with path.open("wb", buffering=0) as file:
-        handle, block = file.fileno(), next(blocks)
-        if len(block) == BLOCK:  # one picture needs no thread
-            _bypass(handle, on=True)
-            block = _write_full(handle, block, blocks)
-            _bypass(handle, on=False)  # asks for whole sectors, which the rest is not
-        _write(handle, block)
-
-
-def _blocks(pieces: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
-    """The pieces as full blocks, then one that is not full; each stays while the next is filled."""
-    blocks = cycle(memoryview(mmap(-1, BLOCK)) for _ in range(2))  # pages: the disk reads no less
-    block, filled = next(blocks), 0
-    for piece in pieces:
-        start = 0
-        while start < len(piece):
-            taken = min(len(piece) - start, BLOCK - filled)
-            block[filled : filled + taken] = piece[start : start + taken]
-            start, filled = start + taken, filled + taken
-            if filled == BLOCK:
-                yield block
-                block, filled = next(blocks), 0
-    yield block[:filled]
-
-
-def _write_full(handle: int, block: memoryview, blocks: Iterator[memoryview]) -> memoryview:
-    """Write `block` and the full ones behind it while the next are filled; return the last."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(1) as thread:
-        while len(block) == BLOCK:
-            writing = thread.submit(_write, handle, block)
-            block = next(blocks)
-            writing.result()
-    return block
+        handle = file.fileno()
+        for piece in pieces:
+            start = 0
+            while start < len(piece):
+                taken = min(len(piece) - start, BLOCK - filled)
+                block[filled : filled + taken] = piece[start : start + taken]
+                start, filled = start + taken, filled + taken
+                if filled == BLOCK:
+                    _set_direct(handle, on=True)
+                    _write(handle, block)
+                    filled = 0
+        _set_direct(handle, on=False)
+        _write(handle, block[:filled])
 
 
 def _write(handle: int, data: memoryview) -> None:
@@ -65,8 +45,8 @@ def _write(handle: int, data: memoryview) -> None:
         data = data[os.write(handle, data) :]
 
 
-def _bypass(handle: int, *, on: bool) -> None:
-    """Write to the disk itself from now on, or no longer, where the file and its system can."""
+def _set_direct(handle: int, *, on: bool) -> None:
+    """Turn direct writes on or off where the file and its file system have them."""
     if not hasattr(os, "O_DIRECT") or not stat.S_ISREG(os.fstat(handle).st_mode):
         return
     import fcntl
@@ -74,5 +54,5 @@ def _bypass(handle: int, *, on: bool) -> None:
     flags = fcntl.fcntl(handle, fcntl.F_GETFL) & ~os.O_DIRECT
     try:
         fcntl.fcntl(handle, fcntl.F_SETFL, flags | (os.O_DIRECT if on else 0))
-    except OSError:  # a file system in memory, for one
+    except OSError:  # a file system in memory, for example
         return

@@ -1,4 +1,4 @@
-"""What an untrusted `.onnx` file may hold, read from its bytes before onnxruntime sees them."""
+"""Check what an untrusted `.onnx` file holds, from its bytes, before onnxruntime reads it."""
 
 from __future__ import annotations
 

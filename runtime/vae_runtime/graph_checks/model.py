@@ -1,15 +1,17 @@
-"""The structure of an ONNX file against what a graph of a bundle may hold."""
+"""Check the structure of an ONNX file, and the sizes that its constants ask for."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from ..errors import InputError
 from . import operators as ops
 from .nodes import Node, read_node
 from .protobuf import BYTES, VARINT, Malformed, Schema, Span, integer, many, message, one, text
-from .sizes import check_sizes
 from .tensors import Tensor, read_tensor
 
 _MAX_NODES = 20_000
+_MAX_STEPS = 1000  # nodes that compute one size
 _MODEL: Schema = {
     1: one(VARINT),  # ir_version
     2: one(BYTES),  # producer_name
@@ -44,14 +46,14 @@ _DIM: Schema = {1: one(VARINT), 2: one(BYTES), 3: one(BYTES)}
 
 
 def check_graph(raw: bytes, where: str) -> dict[str, str]:
-    """Read the bytes of an `.onnx` file; nothing is decoded, run or allocated for its tensors.
+    """Check the bytes of an `.onnx` file without running it or allocating its tensors.
 
     Args:
-        raw: the very bytes that onnxruntime is given afterwards.
-        where: begins the error message.
+        raw: exactly the bytes that onnxruntime is given afterwards.
+        where: the start of the error message.
 
     Returns:
-        The file's text properties.
+        The file's metadata.
 
     Raises:
         InputError: not ONNX, or it holds what no graph of a bundle needs: sub-graphs, functions,
@@ -97,7 +99,7 @@ def _graph(raw: bytes, span: Span) -> None:
     for part in graph.get(5, ()):
         tensor = read_tensor(raw, part)
         if tensor.name in tensors:
-            raise Malformed(f"two tensors of the name {tensor.name[:80]!r}")
+            raise Malformed(f"two tensors named {tensor.name[:80]!r}")
         tensors[tensor.name] = tensor
     for number in (11, 12, 13):
         for part in graph.get(number, ()):
@@ -108,18 +110,18 @@ def _graph(raw: bytes, span: Span) -> None:
         nodes.append(node)
         if node.value is not None:
             tensors[node.outputs[0]] = node.value
-    check_sizes(raw, nodes, tensors)
+    _check_sizes(raw, nodes, tensors)
 
 
 def _value(raw: bytes, span: Span) -> None:
-    """An input or output: a tensor of a plain type, its sizes within reason."""
+    """Check an input or output: a tensor of a plain type and a possible size."""
     value = message(raw, span, _VALUE, "an input or output")
     name = text(raw, value, 1)[:80]
     if 2 not in value:
         return
     kind = message(raw, value[2][0], _TYPE, f"the type of {name!r}")
     if 1 not in kind:
-        raise Malformed(f"{name!r} is no tensor")
+        raise Malformed(f"{name!r} is not a tensor")
     tensor = message(raw, kind[1][0], _TENSOR_TYPE, f"the type of {name!r}")
     if integer(tensor, 1) not in ops.ITEM_SIZES:
         raise Malformed(f"{name!r} has the element type {integer(tensor, 1)}")
@@ -129,4 +131,54 @@ def _value(raw: bytes, span: Span) -> None:
             size = integer(message(raw, part, _DIM, f"the shape of {name!r}"), 1)
             total *= max(size, 1)
             if size < 0 or total > ops.MAX_ELEMENTS:
-                raise Malformed(f"{name!r} has impossible sizes")
+                raise Malformed(f"{name!r} has an impossible shape")
+
+
+def _check_sizes(data: bytes, nodes: list[Node], tensors: dict[str, Tensor]) -> None:
+    """Check the constants that sizes are computed from, and refuse division by a constant 0.
+
+    A size computed only from the sizes of other tensors is not bounded here; those are.
+
+    Raises:
+        Malformed: with the operator, and how many elements it may create.
+    """
+    makers = {name: node for node in nodes for name in node.outputs if name}
+    for node in nodes:
+        for index in ops.SIZES.get(node.op, ()):
+            if index < len(node.inputs) and node.inputs[index]:
+                _check_size(data, node, node.inputs[index], makers, tensors)
+        if node.op in ops.DIVIDES and len(node.inputs) > 1:
+            divisor = tensors.get(node.inputs[1])
+            if divisor and divisor.kind in (ops.INT32, ops.INT64) and 0 in divisor.values(data):
+                raise Malformed(f"{node.op} divides integers by zero")
+
+
+def _check_size(
+    data: bytes, node: Node, name: str, makers: dict[str, Node], tensors: dict[str, Tensor]
+) -> None:
+    total = 1.0
+    for constant in _constants(name, makers, tensors):
+        for value in constant.values(data):
+            # NaN is refused too: every comparison with it is false.
+            total *= max(1.0, abs(value)) if value == value else float("inf")
+            if not total <= ops.MAX_ELEMENTS:
+                raise Malformed(f"{node.op} asks for more than {ops.MAX_ELEMENTS:,} elements")
+
+
+def _constants(name: str, makers: dict[str, Node], tensors: dict[str, Tensor]) -> Iterator[Tensor]:
+    """Yield the constants that a value is computed from, up to the shapes of other tensors."""
+    waiting, seen = [name], {name}
+    while waiting:
+        current = waiting.pop()
+        if current in tensors:
+            yield tensors[current]
+            continue
+        node = makers.get(current)
+        if node is None or node.op in ("Shape", "Size"):
+            continue
+        for source in node.inputs[:1] if node.op in ops.PICKS else node.inputs:
+            if source and source not in seen:
+                seen.add(source)
+                waiting.append(source)
+        if len(seen) > _MAX_STEPS:
+            raise Malformed("a size is computed in too many steps")

@@ -1,4 +1,4 @@
-"""One node of a graph: an allowed operator, with attributes that cannot hurt."""
+"""Check one node of a graph: an allowed operator with attributes in range."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from .protobuf import (
 )  # fmt: skip
 from .tensors import Tensor, read_tensor
 
-_MAX_ENDS = 4096  # inputs or outputs of one node
-_MAX_NUMBERS = 256  # of one attribute
+_MAX_ENDS = 4096  # inputs or outputs per node
+_MAX_NUMBERS = 256  # per attribute
 _NODE: Schema = {
     1: many(BYTES),  # input
     2: many(BYTES),  # output
@@ -48,12 +48,12 @@ _ATTRIBUTE: Schema = {
     13: one(BYTES),  # doc_string
     20: one(VARINT),  # type
 }
-_NUMBERS = {3: 2, 8: 7}  # i, ints: what `type` must then be
+_NUMBERS = {3: 2, 8: 7}  # the `type` that goes with i and ints
 
 
 @dataclass(frozen=True)
 class Node:
-    """An operator, the names it reads and makes, and its value if it is a constant."""
+    """An operator, the names of its inputs and outputs, and its value if it is a constant."""
 
     op: str
     inputs: tuple[str, ...]
@@ -65,7 +65,7 @@ def read_node(data: bytes, span: Span) -> Node:
     """Check one node.
 
     Raises:
-        Malformed: an operator or attribute that is not allowed, or a number out of its range.
+        Malformed: an operator or attribute that is not allowed, or a number out of range.
     """
     found = message(data, span, _NODE, "a node")
     op, domain = text(data, found, 4), text(data, found, 7)
@@ -94,7 +94,7 @@ def read_node(data: bytes, span: Span) -> Node:
 
 
 def _check_attribute(data: bytes, found: Message, shown: str) -> Tensor | None:
-    """Check the numbers of one attribute; its tensor, or its numbers as one, if it has any."""
+    """Check one attribute; return its tensor, or its integers as one, or None."""
     if 6 in found or 11 in found:
         raise Malformed(f"{shown} holds a graph of its own")
     name = shown.partition(".")[2]
@@ -107,7 +107,7 @@ def _check_attribute(data: bytes, found: Message, shown: str) -> Tensor | None:
             if not low <= value <= high:
                 raise Malformed(f"{shown} is {value}, expected {low} to {high}")
         if integer(found, 20, _NUMBERS[number]) != _NUMBERS[number]:
-            raise Malformed(f"{shown} is of another type than it says")
+            raise Malformed(f"{shown} has another type than it says")
         if name == "to" and not ITEM_SIZES.keys() >= set(values):
             raise Malformed(f"{shown} is {values}, an element type that is not allowed")
         if name in ("value_int", "value_ints"):

@@ -1,7 +1,7 @@
-"""What a graph may compute: operators of `ai.onnx`, and the range of their attributes.
+"""The operators of `ai.onnx` that a graph may use, and the ranges of their attributes.
 
-All that vae-export writes, and the layers that an encoder or decoder of somebody else is made of.
-None has a body, draws numbers, keeps state, or handles text, sequences, maps or files.
+These are what vae-export writes and what encoders and decoders of other projects are made of. None
+has a body, draws random numbers, keeps state, or handles text, sequences, maps or files.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _WORDS = """
 """
 ALLOWED = frozenset(_WORDS.split())
 
-# Whole numbers of an attribute, lowest and highest. A group, block or count of 0 divides by zero
-# inside onnxruntime, which ends the process.
+# The smallest and largest integer of an attribute. A group, block or count of 0 makes onnxruntime
+# divide by zero, which ends the process.
 BOUNDS: dict[str, tuple[int, int]] = {
     "group": (1, 1 << 16),
     "num_groups": (1, 1 << 16),
@@ -46,13 +46,13 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "value_int": (-(1 << 31), 1 << 31),
     "value_ints": (-(1 << 31), 1 << 31),
 }
-OTHER = (-(1 << 31), 1 << 31)  # any attribute that is not above
+OTHER = (-(1 << 31), 1 << 31)  # any other attribute
 
-# Element types and their bytes: float32, the integers, bool, float16, float64, bfloat16.
+# Element types and their size in bytes: float32, integers, bool, float16, float64, bfloat16.
 ITEM_SIZES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2}
 FLOAT, INT32, INT64 = 1, 6, 7
 
-# Inputs whose values say how large a result becomes.
+# Inputs whose values decide how large the output is.
 SIZES: dict[str, tuple[int, ...]] = {
     "ConstantOfShape": (0,),
     "Expand": (1,),
@@ -63,7 +63,7 @@ SIZES: dict[str, tuple[int, ...]] = {
     "Resize": (2, 3),
     "Tile": (1,),
 }
-MAX_ELEMENTS = 1 << 28  # that one constant may ask for: a gigabyte of float32
-# Of these, the first input alone is a size; the others say which part of it.
+MAX_ELEMENTS = 1 << 28  # that constants may ask for: 1 GiB of float32
+# Operators whose first input alone is a size; the others select a part of it.
 PICKS = frozenset({"Gather", "GatherElements", "GatherND", "Slice", "Squeeze", "Unsqueeze"})
 DIVIDES = frozenset({"Div", "Mod"})

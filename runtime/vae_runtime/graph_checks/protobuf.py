@@ -1,32 +1,32 @@
-"""The protobuf wire format, read in place: no copies, no recursion, every length checked."""
+"""Read protobuf messages in place: no copies, no recursion, every length checked."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TypeAlias
 
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
-Span: TypeAlias = tuple[int, int, int]  # begin, end, wire type; of a VARINT its value, end, type
-Schema: TypeAlias = dict[int, tuple[tuple[int, ...], bool]]  # number: wire types, repeated?
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # how a field is encoded
+Span: TypeAlias = tuple[int, int, int]  # begin, end, encoding; for a VARINT value, end, encoding
+Schema: TypeAlias = dict[int, tuple[tuple[int, ...], bool]]  # field number: encodings, repeated?
 Message: TypeAlias = dict[int, list[Span]]
 
 
 class Malformed(ValueError):
-    """Bytes that are no such message; the text says why, without the file's name."""
+    """Bytes that are not the expected message; the text says why, without the file's name."""
 
 
-def one(*wires: int) -> tuple[tuple[int, ...], bool]:
-    """A field that stands at most once."""
-    return wires, False
+def one(*encodings: int) -> tuple[tuple[int, ...], bool]:
+    """A field that occurs at most once."""
+    return encodings, False
 
 
-def many(*wires: int) -> tuple[tuple[int, ...], bool]:
+def many(*encodings: int) -> tuple[tuple[int, ...], bool]:
     """A repeated field."""
-    return wires, True
+    return encodings, True
 
 
 def varint(data: bytes, at: int, end: int) -> tuple[int, int]:
-    """An unsigned number of at most 64 bits, and where it ended."""
+    """Read an unsigned integer of at most 64 bits; return it and the offset after it."""
     value = shift = 0
     while at < end and shift < 70:
         byte = data[at]
@@ -41,52 +41,56 @@ def varint(data: bytes, at: int, end: int) -> tuple[int, int]:
 
 
 def signed(value: int) -> int:
-    """A varint as the int64 that it stands for."""
+    """Return the int64 that a varint encodes."""
     return value - (1 << 64) if value >> 63 else value
 
 
 def fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Number, wire type and content of each field: the span of its bytes, or value and end."""
+    """Yield number, encoding and content of each field: the span of its bytes, or value and end."""
     while at < end:
         tag, at = (data[at], at + 1) if data[at] < 0x80 else varint(data, at, end)
-        wire = tag & 7
-        if wire == BYTES:
+        encoding = tag & 7
+        if encoding == BYTES:
             size, at = varint(data, at, end)
             stop = at + size
-        elif wire == VARINT:
+        elif encoding == VARINT:
             value, at = varint(data, at, end)
-            yield tag >> 3, wire, value, at
+            yield tag >> 3, encoding, value, at
             continue
-        elif wire in (FIXED32, FIXED64):
-            stop = at + (4 if wire == FIXED32 else 8)
+        elif encoding in (FIXED32, FIXED64):
+            stop = at + (4 if encoding == FIXED32 else 8)
         else:
-            raise Malformed("not ONNX: an unknown kind of field")
+            raise Malformed("not ONNX: a field of unknown encoding")
         if stop > end:
             raise Malformed("not ONNX: a field reaches beyond its end")
-        yield tag >> 3, wire, at, stop
+        yield tag >> 3, encoding, at, stop
         at = stop
 
 
 def message(data: bytes, span: Span, schema: Schema, what: str) -> Message:
-    """All fields of one message by number; only what `schema` knows, nothing single twice."""
+    """Read the fields of one message by number.
+
+    Raises:
+        Malformed: a field that `schema` does not list, or a second one where it allows one.
+    """
     found: Message = {}
-    for number, wire, a, b in fields(data, span[0], span[1]):
+    for number, encoding, a, b in fields(data, span[0], span[1]):
         known = schema.get(number)
         if known is None:
             raise Malformed(f"{what} holds field {number}, which is not allowed")
-        if wire not in known[0]:
-            raise Malformed(f"{what}: field {number} is of the wrong kind")
+        if encoding not in known[0]:
+            raise Malformed(f"{what}: field {number} has the wrong encoding")
         if number not in found:
-            found[number] = [(a, b, wire)]
+            found[number] = [(a, b, encoding)]
         elif known[1]:
-            found[number].append((a, b, wire))
+            found[number].append((a, b, encoding))
         else:
-            raise Malformed(f"{what}: field {number} stands there twice")
+            raise Malformed(f"{what}: field {number} occurs twice")
     return found
 
 
 def text(data: bytes, found: Message, number: int) -> str:
-    """A single text field; empty where there is none."""
+    """Return a text field; empty if it is missing."""
     if number not in found:
         return ""
     start, end, _ = found[number][0]
@@ -94,20 +98,20 @@ def text(data: bytes, found: Message, number: int) -> str:
 
 
 def integer(found: Message, number: int, default: int = 0) -> int:
-    """A single VARINT field, as a signed number."""
+    """Return an integer field, or `default` if it is missing."""
     return signed(found[number][0][0]) if number in found else default
 
 
-def integers(data: bytes, found: Message, number: int, most: int) -> list[int]:
-    """A repeated VARINT field without or with packing: at most `most` signed numbers."""
+def integers(data: bytes, found: Message, number: int, max_count: int) -> list[int]:
+    """Return a repeated integer field, packed or not: at most `max_count` integers."""
     values: list[int] = []
-    for a, b, wire in found.get(number, ()):
-        if wire == VARINT:
+    for a, b, encoding in found.get(number, ()):
+        if encoding == VARINT:
             values.append(signed(a))
         else:
-            while a < b and len(values) <= most:
+            while a < b and len(values) <= max_count:
                 value, a = varint(data, a, b)
                 values.append(signed(value))
-        if len(values) > most:
-            raise Malformed(f"a list of more than {most} numbers")
+        if len(values) > max_count:
+            raise Malformed(f"a list of more than {max_count} numbers")
     return values

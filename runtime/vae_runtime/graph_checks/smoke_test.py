@@ -1,8 +1,8 @@
-"""Loading and running strange graphs once in a child process, which may die in our place.
+"""Smoke-test an untrusted graph in a subprocess.
 
-What no reader of bytes can tell, this shows: a graph that ends the process, never ends, or fills
-the memory. It takes as long as a second start of Python, so only commands that look at bundles from
-elsewhere do it: `vae-run verify`, and `vae-run info` of a lone graph.
+This finds what no check of the bytes can: a graph that crashes the process, never ends, or fills
+the memory. It takes as long as starting Python again, so only commands that inspect bundles of
+unknown origin do it: `vae-run verify`, and `vae-run info` of a lone graph.
 """
 
 from __future__ import annotations
@@ -13,42 +13,42 @@ from typing import Any
 
 from ..errors import InputError
 
-_SECONDS = 60
-_MEMORY = 8 << 30  # of addresses, most of which onnxruntime only reserves
+_TIMEOUT_S = 60
+_MAX_MEMORY = 8 << 30  # of address space, most of which onnxruntime only reserves
 _MODULE = "vae_runtime.graph_checks.smoke_test"
 
 
 def smoke_test(graphs: dict[str, bytes]) -> None:
-    """Load each graph and run it on one row of zeros, on the CPU of a child process.
+    """Load each graph and run it on one row of zeros, on the CPU of a subprocess.
 
     Args:
-        graphs: the bytes, by what to call each in an error.
+        graphs: serialized graphs, by their names in error messages.
 
     Raises:
-        InputError: the child died, ran for a minute, or onnxruntime refused a graph.
+        InputError: the subprocess crashed or timed out, or onnxruntime refused a graph.
     """
     message = b"".join(len(raw).to_bytes(8, "little") + raw for raw in graphs.values())
-    # -P: the current folder, where a stranger's files may lie, is no place to import from.
+    # -P: do not import from the current folder, which may hold untrusted files.
     command = [sys.executable, "-P", "-m", _MODULE]
     try:
         done = subprocess.run(
-            command, input=message, capture_output=True, timeout=_SECONDS, check=False
+            command, input=message, capture_output=True, timeout=_TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired as error:
         raise InputError(
-            f"{next(iter(graphs))}: refused: a trial run took over {_SECONDS} seconds"
+            f"{next(iter(graphs))}: refused: a smoke test took over {_TIMEOUT_S} seconds"
         ) from error
-    # A graph's own names may stand in onnxruntime's messages, so the exit status alone decides.
+    # Only the exit status decides: onnxruntime's messages may quote names from the graph.
     if done.returncode:
         passed = done.stderr.splitlines().count(b"passed")
         where = list(graphs)[min(passed, len(graphs) - 1)]
         how = f"signal {-done.returncode}" if done.returncode < 0 else "an error or lack of memory"
-        raise InputError(f"{where}: refused: a trial run of it in another process ended by {how}")
+        raise InputError(f"{where}: refused: a smoke test in a subprocess ended by {how}")
 
 
-def _child() -> None:
-    """Read graphs from standard input; say `passed` on standard error after each."""
-    _limit()
+def _run_graphs() -> None:
+    """Read graphs from standard input; write `passed` to standard error after each."""
+    _limit_memory()
     from ..inference.session import Session
 
     source = sys.stdin.buffer
@@ -69,16 +69,16 @@ def _zeros(session: Any) -> dict[str, Any]:
     }
 
 
-def _limit() -> None:
+def _limit_memory() -> None:
     try:
         import resource
-    except ImportError:  # only systems of the Unix kind have it
+    except ImportError:  # not a Unix system
         return
-    for which, most in ((resource.RLIMIT_AS, _MEMORY), (resource.RLIMIT_CORE, 0)):
+    for which, wanted in ((resource.RLIMIT_AS, _MAX_MEMORY), (resource.RLIMIT_CORE, 0)):
         hard = resource.getrlimit(which)[1]
-        allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(which, (allowed, hard))
 
 
 if __name__ == "__main__":
-    _child()
+    _run_graphs()

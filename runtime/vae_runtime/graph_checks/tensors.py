@@ -1,4 +1,4 @@
-"""A constant of a graph: its sizes, and that its bytes are all there."""
+"""Check one constant of a graph: its shape, and that its bytes are complete."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ _SCHEMA: Schema = {
 }
 _LISTS = {1: 4, 2: 5, 3: 5, 4: 5, 5: 5, 6: 5, 7: 7, 9: 5, 10: 5, 11: 10, 12: 11, 13: 11, 16: 5}
 _MAX_DIMS = 16
-_MAX_LISTED = 1 << 16  # numbers outside raw_data: small tensors only
-_MAX_READ = 64  # elements of a constant that says sizes
+_MAX_LISTED = 1 << 16  # numbers listed one by one: small tensors only
+_MAX_READ = 64  # elements of a constant that holds sizes
 _FORMATS = {FLOAT: "f", INT32: "i", INT64: "q"}
 
 
@@ -49,11 +49,11 @@ class Tensor:
     """One constant.
 
     Attributes:
-        name: as nodes read it.
-        kind: number of its element type.
-        count: elements.
+        name: as nodes refer to it.
+        kind: the number of its element type.
+        count: the number of its elements.
         span: its bytes, if it is stored raw.
-        listed: its values, if they are listed one by one and are whole numbers.
+        listed: its values, if they are integers listed one by one.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Tensor:
     listed: tuple[int, ...] = ()
 
     def values(self, data: bytes) -> tuple[float, ...]:
-        """Its numbers if it is small and of a type that sizes have; else none."""
+        """Return its numbers if it is small and of a type that sizes have, else nothing."""
         if self.span is None or self.kind not in _FORMATS or self.count > _MAX_READ:
             return self.listed
         return struct.unpack_from(f"<{self.count}{_FORMATS[self.kind]}", data, self.span[0])
@@ -73,7 +73,7 @@ def read_tensor(data: bytes, span: Span) -> Tensor:
     """Check one tensor and find its bytes.
 
     Raises:
-        Malformed: outside the file, of another type, or its bytes are not what its sizes say.
+        Malformed: stored outside the file, of another type, or not as many bytes as its shape says.
     """
     found = message(data, span, _SCHEMA, "a tensor")
     name = text(data, found, 8)
@@ -87,22 +87,22 @@ def read_tensor(data: bytes, span: Span) -> Tensor:
     for size in integers(data, found, 1, _MAX_DIMS):
         count *= size
         if size < 0 or count >> 31:
-            raise Malformed(f"{shown} has impossible sizes")
+            raise Malformed(f"{shown} has an impossible shape")
     if 9 in found:
         start, end, _ = found[9][0]
         if end - start != count * ITEM_SIZES[kind] or found.keys() & {4, 5, 7, 10, 11}:
             raise Malformed(
-                f"{shown} has {end - start} bytes, its sizes say {count * ITEM_SIZES[kind]}"
+                f"{shown} has {end - start} bytes, its shape says {count * ITEM_SIZES[kind]}"
             )
         return Tensor(name, kind, count, found[9][0])
     listed, values = _listed(data, found.get(_LISTS[kind], []), _LISTS[kind])
     if listed != count or found.keys() & ({4, 5, 7, 10, 11} - {_LISTS[kind]}):
-        raise Malformed(f"{shown} lists {listed} numbers, its sizes say {count}")
+        raise Malformed(f"{shown} lists {listed} numbers, its shape says {count}")
     return Tensor(name, kind, count, None, values)
 
 
 def _listed(data: bytes, spans: list[Span], number: int) -> tuple[int, tuple[int, ...]]:
-    """How many numbers a typed list holds, and the whole ones among its values."""
+    """Return how many numbers a typed list holds, and its values if they are integers."""
     if number not in (4, 10):
         values = integers(data, {number: spans}, number, _MAX_LISTED)
         return len(values), tuple(values)

@@ -1,4 +1,4 @@
-"""Which device a graph runs on, how CUDA is set up, and why it is not there when it is not."""
+"""Device selection and CUDA diagnostics."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..errors import UsageError
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
 
-# cuDNN plans anew for every batch size that it has not seen, so batches are padded to these.
+# cuDNN makes a new plan for every batch size it has not seen, so batches are padded to these sizes.
 BUCKETS = (1, 4, 16, 64, 256)
 
 
 def parse_device(device: str) -> tuple[str, int]:
-    """`auto`, `cpu`, `cuda` or `cuda:N` → the word and N.
+    """Split `auto`, `cpu`, `cuda` or `cuda:N` into the word and N.
 
     Raises:
         UsageError: anything else.
@@ -31,27 +31,27 @@ def parse_device(device: str) -> tuple[str, int]:
 
 
 def providers(number: int, *, tf32: bool = False) -> list[Any]:
-    """Providers of onnxruntime for CUDA device `number`, the CPU behind it."""
+    """Return onnxruntime's providers for CUDA device `number`, with the CPU as fallback."""
     settings = {
         "device_id": number,
-        # TF32 keeps ten bits of the mantissa: fast, and not the pixels that torch gave.
+        # TF32 keeps ten bits of the mantissa: faster, but not the pixels that torch computed.
         "use_tf32": int(tf32),
-        # The default search times every algorithm for seconds before the first image.
+        # The default search times every algorithm, which takes seconds before the first image.
         "cudnn_conv_algo_search": "HEURISTIC",
     }
     return [(CUDA, settings), CPU]
 
 
 def preload(ort: ModuleType) -> None:
-    """Load the CUDA libraries that pip installed, where this onnxruntime can."""
+    """Load the CUDA libraries that pip installed, if this onnxruntime can do that."""
     if hasattr(ort, "preload_dlls"):
-        # It prints what it misses to standard output, which belongs to the caller.
+        # It prints what is missing to standard output, which belongs to the caller.
         with contextlib.redirect_stdout(sys.stderr if sys.flags.dev_mode else None):
             ort.preload_dlls()
 
 
 def device_of(session: Any) -> str:
-    """Where an onnxruntime session really runs: `cpu` or `cuda:N`."""
+    """Return where an onnxruntime session really runs: `cpu` or `cuda:N`."""
     if session.get_providers()[0] != CUDA:
         return "cpu"
     options = session.get_provider_options().get(CUDA, {})
@@ -59,19 +59,19 @@ def device_of(session: Any) -> str:
 
 
 def bucket(n: int) -> int:
-    """The smallest fixed batch that holds n rows; n itself beyond the largest."""
+    """Return the smallest padded batch size that holds n rows, or n above the largest."""
     return next((size for size in BUCKETS if size >= n), n)
 
 
 def why_not_cuda(ort: ModuleType, number: int = 0) -> str:
-    """The likeliest reason, in words, that CUDA device `number` cannot be used here."""
+    """Describe the most likely reason that CUDA device `number` cannot be used here."""
     if CUDA not in ort.get_available_providers():
         return f"this onnxruntime {ort.__version__} is built for the CPU only"
     found = cuda_devices()
     if found is None:
         return "no NVIDIA driver here (libcuda does not load)"
     if found <= number:
-        return f"the driver sees {found} CUDA device{'s' if found != 1 else ''}"
+        return f"the driver finds {found} CUDA device{'s' if found != 1 else ''}"
     missing = missing_libraries(ort)
     if missing:
         return f"these libraries do not load: {', '.join(missing)}"
@@ -79,7 +79,7 @@ def why_not_cuda(ort: ModuleType, number: int = 0) -> str:
 
 
 def cuda_devices() -> int | None:
-    """How many CUDA devices the driver sees; None where there is no driver."""
+    """Return how many CUDA devices the driver finds; None if there is no driver."""
     name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:
         driver = ctypes.CDLL(name)
@@ -92,8 +92,8 @@ def cuda_devices() -> int | None:
 
 
 def libraries(ort: ModuleType) -> tuple[str, ...]:
-    """The shared libraries that CUDA needs beside the driver, in this build's versions (Linux)."""
-    # As onnxruntime.preload_dlls names them; cuFFT counts one behind CUDA.
+    """Return the names of the CUDA libraries that this onnxruntime needs (Linux)."""
+    # As onnxruntime.preload_dlls names them; cuFFT's version is one less than CUDA's.
     version = str(getattr(ort, "cuda_version", "") or "12")
     major = int(version.split(".")[0])
     return (
@@ -107,7 +107,7 @@ def libraries(ort: ModuleType) -> tuple[str, ...]:
 
 
 def missing_libraries(ort: ModuleType) -> list[str]:
-    """Which of `libraries` do not load, once those that pip installed were tried."""
+    """Return which of `libraries` do not load, after preloading those that pip installed."""
     if sys.platform != "linux":
         return []
     preload(ort)

@@ -1,4 +1,4 @@
-"""What is installed here, which device really works, and the command that mends what does not."""
+"""Diagnose the installation: packages, devices that really work, and commands that fix the rest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..errors import DeviceError, MissingExtra, VaeError
 from .devices import CUDA, cuda_devices, missing_libraries, why_not_cuda
 from .session import BROKEN_INSTALL, Session, onnxruntime
 
-# Every one of them installs the same folder `onnxruntime` and overwrites the others' files.
+# Each of them installs the same folder `onnxruntime` and overwrites the files of the others.
 PACKAGES = (
     "onnxruntime",
     "onnxruntime-gpu",
@@ -26,7 +26,7 @@ PACKAGES = (
     "ort-nightly-gpu",
 )
 OLDEST = (1, 19)
-# y = x, one number: the smallest graph that a device can be tried with.
+# y = x for one number: the smallest graph to try a device with.
 _PROBE = bytes.fromhex(
     "080812003a370a100a017812017922084964656e746974791201675a0f0a0178120a0a08080112040a0208016"
     "20f0a0179120a0a08080112040a02080142040a001012"
@@ -35,16 +35,16 @@ _PROBE = bytes.fromhex(
 
 @dataclass
 class Diagnosis:
-    """What `vae-run doctor` found.
+    """The result of `vae-run doctor`.
 
     Attributes:
         versions: of this package, Python, the system, and every onnxruntime package.
-        providers: what this onnxruntime is built with; CUDA listed does not mean that it works.
-        device: where a graph really runs with `auto`; None where none runs.
+        providers: what this onnxruntime is built with; listing CUDA does not mean that it works.
+        device: where a graph really runs with `auto`; None if it runs nowhere.
         cuda: `works`, or why not.
-        missing: shared libraries of CUDA that do not load.
-        problems: what keeps it from working as installed.
-        fixes: the command for each, or for what would be faster, in the order to run them.
+        missing: CUDA libraries that do not load.
+        problems: what keeps the installation from working.
+        fixes: commands that solve them or make it faster, in the order to run them.
     """
 
     versions: dict[str, str]
@@ -56,7 +56,7 @@ class Diagnosis:
     fixes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, and `ok`: whether graphs run and nothing is broken."""
+        """Return plain values, with `ok`."""
         return {"ok": self.ok, **asdict(self)}
 
     @property
@@ -70,12 +70,12 @@ def diagnose(
     load: Callable[[], ModuleType] = onnxruntime,
     probe: Callable[[str], str] | None = None,
 ) -> Diagnosis:
-    """Look at this machine.
+    """Diagnose this machine.
 
     Args:
-        installed: gives name and version of every onnxruntime package; a fake in tests.
-        load: imports onnxruntime; a fake in tests.
-        probe: runs a tiny graph on a device and says where it ran; a fake in tests.
+        installed: returns name and version of every onnxruntime package; replaced in tests.
+        load: imports onnxruntime; replaced in tests.
+        probe: runs a tiny graph on a device and returns where it ran; replaced in tests.
     """
     packages = (installed or onnxruntime_packages)()
     found = Diagnosis(
@@ -98,7 +98,7 @@ def diagnose(
 
 
 def onnxruntime_packages() -> dict[str, str]:
-    """Name and version of each installed package that provides the module `onnxruntime`."""
+    """Return name and version of each installed package that provides the module `onnxruntime`."""
     found = {}
     for name in PACKAGES:
         try:
@@ -109,7 +109,7 @@ def onnxruntime_packages() -> dict[str, str]:
 
 
 def run_probe(device: str) -> str:
-    """Run the smallest graph on a device; where it really ran.
+    """Run the smallest graph on a device and return where it really ran.
 
     Raises:
         DeviceError: CUDA was asked for and is not available.
@@ -140,11 +140,11 @@ def _check_packages(found: Diagnosis, packages: dict[str, str]) -> None:
 
 def _not_importable(found: Diagnosis, packages: dict[str, str], message: str) -> None:
     if message == BROKEN_INSTALL:
-        found.problems.append("the module onnxruntime is hollow: a package's files were removed")
+        found.problems.append("the module onnxruntime is empty: a package's files were removed")
         names = " ".join(packages or ["onnxruntime", "onnxruntime-gpu"])
         fixes = [f"pip uninstall -y {names}", install_command("cpu")]
     elif packages:
-        found.problems.append(f"onnxruntime is installed and does not import: {message}")
+        found.problems.append(f"onnxruntime is installed but cannot be imported: {message}")
         name = next(iter(packages))
         fixes = [f"pip install --force-reinstall {name}"]
     else:

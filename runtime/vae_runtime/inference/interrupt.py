@@ -1,8 +1,8 @@
-"""Ctrl-C during a run: onnxruntime is told to stop, and the process ends within a second.
+"""Stop a running graph on Ctrl-C, so that the process ends within a second.
 
-Python's own handler waits until the C code that is running returns. So a thread listens on the
-wake-up pipe that the C-level handler writes to, and sets the terminate flag of every run in flight;
-if that does not help in time (one huge operator), it ends the process.
+Python's own handler waits until the running C code returns. So a thread listens on the wake-up
+pipe that the C-level handler writes to, and sets the terminate flag of every run in progress. If
+that does not help in time (one huge operator), it ends the process.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ _listening = False
 
 
 def listen() -> None:
-    """Answer Ctrl-C from now on; for a command line, whose process ends with its command.
+    """Handle Ctrl-C from now on; for command lines, whose process ends with the command.
 
-    Does nothing outside the main thread, or where it was called before.
+    Does nothing outside the main thread, or if somebody else handles it.
     """
     global _listening
     if _listening or threading.current_thread() is not threading.main_thread():
         return
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        return  # somebody else answers it
+        return  # somebody else handles it
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    threading.Thread(target=_answer, args=(reader,), daemon=True).start()
+    threading.Thread(target=_handle, args=(reader,), daemon=True).start()
     _listening = True
 
 
 def listening() -> bool:
-    """Whether `listen` was called: else runs need not be stoppable."""
+    """Return whether `listen` is active; without it, runs need not be stoppable."""
     return _listening
 
 
 @contextlib.contextmanager
 def stoppable(ort: Any) -> Iterator[Any]:
-    """Yield the options to pass to onnxruntime's `run`, which Ctrl-C then ends.
+    """Yield options for onnxruntime's `run` that let Ctrl-C stop it.
 
     Raises:
         KeyboardInterrupt: the run was stopped.
@@ -63,13 +63,13 @@ def stoppable(ort: Any) -> Iterator[Any]:
         _runs.discard(options)
 
 
-def _answer(reader: int) -> None:
+def _handle(reader: int) -> None:
     while number := os.read(reader, 1):
         if number[0] != signal.SIGINT:
             continue
         for options in list(_runs):
             options.terminate = True
-        # The main thread ends the process in its own way, if it gets to run at all.
+        # If the main thread gets to run, it ends the process in its own way.
         time.sleep(GRACE_S)
         os.write(2, b"error: interrupted\n")
         os._exit(EXIT_CODE)

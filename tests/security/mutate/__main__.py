@@ -1,4 +1,4 @@
-"""Turn off every check of the loaders and writers in turn; some test must fail each time.
+"""Disable every check of the loaders and writers in turn; some test must fail each time.
 
     python -m tests.security.mutate [MODULE...]
 
@@ -21,7 +21,7 @@ from .runs import Tests, with_tests
 
 
 def main() -> None:
-    """Every module, or those named."""
+    """Try every module, or those named."""
     os.chdir(ROOT)
     wanted = sys.argv[1:] or names()
     files = dict.fromkeys(test for name in wanted for test in files_of(name))
@@ -30,15 +30,15 @@ def main() -> None:
     def work(tests: Tests) -> None:
         print(f"{len(tests.seconds)} tests", flush=True)
         for name in wanted:
-            total.update(turn_off(name, tests))
+            total.update(disable(name, tests))
 
     with_tests(list(files), [source_of(name) for name in wanted], work)
-    print(f"{total.total() - total['stale']} checks turned off: {dict(total)}")
+    print(f"{total.total() - total['stale']} checks disabled: {dict(total)}")
     sys.exit(1 if total["survived"] or total["stale"] else 0)
 
 
-def turn_off(name: str, tests: Tests) -> Counter[str]:
-    """How many checks of a module were found by a test, how many were not, and why."""
+def disable(name: str, tests: Tests) -> Counter[str]:
+    """Count the checks of a module that a test needs, and those that none needs."""
     began, tally = time.perf_counter(), Counter[str]()
     path, reasons, used = source_of(name), EQUIVALENT.get(name, {}), set()
     importlib.import_module(name)

@@ -1,4 +1,4 @@
-"""Every check of a module's source, turned off: one change of its syntax tree each.
+"""Disable every check of a module's source, one change of its syntax tree each.
 
 A check is a `raise`, a `yield` of a sentence, a bare call of a function whose name says that it
 checks, and each operand and each bound (`low <= x < high` has two) of a condition that guards one
@@ -20,7 +20,7 @@ CALLS = re.compile(
 
 
 class Mutant(NamedTuple):
-    """One check turned off: the module, the part of it, and what stands there instead."""
+    """One disabled check: the module, the part of it, and its replacement."""
 
     module: ast.Module
     old: ast.expr | ast.stmt
@@ -29,7 +29,7 @@ class Mutant(NamedTuple):
 
     @property
     def lines(self) -> range:
-        """Where the check stands."""
+        """The lines of the check."""
         return range(self.old.lineno, (self.old.end_lineno or self.old.lineno) + 1)
 
     def tree(self) -> ast.Module:
@@ -39,7 +39,7 @@ class Mutant(NamedTuple):
 
 
 def mutants(source: str) -> Iterator[Mutant]:
-    """Every check of a module, turned off."""
+    """Yield every check of a module, disabled."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.stmt) and _is_check(node):
@@ -59,18 +59,18 @@ def _is_check(node: ast.stmt) -> bool:
 
 
 def _refuses(node: ast.stmt) -> bool:
-    """Whether it raises, or yields in words what is wrong."""
+    """Whether it raises, or yields a message."""
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Yield):
         return isinstance(node.value.value, ast.JoinedStr)
     return isinstance(node, ast.Raise)
 
 
 def _conditions(node: ast.AST) -> Iterator[tuple[ast.expr, bool]]:
-    """Conditions of checks, and whether one is a check as a whole, not only its parts."""
+    """Yield conditions of checks, and whether the whole condition is a check too."""
     if isinstance(node, ast.If) and any(map(_refuses, node.body)):
-        yield node.test, False  # as a whole it is turned off with its `raise`
+        yield node.test, False  # the whole condition is disabled with its `raise`
     elif isinstance(node, (ast.Return, ast.Assign)) and node.value is not None:
-        # What `or` gives is a default, not a check.
+        # The result of `or` is a default, not a check.
         if not (isinstance(node.value, ast.BoolOp) and isinstance(node.value.op, ast.Or)):
             yield node.value, False
     elif isinstance(node, ast.Dict):
@@ -78,7 +78,7 @@ def _conditions(node: ast.AST) -> Iterator[tuple[ast.expr, bool]]:
 
 
 def _weakened(tree: ast.Module, test: ast.expr, whole: bool) -> Iterator[Mutant]:
-    """Without the test, without each operand of its `and` and `or`, without each of its bounds."""
+    """Yield the tree without the test, and without each operand and each bound in it."""
     if whole:
         yield _mutant(tree, test, ast.Constant(True))
     for part in _parts(test):
@@ -98,7 +98,7 @@ def _weakened(tree: ast.Module, test: ast.expr, whole: bool) -> Iterator[Mutant]
 
 
 def _parts(test: ast.AST) -> Iterator[ast.AST]:
-    """A condition and what it is made of; what a function is called with is none, `all` aside."""
+    """Yield a condition and its parts, but not the arguments of calls other than `all`."""
     yield test
     if not isinstance(test, ast.Call) or getattr(test.func, "id", "") in ("all", "any", "bool"):
         for part in ast.iter_child_nodes(test):

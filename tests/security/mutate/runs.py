@@ -1,4 +1,4 @@
-"""Tests against a module with one check turned off: those that reach it, the quickest first.
+"""Run tests against a module with one check disabled: those that reach it, the quickest first.
 
 The tests are collected once. Every run is in a forked child, in which the changed code takes the
 place of that of the functions, wherever they were imported.
@@ -27,18 +27,18 @@ import pytest
 from .checks import Mutant
 
 _OPTIONS = ["-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist"]
-_OPTIONS += ["-m", "not slow and not cuda", "-k", "not mutants"]  # chance finds nothing fast
+_OPTIONS += ["-m", "not slow and not cuda", "-k", "not mutants"]  # random mutants are slow
 _OPTIONS += ["-o", "tmp_path_retention_policy=none"]
-_NOT_CHANGED = 2  # exit code of a child that ran no test
-_MEMORY = 6 << 30  # bytes of addresses that a child has: without its limit a reader takes all
-_SECONDS = 20.0  # of processor time that a child has at least; by the clock ten times that
+_NOT_CHANGED = 2  # exit code of a subprocess that ran no test
+_MEMORY = 6 << 30  # address space of a subprocess: a reader without its limit would take everything
+_SECONDS = 20.0  # of processor time, at least, for a subprocess; ten times that of wall time
 
 
 class Tests:
-    """The tests of a session of pytest, and which of them reach which lines of some files."""
+    """The tests of a pytest session, and the lines of some files that each reaches."""
 
     def __init__(self, session: pytest.Session, paths: Iterable[Path]) -> None:
-        """Run all once, with the code as it is; what fails then is left out, and said."""
+        """Run all once with the unchanged code; tests that fail are reported and left out."""
         self._session = session
         self._items = {item.nodeid: item for item in session.items}
         watch = _Watch({str(path) for path in paths})
@@ -81,7 +81,7 @@ class Tests:
         watch: _Watch | None = None,
         after: Callable[[], None] = lambda: None,
     ) -> int:
-        """Start a child that changes something and runs tests: all to watch, or until one fails."""
+        """Fork a subprocess that changes something and runs tests, all or until one fails."""
         child = os.fork()
         if child:
             return child
@@ -126,8 +126,8 @@ def with_tests(files: Sequence[str], paths: Sequence[Path], work: Callable[[Test
 
 
 def swap(path: Path, tree: ast.Module) -> None:
-    """Give every function of a file the code that it has in the tree."""
-    latents = {_place(code): code for code in _latents(compile(tree, str(path), "exec"))}
+    """Replace the code of every function of a file by that of the tree."""
+    latents = {_place(code): code for code in _code_objects(compile(tree, str(path), "exec"))}
     for thing in gc.get_objects():
         if type(thing) is FunctionType and thing.__code__.co_filename == str(path):
             new = latents.get(_place(thing.__code__))
@@ -139,15 +139,15 @@ def _place(code: CodeType) -> tuple[str, int]:
     return code.co_qualname, code.co_firstlineno
 
 
-def _latents(code: CodeType) -> Iterator[CodeType]:
+def _code_objects(code: CodeType) -> Iterator[CodeType]:
     for part in code.co_consts:
         if isinstance(part, CodeType):
             yield part
-            yield from _latents(part)
+            yield from _code_objects(part)
 
 
 class _Watch:
-    """Notes the processor time of each test, and the lines of some files that it reaches."""
+    """Records the processor time of each test, and the lines of some files that it reaches."""
 
     def __init__(self, paths: set[str]) -> None:
         self._paths, self._test = paths, ""

@@ -1,4 +1,4 @@
-"""A graph that the guard cannot see through dies in a child, and is refused in words."""
+"""A harmful graph that passes the checks of its bytes ends a subprocess and is refused."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.security.build import SOUND, field, graph, model, node, whole
-from tests.security.restamp import read_files
+from tests.security.build import SOUND, field, graph, integers, model, node
+from tests.security.rechecksum import read_files
 from vae_runtime.errors import InputError
 from vae_runtime.graph_checks import check_graph
-from vae_runtime.graph_checks import smoke_test as trial
+from vae_runtime.graph_checks import smoke_test as module
 from vae_runtime.graph_checks.smoke_test import smoke_test
 
 pytestmark = pytest.mark.torch_free
@@ -22,12 +22,12 @@ DATA = Path(__file__).parents[1] / "data"
 
 
 def computed_zero() -> bytes:
-    """1 / (Shape(x)[0] - 1) in whole numbers: a division by zero for a batch of one."""
+    """1 / (Shape(x)[0] - 1) in integers: a division by zero for a batch of one."""
     nodes = [
         node("Shape", "x", "s"), node("Gather", "s i", "n"), node("Sub", "n one", "m"),
         node("Div", "one m", "d"), node("Cast", "d", "c", to=1), node("Mul", "x c", "y"),
     ]  # fmt: skip
-    return model(graph(nodes, [whole("i", 0), whole("one", 1)]))
+    return model(graph(nodes, [integers("i", 0), integers("one", 1)]))
 
 
 def doubling(times: int = 8) -> bytes:
@@ -40,21 +40,21 @@ def doubling(times: int = 8) -> bytes:
         ]  # fmt: skip
         name = f"n{i}"
     nodes.append(node("Reshape", f"{name} row", "y"))
-    return model(graph(nodes, [whole("row", 1, -1), whole("column", -1, 1)]))
+    return model(graph(nodes, [integers("row", 1, -1), integers("column", -1, 1)]))
 
 
 @pytest.mark.parametrize("make", [computed_zero, doubling])
-def test_what_passes_the_guard_and_harms_dies_in_the_child(make: object) -> None:
+def test_a_harmful_graph_that_passes_the_checks_ends_the_subprocess(make: object) -> None:
     assert callable(make)
     raw = make()
     check_graph(raw, "x.onnx")
     began = time.perf_counter()
-    with pytest.raises(InputError, match=r"^b/x\.onnx: refused: a trial run of it in another"):
+    with pytest.raises(InputError, match=r"^b/x\.onnx: refused: a smoke test in a subprocess"):
         smoke_test({"b/sound.onnx": SOUND, "b/x.onnx": raw})
     print(f"\n{make.__name__}: {time.perf_counter() - began:.1f} s")
 
 
-def test_sound_graphs_pass_in_one_child() -> None:
+def test_sound_graphs_pass_in_one_subprocess() -> None:
     files = read_files(DATA / "cvae_mlp.zip")
     graphs = {name: raw for name, raw in files.items() if name.endswith(".onnx")}
     began = time.perf_counter()
@@ -62,7 +62,7 @@ def test_sound_graphs_pass_in_one_child() -> None:
     print(f"\n{len(graphs)} graphs: {time.perf_counter() - began:.2f} s")
 
 
-def test_a_folder_with_a_stranger_s_modules_is_not_imported_from(
+def test_modules_in_the_current_folder_are_not_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "numpy.py").write_text("import pathlib; pathlib.Path('trap').touch()")
@@ -71,16 +71,16 @@ def test_a_folder_with_a_stranger_s_modules_is_not_imported_from(
     assert not (tmp_path / "trap").exists()
 
 
-def test_a_graph_cannot_say_that_it_passed() -> None:
+def test_a_graph_cannot_claim_that_it_passed() -> None:
     bad = node("Div", "one zero", "y", more=field(3, "passed\npassed\n"))
-    raw = model(graph([bad, node("Relu", "x", "r")], [whole("one", 1), whole("zero", 0)]))
-    with pytest.raises(InputError, match="refused: a trial run"):
+    raw = model(graph([bad, node("Relu", "x", "r")], [integers("one", 1), integers("zero", 0)]))
+    with pytest.raises(InputError, match="refused: a smoke test"):
         smoke_test({"a": SOUND, "b": raw})
 
 
 def test_a_run_without_end_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "_SECONDS", 0.01)
-    with pytest.raises(InputError, match=r"^a: refused: a trial run took over 0\.01 seconds$"):
+    monkeypatch.setattr(module, "_TIMEOUT_S", 0.01)
+    with pytest.raises(InputError, match=r"^a: refused: a smoke test took over 0\.01 seconds$"):
         smoke_test({"a": SOUND})
 
 

@@ -1,4 +1,4 @@
-"""Large files: every byte in its place, errors of either thread, file systems without the way."""
+"""Streaming to disk: every byte in its place, errors, file systems without direct writes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_file_is_the_pieces(size: int, piece: int, tmp_path: Path) -> None:
     assert path.read_bytes() == whole
 
 
-def test_a_piece_may_be_an_array_that_changes_after_it_is_taken(tmp_path: Path) -> None:
+def test_a_piece_may_be_an_array_that_changes_afterwards(tmp_path: Path) -> None:
     array = np.zeros(BLOCK // 8, np.uint8)
 
     def pieces() -> Iterator[memoryview]:
@@ -41,7 +41,7 @@ def test_a_piece_may_be_an_array_that_changes_after_it_is_taken(tmp_path: Path) 
     assert (found == np.arange(40)[:, None]).all()
 
 
-def test_what_makes_the_pieces_may_fail(tmp_path: Path) -> None:
+def test_an_error_of_the_producer_is_raised(tmp_path: Path) -> None:
     def pieces() -> Iterator[bytes]:
         yield bytes(3 * BLOCK)
         raise KeyError("made")
@@ -52,12 +52,12 @@ def test_what_makes_the_pieces_may_fail(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 @pytest.mark.parametrize("size", [10, 3 * BLOCK])
-def test_a_full_disk_is_an_error_whichever_thread_meets_it(size: int) -> None:
+def test_a_full_disk_is_an_error(size: int) -> None:
     with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
         write_pieces(Path("/dev/full"), [bytes(size)])
 
 
-def test_a_file_system_that_has_no_way_past_the_cache(
+def test_a_file_system_without_direct_writes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     fcntl = pytest.importorskip("fcntl", reason="no fcntl")

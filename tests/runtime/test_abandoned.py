@@ -1,4 +1,4 @@
-"""Temporary files: what the dead left is swept, what the living write is not."""
+"""Temporary files of dead processes are removed, those of living ones are not."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vae_runtime.files import atomic as leftovers
+from vae_runtime.files import atomic as atomic
 from vae_runtime.files.atomic import temporary
 
 fcntl = pytest.importorskip("fcntl", reason="no locks of files here")
@@ -16,13 +16,13 @@ pytestmark = pytest.mark.torch_free
 
 
 @pytest.fixture(autouse=True)
-def not_swept_yet() -> None:
-    leftovers._sweep.cache_clear()
+def not_searched_yet() -> None:
+    atomic._remove_abandoned.cache_clear()
 
 
 @pytest.fixture
 def living(tmp_path: Path) -> Iterator[Path]:
-    """A temporary file that somebody is writing."""
+    """A temporary file that another process is writing."""
     path = tmp_path / ".model.pt.ba9876543210.part"
     path.write_bytes(b"half")
     with path.open("rb") as file:
@@ -34,7 +34,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_what_the_dead_left_is_swept_and_nothing_else(tmp_path: Path, living: Path) -> None:
+def test_only_abandoned_files_are_removed(tmp_path: Path, living: Path) -> None:
     kept = [".model.pt.part", ".model.pt.0123456789AB.part", "model.pt.0123456789ab.part"]
     for name in [*kept, ".model.pt.0123456789ab.part"]:
         (tmp_path / name).touch()
@@ -45,26 +45,26 @@ def test_what_the_dead_left_is_swept_and_nothing_else(tmp_path: Path, living: Pa
     assert names(tmp_path) == sorted([*kept, living.name])
 
 
-def test_a_locked_file_is_somebody_else_s(tmp_path: Path, living: Path) -> None:
+def test_a_locked_file_belongs_to_another_process(tmp_path: Path, living: Path) -> None:
     with pytest.raises(BlockingIOError):
-        leftovers._lock(living)
+        atomic._lock(living)
     (tmp_path / "free").touch()
-    handle = leftovers._lock(tmp_path / "free")
+    handle = atomic._lock(tmp_path / "free")
     assert handle is not None
     os.close(handle)
-    assert leftovers._lock(tmp_path / "none") is None
+    assert atomic._lock(tmp_path / "none") is None
 
 
-def test_nothing_is_left_where_the_lock_is_interrupted(
+def test_nothing_is_left_if_locking_is_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = leftovers._lock
+    real = atomic._lock
 
     def once(path: Path) -> int | None:
-        monkeypatch.setattr(leftovers, "_lock", real)
+        monkeypatch.setattr(atomic, "_lock", real)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(leftovers, "_lock", once)
+    monkeypatch.setattr(atomic, "_lock", once)
     with pytest.raises(KeyboardInterrupt), temporary(tmp_path / "model.pt", Path.touch):
         pass
     assert names(tmp_path) == []

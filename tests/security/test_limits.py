@@ -1,4 +1,4 @@
-"""Checks that no other test needs: each was found by turning it off."""
+"""Checks that no other test exercises; each was found by disabling it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.security.build import field, graph, model, node, reals, tensor, whole
-from tests.security.restamp import read_files
+from tests.security.build import field, graph, integers, model, node, reals, tensor
+from tests.security.rechecksum import read_files
+from vae_runtime.bundle import archive
 from vae_runtime.bundle import reader as bundle
-from vae_runtime.bundle.checksums import verify_checksum
+from vae_runtime.bundle.checksums import verify_graph
 from vae_runtime.datasets.idx import read_idx
 from vae_runtime.errors import FileError, InputError, IntegrityError, LimitError, NotFound
 from vae_runtime.files import atomic as files
@@ -23,7 +24,7 @@ from vae_runtime.files.atomic import append_line
 from vae_runtime.files.npz import read_npy, read_npz
 from vae_runtime.files.reading import read_bytes
 from vae_runtime.graph_checks import check_graph
-from vae_runtime.graph_checks import sizes as promise
+from vae_runtime.graph_checks import model as checks
 
 pytestmark = pytest.mark.torch_free
 
@@ -37,7 +38,7 @@ def npy(descr: object, data: bytes = bytes(8), shape: object = (2,), padding: in
 
 
 @pytest.mark.parametrize("descr", ["f4", "a4", "(2,)f4", "f2,f2", "<f4 ", None, ["<f4"], 4])
-def test_a_dtype_is_of_one_number_in_numpy_s_own_words(descr: object) -> None:
+def test_only_plain_dtypes_in_numpy_s_spelling(descr: object) -> None:
     assert read_npy(npy("<f4"), "x").tolist() == [0, 0]
     with pytest.raises(InputError, match=r"^x: not a readable \.npy of plain numbers$"):
         read_npy(npy(descr), "x")
@@ -74,7 +75,7 @@ def test_only_numpy_s_own_compression_is_unpacked(method: int) -> None:
         read_npz(buffer.getvalue(), "x")
 
 
-def test_sizes_beside_a_zero_that_numpy_cannot_make(tmp_path: Path) -> None:
+def test_an_empty_shape_that_numpy_cannot_make(tmp_path: Path) -> None:
     path = tmp_path / "idx"
     path.write_bytes(bytes([0, 0, 8, 4, 0, 0, 0, 0]) + b"\xff" * 12)
     with pytest.raises(InputError, match=r"idx: impossible sizes \[0, 4294967295"):
@@ -90,12 +91,24 @@ def test_a_manifest_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
         bundle.open_bundle(BUNDLE)
 
 
+def test_a_zip_has_a_maximum_of_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "_MAX_FILES", 3)
+    with pytest.raises(InputError, match=r"ae_mlp\.zip: more than 3 files in the zip$"):
+        bundle.open_bundle(BUNDLE)
+
+
+def test_a_zip_of_over_four_gigabytes_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 10)
+    with pytest.raises(LimitError, match=r"at most 4 GB\. Write the bundle as a folder\.$"):
+        archive.pack({"a": bytes(11)})
+
+
 def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(_: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "iterdir", refused)
-    with pytest.raises(FileError, match=r": Permission denied$"):
+    with pytest.raises(FileError, match=r": permission denied$"):
         bundle.open_bundle(tmp_path)
 
 
@@ -107,7 +120,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(Path, "open", refused)
-    with pytest.raises(FileError, match=r"manifest\.json: Input/output error$"):
+    with pytest.raises(FileError, match=r"manifest\.json: input/output error$"):
         bundle.open_bundle(tmp_path)
 
 
@@ -135,33 +148,33 @@ def test_no_such_bundle(tmp_path: Path) -> None:
 def test_arrays_have_a_limit() -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, a=np.zeros(1 << 20, np.uint8), b=np.zeros(1 << 20, np.uint8))
-    assert list(read_npz(buffer.getvalue(), "x", limit=3 << 20)) == ["a", "b"]
+    assert list(read_npz(buffer.getvalue(), "x", max_bytes=3 << 20)) == ["a", "b"]
     with pytest.raises(LimitError, match=r"^x: over 2 MB of arrays$"):
-        read_npz(buffer.getvalue(), "x", limit=2 << 20)
+        read_npz(buffer.getvalue(), "x", max_bytes=2 << 20)
 
 
 def test_a_file_has_a_limit(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_bytes(bytes(2 << 20))
-    assert len(read_bytes(path, limit=2 << 20)) == 2 << 20
+    assert len(read_bytes(path, max_bytes=2 << 20)) == 2 << 20
     with pytest.raises(LimitError, match=r"f: over 1 MB$"):
-        read_bytes(path, limit=(2 << 20) - 1)
+        read_bytes(path, max_bytes=(2 << 20) - 1)
 
 
-def test_what_is_too_large_is_not_read(tmp_path: Path) -> None:
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "f"
     with path.open("wb") as file:
         file.truncate(64 << 20)  # no bytes on the disk
     tracemalloc.start()
     try:
         with pytest.raises(LimitError, match=r"f: over 32 MB$"):
-            read_bytes(path, limit=32 << 20)
+            read_bytes(path, max_bytes=32 << 20)
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
 
 
-def test_no_such_file_and_no_file_at_all(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"x: no such file$"):
         read_bytes(tmp_path / "x")
     with pytest.raises(NotFound, match=r"x: no such file\. Make it\.$"):
@@ -171,9 +184,9 @@ def test_no_such_file_and_no_file_at_all(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no /dev/zero here")
-def test_what_has_no_size_has_a_limit_too() -> None:
+def test_a_device_without_a_size_has_a_limit_too() -> None:
     with pytest.raises(LimitError, match=r"^/dev/zero: over 1 MB$"):
-        read_bytes(Path("/dev/zero"), limit=1 << 20)
+        read_bytes(Path("/dev/zero"), max_bytes=1 << 20)
 
 
 @pytest.mark.parametrize(
@@ -188,22 +201,22 @@ def test_half_a_line_is_removed(before: bytes, after: bytes, tmp_path: Path) -> 
     assert path.read_bytes() == after
 
 
-def test_folders_change_places_where_the_system_cannot_do_it_in_one_step(
+def test_folders_are_swapped_where_the_system_cannot_do_it_atomically(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vae_runtime.files import atomic as exchange
+    from vae_runtime.files import atomic
 
     for name in ("new", "old"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(name)
-    monkeypatch.setattr(exchange, "_at_once", lambda new, old: False)
-    exchange.exchange(tmp_path / "new", tmp_path / "old")
+    monkeypatch.setattr(atomic, "_swap_atomically", lambda new, old: False)
+    atomic.swap(tmp_path / "new", tmp_path / "old")
     assert (tmp_path / "old" / "file").read_text() == "new"
     assert (tmp_path / "new" / "file").read_text() == "old"
     (tmp_path / "new" / "file").unlink()
     (tmp_path / "new").rmdir()
     with pytest.raises(FileNotFoundError) as caught:
-        exchange.exchange(tmp_path / "new", tmp_path / "old")
+        atomic.swap(tmp_path / "new", tmp_path / "old")
     assert caught.value.filename == str(tmp_path / "new")
     assert (tmp_path / "old" / "file").read_text() == "new"
     assert [p.name for p in tmp_path.iterdir()] == ["old"]
@@ -231,9 +244,11 @@ def reading(constant: bytes, *nodes: bytes) -> bytes:
 
 FLOATS = struct.pack("<5f", *range(5))
 CONSTANTS = {
-    "no numbers, a negative size": (tensor("c", [0, -1], b""), "impossible sizes"),
-    "no numbers, a huge size": (tensor("c", [1 << 40, 0], b""), "impossible sizes"),
-    "type of another kind": (field(1, 1) + field(2, b"\1") + field(8, "c"), "of the wrong kind"),
+    "no numbers, a negative size": (tensor("c", [0, -1], b""), "an impossible shape"),
+    "no numbers, a huge size": (tensor("c", [1 << 40, 0], b""), "an impossible shape"),
+    "type of another encoding": (
+        field(1, 1) + field(2, b"\1") + field(8, "c"), "has the wrong encoding",
+    ),
     "two lists": (
         field(1, 1) + field(2, 1) + field(4, FLOATS[:4]) + field(7, b"\1") + field(8, "c"),
         "lists 1",
@@ -243,33 +258,33 @@ CONSTANTS = {
 
 
 @pytest.mark.parametrize("name", CONSTANTS)
-def test_a_constant_that_is_none(name: str) -> None:
+def test_a_malformed_constant(name: str) -> None:
     constant, reason = CONSTANTS[name]
     check_graph(reading(reals("c", 1)), "x.onnx")
     with pytest.raises(InputError, match=f"refused: .*{reason}"):
         check_graph(reading(constant), "x.onnx")
 
 
-def test_only_whole_numbers_may_not_be_divided_by_zero() -> None:
+def test_only_integers_may_not_be_divided_by_zero() -> None:
     check_graph(reading(reals("c", 0), node("Div", "x c")), "x.onnx")
-    check_graph(reading(whole("c", 2), node("Div", "c c", "q"), node("Mul", "x q")), "x.onnx")
+    check_graph(reading(integers("c", 2), node("Div", "c c", "q"), node("Mul", "x q")), "x.onnx")
     check_graph(reading(reals("c", 1), node("Add", "x c", "d"), node("Div", "x d")), "x.onnx")
     with pytest.raises(InputError, match="by zero"):
-        check_graph(reading(whole("c", 2, 0), node("Div", "c c", "q")), "x.onnx")
+        check_graph(reading(integers("c", 2, 0), node("Div", "c c", "q")), "x.onnx")
 
 
 def test_a_size_of_too_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     steps = [node("Add", "c c", "a0"), node("Add", "a0 c", "a1"), node("Reshape", "x a1")]
-    check_graph(reading(whole("c", 1), *steps), "x.onnx")
-    monkeypatch.setattr(promise, "_MAX_STEPS", 1)
+    check_graph(reading(integers("c", 1), *steps), "x.onnx")
+    monkeypatch.setattr(checks, "_MAX_STEPS", 1)
     with pytest.raises(InputError, match="too many steps"):
-        check_graph(reading(whole("c", 1), *steps), "x.onnx")
+        check_graph(reading(integers("c", 1), *steps), "x.onnx")
 
 
-def test_a_seal_is_missed_where_only_its_name_is_left() -> None:
+def test_a_checksum_is_missing_where_only_its_key_is_left() -> None:
     raw = bytearray(read_files(BUNDLE)["decoder.onnx"])
-    verify_checksum(bytes(raw), "x.onnx")
+    verify_graph(bytes(raw), "x.onnx")
     raw[5] ^= 1  # the producer's name
-    raw[-66] ^= 1  # behind the key of the seal
+    raw[-66] ^= 1  # after the key of the checksum
     with pytest.raises(IntegrityError, match="carries no sha256"):
-        verify_checksum(bytes(raw), "x.onnx")
+        verify_graph(bytes(raw), "x.onnx")
