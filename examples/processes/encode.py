@@ -1,6 +1,6 @@
 """Encode a Parquet data set with Python's own processes; joblib's `Parallel` takes the same calls.
 
-pip install "../..[cpu,dask]"
+pip install "../..[cpu,arrow]"
 python encode.py digits.parquet latents.parquet [--bundle BUNDLE] [--processes 2]
 """
 

@@ -1,6 +1,6 @@
 """Encode a Parquet data set with Ray Data.
 
-    pip install "../..[cpu,dask]" "ray[data]"
+    pip install "../..[cpu,arrow]" "ray[data]"
     python encode.py digits.parquet latents/ [--bundle BUNDLE] [--blocks 200]
 
 Every worker opens the bundle once; rows that cannot be used come back with a reason in `error`.

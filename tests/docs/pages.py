@@ -65,7 +65,7 @@ WAYS = (
     Way("docs/performance.md", r"sh: python -m tests\.performance", _HOURS),
     Way("docs/scale.md", r"sh: python tests/performance/scale", _HOURS),
     Way("docs/embedding.md", r"sh: python -m tests\.embedding", "tests/embedding/test_table.py"),
-    Way("docs/scale.md", r"sh: pytest -m slow tests/runtime/batch", "is a test"),
+    Way("docs/scale.md", r"sh: pytest -m slow tests/arrow", "is a test"),
     Way("docs/studio.md", r"js: ", "tests/studio/test_engine.py"),
     Way("docs/training.md", r"toml: ", "tests/train/test_docs.py"),
     Way("docs/bundle-format.md", r"(json|hex|text)", "tests/runtime/test_bundle_format.py"),

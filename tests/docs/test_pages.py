@@ -48,7 +48,7 @@ def test_python(page: str, examples: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """The blocks of one page, one after another, as a reader would paste them."""
     blocks = [p for p in PIECES if p.page == page and p.way and p.way.how == PYTHON]
     if any("pyarrow" in piece.text for piece in blocks):
-        pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra dask")
+        pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra arrow")
     monkeypatch.chdir(examples)
     scope: dict[str, Any] = {}
     for piece in blocks:
