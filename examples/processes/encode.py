@@ -16,7 +16,7 @@ from vae_runtime.arrow import Mapper
 
 
 def main() -> None:
-    """Read, encode, write; tables go out to the processes and come back in order."""
+    """Read, encode, write. The processes receive tables, and the results come back in order."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source")
     parser.add_argument("out")

@@ -3,7 +3,7 @@
     pip install "../..[cpu,arrow]" pyspark pandas     # and a Java runtime
     PYSPARK_PYTHON=$(which python) python encode.py digits.parquet latents/ [--bundle BUNDLE]
 
-Every Python worker opens the bundle once. Spark knows no lists of a fixed size: `fixed=False`.
+Every Python worker opens the bundle once. Spark has no lists of a fixed size, hence `fixed=False`.
 """
 
 from __future__ import annotations

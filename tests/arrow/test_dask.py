@@ -18,10 +18,10 @@ import pytest
 pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra arrow")
 pytest.importorskip("distributed", reason="distributed is not installed: the extra arrow")
 
+from tests.runtime.conftest import Run
 from vae_runtime.arrow import engine
 from vae_runtime.errors import LimitError
 
-from tests.runtime.conftest import Run
 from .tables import read
 
 pytestmark = [pytest.mark.torch_free, pytest.mark.slow]

@@ -15,9 +15,9 @@ pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra 
 
 import pyarrow.parquet as pq  # noqa: E402
 
+from tests.runtime.conftest import Run  # noqa: E402
 from vae_runtime.arrow import Mapper  # noqa: E402
 
-from tests.runtime.conftest import Run  # noqa: E402
 from .tables import fixed, matrix, read  # noqa: E402
 from .test_job import Write  # noqa: E402
 

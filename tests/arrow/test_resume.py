@@ -211,7 +211,7 @@ def test_a_job_that_is_killed_at_any_moment_resumes(
                 process.wait(timeout=delay)
             except subprocess.TimeoutExpired:
                 process.kill()
-        found = [path for path in Path("out").glob("part-*")]
+        found = list(Path("out").glob("part-*"))
         kept[len(found)] += 1
         for path in found:
             assert provenance(path)["rows"] == pq.read_table(path).num_rows

@@ -95,6 +95,16 @@ class Job:
     input_sha256: str
     parts: int
 
+    @classmethod
+    def of(cls, mapper: Mapper, plan: Plan, out: Path) -> Job:
+        """Combine a mapper, a plan and a folder.
+
+        Raises:
+            UsageError: the input lacks a column that the mapper needs.
+        """
+        schema = mapper.schema(_add_row_numbers(plan.schema, mapper))
+        return cls(mapper, out.resolve(), schema, plan.sha256, len(plan.parts))
+
     def provenance(self, part: Part) -> dict[str, Any]:
         """What identifies a part: equal provenance means an equal file."""
         return {
@@ -144,8 +154,7 @@ def run(
         VaeError: the first error that concerns more than single rows; finished parts are kept.
     """
     advance = advance or (lambda _: None)
-    schema = mapper.schema(_add_row_numbers(plan.schema, mapper))  # finds missing columns early
-    job = Job(mapper, out.resolve(), schema, plan.sha256, len(plan.parts))
+    job = Job.of(mapper, plan, out)
     finished = _open_folder(job, plan, out, resume=resume)
     skipped = len(finished)
     advance(sum(part.rows for part in finished.values()))

@@ -73,11 +73,11 @@ _JOB = (
     click.option("--part-rows", type=click.IntRange(1), default=16_384, show_default=True,
                  help="Minimum rows per part; row groups are never cut."),
     click.option("--limit", type=click.IntRange(1), help="Take at most this many rows."),
-    click.option("--resume", is_flag=True, help="Keep the finished parts in OUT."),
+    click.option("--resume", is_flag=True, help="Skip the parts that are finished in OUT."),
     json_option,
 )  # fmt: skip
 _image = click.option("--image-column", "image", default="image", show_default=True,
-                      help="Column of images: lists of numbers, or image files as bytes.")  # fmt: skip
+                      help="Column of images: lists of numbers, or files as bytes.")  # fmt: skip
 _dtype = click.option("--dtype", type=click.Choice(["uint8", "float32", "png"]), default="uint8",
                       show_default=True, help="Type of the images in OUT.")  # fmt: skip
 _seed = click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True,

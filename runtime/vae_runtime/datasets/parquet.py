@@ -132,7 +132,7 @@ def _spec(column: Any, source: str, size: tuple[int, int] | None, mode: str | No
         return ImageSpec(*read_image(first, mode=mode).shape)
     if not isinstance(first, list) or not first:
         raise InputError(
-            f"{source}: the first image is {array.type}, expected a list of numbers or an image file"
+            f"{source}: the first image is {array.type}, expected numbers or an image file"
         )
     return _spec_of_list(len(first), source, size, mode)
 
@@ -171,7 +171,7 @@ def _read_labels(column: Any, source: str) -> tuple[NDArray[np.int64], tuple[str
 
 
 def write_dataset(data: Dataset, path: Path) -> None:
-    """Write the columns `image`, C·H·W bytes per row, and, if there are labels, `label`, their names.
+    """Write a column `image`, C·H·W bytes per row, and a column `label` of class names, if any.
 
     Raises:
         FileError: the file cannot be written; a previous one is kept.
