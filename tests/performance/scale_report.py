@@ -55,8 +55,8 @@ def page(found: dict[str, Any], name: str) -> str:
 def tables(found: dict[str, Any]) -> list[str]:
     """Format the tables of rows per second."""
     lines = ["## Rows per second", ""]
-    lines += ["Read Parquet with images of 28×28 bytes, encode, write Parquet. The ways take turns, "
-              "and the best run of each counts. The bare loop is plain onnxruntime in one process "
+    lines += ["Read Parquet with images of 28×28 bytes, encode, write Parquet. The ways take "
+              "turns, and the best run of each counts. The bare loop is plain onnxruntime in one process "
               "and one thread, without any check of its input.", ""]  # fmt: skip
     for name, one in found["rows"].items():
         rate = one["rows_per_second"]
@@ -98,8 +98,8 @@ def billion(found: dict[str, Any]) -> list[str]:
     pixels, latents = 28 * 28, 2 * 4 * LATENT + 8
     lines = ["## On paper: 10⁹ images", "",
              f"Assumed: {WORKERS} workers of one core like this one, ${PRICE:g} per core hour, "
-             f"{DEATHS:.0%} of the workers lost per hour, {LATENT} latent dimensions with `log_var`. "
-             f"Bytes: {IMAGES * pixels / 1e12:.2f} TB of pixels in before compression, "
+             f"{DEATHS:.0%} of the workers lost per hour, {LATENT} latent dimensions with "
+             f"`log_var`. Bytes: {IMAGES * pixels / 1e12:.2f} TB of pixels in before compression, "
              f"{IMAGES * latents / 1e12:.2f} TB of latents out.", "",
              "| | rows per part | seconds per part | parts | core hours | hours | cost | tasks/s "
              "(of the maximum) | repeated work | input, MB/s |",
@@ -118,8 +118,8 @@ def billion(found: dict[str, Any]) -> list[str]:
                 f"{IMAGES * pixels / 1e6 / wall / 3600:,.0f} |"
             )
     slow, fast = sorted(one["rows_per_second"]["dask, 1 worker"] for one in found["rows"].values())
-    lines += ["", "Above 100% the scheduler limits the speed, and more workers bring nothing. Parts of "
-              "the default 16,384 rows keep "
+    lines += ["", "Above 100% the scheduler limits the speed, and more workers bring nothing. "
+              "Parts of the default 16,384 rows keep "
               f"{peak * 16_384 / slow:,.0f} workers busy with the slow encoder and "
               f"{peak * 16_384 / fast:,.0f} with the fast one; larger parts keep more busy, and "
               "lost workers still cost next to nothing."]  # fmt: skip
