@@ -56,8 +56,8 @@ def tables(found: dict[str, Any]) -> list[str]:
     """Format the tables of rows per second."""
     lines = ["## Rows per second", ""]
     lines += ["Read Parquet with images of 28×28 bytes, encode, write Parquet. The ways take "
-              "turns, and the best run of each counts. The bare loop is plain onnxruntime in one process "
-              "and one thread, without any check of its input.", ""]  # fmt: skip
+              "turns, and the best run of each counts. The bare loop is plain onnxruntime in one "
+              "process and one thread, without any check of its input.", ""]  # fmt: skip
     for name, one in found["rows"].items():
         rate = one["rows_per_second"]
         lines += [
