@@ -88,11 +88,11 @@ def test_only_the_row_groups_that_are_used_are_read(
     seen: list[tuple[str, int]] = []
     column = stored._column
 
-    def noted(file: str, group: int, name: str) -> Any:
+    def recorded(file: str, group: int, name: str) -> Any:
         seen.append((Path(file).name, group))
         return column(file, group, name)
 
-    monkeypatch.setattr(stored, "_column", noted)
+    monkeypatch.setattr(stored, "_column", recorded)
     found = load_dataset(tmp_path, lazy=True)
     assert seen == [("a.parquet", 0)]  # one image tells the shape
     seen.clear()
