@@ -1,6 +1,6 @@
 """Encode a Parquet data set with Python's own processes; joblib's `Parallel` takes the same calls.
 
-pip install "../..[cpu,dask]"
+pip install "../..[cpu,arrow]"
 python encode.py digits.parquet latents.parquet [--bundle BUNDLE] [--processes 2]
 """
 
@@ -16,7 +16,7 @@ from vae_runtime.arrow import Mapper
 
 
 def main() -> None:
-    """Read, encode, write; tables go out to the processes and come back in order."""
+    """Read, encode, write. The processes receive tables, and the results come back in order."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source")
     parser.add_argument("out")

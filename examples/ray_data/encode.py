@@ -1,9 +1,9 @@
 """Encode a Parquet data set with Ray Data.
 
-    pip install "../..[cpu,dask]" "ray[data]"
+    pip install "../..[cpu,arrow]" "ray[data]"
     python encode.py digits.parquet latents/ [--bundle BUNDLE] [--blocks 200]
 
-Every worker opens the bundle once; rows that cannot be used come back with a reason in `error`.
+Every worker opens the bundle once. A row that cannot be used has the reason in the column `error`.
 """
 
 from __future__ import annotations

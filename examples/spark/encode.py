@@ -1,9 +1,9 @@
 """Encode a Parquet data set with Spark.
 
-    pip install "../..[cpu,dask]" pyspark pandas     # and a Java runtime
+    pip install "../..[cpu,arrow]" pyspark pandas     # and a Java runtime
     PYSPARK_PYTHON=$(which python) python encode.py digits.parquet latents/ [--bundle BUNDLE]
 
-Every Python worker opens the bundle once. Spark knows no lists of a fixed size: `fixed=False`.
+Every Python worker opens the bundle once. Spark has no lists of a fixed size, hence `fixed=False`.
 """
 
 from __future__ import annotations

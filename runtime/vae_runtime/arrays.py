@@ -101,7 +101,7 @@ def check_labels(label: Labels, n: int | None, spec: ModelSpec) -> Indices:
         return label_index(label, spec)
     if n is None:
         raise UsageError("an endless stream takes one label for all")
-    items = _label_array(label, spec)
+    items = _label_array(label, spec, n)
     if items.shape != (n,):
         raise InputError(f"label: {len(items)} labels for {n} items")
     return items
@@ -114,13 +114,13 @@ def label_index(label: int | str | np.integer[Any], spec: ModelSpec) -> int:
         UsageError, InputError: see `check_labels`.
     """
     if type(label) is not int or not spec.classes:
-        return int(_label_array([label], spec)[0])
+        return int(_label_array([label], spec, 1)[0])
     if not 0 <= label < len(spec.classes):
         raise _out_of_range(label, len(spec.classes))
     return label
 
 
-def _label_array(labels: Any, spec: ModelSpec) -> NDArray[np.int64]:
+def _label_array(labels: Any, spec: ModelSpec, n: int) -> NDArray[np.int64]:
     """Class indices or names as checked indices i64[N]."""
     classes = spec.classes
     if not classes:
@@ -129,7 +129,7 @@ def _label_array(labels: Any, spec: ModelSpec) -> NDArray[np.int64]:
     if items.dtype.kind == "U":
         items = np.array([class_index(str(name), classes) for name in items.ravel()], np.int64)
     if items.dtype.kind not in "iu" or items.ndim != 1 or not items.dtype.isnative:
-        raise InputError(f"label: {items.dtype}{list(items.shape)}, expected int64[N]")
+        raise InputError(f"label: {items.dtype}{list(items.shape)}, expected int64[{n}]")
     if len(items) and (items.min() < 0 or items.max() >= len(classes)):
         wrong = items.min() if items.min() < 0 else items.max()
         raise _out_of_range(wrong, len(classes))

@@ -65,7 +65,7 @@ RULES = (
     Rule("docs/performance.md", r"sh: python -m tests\.performance", _LONG),
     Rule("docs/scale.md", r"sh: python tests/performance/scale", _LONG),
     Rule("docs/embedding.md", r"sh: python -m tests\.embedding", "tests/embedding/test_table.py"),
-    Rule("docs/scale.md", r"sh: pytest -m slow tests/runtime/batch", "is a test"),
+    Rule("docs/scale.md", r"sh: pytest -m slow tests/arrow", "is a test"),
     Rule("docs/studio.md", r"js: ", "tests/studio/test_engine.py"),
     Rule("docs/training.md", r"toml: ", "tests/train/test_docs.py"),
     Rule("docs/bundle-format.md", r"(json|hex|text)", "tests/runtime/test_bundle_format.py"),

@@ -50,7 +50,7 @@ def test_python(page: str, examples: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """Run the blocks of one page in order, as a reader would paste them."""
     blocks = [e for e in EXAMPLES if e.page == page and e.rule and e.rule.how == PYTHON]
     if any("pyarrow" in block.text for block in blocks):
-        pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra dask")
+        pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra arrow")
     monkeypatch.chdir(examples)
     scope: dict[str, Any] = {}
     for block in blocks:

@@ -78,7 +78,7 @@ def execute(run: Run, folder: Path, line: str, monkeypatch: pytest.MonkeyPatch) 
     if line.startswith("vae-run studio") and not fetch.present():
         pytest.skip(f"no onnxruntime-web: run {fetch.COMMAND}")
     if line.startswith("vae-run batch"):
-        pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra dask")
+        pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra arrow")
     monkeypatch.chdir(folder)
     _make_bundles(folder, line)
     # Threads instead of processes, which take seconds to start, and short measurements.

@@ -1,13 +1,13 @@
-"""How far batch work reaches: rows a second beside the bare loop, and where a scheduler saturates.
+"""Measure batch work: rows per second against a bare loop, and where a scheduler saturates.
 
-    python tests/performance/scale.py --out docs/scale-results.json    # some five minutes
-    python tests/performance/scale.py --quick                           # only to see that it runs
-    python tests/performance/scale_report.py docs/scale-results.json  # writes the page and the plot
+    python tests/performance/scale.py --out docs/scale-results.json    # about five minutes
+    python tests/performance/scale.py --quick                          # to see that it runs
+    python tests/performance/scale_report.py docs/scale-results.json   # write the page and the plot
 
-One run measures, on 28×28 images in Parquet: the bare single-process onnxruntime loop, Python's
+One run measures on 28×28 images in Parquet: a bare onnxruntime loop in one process, Python's
 multiprocessing, `vae-run batch` in this process and on one and two Dask workers, for an encoder of
-the reference recipe's size and for the embedded convolutional one; then the seconds a task costs
-beside its work, and the efficiency of 8, 64 and 512 workers that sleep in place of working.
+the reference recipe's size and for the embedded convolutional one; then the overhead per task, and
+the efficiency of 8, 64 and 512 workers that sleep in place of working.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vae_runtime.arrow import Mapper, engine, job, plan
-from vae_runtime.arrow.part import run_part
 from vae_runtime.bundle.reader import open_bundle
 
 GROUP = 10_000
@@ -41,8 +40,8 @@ BATCH_SIZE = 256
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=300_000, help="for the reference encoder")
-    parser.add_argument("--conv-rows", type=int, default=40_000, help="for the embedded one")
+    parser.add_argument("--rows", type=int, default=300_000, help="rows for the reference encoder")
+    parser.add_argument("--conv-rows", type=int, default=40_000, help="rows for the embedded one")
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", type=Path)
@@ -64,7 +63,7 @@ def main() -> None:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures belong to."""
+    """The machine and the versions that the figures belong to."""
     import distributed
     import onnxruntime
 
@@ -82,7 +81,7 @@ def machine() -> dict[str, Any]:
 
 
 def reference_bundle(folder: Path) -> Path:
-    """A VAE of the reference recipe's size; its weights do not matter here."""
+    """Export a VAE of the reference recipe's size; its weights do not matter here."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (256, 1, 28, 28), np.uint8)
     np.savez(folder / "noise.npz", images=images)
@@ -96,7 +95,7 @@ def reference_bundle(folder: Path) -> Path:
 
 
 def make_rows(folder: Path, rows: int) -> Path:
-    """Digits of the embedded model, repeated, as a Parquet file."""
+    """Write a Parquet file of 4,096 random images, repeated."""
     path = folder / f"{rows}.parquet"
     numbers = np.random.default_rng(0).integers(0, 256, (4096, 784), np.uint8)
     schema = pa.schema({"image": pa.list_(pa.uint8(), 784)})
@@ -110,11 +109,11 @@ def make_rows(folder: Path, rows: int) -> Path:
     return path
 
 
-# The same work by each way: read Parquet, encode, write Parquet.
+# The same work in several ways: read Parquet, encode, write Parquet.
 
 
 def bare_session(bundle: str) -> Any:
-    """onnxruntime itself, one thread."""
+    """A plain onnxruntime session with one thread."""
     import onnxruntime as ort
 
     opened = open_bundle(bundle)
@@ -126,7 +125,7 @@ def bare_session(bundle: str) -> Any:
 
 
 def encode_bare(session: Any, table: pa.Table) -> pa.Table:
-    """The shortest loop over one table."""
+    """Encode one table with the shortest possible loop."""
     column = table["image"].combine_chunks()
     pixels = column.flatten().to_numpy().reshape(-1, 1, 28, 28)
     names = [o.name for o in session.get_outputs()]
@@ -142,7 +141,7 @@ def encode_bare(session: Any, table: pa.Table) -> pa.Table:
 
 
 def bare(bundle: str, source: Path, out: Path) -> None:
-    """One process, one thread, no checks."""
+    """Encode a file in one process and one thread, without checks."""
     session, writer = bare_session(bundle), None
     with pq.ParquetFile(source) as file:
         for batch in file.iter_batches(4096):
@@ -166,7 +165,7 @@ def _encode(table: pa.Table) -> pa.Table:
 
 
 def pooled(bundle: str, source: Path, out: Path) -> None:
-    """Two processes of Python's own pool around the bare loop."""
+    """Encode a file with the bare loop in a `multiprocessing` pool of two processes."""
     context = multiprocessing.get_context("spawn")
     writer = None
     with pq.ParquetFile(source) as file, context.Pool(2, _start, (bundle,)) as pool:
@@ -179,33 +178,34 @@ def pooled(bundle: str, source: Path, out: Path) -> None:
 
 
 def warm(mapper: Mapper) -> None:
-    """Load a worker's model, as it is in a long job."""
+    """Load a worker's model, as a long job has it loaded."""
     mapper.model()
 
 
 def measure(bundle: str | Path, source: Path, folder: Path, repeat: int) -> dict[str, Any]:
-    """Rows a second of each way; they take turns, the best of each counts."""
+    """Measure rows per second of each way; they take turns, and the best run of each counts."""
     rows = pq.ParquetFile(source).metadata.num_rows
     mapper = Mapper("encode", bundle, device="cpu")
     found = plan.plan_files(str(source), GROUP)
 
-    def place() -> Path:
+    def new_path() -> Path:
         return Path(tempfile.mkdtemp(dir=folder)) / "out"
 
-    def ours(threads: int) -> None:
-        job.run(mapper, found, place(), job.Where(threads))
+    def batch(threads: int) -> None:
+        job.run(mapper, found, new_path(), job.Workers(threads))
 
     def on(client: Any) -> None:
-        out = place()
+        out = new_path()
         out.mkdir()
-        for _ in engine.on_dask(client, partial(run_part, mapper, str(out)), found.parts):
+        write = partial(job.write_part, job.Job.of(mapper, found, out))
+        for _ in engine.on_dask(client, write, found.parts):
             pass
 
     ways: dict[str, Callable[[], object]] = {
-        "bare loop": lambda: bare(str(bundle), source, place()),
-        "batch, 1 thread": lambda: ours(1),
-        "batch, 2 threads": lambda: ours(2),
-        "multiprocessing, 2": lambda: pooled(str(bundle), source, place()),
+        "bare loop": lambda: bare(str(bundle), source, new_path()),
+        "batch, 1 thread": lambda: batch(1),
+        "batch, 2 threads": lambda: batch(2),
+        "multiprocessing, 2": lambda: pooled(str(bundle), source, new_path()),
     }
     times: dict[str, list[float]] = {}
 
@@ -222,33 +222,33 @@ def measure(bundle: str | Path, source: Path, folder: Path, repeat: int) -> dict
                 client.run(warm, mapper)
                 timed(f"dask, {workers} worker{'s' * (workers > 1)}", partial(on, client))
     rates = {name: rows / min(found) for name, found in times.items()}
-    print(f"\n{Path(bundle).name}, {rows:,} rows: rows/s, and of the bare loop")
+    print(f"\n{Path(bundle).name}, {rows:,} rows: rows/s, and as a multiple of the bare loop")
     for name, rate in rates.items():
         print(f"  {name:<20} {rate:>9,.0f} {rate / rates['bare loop']:>6.2f}")
-    print(f"  two Dask workers are {rates['dask, 2 workers'] / rates['dask, 1 worker']:.2f} × one")
+    print(f"  two Dask workers: {rates['dask, 2 workers'] / rates['dask, 1 worker']:.2f}× one")
     return {"n": rows, "rows_per_second": rates}
 
 
-# What a scheduler costs: tasks that do nothing, and workers that sleep in place of working.
+# The cost of a scheduler: tasks that do nothing, and workers that sleep in place of working.
 
 
 def doze(seconds: float, _: int) -> None:
-    """A part's work as far as the scheduler can tell."""
+    """Sleep, which a scheduler cannot tell from work."""
     time.sleep(seconds)
 
 
 def overhead(tasks: int) -> float:
-    """Milliseconds a task costs beside its work: tasks that do nothing, one worker."""
+    """Measure the overhead per task in ms: tasks that do nothing, one worker."""
     with engine.local_cluster(1) as client:
         simulate(client, 20, 0.0)
         ms = 1e3 * simulate(client, tasks, 0.0) / tasks
-    print(f"\noverhead: {ms:.2f} ms a task, so at most {1e3 / ms:,.0f} tasks a second")
+    print(f"\noverhead: {ms:.2f} ms per task, so at most {1e3 / ms:,.0f} tasks per second")
     return ms
 
 
 def simulations(*, quick: bool) -> Iterator[dict[str, Any]]:
-    """Efficiency of many workers by how long a part takes, on the engine that jobs use."""
-    print("\nefficiency by workers and seconds a part (simulated: workers sleep)")
+    """Measure the efficiency of many workers by the time per part, on the engine that jobs use."""
+    print("\nefficiency by workers and seconds per part (simulated: workers sleep)")
     for workers in (1, 2, 8, 64, 512):
         processes = 1 if workers < 8 else 2
         with engine.local_cluster(processes, workers // processes) as client:
@@ -265,7 +265,7 @@ def simulations(*, quick: bool) -> Iterator[dict[str, Any]]:
 
 
 def simulate(client: Any, tasks: int, seconds: float) -> float:
-    """How long the cluster takes for tasks that sleep."""
+    """Run tasks that sleep on the cluster; return the seconds that it took."""
     start = time.perf_counter()
     for _ in engine.on_dask(client, partial(doze, seconds), range(tasks)):
         pass

@@ -1,9 +1,9 @@
-"""The page and the plot of what `scale.py` measured.
+"""Write the page and the plot of what `scale.py` measured.
 
     python tests/performance/scale_report.py docs/scale-results.json
 
 writes docs/scale-results.md and docs/pictures/scale.png. The plan for a billion images is computed
-from the figures; its prices and failure rates are assumptions and named as such.
+from the figures; the page states its prices and failure rates as assumptions.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ import matplotlib.pyplot as plt
 
 IMAGES = 10**9
 WORKERS = 512
-PRICE = 0.04  # dollars a core and hour
-DEATHS = 0.05  # of a worker an hour: what is sold cheaply is taken back at times
+PRICE = 0.04  # dollars per core hour
+DEATHS = 0.05  # share of workers lost per hour: cheap machines may be taken back at any time
 LATENT = 16
 
 
 def main() -> None:
-    """Read the figures, write both."""
+    """Read the figures, write the page and the plot."""
     source = Path(sys.argv[1])
     found = json.loads(source.read_text())
     source.with_suffix(".md").write_text(page(found, source.name))
-    draw(found, source.parent / "pictures" / "scale.png")
+    plot(found, source.parent / "pictures" / "scale.png")
 
 
 def page(found: dict[str, Any], name: str) -> str:
-    """All tables."""
+    """Format the whole page."""
     machine = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
     return "\n".join([
-        "# Scale: what was measured",
+        "# Scale: measurements",
         "",
         f"Written by `tests/performance/scale_report.py` from [{name}]({name}), one run of "
         "`tests/performance/scale.py`.",
         f"Machine: {machine}.",
         "",
-        "![Rows a second of each way, and efficiency by workers](pictures/scale.png)",
+        "![Rows per second of each way, and efficiency by workers](pictures/scale.png)",
         "",
         *tables(found),
         *saturation(found),
@@ -53,63 +53,62 @@ def page(found: dict[str, Any], name: str) -> str:
 
 
 def tables(found: dict[str, Any]) -> list[str]:
-    """Rows a second."""
-    lines = ["## Rows a second", ""]
-    lines += ["Read Parquet of 28×28 bytes, encode, write Parquet; the ways take turns, the best "
-              "of each counts. The bare loop is onnxruntime alone in one process and one thread, "
-              "without any check of its input.", ""]  # fmt: skip
+    """Format the tables of rows per second."""
+    lines = ["## Rows per second", ""]
+    lines += ["Read Parquet with images of 28×28 bytes, encode, write Parquet. The ways take "
+              "turns, and the best run of each counts. The bare loop is plain onnxruntime in one "
+              "process and one thread, without any check of its input.", ""]  # fmt: skip
     for name, one in found["rows"].items():
         rate = one["rows_per_second"]
         lines += [
-            f"| {name}, {one['n']:,} rows | rows/s | of the bare loop |",
+            f"| {name}, {one['n']:,} rows | rows/s | bare loop = 1 |",
             "| --- | --- | --- |",
         ]
         lines += [f"| {way} | {value:,.0f} | {value / rate['bare loop']:.2f} |"
                   for way, value in rate.items()]  # fmt: skip
         two = rate["dask, 2 workers"] / rate["dask, 1 worker"]
-        lines += ["", f"Two Dask workers are {two:.2f} × one.", ""]
+        lines += ["", f"Two Dask workers are {two:.2f}× as fast as one.", ""]
     return lines
 
 
 def saturation(found: dict[str, Any]) -> list[str]:
-    """Efficiency by workers and part length, and where the scheduler ends."""
+    """Format efficiency by workers and time per part, and where the scheduler saturates."""
     cells = {(one["workers"], one["part_s"]): one for one in found["simulation"]}
     lengths = sorted({part_s for _, part_s in cells})
     peak = max(one["tasks_per_second"] for one in found["simulation"])
     lines = ["## Where the scheduler saturates", "",
-             "Simulated: threads of a Dask cluster on this machine sleep in place of working, "
-             "through the engine that jobs use. Share of the ideal speed:", "",
-             "| workers | " + " | ".join(f"{s:g} s a part" for s in lengths) + " |",
+             "Simulated: the threads of a Dask cluster on this machine sleep in place of working, "
+             "on the engine that jobs use. Share of the ideal speed:", "",
+             "| workers | " + " | ".join(f"{s:g} s per part" for s in lengths) + " |",
              "| --- |" + " --- |" * len(lengths)]  # fmt: skip
     for workers in sorted({workers for workers, _ in cells}):
         row = (f"{cells[workers, s]['efficiency']:.2f}" for s in lengths)
         lines.append(f"| {workers} | " + " | ".join(row) + " |")
     lines += ["",
-              f"A task costs {found['overhead_ms']:.2f} ms beside its work, and no setting got "
-              f"more than {peak:,.0f} tasks a second through. So W workers are kept busy by parts "
-              f"of W / {peak:,.0f} seconds or more, and longer parts move that point: with "
-              f"parts of one second it lies at about {peak:,.0f} workers, with three at three "
-              "times as many.", ""]  # fmt: skip
+              f"The overhead is {found['overhead_ms']:.2f} ms per task, and no setting exceeded "
+              f"{peak:,.0f} tasks per second. So parts of W / {peak:,.0f} seconds or more keep W "
+              f"workers busy: parts of one second about {peak:,.0f} workers, parts of three "
+              "seconds three times as many.", ""]  # fmt: skip
     return lines
 
 
 def billion(found: dict[str, Any]) -> list[str]:
-    """The paper plan."""
+    """Format the plan for a billion images."""
     peak = max(one["tasks_per_second"] for one in found["simulation"])
     pixels, latents = 28 * 28, 2 * 4 * LATENT + 8
     lines = ["## On paper: 10⁹ images", "",
-             f"Assumed: {WORKERS} workers of one core like this one, ${PRICE:g} a core and hour, "
-             f"{DEATHS:.0%} of workers lost an hour, {LATENT} latent dimensions with `log_var`. "
-             f"Bytes: {IMAGES * pixels / 1e12:.2f} TB of pixels in before compression, "
+             f"Assumed: {WORKERS} workers of one core like this one, ${PRICE:g} per core hour, "
+             f"{DEATHS:.0%} of the workers lost per hour, {LATENT} latent dimensions with "
+             f"`log_var`. Bytes: {IMAGES * pixels / 1e12:.2f} TB of pixels in before compression, "
              f"{IMAGES * latents / 1e12:.2f} TB of latents out.", "",
-             "| | rows a part | seconds a part | parts | core hours | hours | cost | tasks/s "
-             "(of the most) | lost and done again | in, MB/s |",
+             "| | rows per part | seconds per part | parts | core hours | hours | cost | tasks/s "
+             "(of the maximum) | repeated work | input, MB/s |",
              "| --- |" + " --- |" * 9]  # fmt: skip
     for name, one in found["rows"].items():
         rate = one["rows_per_second"]["dask, 1 worker"]
         for rows in (1024, 16_384, 131_072):
             seconds, hours = rows / rate, IMAGES / rate / 3600
-            again = DEATHS * seconds / 3600 / 2  # half a part each time
+            again = DEATHS * seconds / 3600 / 2  # half a part on average
             tasks = WORKERS / seconds
             wall = hours / WORKERS * max(1.0, tasks / peak)
             lines.append(
@@ -119,16 +118,16 @@ def billion(found: dict[str, Any]) -> list[str]:
                 f"{IMAGES * pixels / 1e6 / wall / 3600:,.0f} |"
             )
     slow, fast = sorted(one["rows_per_second"]["dask, 1 worker"] for one in found["rows"].values())
-    lines += ["", "Over 100% the scheduler is what takes the time, and workers beyond that share "
-              "bring nothing. Parts of the default 16,384 rows feed "
-              f"{peak * 16_384 / slow:,.0f} workers with the slow encoder and "
-              f"{peak * 16_384 / fast:,.0f} with the fast one; larger parts feed more, and what a "
-              "dead worker had in its hands stays next to nothing."]  # fmt: skip
+    lines += ["", "Above 100% the scheduler limits the speed, and more workers bring nothing. "
+              "Parts of the default 16,384 rows keep "
+              f"{peak * 16_384 / slow:,.0f} workers busy with the slow encoder and "
+              f"{peak * 16_384 / fast:,.0f} with the fast one; larger parts keep more busy, and "
+              "lost workers still cost next to nothing."]  # fmt: skip
     return lines
 
 
-def draw(found: dict[str, Any], out: Path) -> None:
-    """Two panels: rows a second of each way, efficiency by workers and part length."""
+def plot(found: dict[str, Any], out: Path) -> None:
+    """Plot two panels: rows per second of each way, efficiency by workers and time per part."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     rates(left, found["rows"])
     efficiency(right, found["simulation"])
@@ -136,7 +135,7 @@ def draw(found: dict[str, Any], out: Path) -> None:
 
 
 def rates(axes: Any, rows: dict[str, Any]) -> None:
-    """Bars of rows a second as a multiple of the bare loop."""
+    """Plot bars of rows per second as multiples of the bare loop."""
     for i, (name, one) in enumerate(rows.items()):
         rate = one["rows_per_second"]
         floor = rate["bare loop"]
@@ -147,19 +146,19 @@ def rates(axes: Any, rows: dict[str, Any]) -> None:
     axes.invert_yaxis()
     axes.axvline(1, color="grey", lw=0.8)
     axes.set_xlim(0, axes.get_xlim()[1] * 1.2)
-    axes.set_xlabel("of the bare loop; images a second beside the bar")
+    axes.set_xlabel("multiple of the bare loop; rows per second beside the bar")
     axes.legend(fontsize=7, loc="upper right")
 
 
 def efficiency(axes: Any, simulation: list[dict[str, Any]]) -> None:
-    """A line a number of workers."""
+    """Plot one line for each number of workers."""
     for workers in sorted({one["workers"] for one in simulation}):
         of = [one for one in simulation if one["workers"] == workers]
         axes.plot([one["part_s"] for one in of], [one["efficiency"] for one in of], "o-",
                   ms=3, label=f"{workers} workers")  # fmt: skip
     axes.set_xscale("log")
     axes.set_ylim(0, 1.05)
-    axes.set_xlabel("seconds of work in a part")
+    axes.set_xlabel("seconds of work per part")
     axes.set_ylabel("efficiency (simulated)")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.torch_free
 MAIN = "import sys; from vae_runtime.cli import main; sys.argv[0] = 'vae-run'; "
 HEAVY = ("numpy", "onnxruntime", "PIL", "torch", "onnx", "pyarrow", "distributed")
 NEEDS_ARROW = pytest.mark.skipif(
-    importlib.util.find_spec("pyarrow") is None, reason="pyarrow is not installed: the extra dask"
+    importlib.util.find_spec("pyarrow") is None, reason="pyarrow is not installed: the extra arrow"
 )
 
 

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.torch_free
 
 ROOT = Path(__file__).parents[2]
 PROJECT = ROOT / "pyproject.toml"
-EXTRAS = ("cpu", "train", "dask")
+EXTRAS = ("cpu", "train", "arrow")
 # The first release without known vulnerabilities, and those of the releases before.
 SAFE = {
     "pillow": (12, 3),  # memory safety and bombs in 12.2, CVE-2026-42309 in 12.1

@@ -43,9 +43,11 @@ OPTIONS = [
 @pytest.mark.slow
 def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
     """The two read Parquet, a part each; the one has all in memory."""
-    stored = pytest.importorskip("vae_runtime.arrow.convert", reason="the extra dask")
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra arrow")
+    from vae_runtime.datasets.parquet import write_dataset
+
     for split in ("train", "test"):
-        stored.write_dataset(load_dataset("digits", split), tmp_path / f"{split}.parquet")
+        write_dataset(load_dataset("digits", split), tmp_path / f"{split}.parquet")
     out = tmp_path / "model.pt"
     launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "vae_train"]
     done = subprocess.run(

@@ -1,17 +1,17 @@
-"""Millions of images: Arrow tables in, Arrow tables out, on the engines that people already run.
+"""Run a bundle over Arrow tables of any size, on threads, processes, Dask, Ray or Spark.
 
 from vae_runtime.arrow import Mapper
 
-encode = Mapper("encode", "cvae/")   # small, picklable, torch-free; opens the bundle in each worker
-latents = encode(table)                # pyarrow.Table with a column `image` → `z`, `error`
+encode = Mapper("encode", "cvae/")  # small and picklable; each worker opens the bundle itself
+latents = encode(table)  # a pyarrow.Table with a column `image` → one with `z` and `error`
 """
 
 from __future__ import annotations
 
 from ..dependencies import require
 
-require("batch work", "pyarrow", extra="cpu,dask")
+require("batch work", "pyarrow", extra="cpu,arrow")
 
-from .mapper import Mapper  # noqa: E402 - without pyarrow the line above says what to install
+from .mapper import Mapper  # noqa: E402 - the check above has to come before pyarrow's import
 
 __all__ = ["Mapper"]

@@ -1,10 +1,12 @@
-"""Arrow columns to arrays, without a copy where all rows are good.
+"""Arrow columns to arrays and back.
 
-A row that cannot be used becomes zeros, so that every row keeps its place, and its reason is noted.
+A row that cannot be used keeps its place: it becomes zeros on the way in and null on the way out,
+and `RowErrors` keeps the reason. Where all rows are good, nothing is copied.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,85 +15,123 @@ import pyarrow.compute as pc
 
 from ..arrays import class_index
 from ..errors import InputError, LimitError, UsageError
-from ..images import read_image
+from ..images import encode_image, read_image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..bundle.spec import ImageSpec, ModelSpec
-    from .faults import Faults
 
 
-def read_images(column: Any, spec: ImageSpec, faults: Faults) -> NDArray[Any]:
-    """A column of images → u8 or f32 [N, C, H, W].
+class RowErrors:
+    """The rows of one table that cannot be used, each with the first reason found.
+
+    Attributes:
+        n: rows in the table.
+        reasons: one line for each bad row, by its position in the table.
+    """
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        self.reasons: dict[int, str] = {}
+
+    def add(self, bad: NDArray[np.bool_], reason: str | Callable[[int], str]) -> None:
+        """Record a reason for every row of a mask, either one text or one made from the row."""
+        for row in np.flatnonzero(bad).tolist():
+            self.set(row, reason if isinstance(reason, str) else reason(row))
+
+    def set(self, row: int, reason: str) -> None:
+        """Record a reason for one row, unless it already has one."""
+        self.reasons.setdefault(row, reason)
+
+    def mask(self) -> NDArray[np.bool_] | None:
+        """bool[N], true for bad rows; None where all rows are good."""
+        if not self.reasons:
+            return None
+        bad = np.zeros(self.n, bool)
+        bad[list(self.reasons)] = True
+        return bad
+
+    def to_arrow(self) -> Any:
+        """The column `error`: the reason for a bad row, null for a good one."""
+        if not self.reasons:
+            return pa.nulls(self.n, pa.string())
+        return pa.array([self.reasons.get(row) for row in range(self.n)], pa.string())
+
+
+# Into arrays
+
+
+def read_images(column: Any, spec: ImageSpec, errors: RowErrors) -> NDArray[Any]:
+    """Convert a column of images to u8 or f32 [N, C, H, W].
 
     Args:
-        column: lists of C·H·W numbers, planes first, as whole numbers from 0 to 255 or as float32
+        column: lists of C·H·W numbers, channels first, as integers from 0 to 255 or as float32
             in [0, 1]; or image files as bytes, alone or in the field `bytes` of a struct.
-        spec: what the model takes.
-        faults: gets the rows that cannot be used.
+        spec: the images that the model takes.
+        errors: receives the rows that cannot be used.
 
     Raises:
-        InputError: a column of another type.
+        InputError: the column has another type.
     """
-    array = plain(column)
+    array = to_array(column)
     if pa.types.is_struct(array.type) and array.type.get_field_index("bytes") >= 0:
-        # As the `datasets` library writes images; null where the struct is.
+        # The `datasets` library stores images so; flatten() keeps the nulls of the struct.
         array = array.flatten()[array.type.get_field_index("bytes")]
     kind = array.type
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return _decoded(array, spec, faults)
+        return _read_files(array, spec, errors)
     if _is_list(kind) and (
         pa.types.is_integer(kind.value_type) or pa.types.is_float32(kind.value_type)
     ):
-        numbers = _stacked(array, spec.channels * spec.height * spec.width, faults)
-        return _checked(numbers, faults).reshape(-1, *spec.shape)
+        numbers = _read_lists(array, spec.channels * spec.height * spec.width, errors)
+        return _check_pixels(numbers, errors).reshape(-1, *spec.shape)
     raise InputError(
-        f"image: a column of {kind}, expected lists of uint8 or float32, or image files as bytes"
+        f"image: column type {kind}, expected lists of uint8 or float32, or image files as bytes"
     )
 
 
-def read_labels(column: Any, spec: ModelSpec, faults: Faults) -> NDArray[np.int64]:
-    """A column of class indices or class names → i64[N].
+def read_labels(column: Any, spec: ModelSpec, errors: RowErrors) -> NDArray[np.int64]:
+    """Convert a column of class indices or class names to i64[N].
 
     Raises:
-        InputError: a column of another type.
+        InputError: the column has another type.
     """
-    array = plain(column)
-    faults.add(_nulls(array), "label: missing")
+    array = to_array(column)
+    errors.add(_nulls(array), "label: missing")
     if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
-        labels = _named(array, spec, faults)
+        labels = _indices_of(array, spec, errors)
     elif pa.types.is_integer(array.type):
-        labels = _whole(array)
+        labels = _to_int64(array)
     else:
-        raise InputError(f"label: a column of {array.type}, expected whole numbers or class names")
-    wrong = (labels < 0) | (labels >= len(spec.classes))
+        raise InputError(f"label: column type {array.type}, expected integers or class names")
+    bad = (labels < 0) | (labels >= len(spec.classes))
     last = len(spec.classes) - 1
-    faults.add(wrong, lambda i: f"label: {labels[i]} is out of range, expected 0 to {last}")
-    return np.where(wrong, 0, labels)
+    errors.add(bad, lambda i: f"label: {labels[i]} is out of range, expected 0 to {last}")
+    return np.where(bad, 0, labels)
 
 
-def read_index(column: Any, name: str, faults: Faults) -> NDArray[np.int64]:
-    """A column of row numbers → i64[N].
+def read_row_numbers(column: Any, name: str, errors: RowErrors) -> NDArray[np.int64]:
+    """Convert a column of row numbers to i64[N].
 
     Raises:
-        InputError: a column of another type.
+        InputError: the column has another type.
     """
-    array = plain(column)
+    array = to_array(column)
     if not pa.types.is_integer(array.type):
-        raise InputError(f"{name}: a column of {array.type}, expected whole numbers")
-    faults.add(_nulls(array), f"{name}: missing")
-    index = _whole(array)
-    faults.add(index < 0, lambda i: f"{name}: {index[i]}, expected 0 or more")
-    return np.where(index < 0, 0, index)
+        raise InputError(f"{name}: column type {array.type}, expected integers")
+    errors.add(_nulls(array), f"{name}: missing")
+    rows = _to_int64(array)
+    errors.add(rows < 0, lambda i: f"{name}: {rows[i]}, expected 0 or more")
+    return np.where(rows < 0, 0, rows)
 
 
-def plain(column: Any) -> Any:
-    """One array in place of chunks, dictionaries and extension types."""
+def to_array(column: Any) -> Any:
+    """Turn a column into one plain array: no chunks, dictionary or extension type."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if isinstance(array, pa.ChunkedArray):  # what combine_chunks returns where there is no chunk
+    if isinstance(array, pa.ChunkedArray):  # combine_chunks() returns one where there is no chunk
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
-    if isinstance(array, pa.ExtensionArray):  # tensors of Ray Data, and Arrow's own
+    if isinstance(array, pa.ExtensionArray):  # the tensors of Ray Data, and Arrow's own
         array = array.storage
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
@@ -107,67 +147,68 @@ def _nulls(array: Any) -> NDArray[np.bool_]:
     return nulls
 
 
-def _whole(array: Any) -> NDArray[np.int64]:
-    """Integers of any width → i64[N], 0 for null; what is beyond 2**63 - 1 becomes negative."""
+def _to_int64(array: Any) -> NDArray[np.int64]:
+    """Integers of any width → i64[N]; null becomes 0, and what exceeds 2**63 - 1 negative."""
     numbers: NDArray[np.int64] = array.cast(pa.int64(), safe=False).fill_null(0).to_numpy()
     return numbers
 
 
-def _named(array: Any, spec: ModelSpec, faults: Faults) -> NDArray[np.int64]:
+def _indices_of(array: Any, spec: ModelSpec, errors: RowErrors) -> NDArray[np.int64]:
+    """Class names → i64[N]; each distinct name is looked up once."""
     labels = np.zeros(len(array), np.int64)
-    coded = array.fill_null("").dictionary_encode()
-    rows = coded.indices.to_numpy()
+    encoded = array.fill_null("").dictionary_encode()
+    rows = encoded.indices.to_numpy()
     missing = _nulls(array)
-    for k, name in enumerate(coded.dictionary.to_pylist()):
-        here = (rows == k) & ~missing
+    for k, name in enumerate(encoded.dictionary.to_pylist()):
+        named = (rows == k) & ~missing
         try:
-            labels[here] = class_index(name, spec.classes)
+            labels[named] = class_index(name, spec.classes)
         except (UsageError, InputError) as error:
-            faults.add(here, str(error))
+            errors.add(named, str(error))
     return labels
 
 
-def _stacked(array: Any, size: int, faults: Faults) -> NDArray[Any]:
-    """Lists → [N, size] of their own numbers; rows of another length become zeros."""
+def _read_lists(array: Any, size: int, errors: RowErrors) -> NDArray[Any]:
+    """Lists of numbers → [N, size]; a row of another length becomes zeros."""
     nulls = _nulls(array)
-    faults.add(nulls, "image: missing")
+    errors.add(nulls, "image: missing")
     lengths = np.where(
         nulls, -1, pc.call_function("list_value_length", [array]).fill_null(-1).to_numpy()
     )
     good = lengths == size
-    faults.add(~good & ~nulls, lambda i: f"image: {lengths[i]} numbers, expected {size}")
-    kept = (array if good.all() else array.filter(pa.array(good))).flatten()
-    if kept.null_count:
-        holes = np.zeros(len(array), bool)
-        holes[good] = _nulls(kept).reshape(-1, size).any(axis=1)
-        faults.add(holes, "image: a number is missing")
-        kept = kept.fill_null(0)
-    numbers: NDArray[Any] = kept.to_numpy().reshape(-1, size)
+    errors.add(~good & ~nulls, lambda i: f"image: {lengths[i]} numbers, expected {size}")
+    flat = (array if good.all() else array.filter(pa.array(good))).flatten()
+    if flat.null_count:
+        incomplete = np.zeros(len(array), bool)
+        incomplete[good] = _nulls(flat).reshape(-1, size).any(axis=1)
+        errors.add(incomplete, "image: a number is missing")
+        flat = flat.fill_null(0)
+    numbers: NDArray[Any] = flat.to_numpy().reshape(-1, size)
     if good.all():
         return numbers
-    whole = np.zeros((len(array), size), numbers.dtype)
-    whole[good] = numbers
-    return whole
+    padded = np.zeros((len(array), size), numbers.dtype)
+    padded[good] = numbers
+    return padded
 
 
-def _checked(numbers: NDArray[Any], faults: Faults) -> NDArray[Any]:
-    """Numbers [N, K] as u8 or f32; a row with one that is no pixel becomes zeros."""
+def _check_pixels(numbers: NDArray[Any], errors: RowErrors) -> NDArray[Any]:
+    """Numbers [N, K] → u8 or f32 [N, K]; a row that leaves the range becomes zeros."""
+    is_float = numbers.dtype == np.float32
     if numbers.dtype == np.uint8 or not numbers.size:
-        return numbers if numbers.dtype == np.float32 else numbers.astype(np.uint8, copy=False)
-    whole = numbers.dtype != np.float32
-    highest = 255 if whole else 1
-    low, high = numbers.min(axis=1), numbers.max(axis=1)  # both NaN where one number is
+        return numbers if is_float else numbers.astype(np.uint8, copy=False)
+    highest = 1 if is_float else 255
+    low, high = numbers.min(axis=1), numbers.max(axis=1)  # both are NaN where a number is
     bad = ~((low >= 0) & (high <= highest))
-    faults.add(
+    errors.add(
         bad, lambda i: f"image: numbers from {low[i]:g} to {high[i]:g}, expected 0 to {highest}"
     )
     if bad.any():
         numbers = np.where(bad[:, None], numbers.dtype.type(0), numbers)
-    return numbers.astype(np.uint8) if whole else numbers
+    return numbers if is_float else numbers.astype(np.uint8)
 
 
-def _decoded(array: Any, spec: ImageSpec, faults: Faults) -> NDArray[np.uint8]:
-    """Image files → u8[N, C, H, W], in the model's mode; one of another size is refused."""
+def _read_files(array: Any, spec: ImageSpec, errors: RowErrors) -> NDArray[np.uint8]:
+    """Image files as bytes → u8[N, C, H, W] in the model's mode; they are never resized."""
     images = np.zeros((len(array), *spec.shape), np.uint8)
     for i, raw in enumerate(array):
         try:
@@ -181,5 +222,34 @@ def _decoded(array: Any, spec: ImageSpec, faults: Faults) -> NDArray[np.uint8]:
                 )
             images[i] = image
         except (InputError, LimitError) as error:
-            faults.set(i, str(error))
+            errors.set(i, str(error))
     return images
+
+
+# Into columns
+
+
+def to_lists(values: NDArray[Any], errors: RowErrors, *, fixed: bool) -> Any:
+    """Convert [N, …] to one list of numbers per row, of a fixed size or not, without a copy."""
+    n, bad = len(values), errors.mask()
+    size = int(np.prod(values.shape[1:]))
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    mask = None if bad is None else pa.array(bad)
+    if fixed:
+        return pa.FixedSizeListArray.from_arrays(flat, size, mask=mask)
+    if n * size < 2**31:
+        offsets = np.arange(n + 1, dtype=np.int32) * np.int32(size)
+        return pa.ListArray.from_arrays(pa.array(offsets), flat, mask=mask)
+    return pa.LargeListArray.from_arrays(pa.array(np.arange(n + 1) * size), flat, mask=mask)
+
+
+def to_numbers(values: NDArray[np.float64], errors: RowErrors) -> Any:
+    """Convert f64[N] to a column of numbers."""
+    return pa.array(values, mask=errors.mask())
+
+
+def to_png(images: NDArray[np.uint8], errors: RowErrors) -> Any:
+    """Convert u8[N, C, H, W] to a column of PNG files as bytes."""
+    bad = errors.reasons
+    files = (None if i in bad else encode_image(image) for i, image in enumerate(images))
+    return pa.array(files, pa.binary())

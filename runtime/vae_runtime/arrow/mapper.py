@@ -1,13 +1,14 @@
-"""The callable that every engine maps over its tables."""
+"""`Mapper`: a picklable function from Arrow table to Arrow table, for any engine to map."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,16 +16,25 @@ import pyarrow as pa
 from ..arrays import as_labels
 from ..autoencoder import DEFAULT_BUNDLE, DEFAULT_VARIANT, Autoencoder
 from ..bundle.reader import Bundle, open_bundle
-from ..bundle.spec import ModelSpec
 from ..errors import IntegrityError, UsageError
 from ..prior import check_sampling, choose_prior
-from .columns import read_images, read_index, read_labels
-from .faults import Faults
-from .work import WORK, Rows
+from .columns import (
+    RowErrors,
+    read_images,
+    read_labels,
+    read_row_numbers,
+    to_lists,
+    to_numbers,
+    to_png,
+)
 
-VERBS = tuple(WORK)
-FORMATS = ("uint8", "float32", "png")
-ERROR = "error"
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..bundle.spec import ModelSpec
+
+DTYPES = ("uint8", "float32", "png")
+ERROR = "error"  # the column of reasons
 
 _models: dict[tuple[Any, ...], Autoencoder] = {}
 _loading = threading.Lock()
@@ -32,20 +42,21 @@ _loading = threading.Lock()
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a `Mapper` does beside its verb and its bundle.
+    """The options of a `Mapper`.
 
     Attributes:
-        image: the column of the images.
-        label_column: the column of their labels; None takes `label`, where there is one.
-        label: one class for all in place of a column.
-        row: the column with each row's number in the whole job, which `sample` and `score` draw by.
-        dtype: of the images that come out: `uint8`, `float32`, or `png` for files as bytes.
-        fixed: lists of a fixed size; False gives plain ones, which Spark needs.
-        seed: of `sample` and `score`.
-        samples: latents that `score` draws an image.
-        prior: of `sample`: `fitted` or `normal`.
-        temperature: likewise.
-        truncation: likewise.
+        image: column of images.
+        label_column: column of labels; None takes `label` where the table has it.
+        label: one label for all rows, in place of a column.
+        row: column of row numbers in the whole job; with the seed they determine the random
+            numbers of `sample` and `score`.
+        dtype: type of the images made: `uint8`, `float32`, or `png` for files as bytes.
+        fixed: make lists of a fixed size; Spark needs False.
+        seed: seed of `sample` and `score`.
+        samples: posterior samples per image for the negative ELBO of `score`.
+        prior: prior of `sample`: `fitted` or `normal`.
+        temperature: factor on the standard deviation of sampled latents.
+        truncation: sample again what lies beyond this many standard deviations.
         variant: precision of the graphs, where the bundle has more than `fp32`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
     """
@@ -65,45 +76,149 @@ class Options:
     device: str = "auto"
 
     def check(self, spec: ModelSpec) -> None:
-        """Refuse what no row could be worked on with.
+        """Validate the options for a model.
 
         Raises:
-            UsageError: an unknown name, a number out of its range.
+            UsageError: an unknown name, or a number out of range.
             InputError: a label out of range.
         """
-        if self.dtype not in FORMATS:
-            raise UsageError(f"dtype is {self.dtype!r}, expected one of: {', '.join(FORMATS)}")
+        if self.dtype not in DTYPES:
+            raise UsageError(f"dtype is {self.dtype!r}, expected one of: {', '.join(DTYPES)}")
         if self.samples < 1:
             raise UsageError(f"samples is {self.samples}, expected 1 or more")
         if self.label is not None and self.label_column is not None:
-            raise UsageError("label and label_column are both given, expected one of them")
+            raise UsageError("label and label_column are both given, expected at most one of them")
         check_sampling(0, self.seed, self.temperature, self.truncation)
         choose_prior(spec.prior, self.prior)
         if self.label is not None:
             as_labels(self.label, 1, spec)
 
 
+class _Rows:
+    """The rows of one table as arrays; a bad row is zeros.
+
+    Attributes:
+        errors: the reasons for the bad rows.
+        labels: i64[N], or None to run without labels.
+    """
+
+    def __init__(self, table: pa.Table, spec: ModelSpec, options: Options) -> None:
+        self._table, self._spec, self._options = table, spec, options
+        self.errors = RowErrors(table.num_rows)
+        self.labels = self._read_labels()
+
+    def images(self) -> NDArray[Any]:
+        """The images, u8 or f32 [N, C, H, W]."""
+        column = _column(self._table, self._options.image)
+        return read_images(column, self._spec.image, self.errors)
+
+    def runs(self) -> list[tuple[slice, int]]:
+        """Slices of rows whose numbers are consecutive, each with the number of its first row."""
+        name = self._options.row
+        numbers = read_row_numbers(_column(self._table, name), name, self.errors)
+        breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
+        edges = itertools.pairwise([0, *breaks.tolist(), len(numbers)])
+        return [(slice(start, stop), int(numbers[start])) for start, stop in edges if start < stop]
+
+    def _read_labels(self) -> NDArray[np.int64] | None:
+        spec, options, table = self._spec, self._options, self._table
+        if options.label is not None:
+            return as_labels(options.label, table.num_rows, spec)
+        name = options.label_column or "label"
+        if options.label_column is None and (not spec.classes or name not in table.column_names):
+            return None
+        if not spec.classes:
+            raise UsageError(f"this {spec.family} takes no label")
+        return read_labels(_column(table, name), spec, self.errors)
+
+
+# The verbs: each calls the library and returns the columns that it adds.
+
+
+def _encode(model: Autoencoder, rows: _Rows, options: Options) -> dict[str, Any]:
+    z, log_var = model.posterior(rows.images(), rows.labels)
+    arrays = {"z": z} if log_var is None else {"z": z, "log_var": log_var}
+    return {
+        name: to_lists(array, rows.errors, fixed=options.fixed) for name, array in arrays.items()
+    }
+
+
+def _reconstruct(model: Autoencoder, rows: _Rows, options: Options) -> dict[str, Any]:
+    images = model.reconstruct(rows.images(), rows.labels, dtype=_pixel_dtype(options))
+    return {"image": _to_images(images, rows.errors, options)}
+
+
+def _score(model: Autoencoder, rows: _Rows, options: Options) -> dict[str, Any]:
+    images = rows.images()
+    # An autoencoder has no posterior to sample from, so it needs no row numbers.
+    runs = [(slice(0, len(images)), 0)] if model.spec.family == "ae" else rows.runs()
+    scores = np.zeros((3, len(images)))
+    for part, first in runs:
+        labels = None if rows.labels is None else rows.labels[part]
+        scores[:, part] = model.score(
+            images[part], labels, samples=options.samples, seed=options.seed, start=first
+        )
+    names = ("reconstruction_error", "kl", "negative_elbo")
+    return {name: to_numbers(row, rows.errors) for name, row in zip(names, scores, strict=True)}
+
+
+def _sample(model: Autoencoder, rows: _Rows, options: Options) -> dict[str, Any]:
+    z = np.zeros((rows.errors.n, model.spec.latent_dim), np.float32)
+    for part, first in rows.runs():
+        z[part] = model.sample_latents(
+            part.stop - part.start,
+            None if rows.labels is None else rows.labels[part],
+            options.seed,
+            start=first,
+            prior=options.prior,
+            temperature=options.temperature,
+            truncation=options.truncation,
+        )
+    images = model.decode(z, rows.labels, dtype=_pixel_dtype(options))
+    return {"image": _to_images(images, rows.errors, options)}
+
+
+_VERBS: dict[str, Callable[[Autoencoder, _Rows, Options], dict[str, Any]]] = {
+    "encode": _encode,
+    "reconstruct": _reconstruct,
+    "score": _score,
+    "sample": _sample,
+}
+
+
+def _pixel_dtype(options: Options) -> str:
+    return "uint8" if options.dtype == "png" else options.dtype
+
+
+def _to_images(images: NDArray[Any], errors: RowErrors, options: Options) -> Any:
+    if options.dtype == "png":
+        return to_png(images, errors)
+    return to_lists(images, errors, fixed=options.fixed)
+
+
 class Mapper:
     """Encode, reconstruct, score or sample the rows of an Arrow table.
 
-    Pickles as the bundle's path and its sha256: a worker opens the bundle when its first table
-    comes, once a process, one thread a run, and refuses one that is not the very same. Safe to
-    share between threads.
+    A call returns the table without its images and with these columns added; a column of the same
+    name is replaced:
 
-    A call returns the table without the images that came in, with these columns added: `encode`
-    `z` (and `log_var`, of a VAE); `reconstruct` and `sample` `image`; `score`
-    `reconstruction_error`, `kl` and `negative_elbo`. A column of the same name is replaced. A row
-    that cannot be used has nulls there and one line in `error`, which is null for all others.
+    - `encode`: `z` and, of a VAE, `log_var`, lists of float32
+    - `reconstruct` and `sample`: `image`
+    - `score`: `reconstruction_error` (squared error per pixel), `kl` and `negative_elbo` (nats)
+    - all: `error`, the reason why a row could not be used, else null; such a row has null results
+
+    A mapper pickles as the bundle's path and checksum. Each process opens the bundle once, for its
+    first table, and refuses a bundle with another checksum. Safe to share between threads.
 
     Attributes:
         verb: `encode`, `reconstruct`, `score` or `sample`.
         bundle: the absolute path, or an embedded bundle's name.
-        sha256: of the bundle's manifest, which holds those of its other files.
+        sha256: checksum of the bundle's manifest, which holds the checksums of its other files.
         options: see `Options`.
     """
 
     def __init__(self, verb: str, bundle: str | Path = DEFAULT_BUNDLE, **options: Any) -> None:
-        """Look at the bundle; no graph is loaded yet.
+        """Read the bundle's manifest and validate the options; no graph is loaded yet.
 
         Args:
             verb: what to do with each row.
@@ -115,95 +230,79 @@ class Mapper:
             UsageError: an unknown verb or option.
             NotFound: no such bundle.
         """
-        if verb not in VERBS:
-            raise UsageError(f"verb is {verb!r}, expected one of: {', '.join(VERBS)}")
-        unknown = sorted(options.keys() - {field.name for field in fields(Options)})
-        if unknown:
-            raise UsageError(f"{unknown[0]}: no such option of a Mapper")
+        if verb not in _VERBS:
+            raise UsageError(f"verb is {verb!r}, expected one of: {', '.join(_VERBS)}")
+        known = [field.name for field in fields(Options)]
+        for name in options:
+            if name not in known:
+                raise UsageError(f"option {name!r}, expected one of: {', '.join(known)}")
         opened = open_bundle(bundle)
         self.verb, self.sha256, self.options = verb, opened.sha256, Options(**options)
-        # What could be opened and is no path is an embedded bundle's name.
+        # A bundle that opens without being a path is an embedded one.
         self.bundle = str(Path(bundle).resolve() if Path(bundle).exists() else bundle)
         self.options.check(opened.manifest.spec)
-        self._wrap(opened).close()  # a variant that is not there is found now
+        self._load(opened).close()  # report a missing variant here, not in a worker
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Work on one `pyarrow.Table` (or `RecordBatch`) of any number of rows.
+        """Map one `pyarrow.Table` or `RecordBatch` with any number of rows.
 
         Raises:
-            UsageError: a column that is needed is not there.
-            InputError: a column of a type that holds no images, labels or row numbers.
-            IntegrityError: the bundle here is not the one that the mapper was made with.
+            UsageError: a column is missing.
+            InputError: the type of a column fits no images, labels or row numbers.
+            IntegrityError: the bundle is not the one that the mapper was made with.
         """
         if isinstance(table, pa.RecordBatch):
             table = pa.Table.from_batches([table])
-        work, options, model = WORK[self.verb], self.options, self.model()
-        faults = Faults(table.num_rows)
-        rows = Rows(table.num_rows, self._labels(table, model.spec, faults))
-        if work.reads_images:
-            column = _column(table, options.image)
-            rows.images = read_images(column, model.spec.image, faults)
-        if work.draws and not (self.verb == "score" and model.spec.family == "ae"):
-            rows.index = read_index(_column(table, options.row), options.row, faults)
-        made = work.run(model, rows, faults, options)
-        made[ERROR] = faults.to_arrow()
-        gone = {*made, options.image} if work.reads_images else {*made}
-        kept = table.select([name for name in table.column_names if name not in gone])
+        model = self.model()
+        rows = _Rows(table, model.spec, self.options)
+        made = _VERBS[self.verb](model, rows, self.options)
+        made[ERROR] = rows.errors.to_arrow()
+        dropped = {*made} if self.verb == "sample" else {*made, self.options.image}
+        result = table.select([name for name in table.column_names if name not in dropped])
         for name, column in made.items():
-            kept = kept.append_column(name, column)
-        return kept.replace_schema_metadata(None)
+            result = result.append_column(name, column)
+        return result.replace_schema_metadata(None)
 
     def batches(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Work on an iterator of record batches, as Spark's `mapInArrow` hands them over."""
+        """Map an iterator of record batches, as Spark's `mapInArrow` passes them."""
         for batch in batches:
             yield from self(batch).combine_chunks().to_batches()
 
     def schema(self, schema: pa.Schema) -> pa.Schema:
-        """The columns that come out for tables of such columns."""
+        """The schema of the result for tables of this schema."""
         return self(schema.empty_table()).schema
 
     def model(self) -> Autoencoder:
-        """This process's model, loaded when first asked for.
+        """This process's model, loaded on the first call.
 
         Raises:
-            IntegrityError: the bundle here is not the one that the mapper was made with.
+            IntegrityError: the bundle is not the one that the mapper was made with.
         """
-        # A forked child must not use its parent's sessions.
+        # The key holds the process, because a forked child must not use its parent's sessions.
         key = (os.getpid(), self.bundle, self.sha256, self.options.variant, self.options.device)
         with _loading:
             if key not in _models:
-                _models[key] = self._wrap(self._open())
+                _models[key] = self._load(self._open())
             return _models[key]
 
     def _open(self) -> Bundle:
         opened = open_bundle(self.bundle)
         if opened.sha256 != self.sha256:
             raise IntegrityError(
-                f"{self.bundle}: another bundle (sha256 {opened.sha256[:12]}…) than the one that "
-                f"this job began with ({self.sha256[:12]}…). Copy the same bundle to every worker."
+                f"{self.bundle}: sha256 {opened.sha256[:12]}…, expected {self.sha256[:12]}…, "
+                "the bundle that this job began with. Copy the same bundle to every worker."
             )
         return opened
 
-    def _wrap(self, bundle: Bundle) -> Autoencoder:
+    def _load(self, bundle: Bundle) -> Autoencoder:
         options = self.options
         return Autoencoder(bundle, device=options.device, threads=1, variant=options.variant)
 
-    def _labels(
-        self, table: pa.Table, spec: ModelSpec, faults: Faults
-    ) -> np.ndarray[Any, Any] | None:
-        options = self.options
-        if options.label is not None:
-            return as_labels(options.label, table.num_rows, spec)
-        name = options.label_column or "label"
-        if options.label_column is None and (not spec.classes or name not in table.column_names):
-            return None
-        if not spec.classes:
-            raise UsageError(f"this {spec.family} takes no label")
-        return read_labels(_column(table, name), spec, faults)
-
 
 def _column(table: pa.Table, name: str) -> pa.ChunkedArray:
-    if table.column_names.count(name) != 1:
+    count = table.column_names.count(name)
+    if count != 1:
+        found = f"{count} columns" if count else "no column"
         known = ", ".join(table.column_names) or "none"
-        raise UsageError(f"no column {name!r} in the table, or two of them; it has: {known}")
+        raise UsageError(f"{found} {name!r} in the table, expected one. Its columns: {known}")
     return table.column(name)

@@ -1,8 +1,7 @@
-"""From what the user named to parts: stretches of whole row groups, each one task and one file."""
+"""Plan a job: divide its input into parts of whole row groups, each one task and one file."""
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import itertools
 from collections.abc import Iterator
@@ -10,12 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from ..errors import InputError, UsageError
+from .parquet import find_parquet, open_parquet
 
-from ..errors import FileError, InputError, NotFound, UsageError
-
-PART_ROWS = 16_384  # half a second of work or more: far above what a scheduler takes for a task
+PART_ROWS = 16_384  # half a second of work or more, far above what a scheduler takes per task
 
 
 @dataclass(frozen=True)
@@ -31,10 +28,10 @@ class Part:
     """One task: rows `start` to `start + rows` of the job.
 
     Attributes:
-        number: which part, from 0.
-        start: the first row's number in the whole job.
-        rows: how many.
-        pieces: where they are; none where rows are only counted, as `sample` may.
+        number: position in the job, from 0.
+        start: number of its first row in the whole job.
+        rows: number of rows.
+        pieces: where the rows are read; empty where `sample` only counts them.
     """
 
     number: int
@@ -44,102 +41,81 @@ class Part:
 
     @property
     def name(self) -> str:
-        """The file that the part becomes."""
+        """The name of the part's file."""
         return f"part-{self.number:06d}.parquet"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A job's parts, the columns of its rows, and a digest of what is read.
+    """The parts of a job.
 
     Attributes:
         parts: in the order of the rows.
         schema: of the input, without its metadata; None where rows are only counted.
-        digest: sha256 over the parts and over the footers of all files.
+        sha256: checksum of the parts and of the footers of all input files.
     """
 
     parts: tuple[Part, ...]
     schema: Any
-    digest: str
+    sha256: str
 
     @property
     def rows(self) -> int:
-        """How many rows there are in all."""
+        """Rows in all parts."""
         return sum(part.rows for part in self.parts)
 
 
+def parse_source(source: str, verb: str, part_rows: int, limit: int | None) -> Plan:
+    """Plan a job for the argument IN: Parquet, or for `sample` also a number of rows.
+
+    Raises:
+        UsageError: a number of rows for another verb, or one out of range.
+    """
+    if not (source.isascii() and source.isdigit()) or Path(source).exists():
+        return plan_files(source, part_rows, limit)
+    if verb != "sample":
+        raise UsageError(
+            f"{source}: a number of rows, which only sample takes. "
+            "Name a Parquet file, a folder or a glob."
+        )
+    if not 1 <= int(source[:20]) < 2**63:
+        raise UsageError(f"{source}: number of rows, expected 1 to 2**63 - 1")
+    return plan_rows(min(int(source), limit or int(source)), part_rows)
+
+
 def plan_rows(rows: int, part_rows: int = PART_ROWS) -> Plan:
-    """Parts of a job that reads nothing: rows 0 to `rows`."""
+    """Plan a job that reads nothing: rows 0 to `rows`."""
     starts = range(0, rows, part_rows)
     parts = tuple(Part(k, start, min(part_rows, rows - start)) for k, start in enumerate(starts))
-    return Plan(parts, None, _digest(parts, []))
+    return Plan(parts, None, _checksum(parts, []))
 
 
 def plan_files(source: str, part_rows: int = PART_ROWS, limit: int | None = None) -> Plan:
-    """Parts of Parquet files; only their footers are read.
+    """Plan a job over Parquet files; only their footers are read.
 
     Args:
-        source: a file, a folder (searched to its bottom for `.parquet`), or a glob.
-        part_rows: rows in a part, or more: row groups are never cut, small files share a part.
+        source: a file, a folder (searched recursively for `.parquet`), or a glob.
+        part_rows: rows of a part, at least: row groups are never cut, small files share a part.
         limit: stop after this many rows; the last part is cut.
 
     Raises:
         NotFound: no such file.
         InputError: not Parquet, no rows, or files with different columns.
     """
-    footers = [_footer(file) for file in files_of(source)]
+    footers = [_read_footer(file) for file in find_parquet(source)]
+    first = footers[0]
     for footer in footers:
-        if not footer.schema.equals(footers[0].schema):
-            raise InputError(f"{footer.file}: its columns differ from those of {footers[0].file}")
-    parts = tuple(_parts(footers, part_rows, limit))
+        if not footer.schema.equals(first.schema):
+            raise InputError(f"{footer.file}: its columns differ from those of {first.file}")
+    parts = tuple(_divide(footers, part_rows, limit))
     if not parts:
         raise InputError(f"{source}: no rows")
-    return Plan(parts, footers[0].schema, _digest(parts, [footer.sha256 for footer in footers]))
-
-
-def files_of(source: str) -> list[str]:
-    """The Parquet files that a path, a folder or a glob names, as absolute paths in order.
-
-    Names that begin with a dot or an underscore are left out, as other engines do.
-    """
-    path = Path(source)
-    if path.is_dir():
-        found: Iterator[Path] = (
-            file
-            for file in path.rglob("*.parquet")
-            if not any(part[0] in "._" for part in file.relative_to(path).parts)
-        )
-    elif path.is_file():
-        found = iter([path])
-    else:
-        found = (Path(name) for name in glob.glob(source, recursive=True) if Path(name).is_file())  # noqa: PTH207 - a pattern may be absolute
-    files = sorted(str(file.resolve()) for file in found)
-    if not files:
-        raise NotFound(f"{source}: no Parquet file. Expected a file, a folder or a glob")
-    return files
-
-
-def open_parquet(file: str) -> Any:
-    """A `pyarrow.parquet.ParquetFile` that streams: a row group of any size in little memory.
-
-    Raises:
-        FileError: it cannot be read.
-        InputError: it is not Parquet.
-    """
-    try:
-        # Without a buffer size a whole column chunk is read at once.
-        return pq.ParquetFile(
-            file, buffer_size=1 << 20, pre_buffer=False, page_checksum_verification=True
-        )
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{file}: not a readable Parquet file") from error
-    except OSError as error:
-        raise FileError(f"{file}: {(error.strerror or str(error)).lower()}") from error
+    return Plan(parts, first.schema, _checksum(parts, [footer.sha256 for footer in footers]))
 
 
 @dataclass(frozen=True)
 class _Footer:
-    """A file's columns, the rows of its row groups, and a digest of all that its footer says."""
+    """A file's schema, the rows of its row groups, and a checksum of its whole footer."""
 
     file: str
     schema: Any
@@ -147,48 +123,36 @@ class _Footer:
     sha256: str
 
 
-def _footer(file: str) -> _Footer:
+def _read_footer(file: str) -> _Footer:
     with open_parquet(file) as opened:
-        found = opened.metadata
-        groups = tuple(found.row_group(k).num_rows for k in range(found.num_row_groups))
-        # Sizes, offsets and statistics of every column: other rows are all but sure to show.
-        seen = hashlib.sha256(repr(found.to_dict()).encode()).hexdigest()
-        return _Footer(file, opened.schema_arrow.remove_metadata(), groups, seen)
+        footer = opened.metadata
+        groups = tuple(footer.row_group(k).num_rows for k in range(footer.num_row_groups))
+        # It holds sizes, offsets and statistics of all columns, so other rows are all but certain
+        # to change the checksum.
+        sha256 = hashlib.sha256(repr(footer.to_dict()).encode()).hexdigest()
+        return _Footer(file, opened.schema_arrow.remove_metadata(), groups, sha256)
 
 
-def _parts(footers: list[_Footer], part_rows: int, limit: int | None) -> Iterator[Part]:
+def _divide(footers: list[_Footer], part_rows: int, limit: int | None) -> Iterator[Part]:
     end = sum(sum(footer.groups) for footer in footers)
     end = end if limit is None else min(end, limit)
     number = start = stop = 0
-    held: list[tuple[str, int]] = []
+    pending: list[tuple[str, int]] = []
     for footer in footers:
         for group, rows in enumerate(footer.groups):
             if not rows or stop >= end:
                 continue
-            held.append((footer.file, group))
+            pending.append((footer.file, group))
             stop += rows
             if stop - start >= part_rows or stop >= end:
-                yield Part(number, start, min(stop, end) - start, _pieces(held))
-                number, start, held = number + 1, stop, []
+                yield Part(number, start, min(stop, end) - start, _pieces(pending))
+                number, start, pending = number + 1, stop, []
 
 
 def _pieces(groups: list[tuple[str, int]]) -> tuple[Piece, ...]:
-    by_file = itertools.groupby(groups, key=lambda one: one[0])
+    by_file = itertools.groupby(groups, key=lambda group: group[0])
     return tuple(Piece(file, tuple(group for _, group in found)) for file, found in by_file)
 
 
-def _digest(parts: tuple[Part, ...], footers: list[str]) -> str:
+def _checksum(parts: tuple[Part, ...], footers: list[str]) -> str:
     return hashlib.sha256(repr(([asdict(part) for part in parts], footers)).encode()).hexdigest()
-
-
-def parse_source(source: str, verb: str, part_rows: int, limit: int | None) -> Plan:
-    """The plan for IN: Parquet, or for `sample` a number of rows.
-
-    Raises:
-        UsageError: a number for another verb, or none above 0.
-    """
-    if not (source.isascii() and source.isdigit()) or Path(source).exists():
-        return plan_files(source, part_rows, limit)
-    if verb != "sample" or not 1 <= int(source[:20]) < 2**63:
-        raise UsageError(f"{source}: a number of rows is for `sample` alone, and at least 1")
-    return plan_rows(min(int(source), limit or int(source)), part_rows)

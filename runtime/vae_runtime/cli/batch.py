@@ -1,20 +1,24 @@
-"""`vae-run batch`: millions of images in Parquet, on threads, on processes or on a cluster."""
+"""`vae-run batch`: millions of images in Parquet files, on threads, processes or a cluster."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..console import parse_size, size_option
+from ..console import parse_size, print_json, size_option
 from . import options
 
 if TYPE_CHECKING:
     from ..arrow.job import Summary
+    from ..arrow.mapper import Options
 
 EPILOG = """\b
 Examples:
@@ -24,16 +28,31 @@ Examples:
   vae-run batch sample 1000 images/ --seed 7 --label 3
   vae-run batch encode mnist.parquet latents/ --resume
 """
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 @click.group(epilog=EPILOG)
 def command() -> None:
-    """Work on millions of images in Parquet files, in constant memory.
+    """Process millions of images in Parquet files in constant memory.
 
-    Needs the extra `dask`. A row that cannot be used keeps its place, its reason stands in the
-    column `error`, and the command exits with 3 when all others are done.
+    Needs the extra `arrow`. A row that cannot be used keeps its place, with the reason in the
+    column `error`; the command finishes all other rows and then exits with 3.
     """
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """The options of a job; those of the mapping itself are in `arrow.mapper.Options`."""
+
+    source: str
+    out: str
+    bundle: str
+    threads: int | None
+    workers: int | None
+    scheduler: str | None
+    part_rows: int
+    limit: int | None
+    resume: bool
+    as_json: bool
 
 
 _JOB = (
@@ -43,81 +62,85 @@ _JOB = (
                  help="Folder or .zip; every worker must find it at this path."),
     click.option("--variant", default="fp32", show_default=True, help="Precision of the graphs."),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
-    click.option("--label", "--digit", "-l", help="Class index or name, for all rows."),
+    click.option("--label", "--digit", "-l", help="Class index or name for all rows."),
     click.option("--label-column", help="Column of labels. [default: label, if there is one]"),
     click.option("--row-column", "row", default="row", show_default=True,
-                 help="Column of row numbers; made where it is missing."),
-    click.option("--threads", type=click.IntRange(1), help="Of this process. [default: all cores]"),
-    click.option("--workers", type=click.IntRange(1), help="Start a Dask cluster of N processes."),
+                 help="Column of row numbers; added if it is missing."),
+    click.option("--threads", type=click.IntRange(1),
+                 help="Threads of this process. [default: one per core]"),
+    click.option("--workers", type=click.IntRange(1),
+                 help="Start a Dask cluster of this many processes."),
     click.option("--scheduler", help="Use a running Dask cluster: tcp://HOST:PORT."),
     click.option("--part-rows", type=click.IntRange(1), default=16_384, show_default=True,
-                 help="Rows of a part, at least: row groups are not cut."),
-    click.option("--limit", type=click.IntRange(1), help="Stop after this many rows."),
+                 help="Minimum rows per part; row groups are never cut."),
+    click.option("--limit", type=click.IntRange(1), help="Take at most this many rows."),
     click.option("--resume", is_flag=True, help="Skip the parts that are finished in OUT."),
     options.as_json,
 )  # fmt: skip
 _image = click.option("--image-column", "image", default="image", show_default=True,
                       help="Column of images: lists of numbers, or files as bytes.")  # fmt: skip
 _dtype = click.option("--dtype", type=click.Choice(["uint8", "float32", "png"]), default="uint8",
-                      show_default=True, help="Of the images that come out.")  # fmt: skip
+                      show_default=True, help="Type of the images in OUT.")  # fmt: skip
 _seed = click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True,
-                     help="Row i has draws of its own, whatever the parts.")  # fmt: skip
+                     help="Seed; results do not depend on parts or workers.")  # fmt: skip
 
 
-def job_options(function: F) -> F:
-    """IN, OUT and what all verbs share."""
-    for option in reversed(_JOB):
-        function = option(function)
-    return function
+def job_options(*more: Any) -> Callable[[Callable[[JobOptions, Options], None]], Any]:
+    """The options that every verb takes, and `more`; the command gets them as two dataclasses."""
+
+    def decorate(function: Callable[[JobOptions, Options], None]) -> Any:
+        @functools.wraps(function)
+        def call(**given: Any) -> None:
+            from ..arrow.mapper import Options
+
+            job = JobOptions(**{field.name: given.pop(field.name) for field in fields(JobOptions)})
+            function(job, Options(**given))
+
+        for option in reversed((*_JOB, *more)):
+            call = option(call)
+        return call
+
+    return decorate
 
 
 @command.command("encode")
-@job_options
-@_image
-def encode_command(**chosen: Any) -> None:
-    """Turn images into latents: the column z, and log_var of a VAE."""
-    start("encode", **chosen)
+@job_options(_image)
+def encode_command(job: JobOptions, options: Options) -> None:
+    """Encode images: the columns z and, of a VAE, log_var."""
+    run_job("encode", job, options)
 
 
 @command.command("reconstruct")
-@job_options
-@_image
-@_dtype
-def reconstruct_command(**chosen: Any) -> None:
+@job_options(_image, _dtype)
+def reconstruct_command(job: JobOptions, options: Options) -> None:
     """Encode and decode images: the column image."""
-    start("reconstruct", **chosen)
+    run_job("reconstruct", job, options)
 
 
 @command.command("score")
-@job_options
-@_image
-@_seed
-@click.option("--samples", type=click.IntRange(1), default=1, show_default=True,
-              help="Codes drawn an image for negative_elbo.")  # fmt: skip
-def score_command(**chosen: Any) -> None:
-    """Score images: reconstruction_error a pixel, kl and negative_elbo in nats."""
-    start("score", **chosen)
+@job_options(_image, _seed, options.samples(default=1))
+def score_command(job: JobOptions, options: Options) -> None:
+    """Score images: reconstruction_error per pixel; kl and negative_elbo in nats."""
+    run_job("score", job, options)
 
 
 @command.command("sample")
-@job_options
-@_dtype
-@_seed
-@options.sampling()
-def sample_command(sampling: options.SamplingOptions, **chosen: Any) -> None:
-    """Draw one image a row of IN, which may be a number of rows instead."""
-    start("sample", **vars(sampling), **chosen)
+@job_options(_dtype, _seed, *options.SAMPLING)
+def sample_command(job: JobOptions, options: Options) -> None:
+    """Sample one image for each row of IN, or as many as IN says if it is a number."""
+    run_job("sample", job, options)
 
 
 @command.command("import")
 @click.argument("source", metavar="DATA")
 @click.argument("out", metavar="FILE.parquet")
-@click.option("--split", type=click.Choice(["train", "test"]), default="train", show_default=True)
+@click.option("--split", type=click.Choice(["train", "test"]), default="train", show_default=True,
+              help="Part of DATA to write.")  # fmt: skip
 @size_option
 def import_command(source: str, out: str, split: str, size: str | None) -> None:
-    """Write a data set as Parquet: the columns image and label.
+    """Convert a data set to Parquet, with the columns image and label.
 
-    DATA is mnist, digits, a folder of IDX files or of images, or an .npz.
+    DATA is mnist, digits, an .npz, or a folder of IDX files or of images.
     """
     from ..console import pluralize, print_status
     from ..datasets import load_dataset
@@ -129,64 +152,50 @@ def import_command(source: str, out: str, split: str, size: str | None) -> None:
     print_status(f"wrote {pluralize(len(data), 'image')} of {c}×{h}×{w} to {out}")
 
 
-def start(
-    verb: str,
-    source: str,
-    out: str,
-    bundle: str,
-    threads: int | None,
-    workers: int | None,
-    scheduler: str | None,
-    part_rows: int,
-    limit: int | None,
-    resume: bool,
-    as_json: bool,
-    **settings: Any,
-) -> None:
-    """Run one job and say what came of it.
+def run_job(verb: str, job: JobOptions, options: Options) -> None:
+    """Run one job and report its outcome.
 
     Raises:
-        UsageError: options that clash.
+        UsageError: options that exclude each other.
         InputError: some rows were refused; all others are written.
     """
     from ..arrow import Mapper
-    from ..arrow.job import Where, run
+    from ..arrow.job import Workers, run
     from ..arrow.plan import parse_source
     from ..errors import UsageError
 
-    if sum(given is not None for given in (threads, workers, scheduler)) > 1:
-        raise UsageError("--threads, --workers and --scheduler: expected one of them")
-    mapper = Mapper(verb, bundle, **settings)
-    plan = parse_source(source, verb, part_rows, limit)
-    where = Where(threads or _cores(), workers or 0, scheduler)
+    if sum(given is not None for given in (job.threads, job.workers, job.scheduler)) > 1:
+        raise UsageError("--threads, --workers and --scheduler exclude each other. Use one of them")
+    mapper = Mapper(verb, job.bundle, **asdict(options))
+    plan = parse_source(job.source, verb, job.part_rows, job.limit)
+    workers = Workers(job.threads or _cores(), job.workers or 0, job.scheduler)
     with _progress(plan.rows) as advance:
-        summary = run(mapper, plan, Path(out), where, resume=resume, advance=advance)
-    report(summary, out, as_json)
+        summary = run(mapper, plan, Path(job.out), workers, resume=job.resume, advance=advance)
+    _report(summary, job)
 
 
-def report(summary: Summary, out: str, as_json: bool) -> None:
-    """One line, or the facts as JSON; bad rows are an error of their own."""
-    from ..console import pluralize, print_json, print_status
+def _report(summary: Summary, job: JobOptions) -> None:
+    """Print one line or a JSON summary; fail if any row was refused."""
+    from ..console import pluralize, print_status
     from ..errors import InputError
 
-    if as_json:
-        print_json({"out": out, **vars(summary)})
-    skipped = f", {summary.skipped:,} of them from an earlier run" if summary.skipped else ""
-    words = (
-        f"{pluralize(summary.rows, 'row')} in {pluralize(summary.parts, 'part')} to {out}{skipped}"
-    )
+    if job.as_json:
+        print_json({"out": job.out, **asdict(summary)})
+    parts = pluralize(summary.parts, "part")
+    skipped = f" ({summary.skipped:,} already finished)" if summary.skipped else ""
+    result = f"{pluralize(summary.rows, 'row')} in {parts}{skipped} to {job.out}"
     if summary.errors:
         raise InputError(
-            f"{summary.errors:,} of {words} were refused; all others are written. "
+            f"{summary.errors:,} of {result} were refused; all others are written. "
             f"The column error says why; the first: {summary.first_error}"
         )
-    if not as_json:
-        print_status(f"wrote {words}, none refused")
+    if not job.as_json:
+        print_status(f"wrote {result}, none refused")
 
 
 @contextlib.contextmanager
 def _progress(rows: int) -> Iterator[Callable[[int], object] | None]:
-    """A bar on standard error, on a terminal."""
+    """Show a progress bar on standard error, if that is a terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -195,6 +204,4 @@ def _progress(rows: int) -> Iterator[Callable[[int], object] | None]:
 
 
 def _cores() -> int:
-    import os
-
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

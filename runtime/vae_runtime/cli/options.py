@@ -305,17 +305,19 @@ def model(*, variant: bool = True) -> Decorator:
     return _collect("model_options", ModelOptions, options)
 
 
+SAMPLING = (
+    choice("--prior", "fitted", "normal",
+           help="Latent prior to sample from: the bundle's own, or N(0, I)."),
+    click.option("--temperature", type=float, default=1.0,
+                 help="Scale the spread of the latents; below 1, images are more typical."),
+    click.option("--truncation", type=float,
+                 help="Redraw latents beyond this many standard deviations."),
+)  # fmt: skip
+
+
 def sampling() -> Decorator:
     """The options of `SamplingOptions`; the command gets them as `sampling`."""
-    options = (
-        choice("--prior", "fitted", "normal",
-               help="Latent prior to sample from: the bundle's own, or N(0, I)."),
-        click.option("--temperature", type=float, default=1.0,
-                     help="Scale the spread of the latents; below 1, images are more typical."),
-        click.option("--truncation", type=float,
-                     help="Redraw latents beyond this many standard deviations."),
-    )  # fmt: skip
-    return _collect("sampling", SamplingOptions, options)
+    return _collect("sampling", SamplingOptions, SAMPLING)
 
 
 def output(default: str, help: str, *, extension: str = "", pictures: bool = True) -> Decorator:

@@ -1,4 +1,4 @@
-"""A data set in Parquet files, of which a row group is read when one of its rows is used."""
+"""Parquet files as a data set: a row group is read when one of its rows is used."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ..arrow.columns import plain, read_images
-from ..arrow.faults import Faults
-from ..arrow.plan import files_of, open_parquet
+from ..arrow.columns import RowErrors, read_images, to_array
+from ..arrow.parquet import find_parquet, open_parquet
 from ..bundle.spec import ImageSpec
 from ..errors import InputError, NotFound
 from ..files.atomic import writing
 from ..images import read_image, to_uint8
 from .dataset import Dataset, lazy_images
 
-_GROUPS_KEPT = 2  # in memory: rows that are used in their order are then read once
+_GROUPS_KEPT = 2  # in memory, so that reading rows in order reads each group once
+_GROUP_ROWS = 16_384  # when writing; jobs are divided along row groups
 
 
 def load_parquet(
     source: str, split: str, *, size: tuple[int, int] | None = None, mode: str | None = None
 ) -> Dataset:
-    """The rows of Parquet files as a data set; labels are read, images are not.
+    """Open Parquet files as a data set; labels are read now, images when they are used.
 
-    A column `image` and, where there are labels, a column `label`, as `vae_runtime.arrow` reads
-    them; class names are the strings of `label` in order, numbers by their value. Where some files
-    are named `train…` or `test…`, they are those splits; else all are training data.
+    The columns are `image` and optionally `label`, as `vae_runtime.arrow` reads them. The classes
+    are the distinct strings of `label`, sorted by value if all are numbers. Files whose names begin
+    with `train` or `test` are those splits; if there are none, all files are training data.
 
     Args:
         source: a file, a folder or a glob.
         split: `train` or `test`.
-        size: (H, W) of images that are lists of numbers; None takes them for squares.
-        mode: `L` or `RGB` of such; None tells by their length.
+        size: (H, W) of images stored as lists of numbers; None expects squares.
+        mode: `L` or `RGB` of such images; None decides by their length.
 
     Raises:
         NotFound: no such file, or none for the split.
-        InputError: not Parquet, no rows, no images, a label that is missing. Images themselves
-            are refused when they are read.
+        InputError: not Parquet, no rows, no images, or a missing label. A bad image is refused
+            when it is read.
     """
-    files = _of_split(files_of(source), source, split)
+    files = _files_of_split(find_parquet(source), source, split)
     groups = [(file, k, rows) for file in files for k, rows in enumerate(_row_groups(file)) if rows]
     if not groups:
         raise InputError(f"{source}: no rows")
@@ -54,17 +54,17 @@ def load_parquet(
     stored = _Stored([group[:2] for group in groups], starts, spec)
     images = lazy_images(stored.read, spec.shape, int(starts[-1]))
     name = Path(source).stem
-    if not _has(files[0], "label"):
-        return Dataset(name, images)
+    with open_parquet(files[0]) as opened:
+        if "label" not in opened.schema_arrow.names:
+            return Dataset(name, images)
     labels = [_column(file, k, "label") for file, k, _ in groups]
-    indices, classes = _labels(
-        pa.chunked_array([c for part in labels for c in part.chunks]), source
-    )
+    column = pa.chunked_array([chunk for part in labels for chunk in part.chunks])
+    indices, classes = _read_labels(column, source)
     return Dataset(name, images, indices, classes)
 
 
 class _Stored:
-    """Reads rows, whole row groups at a time."""
+    """Reads rows from row groups, of which the last few are kept."""
 
     def __init__(
         self, groups: Sequence[tuple[str, int]], starts: NDArray[np.intp], spec: ImageSpec
@@ -73,49 +73,46 @@ class _Stored:
         self._group = lru_cache(_GROUPS_KEPT)(self._read_group)
 
     def read(self, rows: NDArray[np.intp]) -> NDArray[np.uint8]:
-        """Images u8[n, C, H, W] of `rows`, in any order."""
-        found = np.empty((len(rows), *self._spec.shape), np.uint8)
-        owner = np.searchsorted(self._starts, rows, "right") - 1
-        for k in np.unique(owner):
-            here = owner == k
-            found[here] = self._group(int(k))[rows[here] - self._starts[k]]
-        return found
+        """Read the images of `rows`, in any order, as u8[n, C, H, W]."""
+        images = np.empty((len(rows), *self._spec.shape), np.uint8)
+        groups = np.searchsorted(self._starts, rows, "right") - 1
+        for k in np.unique(groups):
+            wanted = groups == k
+            images[wanted] = self._group(int(k))[rows[wanted] - self._starts[k]]
+        return images
 
     def _read_group(self, k: int) -> NDArray[np.uint8]:
         file, group = self._groups[k]
         column = _column(file, group, "image")
-        faults = Faults(len(column))
-        images = read_images(column, self._spec, faults)
-        if faults.reasons:
-            row, reason = min(faults.reasons.items())
-            raise InputError(f"{file}: row {self._starts[k] + row} of all: {reason}")
+        errors = RowErrors(len(column))
+        images = read_images(column, self._spec, errors)
+        if errors.reasons:
+            row, reason = min(errors.reasons.items())
+            raise InputError(f"{file}: row {self._starts[k] + row} of the data set: {reason}")
         return images if images.dtype == np.uint8 else to_uint8(images)
 
 
-def _of_split(files: list[str], source: str, split: str) -> list[str]:
-    words = ("train", "test")
-    named = {word: [f for f in files if Path(f).name.startswith(word)] for word in words}
+def _files_of_split(files: list[str], source: str, split: str) -> list[str]:
+    splits = ("train", "test")
+    named = {name: [f for f in files if Path(f).name.startswith(name)] for name in splits}
     if not any(named.values()):
         named["train"] = files
     if not named[split]:
-        raise NotFound(f"{source}: no Parquet file named {split}… for the {split} split")
+        raise NotFound(
+            f"{source}: no Parquet file named {split}*.parquet, expected one for the {split} split"
+        )
     return named[split]
 
 
 def _row_groups(file: str) -> list[int]:
-    """The rows of each row group."""
+    """The number of rows in each row group."""
     with open_parquet(file) as opened:
-        found = opened.metadata
-        return [found.row_group(k).num_rows for k in range(found.num_row_groups)]
-
-
-def _has(file: str, name: str) -> bool:
-    with open_parquet(file) as opened:
-        return name in opened.schema_arrow.names
+        footer = opened.metadata
+        return [footer.row_group(k).num_rows for k in range(footer.num_row_groups)]
 
 
 def _column(file: str, group: int, name: str) -> Any:
-    """One column of one row group."""
+    """Read one column of one row group."""
     with open_parquet(file) as opened:
         names = opened.schema_arrow.names
         if name not in names:
@@ -127,18 +124,20 @@ def _column(file: str, group: int, name: str) -> Any:
 
 
 def _spec(column: Any, source: str, size: tuple[int, int] | None, mode: str | None) -> ImageSpec:
-    """The shape of all images, by the first."""
-    array = plain(column)
+    """The shape of all images, judged by the first."""
+    array = to_array(column)
     first = array.slice(0, 1).to_pylist()[0]
     first = first.get("bytes") if isinstance(first, dict) else first
     if isinstance(first, bytes):
         return ImageSpec(*read_image(first, mode=mode).shape)
     if not isinstance(first, list) or not first:
-        raise InputError(f"{source}: the first image is {array.type}, expected numbers or a file")
-    return _spec_of(len(first), source, size, mode)
+        raise InputError(
+            f"{source}: the first image is {array.type}, expected numbers or an image file"
+        )
+    return _spec_of_list(len(first), source, size, mode)
 
 
-def _spec_of(
+def _spec_of_list(
     numbers: int, source: str, size: tuple[int, int] | None, mode: str | None
 ) -> ImageSpec:
     for channels in {None: (1, 3), "L": (1,), "RGB": (3,)}[mode]:
@@ -148,37 +147,34 @@ def _spec_of(
             return ImageSpec(channels, height, width)
     shape = f"{size[0]}x{size[1]}" if size else "square"
     raise InputError(
-        f"{source}: images of {numbers} numbers are not {shape} ones of 1 or 3 channels. "
-        "Name their size with --size HxW."
+        f"{source}: images of {numbers} numbers, expected {shape} images of 1 or 3 channels. "
+        "Give their size with --size HxW."
     )
 
 
-def _labels(column: Any, source: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Class indices i64[N] and class names."""
-    array = plain(column)
+def _read_labels(column: Any, source: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Convert a column to class indices i64[N] and class names."""
+    array = to_array(column)
     if array.null_count:
-        raise InputError(f"{source}: {array.null_count} labels are missing")
+        raise InputError(f"{source}: {array.null_count} missing labels")
     if pa.types.is_integer(array.type):
         labels = array.cast(pa.int64()).to_numpy()
         return labels, tuple(str(k) for k in range(int(labels.max(initial=0)) + 1))
     if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
-        raise InputError(f"{source}: labels are {array.type}, expected whole numbers or names")
-    coded = array.dictionary_encode()
-    names = coded.dictionary.to_pylist()
-    whole = all(name.isascii() and name.isdigit() for name in names)
-    order = sorted(names, key=lambda name: (int(name), name) if whole else (0, name))
-    place = np.array([order.index(name) for name in names], np.int64)
-    return place[coded.indices.to_numpy()], tuple(order)
-
-
-_GROUP_ROWS = 16_384  # row groups are what a job is cut along
+        raise InputError(f"{source}: label column type {array.type}, expected integers or names")
+    encoded = array.dictionary_encode()
+    names = encoded.dictionary.to_pylist()
+    numeric = all(name.isascii() and name.isdigit() for name in names)
+    classes = sorted(names, key=lambda name: (int(name), name) if numeric else (0, name))
+    index = np.array([classes.index(name) for name in names], np.int64)
+    return index[encoded.indices.to_numpy()], tuple(classes)
 
 
 def write_dataset(data: Dataset, path: Path) -> None:
-    """Write `image`, C·H·W bytes a row, and `label`, the class's name, where there are labels.
+    """Write a column `image`, C·H·W bytes per row, and a column `label` of class names, if any.
 
     Raises:
-        FileError: it cannot be written; a previous file is kept.
+        FileError: the file cannot be written; a previous one is kept.
     """
     size = int(np.prod(data.image_shape))
     pixels = pa.array(np.ascontiguousarray(data.images).reshape(-1))

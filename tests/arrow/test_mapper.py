@@ -1,4 +1,4 @@
-"""The callable: the library's own numbers, whatever the column, and bad rows."""
+"""`Mapper` gives the library's own numbers for every form of a column, and keeps bad rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 import vae_runtime as vae
 
-pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra dask")
+pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra arrow")
 
 from vae_runtime.arrow import Mapper  # noqa: E402
 from vae_runtime.images import encode_image  # noqa: E402
@@ -163,7 +163,7 @@ GOOD = np.full((1, 8, 8), 7, np.uint8)
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("verb", ["encode", "reconstruct", "score"])
-def test_a_bad_image_is_a_line_and_no_loss(
+def test_a_bad_image_costs_its_row_alone(
     images: Any, reason: str, verb: str, vae_path: Path
 ) -> None:
     rows = pa.table({"image": images, "row": [0, 1], "kept": ["a", "b"]})
@@ -196,7 +196,9 @@ def test_a_bad_image_is_a_line_and_no_loss(
     ],
 )
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_bad_label_is_a_line(labels: Any, reason: str, verb: str, cvae_path: Path) -> None:
+def test_a_bad_label_costs_its_row_alone(
+    labels: Any, reason: str, verb: str, cvae_path: Path
+) -> None:
     rows = pa.table({"image": fixed(np.stack([GOOD, GOOD])), "row": [0, 1], "label": labels})
     done = Mapper(verb, cvae_path)(rows)
     assert done["error"].to_pylist() == [None, reason]

@@ -1,4 +1,4 @@
-"""Parquet as a data set: what comes back, what is read when, and what is refused."""
+"""Parquet files as a data set: what is read, when it is read, and what is refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vae_runtime.datasets import Dataset, load_dataset
 from vae_runtime.datasets.dataset import LazyImages
 from vae_runtime.errors import InputError, NotFound, UsageError
 
-pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra dask")
+pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra arrow")
 
 import pyarrow.parquet as pq  # noqa: E402
 
@@ -47,7 +47,7 @@ def png(image: Any) -> bytes:
     return out.getvalue()
 
 
-def test_a_data_set_comes_back_from_parquet_as_it_went(tmp_path: Path) -> None:
+def test_a_data_set_survives_a_round_trip_through_parquet(tmp_path: Path) -> None:
     pytest.importorskip("sklearn", reason="the digits are scikit-learn's")
     for split in ("train", "test"):
         write_dataset(load_dataset("digits", split), tmp_path / f"{split}-0.parquet")
@@ -59,11 +59,11 @@ def test_a_data_set_comes_back_from_parquet_as_it_went(tmp_path: Path) -> None:
         assert one.classes == other.classes
 
 
-def test_names_that_are_numbers_are_classes_in_their_order(tmp_path: Path) -> None:
+def test_classes_named_by_numbers_are_sorted_by_value(tmp_path: Path) -> None:
     data = made()
     write_dataset(data, tmp_path / "rows.parquet")
     found = load_dataset(tmp_path / "rows.parquet")
-    assert found.classes == data.classes  # 10 behind 9
+    assert found.classes == data.classes  # 10 after 9
     np.testing.assert_array_equal(found.labels, data.labels)
     names = ["pear", "apple", "10", "fig"]
     path = write(tmp_path / "names.parquet", lists(data.images[:4]), label=pa.array(names))
@@ -88,11 +88,11 @@ def test_only_the_row_groups_that_are_used_are_read(
     seen: list[tuple[str, int]] = []
     column = stored._column
 
-    def noted(file: str, group: int, name: str) -> Any:
+    def recorded(file: str, group: int, name: str) -> Any:
         seen.append((Path(file).name, group))
         return column(file, group, name)
 
-    monkeypatch.setattr(stored, "_column", noted)
+    monkeypatch.setattr(stored, "_column", recorded)
     found = load_dataset(tmp_path, lazy=True)
     assert seen == [("a.parquet", 0)]  # one image tells the shape
     seen.clear()
@@ -130,21 +130,21 @@ def test_images_may_be_floats_files_and_colour(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "options", "error", "words"),
     [
-        ({"image": lists(made(3, (1, 6, 4)).images)}, {}, InputError, "24 numbers are not square"),
-        ({"image": lists(made(3).images)}, {"size": (4, 5)}, InputError, "not 4x5 ones"),
-        ({"image": lists(made(3).images)}, {"mode": "RGB"}, InputError, "16 numbers are not"),
+        ({"image": lists(made(3, (1, 6, 4)).images)}, {}, InputError, "24 numbers, expected sq"),
+        ({"image": lists(made(3).images)}, {"size": (4, 5)}, InputError, "expected 4x5 images"),
+        ({"image": lists(made(3).images)}, {"mode": "RGB"}, InputError, "16 numbers, expected"),
         ({"pixels": lists(made(3).images)}, {}, InputError, "no column 'image', found pixels"),
         ({"image": pa.array([1, 2])}, {}, InputError, "the first image is int64"),
         ({"image": pa.array([[], [1]])}, {}, InputError, "the first image is list<"),
         ({"image": pa.array([[1] * 16, [1] * 15])}, {}, InputError,
-         "row 1 of all: image: 15 numbers, expected 16"),
-        ({"image": pa.array([[1] * 16, [256] * 16])}, {}, InputError, "row 1 of all: image: numb"),
-        ({"image": pa.array([[1] * 16, None])}, {}, InputError, "row 1 of all: image: missing"),
+         "row 1 of the data set: image: 15 numbers, expected 16"),
+        ({"image": pa.array([[1] * 16, [256] * 16])}, {}, InputError, "row 1 of .*: image: numb"),
+        ({"image": pa.array([[1] * 16, None])}, {}, InputError, "row 1 of .*: image: missing"),
         ({"image": pa.array([b"no picture"])}, {}, InputError, "image: "),
         ({"image": lists(made(2).images), "label": pa.array(["a", None])}, {}, InputError,
-         "1 labels are missing"),
+         "1 missing labels"),
         ({"image": lists(made(2).images), "label": pa.array([0.5, 1])}, {}, InputError,
-         "labels are double"),
+         "label column type double"),
         ({"image": lists(made(2).images), "label": pa.array([0, -1])}, {}, InputError, "-1 to 0"),
         ({"image": pa.array([[1] * 16])[:0]}, {}, InputError, "no rows"),
         ({"image": pa.array([png(made(1).images[0, 0])])}, {"size": (5, 5)}, UsageError,
@@ -160,15 +160,15 @@ def test_what_is_no_data_set_is_refused(
         load_dataset(path, **options)
 
 
-def test_a_split_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_split_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.parquet", lists(made(3).images))
     for source in (path, tmp_path):
-        with pytest.raises(NotFound, match=r"no Parquet file named test… for the test split"):
+        with pytest.raises(NotFound, match=r"no Parquet file named test\*\.parquet"):
             load_dataset(source, "test")
     with pytest.raises(NotFound, match="no Parquet file"):
         load_dataset(str(tmp_path / "*.no.parquet"))
     write(tmp_path / "train-1.parquet", lists(made(2).images))
-    assert len(load_dataset(tmp_path)) == 2  # where one is named so, the others are no data
+    assert len(load_dataset(tmp_path)) == 2  # where one is named so, the others are ignored
 
 
 def test_files_of_other_columns_and_damaged_files_are_named(tmp_path: Path) -> None:

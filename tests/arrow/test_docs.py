@@ -1,4 +1,4 @@
-"""The Python of docs/scale.md runs as it stands."""
+"""The Python code of docs/scale.md runs unchanged."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 
 from tests.runtime.conftest import unpack
 
-pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra dask")
+pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra arrow")
 
 pytestmark = pytest.mark.torch_free
 
-PAGE = Path(__file__).parents[3] / "docs" / "scale.md"
+PAGE = Path(__file__).parents[2] / "docs" / "scale.md"
 
 
 def test_the_page_of_scale(

@@ -1,4 +1,4 @@
-"""A table of a bundle's own images, and Parquet files of it."""
+"""A table of images that a bundle made, and Parquet files of it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,19 @@ import numpy as np
 import pytest
 
 import vae_runtime as vae
+from tests.runtime.conftest import ae_path as ae_path
+from tests.runtime.conftest import any_bundle as any_bundle
+from tests.runtime.conftest import cvae as cvae
+from tests.runtime.conftest import cvae_path as cvae_path
+from tests.runtime.conftest import run as run
+from tests.runtime.conftest import vae_path as vae_path
 
 N = 60
 
 
 @pytest.fixture
 def table(cvae: vae.Autoencoder) -> Any:
-    """Sixty digits, u8, with their labels and a name."""
+    """Sixty digits, u8, with their labels and names."""
     import pyarrow as pa
 
     from .tables import fixed
@@ -28,7 +34,7 @@ def table(cvae: vae.Autoencoder) -> Any:
 
 @pytest.fixture
 def parquet(table: Any, tmp_path: Path) -> Callable[..., Path]:
-    """Writes a table, by default that of sixty digits, in row groups of seven."""
+    """Write a table, by default the sixty digits, in row groups of seven."""
     import pyarrow.parquet as pq
 
     def write(rows: Any = None, name: str = "in.parquet", group: int = 7) -> Path:

@@ -1,4 +1,4 @@
-"""`vae-run batch` where things go wrong: kills, rows of no use, damage; and its bounds."""
+"""`vae-run batch` with wrong options and damaged input; and what it holds in memory."""
 
 from __future__ import annotations
 
@@ -11,70 +11,37 @@ from typing import Any
 import numpy as np
 import pytest
 
-pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra dask")
+pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra arrow")
 
 import pyarrow.parquet as pq  # noqa: E402
 
-from vae_runtime.arrow import Mapper, plan  # noqa: E402
+from tests.runtime.conftest import Run  # noqa: E402
+from vae_runtime.arrow import Mapper  # noqa: E402
 
-from ..conftest import Run  # noqa: E402
 from .tables import fixed, matrix, read  # noqa: E402
 from .test_job import Write  # noqa: E402
 
 pytestmark = pytest.mark.torch_free
 
 
-KILLED = """
-import sys, os, signal
-from vae_runtime.arrow import journal
-real = journal.Journal.add
-def add(self, done):
-    real(self, done)
-    if len(self.done) == 2:
-        with self._lines.open("ab") as file:
-            file.write(b'{"file": "part-0')  # a line that was being written
-        os.kill(os.getpid(), signal.SIGKILL)
-journal.Journal.add = add
-from vae_runtime.cli import main
-sys.argv[0] = "vae-run"
-main()
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
-def test_a_job_that_was_killed_goes_on(run: Run, parquet: Write, cvae_path: Path) -> None:
-    source = parquet()
-    words = ["batch", "reconstruct", str(source), "out", "-b", str(cvae_path), "--part-rows", "7"]
-    killed = subprocess.run([sys.executable, "-c", KILLED, *words], check=False)
-    assert killed.returncode == -9
-    assert not Path("out/parts.json").exists()
-    done = run(*words, "--resume")
-    assert "9 parts to out, 2 of them from an earlier run" in done.err
-    words[3] = "whole"
-    assert run(*words).code == 0
-    for path in Path("whole").iterdir():
-        assert path.read_bytes() == Path("out", path.name).read_bytes()
-    assert len(list(Path("out").iterdir())) == 10
-
-
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (("none.parquet",), 6, "none.parquet: no Parquet file. Expected a file, a folder or "
+        (("none.parquet",), 6, "none.parquet: no Parquet file, expected a file, a folder or "
          "a glob"),
         (("text.parquet",), 3, "{}/text.parquet: not a readable Parquet file"),
         (("empty.parquet",), 3, "empty.parquet: no rows"),
         (("in.parquet", "--label", "ten"), 2, "label: unknown class 'ten', expected one of: "
          "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
-        (("in.parquet", "--image-column", "x"), 2, "no column 'x' in the table, or two of them; "
-         "it has: name, image, label, row"),
+        (("in.parquet", "--image-column", "x"), 2, "no column 'x' in the table, expected one. "
+         "Its columns: name, image, label, row"),
         (("in.parquet", "--threads", "1", "--workers", "1"), 2,
-         "--threads, --workers and --scheduler: expected one of them"),
+         "--threads, --workers and --scheduler exclude each other. Use one of them"),
         (("in.parquet", "--variant", "fp16"), 2, "{bundle}: has no variant 'fp16', expected one "
          "of: fp32"),
     ],
 )  # fmt: skip
-def test_what_no_row_can_be_worked_on_with(
+def test_what_prevents_all_rows_is_refused_before_any_work(
     words: tuple[str, ...], code: int, message: str, run: Run, parquet: Write,
     cvae_path: Path, tmp_path: Path, table: Any,
 ) -> None:  # fmt: skip
@@ -111,17 +78,17 @@ def test_a_damaged_row_group(run: Run, parquet: Write, cvae_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no /proc to read the peak from")
 def test_memory_stays_while_rows_grow(parquet: Write, ae_path: Path, tmp_path: Path) -> None:
-    """Three times the rows in one row group: 205 MB more of pixels, none of them in memory.
+    """Three times the rows in one row group: 205 MB more pixels, none of them held in memory.
 
-    The fewer rows already fill a row group that is written, so that both jobs hold one.
+    The smaller job fills an output row group too, so that both jobs hold one.
     """
     images = np.random.default_rng(0).random((1_200_000, 64), np.float32)
     code = (
         "import sys; from pathlib import Path\n"
         "from vae_runtime.arrow import Mapper, job, plan\n"
-        "where = job.Where(threads=2)\n"
+        "workers = job.Workers(threads=2)\n"
         "mapper, found = Mapper('encode', sys.argv[1]), plan.plan_files(sys.argv[2])\n"
-        "job.run(mapper, found, Path(sys.argv[3]), where)\n"
+        "job.run(mapper, found, Path(sys.argv[3]), workers)\n"
         "print(Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0])"
     )
     peaks = []
@@ -131,7 +98,7 @@ def test_memory_stays_while_rows_grow(parquet: Write, ae_path: Path, tmp_path: P
         words = [sys.executable, "-c", code, str(ae_path), str(source), str(tmp_path / str(n))]
         done = subprocess.run(words, capture_output=True, text=True, check=True)
         peaks.append(int(done.stdout) / 1024)
-    assert peaks[1] - peaks[0] < 50, peaks  # threads' own, which differs from run to run
+    assert peaks[1] - peaks[0] < 50, peaks  # for the threads, whose memory differs from run to run
 
 
 def test_import_writes_what_encode_reads(run: Run, cvae_path: Path, table: Any) -> None:
@@ -149,17 +116,7 @@ def test_import_writes_what_encode_reads(run: Run, cvae_path: Path, table: Any) 
     )
 
 
-def test_parts_of_a_count() -> None:
-    found = plan.plan_rows(10, 4)
-    assert [(p.number, p.start, p.rows, p.name) for p in found.parts] == [
-        (0, 0, 4, "part-000000.parquet"),
-        (1, 4, 4, "part-000001.parquet"),
-        (2, 8, 2, "part-000002.parquet"),
-    ]
-    assert found.rows == 10
-
-
-def test_threads_keep_the_order_and_hold_few() -> None:
+def test_threads_keep_the_order_and_take_few_items_ahead() -> None:
     from vae_runtime.arrow.engine import threads
 
     taken: list[int] = []

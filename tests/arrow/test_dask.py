@@ -15,13 +15,13 @@ from types import SimpleNamespace
 
 import pytest
 
-pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra dask")
-pytest.importorskip("distributed", reason="distributed is not installed: the extra dask")
+pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra arrow")
+pytest.importorskip("distributed", reason="distributed is not installed: the extra arrow")
 
+from tests.runtime.conftest import Run
 from vae_runtime.arrow import engine
 from vae_runtime.errors import LimitError
 
-from ..conftest import Run
 from .tables import read
 
 pytestmark = [pytest.mark.torch_free, pytest.mark.slow]
@@ -90,7 +90,7 @@ def cluster(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]
 def test_a_worker_that_is_killed_loses_nothing(
     run: Run, parquet: Write, vae_path: Path, tmp_path: Path
 ) -> None:
-    """Forty parts; one of two workers dies with a part in its hands."""
+    """Forty parts; one of two workers dies while it writes one."""
     import pyarrow.parquet as pq
 
     rows = pq.read_table(parquet()).select(["image"])
@@ -117,7 +117,7 @@ def test_a_worker_that_is_killed_loses_nothing(
     assert read(Path("out"))["row"].to_pylist() == list(range(12_000))
 
 
-def test_nobody_answers(parquet: Write, cvae_path: Path, tmp_path: Path) -> None:
+def test_no_scheduler_answers(parquet: Write, cvae_path: Path, tmp_path: Path) -> None:
     done = vae_run("batch", "encode", parquet(), "out", "-b", cvae_path,
                    "--scheduler", "tcp://127.0.0.1:9", cwd=tmp_path)  # fmt: skip
     assert done.returncode == 6
@@ -157,13 +157,14 @@ def test_a_part_that_kills_every_worker_ends_the_job() -> None:
         [sys.executable, "-c", DEADLY], capture_output=True, text=True, check=False, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("a worker died at this part again and again (tcp://127.0.0.1:")
+    assert done.stdout.startswith("a part killed several workers, the last at tcp://127.0.0.1:")
     assert done.stdout.endswith(
-        "it may be out of memory. What is finished is kept: mend that, and use --resume.\n"
+        "they may be out of memory. Use smaller parts or more memory; --resume keeps the finished "
+        "parts.\n"
     )
 
 
-def test_a_worker_that_is_just_starting_again_does_not_hide_how_the_job_ended(
+def test_a_worker_that_is_being_restarted_does_not_hide_the_error_of_the_job(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     closed: list[str] = []
@@ -182,6 +183,6 @@ def test_a_worker_that_is_just_starting_again_does_not_hide_how_the_job_ended(
 
     fake = SimpleNamespace(LocalCluster=Cluster, Client=client)
     monkeypatch.setattr(engine, "_distributed", lambda: fake)
-    with pytest.raises(LimitError, match="again and again"), engine.local_cluster(1):
-        raise LimitError("a worker died again and again")
+    with pytest.raises(LimitError, match="several workers"), engine.local_cluster(1):
+        raise LimitError("a part killed several workers")
     assert closed == ["client", "cluster"]

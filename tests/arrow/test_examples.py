@@ -1,6 +1,6 @@
-"""The recipes in examples/: each writes what the library gives. Ray and Spark are too heavy for CI:
+"""The recipes in examples/ write what the library gives. Ray and Spark are too heavy for CI:
 
-pip install "ray[data]" pyspark pandas && pytest -m slow tests/runtime/batch/test_examples.py
+pip install "ray[data]" pyspark pandas && pytest -m slow tests/arrow/test_examples.py
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra dask")
+pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra arrow")
 
 import pyarrow.parquet as pq  # noqa: E402
 
@@ -27,7 +27,7 @@ from .tables import matrix  # noqa: E402
 
 pytestmark = [pytest.mark.torch_free, pytest.mark.slow]
 
-EXAMPLES = Path(__file__).parents[3] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "SPARK_LOCAL_IP": "127.0.0.1",
@@ -38,7 +38,7 @@ ENVIRONMENT = {
 def encoded(
     name: str, parquet: Callable[..., Path], table: Any, bundle: Path, out: Path, *words: str
 ) -> None:
-    """Run an example on ten good rows of each digit and one bad one, and compare."""
+    """Run an example on sixty rows, one of them bad, and compare."""
     images = table["image"].to_pylist()
     images[3] = images[3][:60]
     plain = pa.array(images, pa.list_(pa.uint8()))

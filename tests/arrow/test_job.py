@@ -1,10 +1,8 @@
-"""`vae-run batch` in one process: parts, their list, resuming, bad rows."""
+"""`vae-run batch` in one process: parts, their metadata, their readers, bad rows."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,13 +12,16 @@ import pytest
 
 import vae_runtime as vae
 
-pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra dask")
+pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra arrow")
 
+import pyarrow.dataset as ds  # noqa: E402
+import pyarrow.parquet as pq  # noqa: E402
 
-from vae_runtime.arrow import Mapper, job  # noqa: E402
+from tests.runtime.conftest import Run  # noqa: E402
+from vae_runtime import __version__  # noqa: E402
+from vae_runtime.arrow import Mapper  # noqa: E402
 
-from ..conftest import Run  # noqa: E402
-from .tables import matrix, read  # noqa: E402
+from .tables import matrix, provenance, read  # noqa: E402
 
 pytestmark = pytest.mark.torch_free
 
@@ -38,16 +39,49 @@ def test_a_job_is_what_one_call_gives(
     assert done == (0, b"", f"wrote 60 rows in {parts} to out, none refused\n")
     numbered = table.append_column("row", pa.array(np.arange(60)))
     assert read(Path("out")).equals(Mapper(verb, cvae_path)(numbered))
-    found = json.loads(Path("out/parts.json").read_text())
-    assert (found["verb"], found["rows"], found["errors"]) == (verb, 60, 0)
-    assert [item["rows"] for item in found["files"]] == (
-        {1: [7] * 8 + [4], 20: [21, 21, 18], 1000: [60]}[part_rows]
-    )
-    for item in found["files"]:
-        raw = Path("out", item["file"]).read_bytes()
-        assert (len(raw), hashlib.sha256(raw).hexdigest()) == (item["bytes"], item["sha256"])
-    names = {item["file"] for item in found["files"]} | {"parts.json"}
-    assert {p.name for p in Path("out").iterdir()} == names
+    rows = {1: [7] * 8 + [4], 20: [21, 21, 18], 1000: [60]}[part_rows]
+    files = sorted(Path("out").iterdir())
+    assert [file.name for file in files] == [f"part-{k:06d}.parquet" for k in range(len(rows))]
+    found = [provenance(file) for file in files]
+    assert [item["rows"] for item in found] == rows
+    assert [item["start"] for item in found] == [0, *np.cumsum(rows)[:-1].tolist()]
+
+
+def test_a_part_holds_its_provenance(run: Run, parquet: Write, cvae_path: Path) -> None:
+    options = ("-b", cvae_path, "--part-rows", 20, "--seed", 7, "--device", "cpu")
+    assert run("batch", "score", parquet(), "out", *options).code == 0
+    mapper = Mapper("score", cvae_path, seed=7, device="cpu")
+    found = provenance(Path("out/part-000001.parquet"))
+    assert len(found.pop("input_sha256")) == 64
+    assert found == {
+        "format": 1, "verb": "score", "bundle_sha256": mapper.sha256,
+        "options": vars(mapper.options), "parts": 3, "part": 1, "start": 21, "rows": 21,
+        "errors": 0, "version": __version__,
+    }  # fmt: skip
+    stored = pq.read_metadata("out/part-000001.parquet")
+    assert set(stored.metadata) == {b"ARROW:schema", b"vae_onnx"}
+    assert pq.read_schema("out/part-000001.parquet").metadata is None  # not in every table read
+
+
+def test_other_readers_take_the_folder_as_one_data_set(
+    run: Run, parquet: Write, table: Any, cvae_path: Path
+) -> None:
+    images = table["image"].to_pylist()
+    images[3] = None  # a part with an error has the schema of the others
+    rows = table.set_column(1, "image", pa.array(images, pa.list_(pa.uint8())))
+    source = parquet(rows)
+    assert run("batch", "encode", source, "out", "-b", cvae_path, "--part-rows", 7).code == 3
+    numbered = rows.append_column("row", pa.array(np.arange(60)))
+    expected = Mapper("encode", cvae_path)(numbered)
+    assert pq.read_table("out").equals(expected)
+    assert ds.dataset("out").to_table().equals(expected)
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    found = pandas.read_parquet("out")
+    assert found.columns.tolist() == expected.column_names
+    assert found["row"].tolist() == list(range(60))
+    good = found["error"].isna().to_numpy()
+    assert good.tolist() == [i != 3 for i in range(60)]
+    assert np.array_equal(np.stack(found["z"][good]), matrix(expected.filter(pa.array(good)), "z"))
 
 
 def test_the_bytes_of_the_parts_do_not_depend_on_threads(
@@ -56,8 +90,8 @@ def test_the_bytes_of_the_parts_do_not_depend_on_threads(
     source = parquet()
     for threads in (1, 2, 5):
         run("batch", "encode", source, f"t{threads}", "-b", cvae_path, "--threads", threads)
-    lists = [Path(f"t{n}/parts.json").read_bytes() for n in (1, 2, 5)]
-    assert lists[0] == lists[1] == lists[2]
+    files = [Path(f"t{n}/part-000000.parquet").read_bytes() for n in (1, 2, 5)]
+    assert files[0] == files[1] == files[2]
 
 
 def test_a_number_of_samples(run: Run, cvae_path: Path, cvae: vae.Autoencoder) -> None:
@@ -71,7 +105,8 @@ def test_a_number_of_samples(run: Run, cvae_path: Path, cvae: vae.Autoencoder) -
         assert read(Path(folder))["row"].to_pylist() == list(range(50))
     done = run("batch", "encode", 50, "c", "-b", cvae_path)
     assert (done.code, done.error) == (
-        2, "error: 50: a number of rows is for `sample` alone, and at least 1"
+        2, "error: 50: a number of rows, which only sample takes. "
+        "Name a Parquet file, a folder or a glob.",
     )  # fmt: skip
 
 
@@ -85,8 +120,7 @@ def test_bad_rows_are_counted_and_kept(run: Run, parquet: Write, cvae_path: Path
         "error: 2 of 10 rows in 3 parts to out were refused; all others are written. "
         "The column error says why; the first: image: missing",
     )
-    found = json.loads(Path("out/parts.json").read_text())
-    assert [item["errors"] for item in found["files"]] == [1, 0, 1]
+    assert [provenance(file)["errors"] for file in sorted(Path("out").iterdir())] == [1, 0, 1]
     rows = read(Path("out"))
     assert rows["id"].to_pylist() == list(range(10))
     reasons = {3: "image: missing", 8: "image: 63 numbers, expected 64"}
@@ -106,8 +140,7 @@ def test_folders_globs_and_small_files(
     parquet(table, "data/_old.parquet")
     parquet(table, "data/.hidden/x.parquet")
     run("batch", "encode", "data", "a", "-b", cvae_path, "--part-rows", 25)
-    found = json.loads(Path("a/parts.json").read_text())
-    assert [item["rows"] for item in found["files"]] == [27, 30, 3]
+    assert [provenance(file)["rows"] for file in sorted(Path("a").iterdir())] == [27, 30, 3]
     # In the order of the paths: 2, 3, 4, 5, then deep/0 and deep/1.
     starts = [30, 20, 10, 0, 50, 40]
     assert read(Path("a"))["name"].to_pylist() == [f"n{s + k}" for s in starts for k in range(10)]
@@ -129,7 +162,7 @@ def test_a_limit(limit: int, run: Run, parquet: Write, cvae_path: Path) -> None:
     assert read(Path("out"))["name"].to_pylist() == [f"n{i}" for i in range(n)]
 
 
-def test_the_own_column_of_row_numbers(
+def test_a_column_of_row_numbers_in_the_input(
     run: Run, parquet: Write, cvae_path: Path, cvae: vae.Autoencoder
 ) -> None:
     source = parquet(pa.table({"key": [30, 10, 20]}))
@@ -137,56 +170,3 @@ def test_the_own_column_of_row_numbers(
     assert run("batch", "sample", source, "out", *options).code == 0
     expected = cvae.sample(31, 5, seed=2, dtype="uint8")[[30, 10, 20]].reshape(3, 64)
     assert np.array_equal(matrix(read(Path("out")), "image"), expected)
-
-
-def test_resume_does_only_what_is_missing(
-    run: Run, parquet: Write, cvae_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = parquet()
-    call = ("batch", "encode", source, "out", "-b", cvae_path, "--part-rows", 20)
-    assert run(*call).code == 0
-    before = {p.name: p.read_bytes() for p in Path("out").iterdir()}
-    done = run(*call)
-    assert (done.code, done.error) == (
-        3,
-        "error: out: not empty, it holds part-000000.parquet. Name another folder, or use "
-        "--resume.",
-    )
-    Path("out/part-000000.parquet").unlink()
-    Path("out/part-000002.parquet").write_bytes(b"cut off")
-    Path("out/.part-000001.parquet.0123.part").write_bytes(b"of a worker that was killed")
-    worked: list[int] = []
-    real = job.run_part
-    monkeypatch.setattr(
-        job, "run_part", lambda *a, **k: worked.append(a[2].number) or real(*a, **k)
-    )
-    done = run(*call, "--resume")
-    assert done.err == (
-        "wrote 60 rows in 3 parts to out, 1 of them from an earlier run, none refused\n"
-    )
-    assert worked == [0, 2]
-    assert {p.name: p.read_bytes() for p in Path("out").iterdir()} == before
-    assert run(*call, "--resume").code == 0
-    assert worked == [0, 2]
-
-
-def test_resume_refuses_another_job(run: Run, parquet: Write, cvae_path: Path, table: Any) -> None:
-    source = parquet()
-    call = ["batch", "score", source, "out", "-b", cvae_path]
-    assert run(*call).code == 0
-    end = "is another. Name another folder."
-    for options, wrong in (
-        (["--seed", "1"], "options"),
-        (["--limit", "9"], "input_sha256"),
-        (["-b", cvae_path.parent / "cvae_mlp.zip"], "bundle_sha256"),
-    ):
-        done = run(*call, *options, "--resume")
-        assert (done.code, done.error) == (3, f"error: out: holds another job, its {wrong} {end}")
-    parquet(table.slice(0, 59).append_column("x", table["label"].slice(0, 59)))
-    assert "input_sha256" in run(*call, "--resume").error
-    shutil.rmtree("out")
-    Path("out").mkdir()
-    Path("out/x").touch()
-    assert run(*call, "--resume").error == ("error: out: no parts.json in it, so no job to resume")
-    Path("out/parts.json").write_text("{")
-    assert run(*call, "--resume").error == ("error: out/parts.json: damaged. Name another folder.")

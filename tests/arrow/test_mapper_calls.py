@@ -1,4 +1,4 @@
-"""The callable: the library's own numbers, whatever the partition or the process; wrong calls."""
+"""`Mapper` in other processes, with row numbers in any order, and wrong calls."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 import vae_runtime as vae
 from vae_runtime.errors import InputError, IntegrityError, NotFound, UsageError
 
-pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra dask")
+pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra arrow")
 
 from vae_runtime.arrow import Mapper  # noqa: E402
 from vae_runtime.dependencies import install_command  # noqa: E402
@@ -27,18 +27,20 @@ pytestmark = pytest.mark.torch_free
 
 
 @pytest.mark.parametrize("verb", ["score", "sample"])
-def test_a_row_number_is_needed_where_something_is_drawn(verb: str, vae_path: Path) -> None:
+def test_random_results_need_row_numbers(verb: str, vae_path: Path) -> None:
     images = fixed(np.stack([GOOD] * 3))
     mapper = Mapper(verb, vae_path)
-    with pytest.raises(UsageError, match=r"no column 'row' in the table.*; it has: image"):
+    with pytest.raises(UsageError, match=r"no column 'row' in the table.* Its columns: image"):
         mapper(pa.table({"image": images}))
-    with pytest.raises(InputError, match=r"row: a column of string, expected whole numbers"):
+    with pytest.raises(InputError, match=r"row: column type string, expected integers"):
         mapper(pa.table({"image": images, "row": ["a", "b", "c"]}))
     done = mapper(pa.table({"image": images, "row": [4, None, -1]}))
     assert done["error"].to_pylist() == [None, "row: missing", "row: -1, expected 0 or more"]
 
 
-def test_rows_in_any_order_get_their_own_draws(cvae_path: Path, cvae: vae.Autoencoder) -> None:
+def test_rows_in_any_order_get_the_image_of_their_number(
+    cvae_path: Path, cvae: vae.Autoencoder
+) -> None:
     index = np.array([5, 6, 7, 2, 9, 9, 0])
     done = Mapper("sample", cvae_path, label="3", seed=4)(pa.table({"row": index}))
     expected = cvae.sample(10, 3, seed=4, dtype="uint8")[index]
@@ -59,11 +61,12 @@ def test_no_rows(cvae_path: Path, table: Any) -> None:
         ({"samples": 0}, "samples is 0, expected 1 or more"),
         ({"seed": -1}, "seed is -1, expected a whole number from 0 to 2**64 - 1"),
         ({"prior": "best"}, "prior is 'best', expected 'fitted' or 'normal'"),
-        ({"colour": 1}, "colour: no such option of a Mapper"),
+        ({"colour": 1}, "option 'colour', expected one of: image, label_column, label, row, dtype, "
+                        "fixed, seed, samples, prior, temperature, truncation, variant, device"),
         ({"label": "ten"}, "label: unknown class 'ten', expected one of: 0, 1, 2, 3, 4, 5, 6, 7, "
                            "8, 9"),
-        ({"label": 1, "label_column": "y"}, "label and label_column are both given, expected one "
-                                            "of them"),
+        ({"label": 1, "label_column": "y"}, "label and label_column are both given, expected at "
+                                            "most one of them"),
     ],
 )  # fmt: skip
 def test_a_wrong_call(options: dict[str, Any], message: str, cvae_path: Path) -> None:
@@ -75,9 +78,9 @@ def test_a_wrong_call(options: dict[str, Any], message: str, cvae_path: Path) ->
 def test_columns_that_are_not_there_or_of_another_type(cvae_path: Path, vae_path: Path) -> None:
     images = fixed(np.stack([GOOD]))
     for rows, message in (
-        ({"x": [1]}, "no column 'image' in the table, or two of them; it has: x"),
-        ({"image": [1.5]}, "image: a column of double, expected lists of uint8 or float32"),
-        ({"image": images, "label": [1.0]}, "label: a column of double, expected whole numbers"),
+        ({"x": [1]}, "no column 'image' in the table, expected one. Its columns: x"),
+        ({"image": [1.5]}, "image: column type double, expected lists of uint8 or float32"),
+        ({"image": images, "label": [1.0]}, "label: column type double, expected integers"),
     ):
         with pytest.raises((UsageError, InputError), match=message):
             Mapper("encode", cvae_path)(pa.table(rows))
@@ -86,12 +89,12 @@ def test_columns_that_are_not_there_or_of_another_type(cvae_path: Path, vae_path
     for rows in ({"image": images, "y": [1]}, {"image": images}):
         with pytest.raises(UsageError, match=r"^this vae takes no label$"):
             Mapper("encode", vae_path, label_column="y")(pa.table(rows))
-    # A column that happens to be called so is no label for a model without classes.
+    # A model without classes ignores a column of that name.
     assert Mapper("encode", vae_path)(pa.table({"image": images, "label": ["?"]})).num_rows == 1
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
-def test_a_mapper_is_small_and_travels(
+def test_a_mapper_pickles_small_and_runs_elsewhere(
     cvae_path: Path, table: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(cvae_path.parent)
@@ -99,14 +102,16 @@ def test_a_mapper_is_small_and_travels(
     expected = encode(table)
     packed = pickle.dumps(encode)
     assert len(packed) < 1000
-    monkeypatch.chdir(tmp_path)  # as a worker has another folder
+    monkeypatch.chdir(tmp_path)  # a worker has another current folder
     assert pickle.loads(packed)(table).equals(expected)
     for method in ("spawn", "fork"):
         with multiprocessing.get_context(method).Pool(1) as pool:
             done = pool.map(encode, [table.slice(0, 25), table.slice(25)])
         assert pa.concat_tables(done).equals(expected), method
     assert Mapper("encode", "mnist").bundle == "mnist"
-    (tmp_path / "mnist").write_bytes(cvae_path.read_bytes())  # goes before the embedded one
+    (tmp_path / "mnist").write_bytes(
+        cvae_path.read_bytes()
+    )  # takes precedence over the embedded one
     assert Mapper("encode", "mnist").bundle == str(tmp_path / "mnist")
 
 
@@ -117,7 +122,7 @@ def test_another_bundle_at_the_same_path(cvae_path: Path, tmp_path: Path, table:
     place.write_bytes((cvae_path.parent / "cvae_mlp.zip").read_bytes())
     with pytest.raises(IntegrityError) as raised:
         encode(table)
-    assert str(raised.value).startswith(f"{place}: another bundle (sha256 ")
+    assert str(raised.value).startswith(f"{place}: sha256 ")
     assert str(raised.value).endswith("Copy the same bundle to every worker.")
     assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)
     with pytest.raises(NotFound):
@@ -143,5 +148,5 @@ def test_without_pyarrow_one_line_says_what_to_install() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.splitlines()[-1] == (
         "vae_runtime.errors.MissingExtra: batch work needs pyarrow, not installed here. "
-        f"Run: {install_command('cpu,dask')}"
+        f"Run: {install_command('cpu,arrow')}"
     )

@@ -1,8 +1,9 @@
-"""Columns of images, and what to look at in results."""
+"""Columns of images, and helpers to read results."""
 
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def matrix(table: Any, name: str) -> np.ndarray[Any, Any]:
 
 
 def in_parts(mapper: Any, table: Any, parts: int) -> Any:
-    """A table with row numbers, mapped in so many parts and put together again."""
+    """Map a table with row numbers in this many parts, and concatenate the results."""
     n = table.num_rows
     if "row" not in table.column_names:
         table = table.append_column("row", pa.array(np.arange(n)))
@@ -34,3 +35,9 @@ def in_parts(mapper: Any, table: Any, parts: int) -> Any:
 def read(folder: Path) -> Any:
     """All parts of a job, in order."""
     return pa.concat_tables([pq.read_table(p) for p in sorted(folder.glob("part-*.parquet"))])
+
+
+def provenance(part: Path) -> dict[str, Any]:
+    """What a part's Parquet metadata says about its origin."""
+    found: dict[str, Any] = json.loads(pq.read_metadata(part).metadata[b"vae_onnx"])
+    return found
