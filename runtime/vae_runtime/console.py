@@ -44,7 +44,8 @@ def run(command: click.Command, program: str) -> NoReturn:
     """
     try:
         code = command.main(prog_name=program, standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None where it was closed, as by `>&-`
+            sys.stdout.flush()
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except (KeyboardInterrupt, click.Abort, InterruptError):
@@ -76,7 +77,7 @@ def exit_now(code: object) -> NoReturn:
     handlers do not run, so a program that needs one must not end here.
     """
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # None has no flush
             stream.flush()
     os._exit(code if isinstance(code, int) else 0)
 

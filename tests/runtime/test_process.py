@@ -129,6 +129,14 @@ def test_a_reader_that_goes_away(cvae_path: Path) -> None:
         assert child.wait() == 0
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no sh")
+def test_a_closed_standard_output(cvae_path: Path, tmp_path: Path) -> None:
+    script = 'exec "$0" -c "$1" sample -b "$2" --seed 0 -o x.png >&-'
+    command = ["sh", "-c", script, sys.executable, MAIN + "main()", str(cvae_path)]
+    done = subprocess.run(command, cwd=tmp_path, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (0, b"wrote 1 image to x.png (seed 0)\n")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_full_disk_behind_standard_output(cvae_path: Path) -> None:
     command = [sys.executable, "-c", MAIN + "main()", "sample", "-b", str(cvae_path), "-o", "-"]

@@ -99,6 +99,9 @@ def main() -> None:
     try:
         run(cli, "vae-run")
     except SystemExit as end:
-        if "distributed" in sys.modules:
-            raise  # Dask ends its worker processes in an exit handler
-        exit_now(end.code)
+        if "distributed" not in sys.modules:
+            exit_now(end.code)
+        # Dask ends its worker processes in an exit handler, so the interpreter exits as usual.
+        if sys.stdout is not None:
+            sys.stdout.close()  # as `reserve_stdout` opened it
+        raise
