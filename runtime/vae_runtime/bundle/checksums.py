@@ -1,52 +1,131 @@
-"""The digest that a lone `.onnx` file carries: its last metadata entry, over all bytes before it.
+"""The sha256 checksums that files carry inside themselves.
 
-A protobuf message may be appended to, so the seal is a fixed number of bytes at the end of the file
-and any ONNX reader sees one more text property. onnxruntime itself accepts half of all flipped
-bits without a word.
+Each is 64 hexadecimal digits in a fixed place, so that nothing needs to be parsed to check it:
+
+- `manifest.json` begins with it; it covers every byte after it.
+- A graph ends with it, as its last metadata entry; it covers every byte before that entry.
+- A zip ends with it, as its comment `sha256:…`; it covers every byte before the digits. A bundle's
+  zip leaves out the contents of its files, whose checksums are in the manifest.
 """
 
 from __future__ import annotations
 
 import hashlib
+import struct
+from collections.abc import Iterable
 
 from ..errors import IntegrityError
 
-KEY = b"vae_onnx_sha256"
-# ModelProto.metadata_props (field 14), holding a key (field 1) and a value (field 2) of 64 digits.
-_ENTRY = b"\x0a" + bytes([len(KEY)]) + KEY + b"\x12\x40"
-_HEAD = b"\x72" + bytes([len(_ENTRY) + 64]) + _ENTRY
-_SIZE = len(_HEAD) + 64
+GRAPH_KEY = b"vae_onnx_sha256"
+COMMENT_SIZE = len(b"sha256:") + 64
+
+_DIGITS = 64
+_MANIFEST_START = b'{\n "sha256": "'
+_MANIFEST_END = b'",'
+_MANIFEST_SIZE = len(_MANIFEST_START) + _DIGITS + len(_MANIFEST_END)
+# ModelProto.metadata_props (field 14), an entry of a key (field 1) and a value (field 2) of 64
+# digits. A protobuf message may be appended to, so any ONNX reader sees one more text property.
+_ENTRY = b"\x0a" + bytes([len(GRAPH_KEY)]) + GRAPH_KEY + b"\x12\x40"
+_GRAPH_START = b"\x72" + bytes([len(_ENTRY) + _DIGITS]) + _ENTRY
+_GRAPH_SIZE = len(_GRAPH_START) + _DIGITS
 _PRODUCER = b"\x12\x08vae-onnx"  # bytes 2 to 12 of every graph that vae-export writes
+_ZIP_MARK = b"sha256:"
 
 
-def add_checksum(raw: bytes) -> bytes:
-    """A serialised graph with its digest behind it; one that has a seal gets a fresh one."""
-    body = raw[:-_SIZE] if raw[-_SIZE:].startswith(_HEAD) else raw
-    return body + _HEAD + hashlib.sha256(body).hexdigest().encode()
+def manifest_with_checksum(raw: bytes) -> bytes:
+    """Put the checksum at the start of a JSON object, or replace the one that is there."""
+    rest = raw[_MANIFEST_SIZE:] if raw.startswith(_MANIFEST_START) else raw[1:]
+    return _MANIFEST_START + _sha256(rest) + _MANIFEST_END + rest
 
 
-def verify_checksum(raw: bytes, where: str) -> bool:
-    """Refuse a graph of ours whose bytes are not those that were written.
-
-    Returns:
-        Whether it carries its digest. A file that neither begins nor ends as vae-export writes them
-        does not, and is somebody else's.
+def verify_manifest(raw: bytes, where: str) -> bool:
+    """Return whether a manifest begins with its checksum.
 
     Raises:
-        IntegrityError: its digest is missing or wrong.
+        IntegrityError: it begins with another file's checksum.
     """
-    end = raw[-_SIZE:]
-    if end.startswith(_HEAD):
-        body = memoryview(raw)[:-_SIZE]
-        if end[len(_HEAD) :] == hashlib.sha256(body).hexdigest().encode():
-            return True
+    if not raw.startswith(_MANIFEST_START):
+        return False
+    if raw != manifest_with_checksum(raw):
         raise IntegrityError(
-            f"{where}: damaged: its bytes do not match its sha256. Copy or export it again."
+            f"{where}: damaged or edited: its bytes do not match its own sha256. "
+            "Copy or export the bundle again."
         )
-    start = raw[2:12]
-    # Ours, cut off or with the seal itself damaged; an intact key is enough to know it by.
-    if _PRODUCER.startswith(start) or KEY in end:
+    return True
+
+
+def graph_with_checksum(raw: bytes) -> bytes:
+    """Append the checksum to a serialized graph, or replace the one that is there."""
+    body = raw[:-_GRAPH_SIZE] if raw[-_GRAPH_SIZE:].startswith(_GRAPH_START) else raw
+    return body + _GRAPH_START + _sha256(body)
+
+
+def verify_graph(raw: bytes, where: str) -> bool:
+    """Return whether a graph ends with its checksum.
+
+    onnxruntime itself accepts half of all flipped bits silently. A file that neither begins nor
+    ends as vae-export writes them is somebody else's and has none.
+
+    Raises:
+        IntegrityError: the checksum is wrong, or is missing from a graph that vae-export wrote.
+    """
+    end = raw[-_GRAPH_SIZE:]
+    if end.startswith(_GRAPH_START):
+        if end[-_DIGITS:] != _sha256(memoryview(raw)[:-_GRAPH_SIZE]):
+            raise IntegrityError(
+                f"{where}: damaged: its bytes do not match its sha256. Copy or export it again."
+            )
+        return True
+    # Truncated, or the checksum itself is damaged: its intact key is enough to recognize it.
+    if _PRODUCER.startswith(raw[2:12]) or GRAPH_KEY in end:
         raise IntegrityError(
             f"{where}: carries no sha256: truncated, or changed after export. Export it again."
         )
     return False
+
+
+def zip_with_checksum(raw: bytes, contents: Iterable[tuple[int, int]] = ()) -> bytes:
+    """Give a zip without a comment its checksum as the comment.
+
+    Args:
+        raw: the zip; its last two bytes are the length of the comment, 0.
+        contents: spans of bytes (start, end), in order, that the checksum leaves out.
+    """
+    body = raw[:-2] + struct.pack("<H", COMMENT_SIZE) + _ZIP_MARK
+    return body + _sha256(*_outside(body, contents))
+
+
+def verify_zip(raw: bytes, where: str, contents: Iterable[tuple[int, int]] = ()) -> bool:
+    """Return whether a zip ends with its checksum.
+
+    Raises:
+        IntegrityError: it ends with another file's checksum.
+    """
+    if not raw[-COMMENT_SIZE:].startswith(_ZIP_MARK):
+        return False
+    body = memoryview(raw)[:-_DIGITS]
+    if raw[-_DIGITS:] != _sha256(*_outside(body, contents)):
+        raise IntegrityError(
+            f"{where}: damaged: its bytes do not match its sha256. Copy the file again."
+        )
+    return True
+
+
+def _outside(
+    raw: bytes | memoryview, spans: Iterable[tuple[int, int]]
+) -> Iterable[bytes | memoryview]:
+    view, at = memoryview(raw), 0
+    for start, end in spans:
+        yield view[at:start]
+        at = end
+    yield view[at:]
+
+
+def _sha256(*parts: bytes | memoryview) -> bytes:
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(part)
+    return total.hexdigest().encode()
+
+
+add_checksum, verify_checksum, KEY = graph_with_checksum, verify_graph, GRAPH_KEY
