@@ -7,11 +7,12 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import click
 
-from .errors import VaeError, one_line
+from .errors import FileError, UsageError, VaeError, one_line
 
 INTERRUPTED = 130
 BUG = 70
@@ -155,3 +156,38 @@ def progress(chunks: Iterable[T], total: int, each: int, what: str = "images") -
         if shown:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Parse HxW, height first: `64x48` → (64, 48).
+
+    Raises:
+        UsageError: the text is something else.
+    """
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(is_small_integer(part) and int(part) > 0 for part in parts):
+        raise UsageError(f"size {text!r}: expected HxW, for example 64x64")
+    return int(parts[0]), int(parts[1])
+
+
+def is_small_integer(text: str) -> bool:
+    """Whether the text is a whole number of at most five digits."""
+    return text.isdecimal() and len(text) <= 5
+
+
+size_option = click.option("--size", help="Resize image files to HxW, for example 64x64.")
+
+
+def check_parent_folder(path: Path) -> None:
+    """Refuse an output path whose folder is missing or read-only.
+
+    Raises:
+        FileError: with what to do.
+    """
+    folder = path.parent
+    if not folder.is_dir():
+        raise FileError(f"{path}: there is no folder {folder}. Create it first.")
+    if not os.access(folder, os.W_OK):
+        raise FileError(f"{path}: folder {folder} is not writable")
