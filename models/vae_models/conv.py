@@ -36,7 +36,7 @@ class ResidualBlock(nn.Module):
 
 
 def sizes(image_shape: tuple[int, int, int], levels: int) -> list[tuple[int, int]]:
-    """(H, W) of the image and of `levels` resolutions below it, each half the previous, rounded up."""
+    """(H, W) of the image and of `levels` resolutions below it, each half as large, rounded up."""
     h, w = image_shape[1:]
     return [(-(-h // 2**i), -(-w // 2**i)) for i in range(levels + 1)]
 

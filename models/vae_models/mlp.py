@@ -18,7 +18,7 @@ def film(x: Tensor, scale_shift: Tensor) -> Tensor:
 
 
 def film_parts(label: Tensor | None, widths: list[int], join: str) -> list[Tensor | None]:
-    """Split the label's embedding into one part per layer or block; all None unless FiLM is used."""
+    """Split the label's embedding into one part per layer or block; all None without FiLM."""
     if label is None or join != "film":
         return [None] * len(widths)
     return list(torch.split(label, widths, 1))

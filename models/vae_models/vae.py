@@ -25,7 +25,7 @@ def sample_posterior(
 
 
 def reparameterize(mu: Tensor, log_var: Tensor, eps: Tensor) -> Tensor:
-    """z = mu + exp(log_var / 2)·eps; mu and log_var f32[N, D], eps and z f32[..., N, D]."""
+    """Return z = mu + exp(log_var / 2)·eps; mu, log_var f32[N, D], eps, z f32[..., N, D]."""
     return torch.addcmul(mu, torch.exp(0.5 * log_var), eps)
 
 
