@@ -25,7 +25,7 @@ from vae_runtime.files.atomic import write_atomic
 from vae_runtime.files.reading import read_bytes
 from vae_runtime.studio.build import NO_POINTS, Parts, encode_points, page_files, single_file
 from vae_train import load_checkpoint
-from vae_train.folder import bare
+from vae_train.run_folder import without_extension
 
 from .bundle import check_target
 from .c_code import require_generator, write_c
@@ -91,7 +91,7 @@ def _target(options: dict[str, Any]) -> Path:
     if out is not None:
         target: Path = out
     elif ckpt is not None:
-        target = bare(ckpt)
+        target = without_extension(ckpt)
     else:
         raise UsageError("--out is missing. Say where the bundle of --model goes.")
     if options["zipped"] and target.suffix != ".zip":

@@ -18,9 +18,9 @@ def preset(
     """Build the config of a preset, with any field overridden.
 
     Args:
-        name: `reference` (one hidden layer of 256, 8 latent dimensions after a ReLU, the label added
-            to z), `default` (convolutions, FiLM in encoder and decoder, a null label) or `best`
-            (the same at twice the width, for longer training).
+        name: `reference` (one hidden layer of 256, 8 latent dimensions after a ReLU, label added to
+            z), `default` (convolutions, FiLM in encoder and decoder, a null label) or `best` (the
+            same at twice the width, for longer training).
         family: `ae`, `vae` or `cvae`.
         image_shape: (C, H, W).
         classes: number of classes; ignored unless the family is `cvae`.

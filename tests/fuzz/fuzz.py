@@ -19,7 +19,9 @@ def main() -> None:
     """Read the arguments, write the seeds, run."""
     import atheris
 
-    with atheris.instrument_imports(include=["vae_runtime", "vae_train.container", "zipfile"]):
+    with atheris.instrument_imports(
+        include=["vae_runtime", "vae_train.checkpoint_file", "zipfile"]
+    ):
         from tests.fuzz.targets import TARGETS, reads
     name, seconds = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "120"
     if name not in TARGETS:

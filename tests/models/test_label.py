@@ -120,5 +120,5 @@ def test_guidance_moves_the_classes_away_from_no_label(relu: bool) -> None:
 
 
 def test_guidance_needs_a_row_for_no_label() -> None:
-    with pytest.raises(ValueError, match="no label"):
+    with pytest.raises(ValueError, match="null_label"):
         table(null_label=False).guide(1.5)

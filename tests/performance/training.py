@@ -38,7 +38,7 @@ from vae_models import build, preset
 from vae_train.config import recipe
 from vae_train.data import Images
 from vae_train.loop import fit
-from vae_train.memory import keep_memory
+from vae_train.device import keep_freed_memory
 
 SHAPE = (1, 28, 28)
 Work = Callable[[], int]  # trains on so many images
@@ -247,7 +247,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    keep_memory()
+    keep_freed_memory()
     found: dict[str, Any] = {}
     for title, works in parts(chosen.parts):
         times = measured(works, chosen.runs)

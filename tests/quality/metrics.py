@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vae_train.report.pca import frechet as frechet
+from vae_train.report.measure import frechet as frechet
 
 Features = NDArray[np.floating]
 

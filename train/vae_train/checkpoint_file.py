@@ -131,6 +131,7 @@ def _checked_copy(raw: bytes) -> io.BytesIO:
         with zipfile.ZipFile(copy, "w") as out:
             for entry in entries:
                 out.writestr(entry.filename, archive.read(entry))
+    copy.seek(0)
     return copy
 
 

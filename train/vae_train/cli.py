@@ -37,9 +37,7 @@ class _RecordingCommand(click.Command):
 
 
 @click.command(
-    cls=_RecordingCommand,
-    epilog=EPILOG,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    cls=_RecordingCommand, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]}
 )
 @click.argument("family", type=click.Choice(["ae", "vae", "cvae"]))
 @click.option(

@@ -115,7 +115,7 @@ class State:
             copy_each(weights, own)
 
     def finish(self) -> None:
-        """Put the weights to keep into the model: the best ones, and their average if there is one."""
+        """Put the weights to keep into the model: the best ones, averaged with `ema`."""
         if self.best is not None:
             self._learn(self.best)
         if self.ema_weights is not None:
