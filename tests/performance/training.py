@@ -37,8 +37,8 @@ from tests.performance.timing import Row, Table, Times
 from vae_models import build, preset
 from vae_train.config import recipe
 from vae_train.data import Images
-from vae_train.loop import fit
 from vae_train.device import keep_freed_memory
+from vae_train.loop import fit
 
 SHAPE = (1, 28, 28)
 Work = Callable[[], int]  # trains on so many images

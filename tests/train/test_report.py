@@ -105,8 +105,8 @@ def test_a_good_run_is_not_warned_of() -> None:
         (
             {"kl": [0.1, 0.1, 0.1, 0.1], "active_units": 1},
             "posterior_collapse",
-            "The KL divergence from the prior is 0.40 nats per image, close to 0; 1 of 4 latent "
-            "dimensions are active.",
+            "The KL divergence from N(0, I) is 0.40 nats per image, close to 0; 1 of 4 latent "
+            "dimensions is active.",
         ),
         (
             {"probe_accuracy": 0.31},

@@ -58,9 +58,9 @@ def posterior_collapse(measured: Measurements, trained: TrainedModel) -> Finding
     return Finding(
         "posterior_collapse",
         "warning",
-        f"The KL divergence from the prior is {kl:.2f} nats per image, close to 0; "
-        f"{measured.active_units} of {measured.latent_dim} latent dimensions are active.",
-        "The posterior has collapsed to the prior: the latents carry no information about the "
+        f"The KL divergence from N(0, I) is {kl:.2f} nats per image, close to 0; "
+        f"{_count_active(measured)}.",
+        "The posterior has collapsed to N(0, I): the latents carry no information about the "
         f"image, and the decoder draws the same picture{of_a_class}.",
         f"a --beta below {trained.checkpoint.train.beta:g}, more --epochs or a smaller "
         "--learning-rate.",
@@ -76,7 +76,7 @@ def inactive_units(measured: Measurements, trained: TrainedModel) -> Finding | N
         return None
     inactive = pluralize(dim - active, "latent dimension")
     if measured.kl is None:
-        explanation = f"{inactive} never changed with the image and stored nothing."
+        explanation = f"{inactive} never changed with the image, and stored nothing."
         advice = "a smaller --learning-rate or another --seed."
         if trained.checkpoint.model.relu_code:
             advice = (
@@ -85,12 +85,12 @@ def inactive_units(measured: Measurements, trained: TrainedModel) -> Finding | N
             )
     else:
         explanation = (
-            f"{inactive} contained only noise, with a KL near 0, and the decoder ignores that. "
-            "It does not harm samples, but the model could do with fewer dimensions, or the KL "
-            "term weighs too much."
+            f"{inactive} did not change with the image: only noise, which the decoder ignores. This "
+            "does not harm samples, but fewer dimensions would do, or the weight of the KL term is "
+            "too high."
         )
         advice = f"a lower --beta for more detail, or --latent-dim {max(1, active)} for less size."
-    observation = f"{active} of {dim} latent dimensions are active."
+    observation = f"{_count_active(measured)}."
     return Finding("inactive_units", "warning", observation, explanation, advice)
 
 
@@ -237,6 +237,11 @@ def nothing_held_out(measured: Measurements, trained: TrainedModel) -> Finding |
         "cannot be seen.",
         "--validation 0.1, or a data set with a test split.",
     )
+
+
+def _count_active(measured: Measurements) -> str:
+    verb = "is" if measured.active_units == 1 else "are"
+    return f"{measured.active_units} of {measured.latent_dim} latent dimensions {verb} active"
 
 
 def _is_conditional(trained: TrainedModel) -> bool:

@@ -57,7 +57,7 @@ def _summary(trained: TrainedModel) -> tuple[str, ...]:
         f"{c}×{h}×{w} (channels, height, width), "
         f"{pluralize(model.latent_dim, 'latent dimension')}{classes}.",
         f"Training: {pluralize(data['training'], 'image')} of {data['name']}, "
-        f"{pluralize(facts['epochs'], 'epoch')}, {seconds:,.0f} seconds. {versions}.",
+        f"{pluralize(facts['epochs'], 'epoch')}, {seconds:,.1f} s. {versions}.",
     )
 
 
