@@ -1,4 +1,4 @@
-"""How a label meets a code or features: the table of rows, no label, FiLM."""
+"""How a label is combined with z or features: embeddings, no label, FiLM."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_row_is_the_linear_layer_on_the_one_hot_label(relu: bool, null_label: 
 
 
 @pytest.mark.parametrize("null_label", [True, False])
-def test_no_label_is_the_index_behind_the_last_class(null_label: bool) -> None:
+def test_no_label_is_the_index_after_the_last_class(null_label: bool) -> None:
     labels = table(null_label=null_label)
     assert torch.equal(labels(None, 3), labels(torch.full((3,), 5), 3))
     assert labels(None, 3).shape == (3, 7)

@@ -1,4 +1,4 @@
-"""`vae-train` refuses: one line, the exit code that fits, nothing left behind."""
+"""Errors of `vae-train`: one line, the fitting exit code, no files left."""
 
 from __future__ import annotations
 

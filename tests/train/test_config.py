@@ -1,4 +1,4 @@
-"""What a recipe may say, and what the presets' recipes do say."""
+"""The ranges of the training config, and the configs of the presets."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def test_a_fitted_prior_survives_json() -> None:
     )
 
 
-def test_codes_of_a_vae_are_draws_and_those_of_an_ae_are_not() -> None:
+def test_latents_of_a_vae_are_draws_and_those_of_an_ae_are_not() -> None:
     values, _ = blobs(500)
     data = pictures(values)
     exact = np.rint(values * 255) / 255
@@ -97,7 +97,7 @@ def test_codes_of_a_vae_are_draws_and_those_of_an_ae_are_not() -> None:
 
 
 @pytest.mark.parametrize("share", [None, 0.0, 0.5, 1.0])
-def test_a_prior_is_fitted_to_codes_of_a_share_of_the_posteriors_deviation(
+def test_a_prior_is_fitted_to_latents_of_a_share_of_the_posteriors_deviation(
     share: float | None,
 ) -> None:
     values, _ = blobs(6000)
@@ -123,7 +123,7 @@ def test_so_is_the_prior_of_a_class(
         np.testing.assert_allclose(covariance(fitted, k, 0), expected, atol=3e-3)
 
 
-def test_a_class_leaves_its_tail_out_and_codes_without_a_label_keep_theirs() -> None:
+def test_a_class_leaves_its_tail_out_and_latents_without_a_label_keep_theirs() -> None:
     rng = np.random.default_rng(0)
     values = np.clip(0.3 + 0.05 * rng.normal(size=(4000, 2)), 0, 1)
     wrong = np.arange(0, 4000, 81)  # 1.25% of each class lie here and there, far away
@@ -177,7 +177,7 @@ def test_class_gmm_without_labels_is_refused() -> None:
         fit_prior(passing("cvae", 2, classes=2), pictures(blobs(10)[0]))
 
 
-def test_codes_that_are_no_numbers_are_said_to_be_so() -> None:
+def test_latents_that_are_no_numbers_are_said_to_be_so() -> None:
     model = passing("ae", 2)
     model.head.bias = nn.Parameter(torch.tensor([float("nan"), 0.0]))
     with pytest.raises(UsageError, match="not finite"):

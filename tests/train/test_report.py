@@ -203,7 +203,7 @@ def test_a_readable_label_is_harmless_where_each_class_has_its_own_mixture() -> 
     )
     assert (
         find_problems(replace(GOOD, probe_accuracy=0.9), trained("vae")) == []
-    )  # whose code should hold it
+    )  # whose latents should contain it
 
 
 def test_an_ae_is_not_told_about_kl() -> None:

@@ -19,7 +19,7 @@ from vae_train.report import write_report
 
 
 class Page(HTMLParser):
-    """What a page asks for and says."""
+    """The resources and headings of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -38,59 +38,18 @@ def run_command(options: TrainOptions, command: str) -> None:
     for path in (options.out, options.metrics):
         if path is not None:
             _check_output(path)
+    if not options.no_report:
+        require("vae-train", "matplotlib")
     keep_freed_memory()
     with join_processes(options.device) as (group, device):
         data, test = _load_data(options, group)
         model = _model_config(options, data)
         config = recipe(options.preset, model.family, model.pixels, **options.config_overrides)
         config = replace(config, precision=pick_precision(config.precision, pick_device(device)))
-        toml = options.to_toml(model, config)
-        folder = RunFolder.for_checkpoint(options.out, options.save_every, toml)
-        if options.metrics and options.metrics.resolve() == folder.metrics.resolve():
-            raise UsageError(
-                f"{options.metrics}: is written in any case. Name another file for --metrics."
-            )
-        if not options.no_report:
-            require("vae-train", "matplotlib")
+        folder = _run_folder(options, model, config)
         tensorboard = TensorBoard(folder.path) if options.tensorboard and group.is_first else None
-        checkpoint = _train(
-            data, test, model, config, options, command, folder, group, device, tensorboard
-        )
-        if not group.is_first:
-            return
-        save_checkpoint(checkpoint, options.out)
-        _print_test_losses(checkpoint)
-        pictures = []
-        if not options.no_report:
-            trained = TrainedModel.from_run(checkpoint, folder.history(), data, test)
-            with use_threads(options.threads):
-                report = write_report(trained, folder.path, f"Training of {options.out.name}")
-            for line in report.lines():
-                print_status(line)
-            print_status(f"report: {folder.path / 'report.html'}")
-            pictures = report.pictures
-        if tensorboard:
-            tensorboard.close(pictures)
-        folder.finish()  # until here, --resume would repeat the rest
-        print_status(f"wrote {options.out}. Next: {_export_command(options.out)}")
-
-
-def _train(
-    data: Dataset,
-    test: Dataset | None,
-    model: ModelConfig,
-    config: TrainConfig,
-    options: TrainOptions,
-    command: str,
-    folder: RunFolder,
-    group: ProcessGroup,
-    device: str,
-    tensorboard: TensorBoard | None,
-) -> Checkpoint:
-    """Train with progress, metrics and messages, which only the first process writes."""
-    quiet = options.quiet or not group.is_first
-    has_terms = model.family != "ae"
-    with Progress(config.epochs, terms=has_terms, quiet=quiet) as progress:
+        quiet = options.quiet or not group.is_first
+        progress = Progress(config.epochs, terms=model.family != "ae", quiet=quiet)
 
         def on_epoch(epoch: Epoch) -> None:
             progress.epoch(epoch)
@@ -100,8 +59,8 @@ def _train(
                 append_json_line(options.metrics, asdict(epoch))
 
         try:
-            with catch_out_of_memory():
-                return train(
+            with progress, catch_out_of_memory():
+                checkpoint = train(
                     data,
                     model,
                     config,
@@ -120,13 +79,42 @@ def _train(
                     log=print_status if group.is_first else lambda text: None,
                 )
         except Stopped as stopped:
-            progress.close()
             if group.is_first:
                 print_status(
                     f"stopped: the state is saved in {folder.state}. Repeat the command with "
                     "--resume to continue"
                 )
             raise click.exceptions.Exit(128 + stopped.signal) from None
+        if group.is_first:
+            _write_results(options, checkpoint, data, test, folder, tensorboard)
+
+
+def _write_results(
+    options: TrainOptions,
+    checkpoint: Checkpoint,
+    data: Dataset,
+    test: Dataset | None,
+    folder: RunFolder,
+    tensorboard: TensorBoard | None,
+) -> None:
+    """Write the checkpoint and the report, and tell the user about them."""
+    save_checkpoint(checkpoint, options.out)
+    _print_test_losses(checkpoint)
+    pictures = []
+    if not options.no_report:
+        trained = TrainedModel.from_run(checkpoint, folder.history(), data, test)
+        with use_threads(options.threads):
+            report = write_report(trained, folder.path, f"Training of {options.out.name}")
+        for line in report.lines():
+            print_status(line)
+        print_status(f"report: {folder.path / 'report.html'}")
+        pictures = report.pictures
+    if tensorboard:
+        tensorboard.close(pictures)
+    folder.finish()  # until here, --resume would repeat the rest
+    # Without an extension, vae-export cannot derive the name of the bundle.
+    bundle = "" if without_extension(options.out) != options.out else " --out bundle"
+    print_status(f"wrote {options.out}. Next: vae-export --ckpt {options.out}{bundle}")
 
 
 def _load_data(options: TrainOptions, group: ProcessGroup) -> tuple[Dataset, Dataset | None]:
@@ -156,6 +144,16 @@ def _model_config(options: TrainOptions, data: Dataset) -> ModelConfig:
         raise UsageError(error) from error
 
 
+def _run_folder(options: TrainOptions, model: ModelConfig, config: TrainConfig) -> RunFolder:
+    toml = options.to_toml(model, config)
+    folder = RunFolder.for_checkpoint(options.out, options.save_every, toml)
+    if options.metrics and options.metrics.resolve() == folder.metrics.resolve():
+        raise UsageError(
+            f"{options.metrics}: is written in any case. Name another file for --metrics."
+        )
+    return folder
+
+
 def _check_output(path: Path) -> None:
     """Refuse a file that cannot be written, before hours of training."""
     if path.is_dir():
@@ -176,9 +174,3 @@ def _print_test_losses(checkpoint: Checkpoint) -> None:
             f"test: loss {metrics['test_loss']:.2f}, reconstruction {error:.2f} {per_pixel}, "
             f"KL {metrics['test_kl']:.2f}"
         )
-
-
-def _export_command(out: Path) -> str:
-    """The command to export a checkpoint; only a name with an extension yields a bundle's name."""
-    named = without_extension(out) != out
-    return f"vae-export --ckpt {out}{'' if named else ' --out bundle'}"

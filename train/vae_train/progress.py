@@ -49,10 +49,6 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Remove the bar from the terminal, so that other lines can follow."""
         self._bar.stop()
 
     def step(self, step: Step) -> None:

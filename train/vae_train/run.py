@@ -86,7 +86,6 @@ def train(
     check_prior(prior, components, model_config)
     target = pick_device(device)
     config = replace(config, precision=pick_precision(config.precision, target))
-
     labelled = model_config.family == "cvae"
     sharded = ShardedData.load(data, config, target, group, labelled=labelled)
     identity = {
@@ -97,10 +96,10 @@ def train(
         "device": target.type,
         "processes": group.world_size,
     }
+    run = ResumableRun(identity, threads, command, folder, group)
     with torch.random.fork_rng(devices=[]), use_threads(threads):
         torch.manual_seed(config.seed)
         state = State(build(model_config).to(target), config)
-        run = ResumableRun(identity, threads, command, folder, group)
         run = run.begin(state, resume=resume, log=log)
 
         def record(epoch: Epoch) -> None:
@@ -115,10 +114,8 @@ def train(
         _apply_guidance_and_contrast(state, sharded, config, group)
 
         def finish() -> tuple[FittedPrior, dict[str, Any]]:
-            images = sharded.all_training()
-            fitted = fit_prior(
-                state.model, images, prior, components, config.seed, config.prior_spread
-            )
+            images, spread = sharded.all_training(), config.prior_spread
+            fitted = fit_prior(state.model, images, prior, components, config.seed, spread)
             test_images = None if test is None else sharded.whole(test)
             return fitted, _final_metrics(state, config, test_images)
 
