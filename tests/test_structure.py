@@ -125,9 +125,7 @@ def rooms(graph: dict[str, set[str]]) -> dict[str, set[str]]:
 
     def room(name: str) -> str:
         parts = name.split(".")
-        return next(
-            (".".join(parts[:n]) for n in (2, 3) if ".".join(parts[:n]) in packages), name
-        )
+        return next((".".join(parts[:n]) for n in (2, 3) if ".".join(parts[:n]) in packages), name)
 
     joined: dict[str, set[str]] = {}
     for name, targets in graph.items():
@@ -166,8 +164,7 @@ def test_imports_point_one_way() -> None:
         f"{name}: {imported}"
         for name, path in module_names().items()
         for imported in imports_of(path, name)
-        if imported.split(".")[0]
-        not in allowed[name.split(".")[0]] | set(sys.stdlib_module_names)
+        if imported.split(".")[0] not in allowed[name.split(".")[0]] | set(sys.stdlib_module_names)
     ]
     assert not wrong
 

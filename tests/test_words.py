@@ -43,9 +43,7 @@ def tracked() -> list[Path]:
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
     return [
-        ROOT / name
-        for name in names
-        if Path(name).suffix in ENDINGS and ALLOWED.get(name) != "*"
+        ROOT / name for name in names if Path(name).suffix in ENDINGS and ALLOWED.get(name) != "*"
     ]
 
 

@@ -10,7 +10,7 @@ from vae_runtime.console import print_status
 from vae_runtime.datasets import Dataset, load_dataset, load_held_out
 from vae_runtime.errors import FileError, UsageError
 from vae_train import load_checkpoint
-from vae_train.folder import bare
+from vae_train.run_folder import without_extension
 
 from .custom_module import from_custom_module, load_factory, load_weights
 from .options import ExportRequest
@@ -61,7 +61,7 @@ def _bundle_path(request: ExportRequest) -> Path:
     if request.out is not None:
         path = request.out
     elif ckpt is not None:
-        path = bare(ckpt)
+        path = without_extension(ckpt)
     else:
         raise UsageError("--out is missing. Name the folder or .zip for the bundle of --model.")
     if request.zipped and path.suffix != ".zip":

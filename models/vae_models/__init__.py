@@ -1,4 +1,4 @@
-"""Autoencoders as plain torch modules, built from a frozen config: no files, no training."""
+"""Autoencoders as plain torch modules, built from a frozen config. No file access, no training."""
 
 from __future__ import annotations
 
@@ -24,6 +24,6 @@ __all__ = [
 
 
 def build(config: ModelConfig) -> AE | VAE | CVAE:
-    """The module that `config` describes, with fresh weights from torch's global generator."""
+    """Build the module that `config` describes; weights are drawn from torch's global generator."""
     families: dict[Family, type[AE | VAE | CVAE]] = {"ae": AE, "vae": VAE, "cvae": CVAE}
     return families[config.family](config)

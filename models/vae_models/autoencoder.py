@@ -1,4 +1,4 @@
-"""The plain autoencoder (Rumelhart et al. 1986), and what every family shares."""
+"""The plain autoencoder (Rumelhart et al. 1986), and the parts that all families share."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from .output import Output
 
 
 def make_encoder(config: ModelConfig) -> MLPEncoder | ConvEncoder:
-    """The encoder trunk of the configured backbone."""
+    """Build the encoder trunk of the configured backbone."""
     return MLPEncoder(config) if config.backbone == "mlp" else ConvEncoder(config)
 
 
 def make_decoder(config: ModelConfig) -> MLPDecoder | ConvDecoder:
-    """The decoder of the configured backbone."""
+    """Build the decoder of the configured backbone."""
     return MLPDecoder(config) if config.backbone == "mlp" else ConvDecoder(config)
 
 
 @torch.no_grad()
 def scale_logits(decoder: MLPDecoder | ConvDecoder, factor: float) -> None:
-    """Make every logit that the decoder gives `factor` times as large; 1 changes nothing."""
+    """Multiply every logit of the decoder by `factor`, in the weights of its last layer."""
     for parameter in decoder.head.parameters():
         parameter.mul_(factor)
 
 
 class AE(nn.Module):
-    """Image → code → image, with no distribution over the code."""
+    """Image → z → image, without a distribution over z."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.encoder = make_encoder(config)
-        # The reference recipe's last encoder layer already is the code.
+        # In the reference recipe, the last layer of the encoder already gives z.
         self.head: nn.Module = (
             nn.Identity()
             if config.relu_code

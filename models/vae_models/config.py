@@ -1,4 +1,4 @@
-"""What a model is made of: one frozen record, stored in every checkpoint."""
+"""The shape of a model: one frozen dataclass, stored in every checkpoint."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ Backbone = Literal["mlp", "conv"]
 LabelJoin = Literal["add", "mean", "product", "concat", "film"]
 EncoderJoin = Literal["none", "concat", "film"]
 
-WIDEST = 65_536  # of any layer, picture side, code or list of classes
-GROUPS = 8  # of every group norm: what the channels of `conv` are a multiple of
+MAX_WIDTH = 65_536  # of any layer, image side, latent vector or list of classes
+GROUPS = 8  # of every group norm; the channels of `conv` are multiples of it
 
 
 @dataclass(frozen=True)
@@ -22,22 +22,22 @@ class ModelConfig:
     Attributes:
         family: `ae`, `vae` or `cvae`.
         image_shape: (C, H, W).
-        latent_dim: D, the length of a code.
+        latent_dim: D, the number of latent dimensions.
         classes: number of classes K; 0 unless the family is `cvae`.
-        backbone: `mlp` (flattened pixels) or `conv` (residual blocks on the picture).
+        backbone: `mlp` (flattened pixels) or `conv` (residual blocks on the image).
         hidden: widths of the encoder's hidden layers for `mlp`, mirrored in the decoder; for
-            `conv` the channels at each resolution below the image's own, finest first.
-        relu_code: put Linear(·, D) and ReLU behind the hidden layers, as the reference recipe does:
-            an AE's code is then never negative, and a VAE's heads read that narrow layer.
-        label_join: how the label meets the code in the decoder of a `cvae`. `add`, `mean` and
-            `product` join a projection of the label to z, `concat` puts the two side by side,
+            `conv` the channels at each resolution below that of the image, finest first.
+        relu_code: put Linear(·, D) and ReLU after the hidden layers, as the reference recipe does.
+            The z of an AE is then never negative, and the heads of a VAE read that narrow layer.
+        label_join: how the decoder of a `cvae` combines the label with z. `add`, `mean` and
+            `product` combine z with a projection of the label, `concat` concatenates the two,
             `film` scales and shifts every hidden layer (Perez et al. 2018, arXiv 1709.07871).
         encoder_join: how the encoder sees the label: `none`, `concat` or `film`.
-        null_label: learn a row for "no label" beside the classes. Without it, no label means the
-            mean of all classes' rows.
+        null_label: learn an embedding for "no label" in addition to those of the classes. Without
+            it, "no label" is the mean of the classes' embeddings.
 
     Raises:
-        ValueError: a value outside its range, or values that do not go together.
+        ValueError: a value is out of range, or two values contradict each other.
     """
 
     family: Family
@@ -57,19 +57,19 @@ class ModelConfig:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {allowed}")
         if len(self.image_shape) != 3 or not _whole(self.image_shape):
             raise ValueError(
-                f"image_shape is {self.image_shape}, expected (C, H, W), each 1 to {WIDEST}"
+                f"image_shape is {self.image_shape}, expected (C, H, W), each 1 to {MAX_WIDTH}"
             )
         if not self.hidden or not _whole(self.hidden):
-            raise ValueError(f"hidden is {self.hidden}, expected widths, each 1 to {WIDEST}")
+            raise ValueError(f"hidden is {self.hidden}, expected widths, each 1 to {MAX_WIDTH}")
         if not _whole([self.latent_dim]):
-            raise ValueError(f"latent_dim is {self.latent_dim}, expected 1 to {WIDEST}")
+            raise ValueError(f"latent_dim is {self.latent_dim}, expected 1 to {MAX_WIDTH}")
         self._check_labels()
         self._check_backbone()
 
     def _check_labels(self) -> None:
         if self.family == "cvae":
             if not _whole([self.classes]):
-                raise ValueError(f"classes is {self.classes}, a cvae needs 1 to {WIDEST}")
+                raise ValueError(f"classes is {self.classes}, expected 1 to {MAX_WIDTH} for a cvae")
         elif self.classes or self.encoder_join != "none" or self.null_label:
             raise ValueError(
                 f"classes is {self.classes}, encoder_join {self.encoder_join!r}, null_label "
@@ -83,7 +83,7 @@ class ModelConfig:
             raise ValueError("relu_code needs the mlp backbone, this is 'conv'")
         if any(c % GROUPS for c in self.hidden):
             raise ValueError(f"hidden is {self.hidden}, conv needs multiples of {GROUPS}")
-        # A group norm over one number gives 0 whatever the number is.
+        # A group norm over a single number always gives 0.
         _, h, w = self.image_shape
         if any(max(h, w) <= 2**i and c == GROUPS for i, c in enumerate(self.hidden, 1)):
             raise ValueError(
@@ -93,25 +93,25 @@ class ModelConfig:
 
     @property
     def decoder_join(self) -> str:
-        """How the label meets the decoder: `label_join`, or `none` where there are no labels."""
+        """How the decoder is conditioned: `label_join`, or `none` for a model without labels."""
         return self.label_join if self.family == "cvae" else "none"
 
     @property
     def pixels(self) -> int:
-        """C·H·W."""
+        """Numbers per image: C·H·W."""
         c, h, w = self.image_shape
         return c * h * w
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, strings and lists: what a checkpoint and a manifest hold."""
+        """Plain numbers, strings and lists, as checkpoints and manifests store them."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ModelConfig:
-        """Read what `to_dict` wrote.
+        """Inverse of `to_dict`.
 
         Raises:
-            ValueError: an unknown field, a missing one, or a value outside its range.
+            ValueError: a field is unknown, missing or out of range.
         """
         unknown = set(data) - {f.name for f in fields(cls)}
         if unknown:
@@ -126,8 +126,8 @@ class ModelConfig:
 
 
 def _whole(values: Sequence[object]) -> bool:
-    """Whether all are whole numbers from 1 to `WIDEST`; a bool is none."""
-    return all(type(v) is int and 1 <= v <= WIDEST for v in values)
+    """Whether all are whole numbers from 1 to `MAX_WIDTH`; a bool does not count."""
+    return all(type(v) is int and 1 <= v <= MAX_WIDTH for v in values)
 
 
 _ALLOWED = {

@@ -1,8 +1,8 @@
 """Residual convolutional encoder and decoder trunks, for any H, W and any number of channels.
 
 Each resolution has one residual block (He et al. 2016) of GroupNorm (Wu & He 2018), SiLU and 3x3
-convolutions. Sizes that are odd on the way down are cropped on the way up, so 28x28 and 37x53 both
-come back exactly.
+convolutions. Halving rounds odd sizes up, and doubling crops them again, so that 28x28 and 37x53
+both come back exactly.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .mlp import film, film_parts
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(silu(norm(conv(silu(norm(x)))))), the label scaling and shifting the second norm."""
+    """x + conv(silu(norm(conv(silu(norm(x)))))); the label scales and shifts the second norm."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -36,13 +36,13 @@ class ResidualBlock(nn.Module):
 
 
 def sizes(image_shape: tuple[int, int, int], levels: int) -> list[tuple[int, int]]:
-    """(H, W) of the image and of `levels` resolutions below, each half the last, rounded up."""
+    """(H, W) of the image and of `levels` resolutions below it, each half as large, rounded up."""
     h, w = image_shape[1:]
     return [(-(-h // 2**i), -(-w // 2**i)) for i in range(levels + 1)]
 
 
 class ConvEncoder(nn.Module):
-    """Image to features: a halving and a residual block at each resolution."""
+    """Image to features: a strided convolution and a residual block at each resolution."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -72,12 +72,12 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """Code to image logits: a residual block and a doubling at each resolution.
+    """z to image logits: a residual block and an upsampling at each resolution.
 
-    Doubling is a convolution to four times the channels and a pixel shuffle (Shi et al. 2016): an
-    ordinary convolution to every runtime, where transposed ones are slow or unsafe. Nothing runs at
-    the full resolution, where thin layers take time and do little: the head gives the four pixels
-    below each place of the half resolution at once, which only the last shuffle puts in order.
+    Upsampling is a convolution to four times the channels and a pixel shuffle (Shi et al. 2016),
+    since some runtimes run transposed convolutions slowly or wrongly. No layer runs at the full
+    resolution, where thin layers cost much time for little quality: the head predicts 2x2 pixels
+    at each position of the half resolution, and the last shuffle puts them in order.
     """
 
     def __init__(self, config: ModelConfig) -> None:

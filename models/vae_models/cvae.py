@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from .config import ModelConfig
 from .label import LabelTable
 from .output import Output
-from .vae import VAE, reparameterise
+from .vae import VAE, sample_posterior
 
 
 class CVAE(VAE):
-    """A VAE whose decoder, and if configured its encoder, is told the label.
+    """A VAE whose decoder, and optionally its encoder, is conditioned on the label.
 
-    A label is i64[N] in [0, classes]; `classes`, or None in place of the tensor, means no label.
+    Labels are i64[N] in [0, classes]; the value `classes`, or None for the tensor, means no label.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -32,7 +32,7 @@ class CVAE(VAE):
         return self.encode_row(image, row)
 
     def encode_row(self, image: Tensor, row: Tensor | None) -> tuple[Tensor, Tensor]:
-        """As `encode`, from rows of the encoder's label table."""
+        """As `encode`, from the label's embedding for the encoder, f32[N, label_width]."""
         return self.heads(self.encoder(image, row))
 
     def decode_logits(self, z: Tensor, label: Tensor | None = None) -> Tensor:
@@ -40,7 +40,7 @@ class CVAE(VAE):
         return self.decode_row(z, self.decoder_labels(label, len(z)))
 
     def decode_row(self, z: Tensor, row: Tensor) -> Tensor:
-        """As `decode_logits`, from rows of the decoder's label table."""
+        """As `decode_logits`, from the label's embedding for the decoder, f32[N, label_width]."""
         join = self.config.label_join
         if join == "add":
             z = z + row
@@ -62,16 +62,16 @@ class CVAE(VAE):
         *,
         generator: torch.Generator | None = None,
     ) -> Output:
-        """Encode, draw one code for each image from `generator`, decode with the same labels."""
+        """Encode, sample one z per image from `generator`, decode with the same labels."""
         mu, log_var = self.encode(image, label)
-        z = reparameterise(mu, log_var, generator)
+        z = sample_posterior(mu, log_var, generator)
         return Output(self.decode_logits(z, label), z, mu, log_var)
 
 
 def _label_table(config: ModelConfig, width: int, join: str) -> LabelTable:
     table = LabelTable(config.classes, width, relu=join != "film", null_label=config.null_label)
     if join == "film":
-        # Start as the identity: every class alike, scale 1 and shift 0.
+        # Start as the identity: scale 1 and shift 0 for every class.
         nn.init.zeros_(table.linear.weight)
         nn.init.zeros_(table.linear.bias)
     return table

@@ -1,4 +1,4 @@
-"""A label becomes a vector: one row of a table."""
+"""Label embeddings."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 
 class LabelTable(nn.Module):
-    """Linear on the one-hot label, with or without ReLU, computed as a table lookup.
+    """A linear layer on the one-hot label, with or without ReLU, computed as a table lookup.
 
-    The linear layer on a one-hot vector picks a column of its weight; the table holds all of them,
-    so the exported graph needs a single Gather.
+    On a one-hot vector, the layer selects a column of its weight. The table holds all columns, so
+    that the exported graph needs a single Gather.
     """
 
     def __init__(self, classes: int, width: int, *, relu: bool, null_label: bool) -> None:
@@ -21,29 +21,28 @@ class LabelTable(nn.Module):
         self.linear = nn.Linear(classes + null_label, width)
 
     def table(self) -> Tensor:
-        """f32[classes + 1, width]: a row for each class, then the row of "no label"."""
+        """One row per class, then the row for "no label": f32[classes + 1, width]."""
         rows = self.linear.weight.t() + self.linear.bias
         rows = torch.relu(rows) if self.relu else rows
         return rows if self.null_label else torch.cat([rows, rows.mean(0, keepdim=True)])
 
     @torch.no_grad()
     def guide(self, factor: float) -> None:
-        """Move every class's row away from that of "no label": its difference times `factor`.
+        """Multiply the difference of each class's row from the row for "no label" by `factor`.
 
-        What classifier-free guidance does with two passes of a model (Ho & Salimans 2022, arXiv
-        2207.12598), done once, where the label enters and ahead of any ReLU. 1 changes
-        nothing.
+        This is classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598) applied to the
+        weights, before any ReLU, instead of to the outputs of two passes. 1 changes nothing.
 
         Raises:
-            ValueError: there is no row for "no label".
+            ValueError: the table has no row for "no label".
         """
         if not self.null_label:
-            raise ValueError("guidance needs a row for no label")
+            raise ValueError("guidance needs a model with null_label")
         rows = self.linear.weight  # (width, classes + 1): the bias cancels in differences
         rows.copy_(torch.lerp(rows[:, -1:].expand_as(rows), rows, factor))
 
     def forward(self, label: Tensor | None, n: int) -> Tensor:
-        """i64[n] in [0, classes], where `classes` means no label, as does None → f32[n, width]."""
+        """Labels i64[n] in [0, classes] → f32[n, width]; `classes` and None mean no label."""
         if label is None:
             label = torch.full((n,), self.classes, device=self.linear.weight.device)
         return self.table()[label]

@@ -18,23 +18,23 @@ def film(x: Tensor, scale_shift: Tensor) -> Tensor:
 
 
 def film_parts(label: Tensor | None, widths: list[int], join: str) -> list[Tensor | None]:
-    """The label's vector cut into one piece for each layer or block; Nones where it is not FiLM."""
+    """Split the label's embedding into one part per layer or block; all None without FiLM."""
     if label is None or join != "film":
         return [None] * len(widths)
     return list(torch.split(label, widths, 1))
 
 
 class MLPTrunk(nn.Module):
-    """Linear layers, each followed by ReLU; the label, if any, by concatenation or FiLM."""
+    """Linear layers, each followed by ReLU, conditioned by concatenation or FiLM."""
 
     def __init__(self, widths: tuple[int, ...], join: str, label_width: int = 0) -> None:
-        """Make the layers.
+        """Create the layers.
 
         Args:
             widths: from the input to the last layer.
-            join: how the label enters: `concat` (at the input), `film` (at every layer), or any
-                other word for not at all.
-            label_width: of the label's vector, where it is concatenated.
+            join: how the label enters: `concat` at the input, `film` at every layer; with any
+                other value it does not.
+            label_width: width of the label's embedding, where it is concatenated.
         """
         super().__init__()
         self.join = join
@@ -44,7 +44,7 @@ class MLPTrunk(nn.Module):
         self.film_widths = [2 * width for width in others]
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        """f32[N, widths[0]] and the label's vector → f32[N, widths[-1]]."""
+        """f32[N, widths[0]] and the label's embedding → f32[N, widths[-1]]."""
         parts = film_parts(label, self.film_widths, self.join)
         if self.join == "concat" and label is not None:
             x = torch.cat([x, label], 1)
@@ -74,7 +74,7 @@ class MLPEncoder(nn.Module):
 
 
 class MLPDecoder(nn.Module):
-    """Code to image logits: the encoder's hidden layers in reverse."""
+    """z to image logits: the encoder's hidden layers in reverse."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

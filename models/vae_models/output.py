@@ -1,4 +1,4 @@
-"""What `forward` returns, the same for every family."""
+"""The result of a forward pass, the same type for every family."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch import Tensor
 
 
 class Output(NamedTuple):
-    """One pass through a model.
+    """Result of `forward`.
 
     Attributes:
-        logits: f32[N, C, H, W], the image before the sigmoid.
-        z: f32[N, D], the code that was decoded.
-        mu: f32[N, D], the mean code; None for an AE.
-        log_var: f32[N, D], the log variance of q(z | image); None for an AE.
+        logits: f32[N, C, H, W], the decoded image before the sigmoid.
+        z: f32[N, D], the latents that were decoded.
+        mu: f32[N, D], the posterior mean; None for an AE.
+        log_var: f32[N, D], the log variance of the posterior q(z | image); None for an AE.
     """
 
     logits: Tensor

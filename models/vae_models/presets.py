@@ -1,4 +1,4 @@
-"""Named model shapes: the tutorial's recipe to the letter, and the one to use."""
+"""Named model configs: the reference recipe, and the better defaults."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Any
 from .config import Backbone, Family, ModelConfig
 
 PRESETS = ("default", "best", "reference")
-_FINEST = {"default": 32, "best": 64}  # channels of the finest resolution
+_FINEST = {"default": 32, "best": 64}  # channels at the finest resolution
 
 
 def preset(
     name: str, family: Family, image_shape: tuple[int, int, int], classes: int = 0, **overrides: Any
 ) -> ModelConfig:
-    """The config of a preset, with any field overridden.
+    """Build the config of a preset, with any field overridden.
 
     Args:
-        name: `reference` (one hidden layer of 256, ReLU'd code of 8, label added to z), `default`
-            (convolutions, heads on the hidden layer, FiLM in encoder and decoder, a null label) or
-            `best` (the same, twice as wide, for a longer run).
+        name: `reference` (one hidden layer of 256, 8 latent dimensions after a ReLU, label added to
+            z), `default` (convolutions, FiLM in encoder and decoder, a null label) or `best` (the
+            same at twice the width, for longer training).
         family: `ae`, `vae` or `cvae`.
         image_shape: (C, H, W).
-        classes: number of classes, used by `cvae` alone.
-        overrides: fields of `ModelConfig`; those that are None are left as the preset has them.
+        classes: number of classes; ignored unless the family is `cvae`.
+        overrides: fields of `ModelConfig`; None keeps the preset's value.
 
     Raises:
-        ValueError: an unknown preset, or a combination that `ModelConfig` refuses.
+        ValueError: the preset is unknown, or `ModelConfig` refuses the combination.
     """
     if name not in PRESETS:
         raise ValueError(f"preset is {name!r}, expected one of {PRESETS}")
@@ -48,7 +48,7 @@ def preset(
 
 
 def _hidden(image_shape: tuple[int, int, int], backbone: Backbone, finest: int) -> tuple[int, ...]:
-    """Channels of each resolution, finest first: halve until the shorter side is 4 to 7."""
+    """Channels per resolution, finest first; halve until the shorter side is 4 to 7."""
     if backbone == "mlp":
         return (16 * finest, 8 * finest)
     halvings = max(1, int(log2(min(image_shape[1:]) / 4)))

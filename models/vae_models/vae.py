@@ -9,20 +9,23 @@ from .autoencoder import make_decoder, make_encoder
 from .config import ModelConfig
 from .output import Output
 
-# exp(±LOG_VAR_LIMIT) stays far from overflow in fp16; no trained posterior comes near it.
+# exp(±LOG_VAR_LIMIT) does not overflow in fp16, and no trained posterior comes near it.
 LOG_VAR_LIMIT = 10.0
 
 
-def reparameterise(mu: Tensor, log_var: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Draw z = mu + exp(log_var / 2)·eps with eps ~ N(0, I) from `generator`; all f32[N, D].
+def sample_posterior(
+    mu: Tensor, log_var: Tensor, generator: torch.Generator | None = None
+) -> Tensor:
+    """Sample z ~ N(mu, exp(log_var)) with noise from `generator`; all f32[N, D].
 
-    Under autocast the noise, and so z, stays in float32.
+    Under autocast the noise, and therefore z, stays in float32.
     """
-    return draw(mu, log_var, torch.randn(mu.shape, generator=generator, device=mu.device))
+    eps = torch.randn(mu.shape, generator=generator, device=mu.device)
+    return reparameterize(mu, log_var, eps)
 
 
-def draw(mu: Tensor, log_var: Tensor, eps: Tensor) -> Tensor:
-    """Mu + exp(log_var / 2)·eps: mu and log_var f32[N, D], eps and the result f32[..., N, D]."""
+def reparameterize(mu: Tensor, log_var: Tensor, eps: Tensor) -> Tensor:
+    """Return z = mu + exp(log_var / 2)·eps; mu, log_var f32[N, D], eps, z f32[..., N, D]."""
     return torch.addcmul(mu, torch.exp(0.5 * log_var), eps)
 
 
@@ -56,7 +59,7 @@ class VAE(nn.Module):
         return torch.sigmoid(self.decode_logits(z))
 
     def forward(self, image: Tensor, *, generator: torch.Generator | None = None) -> Output:
-        """Encode, draw one code for each image from `generator`, decode."""
+        """Encode, sample one z per image from `generator`, decode."""
         mu, log_var = self.encode(image)
-        z = reparameterise(mu, log_var, generator)
+        z = sample_posterior(mu, log_var, generator)
         return Output(self.decode_logits(z), z, mu, log_var)

@@ -19,7 +19,9 @@ def main() -> None:
     """Write the seeds to the corpus and fuzz the target."""
     import atheris
 
-    with atheris.instrument_imports(include=["vae_runtime", "vae_train.container", "zipfile"]):
+    with atheris.instrument_imports(
+        include=["vae_runtime", "vae_train.checkpoint_file", "zipfile"]
+    ):
         from tests.fuzz.targets import TARGETS, accepts
     name, seconds = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "120"
     if name not in TARGETS:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vae_models import CVAE, PRESETS, VAE, ModelConfig, Output, build, preset
-from vae_models.vae import LOG_VAR_LIMIT, reparameterise
+from vae_models.vae import LOG_VAR_LIMIT, sample_posterior
 
 SHAPES = [(1, 28, 28), (3, 32, 32), (3, 37, 53), (1, 8, 8), (1, 5, 9)]
 JOINS = ("add", "mean", "product", "concat", "film")
@@ -160,7 +160,7 @@ def test_the_label_changes_the_picture(backbone: str, label_join: str) -> None:
 
 @pytest.mark.parametrize("family", ["ae", "vae", "cvae"])
 @pytest.mark.parametrize("name", PRESETS)
-def test_decoded_pixels_lie_in_0_to_1_however_far_the_code(name: str, family: Any) -> None:
+def test_decoded_pixels_lie_in_0_to_1_however_far_z_lies(name: str, family: Any) -> None:
     config = preset(name, family, (1, 8, 8), 3)
     model = made(config)
     far = torch.cat([torch.zeros(1, config.latent_dim), 1e4 * torch.randn(8, config.latent_dim)])
@@ -179,10 +179,10 @@ def test_log_var_is_clamped_both_ways() -> None:
     assert torch.equal(model.heads(features)[1], torch.full((1, 8), -LOG_VAR_LIMIT))
 
 
-def test_the_code_is_drawn_from_the_posterior() -> None:
+def test_z_is_sampled_from_the_posterior() -> None:
     mu, log_var = torch.tensor([[1.0, -2.0]]), torch.tensor([[0.0, 2.0]])
     eps = torch.randn(1, 2, generator=torch.Generator().manual_seed(7))
-    drawn = reparameterise(mu, log_var, torch.Generator().manual_seed(7))
+    drawn = sample_posterior(mu, log_var, torch.Generator().manual_seed(7))
     expected = mu + torch.tensor([[1.0, 2.718281828]]) * eps
     torch.testing.assert_close(drawn, expected)
 

@@ -1,4 +1,4 @@
-"""How a label meets a code or features: the table of rows, no label, FiLM."""
+"""How a label is combined with z or features: embeddings, no label, FiLM."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_row_is_the_linear_layer_on_the_one_hot_label(relu: bool, null_label: 
 
 
 @pytest.mark.parametrize("null_label", [True, False])
-def test_no_label_is_the_index_behind_the_last_class(null_label: bool) -> None:
+def test_no_label_is_the_index_after_the_last_class(null_label: bool) -> None:
     labels = table(null_label=null_label)
     assert torch.equal(labels(None, 3), labels(torch.full((3,), 5), 3))
     assert labels(None, 3).shape == (3, 7)
@@ -120,5 +120,5 @@ def test_guidance_moves_the_classes_away_from_no_label(relu: bool) -> None:
 
 
 def test_guidance_needs_a_row_for_no_label() -> None:
-    with pytest.raises(ValueError, match="no label"):
+    with pytest.raises(ValueError, match="null_label"):
         table(null_label=False).guide(1.5)

@@ -52,7 +52,7 @@ def test_the_autoencoders_layers(h: int) -> None:
     assert len(shapes(model)) == 8
 
 
-def test_the_vaes_heads_stand_on_the_code() -> None:
+def test_the_vaes_heads_read_the_relu_layer() -> None:
     model = reference("vae")
     assert shapes(model.mu) == shapes(model.log_var) == [(8, 8), (8,)]
     assert len(shapes(model)) == 12
@@ -69,7 +69,7 @@ def test_the_autoencoder_computes_what_the_tutorial_does() -> None:
     model = reference("ae")
     image = torch.rand(4, 1, 28, 28)
     z = encode(model, image)
-    assert (z == 0).any()  # the ReLU on the code is there
+    assert (z == 0).any()  # there is a ReLU on z
     torch.testing.assert_close(model.encode(image), z)
     torch.testing.assert_close(model.decode(z).flatten(1), decode(model, z))
 
@@ -77,10 +77,10 @@ def test_the_autoencoder_computes_what_the_tutorial_does() -> None:
 def test_the_vae_computes_what_the_tutorial_does() -> None:
     model = reference("vae")
     image = torch.rand(4, 1, 28, 28)
-    code = encode(model, image)
+    features = encode(model, image)
     mu, log_var = model.encode(image)
-    torch.testing.assert_close(mu, linear(code, model.mu))
-    torch.testing.assert_close(log_var, linear(code, model.log_var))
+    torch.testing.assert_close(mu, linear(features, model.mu))
+    torch.testing.assert_close(log_var, linear(features, model.log_var))
 
 
 @pytest.mark.parametrize("join", JOINS)

@@ -37,8 +37,8 @@ from tests.performance.timing import Row, Table, Times
 from vae_models import build, preset
 from vae_train.config import recipe
 from vae_train.data import Images
+from vae_train.device import keep_freed_memory
 from vae_train.loop import fit
-from vae_train.memory import keep_memory
 
 SHAPE = (1, 28, 28)
 Work = Callable[[], int]  # trains, and returns the number of images
@@ -205,7 +205,7 @@ def parts(names: list[str]) -> Iterator[tuple[str, dict[str, Work]]]:
 def run(table: Table) -> None:
     """Measure ours against each of the others for the table of all benchmarks.
 
-    This needs its own process: the effect of `keep_memory` would last for the following parts.
+    This needs its own process: the effect of `keep_freed_memory` would last for the following parts.
     """
     targets: dict[str, tuple[str, float | None]] = {
         "DataLoader, as torchvision": ("faster", 2.5), "matrix products alone": ("cost", 1.25),
@@ -247,7 +247,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    keep_memory()
+    keep_freed_memory()
     found: dict[str, Any] = {}
     for title, works in parts(chosen.parts):
         times = measured(works, chosen.runs)

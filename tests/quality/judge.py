@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tests.quality.classifier import Classifier, predict
 from vae_runtime.datasets import Dataset
-from vae_train.report.pca import frechet
+from vae_train.report.measure import frechet
 
 SAMPLES_PER_CLASS = 1000
 SEEDS = 5  # independent sets of samples

@@ -1,4 +1,4 @@
-"""Pickles and checkpoints' zips that mean harm, written opcode by opcode: no torch needed."""
+"""Hostile pickles and checkpoint zips, written opcode by opcode without torch."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def archive(
 
 
 def payloads(trap: Path) -> Iterator[tuple[str, bytes]]:
-    """Pickles that would run something: each makes the file `trap` if it does."""
+    """Pickles that would run something; each creates the file `trap` if it does."""
     import os
     import subprocess
 
@@ -156,7 +156,7 @@ def deep(levels: int) -> bytes:
 
 
 def bombs() -> Iterator[tuple[str, bytes]]:
-    """Small files that ask for gigabytes, or for bytes that are not theirs."""
+    """Small files that would take gigabytes, or read outside their bytes."""
     four = {"archive/data/0": b"\0" * 16}
     yield "bytearray", archive(pickle.dumps({"a": Call(bytearray, 10**11)}, 2))
     yield "Tensor", archive(named("torch", "Tensor", 10**5, 10**6))
@@ -215,7 +215,7 @@ def same_size() -> bytes:
 
 
 def shorter(raw: bytes) -> bytes:
-    """The directory says of the entry `x` that it unpacks to a byte less."""
+    """The zip's directory gives the size of the entry `x` as one byte less."""
     at = raw.rindex(b"archive/x") - 46
     return raw[: at + 24] + struct.pack("<I", 7) + raw[at + 28 :]
 

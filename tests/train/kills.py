@@ -2,7 +2,7 @@
 
     python tests/train/kills.py --kills 100        # prints one line a run, and the totals
 
-Each run is a process of its own and dies by SIGKILL. It is forked behind the imports, which take
+Each run is a process of its own and dies by SIGKILL. It is forked after the imports, which take
 longer than the training.
 """
 
@@ -29,7 +29,7 @@ RECIPE = [
 
 
 def start(out: Path, log: Path) -> multiprocessing.Process:
-    """A process that is `vae-train … --resume`; what it says goes to `log`."""
+    """A process that runs `vae-train … --resume` and prints to `log`."""
     process = multiprocessing.get_context("fork").Process(target=_train, args=(out, log))
     process.start()
     return process  # type: ignore[return-value]

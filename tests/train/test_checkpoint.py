@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from vae_models import build, preset
+from vae_runtime.bundle.checksums import zip_with_checksum
 from vae_runtime.errors import FileError, InputError, IntegrityError, NotFound
 from vae_runtime.files import atomic as files
 from vae_runtime.prior import Prior
 from vae_train import Checkpoint, TrainConfig, load_checkpoint
 from vae_train.checkpoint import save_checkpoint
-from vae_train.sealed import add_checksum
 
 CLASSES = ("zero", "one", "twö")
 
@@ -50,9 +50,9 @@ def saved(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("family", ["ae", "vae", "cvae"])
 def test_a_checkpoint_comes_back_bit_for_bit(family: Any, tmp_path: Path) -> None:
     before, path = made(family), tmp_path / "model.pt"
-    digest = save_checkpoint(before, path)
+    sha256 = save_checkpoint(before, path)
     after = load_checkpoint(path)
-    assert after.sha256 == digest
+    assert after.sha256 == sha256
     assert (after.model, after.train, after.classes) == (before.model, before.train, before.classes)
     assert after.facts == before.facts
     assert after.prior.to_json() == before.prior.to_json()
@@ -122,7 +122,7 @@ def test_every_truncation_is_found(saved: Path) -> None:
             load_checkpoint(saved)
 
 
-def test_bytes_behind_the_end_are_found(saved: Path) -> None:
+def test_bytes_after_the_end_are_found(saved: Path) -> None:
     saved.write_bytes(saved.read_bytes() + b"\0")
     with pytest.raises(IntegrityError):
         load_checkpoint(saved)
@@ -153,18 +153,18 @@ def test_a_folder_is_no_checkpoint(tmp_path: Path) -> None:
         load_checkpoint(tmp_path)
 
 
-def resealed(path: Path, content: Any) -> Path:
-    """Any content under a digest that is right: what a newer version, or a stranger, may write."""
+def write_with_checksum(path: Path, content: Any) -> Path:
+    """Any content with a correct checksum, as a newer version or an attacker may write it."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    path.write_bytes(add_checksum(buffer.getvalue()))
+    path.write_bytes(zip_with_checksum(buffer.getvalue()))
     return path
 
 
 def test_a_newer_format_is_refused_with_the_upgrade(saved: Path) -> None:
     content = torch.load(saved, weights_only=True) | {"format": 2, "model": "told otherwise"}
     with pytest.raises(InputError, match=r"format 2, this version reads 1.*pip install -U"):
-        load_checkpoint(resealed(saved, content))
+        load_checkpoint(write_with_checksum(saved, content))
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_a_newer_format_is_refused_with_the_upgrade(saved: Path) -> None:
 def test_parts_that_do_not_fit_are_refused(change: dict[str, Any], saved: Path) -> None:
     content = torch.load(saved, weights_only=True) | change
     with pytest.raises(InputError):
-        load_checkpoint(resealed(saved, content))
+        load_checkpoint(write_with_checksum(saved, content))
 
 
 @pytest.mark.parametrize("part", ["format", "model", "state", "train", "prior", "examples"])
@@ -197,7 +197,7 @@ def test_a_missing_part_is_refused(part: str, saved: Path) -> None:
     content = torch.load(saved, weights_only=True)
     del content[part]
     with pytest.raises(InputError, match="not a checkpoint"):
-        load_checkpoint(resealed(saved, content))
+        load_checkpoint(write_with_checksum(saved, content))
 
 
 @pytest.mark.parametrize(
@@ -209,20 +209,20 @@ def test_weights_of_another_shape_or_type_are_refused(change: Any, saved: Path) 
     content = torch.load(saved, weights_only=True)
     content["state"]["mu.weight"] = change(content["state"]["mu.weight"])
     with pytest.raises(InputError, match="do not fit"):
-        load_checkpoint(resealed(saved, content))
+        load_checkpoint(write_with_checksum(saved, content))
 
 
 def test_a_config_of_a_giant_is_refused_without_making_it(saved: Path) -> None:
     content = torch.load(saved, weights_only=True)
     content["model"] |= {"hidden": [65536, 65536, 65536]}  # 34 GB of weights
     with pytest.raises(InputError, match="do not fit"):
-        load_checkpoint(resealed(saved, content))
+        load_checkpoint(write_with_checksum(saved, content))
 
 
 @pytest.mark.parametrize("content", [[1, 2], "text", 3, torch.zeros(2), None])
 def test_content_that_is_no_dictionary_is_refused(content: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a checkpoint"):
-        load_checkpoint(resealed(tmp_path / "model.pt", content))
+        load_checkpoint(write_with_checksum(tmp_path / "model.pt", content))
 
 
 class Hostile:
@@ -232,7 +232,9 @@ class Hostile:
 
 def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a checkpoint"):
-        load_checkpoint(resealed(tmp_path / "model.pt", {"format": 1, "model": Hostile()}))
+        load_checkpoint(
+            write_with_checksum(tmp_path / "model.pt", {"format": 1, "model": Hostile()})
+        )
 
 
 def test_a_failed_write_keeps_the_previous_file(

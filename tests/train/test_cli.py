@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from vae_train import load_checkpoint
-from vae_train.cli import cli, main, recorded
+from vae_train.cli import cli, main, recorded_command
 
 DIGITS = ("--data", "digits", "--epochs", "1", "--seed", "3", "--no-report")
 SMALL = ("--backbone", "mlp", "--hidden", "16", "--latent-dim", "4", "--components", "2")
@@ -114,10 +114,10 @@ def test_the_command_is_kept_without_folders(tmp_path: Path) -> None:
 def test_paths_are_cut_to_their_last_part() -> None:
     typed = ["cvae", "--data", "../shared/data/mnist/", "--out=/home/me/a=b.pt", "--lr", "1e-3"]
     typed.insert(1, "--resume")  # a run that was stopped is the same run
-    assert recorded(typed) == "vae-train cvae --data mnist --out=a=b.pt --lr 1e-3"
+    assert recorded_command(typed) == "vae-train cvae --data mnist --out=a=b.pt --lr 1e-3"
 
 
-def test_a_number_behind_a_dot_belongs_to_the_name(tmp_path: Path) -> None:
+def test_a_number_after_a_dot_belongs_to_the_name(tmp_path: Path) -> None:
     for name in ("beta0.5", "beta0.9", "a.ckpt"):
         assert invoke("ae", *DIGITS, *SMALL, "--out", tmp_path / name).exit_code == 0
     folders = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
@@ -135,7 +135,7 @@ def test_metrics_are_not_written_twice(tmp_path: Path) -> None:
     own = tmp_path / "a.run/metrics.jsonl"
     own.parent.mkdir()
     done = invoke("ae", *DIGITS, *SMALL, "--out", tmp_path / "a.pt", "--metrics", own)
-    assert "is written anyway" in str(done.exception)
+    assert "is written in any case" in str(done.exception)
 
 
 def test_metrics_are_appended_to_what_is_there(tmp_path: Path) -> None:

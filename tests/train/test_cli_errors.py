@@ -1,4 +1,4 @@
-"""`vae-train` refuses: one line, the exit code that fits, nothing left behind."""
+"""Errors of `vae-train`: one line, the fitting exit code, no files left."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from vae_train import load_checkpoint
         (("ae", "--beta", "2"), "--beta is for vae and cvae only"),
         (("ae", "--prior-spread", "1"), "--prior-spread is for vae and cvae only"),
         (("ae", "-k", "5"), "--importance-samples is for vae and cvae only"),
-        (("vae", "--objective", "mse", "--binarise"), "binarise goes with objective bce"),
+        (("vae", "--objective", "mse", "--binarise"), "binarise needs objective bce"),
         (("vae", "--patience", "2", "--validation", "0"), "early stopping needs held-out"),
         (("cvae", "--preset", "reference", "--label-dropout", "0.1"), "label_dropout"),
         (("vae", "--hidden", "16,x"), "hidden '16,x'"),
@@ -54,7 +54,10 @@ from vae_train import load_checkpoint
         (("vae", "--epochs", str(10**18)), "epochs is"),
         (("vae", "--save-every", "nan"), "save_every is nan"),
         (("vae", "--prior", "normal", "--components", "7"), "prior normal has none"),
-        (("vae", "--prior", "normal", "--prior-spread", ".5"), "--prior-spread is for a prior"),
+        (
+            ("vae", "--prior", "normal", "--prior-spread", ".5"),
+            "--prior-spread needs a fitted prior",
+        ),
         (("ae", "--latent-dim", "3200"), "prior gmm of 3200 dimensions"),
         (("vae", "--metrics", "caf\udce9.jsonl"), "not UTF-8"),
         (("vae", "--latent-dim", "0"), "latent-dim"),

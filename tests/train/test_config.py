@@ -1,4 +1,4 @@
-"""What a recipe may say, and what the presets' recipes do say."""
+"""The ranges of the training config, and the configs of the presets."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ def test_free_bits_and_importance_samples_go_alone() -> None:
         TrainConfig(free_bits=0.5, importance_samples=2)
 
 
-def test_the_last_epochs_may_draw_more_codes() -> None:
+def test_the_last_epochs_may_sample_more_latents() -> None:
     config = TrainConfig(epochs=5, importance_samples=4, importance_epochs=2)
-    drawn = [config.of_epoch(epoch).importance_samples for epoch in range(1, 6)]
+    drawn = [config.for_epoch(epoch).importance_samples for epoch in range(1, 6)]
     assert drawn == [1, 1, 1, 4, 4]
-    assert replace(config, importance_epochs=0).of_epoch(1).importance_samples == 4
-    assert replace(config, importance_epochs=5).of_epoch(1) == replace(config, importance_epochs=5)
+    assert replace(config, importance_epochs=0).for_epoch(1).importance_samples == 4
+    assert replace(config, importance_epochs=5).for_epoch(1) == replace(config, importance_epochs=5)
 
 
 @pytest.mark.parametrize(

@@ -92,8 +92,8 @@ def test_flags_win(tmp_path: Path) -> None:
         ("config = 'x.toml'", "unknown key 'config'"),
         ("binarise = 1", "binarise is 1, expected true or false"),
         ("beta = true", "beta is True, expected a value"),
-        ("beta = {a = 1}", "beta is {'a': 1}, expected a number, a text or a list"),
-        ("hidden = [1.5]", "hidden is [1.5], expected a number, a text or a list"),
+        ("beta = {a = 1}", "beta is {'a': 1}, expected a number, a string or a list"),
+        ("hidden = [1.5]", "hidden is [1.5], expected a number, a string or a list"),
     ],
 )
 def test_a_key_or_a_value_that_is_wrong_is_named(line: str, named: str, tmp_path: Path) -> None:

@@ -18,8 +18,7 @@ from vae_runtime.datasets import load_dataset
 from vae_runtime.errors import DeviceError, UsageError
 from vae_train import TrainConfig, load_checkpoint, train
 from vae_train.data import shuffle, stream, to_device
-from vae_train.processes import group, joined
-from vae_train.ranks import Ranks
+from vae_train.distributed import ProcessGroup, join_processes, process_group
 from vae_train.state import Epoch
 
 OPTIONS = [
@@ -67,7 +66,7 @@ def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
         found.train,
         test=load_dataset("digits", "test"),
         prior="normal",
-        ranks=Ranks(shards=2),
+        group=ProcessGroup(shards=2),
         on_epoch=one.append,
     )
     # Sums are rounded in another order, and Adam carries that on: five digits stay.
@@ -93,8 +92,8 @@ def count_reads(rank: int, folder: str, source: str) -> None:
     data.images._read = progress
     config = TrainConfig(epochs=1, batch_size=50, validation=0.2, precision="float32")
     model = preset("default", "vae", data.image_shape, backbone="mlp", hidden=(8,), latent_dim=2)
-    with group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2):
-        train(data, model, config, prior="normal", ranks=Ranks(rank, 2, 2))
+    with process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2):
+        train(data, model, config, prior="normal", group=ProcessGroup(rank, 2, 2))
     threads = [file.read_text() for file in Path("/proc/self/task").glob("*/comm")]
     Path(folder, f"{rank}.json").write_text(json.dumps({"rows": rows, "threads": threads}))
 
@@ -141,7 +140,10 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(dist, "is_torchelastic_launched", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(DeviceError, match=r"device cuda:1: torch .* sees 1 CUDA"), joined("auto"):
+    with (
+        pytest.raises(DeviceError, match=r"device cuda:1: torch .* sees 1 CUDA"),
+        join_processes("auto"),
+    ):
         raise AssertionError
 
 
@@ -156,9 +158,9 @@ def test_a_stream_serves_what_images_hold() -> None:
     for part, other in zip(streamed.batches(400), held.batches(400), strict=True):
         assert torch.equal(part[0], other[0])
         assert torch.equal(part[1], other[1])
-    picked = streamed.pick(index)
+    picked = streamed.select(index)
     assert torch.equal(picked.pixels, held.pixels[index])
-    assert torch.equal(picked.labels, held.pick(index).labels)
+    assert torch.equal(picked.labels, held.select(index).labels)
     assert stream(data, torch.device("cpu"), labelled=False).labels is None
 
 
@@ -174,39 +176,39 @@ def test_what_cannot_be_shared_out_is_refused(changes: dict[str, Any], named: st
     model = preset("default", "ae", data.image_shape, backbone="mlp")
     config = TrainConfig(**({"batch_size": 52} | changes))
     with pytest.raises(UsageError, match=named):
-        train(data, model, config, ranks=Ranks(shards=4))
+        train(data, model, config, group=ProcessGroup(shards=4))
 
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_processes_hold_disjoint_parts_of_every_batch(world: int) -> None:
     state = torch.Generator().manual_seed(4).get_state()
     n = 24
-    whole, after = shuffle(n, Ranks(shards=world), state)
+    whole, after = shuffle(n, ProcessGroup(shards=world), state)
     assert whole.shape == (world, n // world)
     assert sorted(whole.flatten().tolist()) == list(range(n))
     for rank in range(world):
-        ranks = Ranks(rank, world, world)
-        part = ranks.part(n)
-        own, own_after = shuffle(part.stop - part.start, ranks, state)
+        processes = ProcessGroup(rank, world, world)
+        part = processes.own_slice(n)
+        own, own_after = shuffle(part.stop - part.start, processes, state)
         assert torch.equal(own[0] + part.start, whole[rank])
         assert torch.equal(after, own_after)
 
 
 def test_images_that_do_not_share_out_are_left_aside() -> None:
-    parts = [Ranks(rank, 3, 3).part(11) for rank in range(3)]
+    parts = [ProcessGroup(rank, 3, 3).own_slice(11) for rank in range(3)]
     assert parts == [slice(0, 3), slice(3, 6), slice(6, 9)]
-    assert Ranks().part(11) == slice(0, 11)
+    assert ProcessGroup().own_slice(11) == slice(0, 11)
 
 
 def test_one_shard_is_the_plain_permutation() -> None:
     generator = torch.Generator().manual_seed(9)
     state = generator.get_state()
-    order, after = shuffle(17, Ranks(), state)
+    order, after = shuffle(17, ProcessGroup(), state)
     assert torch.equal(order[0], torch.randperm(17, generator=generator))
     assert torch.equal(after, generator.get_state())
 
 
 def test_the_rows_of_a_process_are_cut_out_of_what_all_draw() -> None:
     drawn = torch.arange(2 * 4 * 3).view(2, 4, 3)  # K, shards, n
-    assert Ranks(shards=4).own(drawn).tolist() == drawn.flatten(1).tolist()
-    assert Ranks(1, 2, 4).own(drawn).tolist() == drawn[:, 2:].flatten(1).tolist()
+    assert ProcessGroup(shards=4).own_rows(drawn).tolist() == drawn.flatten(1).tolist()
+    assert ProcessGroup(1, 2, 4).own_rows(drawn).tolist() == drawn[:, 2:].flatten(1).tolist()

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from vae_models import build, preset
 from vae_train import TrainConfig
-from vae_train.batches import Batches
-from vae_train.data import Images
+from vae_train.data import BatchMaker, Images
 from vae_train.loop import Step, evaluate, fit
 from vae_train.objective import Batch
 from vae_train.state import Epoch
@@ -51,13 +50,13 @@ def trained(family: Any, **changes: Any) -> tuple[Weights, list[Epoch]]:
 def watched(monkeypatch: pytest.MonkeyPatch) -> list[Batch]:
     """A list to which each batch is added as it is made."""
     made: list[Batch] = []
-    plain = Batches.make
+    plain = BatchMaker.make
 
-    def make(self: Batches, *arguments: Any) -> Batch:
+    def make(self: BatchMaker, *arguments: Any) -> Batch:
         made.append(plain(self, *arguments))
         return made[-1]
 
-    monkeypatch.setattr(Batches, "make", make)
+    monkeypatch.setattr(BatchMaker, "make", make)
     return made
 
 
@@ -94,7 +93,7 @@ def test_bf16_trains_to_almost_the_same_losses_and_keeps_float32_weights(backbon
     assert losses[0] != losses[1]  # it did run in another precision
 
 
-def test_steps_and_epochs_are_recorded() -> None:
+def test_steps_and_epochs_are_recorded_command() -> None:
     steps: list[Step] = []
     epochs: list[Epoch] = []
     data = images(50)

@@ -14,9 +14,9 @@ from tests.train.test_loop import CPU, config, images, model, watched
 from vae_runtime.datasets import Dataset
 from vae_runtime.errors import UsageError
 from vae_train import loop
-from vae_train.adam import Adam
 from vae_train.data import Images, split, to_device
 from vae_train.loop import Step, fit
+from vae_train.optimizer import Adam
 
 
 def test_one_cycle_rises_to_its_peak_then_falls_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,13 +76,13 @@ def test_a_validation_loss_that_is_no_number_is_refused(monkeypatch: pytest.Monk
         fit(model("vae"), images(), images(), config())
 
 
-def test_a_signal_behind_the_last_step_is_heard() -> None:
+def test_a_signal_after_the_last_step_is_noticed() -> None:
     asked, saved = [0], []
     with pytest.raises(loop.Stopped):
         fit(
             model("vae"), images(), None, config(),
             on_epoch=lambda epoch: asked.__setitem__(0, 15 * (epoch.epoch == 2)),
-            stop=lambda: asked[0], save=lambda _, last: saved.append(last),
+            stop_signal=lambda: asked[0], save=lambda _, last: saved.append(last),
         )  # fmt: skip
     assert saved[-1]
 

@@ -16,14 +16,14 @@ from vae_train import TrainConfig
 from vae_train.config import Objective
 from vae_train.objective import (
     Batch,
-    Pass,
-    Terms,
+    LossModule,
+    LossTerms,
     importance_bound,
     kl_to_standard_normal,
     log_ratio,
     mean_squared_error,
     reconstruction,
-    total,
+    total_loss,
 )
 
 OBJECTIVES: tuple[Any, ...] = get_args(Objective)
@@ -100,14 +100,14 @@ def test_the_squared_error_comes_back_out_of_the_density() -> None:
 
 
 def test_the_total_weighs_the_kl() -> None:
-    terms = Terms(torch.tensor([1.0, 3.0]), torch.tensor([[1.0, 0.0], [2.0, 1.0]]))
-    assert total(terms.means(), beta=3).item() == 2 + 3 * (1.5 + 0.5)
+    terms = LossTerms(torch.tensor([1.0, 3.0]), torch.tensor([[1.0, 0.0], [2.0, 1.0]]))
+    assert total_loss(terms.means(), beta=3).item() == 2 + 3 * (1.5 + 0.5)
 
 
 def test_free_bits_on_numbers_by_hand() -> None:
     # Means of the two dimensions: 1.5 and 0.25. Half a nat is free in each.
     kl = torch.tensor([[1.0, 0.5], [2.0, 0.0]], requires_grad=True)
-    loss = total(Terms(torch.zeros(2), kl).means(), beta=2, free_bits=0.5)
+    loss = total_loss(LossTerms(torch.zeros(2), kl).means(), beta=2, free_bits=0.5)
     assert loss.item() == 2 * (1.5 + 0.5)
     loss.backward()  # type: ignore[no-untyped-call]
     assert kl.grad is not None
@@ -115,8 +115,8 @@ def test_free_bits_on_numbers_by_hand() -> None:
 
 
 def test_free_bits_are_counted_over_all_processes() -> None:
-    terms = Terms(torch.zeros(1), torch.tensor([[0.2, 0.2]]))
-    loss = total(terms.means(), 1, 0.5, spent=torch.tensor([0.6, 0.4]))
+    terms = LossTerms(torch.zeros(1), torch.tensor([[0.2, 0.2]]))
+    loss = total_loss(terms.means(), 1, 0.5, batch_kl=torch.tensor([0.6, 0.4]))
     assert loss.item() == pytest.approx(0.2 + 0.5)
 
 
@@ -135,7 +135,7 @@ def batch(n: int = 4, k: int = 1) -> Batch:
 def test_a_pass_gives_terms_of_each_image(family: Any, objective: Any) -> None:
     config = TrainConfig(objective=objective)
     made, given = model(family), batch()
-    terms = Pass(made, config)(given, 1.0, 0.1)
+    terms = LossModule(made, config)(given, 1.0, 0.1)
     assert terms.reconstruction.shape == (4,)
     assert terms.kl.shape == (4, 0 if family == "ae" else 3)
     assert terms.bound is None
@@ -150,21 +150,21 @@ def test_a_pass_gives_terms_of_each_image(family: Any, objective: Any) -> None:
 @pytest.mark.parametrize("family", ["vae", "cvae"])
 def test_an_image_compares_with_each_of_its_reconstructions(family: Any) -> None:
     made, given = model(family), batch(k=5)
-    found = Pass(made, TrainConfig(importance_samples=5))(given, 1.0, 0.1).reconstruction
-    one = Pass(made, TrainConfig())
+    found = LossModule(made, TrainConfig(importance_samples=5))(given, 1.0, 0.1).reconstruction
+    one = LossModule(made, TrainConfig())
     each = [one(given._replace(eps=eps[None]), 1.0, 0.1).reconstruction for eps in given.eps]
     torch.testing.assert_close(found, torch.stack(each).mean(0))
 
 
 def test_an_autoencoder_has_no_kl() -> None:
-    terms = Pass(model("ae"), TrainConfig(beta=5))(batch(), 5.0, 0.1)
-    assert total(terms.means(), 5).item() == terms.reconstruction.mean().item()
+    terms = LossModule(model("ae"), TrainConfig(beta=5))(batch(), 5.0, 0.1)
+    assert total_loss(terms.means(), 5).item() == terms.reconstruction.mean().item()
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_losses_are_float32_whatever_precision_the_model_ran_in(objective: Any) -> None:
     config = TrainConfig(objective=objective, precision="bf16", importance_samples=2)
-    terms = Pass(model(), config)(batch(k=2), 1.0, 0.1)
+    terms = LossModule(model(), config)(batch(k=2), 1.0, 0.1)
     assert {t.dtype for t in terms if t is not None} == {torch.float32}
     logits, image = torch.randn(2, 1, 4, 4).bfloat16(), torch.rand(2, 1, 4, 4)
     exact = reconstruction(logits.float(), image, objective)
@@ -173,7 +173,7 @@ def test_losses_are_float32_whatever_precision_the_model_ran_in(objective: Any) 
 
 def bound(made: Any, given: Batch) -> Tensor:
     config = TrainConfig(importance_samples=max(2, len(given.eps)))
-    found: Tensor = Pass(made, config)(given, 1.0, 0.1).bound
+    found: Tensor = LossModule(made, config)(given, 1.0, 0.1).bound
     return found
 
 
@@ -205,7 +205,10 @@ def test_the_bound_tightens_with_more_samples() -> None:
         groups = given.eps.view(-1, k, 3, 3).transpose(0, 1).reshape(k, -1, 3)
         many = 4096 // k
         spread = Batch(
-            given.image.repeat(many, 1, 1, 1), given.seen.repeat(many, 1, 1, 1), None, groups
+            given.image.repeat(many, 1, 1, 1),
+            given.encoder_input.repeat(many, 1, 1, 1),
+            None,
+            groups,
         )
         mu, log_var = made.encode(spread.image)
         z = mu + (log_var / 2).exp() * groups

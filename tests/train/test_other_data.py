@@ -81,7 +81,7 @@ def whole_way(folder: Path, *words: str | Path) -> tuple[vae_runtime.Autoencoder
     line(vae_export, "--ckpt", folder / "model.pt", "--out", folder / "bundle")
     line(vae_run, "verify", "-b", folder / "bundle")
     report = json.loads((folder / "model.run" / "report.json").read_text())
-    assert report["figures"]["mse"] > 0
+    assert report["measurements"]["mse"] > 0
     return vae_runtime.load(folder / "bundle"), folder / "bundle"
 
 

@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 
 
 class Passing(nn.Module):
-    """An encoder whose code is the picture itself, so that the latents are known."""
+    """An encoder whose z is the image itself, so that the latents are known."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Passing(nn.Module):
 
 
 def passing(family: Any, dim: int, classes: int = 0, spread: float = -10.0) -> Any:
-    """A model whose mean code is the picture's first `dim` pixels."""
+    """A model whose posterior mean is the first `dim` pixels of the image."""
     config = preset(
         "default",
         family,
@@ -88,7 +88,7 @@ def test_a_known_mixture_is_recovered(family: Any) -> None:
         np.testing.assert_allclose(covariance(prior, 0, component), expected, atol=6e-4)
 
 
-def test_the_number_of_components_is_picked_by_held_out_codes() -> None:
+def test_the_number_of_components_is_picked_by_held_out_latents() -> None:
     one, _ = blobs(1500)
     rng = np.random.default_rng(1)
     single = np.clip(0.5 + 0.1 * rng.normal(size=(1500, 2)), 0, 1)
@@ -100,7 +100,7 @@ def test_the_number_of_components_is_picked_by_held_out_codes() -> None:
     assert several.weights.shape[1] > 1
 
 
-def test_the_score_is_the_log_likelihood_of_codes_that_were_not_fitted() -> None:
+def test_the_score_is_the_log_likelihood_of_latents_that_were_not_fitted() -> None:
     rng = np.random.default_rng(1)
     values = np.clip(0.5 + 0.1 * rng.normal(size=(4000, 2)), 0, 1)
     fitted = fit_prior(passing("ae", 2), pictures(values), "gaussian")
@@ -123,7 +123,7 @@ def test_every_kind_fits_every_family(family: Any, kind: str) -> None:
     assert np.isfinite(drawn).all()
 
 
-def test_gaussian_is_the_mean_and_covariance_of_the_codes() -> None:
+def test_gaussian_is_the_mean_and_covariance_of_the_latents() -> None:
     values, _ = blobs(3000)
     prior = fit_prior(passing("ae", 2), pictures(values), "gaussian").prior
     assert prior.mean is not None
@@ -131,7 +131,7 @@ def test_gaussian_is_the_mean_and_covariance_of_the_codes() -> None:
     np.testing.assert_allclose(covariance(prior, 0, 0), np.cov(values.T), atol=2e-3)
 
 
-def test_uniform_is_the_box_that_the_codes_span() -> None:
+def test_uniform_is_the_box_that_the_latents_span() -> None:
     values, _ = blobs(100)
     prior = fit_prior(passing("ae", 2), pictures(values), "uniform").prior
     assert prior.low is not None
@@ -171,7 +171,7 @@ def test_a_rare_class_gets_fewer_components_and_takes_none_from_the_others() -> 
     np.testing.assert_allclose(nothing.mean(0), values.mean(0), atol=0.03)  # but for their tail
 
 
-def test_more_components_than_codes_are_cut_down() -> None:
+def test_more_components_than_latents_are_cut_down() -> None:
     values, _ = blobs(12)
     prior = fit_prior(passing("ae", 2), pictures(values), "gmm", components=100).prior
     assert prior.weights is not None
@@ -186,7 +186,7 @@ def test_a_handful_of_images_is_enough(n: int) -> None:
 
 @pytest.mark.parametrize("dead", [1, 3])
 def test_units_that_never_fire_make_no_trouble(dead: int) -> None:
-    """A ReLU'd code has units that are 0 for every image, and many zeros in the others."""
+    """After a ReLU, some dimensions are 0 for every image, and others for many."""
     rng = np.random.default_rng(0)
     values = np.clip(rng.normal(0.1, 0.3, (800, 3)), 0, 1)
     values[:, 3 - dead :] = 0
@@ -196,7 +196,7 @@ def test_units_that_never_fire_make_no_trouble(dead: int) -> None:
     np.testing.assert_allclose(drawn.mean(0), values.mean(0), atol=0.05)
 
 
-def test_codes_far_from_zero_and_of_different_scales_are_fitted_as_well() -> None:
+def test_latents_far_from_zero_and_of_different_scales_are_fitted_as_well() -> None:
     """The fit runs in float32, which has no digits to spare for a mean of 10,000."""
     values, _ = blobs(2000)
     model = passing("ae", 2)

@@ -15,21 +15,21 @@ from vae_runtime.errors import UsageError
 from vae_runtime.prior import Prior
 from vae_train import prior as module
 from vae_train.data import Images
-from vae_train.prior import check_prior, fit_prior, latents
+from vae_train.prior import check_prior, fit_prior, sample_latents
 
 
 def test_no_more_images_are_encoded_than_a_mixture_is_fitted_to(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "_LARGEST", 60)
+    monkeypatch.setattr(module, "_MAX_LATENTS", 60)
     seen: list[int] = []
-    plain = module.latents
+    plain = module.sample_latents
 
     def spy(model: Any, data: Images, seed: int, **options: Any) -> Array:
         seen.append(len(data))
         return plain(model, data, seed, **options)
 
-    monkeypatch.setattr(module, "latents", spy)
+    monkeypatch.setattr(module, "sample_latents", spy)
     values, labels = blobs(200)
     data = pictures(values, labels)
     fit_prior(passing("ae", 2), data)
@@ -52,7 +52,7 @@ def test_a_prior_does_not_grow_beyond_what_a_graph_can_carry(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     values, _ = blobs(1500)
-    monkeypatch.setattr(module, "_MAX_NUMBERS", 2 * (1 + 2 + 3))
+    monkeypatch.setattr(module, "_MAX_PICKED_NUMBERS", 2 * (1 + 2 + 3))
     prior = fit_prior(passing("ae", 2), pictures(values)).prior
     assert prior.weights is not None
     assert prior.weights.shape == (1, 1)  # of 1, 3, 5 … only 1 fits
@@ -82,20 +82,22 @@ def test_a_fitted_prior_survives_json() -> None:
     )
 
 
-def test_codes_of_a_vae_are_draws_and_those_of_an_ae_are_not() -> None:
+def test_latents_of_a_vae_are_draws_and_those_of_an_ae_are_not() -> None:
     values, _ = blobs(500)
     data = pictures(values)
     exact = np.rint(values * 255) / 255
-    np.testing.assert_allclose(latents(passing("ae", 2), data, seed=0), exact, atol=1e-6)
-    noise = latents(passing("vae", 2, spread=float(np.log(0.04))), data, seed=0) - exact
+    np.testing.assert_allclose(sample_latents(passing("ae", 2), data, seed=0), exact, atol=1e-6)
+    noise = sample_latents(passing("vae", 2, spread=float(np.log(0.04))), data, seed=0) - exact
     assert noise.std() == pytest.approx(0.2, rel=0.06)
     model = passing("vae", 2, spread=0.0)
-    assert np.array_equal(latents(model, data, seed=1), latents(model, data, seed=1))
-    assert not np.array_equal(latents(model, data, seed=1), latents(model, data, seed=2))
+    assert np.array_equal(sample_latents(model, data, seed=1), sample_latents(model, data, seed=1))
+    assert not np.array_equal(
+        sample_latents(model, data, seed=1), sample_latents(model, data, seed=2)
+    )
 
 
 @pytest.mark.parametrize("share", [None, 0.0, 0.5, 1.0])
-def test_a_prior_is_fitted_to_codes_of_a_share_of_the_posteriors_deviation(
+def test_a_prior_is_fitted_to_latents_of_a_share_of_the_posteriors_deviation(
     share: float | None,
 ) -> None:
     values, _ = blobs(6000)
@@ -104,7 +106,7 @@ def test_a_prior_is_fitted_to_codes_of_a_share_of_the_posteriors_deviation(
     fitted = fit_prior(model, data, "gaussian", **({} if share is None else {"spread": share}))
     expected = np.cov(values.T) + np.eye(2) * (0.3 * (0.75 if share is None else share)) ** 2
     np.testing.assert_allclose(covariance(fitted.prior, 0, 0), expected, atol=3e-3)
-    means = latents(model, data, seed=0, spread=0)
+    means = sample_latents(model, data, seed=0, spread=0)
     np.testing.assert_allclose(means, np.rint(values * 255) / 255, atol=1e-6)
 
 
@@ -121,7 +123,7 @@ def test_so_is_the_prior_of_a_class(
         np.testing.assert_allclose(covariance(fitted, k, 0), expected, atol=3e-3)
 
 
-def test_a_class_leaves_its_tail_out_and_codes_without_a_label_keep_theirs() -> None:
+def test_a_class_leaves_its_tail_out_and_latents_without_a_label_keep_theirs() -> None:
     rng = np.random.default_rng(0)
     values = np.clip(0.3 + 0.05 * rng.normal(size=(4000, 2)), 0, 1)
     wrong = np.arange(0, 4000, 81)  # 1.25% of each class lie here and there, far away
@@ -175,7 +177,7 @@ def test_class_gmm_without_labels_is_refused() -> None:
         fit_prior(passing("cvae", 2, classes=2), pictures(blobs(10)[0]))
 
 
-def test_codes_that_are_no_numbers_are_said_to_be_so() -> None:
+def test_latents_that_are_no_numbers_are_said_to_be_so() -> None:
     model = passing("ae", 2)
     model.head.bias = nn.Parameter(torch.tensor([float("nan"), 0.0]))
     with pytest.raises(UsageError, match="not finite"):

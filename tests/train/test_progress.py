@@ -1,4 +1,4 @@
-"""What `vae-train` says while it trains."""
+"""What `vae-train` prints while it trains."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ EPOCH = Epoch(2, 9.5, 7.25, 2.25, 60.0, 950.0, validation_loss=9.75)
 
 
 @pytest.mark.parametrize(
-    ("parts", "losses"), [(True, "loss 9.50 reconstruction 7.25 KL 2.25"), (False, "loss 9.50")]
+    ("terms", "losses"), [(True, "loss 9.50 reconstruction 7.25 KL 2.25"), (False, "loss 9.50")]
 )
-def test_a_line_an_epoch(parts: bool, losses: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with Progress(5, parts=parts) as progress:
+def test_a_line_an_epoch(terms: bool, losses: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress(5, terms=terms) as progress:
         progress.epoch(EPOCH)
     said = capsys.readouterr()
     line = f"epoch 2/5: {losses} validation 9.75 (950 images/s, 0:03:00 left)\n"

@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from vae_models import AE, VAE, build, preset
 from vae_runtime.errors import UsageError
 from vae_train import TrainConfig
-from vae_train.batches import Batches
-from vae_train.data import Images
+from vae_train.data import BatchMaker, Images
 from vae_train.device import pick_precision
+from vae_train.distributed import ProcessGroup
 from vae_train.loop import evaluate, fit, kl_weight, learning_rate, out_of_patience
-from vae_train.ranks import Ranks
 from vae_train.state import Epoch, State, best_epoch
 
 SHAPE, PIXELS, D = (1, 5, 6), 30, 3
@@ -129,7 +128,7 @@ def test_one_cycle_begins_low_peaks_and_ends_near_nothing() -> None:
     assert learning_rate(replace(recipe, schedule="constant"), 7, 10) == 1.0
 
 
-def test_the_average_is_that_of_the_weights_behind_each_step() -> None:
+def test_the_average_is_that_of_the_weights_after_each_step() -> None:
     made = model("ae")
     state = State(made, config(ema=0.6))
     expected = [p.detach().clone() for p in made.parameters()]
@@ -156,7 +155,7 @@ def epochs(*losses: float | None) -> list[Epoch]:
     return [Epoch(i, 0, 0, 0, 1, 1, loss) for i, loss in enumerate(losses, 1)]
 
 
-def test_patience_counts_the_epochs_behind_the_best() -> None:
+def test_patience_counts_the_epochs_after_the_best() -> None:
     recipe = config(patience=2, validation=0.1)
     assert best_epoch(epochs(3, 1, 2, 1)) == 1  # the first of equals
     assert not out_of_patience([], recipe)
@@ -167,7 +166,7 @@ def test_patience_counts_the_epochs_behind_the_best() -> None:
 
 
 def moments(state: State) -> list[Tensor]:
-    return [state.optimiser.steps, *state.optimiser.exp_avg, *state.optimiser.exp_avg_sq]
+    return [*state.optimizer.steps, *state.optimizer.exp_avg, *state.optimizer.exp_avg_sq]
 
 
 def test_early_stopping_ends_with_the_best_weights_and_their_moments() -> None:
@@ -200,16 +199,18 @@ def test_early_stopping_ends_with_the_best_weights_and_their_moments() -> None:
 def test_noise_is_seen_by_the_encoder_alone() -> None:
     made, data = model("vae"), images(64)
     noise = torch.Generator().manual_seed(0)
-    batch = Batches(data, made.config, config(noise=0.5), Ranks(), noise).make(torch.arange(64))
+    batch = BatchMaker(data, made.config, config(noise=0.5), ProcessGroup(), noise).make(
+        torch.arange(64)
+    )
     assert torch.equal(batch.image, data.pixels.float() / 255)
-    assert 0 <= batch.seen.min() < batch.seen.max() <= 1
-    assert (batch.seen - batch.image).std() == pytest.approx(0.33, abs=0.05)  # clipped
+    assert 0 <= batch.encoder_input.min() < batch.encoder_input.max() <= 1
+    assert (batch.encoder_input - batch.image).std() == pytest.approx(0.33, abs=0.05)  # clipped
 
 
 def test_binarised_pixels_are_ones_as_often_as_they_are_bright() -> None:
     data = Images(torch.full((400, *SHAPE), 51, dtype=torch.uint8), None)
     noise = torch.Generator().manual_seed(0)
-    batches = Batches(data, model("vae").config, config(binarise=True), Ranks(), noise)
+    batches = BatchMaker(data, model("vae").config, config(binarise=True), ProcessGroup(), noise)
     first, second = (batches.make(torch.arange(400)).image for _ in range(2))
     assert set(first.unique().tolist()) == {0, 1}
     assert first.mean().item() == pytest.approx(51 / 255, abs=0.01)
@@ -219,9 +220,9 @@ def test_binarised_pixels_are_ones_as_often_as_they_are_bright() -> None:
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"binarise": True, "objective": "mse"}, "binarise goes with objective bce"),
+        ({"binarise": True, "objective": "mse"}, "binarise needs objective bce"),
         ({"binarise": 1}, "binarise is 1"),
-        ({"free_bits": 0.1, "importance_samples": 2}, "Set one of the two"),
+        ({"free_bits": 0.1, "importance_samples": 2}, "Set only one of the two"),
         ({"patience": 3}, "early stopping needs held-out"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The figures and warnings that a run ends with."""
+"""The measurements and findings of a report."""
 
 from __future__ import annotations
 
@@ -14,15 +14,13 @@ from vae_models import ModelConfig, build, preset
 from vae_runtime.datasets import Dataset
 from vae_runtime.prior import Prior
 from vae_train import Checkpoint, TrainConfig
-from vae_train.report import Figures, Subject, advise, measure
-from vae_train.report.network import Network
-from vae_train.report.pca import PCA, flat, frechet
-from vae_train.report.probe import probe, readable
+from vae_train.report import Measurements, TrainedModel, find_problems, measure
+from vae_train.report.measure import PCA, flatten, frechet, linear_probe, probe_limit
 from vae_train.state import Epoch
 
 DIGITS = ("--data", "digits", "--epochs", "1", *SMALL)
-FINE = Figures(
-    part="test",
+GOOD = Measurements(
+    split="test",
     images=1000,
     latent_dim=4,
     variance=[0.9, 0.8, 0.7, 0.6],
@@ -31,15 +29,15 @@ FINE = Figures(
     mse=0.01,
     pca_mse=0.02,
     pca_images=5000,
-    probe=0.2,
-    guessing=0.25,
+    probe_accuracy=0.2,
+    chance_accuracy=0.25,
     probe_limit=0.3,
     training_loss=100.0,
     held_out_loss=101.0,
     best_held_out_loss=101.0,
-    samples_distance=0.04,
-    reconstructions_distance=0.03,
-    floor_distance=0.01,
+    sample_distance=0.04,
+    reconstruction_distance=0.03,
+    training_distance=0.01,
 )
 
 
@@ -82,81 +80,87 @@ HISTORY = [Epoch(1, 40.0, 39.0, 1.0, 1, 9, 35.0, 34.0, 1.0),
            Epoch(2, 30.0, 28.0, 2.0, 1, 9, 31.0, 29.0, 2.0)]  # fmt: skip
 
 
-def subject(family: Any = "cvae", **changes: Any) -> Subject:
-    return Subject.of(checkpoint(family, **changes), HISTORY, images(), images(150, 1))
+def trained(family: Any = "cvae", **changes: Any) -> TrainedModel:
+    return TrainedModel.from_run(checkpoint(family, **changes), HISTORY, images(), images(150, 1))
 
 
-def codes_of(figures: Figures, about: Subject) -> list[tuple[str, str]]:
-    return [(finding.code, finding.level) for finding in advise(figures, about)]
+def found(measured: Measurements, about: TrainedModel) -> list[tuple[str, str]]:
+    return [(finding.code, finding.level) for finding in find_problems(measured, about)]
 
 
 def test_a_good_run_is_not_warned_of() -> None:
-    assert advise(FINE, subject()) == []
+    assert find_problems(GOOD, trained()) == []
 
 
 @pytest.mark.parametrize(
-    ("changes", "code", "seen"),
+    ("changes", "code", "observation"),
     [
         ({"active_units": 3}, "inactive_units", "3 of 4 latent dimensions are active."),
         (
             {"mse": 0.0206},
             "worse_than_pca",
-            "Squared error 0.0206 a pixel on test images; PCA with the same 4 numbers has 0.0200.",
+            "The squared error is 0.0206 per pixel on test images; PCA (principal component "
+            "analysis) with 4 components has 0.0200.",
         ),
         (
             {"kl": [0.1, 0.1, 0.1, 0.1], "active_units": 1},
             "posterior_collapse",
-            "KL is 0.40 nats an image, near 0; 1 of 4 latent dimensions are active.",
+            "The KL divergence from N(0, I) is 0.40 nats per image, close to 0; 1 of 4 latent "
+            "dimensions is active.",
         ),
         (
-            {"probe": 0.31},
-            "label_in_code",
-            "A linear probe reads the label of test images from the code with accuracy 0.31 "
-            "(guessing: 0.25, limit: 0.30).",
+            {"probe_accuracy": 0.31},
+            "label_in_latents",
+            "A linear classifier predicts the label of test images from their latents with "
+            "accuracy 0.31 (chance: 0.25, limit: 0.30).",
         ),
         (
             {"held_out_loss": 111.0, "best_held_out_loss": 111.0},
             "overfit",
-            "Loss 100.00 in training, 111.00 on held-out images.",
+            "The loss is 100.00 on training images and 111.00 on held-out images.",
         ),
         (
             {"held_out_loss": 101.0, "best_held_out_loss": 98.0},
             "overfit",
-            "Loss 100.00 in training, 101.00 on held-out images. Its lowest was 98.00.",
+            "The loss is 100.00 on training images and 101.00 on held-out images. Its lowest value "
+            "on held-out images was 98.00.",
         ),
         (
-            {"samples_distance": 0.07},
+            {"sample_distance": 0.07},
             "samples_off",
-            "Samples differ from test images by 0.07 of their variance (Fréchet distance on "
-            "principal components); reconstructions by 0.03, training images by 0.01.",
+            "Samples are 0.07 away from test images (Fréchet distance on principal components, "
+            "relative to the variance of the images); reconstructions are 0.03 away, training "
+            "images 0.01.",
         ),
     ],
 )
-def test_each_warning_says_what_was_seen(changes: dict[str, Any], code: str, seen: str) -> None:
-    (finding,) = advise(replace(FINE, **changes), subject())
-    assert (finding.code, finding.level, finding.seen) == (code, "warning", seen)
-    assert finding.means
+def test_each_warning_reports_the_numbers(
+    changes: dict[str, Any], code: str, observation: str
+) -> None:
+    (finding,) = find_problems(replace(GOOD, **changes), trained())
+    assert (finding.code, finding.level, finding.observation) == (code, "warning", observation)
+    assert finding.explanation
     assert finding.advice.endswith(".")
 
 
 @pytest.mark.parametrize(
     ("family", "changes", "advice"),
     [
-        ("cvae", {}, "More --epochs, a lower --beta or wider --hidden."),
-        ("ae", {"kl": None}, "More --epochs or wider --hidden."),
+        ("cvae", {}, "more --epochs, a lower --beta or larger --hidden."),
+        ("ae", {"kl": None}, "more --epochs or larger --hidden."),
     ],
 )
 def test_the_default_preset_is_not_advised_to_who_has_it(
     family: str, changes: dict[str, Any], advice: str
 ) -> None:
-    (finding,) = advise(replace(FINE, mse=0.03, **changes), subject(family))
+    (finding,) = find_problems(replace(GOOD, mse=0.03, **changes), trained(family))
     assert finding.advice == advice
 
 
 def test_the_default_preset_is_advised_to_who_has_the_reference() -> None:
-    about = subject("vae", relu_code=True)
-    (finding,) = advise(replace(FINE, mse=0.03), about)
-    assert finding.advice == "More --epochs, a lower --beta or the default preset."
+    about = trained("vae", relu_code=True)
+    (finding,) = find_problems(replace(GOOD, mse=0.03), about)
+    assert finding.advice == "more --epochs, a lower --beta or the default preset."
 
 
 @pytest.mark.parametrize(
@@ -165,74 +169,77 @@ def test_the_default_preset_is_advised_to_who_has_the_reference() -> None:
         {"mse": 0.02},
         {"pca_mse": None, "mse": 9.0},
         {"kl": [0.2, 0.1, 0.1, 0.1]},
-        {"probe": 0.3},
-        {"probe": None},
+        {"probe_accuracy": 0.3},
+        {"probe_accuracy": None},
         {"held_out_loss": 110.0, "best_held_out_loss": 110.0},
         {"held_out_loss": None, "best_held_out_loss": None},
         {"held_out_loss": 20.0, "best_held_out_loss": 20.0},
-        {"samples_distance": 0.06},
-        {"samples_distance": 0.049, "reconstructions_distance": 0.001},
-        {"samples_distance": None},
+        {"sample_distance": 0.06},
+        {"sample_distance": 0.049, "reconstruction_distance": 0.001},
+        {"sample_distance": None},
     ],
 )
 def test_at_the_limit_there_is_no_warning(changes: dict[str, Any]) -> None:
-    assert advise(replace(FINE, **changes), subject()) == []
+    assert find_problems(replace(GOOD, **changes), trained()) == []
 
 
 def test_a_density_near_zero_is_not_measured_in_shares() -> None:
     plain = checkpoint("vae")
-    about = replace(subject("vae"), checkpoint=replace(plain, train=TrainConfig("gaussian")))
-    near = replace(FINE, training_loss=0.1, held_out_loss=0.4, best_held_out_loss=0.4)
-    assert advise(near, about) == []
+    about = replace(trained("vae"), checkpoint=replace(plain, train=TrainConfig("gaussian")))
+    near = replace(GOOD, training_loss=0.1, held_out_loss=0.4, best_held_out_loss=0.4)
+    assert find_problems(near, about) == []
     far = replace(near, held_out_loss=0.5, best_held_out_loss=0.5)  # .05 · 64 pixels · .1 = .32
-    assert [finding.code for finding in advise(far, about)] == ["overfit"]
+    assert [finding.code for finding in find_problems(far, about)] == ["overfit"]
 
 
 def test_a_readable_label_is_harmless_where_each_class_has_its_own_mixture() -> None:
     packed = np.eye(4)[np.tril_indices(4)]
     own = Prior("class_gmm", 4, weights=np.ones((5, 1)), mean=np.zeros((5, 1, 4)),
                 cholesky=np.tile(packed, (5, 1, 1)))  # fmt: skip
-    (finding,) = advise(replace(FINE, probe=0.9), subject(prior=own))
+    (finding,) = find_problems(replace(GOOD, probe_accuracy=0.9), trained(prior=own))
     assert finding.level == "note"
-    assert "Harmless for sampling here: the fitted prior (class_gmm)" in finding.means
-    assert advise(replace(FINE, probe=0.9), subject("vae")) == []  # whose code should hold it
+    assert (
+        "It does not harm samples here, since the fitted prior (class_gmm)" in finding.explanation
+    )
+    assert (
+        find_problems(replace(GOOD, probe_accuracy=0.9), trained("vae")) == []
+    )  # whose latents should contain it
 
 
 def test_an_ae_is_not_told_about_kl() -> None:
-    figures = replace(FINE, kl=None, active_units=3, mse=0.03)
-    found = advise(figures, subject("ae"))
+    measured = replace(GOOD, kl=None, active_units=3, mse=0.03)
+    found = find_problems(measured, trained("ae"))
     assert [finding.code for finding in found] == ["inactive_units", "worse_than_pca"]
-    assert not any(word in f.means + f.advice for f in found for word in ("KL", "--beta"))
+    assert not any(word in f.explanation + f.advice for f in found for word in ("KL", "--beta"))
 
 
 def test_without_held_out_images_the_report_says_so() -> None:
     data = images()
     plain = checkpoint("vae")
     plain = replace(plain, train=TrainConfig(validation=0.0))
-    about = Subject.of(plain, HISTORY, data)
-    assert about.part == "training"
-    assert codes_of(replace(FINE, part="training"), about) == [("nothing_held_out", "note")]
+    about = TrainedModel.from_run(plain, HISTORY, data)
+    assert about.split == "training"
+    assert found(replace(GOOD, split="training"), about) == [("nothing_held_out", "note")]
 
 
 def test_it_judges_by_the_test_split_else_by_what_was_held_out() -> None:
-    assert subject().part == "test"
-    held = Subject.of(checkpoint(), HISTORY, images())
-    assert (held.part, len(held.held_out), len(held.training)) == ("validation", 10, 190)
+    assert trained().split == "test"
+    held = TrainedModel.from_run(checkpoint(), HISTORY, images())
+    assert (held.split, len(held.held_out), len(held.training)) == ("validation", 10, 190)
 
 
 def test_large_images_are_looked_at_in_small_numbers() -> None:
     config = ModelConfig("ae", (3, 200, 200), backbone="mlp", hidden=(2,), latent_dim=1)
     large = replace(checkpoint("ae"), model=config)
     data = Dataset("large", np.zeros((80, 3, 200, 200), np.uint8))
-    about = Subject.of(large, HISTORY, data, data)
+    about = TrainedModel.from_run(large, HISTORY, data, data)
     assert (len(about.training), len(about.held_out)) == (66, 33)
 
 
 def test_the_figures_are_those_of_the_model() -> None:
     """Each against its definition, taken another way."""
-    about = subject()
-    network = Network(about.checkpoint)
-    figures = measure(about, network)
+    about = trained()
+    measured = measure(about)
     model, data = about.checkpoint.build(), about.held_out
     with torch.no_grad():
         image = torch.tensor(data.images).float() / 255
@@ -240,19 +247,19 @@ def test_the_figures_are_those_of_the_model() -> None:
         mu, log_var = model.encode(image, label)  # type: ignore[call-arg]
         again = model.decode(mu, label)  # type: ignore[call-arg]
     kl = 0.5 * (mu.double() ** 2 + log_var.double().exp() - 1 - log_var.double()).mean(0)
-    np.testing.assert_allclose(figures.kl or [], kl.numpy(), rtol=1e-5)
-    np.testing.assert_allclose(figures.variance, mu.double().var(0, correction=0), rtol=1e-5)
-    assert figures.active_units == sum(v > 0.01 for v in figures.variance)
-    assert figures.mse == pytest.approx(float((again - image).square().mean()), rel=1e-5)
-    assert (figures.images, figures.part, figures.latent_dim) == (150, "test", 4)
-    assert (figures.training_loss, figures.held_out_loss) == (30.0, 31.0)
-    assert figures.samples_distance is not None
-    assert figures.floor_distance is not None
-    assert figures.samples_distance > 5 * figures.floor_distance  # the model is untrained
+    np.testing.assert_allclose(measured.kl or [], kl.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(measured.variance, mu.double().var(0, correction=0), rtol=1e-5)
+    assert measured.active_units == sum(v > 0.01 for v in measured.variance)
+    assert measured.mse == pytest.approx(float((again - image).square().mean()), rel=1e-5)
+    assert (measured.images, measured.split, measured.latent_dim) == (150, "test", 4)
+    assert (measured.training_loss, measured.held_out_loss) == (30.0, 31.0)
+    assert measured.sample_distance is not None
+    assert measured.training_distance is not None
+    assert measured.sample_distance > 5 * measured.training_distance  # the model is untrained
 
 
 def test_pca_is_the_best_linear_code() -> None:
-    rows = flat(images(300).images)
+    rows = flatten(images(300).images)
     fit, other = rows[:200], rows[200:]
     centred = fit - fit.mean(0)
     axes = np.linalg.svd(centred, full_matrices=False)[2][:3]
@@ -276,16 +283,16 @@ def test_the_probe_reads_what_is_there_and_no_more() -> None:
     labels = np.arange(1000) % 4
     noise = rng.normal(size=(1000, 3)).astype(np.float32)
     told = noise + 6 * np.eye(4)[labels][:, :3].astype(np.float32)
-    assert probe(told, labels, 0) == (pytest.approx(1, abs=0.02), 4)
-    assert probe(noise, labels, 0) == (pytest.approx(0.25, abs=0.06), 4)
+    assert linear_probe(told, labels, 0) == (pytest.approx(1, abs=0.02), 4)
+    assert linear_probe(noise, labels, 0) == (pytest.approx(0.25, abs=0.06), 4)
     rare = np.where(np.arange(1000) < 950, 0, 1)  # guessing the common class is no reading
-    assert probe(noise, rare, 0) == (pytest.approx(0.5, abs=0.12), 2)
+    assert linear_probe(noise, rare, 0) == (pytest.approx(0.5, abs=0.12), 2)
     few = np.where(np.arange(1000) < 991, rare, 7)  # a class of nine is not judged
-    assert probe(noise, few, 0) == (pytest.approx(0.5, abs=0.12), 2)
-    assert probe(noise, np.zeros(1000, int), 0) is None
-    assert probe(noise[:12], labels[:12], 0) is None
+    assert linear_probe(noise, few, 0) == (pytest.approx(0.5, abs=0.12), 2)
+    assert linear_probe(noise, np.zeros(1000, int), 0) is None
+    assert linear_probe(noise[:12], labels[:12], 0) is None
 
 
-def test_readable_is_three_tenths_of_ten_classes() -> None:
-    assert readable(10) == pytest.approx(0.3)
-    assert 1 / 62 < readable(62) < 0.3 < readable(2) < 1
+def test_the_probe_limit_is_three_tenths_of_ten_classes() -> None:
+    assert probe_limit(10) == pytest.approx(0.3)
+    assert 1 / 62 < probe_limit(62) < 0.3 < probe_limit(2) < 1

@@ -14,12 +14,12 @@ from PIL import Image
 
 from tests.train.test_cli import invoke, refused
 from tests.train.test_cli_errors import without
-from tests.train.test_report import DIGITS, subject
+from tests.train.test_report import DIGITS, trained
 from vae_train.report import write_report
 
 
 class Page(HTMLParser):
-    """What a page asks for and says."""
+    """The resources and headings of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Page(HTMLParser):
 
 @pytest.mark.parametrize("family", ["ae", "vae", "cvae"])
 def test_the_folder_and_its_one_page(family: str, tmp_path: Path) -> None:
-    report = write_report(subject(family), tmp_path / "m.run", "Training of <m>.pt")
+    report = write_report(trained(family), tmp_path / "m.run", "Training of <m>.pt")
     names = ["losses", "samples", "reconstructions", "traversals", "units"]
     files = {path.name for path in (tmp_path / "m.run").iterdir()}
     assert files == {"report.html", "report.json", *(f"{name}.png" for name in names)}
@@ -52,29 +52,29 @@ def test_the_folder_and_its_one_page(family: str, tmp_path: Path) -> None:
     assert all(source.startswith("data:image/png;base64,") for source in page.sources)
     assert not re.search(r"https?://|@import|url\(", text)
     assert len(page.sources) == len(names) + 2  # charts have a twin for a dark page
-    last = "Variance of each code unit" if family == "ae" else "KL of each latent dimension"
+    last = "Variance per latent dimension" if family == "ae" else "KL per latent dimension"
     assert page.headings == [
-        "Figures", "Loss curves", "Samples", "Reconstructions", "Traversals", last,
+        "Measurements", "Loss curves", "Samples", "Reconstructions", "Traversals", last,
     ]  # fmt: skip
     assert "<title>Training of &lt;m&gt;.pt</title>" in text
     assert "vae-train &lt;cvae&gt;" in text
     found = json.loads((tmp_path / "m.run" / "report.json").read_text())
     assert found["format"] == 1
-    assert found["figures"] == report.figures.to_json()
+    assert found["measurements"] == report.measurements.to_json()
     assert [f["code"] for f in found["findings"]] == [f.code for f in report.findings]
     assert "worse_than_pca" in {f.code for f in report.findings}  # of an untrained model
-    assert f"Warning: {report.findings[0].seen}" in text
+    assert f"Warning: {report.findings[0].observation}" in text
 
 
 def test_the_same_run_gives_the_same_files(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        write_report(subject(), tmp_path / name, "same")
+        write_report(trained(), tmp_path / name, "same")
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
 
 def test_sheets_are_as_large_as_their_images(tmp_path: Path) -> None:
-    report = write_report(subject(), tmp_path / "run", "t")
+    report = write_report(trained(), tmp_path / "run", "t")
     sizes = {p.name: Image.open(io.BytesIO(p.png)).size for p in report.pictures}
     scale, cell = 7, 8 + 2  # 56 // 8, and the gap
     assert sizes["samples"] == (scale * (10 * cell - 2), scale * (4 * cell - 2))  # a row a class
@@ -91,7 +91,9 @@ def test_training_ends_in_a_report(tmp_path: Path) -> None:
     found = json.loads((folder / "report.json").read_text())
     assert found["findings"]  # one epoch is not enough
     for finding in found["findings"]:
-        assert f"{finding['level']}: {finding['seen']} Try: {finding['advice']}" in done.stderr
+        assert (
+            f"{finding['level']}: {finding['observation']} Try: {finding['advice']}" in done.stderr
+        )
 
 
 def test_no_report_writes_none(tmp_path: Path) -> None:

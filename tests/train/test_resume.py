@@ -22,10 +22,10 @@ from vae_runtime.datasets import Dataset
 from vae_runtime.errors import InputError, IntegrityError, UsageError
 from vae_train import Checkpoint, TrainConfig, train
 from vae_train.checkpoint import save_checkpoint
+from vae_train.checkpoint_file import read_checkpoint_file, write_checkpoint_file
 from vae_train.cli import cli
-from vae_train.folder import RunFolder
 from vae_train.loop import Step, Stopped
-from vae_train.sealed import read_sealed, write_sealed
+from vae_train.run_folder import RunFolder
 
 from .kills import RECIPE
 
@@ -62,7 +62,7 @@ def run(folder: RunFolder | None, config: TrainConfig = FULL, **changes: Any) ->
 
 
 def stop_at(folder: RunFolder, step: int, **changes: Any) -> None:
-    """Ask to stop when `step` steps of this call are done: training stops behind the next one."""
+    """Ask to stop when `step` steps of this call are done: training stops after the next one."""
     seen: list[Step] = []
 
     def on_step(done: Step) -> None:
@@ -99,7 +99,7 @@ def test_stopped_at_any_step_it_ends_in_the_same_bits(
     family: str, config: TrainConfig, tmp_path: Path
 ) -> None:
     expected = digest(run(None, config, family=family), tmp_path)
-    # The last one stops behind the last step, whose epoch is not counted yet.
+    # The last one stops after the last step, whose epoch is not counted yet.
     for step in range(1, STEPS * EPOCHS):
         folder = RunFolder(tmp_path / f"{step}.run")
         stop_at(folder, step, config=config, family=family)
@@ -144,15 +144,15 @@ def test_a_resumed_epoch_has_the_means_and_the_seconds_of_all_its_steps(folder: 
 def test_an_unfinished_run_is_not_overwritten(folder: RunFolder) -> None:
     stop_at(folder, 3)
     before = folder.state.read_bytes()
-    with pytest.raises(UsageError, match=r"not finished. Add --resume .* delete this file"):
+    with pytest.raises(UsageError, match=r"unfinished run. Add --resume .* delete this file"):
         run(folder)
     assert folder.state.read_bytes() == before
 
 
 def test_nothing_to_resume_is_said_and_training_begins(folder: RunFolder) -> None:
     said: list[str] = []
-    run(folder, resume=True, notice=said.append)
-    assert said == [f"{folder.path}: nothing to resume, starting at the beginning"]
+    run(folder, resume=True, log=said.append)
+    assert said == [f"{folder.path}: nothing to resume, starting from the beginning"]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_another_run_is_refused_by_the_field_that_differs(
     changes: dict[str, Any], named: str, folder: RunFolder
 ) -> None:
     stop_at(folder, 3)
-    with pytest.raises(UsageError, match="of another run") as refused:
+    with pytest.raises(UsageError, match="belongs to another run") as refused:
         run(folder, resume=True, **changes)
     assert named in str(refused.value)
 
@@ -177,9 +177,9 @@ def test_another_run_is_refused_by_the_field_that_differs(
 def test_another_number_of_threads_is_warned_of(folder: RunFolder) -> None:
     stop_at(folder, 3)
     said: list[str] = []
-    run(folder, resume=True, threads=2, notice=said.append)
-    assert "resuming with 2 threads what ran with 1" in said[0]
-    assert said[1] == "resuming at epoch 1, behind 4 steps"
+    run(folder, resume=True, threads=2, log=said.append)
+    assert "resuming with --threads 2 a run with --threads 1" in said[0]
+    assert said[1] == "resuming at epoch 1, after 4 steps"
 
 
 def test_a_damaged_state_is_refused(folder: RunFolder) -> None:
@@ -195,10 +195,10 @@ def test_a_damaged_state_is_refused(folder: RunFolder) -> None:
     "change",
     [
         {"model": {}},
-        {"moments": {}, "average": [torch.zeros(2)]},
+        {"moments": {}, "ema_weights": [torch.zeros(2)]},
         {"moments": {"steps": torch.zeros(()), "exp_avg": [torch.zeros(3)], "exp_avg_sq": []}},
         {"noise": torch.zeros(4, dtype=torch.uint8)},
-        {"order": torch.zeros(4, dtype=torch.uint8)},
+        {"shuffle_state": torch.zeros(4, dtype=torch.uint8)},
         {"history": [{"epoch": 1}]},
         {"history": None},
         {"best": {}},
@@ -207,9 +207,9 @@ def test_a_damaged_state_is_refused(folder: RunFolder) -> None:
 )
 def test_a_state_that_does_not_fit_is_refused(change: dict[str, Any], folder: RunFolder) -> None:
     stop_at(folder, STEPS + 1)
-    content, _ = read_sealed(folder.state)
+    content, _ = read_checkpoint_file(folder.state)
     content["state"] |= change
-    write_sealed(content, folder.state)
+    write_checkpoint_file(content, folder.state)
     with pytest.raises(InputError, match="does not fit the model"):
         run(folder, resume=True)
 
@@ -219,13 +219,13 @@ def test_a_state_that_does_not_fit_is_refused(change: dict[str, Any], folder: Ru
     [
         {"format": 1},
         {"format": 1, "facts": {}, "state": {}},
-        {"format": 2, "facts": [], "state": {}},
+        {"format": 3, "facts": [], "state": {}},
         [],
     ],
 )
 def test_a_state_of_another_format_is_refused(content: Any, folder: RunFolder) -> None:
     folder.make()
-    write_sealed(content, folder.state)
+    write_checkpoint_file(content, folder.state)
     with pytest.raises(InputError, match="not a state that this version wrote"):
         run(folder, resume=True)
 
@@ -284,10 +284,10 @@ def test_a_signal_saves_and_says_how_to_go_on(number: signal.Signals, tmp_path: 
     process.send_signal(number)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 128 + number
-    kept = f"stopped: {state} is kept. Go on with the same command and --resume\n"
+    kept = f"stopped: the state is saved in {state}. Repeat the command with --resume to continue\n"
     assert errors == kept
     assert not out.exists()
-    read_sealed(state)
+    read_checkpoint_file(state)
 
 
 def test_a_finished_run_leaves_no_state(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from vae_runtime.datasets import Dataset
 from vae_runtime.errors import DeviceError, FileError, UsageError
 from vae_train import Checkpoint, TrainConfig, train
 from vae_train.device import pick_device
-from vae_train.folder import write_record
+from vae_train.run_folder import append_json_line
 
 NAMES = ("zero", "one", "two")
 
@@ -111,9 +111,9 @@ def test_threads_are_those_asked_for_while_training() -> None:
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"data": dataset(shape=(1, 6, 7))}, r"\(1, 6, 7\).*expected \(1, 6, 6\)"),
+        ({"data": dataset(shape=(1, 6, 7))}, r"\(1, 6, 7\).*expects \(1, 6, 6\)"),
         ({"data": dataset(labels=None, classes=())}, "no labels"),
-        ({"data": dataset(classes=(*NAMES, "three"))}, "4 classes, model has 3"),
+        ({"data": dataset(classes=(*NAMES, "three"))}, "4 classes, the model has 3"),
         ({"test": dataset(shape=(3, 6, 6))}, r"\(3, 6, 6\)"),
         ({"test": dataset(labels=None, classes=())}, "no labels"),
         ({"test": dataset(classes=("two", "one", "zero"))}, "classes of the test split"),
@@ -180,15 +180,15 @@ def test_only_the_devices_that_are_there_are_taken(monkeypatch: pytest.MonkeyPat
 
 def test_records_are_lines_of_json(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    write_record(path, {"epoch": 1, "loss": 2.5})
-    write_record(path, {"epoch": 2, "loss": None})
+    append_json_line(path, {"epoch": 1, "loss": 2.5})
+    append_json_line(path, {"epoch": 2, "loss": None})
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert lines == [{"epoch": 1, "loss": 2.5}, {"epoch": 2, "loss": None}]
 
 
 def test_a_record_that_cannot_be_written_is_a_file_error(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="no such file or directory"):
-        write_record(tmp_path / "missing" / "metrics.jsonl", {})
+        append_json_line(tmp_path / "missing" / "metrics.jsonl", {})
 
 
 def test_guidance_changes_what_the_decoder_makes_of_a_label_and_nothing_else() -> None:

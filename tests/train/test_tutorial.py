@@ -55,8 +55,8 @@ class TutorialVAE(TutorialAE):
         self.mu, self.log_var = nn.Linear(H, H), nn.Linear(H, H)
 
     def forward(self, x: Tensor, label: Tensor, eps: Tensor) -> tuple[Tensor, ...]:
-        code = self.encoder(x)
-        mu, log_var = self.mu(code), self.log_var(code)
+        features = self.encoder(x)
+        mu, log_var = self.mu(features), self.log_var(features)
         z = mu + torch.exp(log_var / 2) * eps
         return self.decoder(self.join(z, label)), mu, log_var
 

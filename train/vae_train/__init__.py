@@ -1,4 +1,4 @@
-"""Training: objective, loop, checkpoint, latent prior. `train` does what `vae-train` does."""
+"""Train autoencoders: `train` does what the command `vae-train` does."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Checkpoint", "TrainConfig", "load_checkpoint", "train"]
 
-_HOME = {
+_MODULES = {
     "Checkpoint": "checkpoint",
     "load_checkpoint": "checkpoint",
     "TrainConfig": "config",
@@ -20,9 +20,9 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    # Lazy: the command line prints its help, or a missing extra, before torch is imported.
-    if name not in _HOME:
+    # Import torch only when it is needed: the command line prints its help without it.
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)

@@ -1,4 +1,4 @@
-"""`python -m vae_train`, and with several processes `torchrun --nproc-per-node N -m vae_train`."""
+"""Entry point of `python -m vae_train` and `torchrun --nproc-per-node N -m vae_train`."""
 
 from __future__ import annotations
 

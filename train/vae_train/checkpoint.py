@@ -1,4 +1,4 @@
-"""Checkpoints: all that is left of a training run, and all that an export needs, in one file."""
+"""Checkpoints: the result of a training run, with all that an export needs, in one file."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from vae_models import ModelConfig, build
 from vae_runtime.errors import InputError
 from vae_runtime.prior import Prior
 
+from .checkpoint_file import MALFORMED, read_checkpoint_file, write_checkpoint_file
 from .config import TrainConfig
 from .objective import Model
-from .sealed import REFUSED, read_sealed, write_sealed
 
 FORMAT = 1
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """Everything that export needs, and what was measured.
+    """A trained model and what is known about it.
 
     Attributes:
-        model: the shape of the model.
-        state: its tensors by name.
-        train: the recipe.
+        model: the model's config.
+        state: the model's state dict.
+        train: the training config.
         prior: the fitted latent prior.
         classes: class names; empty without labels.
-        facts: data set, command, epochs, metrics, versions; plain values, copied to the manifest.
-        examples: u8[≤64, C, H, W], real images that the exporter checks its graphs with and stores
-            as golden vectors; of the test split where there is one.
+        facts: data set, command, epochs, metrics and versions, as plain values; the exporter copies
+            them to the manifest.
+        examples: u8[≤64, C, H, W], real images, of the test split if there is one. The exporter
+            compares its graphs with torch on them and stores the results as golden vectors.
         example_labels: i64[≤64]; None without labels.
-        sigma: standard deviation of the Gaussian likelihood that the decoder was trained with, in
-            units of [0, 1]; None for other objectives.
-        sha256: the digest of the file it was read from; empty if it was never a file.
+        sigma: standard deviation, for pixels in [0, 1], of the Gaussian likelihood that the decoder
+            was trained with; None for other objectives.
+        sha256: the checksum of the file it was read from; empty if there was none.
     """
 
     model: ModelConfig
@@ -52,14 +53,14 @@ class Checkpoint:
     sha256: str = ""
 
     def build(self) -> Model:
-        """The trained module, in evaluation mode on the CPU."""
+        """Build the trained module, in evaluation mode on the CPU."""
         model = build(self.model)
         model.load_state_dict(self.state)
         return model.eval()
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> str:
-    """Write a checkpoint; a previous file is replaced only by a whole one.
+    """Write a checkpoint atomically.
 
     Returns:
         The sha256 of the file.
@@ -67,7 +68,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> str:
     content = {
         "format": FORMAT,
         "model": checkpoint.model.to_dict(),
-        # Cloned: of a view, torch would store all that it is a view of.
+        # torch would store the whole tensor that a view belongs to.
         "state": {name: t.detach().cpu().clone() for name, t in checkpoint.state.items()},
         "train": checkpoint.train.to_dict(),
         "prior": checkpoint.prior.to_json(),
@@ -78,20 +79,18 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> str:
     }
     if checkpoint.sigma is not None:
         content["sigma"] = checkpoint.sigma
-    return write_sealed(content, path)
+    return write_checkpoint_file(content, path)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint after checking its digest and what its zip and pickle hold.
-
-    Only tensors and plain values are unpickled.
+    """Read a checkpoint. It may come from anyone: no code in it is run, and memory is bounded.
 
     Raises:
-        NotFound: no such file.
-        IntegrityError: the bytes are not those that were written.
-        InputError: not a checkpoint of this project, or of a newer format.
+        NotFound: there is no such file.
+        IntegrityError: the checksum is missing or wrong.
+        InputError: the file is not a checkpoint of this project, or of a newer format.
     """
-    data, digest = read_sealed(path)
+    data, sha256 = read_checkpoint_file(path)
     try:
         if data["format"] != FORMAT:
             raise InputError(
@@ -108,20 +107,20 @@ def load_checkpoint(path: Path) -> Checkpoint:
             tuple(data["classes"]),
             data["facts"],
             data.get("sigma"),
-            digest,
+            sha256,
         )
         fits = _parts_fit(checkpoint)
     except InputError:
         raise
-    except REFUSED as error:
+    except MALFORMED as error:
         raise InputError(f"{path}: not a checkpoint that vae-train wrote") from error
     if not fits:
-        raise InputError(f"{path}: its tensors, classes or prior do not fit its model")
+        raise InputError(f"{path}: its tensors, classes or prior do not fit its model config")
     return checkpoint
 
 
 def _parts_fit(checkpoint: Checkpoint) -> bool:
-    """Whether the parts belong together. The model is laid out without memory for its weights."""
+    """Whether the parts agree with each other; checked without allocating the model's weights."""
     model = checkpoint.model
     with torch.device("meta"):
         expected = build(model).state_dict()

@@ -1,229 +1,176 @@
-"""What `vae-train` does once its options are parsed."""
+"""What `vae-train` does: load the data, train, and write the checkpoint and its report."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast
 
 import click
 
-from vae_models import Family, ModelConfig, preset
+from vae_models import ModelConfig, preset
 from vae_runtime.bundle.spec import ImageSpec
-from vae_runtime.console import is_small_integer, parse_size, print_status
+from vae_runtime.console import check_parent_folder, print_status
 from vae_runtime.datasets import Dataset, load_dataset, load_test
+from vae_runtime.dependencies import require
 from vae_runtime.errors import FileError, UsageError
 
 from .checkpoint import Checkpoint, save_checkpoint
-from .checks import require_labels
 from .config import TrainConfig, recipe
-from .config_file import to_toml
-from .device import pick_device, pick_precision
-from .folder import RunFolder, bare, write_record
+from .device import catch_out_of_memory, keep_freed_memory, pick_device, pick_precision, use_threads
+from .distributed import ProcessGroup, join_processes
 from .loop import Stopped
-from .memory import keep_memory, memory_errors
-from .processes import joined
+from .options import TrainOptions
 from .progress import Progress
-from .ranks import Ranks
-from .report import Recorder
-from .run import train
+from .report import TrainedModel, write_report
+from .run import check_labels, train
+from .run_folder import RunFolder, append_json_line, without_extension
 from .state import Epoch
-
-# Options that would be without effect elsewhere.
-_ONLY = {
-    "label_join": ("cvae",),
-    "encoder_join": ("cvae",),
-    "label_dropout": ("cvae",),
-    "guidance": ("cvae",),
-    **dict.fromkeys(
-        (
-            "beta",
-            "kl_warmup",
-            "free_bits",
-            "importance_samples",
-            "importance_epochs",
-            "prior_spread",
-        ),
-        ("vae", "cvae"),
-    ),
-}
+from .tensorboard import TensorBoard
 
 
-def train_command(
-    family: str, source: str, out: Path, options: dict[str, Any], command: str
+def run_command(options: TrainOptions, command: str) -> None:
+    """Run `vae-train`.
+
+    Args:
+        options: the options.
+        command: the command line to record in the checkpoint.
+    """
+    for path in (options.out, options.metrics):
+        if path is not None:
+            _check_output(path)
+    if not options.no_report:
+        require("vae-train", "matplotlib")
+    keep_freed_memory()
+    with join_processes(options.device) as (group, device):
+        data, test = _load_data(options, group)
+        model = _model_config(options, data)
+        config = recipe(options.preset, model.family, model.pixels, **options.config_overrides)
+        config = replace(config, precision=pick_precision(config.precision, pick_device(device)))
+        folder = _run_folder(options, model, config)
+        tensorboard = TensorBoard(folder.path) if options.tensorboard and group.is_first else None
+        quiet = options.quiet or not group.is_first
+        progress = Progress(config.epochs, terms=model.family != "ae", quiet=quiet)
+
+        def on_epoch(epoch: Epoch) -> None:
+            progress.epoch(epoch)
+            if tensorboard:
+                tensorboard.epoch(epoch)
+            if options.metrics and group.is_first:
+                append_json_line(options.metrics, asdict(epoch))
+
+        try:
+            with progress, catch_out_of_memory():
+                checkpoint = train(
+                    data,
+                    model,
+                    config,
+                    test=test,
+                    prior=options.prior,
+                    components=options.components,
+                    device=device,
+                    threads=options.threads,
+                    command=command,
+                    folder=folder,
+                    resume=options.resume,
+                    group=group,
+                    interruptible=True,
+                    on_step=progress.step,
+                    on_epoch=on_epoch,
+                    log=print_status if group.is_first else lambda text: None,
+                )
+        except Stopped as stopped:
+            if group.is_first:
+                print_status(
+                    f"stopped: the state is saved in {folder.state}. Repeat the command with "
+                    "--resume to continue"
+                )
+            raise click.exceptions.Exit(128 + stopped.signal) from None
+        if group.is_first:
+            _write_results(options, checkpoint, data, test, folder, tensorboard)
+
+
+def _write_results(
+    options: TrainOptions,
+    checkpoint: Checkpoint,
+    data: Dataset,
+    test: Dataset | None,
+    folder: RunFolder,
+    tensorboard: TensorBoard | None,
 ) -> None:
-    """Load the data, train, write the checkpoint to `out`, say where it is and how good."""
-    _check_options(family, options, command)
-    options |= {"size": parse_size(options["size"]), "hidden": _numbers(options["hidden"])}
-    metrics: Path | None = options["metrics"]
-    for path in (out,) if metrics is None else (out, metrics):
-        _check_writable(path)
-    keep_memory()
-    with joined(options["device"]) as (ranks, device):
-        data, test = _load(source, options, ranks)
-        model = _model(options, cast(Family, family), data)
-        config = _config(options, family, model, device)
-        resolved = _resolved(family, source, options, model, config)
-        folder = RunFolder.beside(out, options["save_every"], resolved)
-        _check_apart(metrics, folder)
-        first = ranks.rank == 0
-        recorder = _recorder(folder, options, first=first)
-        quiet = options["quiet"] or not first
-        with Progress(config.epochs, parts=family != "ae", quiet=quiet) as progress:
-
-            def on_epoch(epoch: Epoch) -> None:
-                progress.epoch(epoch)
-                recorder.epoch(epoch)
-                if metrics and first:
-                    write_record(metrics, asdict(epoch))
-
-            try:
-                with memory_errors():
-                    checkpoint = train(
-                        data,
-                        model,
-                        config,
-                        test=test,
-                        prior=options["prior"],
-                        components=options["components"],
-                        device=device,
-                        threads=options["threads"],
-                        command=command,
-                        folder=folder,
-                        resume=options["resume"],
-                        ranks=ranks,
-                        interruptible=True,
-                        on_step=progress.step,
-                        on_epoch=on_epoch,
-                        notice=print_status if first else _nothing,
-                    )
-            except Stopped as stopped:
-                progress.close()
-                if first:
-                    print_status(
-                        f"stopped: {folder.state} is kept. Go on with the same command and --resume"
-                    )
-                raise click.exceptions.Exit(128 + stopped.signal) from None
-        if first:
-            save_checkpoint(checkpoint, out)
-            _report(checkpoint)
-            recorder.finish(checkpoint, data, test, out.name, options["threads"])
-            folder.finished()  # until here, --resume makes the rest again
-            print_status(f"wrote {out}. Next: {_next(out)}")
+    """Write the checkpoint and the report, and tell the user about them."""
+    save_checkpoint(checkpoint, options.out)
+    _print_test_losses(checkpoint)
+    pictures = []
+    if not options.no_report:
+        trained = TrainedModel.from_run(checkpoint, folder.history(), data, test)
+        with use_threads(options.threads):
+            report = write_report(trained, folder.path, f"Training of {options.out.name}")
+        for line in report.lines():
+            print_status(line)
+        print_status(f"report: {folder.path / 'report.html'}")
+        pictures = report.pictures
+    if tensorboard:
+        tensorboard.close(pictures)
+    folder.finish()  # until here, --resume would repeat the rest
+    # Without an extension, vae-export cannot derive the name of the bundle.
+    bundle = "" if without_extension(options.out) != options.out else " --out bundle"
+    print_status(f"wrote {options.out}. Next: vae-export --ckpt {options.out}{bundle}")
 
 
-def _check_options(family: str, options: dict[str, Any], command: str) -> None:
-    """Refuse options without effect, and what cannot be written down."""
-    for name, families in _ONLY.items():
-        if options[name] is not None and family not in families:
-            raise UsageError(f"--{name.replace('_', '-')} is for {' and '.join(families)} only")
-    if options["prior"] == "normal" and options["prior_spread"] is not None:
-        raise UsageError("--prior-spread is for a prior that is fitted, and --prior normal is not")
-    try:
-        command.encode()
-    except UnicodeEncodeError:
-        raise UsageError(f"{command!a}: a name that is not UTF-8 cannot be recorded") from None
-
-
-def _check_apart(metrics: Path | None, folder: RunFolder) -> None:
-    """Refuse the run folder's own file as that of --metrics: each line would stand there twice."""
-    if metrics and metrics.resolve() == folder.metrics.resolve():
-        raise UsageError(f"{metrics}: is written anyway. Name another file for --metrics.")
-
-
-def _next(out: Path) -> str:
-    """The command that exports it; a name without an ending leaves none for the bundle."""
-    return f"vae-export --ckpt {out}{'' if bare(out) != out else ' --out bundle'}"
-
-
-def _recorder(folder: RunFolder, options: dict[str, Any], *, first: bool) -> Recorder:
-    report, tensorboard = not options["no_report"], options["tensorboard"]
-    return Recorder(folder, report=first and report, tensorboard=first and tensorboard)
-
-
-def _nothing(text: str) -> None:
-    """Where another process speaks."""
-
-
-def _load(source: str, options: dict[str, Any], ranks: Ranks) -> tuple[Dataset, Dataset | None]:
-    """The training images, and the test split if there is one."""
-    size, lazy = options["size"], ranks.world > 1
-    found = []
+def _load_data(options: TrainOptions, group: ProcessGroup) -> tuple[Dataset, Dataset | None]:
+    """Load the training images, and the test split if there is one."""
+    lazy = group.world_size > 1
+    loaded = []
 
     def load() -> None:
-        data = load_dataset(source, size=size, mode=options["mode"], lazy=lazy)
+        data = load_dataset(options.data, size=options.size, mode=options.mode, lazy=lazy)
         mode = ImageSpec(*data.image_shape).mode
-        found.append((data, load_test(source, size=size, mode=mode, lazy=lazy)))
+        loaded.append((data, load_test(options.data, size=options.size, mode=mode, lazy=lazy)))
 
-    ranks.first(load)  # which may have to download them
-    if not found:
+    group.run_on_first(load)  # it may have to download them for all
+    if not loaded:
         load()
-    return found[0]
+    return loaded[0]
 
 
-def _numbers(text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    parts = [part.strip() for part in text.split(",")]
-    if not all(is_small_integer(part) for part in parts):
-        raise UsageError(f"hidden {text!r}: expected whole numbers, for example 512,256")
-    return tuple(int(part) for part in parts)
-
-
-def _check_writable(path: Path) -> None:
-    """Hours of training must not end at a file that cannot be written."""
-    if path.is_dir():
-        raise FileError(f"{path}: is a folder, expected the name of a file")
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise FileError(f"{path}: folder {path.parent} is missing or may not be written")
-
-
-def _model(options: dict[str, Any], family: Family, data: Dataset) -> ModelConfig:
-    if family == "cvae":
-        require_labels(data)
-    changes = _those(options, ModelConfig)
+def _model_config(options: TrainOptions, data: Dataset) -> ModelConfig:
+    if options.family == "cvae":
+        check_labels(data)
     classes = len(data.classes)
+    overrides = options.model_overrides
     try:
-        return preset(options["preset"], family, data.image_shape, classes, **changes)
+        return preset(options.preset, options.family, data.image_shape, classes, **overrides)
     except ValueError as error:
         raise UsageError(error) from error
 
 
-def _config(options: dict[str, Any], family: str, model: ModelConfig, device: str) -> TrainConfig:
-    config = recipe(options["preset"], family, model.pixels, **_those(options, TrainConfig))
-    return replace(config, precision=pick_precision(config.precision, pick_device(device)))
+def _run_folder(options: TrainOptions, model: ModelConfig, config: TrainConfig) -> RunFolder:
+    toml = options.to_toml(model, config)
+    folder = RunFolder.for_checkpoint(options.out, options.save_every, toml)
+    if options.metrics and options.metrics.resolve() == folder.metrics.resolve():
+        raise UsageError(
+            f"{options.metrics}: is written in any case. Name another file for --metrics."
+        )
+    return folder
 
 
-def _those(options: dict[str, Any], config: type[ModelConfig | TrainConfig]) -> dict[str, Any]:
-    """The options that are fields of a config."""
-    return {field.name: options[field.name] for field in fields(config) if field.name in options}
+def _check_output(path: Path) -> None:
+    """Refuse a file that cannot be written, before hours of training."""
+    if path.is_dir():
+        raise FileError(f"{path}: is a folder, expected the name of a file")
+    check_parent_folder(path)
 
 
-def _resolved(
-    family: str, source: str, options: dict[str, Any], model: ModelConfig, config: TrainConfig
-) -> str:
-    """All that decides what is trained, as a file for `--config`."""
-    values = {"family": family, "data": source, "preset": options["preset"]}
-    for chosen in (model, config):
-        values |= {name: getattr(chosen, name) for name in _those(options, type(chosen))}
-    values |= {name: options[name] for name in ("prior", "components", "size", "mode")}
-    if options["prior"] == "normal":
-        del values["prior_spread"]
-    if values["size"] is not None:
-        values["size"] = "x".join(map(str, values["size"]))
-    return to_toml({k: v for k, v in values.items() if family in _ONLY.get(k, (family,))})
-
-
-def _report(checkpoint: Checkpoint) -> None:
-    found = checkpoint.facts["metrics"]
-    if "test_loss" in found:
-        error = found["test_reconstruction"]
-        a_pixel = f"({error / checkpoint.model.pixels:.4f} a pixel)"
-        if checkpoint.model.family == "ae":
-            print_status(f"test: loss {error:.2f} {a_pixel}")
-            return
+def _print_test_losses(checkpoint: Checkpoint) -> None:
+    metrics = checkpoint.facts["metrics"]
+    if "test_loss" not in metrics:
+        return
+    error = metrics["test_reconstruction"]
+    per_pixel = f"({error / checkpoint.model.pixels:.4f} per pixel)"
+    if checkpoint.model.family == "ae":
+        print_status(f"test: loss {error:.2f} {per_pixel}")
+    else:
         print_status(
-            f"test: loss {found['test_loss']:.2f}, reconstruction {error:.2f} {a_pixel}, "
-            f"KL {found['test_kl']:.2f}"
+            f"test: loss {metrics['test_loss']:.2f}, reconstruction {error:.2f} {per_pixel}, "
+            f"KL {metrics['test_kl']:.2f}"
         )

@@ -1,4 +1,4 @@
-"""How a model is trained: one frozen record, stored in every checkpoint."""
+"""The training configuration: one frozen dataclass, stored in every checkpoint."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Objective = Literal["bce", "mse", "gaussian"]
 Schedule = Literal["constant", "one_cycle"]
 Precision = Literal["auto", "float32", "bf16"]
 
-_WORDS = {
+_CHOICES = {
     "objective": get_args(Objective),
     "schedule": get_args(Schedule),
     "precision": get_args(Precision),
 }
-# Name: type, lowest, highest, and how the range is written; the highest is left out.
-_NUMBERS: dict[str, tuple[type, float, float, str]] = {
+# Name: type, lower bound, upper bound (excluded), and the range in words.
+_RANGES: dict[str, tuple[type, float, float, str]] = {
     "beta": (float, 0, inf, "0 or more"),
     "kl_warmup": (float, 0, inf, "0 or more"),
     "free_bits": (float, 0, inf, "0 or more"),
@@ -42,46 +42,47 @@ _NUMBERS: dict[str, tuple[type, float, float, str]] = {
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The recipe.
+    """How a model is trained.
 
     Attributes:
-        objective: reconstruction term, summed over pixels and averaged over the batch. `bce` is the
-            Bernoulli negative log-likelihood in nats, `mse` the squared error, `gaussian` the
-            Gaussian negative log-likelihood in nats with one learned scale for all pixels (Rybkin
-            et al. 2021, arXiv 2006.13202).
+        objective: the reconstruction term, summed over pixels and averaged over the batch. `bce` is
+            the Bernoulli negative log-likelihood in nats (natural-log units), `mse` the squared
+            error, `gaussian` the Gaussian negative log-likelihood in nats with one learned scale
+            for all pixels (Rybkin et al. 2021, arXiv 2006.13202).
         beta: weight of the KL term (Higgins et al. 2017).
-        kl_warmup: epochs, or a part of one, in which that weight rises from 0 to beta.
-        free_bits: nats of KL that each latent dimension may spend for nothing, as a mean over the
-            batch (Kingma et al. 2016, arXiv 1606.04934).
-        importance_samples: latents drawn for each image; from 2 on, the loss is the bound of Burda
-            et al. 2016 (arXiv 1509.00519).
-        importance_epochs: the last epochs, which alone draw that many; those before draw one. 0 is
-            all epochs.
-        noise: standard deviation of the noise that the encoder's image gets and the loss's does
-            not, in units of [0, 1] (Vincent et al. 2008).
-        binarise: draw each pixel as 0 or 1, anew at every step, with its grey level's probability.
-        epochs, batch_size: passes over the data, images a step.
-        learning_rate: of Adam; the peak where the schedule is `one_cycle` (Smith 2018).
-        schedule: `constant`, or `one_cycle`: up for 15% of the steps, then down to zero.
+        kl_warmup: number of epochs, whole or not, over which that weight rises from 0 to beta.
+        free_bits: nats of KL per latent dimension, averaged over the batch, that are not penalized
+            (Kingma et al. 2016, arXiv 1606.04934).
+        importance_samples: latent samples per image. From 2 on, the loss is the importance-weighted
+            (IWAE) bound of Burda et al. 2015 (arXiv 1509.00519).
+        importance_epochs: how many of the last epochs draw that many samples, while the epochs
+            before draw one; 0 means all epochs.
+        noise: standard deviation, for pixels in [0, 1], of the noise added to the encoder's input
+            but not to the target of the loss (Vincent et al. 2008).
+        binarise: sample each pixel as 0 or 1 at every step, with its gray level as the probability.
+        epochs: passes over the training data.
+        batch_size: images per step.
+        learning_rate: of Adam; with the `one_cycle` schedule (Smith 2018), its peak.
+        schedule: `constant`, or `one_cycle`: rise over 15% of the steps, then fall to zero.
         adam_eps: Adam's epsilon.
-        label_dropout: share of labels replaced by "no label", for models with a null label.
-        guidance: at the end, a class moves the decoder this many times as far from "no label" as it
-            was trained to: above 1, digits are easier to read and vary a little less.
-        contrast: at the end, the decoder's logits become this many times as large: above 1, edges
-            are harder, and digits vary a little more.
-        prior_spread: share of the posterior's deviation in the latents that the prior is fitted to:
-            1 makes it the density of all latents, below that samples are sharper.
-        validation: share of the training data held out.
-        patience: epochs without a better validation loss after which training stops, with the best
-            weights and their optimiser state; 0 never stops early.
-        ema: decay a step of an average of the weights, which is then what is measured and kept;
-            0 keeps the weights themselves.
-        precision: `bf16` multiplies matrices in bfloat16 and keeps weights and losses in float32;
-            `auto` is `bf16` where the device has the instructions, and is resolved before training.
-        seed: of weights, order and noise.
+        label_dropout: fraction of labels replaced by "no label"; needs a model with a null label.
+        guidance: after training, each class's effect on the decoder, as its difference from "no
+            label", is multiplied by this. Above 1, classes are easier to recognize and vary less.
+        contrast: after training, the decoder's logits are multiplied by this. Above 1, edges are
+            harder and samples vary slightly more.
+        prior_spread: the prior is fitted to latents sampled with this fraction of the posterior's
+            standard deviation. 1 fits the density of all latents; less gives sharper samples.
+        validation: fraction of the training data that is held out.
+        patience: stop after this many epochs without a lower validation loss, and keep the best
+            weights and their optimizer state; 0 never stops early.
+        ema: decay per step of an exponential moving average of the weights, which is then validated
+            and kept in place of the weights; 0 keeps the weights themselves.
+        precision: `bf16` multiplies matrices in bfloat16 and keeps weights and losses in float32.
+            `auto` is resolved before training: `bf16` where the device has instructions for it.
+        seed: seeds the weights, the order of the images and all noise.
 
     Raises:
-        UsageError: a field outside its range, or fields that do not go together; the message names
+        UsageError: a field is out of range, or two fields contradict each other; the message names
             them.
     """
 
@@ -109,12 +110,12 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, allowed in _WORDS.items():
+        for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise UsageError(f"{name} is {getattr(self, name)!r}, expected one of {allowed}")
-        for name, (kind, low, high, text) in _NUMBERS.items():
+        for name, (kind, low, high, text) in _RANGES.items():
             value = getattr(self, name)
-            number = type(value) in (int, kind)  # a whole number is a fine float; a bool is none
+            number = type(value) in (int, kind)  # an int may stand for a float; a bool is neither
             if not number or not low <= value < high:
                 raise UsageError(f"{name} is {value!r}, expected {text}")
         if type(self.binarise) is not bool:
@@ -124,23 +125,23 @@ class TrainConfig:
     def _check_together(self) -> None:
         if self.binarise and self.objective != "bce":
             raise UsageError(
-                f"binarise goes with objective bce, this is {self.objective}: the other objectives "
-                "are densities of grey levels"
+                f"binarise needs objective bce, this is {self.objective}: the other objectives are "
+                "densities of gray levels"
             )
         if self.free_bits and self.importance_samples > 1:
             raise UsageError(
                 f"free_bits is {self.free_bits} with {self.importance_samples} importance_samples: "
-                "that bound has no KL term to give them to. Set one of the two."
+                "the importance-weighted bound has no KL term for them. Set only one of the two."
             )
         self._check_importance_epochs()
         if self.guidance != 1 and not self.label_dropout:
             raise UsageError(
-                f"guidance is {self.guidance} with label_dropout 0: nothing has taught the model "
-                "what an image without a label is. Set label_dropout, for example 0.1."
+                f"guidance is {self.guidance} with label_dropout 0: the model never learns "
+                "what an unlabelled image looks like. Set label_dropout, for example 0.1."
             )
         if self.patience and not self.validation:
             raise UsageError(
-                f"patience is {self.patience} and validation 0: early stopping needs held-out "
+                f"patience is {self.patience} and validation is 0: early stopping needs held-out "
                 "images. Set validation, for example 0.05."
             )
 
@@ -150,28 +151,28 @@ class TrainConfig:
         if self.importance_samples == 1 or self.importance_epochs > self.epochs:
             raise UsageError(
                 f"importance_epochs is {self.importance_epochs} of {self.epochs} epochs with "
-                f"importance_samples {self.importance_samples}, expected at most all of them, "
-                "and 2 samples or more"
+                f"importance_samples {self.importance_samples}, expected at most all epochs and "
+                "at least 2 samples"
             )
         if self.patience:
             raise UsageError(
                 f"patience is {self.patience} with importance_epochs {self.importance_epochs}: the "
-                "losses before and after do not compare. Set one of the two."
+                "losses before and after the switch are not comparable. Set only one of the two."
             )
 
-    def of_epoch(self, epoch: int) -> TrainConfig:
-        """The recipe of one epoch, counted from 1: this one, but for `importance_epochs`."""
+    def for_epoch(self, epoch: int) -> TrainConfig:
+        """The config of one epoch, counted from 1: `importance_epochs` applied."""
         if self.importance_epochs and epoch <= self.epochs - self.importance_epochs:
             return replace(self, importance_samples=1, importance_epochs=0)
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and strings."""
+        """Plain numbers and strings, as checkpoints store them."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> TrainConfig:
-        """Read what `to_dict` wrote."""
+        """Inverse of `to_dict`."""
         known = {f.name for f in fields(cls)}
         if not set(data) <= known:
             raise UsageError(f"unknown training fields {sorted(set(data) - known)}")
@@ -182,27 +183,33 @@ _EPOCHS = {"default": 16, "best": 30}
 
 
 def recipe(preset: str, family: str, pixels: int, **overrides: Any) -> TrainConfig:
-    """The training half of a preset, with any field overridden; None leaves a field as it is.
+    """Build the training config of a preset, with any field overridden.
 
-    `reference` is the tutorial's: Adam 1e-3, batches of 32, ten epochs; MSE for the AE, summed
-    BCE + KL for the others (`objective="mse", beta=3` is its other objective). `best` is `default`
-    for longer.
+    `reference` is the recipe of the common tutorials: Adam 1e-3, batches of 32, ten epochs; MSE for
+    the AE, summed BCE + KL for the others (`objective="mse", beta=3` is its other objective).
+    `best` is `default` for more epochs.
+
+    Args:
+        preset: `default`, `best` or `reference`.
+        family: `ae`, `vae` or `cvae`.
+        pixels: numbers per image, C·H·W.
+        overrides: fields of `TrainConfig`; None keeps the preset's value.
     """
     if preset == "reference":
         config = TrainConfig(batch_size=32, learning_rate=1e-3, schedule="constant", validation=0.0)
         if family == "ae":
-            # The tutorial averages over pixels where we sum: gradients are `pixels` times larger,
-            # and Adam takes the same steps if its epsilon is too.
+            # The tutorials average over pixels where this project sums. The gradients are `pixels`
+            # times larger, and Adam takes the same steps if its epsilon is as well.
             config = replace(config, objective="mse", adam_eps=1e-8 * pixels)
     else:
         config = TrainConfig(epochs=_EPOCHS[preset], precision="auto")
         if family == "ae":
             config = replace(config, objective="mse")
         if family == "cvae":
-            # Below 1, more of the picture stays in the code: sharper digits, and what that costs
-            # under N(0, I) is nothing to samples, which come from the fitted prior.
+            # A beta below 1 keeps more of the image in z and gives sharper digits. The latents then
+            # fit N(0, I) less well, which does not matter to samples from the fitted prior.
             guidance = 1.3 if overrides.get("label_dropout") != 0 else 1.0
-            # Of ink on paper: in a photograph it would push every tone away from grey.
+            # For ink on paper. In a photograph it would push every tone away from gray.
             contrast = 1.2 if overrides.get("objective") in (None, "bce") else 1.0
             config = replace(
                 config, beta=0.5, label_dropout=0.1, guidance=guidance, contrast=contrast

@@ -1,7 +1,8 @@
-"""`vae-train --config run.toml`: the options of a command line, one key each, in a file.
+"""`vae-train --config run.toml`: the options of a command line in a TOML file.
 
-Keys are the options' names without the dashes in front. A value is what would follow the option, a
-list for one with commas, true or false for a switch. Options on the command line win.
+The keys are the names of the options without the leading dashes. A value is what would follow the
+option on the command line; use a list where the option takes commas, and true or false for a
+switch. Options on the command line override those in the file.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ from typing import Any
 
 import click
 
-from vae_runtime.errors import FileError, InputError, NotFound, UsageError
+from vae_runtime.errors import FileError, InputError, NotFound, UsageError, describe_os_error
 
 _NOT_IN_FILES = ("config", "resume", "help", "version")
 
 
 def load_defaults(context: click.Context, _: click.Parameter, path: Path | None) -> Path | None:
-    """Callback of `--config`: what the file says becomes the default of each option.
+    """Callback of `--config`: make the values in the file the defaults of the options.
 
     Raises:
-        NotFound: no such file.
-        InputError: not TOML.
-        UsageError: a key that is no option, or a value of another kind; the message names both.
+        NotFound: there is no such file.
+        InputError: the file is not TOML.
+        UsageError: a key is not an option, or a value has the wrong type; the message names it.
     """
     if path is not None:
         options = {o.name: o for o in context.command.params if o.name not in _NOT_IN_FILES}
@@ -35,14 +36,14 @@ def load_defaults(context: click.Context, _: click.Parameter, path: Path | None)
             if key.replace("-", "_") not in options:
                 raise UsageError(f"{path}: unknown key {key!r}{_closest(key, list(options))}")
         context.default_map = {
-            key.replace("-", "_"): _plain(path, key, value, options[key.replace("-", "_")])
+            key.replace("-", "_"): _as_typed(path, key, value, options[key.replace("-", "_")])
             for key, value in values.items()
         }
     return path
 
 
 def to_toml(values: Mapping[str, Any]) -> str:
-    """One line for each value that is not None, in their order; `load_defaults` reads it back."""
+    """Write one line per value, in order, that `load_defaults` can read back; skip None."""
     lines = [
         f"{key.replace('_', '-')} = {_literal(v)}" for key, v in values.items() if v is not None
     ]
@@ -55,8 +56,8 @@ def _read(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise NotFound(f"{path}: no such config file") from error
     except OSError as error:
-        raise FileError(f"{path}: {(error.strerror or str(error)).lower()}") from error
-    except ValueError as error:  # of TOML, or of UTF-8
+        raise FileError(f"{path}: {describe_os_error(error)}") from error
+    except ValueError as error:  # invalid TOML or UTF-8
         raise InputError(f"{path}: not TOML: {error}") from error
 
 
@@ -66,8 +67,8 @@ def _closest(key: str, names: list[str | None]) -> str:
     return f". Did you mean {near[0]}?" if near else f", expected one of {', '.join(known)}"
 
 
-def _plain(path: Path, key: str, value: Any, option: click.Parameter) -> Any:
-    """The value as it would stand on a command line: click then checks both alike."""
+def _as_typed(path: Path, key: str, value: Any, option: click.Parameter) -> Any:
+    """The value as it would be typed on a command line, so that click checks both the same way."""
     switch = isinstance(option, click.Option) and option.is_flag
     if switch != isinstance(value, bool):
         raise UsageError(
@@ -78,12 +79,12 @@ def _plain(path: Path, key: str, value: Any, option: click.Parameter) -> Any:
     if isinstance(value, list) and all(type(part) in (int, str) for part in value):
         return ",".join(map(str, value))
     if type(value) not in (int, float, str):
-        raise UsageError(f"{path}: {key} is {value!r}, expected a number, a text or a list")
+        raise UsageError(f"{path}: {key} is {value!r}, expected a number, a string or a list")
     return str(value)
 
 
 def _literal(value: Any) -> str:
-    """A TOML value. JSON's texts and lists are TOML's, but for the DEL character."""
+    """Format a TOML value. JSON strings and lists are valid TOML except for the DEL character."""
     if isinstance(value, tuple):
         value = list(value)
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

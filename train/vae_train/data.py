@@ -1,24 +1,29 @@
-"""Training data as tensors: bytes on the device, shuffled by index, scaled a batch at a time."""
+"""Training data as tensors: kept as bytes, divided among processes, scaled one batch at a time."""
 
 from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vae_models import ModelConfig
 from vae_runtime.datasets import Dataset
 from vae_runtime.errors import UsageError
 
-from .ranks import Ranks
+from .config import TrainConfig
+from .distributed import ProcessGroup
+from .objective import Batch
+
+_EVALUATION_LATENTS = 256  # decoded at a time
 
 
-class Rows(ABC):
-    """Labelled or unlabelled images that are taken a batch at a time.
+class ImageSource(ABC):
+    """Labelled or unlabelled images that are read one batch at a time.
 
     Attributes:
         labels: i64[N], or None.
@@ -32,26 +37,26 @@ class Rows(ABC):
     @property
     @abstractmethod
     def device(self) -> torch.device:
-        """Where a batch lies."""
+        """The device that batches are on."""
 
     @abstractmethod
-    def pick(self, index: Tensor) -> Images:
-        """Those at `index` i64[B]."""
+    def select(self, index: Tensor) -> Images:
+        """The images at `index` i64[B]."""
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Images f32[B, C, H, W] in [0, 1] and labels i64[B], at `index` i64[B]."""
-        picked = self.pick(index)
-        return picked.pixels.float().div_(255), picked.labels
+        """Images f32[B, C, H, W] in [0, 1] and labels i64[B] or None, at `index` i64[B]."""
+        selected = self.select(index)
+        return selected.pixels.float().div_(255), selected.labels
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """All images in their order, `size` at a time."""
+        """All images in order, `size` at a time."""
         for index in torch.split(torch.arange(len(self), device=self.device), size):
             yield self.batch(index)
 
 
 @dataclass(frozen=True)
-class Images(Rows):
-    """Pixels u8[N, C, H, W] and labels i64[N] or None, both on one device."""
+class Images(ImageSource):
+    """Images in memory: pixels u8[N, C, H, W] and labels i64[N] or None, on one device."""
 
     pixels: Tensor
     labels: Tensor | None
@@ -61,23 +66,23 @@ class Images(Rows):
 
     @property
     def device(self) -> torch.device:
-        """Of the pixels."""
+        """The device of the pixels."""
         return self.pixels.device
 
-    def pick(self, index: Tensor) -> Images:
-        """Those at `index` i64[B]."""
-        # Copies whole images; indexing with brackets copies byte by byte.
+    def select(self, index: Tensor) -> Images:
+        """The images at `index` i64[B]."""
+        # index_select copies whole images, indexing with brackets copies byte by byte.
         pixels = self.pixels.index_select(0, index)
         return Images(pixels, None if self.labels is None else self.labels[index])
 
 
 @dataclass(frozen=True)
-class Stream(Rows):
-    """A data set that is too large to hold: a batch is read when it is asked for.
+class StreamedImages(ImageSource):
+    """Images of a data set that is too large for memory; each batch is read when it is used.
 
     Attributes:
-        data: where from.
-        target: the device of the batches.
+        data: the data set.
+        target: the device that batches are moved to.
         labels: i64[N] or None.
     """
 
@@ -90,42 +95,27 @@ class Stream(Rows):
 
     @property
     def device(self) -> torch.device:
-        """The target."""
+        """The device that batches are moved to."""
         return self.target
 
-    def pick(self, index: Tensor) -> Images:
-        """Those at `index` i64[B], read."""
+    def select(self, index: Tensor) -> Images:
+        """Read the images at `index` i64[B]."""
         pixels = torch.from_numpy(np.asarray(self.data.images[index.cpu().numpy()]))
         labels = None if self.labels is None else self.labels[index]
         return Images(pixels.to(self.target), labels)
 
 
-def split(data: Dataset, validation: float, seed: int) -> tuple[Dataset, Dataset | None]:
-    """Training part and held-out part; which images are held out follows from `seed`.
-
-    Raises:
-        UsageError: nothing would be left to train on.
-    """
-    held = round(len(data) * validation)
-    if held == len(data):
-        raise UsageError(f"validation is {validation}: of {len(data)} images none is left to train")
-    if held == 0:
-        return data, None
-    order = np.random.default_rng(seed).permutation(len(data))
-    return data.take(np.sort(order[held:])), data.take(np.sort(order[:held]))
-
-
 def to_device(data: Dataset, device: torch.device, *, labelled: bool) -> Images:
-    """Copy a data set to `device`, without its labels unless the model reads them."""
+    """Copy a data set to `device`, with its labels only if `labelled`."""
     return Images(
         torch.tensor(np.asarray(data.images), device=device),
         _labels(data, device, labelled=labelled),
     )
 
 
-def stream(data: Dataset, device: torch.device, *, labelled: bool) -> Stream:
-    """The same without a copy: images are read, and moved to `device`, a batch at a time."""
-    return Stream(data, device, _labels(data, device, labelled=labelled))
+def stream(data: Dataset, device: torch.device, *, labelled: bool) -> StreamedImages:
+    """Read a data set one batch at a time onto `device`, with its labels only if `labelled`."""
+    return StreamedImages(data, device, _labels(data, device, labelled=labelled))
 
 
 def _labels(data: Dataset, device: torch.device, *, labelled: bool) -> Tensor | None:
@@ -134,28 +124,176 @@ def _labels(data: Dataset, device: torch.device, *, labelled: bool) -> Tensor | 
     return torch.tensor(data.labels, device=device)
 
 
-def shuffle(n: int, ranks: Ranks, order: Tensor) -> tuple[Tensor, Tensor]:
-    """Put the images that a process holds in a new order, each shard in itself.
-
-    Args:
-        n: images held.
-        ranks: how many shards they are, and which.
-        order: the state of the generator that draws the order, u8[...].
+def split(data: Dataset, validation: float, seed: int) -> tuple[Dataset, Dataset | None]:
+    """Split off the fraction `validation` of the images, chosen at random by `seed`.
 
     Returns:
-        Indices i64[held, n / held], a row for each shard held, and the generator's state after.
+        The training part, and the held-out part or None if it would be empty.
+
+    Raises:
+        UsageError: nothing would be left to train on.
+    """
+    held_out = round(len(data) * validation)
+    if held_out == len(data):
+        raise UsageError(
+            f"validation is {validation}: of {len(data)} images none is left to train on"
+        )
+    if held_out == 0:
+        return data, None
+    order = np.random.default_rng(seed).permutation(len(data))
+    return data.take(np.sort(order[held_out:])), data.take(np.sort(order[:held_out]))
+
+
+@dataclass(frozen=True, eq=False)
+class ShardedData:
+    """The data of one training run, as one of its processes holds it.
+
+    Attributes:
+        training: the training images of all processes.
+        own_training: the training images of this process, on its device.
+        own_validation: the held-out images of this process, on its device, or None.
+        device: the device of this process.
+        labelled: whether the model reads labels.
+        streamed: whether images outside this process's part are read from the data set when needed;
+            True with several processes, of which none holds all images.
+    """
+
+    training: Dataset
+    own_training: Images
+    own_validation: Images | None
+    device: torch.device
+    labelled: bool
+    streamed: bool
+
+    @classmethod
+    def load(
+        cls,
+        data: Dataset,
+        config: TrainConfig,
+        device: torch.device,
+        group: ProcessGroup,
+        *,
+        labelled: bool,
+    ) -> ShardedData:
+        """Split the data into training and validation, and load the part of this process.
+
+        Raises:
+            UsageError: there are fewer images than processes, or no validation images although
+                `patience` needs some.
+        """
+        training, validation = split(data, config.validation, config.seed)
+        if config.patience and validation is None:
+            raise UsageError(
+                f"validation is {config.validation} of {len(training)} images, which is none, and "
+                "patience needs some. Raise it, or leave out --patience."
+            )
+        for part, name in ((training, "training"), (validation, "validation")):
+            if part is not None and len(part) < group.shards:
+                raise UsageError(
+                    f"{part.name}: {len(part)} {name} images for {group.shards} processes"
+                )
+
+        def own(part: Dataset) -> Images:
+            return to_device(part.take(group.own_slice(len(part))), device, labelled=labelled)
+
+        own_validation = None if validation is None else own(validation)
+        streamed = group.world_size > 1
+        return cls(training, own(training), own_validation, device, labelled, streamed)
+
+    def all_training(self) -> ImageSource:
+        """The training images of all processes."""
+        return self.whole(self.training) if self.streamed else self.own_training
+
+    def whole(self, data: Dataset) -> ImageSource:
+        """All images of `data`, in memory unless other processes hold parts of it."""
+        place = stream if self.streamed else to_device
+        return place(data, self.device, labelled=self.labelled)
+
+
+def shuffle(n: int, group: ProcessGroup, generator_state: Tensor) -> tuple[Tensor, Tensor]:
+    """Shuffle the `n` images that a process holds, each shard separately.
+
+    Args:
+        n: number of images held.
+        group: the processes, which say how many shards the images are.
+        generator_state: state u8[...] of the generator that draws the order.
+
+    Returns:
+        Indices i64[held_shards, n / held_shards], and the state of the generator afterwards.
     """
     generator = torch.Generator()
-    generator.set_state(order)
-    each = n // ranks.held
-    # Every shard's is drawn, so that a shard's order does not depend on who holds it.
-    whole = torch.stack([torch.randperm(each, generator=generator) for _ in range(ranks.shards)])
-    own = ranks.own(whole.unsqueeze(0)).view(ranks.held, each)
-    return own + each * torch.arange(ranks.held)[:, None], generator.get_state()
+    generator.set_state(generator_state)
+    length = n // group.held_shards
+    # Draw the order of every shard, so that it does not depend on which process holds the shard.
+    orders = [torch.randperm(length, generator=generator) for _ in range(group.shards)]
+    own = group.own_rows(torch.stack(orders).unsqueeze(0)).view(group.held_shards, length)
+    return own + length * torch.arange(group.held_shards)[:, None], generator.get_state()
+
+
+@dataclass(frozen=True)
+class BatchMaker:
+    """Makes the batches of the images that a process holds, including everything random in them.
+
+    Every process draws the random numbers of the whole batch and keeps those of its own rows, so
+    that an image gets the same noise whatever the number of processes.
+    """
+
+    data: ImageSource
+    model: ModelConfig
+    config: TrainConfig
+    group: ProcessGroup
+    noise: torch.Generator
+
+    def split(self, order: Tensor, size: int) -> list[Tensor]:
+        """Cut indices i64[held_shards, images per shard] into batches of `size` per shard.
+
+        Returns:
+            Indices i64[held_shards·size] for each batch.
+        """
+        # Once per epoch: in the midst of a step this small operation takes ten times as long,
+        # since the large ones evict it from the processor's caches.
+        return [part.flatten() for part in torch.split(order.to(self.data.device), size, 1)]
+
+    def make(self, index: Tensor, label_dropout: float = 0.0) -> Batch:
+        """Make the batch of the images at `index` i64[held_shards·n].
+
+        The order of the draws below is fixed: it decides which random numbers an image gets.
+
+        Args:
+            index: which images.
+            label_dropout: fraction of labels replaced by "no label".
+        """
+        image, label = self.data.batch(index)
+        n, config = len(index) // self.group.held_shards, self.config
+        if label is not None and label_dropout:
+            dropped = self._draw(torch.rand, 1, n)[0] < label_dropout
+            label = label.masked_fill(dropped, self.model.classes)
+        if config.binarise:
+            image = (self._draw(torch.rand, 1, n, *image.shape[1:])[0] < image).float()
+        encoder_input = image
+        if config.noise:
+            noise = self._draw(torch.randn, 1, n, *image.shape[1:])[0]
+            encoder_input = (image + config.noise * noise).clamp_(0, 1)
+        width = 0 if self.model.family == "ae" else self.model.latent_dim  # an AE samples no z
+        eps = self._draw(torch.randn, config.importance_samples, n, width)
+        return Batch(image, encoder_input, label, eps)
+
+    def all(self) -> Iterator[Batch]:
+        """All images in order, with their labels."""
+        order = torch.arange(len(self.data)).view(self.group.held_shards, -1)
+        latents_per_image = self.group.shards * self.config.importance_samples
+        for index in self.split(order, max(1, _EVALUATION_LATENTS // latents_per_image)):
+            yield self.make(index)
+
+    def _draw(self, distribution: Callable[..., Tensor], k: int, n: int, *shape: int) -> Tensor:
+        """Draw f32[k, held_shards·n, *shape]."""
+        size = (k, self.group.shards, n, *shape)
+        drawn = distribution(size, generator=self.noise, device=self.noise.device)
+        return self.group.own_rows(drawn)
 
 
 def fingerprint(data: Dataset) -> str:
-    """The sha256 of all that a model can learn from: pixels, shapes, labels, class names."""
+    """The sha256 of all that a model can learn from: pixels, shapes, labels and class names."""
     facts = (data.images.shape, data.classes, data.labels is not None)
     digest = hashlib.sha256(repr(facts).encode())
     for piece in data.batches():

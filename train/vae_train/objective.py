@@ -1,6 +1,6 @@
-"""The negative ELBO and its parts.
+"""The training objective: the negative ELBO (evidence lower bound) and its terms.
 
-Sums over pixels and latent dimensions, means over the batch.
+All terms are sums over pixels and latent dimensions, and means over the batch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vae_models import AE, CVAE, VAE
-from vae_models.vae import draw
+from vae_models.vae import reparameterize
 
 from .config import Objective, TrainConfig
 
@@ -22,42 +22,42 @@ Model = AE | VAE | CVAE
 
 
 class Batch(NamedTuple):
-    """What one step works on.
+    """The input of one step.
 
     Attributes:
-        image: f32[N, C, H, W] in [0, 1], what the loss compares with.
-        seen: as `image`, what the encoder sees: the same unless noise was added.
+        image: f32[N, C, H, W] in [0, 1], the target of the loss.
+        encoder_input: f32[N, C, H, W] in [0, 1]; `image`, or `image` with noise.
         label: i64[N], or None where the model has no labels.
-        eps: f32[K, N, D], standard normal, what the latents are drawn with.
+        eps: f32[K, N, D], standard normal noise for K latent samples per image.
     """
 
     image: Tensor
-    seen: Tensor
+    encoder_input: Tensor
     label: Tensor | None
     eps: Tensor
 
 
-class Terms(NamedTuple):
-    """The parts of a loss.
+class LossTerms(NamedTuple):
+    """The terms of a loss, per image.
 
     Attributes:
-        reconstruction: f32[N], the mean over the K latents of an image.
-        kl: f32[N, D], of each latent dimension; f32[N, 0] for an AE.
-        bound: f32[N], the importance-weighted bound; None where K is 1.
+        reconstruction: f32[N], mean over the K latent samples of an image.
+        kl: f32[N, D], per latent dimension; f32[N, 0] for an AE.
+        bound: f32[N], the negative importance-weighted bound; None where K is 1.
     """
 
     reconstruction: Tensor
     kl: Tensor
     bound: Tensor | None = None
 
-    def means(self) -> Terms:
-        """Over the batch: reconstruction f32[], KL f32[D], bound f32[] or None."""
+    def means(self) -> LossTerms:
+        """Means over the batch: reconstruction f32[], KL f32[D], bound f32[] or None."""
         bound = None if self.bound is None else self.bound.mean(0)
-        return Terms(self.reconstruction.mean(0), self.kl.mean(0), bound)
+        return LossTerms(self.reconstruction.mean(0), self.kl.mean(0), bound)
 
 
-class Pass(nn.Module):
-    """One pass through a model and its objective: what is wrapped for several processes."""
+class LossModule(nn.Module):
+    """A model together with its objective: the module that several processes wrap."""
 
     def __init__(self, model: Model, config: TrainConfig) -> None:
         super().__init__()
@@ -65,64 +65,67 @@ class Pass(nn.Module):
         self.objective: Objective = config.objective
         self.bf16 = config.precision == "bf16"
 
-    def forward(self, batch: Batch, beta: float, variance: float) -> Terms:
-        """The terms of each image.
+    def forward(self, batch: Batch, beta: float, variance: float) -> LossTerms:
+        """Compute the loss terms of each image.
 
         Args:
             batch: the images and the noise.
-            beta: weight of the KL inside the importance-weighted bound.
-            variance: of the pixels, for the `gaussian` objective.
+            beta: weight of the KL term inside the importance-weighted bound.
+            variance: variance of the pixels under the `gaussian` objective.
         """
-        model, draws = self.model, len(batch.eps)
-        given = (batch.label,) if isinstance(model, CVAE) else ()
+        model, samples = self.model, len(batch.eps)
+        labels = (batch.label,) if isinstance(model, CVAE) else ()
         device = batch.image.device.type
         with torch.autocast(device, torch.bfloat16) if self.bf16 else nullcontext():
             if isinstance(model, AE):
-                logits = model.decode_logits(model.encode(batch.seen))
+                logits = model.decode_logits(model.encode(batch.encoder_input))
                 error = reconstruction(logits, batch.image, self.objective, variance)
-                return Terms(error, error.new_zeros(len(error), 0))
-            mu, log_var = model.encode(batch.seen, *given)
-            z = draw(mu, log_var, batch.eps)  # (K, N, D)
-            repeated = (None if label is None else label.repeat(draws) for label in given)
+                return LossTerms(error, error.new_zeros(len(error), 0))
+            mu, log_var = model.encode(batch.encoder_input, *labels)
+            z = reparameterize(mu, log_var, batch.eps)  # (K, N, D)
+            repeated = (None if label is None else label.repeat(samples) for label in labels)
             logits = model.decode_logits(z.flatten(0, 1), *repeated)  # (K·N, C, H, W)
         kl = kl_to_standard_normal(mu, log_var)
-        if draws == 1:
-            return Terms(reconstruction(logits, batch.image, self.objective, variance), kl)
-        image = batch.image.repeat(draws, 1, 1, 1)
-        error = reconstruction(logits, image, self.objective, variance).view(draws, -1)
+        if samples == 1:
+            return LossTerms(reconstruction(logits, batch.image, self.objective, variance), kl)
+        image = batch.image.repeat(samples, 1, 1, 1)
+        error = reconstruction(logits, image, self.objective, variance).view(samples, -1)
         bound = importance_bound(error, beta * log_ratio(z, log_var, batch.eps))
-        return Terms(error.mean(0), kl, bound)
+        return LossTerms(error.mean(0), kl, bound)
 
 
-def total(means: Terms, beta: float, free_bits: float = 0.0, spent: Tensor | None = None) -> Tensor:
-    """The loss of a batch, one number: reconstruction + beta · KL, or the bound.
+def total_loss(
+    means: LossTerms, beta: float, free_bits: float = 0.0, batch_kl: Tensor | None = None
+) -> Tensor:
+    """Combine the terms into the loss f32[]: reconstruction + beta · KL, or the bound.
 
     Args:
-        means: of the terms.
-        beta: weight of the KL.
-        free_bits: a dimension whose KL is below this many nats costs as much, whatever it spends.
-        spent: f32[D], the KL of each dimension as a mean over the whole batch, where `means` are
-            those of a part of it.
+        means: means of the terms over the batch.
+        beta: weight of the KL term.
+        free_bits: nats that are not penalized; a latent dimension with a KL below this counts as
+            this much, without a gradient.
+        batch_kl: f32[D], the KL per dimension averaged over the whole batch, where `means` are
+            those of one process's part of it.
     """
     if means.bound is not None:
         return means.bound
     kl = means.kl
     if free_bits:
-        spent = kl.detach() if spent is None else spent
-        kl = torch.where(spent > free_bits, kl, free_bits)
+        batch_kl = kl.detach() if batch_kl is None else batch_kl
+        kl = torch.where(batch_kl > free_bits, kl, free_bits)
     return means.reconstruction + beta * kl.sum()
 
 
 def reconstruction(
     logits: Tensor, image: Tensor, objective: Objective, variance: float = 0.5
 ) -> Tensor:
-    """-log p(image | z) in nats, for `mse` the squared error, of each image.
+    """Compute -log p(image | z) in nats, or the squared error for `mse`, of each image.
 
     Args:
         logits: f32[N, C, H, W], before the sigmoid.
         image: f32[N, C, H, W] in [0, 1].
-        objective: which.
-        variance: of the pixels, for `gaussian`.
+        objective: the reconstruction term.
+        variance: variance of the pixels, for `gaussian`.
 
     Returns:
         f32[N], summed over pixels.
@@ -136,17 +139,17 @@ def reconstruction(
 
 
 def gaussian(error: Tensor, pixels: int, variance: float) -> Tensor:
-    """-log N(image; decoded, variance) in nats, from the squared error summed over `pixels`."""
+    """-log N(image; decoded, variance) in nats; `error` is the squared error summed over pixels."""
     return error / (2 * variance) + pixels / 2 * log(2 * pi * variance)
 
 
 def mean_squared_error(nll: float, pixels: int, variance: float) -> float:
-    """The squared error a pixel that `gaussian` gave `nll` for; its best variance is this."""
+    """Inverse of `gaussian`: the squared error per pixel, which is also the likeliest variance."""
     return 2 * variance * (nll / pixels - log(2 * pi * variance) / 2)
 
 
 def kl_to_standard_normal(mu: Tensor, log_var: Tensor) -> Tensor:
-    """f32[N, D]: KL(N(mu, exp(log_var)) ‖ N(0, 1)); Kingma & Welling 2014, appendix B."""
+    """KL(N(mu, exp(log_var)) ‖ N(0, 1)) per dimension, f32[N, D]; Kingma & Welling 2014, app. B."""
     mu, log_var = mu.float(), log_var.float()
     return 0.5 * torch.addcmul(torch.expm1(log_var) - log_var, mu, mu)
 
@@ -157,7 +160,7 @@ def log_ratio(z: Tensor, log_var: Tensor, eps: Tensor) -> Tensor:
 
 
 def importance_bound(nll: Tensor, ratio: Tensor) -> Tensor:
-    """f32[N]: -log of the mean over K of p(image | z)·p(z) / q(z | image); Burda et al. 2016.
+    """-log of the mean over K of p(image | z)·p(z) / q(z | image), f32[N]; Burda et al. 2015.
 
     Args:
         nll: f32[K, N], -log p(image | z).

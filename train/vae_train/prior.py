@@ -1,40 +1,51 @@
-"""Fit the latent prior to the latents of the training data, with scikit-learn; plain arrays come out.
+"""Fit the latent prior to the latents of the training data.
 
-Sampling from a density fitted to the latents instead of N(0, I) closes the gap between the aggregate
-posterior and the prior (Ghosh et al. 2020, arXiv 1903.12436), and makes a plain AE generative.
+Sampling from a density fitted to the latents instead of N(0, I) closes the gap between the prior
+and the aggregate posterior (Ghosh et al. 2020, arXiv 1903.12436), and makes a plain AE generative.
 """
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from vae_models import CVAE, VAE, ModelConfig
-from vae_models.vae import reparameterise
+from vae_models.vae import sample_posterior
 from vae_runtime.errors import UsageError
 from vae_runtime.prior import KINDS, Prior
 
 from .config import TrainConfig
-from .data import Rows
-from .mixture import Mixture, fit_mixture
+from .data import ImageSource
 from .objective import Model
 
-_TAIL = 0.05  # share of a class's latents, the least likely ones, that its mixture is not fitted to
-_LARGEST = 20_000  # latents a mixture is fitted to
-# In all mixtures together: they travel as text in every exported graph.
-_MAX_NUMBERS = 32_000  # where the number of components is picked
-_LARGEST_PRIOR = 1_000_000
+Floats = NDArray[np.float64]
+
+_MAX_LATENTS = 20_000  # that one mixture is fitted to
+# Numbers in all mixtures together. They are stored as text in every exported graph.
+_MAX_PICKED_NUMBERS = 32_000  # where the number of components is picked here
+_MAX_NUMBERS = 1_000_000
+_TAIL = 0.05  # fraction of a class's latents, the least likely ones, that its mixture ignores
+_TAIL_COMPONENTS = 5  # of the mixture that decides which latents are the least likely
+_CANDIDATES = (1, 3, 5, 10, 15, 20, 30, 60)  # numbers of components to try
+_MIN_GAIN = 0.01  # nats per latent on held-out latents that more components must gain
+_HELD_OUT = 0.1
+_RIDGE = 3e-3  # added to each variance, relative to that dimension's own
+_TOLERANCE = 2e-3  # nats per latent; smaller gains do not carry over to held-out latents
 
 
 @dataclass(frozen=True)
 class FittedPrior:
-    """A prior and, in nats a code, the mean log-likelihood of held-out latents under it.
+    """A prior and how well it explains held-out latents.
 
-    The mean runs over the mixtures of `class_gmm`, each weighing the same. The latents are those that
-    the prior is meant for: see `fit_prior`.
+    Attributes:
+        prior: the prior.
+        held_out_log_likelihood: mean log-likelihood in nats per latent vector; for `class_gmm`, the
+            mean over its mixtures. The latents are sampled as those that the prior was fitted to.
     """
 
     prior: Prior
@@ -42,41 +53,41 @@ class FittedPrior:
 
 
 @torch.no_grad()
-def latents(
-    model: Model, data: Rows, seed: int, *, labelled: bool = True, spread: float = 1.0
-) -> NDArray[np.float64]:
-    """One posterior draw for each image (the code itself for an AE), f64[N, D].
+def sample_latents(
+    model: Model, data: ImageSource, seed: int, *, labelled: bool = True, spread: float = 1.0
+) -> Floats:
+    """Sample one z per image from the posterior (for an AE, encode it): f64[N, D].
 
     Args:
-        model: trained.
+        model: a trained model.
         data: the images.
-        seed: of the draws.
-        labelled: whether a CVAE's encoder is told the labels.
-        spread: scales the posterior's deviation; 0 gives the mean latents.
+        seed: seed of the samples.
+        labelled: whether a CVAE's encoder is given the labels.
+        spread: factor on the posterior's standard deviation; 0 returns the means.
     """
     model.eval()
     noise = torch.Generator(data.device).manual_seed(seed)
-    found = []
+    latents = []
     for image, label in data.batches(256):
         if isinstance(model, VAE):
-            given = (label if labelled else None,) if isinstance(model, CVAE) else ()
-            mu, log_var = model.encode(image, *given)
-            z = torch.lerp(mu, reparameterise(mu, log_var, noise), spread)
+            labels = (label if labelled else None,) if isinstance(model, CVAE) else ()
+            mu, log_var = model.encode(image, *labels)
+            z = torch.lerp(mu, sample_posterior(mu, log_var, noise), spread)
         else:
             z = model.encode(image)
-        found.append(z.double().cpu())
-    return torch.cat(found).numpy()
+        latents.append(z.double().cpu())
+    return torch.cat(latents).numpy()
 
 
 def check_prior(kind: str, components: int | None, config: ModelConfig) -> str:
-    """Refuse a prior that cannot be fitted to the latents of this model, or not be kept.
+    """Check that a prior can be fitted to the latents of this model and stored.
 
     Returns:
-        The kind, which is never `auto`.
+        The kind, with `auto` resolved.
 
     Raises:
-        UsageError: an unknown kind, `class_gmm` for a model without labels, components of what has
-            none, or more numbers than a checkpoint holds.
+        UsageError: the kind is unknown, or `class_gmm` without labels; `components` is set for a
+            prior that has none; or the prior is too large for a checkpoint.
     """
     if kind not in ("auto", *KINDS):
         raise UsageError(f"prior is {kind!r}, expected one of {('auto', *KINDS)}")
@@ -90,23 +101,23 @@ def check_prior(kind: str, components: int | None, config: ModelConfig) -> str:
         if kind != "gaussian":
             return kind
     dim, rows = config.latent_dim, config.classes + 1 if kind == "class_gmm" else 1
-    numbers = rows * (components or 1) * _numbers(dim)
-    if numbers > _LARGEST_PRIOR:
+    numbers = rows * (components or 1) * _numbers_per_component(dim)
+    if numbers > _MAX_NUMBERS:
         raise UsageError(
-            f"prior {kind} of {dim} dimensions has {numbers:,} numbers, at most {_LARGEST_PRIOR:,} "
-            "fit into a checkpoint. Use --prior normal, or less --components or --latent-dim."
+            f"prior {kind} of {dim} dimensions has {numbers:,} numbers, a checkpoint holds at most "
+            f"{_MAX_NUMBERS:,}. Use --prior normal, or smaller --components or --latent-dim."
         )
     return kind
 
 
-def _numbers(dim: int) -> int:
-    """Of one Gaussian: its weight, its mean, and half of its covariance."""
+def _numbers_per_component(dim: int) -> int:
+    """Its weight, its mean, and the lower triangle of its covariance."""
     return 1 + dim + dim * (dim + 1) // 2
 
 
 def fit_prior(
     model: Model,
-    data: Rows,
+    data: ImageSource,
     kind: str = "auto",
     components: int | None = None,
     seed: int = 0,
@@ -114,28 +125,28 @@ def fit_prior(
 ) -> FittedPrior:
     """Fit a prior of `kind` to the latents of `data`.
 
-    Of each class of `class_gmm`, the least likely 5% are left out (see `vae_train.mixture`).
+    For `class_gmm`, the least likely 5% of each class's latents are ignored: see `_without_tail`.
 
     Args:
-        model: trained.
+        model: a trained model.
         data: its training images.
         kind: `auto` (`class_gmm` for a CVAE, else `gmm`) or one of `vae_runtime.prior.KINDS`.
-        components: Gaussians in each mixture, fewer where there are fewer latents; None picks the
-            number by held-out likelihood.
-        seed: of the posterior draws and of the fit.
-        spread: of the posterior's deviation, how much the latents are drawn with. An image is decoded
-            from its code's mean, and a prior as wide as the draws samples more blur than it has
-            images to show for it; a narrower one explains the latents of new images worse.
+        components: Gaussians in each mixture, fewer if there are fewer latents; None picks the
+            number by the likelihood of held-out latents.
+        seed: seed of the posterior samples and of the fit.
+        spread: factor on the posterior's standard deviation when the latents are sampled. Images
+            decode from the posterior mean, and a prior as wide as the posterior samples more blur
+            than images show; a narrower one explains the latents of new images less well.
 
     Raises:
-        UsageError: see `check_prior`; or latents that are not finite.
+        UsageError: see `check_prior`; or the latents are not finite.
     """
     kind = check_prior(kind, components, model.config)
     dim = model.config.latent_dim
     if kind == "normal":
         return FittedPrior(Prior.normal(dim))
-    some = _some(data, seed)
-    z = latents(model, some if kind in ("gaussian", "gmm") else data, seed, spread=spread)
+    subset = _random_subset(data, seed)
+    z = sample_latents(model, subset if kind in ("gaussian", "gmm") else data, seed, spread=spread)
     if not np.isfinite(z).all():
         raise UsageError("training diverged: latents are not finite. Lower the learning rate.")
     groups = [z]
@@ -144,22 +155,25 @@ def fit_prior(
             raise UsageError("prior class_gmm needs labelled images")
         label = data.labels.cpu().numpy()
         groups = [z[label == k] for k in range(model.config.classes)]
-        groups = [g if len(g) else z for g in groups]
-        blind = model.encoder_labels is None
-        groups.append(z if blind else latents(model, some, seed, labelled=False, spread=spread))
+        groups = [group if len(group) else z for group in groups]
+        unlabelled = z
+        if model.encoder_labels is not None:
+            unlabelled = sample_latents(model, subset, seed, labelled=False, spread=spread)
+        groups.append(unlabelled)
     return fit_latents(groups, kind, components, seed)
 
 
 def fit_latents(
-    groups: list[NDArray[np.float64]], kind: str, components: int | None = None, seed: int = 0
+    groups: list[Floats], kind: str, components: int | None = None, seed: int = 0
 ) -> FittedPrior:
-    """Fit a prior of `kind` to latents that are there already, of any model.
+    """Fit a prior of `kind` to given latents, of any model.
 
     Args:
-        groups: f64[n, D]; one, or for `class_gmm` one a class and then the latents without a label.
+        groups: one array f64[n, D]; for `class_gmm` one per class, followed by the latents that
+            were encoded without a label.
         kind: one of `vae_runtime.prior.KINDS`.
         components: Gaussians in each mixture; None picks the number by held-out likelihood.
-        seed: of the fit.
+        seed: seed of the fit.
     """
     dim = groups[0].shape[1]
     if kind == "normal":
@@ -167,37 +181,38 @@ def fit_latents(
     if kind == "uniform":
         z = groups[0]
         return FittedPrior(Prior("uniform", dim, low=z.min(0), high=z.max(0)))
-    return _mixtures(kind, groups, dim, 1 if kind == "gaussian" else components, seed)
+    return _fit_mixtures(kind, groups, dim, 1 if kind == "gaussian" else components, seed)
 
 
-def _some(data: Rows, seed: int) -> Rows:
-    """As many images, drawn at random, as a mixture is fitted to."""
-    if len(data) <= _LARGEST:
+def _random_subset(data: ImageSource, seed: int) -> ImageSource:
+    """At most as many images as a mixture is fitted to."""
+    if len(data) <= _MAX_LATENTS:
         return data
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
-    return data.pick(order[:_LARGEST].to(data.device))
+    return data.select(order[:_MAX_LATENTS].to(data.device))
 
 
-def _mixtures(
-    kind: str, groups: list[NDArray[np.float64]], dim: int, components: int | None, seed: int
+def _fit_mixtures(
+    kind: str, groups: list[Floats], dim: int, components: int | None, seed: int
 ) -> FittedPrior:
-    """One mixture a group, those of fewer components filled up with some of weight 0."""
-    import sklearn.mixture  # noqa: F401 - the limit below holds for libraries already loaded
+    """Fit one mixture per group; pad those with fewer components with components of weight 0."""
+    import sklearn.mixture  # noqa: F401 - the limit below applies to libraries already loaded
     from threadpoolctl import threadpool_limits
 
     rng = np.random.default_rng(seed)
-    fitted: list[Mixture] = []
-    most = _MAX_NUMBERS // (len(groups) * _numbers(dim))
-    # Matrices of 16 by 16 are far too small to share: two threads took 20 times as long.
+    fitted: list[_Mixture] = []
+    max_components = _MAX_PICKED_NUMBERS // (len(groups) * _numbers_per_component(dim))
+    # The matrices are too small for several threads: with two, the fit took 20 times as long.
     with threadpool_limits(1):
         for group in groups:
-            # All rows are stored as large as the largest; that without a label adds nothing to it.
+            # All mixtures are stored at the size of the largest. The one of latents without a label
+            # should not enlarge the others.
             unlabelled = len(fitted) == len(groups) - 1
             if fitted and unlabelled:
-                most = max(len(f.weights) for f in fitted)
-            some = rng.permutation(group)[:_LARGEST]
+                max_components = max(len(f.weights) for f in fitted)
+            latents = rng.permutation(group)[:_MAX_LATENTS]
             tail = 0 if unlabelled else _TAIL
-            fitted.append(fit_mixture(some, components, most, tail, seed))
+            fitted.append(_fit_mixture(latents, components, max_components, tail, seed))
     m = max(len(f.weights) for f in fitted)
     weights, mean = np.zeros((len(fitted), m)), np.zeros((len(fitted), m, dim))
     factors = np.tile(np.eye(dim), (len(fitted), m, 1, 1))
@@ -208,4 +223,94 @@ def _mixtures(
     lower = np.tril_indices(dim)
     packed = factors[:, :, lower[0], lower[1]]
     prior = Prior(kind, dim, weights=weights, mean=mean, cholesky=packed)
-    return FittedPrior(prior, float(np.mean([f.score for f in fitted])))
+    return FittedPrior(prior, float(np.mean([f.held_out_log_likelihood for f in fitted])))
+
+
+@dataclass(frozen=True)
+class _Mixture:
+    """A fitted mixture of M Gaussians.
+
+    Attributes:
+        weights: f64[M].
+        means: f64[M, D].
+        factors: f64[M, D, D], the lower Cholesky factor of each covariance.
+        held_out_log_likelihood: mean over held-out latents, in nats per latent vector.
+    """
+
+    weights: Floats
+    means: Floats
+    factors: Floats
+    held_out_log_likelihood: float
+
+
+def _fit_mixture(
+    latents: Floats, components: int | None, max_components: int, tail: float, seed: int
+) -> _Mixture:
+    """Fit a mixture to one group of latents.
+
+    Args:
+        latents: f64[n, D] in random order; the first tenth is held out.
+        components: number of Gaussians, fewer if there are fewer latents; None picks the number by
+            the likelihood of the held-out latents.
+        max_components: the largest number to pick.
+        tail: fraction of the latents, the least likely ones, that are ignored.
+        seed: seed of the fit.
+    """
+    center, scale = latents.mean(0), latents.std(0)
+    # Dimensions that never vary get a small scale instead of 0.
+    scale = np.maximum(scale, 1e-3 * np.sqrt(np.mean(scale**2)) + 1e-9)
+    unit = ((latents - center) / scale).astype(np.float32)
+    unit = unit if len(unit) > 1 else np.repeat(unit, 2, 0)
+    unit = _without_tail(unit, tail, seed)
+    held_out = int(len(unit) * _HELD_OUT)
+    training, test = unit[held_out:], unit[:held_out] if held_out else unit
+    best: Any = None
+    score = -np.inf
+    for m in [min(components, len(training))] if components else _affordable(unit, max_components):
+        mixture = _expectation_maximization(training, m, seed)
+        test_score = float(mixture.score(test))
+        if best is not None and test_score < score + _MIN_GAIN:
+            break
+        best, score = mixture, test_score
+    factors = np.linalg.cholesky(best.covariances_.astype(np.float64))
+    return _Mixture(
+        best.weights_.astype(np.float64),
+        best.means_ * scale + center,
+        factors * scale[:, None],
+        score - float(np.log(scale).sum()),
+    )
+
+
+def _affordable(latents: NDArray[np.float32], max_components: int) -> list[int]:
+    """Numbers of components to try; a full covariance needs several latents per dimension."""
+    n, dim = latents.shape
+    return [m for m in _CANDIDATES if m <= max_components and n >= 5 * m * dim] or [1]
+
+
+def _without_tail(latents: NDArray[np.float32], tail: float, seed: int) -> NDArray[np.float32]:
+    """Drop the fraction `tail` that a small mixture finds least likely.
+
+    Within a class, these are mostly mislabelled or unreadable digits. A mixture covers them with
+    wide components, and samples from those look like no digit. Latents that were encoded without a
+    label keep their tail, which may be a rare class.
+    """
+    if len(latents) * tail < 1:
+        return latents
+    mixture = _expectation_maximization(latents, _affordable(latents, _TAIL_COMPONENTS)[-1], seed)
+    likelihood = mixture.score_samples(latents)
+    kept: NDArray[np.float32] = latents[likelihood > np.quantile(likelihood, tail)]
+    return kept if len(kept) else latents
+
+
+def _expectation_maximization(latents: NDArray[np.float32], m: int, seed: int) -> Any:
+    """Fit `m` Gaussians (Dempster et al. 1977), starting from k-means."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
+    mixture = GaussianMixture(
+        m, reg_covar=_RIDGE, max_iter=60, tol=_TOLERANCE, random_state=seed % 2**32
+    )
+    with warnings.catch_warnings():
+        # A fit that has not converged, or with two identical components, is good enough.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return mixture.fit(latents)

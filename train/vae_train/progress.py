@@ -1,4 +1,4 @@
-"""The progress bar: loss, reconstruction, KL, images a second, time left. Standard error only."""
+"""Training progress on standard error: losses, images per second, time left."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ _REDRAW_S = 0.1
 
 
 class Progress:
-    """A bar on a terminal; one line an epoch elsewhere; nothing if `quiet`.
+    """A bar on a terminal and one line per epoch; nothing if `quiet`.
 
-    An AE's loss has no parts, so none are printed.
+    Args:
+        epochs: the number of epochs in all.
+        terms: whether the loss has a reconstruction and a KL term to show.
+        quiet: whether to print nothing.
     """
 
-    def __init__(self, epochs: int, *, parts: bool = True, quiet: bool = False) -> None:
+    def __init__(self, epochs: int, *, terms: bool = True, quiet: bool = False) -> None:
         self._console = Console(stderr=True, quiet=quiet, highlight=False)
         self._bar = Bar(
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
@@ -33,8 +36,8 @@ class Progress:
             disable=quiet or not self._console.is_terminal,
         )
         self._task = self._bar.add_task("", total=None, epoch=1, epochs=epochs, text="")
-        self._epochs, self._parts = epochs, parts
-        self._drawn = 0.0
+        self._epochs, self._terms = epochs, terms
+        self._last_draw = 0.0
 
     def __enter__(self) -> Progress:
         self._bar.start()
@@ -46,18 +49,14 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Take the bar off the terminal, so that a line can follow it."""
         self._bar.stop()
 
     def step(self, step: Step) -> None:
-        """Move the bar; at most ten times a second."""
+        """Advance the bar, at most ten times per second."""
         now = time.monotonic()
-        if now - self._drawn < _REDRAW_S:
+        if now - self._last_draw < _REDRAW_S:
             return
-        self._drawn = now
+        self._last_draw = now
         self._bar.update(
             self._task,
             total=step.steps * self._epochs,
@@ -67,17 +66,20 @@ class Progress:
         )
 
     def epoch(self, epoch: Epoch) -> None:
-        """Print the line of a finished epoch."""
-        held = "" if epoch.validation_loss is None else f" validation {epoch.validation_loss:.2f}"
+        """Print the losses of a finished epoch."""
+        held_out = (
+            "" if epoch.validation_loss is None else f" validation {epoch.validation_loss:.2f}"
+        )
         left = timedelta(seconds=round(epoch.seconds * (self._epochs - epoch.epoch)))
         self._console.print(
-            f"epoch {epoch.epoch}/{self._epochs}: {self._losses(epoch, 'reconstruction')}{held} "
+            f"epoch {epoch.epoch}/{self._epochs}: "
+            f"{self._losses(epoch, 'reconstruction')}{held_out} "
             f"({epoch.images_per_second:,.0f} images/s, {left} left)",
-            soft_wrap=True,  # one line in a log, however narrow rich believes it to be
+            soft_wrap=True,  # rich would break the line at its guess of the width
         )
 
-    def _losses(self, means: Step | Epoch, error: str) -> str:
+    def _losses(self, means: Step | Epoch, reconstruction: str) -> str:
         loss = f"loss {means.loss:.2f}"
-        if not self._parts:
+        if not self._terms:
             return loss
-        return f"{loss} {error} {means.reconstruction:.2f} KL {means.kl:.2f}"
+        return f"{loss} {reconstruction} {means.reconstruction:.2f} KL {means.kl:.2f}"

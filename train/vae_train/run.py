@@ -1,12 +1,15 @@
-"""From a data set and two configs to a checkpoint: what `vae-train` runs."""
+"""From a data set and two configs to a checkpoint."""
 
 from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Callable
-from contextlib import nullcontext
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -16,24 +19,20 @@ from vae_models import CVAE, ModelConfig, build
 from vae_models.autoencoder import scale_logits
 from vae_runtime import __version__
 from vae_runtime.datasets import Dataset
+from vae_runtime.errors import UsageError
 from vae_runtime.prior import Prior
 
 from .checkpoint import Checkpoint
-from .checks import check
 from .config import TrainConfig
-from .data import Rows, fingerprint
+from .data import ImageSource, ShardedData, fingerprint
 from .device import pick_device, pick_precision, use_threads
-from .folder import RunFolder
-from .interrupt import asked_to_stop
+from .distributed import ProcessGroup
 from .loop import Step, check_finite, evaluate, fit
 from .prior import FittedPrior, check_prior, fit_prior
-from .ranks import Ranks
-from .resume import Run
-from .share import Share
+from .run_folder import ResumableRun, RunFolder
 from .state import Epoch, State, best_epoch
 
 EXAMPLES = 64  # real images stored in a checkpoint
-_TEST_METRICS = ("test_loss", "test_reconstruction", "test_kl")
 
 
 def train(
@@ -49,84 +48,174 @@ def train(
     command: str = "",
     folder: RunFolder | None = None,
     resume: bool = False,
-    ranks: Ranks = Ranks(),  # noqa: B008 - frozen
+    group: ProcessGroup = ProcessGroup(),  # noqa: B008 - frozen
     interruptible: bool = False,
     on_step: Callable[[Step], None] = lambda step: None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
-    notice: Callable[[str], None] = lambda text: None,
+    log: Callable[[str], None] = lambda text: None,
 ) -> Checkpoint:
-    """Train a model, fit its prior, measure it.
+    """Train a model, fit its prior and measure it.
 
     Args:
-        data: the training images; with labels for a CVAE. Those that are read where they are used
-            (`load_dataset(…, lazy=True)`) are held by several processes a part each.
-        model_config: what to build.
+        data: the training images; with labels for a CVAE. If they are read lazily
+            (`load_dataset(…, lazy=True)`), each of several processes holds only its own part.
+        model_config: the model to build.
         config: how to train it.
-        test: measured at the end, if given.
+        test: a test split to evaluate the final model on.
         prior: see `fit_prior`.
         components: see `fit_prior`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        threads: OpenMP threads of torch; more than one slows small models down.
-        command: recorded in the checkpoint.
-        folder: where the state and the metrics are written while it trains; None keeps nothing.
-        resume: go on with the state in `folder`, if there is one.
-        ranks: the processes that train together, each with all of `data`; every one returns the
-            same checkpoint.
-        interruptible: answer Ctrl-C and SIGTERM behind the step in flight, with `Stopped`.
-        on_step: called after each optimiser step.
+        threads: torch's OpenMP threads; more than one slows small models down.
+        command: the command line to record in the checkpoint.
+        folder: where state and metrics are saved during training; None saves nothing.
+        resume: continue from the state in `folder`, if there is one.
+        group: the processes that train together. Each is given all of `data` and returns the same
+            checkpoint.
+        interruptible: on Ctrl-C or SIGTERM, finish the current step and raise `Stopped`.
+        on_step: called after each optimizer step.
         on_epoch: called after each epoch.
-        notice: told in one line what a user should know.
+        log: called with one-line messages for the user.
 
     Raises:
-        UsageError: data, model and recipe do not go together, or not with the state in `folder`
-            (found before any training), or the loss is no longer finite.
-        DeviceError: no CUDA where it was asked for.
-        Stopped: a signal asked for it; the state is in `folder`.
+        UsageError: data, model and config contradict each other or the state in `folder` (found
+            before training), or the loss is not finite.
+        DeviceError: the CUDA device does not exist.
+        Stopped: training was interrupted; the state is saved in `folder`.
     """
-    check(data, test, model_config, config, ranks)
+    check_run(data, test, model_config, config, group)
     check_prior(prior, components, model_config)
     target = pick_device(device)
     config = replace(config, precision=pick_precision(config.precision, target))
-
     labelled = model_config.family == "cvae"
-    share = Share.of(data, config, target, ranks, labelled=labelled)
-    digest = ranks.first(lambda: fingerprint(data))
-    same = {"device": target.type, "processes": ranks.world, "data": digest}
-    same |= {"model": model_config.to_dict(), "train": config.to_dict()}
-    same |= {"prior": {"kind": prior, "components": components}}
+    sharded = ShardedData.load(data, config, target, group, labelled=labelled)
+    identity = {
+        "model": model_config.to_dict(),
+        "train": config.to_dict(),
+        "prior": {"kind": prior, "components": components},
+        "data": group.run_on_first(lambda: fingerprint(data)),
+        "device": target.type,
+        "processes": group.world_size,
+    }
+    run = ResumableRun(identity, threads, command, folder, group)
     with torch.random.fork_rng(devices=[]), use_threads(threads):
         torch.manual_seed(config.seed)
         state = State(build(model_config).to(target), config)
-        run = Run(same, threads, command, folder, ranks)
-        run = run.begin(state, resume=resume, notice=notice)
+        run = run.begin(state, resume=resume, log=log)
 
         def record(epoch: Epoch) -> None:
             run.record(epoch)
             on_epoch(epoch)
 
-        with asked_to_stop() if interruptible else nullcontext(lambda: 0) as stop:
+        with stop_on_signal() if interruptible else nullcontext(lambda: 0) as stop_signal:
             fit(
-                state.model, share.own, share.held_out, config, on_step, record,
-                state=state, ranks=ranks, save=run.save, stop=stop,
+                state.model, sharded.own_training, sharded.own_validation, config, on_step, record,
+                state=state, group=group, save=run.save, stop_signal=stop_signal,
             )  # fmt: skip
-        _sharpen(state, share, config, ranks)
+        _apply_guidance_and_contrast(state, sharded, config, group)
 
         def finish() -> tuple[FittedPrior, dict[str, Any]]:
-            fitted = fit_prior(
-                state.model, share.all_training(), prior, components, config.seed,
-                config.prior_spread,
-            )  # fmt: skip
-            return fitted, _measure(state, config, None if test is None else share.whole(test))
+            images, spread = sharded.all_training(), config.prior_spread
+            fitted = fit_prior(state.model, images, prior, components, config.seed, spread)
+            test_images = None if test is None else sharded.whole(test)
+            return fitted, _final_metrics(state, config, test_images)
 
-        # One process fits, for all.
-        fitted, measured = ranks.first(finish)
-    facts = _facts(data, test, len(share.training), run.command) | measured
+        fitted, measured = group.run_on_first(finish)
+    facts = _provenance(data, test, len(sharded.training), run.command) | measured
     facts["prior_held_out_log_likelihood"] = fitted.held_out_log_likelihood
     return _checkpoint(state, config, fitted.prior, data if test is None else test, facts)
 
 
-def _sharpen(state: State, share: Share, config: TrainConfig, ranks: Ranks) -> None:
-    """Guidance and contrast, in the weights; a learned scale is then that of what they draw."""
+def check_run(
+    data: Dataset,
+    test: Dataset | None,
+    model: ModelConfig,
+    config: TrainConfig,
+    group: ProcessGroup,
+) -> None:
+    """Check that data, model and config go together, before anything is trained.
+
+    Raises:
+        UsageError: with what was seen and what was expected.
+    """
+    for part in (data,) if test is None else (data, test):
+        _check_images(part, model)
+    if config.label_dropout and not model.null_label:
+        raise UsageError(
+            f"label_dropout is {config.label_dropout}, expected 0: this {model.family} cannot "
+            "represent a missing label (the default preset's cvae can)"
+        )
+    if config.importance_samples > 1 and model.family == "ae":
+        raise UsageError("importance_samples is for vae and cvae: an ae samples no latents")
+    if config.batch_size % group.shards:
+        raise UsageError(
+            f"batch_size is {config.batch_size}, expected a multiple of {group.shards} processes"
+        )
+    if model.family != "cvae":
+        return
+    if len(data.classes) != model.classes:
+        raise UsageError(f"{data.name}: {len(data.classes)} classes, the model has {model.classes}")
+    # Labels are indices, so a test split may lack only the last classes.
+    if test is not None and test.classes != data.classes[: len(test.classes)]:
+        raise UsageError(
+            f"{test.name}: the classes of the test split differ from those of the training split"
+        )
+
+
+def check_labels(data: Dataset) -> None:
+    """Refuse an unlabelled data set for a CVAE.
+
+    Raises:
+        UsageError: with what to train instead.
+    """
+    if data.labels is None:
+        raise UsageError(f"{data.name}: no labels, and a cvae needs them. Train ae or vae.")
+
+
+def _check_images(data: Dataset, model: ModelConfig) -> None:
+    if data.image_shape != model.image_shape:
+        raise UsageError(
+            f"{data.name}: images are {data.image_shape} (C, H, W), the model expects "
+            f"{model.image_shape}. Resize image files with --size HxW."
+        )
+    if data.image_shape[0] not in (1, 3):
+        raise UsageError(f"{data.name}: {data.image_shape[0]} channels, expected 1 or 3")
+    if model.family == "cvae":
+        check_labels(data)
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[Callable[[], int]]:
+    """Catch the first SIGINT or SIGTERM inside the block.
+
+    A second signal has its usual effect. Outside the main thread, no signal is caught.
+
+    Yields:
+        A function that returns the number of the signal, or 0 if there was none.
+    """
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: 0
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    for number in before:
+        signal.signal(number, receive)
+    try:
+        yield lambda: received[0] if received else 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _apply_guidance_and_contrast(
+    state: State, sharded: ShardedData, config: TrainConfig, group: ProcessGroup
+) -> None:
+    """Fold guidance and contrast into the weights, and update a learned variance to match."""
     model = state.model
     guided = isinstance(model, CVAE) and config.guidance != 1
     if isinstance(model, CVAE) and guided:
@@ -134,19 +223,50 @@ def _sharpen(state: State, share: Share, config: TrainConfig, ranks: Ranks) -> N
     scale_logits(model.decoder, config.contrast)
     if config.objective == "gaussian" and (guided or config.contrast != 1):
         plain = replace(config, importance_samples=1, importance_epochs=0)
-        _, nll, _ = evaluate(model, share.own, plain, variance=state.variance, ranks=ranks)
-        state.set_variance(nll, model.config.pixels)
+        losses = evaluate(model, sharded.own_training, plain, variance=state.variance, group=group)
+        state.set_variance(losses.reconstruction, model.config.pixels)
+
+
+def _final_metrics(state: State, config: TrainConfig, test: ImageSource | None) -> dict[str, Any]:
+    """The losses of the epoch whose weights were kept, and on the test split if there is one."""
+    kept = best_epoch(state.history) if config.patience else len(state.history) - 1
+    other = ("epoch", "seconds", "images_per_second")
+    epoch = asdict(state.history[kept])
+    metrics = {name: v for name, v in epoch.items() if name not in other and v is not None}
+    if test is not None:
+        losses = evaluate(state.model, test, config, variance=state.variance)
+        check_finite(losses.loss, "test loss", config)
+        metrics |= {f"test_{name}": value for name, value in losses._asdict().items()}
+    facts = {
+        "epochs": len(state.history),
+        "parameters": sum(p.numel() for p in state.model.parameters()),
+        "metrics": metrics,
+    }
+    return facts | ({"best_epoch": kept + 1} if config.patience else {})
+
+
+def _provenance(data: Dataset, test: Dataset | None, training: int, command: str) -> dict[str, Any]:
+    """The command, the data and the versions that a checkpoint was made with."""
+    counts = {"training": training} | ({} if test is None else {"test": len(test)})
+    return {
+        "command": command,
+        "data": {"name": data.name, "classes": list(data.classes), **counts},
+        "versions": {
+            "vae-onnx": __version__,
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+        },
+    }
 
 
 def _checkpoint(
     state: State, config: TrainConfig, prior: Prior, data: Dataset, facts: dict[str, Any]
 ) -> Checkpoint:
-    """All that is kept; the examples are the first images of `data`."""
-    model = state.model.config
-    labelled = model.family == "cvae"
+    """Assemble the checkpoint; its examples are the first images of `data`."""
+    labelled = state.model.config.family == "cvae"
     examples = data.take(slice(0, EXAMPLES))
     return Checkpoint(
-        model,
+        state.model.config,
         state.model.state_dict(),
         config,
         prior,
@@ -156,43 +276,3 @@ def _checkpoint(
         facts,
         math.sqrt(state.variance) if config.objective == "gaussian" else None,
     )
-
-
-def _facts(data: Dataset, test: Dataset | None, training: int, command: str) -> dict[str, Any]:
-    """What was trained on, and with what."""
-    counts = {"training": training} | ({} if test is None else {"test": len(test)})
-    return {
-        "command": command,
-        "data": {"name": data.name, "classes": list(data.classes), **counts},
-        "versions": versions(),
-    }
-
-
-def _measure(state: State, config: TrainConfig, test: Rows | None) -> dict[str, Any]:
-    """The losses of the epoch that is kept, and of the test split, if any."""
-    kept = best_epoch(state.history) if config.patience else len(state.history) - 1
-    metrics = _metrics(state.history[kept])
-    if test is not None:
-        measured = evaluate(state.model, test, config, variance=state.variance)
-        check_finite(measured[0], "test loss", config)
-        metrics |= dict(zip(_TEST_METRICS, measured, strict=True))
-    return {
-        "epochs": len(state.history),
-        "parameters": sum(p.numel() for p in state.model.parameters()),
-        "metrics": metrics,
-    } | ({"best_epoch": kept + 1} if config.patience else {})
-
-
-def versions() -> dict[str, str]:
-    """What produced a checkpoint: this project, torch, Python."""
-    return {
-        "vae-onnx": __version__,
-        "torch": str(torch.__version__),
-        "python": platform.python_version(),
-    }
-
-
-def _metrics(epoch: Epoch) -> dict[str, float]:
-    """The losses of an epoch, training and validation; what was not measured is left out."""
-    other = ("epoch", "seconds", "images_per_second")
-    return {k: v for k, v in asdict(epoch).items() if k not in other and v is not None}

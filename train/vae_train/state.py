@@ -1,4 +1,4 @@
-"""All that a training run is at one step: what it takes to go on bit for bit."""
+"""The state of a training run between two steps: all that is needed to resume it bit for bit."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .adam import Adam, copy_each
 from .config import TrainConfig
 from .objective import Model, mean_squared_error
+from .optimizer import Adam, copy_each
 
-_FIRST_VARIANCE = 0.1  # of pixels; forgotten within a few steps
-_LEAST_VARIANCE = 1e-6
+_INITIAL_VARIANCE = 0.1  # of pixels; forgotten within a few steps
+_MIN_VARIANCE = 1e-6
 _VARIANCE_DECAY = 0.99
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """Means over one epoch of training, and over the validation data at its end."""
+    """Mean losses over one epoch of training, and over the validation data at its end."""
 
     epoch: int
     loss: float
@@ -37,92 +37,96 @@ class Epoch:
 
 
 class State:
-    """A run between two steps.
+    """The state of a run.
 
     Attributes:
-        model: with its weights.
-        optimiser: Adam, with its moments.
-        average: the moving average of the weights; None without `ema`.
-        variance: of the pixels, what `gaussian` has learned.
-        noise: draws everything random inside a step.
-        order: u8[...], the state, at the start of the epoch, of the generator that shuffles.
-        step: optimiser steps done.
+        model: the model with its current weights.
+        optimizer: Adam with its moments.
+        ema_weights: the moving average of the weights; None without `ema`.
+        variance: the variance of the pixels that the `gaussian` objective has learned.
+        noise: the generator of all random numbers inside a step.
+        shuffle_state: u8[...], the state of the shuffling generator at the start of the epoch.
+        step: the number of optimizer steps done.
         sums: loss, reconstruction and KL, summed over the images of the epoch so far.
-        seconds: of the epoch so far.
-        history: the epochs that are done.
-        best: weights, moments, average and variance of the epoch with the best validation loss;
-            None without `patience`.
+        seconds: duration of the epoch so far.
+        history: the finished epochs.
+        best: weights, moments, average and variance after the epoch with the lowest validation
+            loss; None without `patience`.
     """
 
     def __init__(self, model: Model, config: TrainConfig) -> None:
         device = next(model.parameters()).device
         self.model = model
-        self.optimiser = Adam(model.parameters(), config.adam_eps)
+        self.optimizer = Adam(model.parameters(), config.adam_eps)
         self.ema = config.ema
-        self.average = [p.detach().clone() for p in model.parameters()] if config.ema else None
-        self.variance = _FIRST_VARIANCE
+        self.ema_weights = [p.detach().clone() for p in model.parameters()] if config.ema else None
+        self.variance = _INITIAL_VARIANCE
         self.noise = torch.Generator(device).manual_seed(config.seed)
-        self.order = torch.Generator().manual_seed(config.seed).get_state()
+        self.shuffle_state = torch.Generator().manual_seed(config.seed).get_state()
         self.step = 0
         self.sums = [0.0, 0.0, 0.0]
         self.seconds = 0.0
         self.history: list[Epoch] = []
         self.best: dict[str, Any] | None = None
 
-    def stepped(self, means: list[float], images: int) -> None:
-        """Count one optimiser step, whose batch of `images` had these means of the three sums."""
+    def end_step(self, means: list[float], images: int) -> None:
+        """Count an optimizer step; `means` are loss, reconstruction and KL of its `images`."""
         self.step += 1
         self.sums = [a + b * images for a, b in zip(self.sums, means, strict=True)]
-        if self.average is not None:
+        if self.ema_weights is not None:
             weight = 1 - _ramp(self.step, self.ema)
             with torch.no_grad():
-                for mean, now in zip(self.average, self.optimiser.weights, strict=True):
-                    mean.lerp_(now, weight)
+                for mean, current in zip(self.ema_weights, self.optimizer.weights, strict=True):
+                    mean.lerp_(current, weight)
 
     def learn_variance(self, nll: float, pixels: int) -> None:
-        """Move the variance towards the batch's best one, the mean squared error behind `nll`."""
-        share = 1 - _ramp(self.step, _VARIANCE_DECAY)
-        self.set_variance(nll, pixels, share)
+        """Move the variance towards the mean squared error per pixel of a batch.
 
-    def set_variance(self, nll: float, pixels: int, share: float = 1.0) -> None:
-        """Take the mean squared error behind `nll`, or a `share` of the way there."""
-        found = mean_squared_error(nll, pixels, self.variance)
-        self.variance = max(_LEAST_VARIANCE, self.variance + share * (found - self.variance))
+        Args:
+            nll: the batch's negative log-likelihood under the current variance, in nats.
+            pixels: numbers per image.
+        """
+        self.set_variance(nll, pixels, 1 - _ramp(self.step, _VARIANCE_DECAY))
 
-    def end_epoch(self, record: Epoch, order: Tensor, *, keep_best: bool) -> None:
-        """Add a finished epoch; `order` is the state of the generator for the next."""
-        self.history.append(record)
-        self.sums, self.seconds, self.order = [0.0, 0.0, 0.0], 0.0, order
+    def set_variance(self, nll: float, pixels: int, weight: float = 1.0) -> None:
+        """Set the variance to the mean squared error, or move it there by the fraction `weight`."""
+        error = mean_squared_error(nll, pixels, self.variance)
+        self.variance = max(_MIN_VARIANCE, self.variance + weight * (error - self.variance))
+
+    def end_epoch(self, epoch: Epoch, shuffle_state: Tensor, *, keep_best: bool) -> None:
+        """Add a finished epoch; `shuffle_state` is that of the generator for the next one."""
+        self.history.append(epoch)
+        self.sums, self.seconds, self.shuffle_state = [0.0, 0.0, 0.0], 0.0, shuffle_state
         if keep_best and best_epoch(self.history) == len(self.history) - 1:
             self.best = copy.deepcopy(self._learned())
 
     @contextmanager
-    def averaged(self) -> Iterator[Model]:
-        """The model with the averaged weights in it, where there are such."""
-        if self.average is None:
+    def averaged_model(self) -> Iterator[Model]:
+        """Put the averaged weights, if any, into the model for the duration of the block."""
+        if self.ema_weights is None:
             yield self.model
             return
-        weights = self.optimiser.weights
+        weights = self.optimizer.weights
         own = [w.detach().clone() for w in weights]
-        copy_each(weights, self.average)
+        copy_each(weights, self.ema_weights)
         try:
             yield self.model
         finally:
             copy_each(weights, own)
 
     def finish(self) -> None:
-        """Leave in the model what is to be kept: the best weights, and of them the average."""
+        """Put the weights to keep into the model: the best ones, averaged with `ema`."""
         if self.best is not None:
             self._learn(self.best)
-        if self.average is not None:
-            copy_each(self.optimiser.weights, self.average)
+        if self.ema_weights is not None:
+            copy_each(self.optimizer.weights, self.ema_weights)
 
     def to_dict(self) -> dict[str, Any]:
-        """Tensors and plain values; the tensors are the live ones."""
+        """Tensors and plain values; the tensors are not copied."""
         return {
             **self._learned(),
             "noise": self.noise.get_state(),
-            "order": self.order,
+            "shuffle_state": self.shuffle_state,
             "step": self.step,
             "sums": self.sums,
             "seconds": self.seconds,
@@ -131,17 +135,17 @@ class State:
         }
 
     def load_dict(self, data: dict[str, Any]) -> None:
-        """Become what `to_dict` described.
+        """Inverse of `to_dict`, for a state of the same model and config.
 
         Raises:
-            ValueError, TypeError, LookupError, RuntimeError, AttributeError: it described another.
+            ValueError, TypeError, LookupError, RuntimeError, AttributeError: `data` does not fit.
         """
         self._learn(data)
         if data["best"] is not None:
             self._check(data["best"])
         self.noise.set_state(data["noise"])
-        torch.Generator().set_state(data["order"])  # refuses what is no state
-        self.order = data["order"]
+        torch.Generator().set_state(data["shuffle_state"])  # raises if it is not valid
+        self.shuffle_state = data["shuffle_state"]
         self.step = int(data["step"])
         self.sums = [float(value) for value in data["sums"]]
         self.seconds = float(data["seconds"])
@@ -151,35 +155,35 @@ class State:
     def _learned(self) -> dict[str, Any]:
         return {
             "model": dict(self.model.state_dict()),
-            "moments": self.optimiser.to_dict(),
-            "average": self.average,
+            "moments": self.optimizer.to_dict(),
+            "ema_weights": self.ema_weights,
             "variance": self.variance,
         }
 
     def _learn(self, data: dict[str, Any]) -> None:
         self._check(data)
         self.model.load_state_dict(data["model"])
-        self.optimiser.load_dict(data["moments"])
-        if self.average is not None:
-            copy_each(self.average, data["average"])
+        self.optimizer.load_dict(data["moments"])
+        if self.ema_weights is not None:
+            copy_each(self.ema_weights, data["ema_weights"])
         self.variance = float(data["variance"])
 
     def _check(self, data: dict[str, Any]) -> None:
-        """Refuse moments and averages of other shapes, which torch would spread or take."""
-        shapes = [weight.shape for weight in self.optimiser.weights]
+        """Check the shapes, which torch would broadcast or accept silently."""
+        shapes = [weight.shape for weight in self.optimizer.weights]
         lists = [data["moments"]["exp_avg"], data["moments"]["exp_avg_sq"]]
-        if self.average is not None:
-            lists.append(data["average"])
+        if self.ema_weights is not None:
+            lists.append(data["ema_weights"])
         if any([t.shape for t in tensors] != shapes for tensors in lists):
-            raise ValueError("moments or averages of other shapes than the weights")
+            raise ValueError("the shapes of moments or averages differ from those of the weights")
 
 
 def best_epoch(history: list[Epoch]) -> int:
-    """The index of the epoch with the lowest validation loss, the first of equals."""
+    """The index of the epoch with the lowest validation loss; the first one if several tie."""
     losses = [inf if e.validation_loss is None else e.validation_loss for e in history]
     return losses.index(min(losses))
 
 
-def _ramp(step: int, most: float) -> float:
-    """A decay that is small at first, so that an average soon forgets where it began."""
-    return min(most, (1 + step) / (10 + step))
+def _ramp(step: int, max_decay: float) -> float:
+    """The decay of a moving average; small at first, so that it soon forgets its initial value."""
+    return min(max_decay, (1 + step) / (10 + step))

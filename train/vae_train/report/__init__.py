@@ -1,25 +1,24 @@
-"""What a finished run is judged by: measurements, warnings, pictures, one page.
+"""The report of a finished run: measurements, findings, pictures, and a page with all of them.
 
-`measure` takes the figures, `advise` turns them into warnings, `write_report` puts both with the
-pictures into the run's folder.
+`measure` takes the measurements, `find_problems` derives findings from them, and `write_report`
+writes both, with the pictures, into the run folder.
 """
 
 from __future__ import annotations
 
-from .advice import Finding, advise
-from .figures import Figures
-from .measure import measure
-from .recorder import Recorder
-from .subject import Subject
+from .figures import Picture
+from .findings import Finding, find_problems
+from .measure import Measurements, measure
+from .trained_model import TrainedModel
 from .write import Report, write_report
 
 __all__ = [
-    "Figures",
     "Finding",
-    "Recorder",
+    "Measurements",
+    "Picture",
     "Report",
-    "Subject",
-    "advise",
+    "TrainedModel",
+    "find_problems",
     "measure",
     "write_report",
 ]

@@ -1,63 +1,213 @@
-"""The figures of a run, as plain numbers."""
+"""The pictures of a report: loss curves and bars by matplotlib, image grids by the runtime."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vae_runtime.images import encode_image, grid, interleave
+from vae_runtime.latents import traversal
+
+from .measure import Measurements, flatten, is_active
+from .trained_model import TrainedModel
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_WIDTH = 5.0  # inches at 72 points: text of this size can be read on a phone
+_MAX_NAMED_BARS = 24
+_COLUMNS = 10
+_ROWS = 10
+_MAX_ROWS = 16  # classes or dimensions shown
+_STEPS = 11  # of a traversal
+_SPAN = 3.0  # standard deviations to either side
+_THUMBNAIL = 56  # pixels; smaller images are enlarged to about this size
 
 
 @dataclass(frozen=True)
-class Figures:
-    """What was measured of a finished run, on images that it was not trained on.
+class Picture:
+    """A picture of a report.
 
     Attributes:
-        part: where those images are from: `test`, `validation` or `training`.
-        images: how many were looked at.
-        latent_dim: D.
-        variance: of each dimension's mean code over those images; D numbers.
-        active_units: how many of those are over the threshold.
-        kl: of each dimension to N(0, 1), nats, mean over the images; None for an AE.
-        mse: squared error a pixel of the reconstruction from the mean code.
-        pca_mse: the same of PCA with D components, fitted to `pca_images` training images; None
-            where D is over 512, over the number of those images, or not below that of the pixels.
-        pca_images: see above.
-        probe: accuracy of a linear probe from latents to labels; None without labels.
-        guessing: what guessing among the classes that were probed has; None likewise.
-        probe_limit: from where on labels count as readable.
-        training_loss: of the epoch whose weights were kept.
-        held_out_loss: after that epoch, of all validation images, else of all test images; None
-            where nothing was held out.
-        best_held_out_loss: the lowest validation loss of any epoch; None without.
-        samples_distance: Fréchet distance between samples and data, on principal components of the
-            pixels, as a share of the data's variance there; None with too few images.
-        reconstructions_distance: the same of reconstructions: how much of it is the decoder's blur.
-        floor_distance: the same of training images: what two sets of real images differ by.
+        name: the file's name without `.png`.
+        heading: its title on the page.
+        caption: what it shows.
+        png: the file.
+        dark: the same for a dark page, if it differs.
     """
 
-    part: str
-    images: int
-    latent_dim: int
-    variance: list[float]
-    active_units: int
-    kl: list[float] | None
-    mse: float
-    pca_mse: float | None
-    pca_images: int
-    probe: float | None
-    guessing: float | None
-    probe_limit: float | None
-    training_loss: float
-    held_out_loss: float | None
-    best_held_out_loss: float | None
-    samples_distance: float | None
-    reconstructions_distance: float | None
-    floor_distance: float | None
+    name: str
+    heading: str
+    caption: str
+    png: bytes
+    dark: bytes | None = None
 
-    @property
-    def total_kl(self) -> float | None:
-        """Nats an image."""
-        return None if self.kl is None else sum(self.kl)
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
+@dataclass(frozen=True)
+class _Colors:
+    """The colors of `vae_runtime.html`, for a light or a dark page."""
+
+    text: str
+    soft_text: str
+    grid: str
+    main: str
+    accent: str
+    background: str
+
+
+_LIGHT = _Colors("#1a1a1a", "#666666", "#dddddd", "#2563a8", "#b3261e", "#ffffff")
+_DARK = _Colors("#eeeeee", "#aaaaaa", "#444444", "#7db3f0", "#ff8a80", "#161616")
+
+
+def draw_pictures(trained: TrainedModel, measured: Measurements) -> list[Picture]:
+    """Draw all pictures of a report."""
+    samples, samples_caption = draw_samples(trained)
+    pairs, pairs_caption = draw_reconstructions(trained)
+    strips, strips_caption = draw_traversals(trained, measured)
+    bars = "Variance per latent dimension" if measured.kl is None else "KL per latent dimension"
+    return [
+        Picture("losses", "Loss curves", "Mean losses of each epoch.",
+                draw_losses(trained, _LIGHT), draw_losses(trained, _DARK)),
+        Picture("samples", "Samples", samples_caption, samples),
+        Picture("reconstructions", "Reconstructions", pairs_caption, pairs),
+        Picture("traversals", "Traversals", strips_caption, strips),
+        Picture("units", bars, "Largest first; inactive dimensions are red.",
+                draw_units(trained, measured, _LIGHT), draw_units(trained, measured, _DARK)),
+    ]  # fmt: skip
+
+
+def draw_losses(trained: TrainedModel, colors: _Colors) -> bytes:
+    """Plot the loss, and for a VAE its two terms, over the epochs."""
+    from matplotlib.ticker import MaxNLocator
+
+    names = ["loss", "reconstruction", "kl"]
+    names = names[:1] if trained.checkpoint.model.family == "ae" else names
+    figure = _new_figure(0.5 + 1.6 * len(names), colors)
+    epochs = [epoch.epoch for epoch in trained.history]
+    marker = "o" if len(epochs) < 12 else ""
+    for row, name in enumerate(names, 1):
+        axes = figure.add_subplot(len(names), 1, row)
+        _style(axes, colors)
+        for part, prefix, color, line in (
+            ("training", "", colors.main, "-"),
+            ("validation", "validation_", colors.accent, "--"),
+        ):
+            values = [getattr(epoch, prefix + name) for epoch in trained.history]
+            if None not in values:
+                axes.plot(epochs, values, line, color=color, marker=marker, ms=3, label=part)
+        axes.set_ylabel("KL" if name == "kl" else name)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.set_xlim(0.9, epochs[-1] + 0.1)  # epochs count from 1
+        if row == 1 and len(axes.lines) > 1:
+            axes.legend(frameon=False, labelcolor=colors.text)
+    figure.axes[-1].set_xlabel("epoch")
+    return _to_png(figure)
+
+
+def draw_units(trained: TrainedModel, measured: Measurements, colors: _Colors) -> bytes:
+    """Plot the KL of each dimension, or its variance for an AE, in descending order."""
+    figure = _new_figure(2.4, colors)
+    axes = figure.add_subplot()
+    _style(axes, colors)
+    heights = np.array(measured.variance if measured.kl is None else measured.kl)
+    active = is_active(np.array(measured.variance), trained.checkpoint.model.family)
+    order = _most_used(measured)
+    positions = np.arange(len(order))
+    bar_colors = [colors.main if active[k] else colors.accent for k in order]
+    axes.bar(positions, heights[order], color=bar_colors)
+    axes.set_ylabel("variance" if measured.kl is None else "KL, nats")
+    axes.set_xlabel("latent dimension")
+    axes.set_xlim(-0.6, len(order) - 0.4)
+    if len(order) <= _MAX_NAMED_BARS:
+        axes.set_xticks(positions, [str(k) for k in order])
+        for text, k in zip(axes.get_xticklabels(), order, strict=True):
+            text.set_color(colors.soft_text if active[k] else colors.accent)
+    return _to_png(figure)
+
+
+def draw_samples(trained: TrainedModel) -> tuple[bytes, str]:
+    """Draw samples from the fitted prior, for a CVAE one row per class; also their caption."""
+    checkpoint = trained.checkpoint
+    model, prior = checkpoint.model, checkpoint.prior
+    conditional = model.family == "cvae"
+    rows = min(model.classes, _MAX_ROWS) if conditional else _ROWS
+    labels = np.arange(rows).repeat(_COLUMNS) if conditional else None
+    z = prior.sample(rows * _COLUMNS, labels, seed=checkpoint.train.seed)
+    caption = f"{rows * _COLUMNS} samples from the fitted prior ({prior.kind})"
+    if conditional:
+        names = ", ".join(checkpoint.classes[:rows])
+        more = f", the first {rows} of {model.classes}" if rows < model.classes else ""
+        caption += f", one row per class{more}: {names}"
+    return _to_sheet(trained.decode(z, labels), _COLUMNS), caption + "."
+
+
+def draw_reconstructions(trained: TrainedModel) -> tuple[bytes, str]:
+    """Draw held-out images with their reconstructions below them; also the caption."""
+    n = 3 * _COLUMNS
+    images = trained.held_out.images[:n]
+    labels = None if trained.labels is None else trained.labels[:n]
+    decoded = trained.decode(trained.encode(images, labels).mu, labels)
+    layers, columns = interleave([flatten(images).reshape(decoded.shape), decoded], _COLUMNS)
+    caption = f"In each pair of rows, {trained.split} images above and their reconstructions below."
+    return _to_sheet(layers, columns), caption
+
+
+def draw_traversals(trained: TrainedModel, measured: Measurements) -> tuple[bytes, str]:
+    """Vary each latent dimension of one image in turn, one row per dimension; also the caption."""
+    order = _most_used(measured)[:_MAX_ROWS]
+    label = None if trained.labels is None else trained.labels[:1]
+    start = trained.encode(trained.held_out.images[:1], label).mu[0]
+    mean, std = trained.checkpoint.prior.spread(None if label is None else int(label[0]))
+    paths = [traversal(start, int(dim), _STEPS, _SPAN, mean, std) for dim in order]
+    z = np.concatenate(paths)
+    sheet = _to_sheet(trained.decode(z, None if label is None else label.repeat(len(z))), _STEPS)
+    every = len(order) == measured.latent_dim
+    which = (
+        "Each row varies one latent dimension"
+        if every
+        else (f"Each row varies one of the {len(order)} most used latent dimensions")
+    )
+    caption = (
+        f"{which} of one {trained.split} image by up to {_SPAN:g} standard deviations to either "
+        f"side. From the top: {', '.join(map(str, order))}."
+    )
+    return sheet, caption
+
+
+def _most_used(measured: Measurements) -> NDArray[np.intp]:
+    """The latent dimensions in descending order of their KL, for an AE of their variance."""
+    return np.argsort(measured.variance if measured.kl is None else measured.kl)[::-1]
+
+
+def _to_sheet(images: NDArray[np.float32], columns: int) -> bytes:
+    """Encode a grid of images as PNG, small images enlarged by a whole factor."""
+    return encode_image(grid(images, columns), scale=max(1, _THUMBNAIL // max(images.shape[2:])))
+
+
+def _new_figure(height: float, colors: _Colors) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(_WIDTH, height), facecolor=colors.background, layout="constrained")
+
+
+def _style(axes: Axes, colors: _Colors) -> None:
+    axes.set_facecolor(colors.background)
+    axes.grid(axis="y", color=colors.grid, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=colors.soft_text, length=0)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set_color(colors.text)
+
+
+def _to_png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    metadata: dict[str, Any] = {"Software": None}  # no version: the same run gives the same bytes
+    figure.savefig(buffer, format="png", dpi=160, metadata=metadata)
+    return buffer.getvalue()

@@ -1,105 +1,269 @@
-"""Take the figures of a finished run."""
+"""Measure a finished run: reconstruction against PCA, use of the latents, quality of samples."""
 
 from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vae_runtime.arrays import to_float32
 from vae_runtime.metrics import ACTIVE, sample_posterior
 
-from .figures import Figures
-from .network import Codes, Network
-from .pca import PCA, flat, frechet
-from .probe import Probed, probe, readable
-from .subject import Subject
+from .trained_model import EncodedImages, TrainedModel
 
-_AXES = 32  # principal components that images are compared on
-_FEWEST = 4 * _AXES  # images, for a covariance of them
-_SAMPLES = 1_000
-_MAX_COMPONENTS = 512  # of a PCA that is fitted in seconds
-# An AE's latents have no scale of their own: a unit is dead if it moves 10,000 times less, in
-# variance, than the liveliest.
-_DEAD = 1e-4
+Floats = NDArray[np.floating]
+
+_COMPONENTS = 32  # principal components on which images are compared
+_MIN_IMAGES = 4 * _COMPONENTS  # for a covariance of them
+_MAX_SAMPLES = 1_000
+_MAX_PCA_COMPONENTS = 512  # can be fitted in seconds
+# The latents of an AE have no fixed scale: a dimension is inactive if its variance is 10,000 times
+# below that of the most active one.
+_INACTIVE = 1e-4
+_MIN_PER_CLASS = 10  # a class with fewer images is left out of the linear probe
 
 
-def measure(subject: Subject, network: Network) -> Figures:
-    """All figures, within seconds: of a bounded number of images."""
-    model, data = subject.checkpoint.model, subject.held_out
-    latents = network.encode(data.images, subject.labels)
-    again = network.decode(latents.mu, subject.labels)
-    rows, rebuilt = flat(data.images), flat(again)
-    variance = latents.mu.astype(np.float64).var(axis=0)
-    kl = latents.kl()
-    linear = model.latent_dim < min(len(subject.training), _MAX_COMPONENTS, model.pixels)
-    axes = max(model.latent_dim if linear else 0, _AXES)
-    pca = PCA.fit(subject.training.images, axes, subject.checkpoint.train.seed)
-    told = _probe(subject, latents)
-    metrics = subject.checkpoint.facts["metrics"]  # of the epoch whose weights were kept
-    held = [e.validation_loss for e in subject.history if e.validation_loss is not None]
-    samples, blur, floor = _distances(subject, network, pca, rebuilt)
-    return Figures(
-        part=subject.part,
-        images=len(data),
-        latent_dim=model.latent_dim,
+@dataclass(frozen=True)
+class Measurements:
+    """What was measured, on images that the model was not trained on if there are any.
+
+    Attributes:
+        split: where those images are from: `test`, `validation` or `training`.
+        images: how many there are.
+        latent_dim: D.
+        variance: variance over the images of the posterior mean of each dimension; D numbers.
+        active_units: the number of dimensions whose variance is above the threshold.
+        kl: KL of each dimension to N(0, 1) in nats, averaged over the images; None for an AE.
+        mse: mean squared error per pixel of the reconstructions from the posterior means.
+        pca_mse: the same for PCA with D components, fitted to `pca_images` training images; None if
+            D exceeds 512 or is not below the number of those images and of their pixels.
+        pca_images: the number of training images that PCA was fitted to.
+        probe_accuracy: accuracy of a linear probe from latents to labels; None without labels.
+        chance_accuracy: accuracy of guessing among the same classes; None without labels.
+        probe_limit: the accuracy above which the latents reveal the label; None without labels.
+        training_loss: training loss of the epoch whose weights were kept.
+        held_out_loss: loss after that epoch on all validation images, else on all test images; None
+            if nothing was held out.
+        best_held_out_loss: the lowest validation loss of any epoch; None without validation images.
+        sample_distance: Fréchet distance between samples and images, on principal components of the
+            pixels, relative to the variance of the images; None if there are too few images.
+        reconstruction_distance: the same for reconstructions, that is, for the decoder's blur.
+        training_distance: the same for training images, that is, for another set of real images.
+    """
+
+    split: str
+    images: int
+    latent_dim: int
+    variance: list[float]
+    active_units: int
+    kl: list[float] | None
+    mse: float
+    pca_mse: float | None
+    pca_images: int
+    probe_accuracy: float | None
+    chance_accuracy: float | None
+    probe_limit: float | None
+    training_loss: float
+    held_out_loss: float | None
+    best_held_out_loss: float | None
+    sample_distance: float | None
+    reconstruction_distance: float | None
+    training_distance: float | None
+
+    @property
+    def total_kl(self) -> float | None:
+        """KL in nats per image, summed over the dimensions; None for an AE."""
+        return None if self.kl is None else sum(self.kl)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def measure(trained: TrainedModel) -> Measurements:
+    """Take all measurements. The number of images is limited, so that this takes seconds."""
+    checkpoint, images = trained.checkpoint, trained.held_out.images
+    dim, seed = checkpoint.model.latent_dim, checkpoint.train.seed
+    encoded = trained.encode(images, trained.labels)
+    pixels = flatten(images)
+    decoded = flatten(trained.decode(encoded.mu, trained.labels))
+    variance = encoded.mu.astype(np.float64).var(axis=0)
+    kl = encoded.kl()
+    comparable = dim < min(len(trained.training), _MAX_PCA_COMPONENTS, checkpoint.model.pixels)
+    pca = PCA.fit(trained.training.images, max(dim if comparable else 0, _COMPONENTS), seed)
+    probe = _probe_latents(trained, encoded)
+    metrics = checkpoint.facts["metrics"]
+    validation = [e.validation_loss for e in trained.history if e.validation_loss is not None]
+    distances = _distances(trained, pca, decoded)
+    return Measurements(
+        split=trained.split,
+        images=len(images),
+        latent_dim=dim,
         variance=variance.tolist(),
-        active_units=int(active(variance, model.family).sum()),
+        active_units=int(is_active(variance, checkpoint.model.family).sum()),
         kl=None if kl is None else kl.tolist(),
-        mse=float(np.square(rebuilt - rows, dtype=np.float64).mean()),
-        pca_mse=pca.error(rows, model.latent_dim) if linear else None,
-        pca_images=len(subject.training),
-        probe=None if told is None else told.accuracy,
-        guessing=None if told is None else 1 / told.classes,
-        probe_limit=None if told is None else readable(told.classes),
+        mse=float(np.square(decoded - pixels, dtype=np.float64).mean()),
+        pca_mse=pca.error(pixels, dim) if comparable else None,
+        pca_images=len(trained.training),
+        probe_accuracy=None if probe is None else probe.accuracy,
+        chance_accuracy=None if probe is None else 1 / probe.classes,
+        probe_limit=None if probe is None else probe_limit(probe.classes),
         training_loss=metrics["loss"],
         held_out_loss=metrics.get("validation_loss", metrics.get("test_loss")),
-        best_held_out_loss=min(held, default=None),
-        samples_distance=samples,
-        reconstructions_distance=blur,
-        floor_distance=floor,
+        best_held_out_loss=min(validation, default=None),
+        sample_distance=distances[0],
+        reconstruction_distance=distances[1],
+        training_distance=distances[2],
     )
 
 
-def active(variance: NDArray[np.float64], family: str) -> NDArray[np.bool_]:
-    """Which dimensions vary with the image, bool[D]; Burda et al. 2015, section 5.2."""
-    threshold = _DEAD * float(variance.max()) if family == "ae" else ACTIVE
-    found: NDArray[np.bool_] = variance > threshold
-    return found
+def is_active(variance: NDArray[np.float64], family: str) -> NDArray[np.bool_]:
+    """Which dimensions vary with the image, bool[D] (active units; Burda et al. 2015, sec. 5.2)."""
+    threshold = _INACTIVE * float(variance.max()) if family == "ae" else ACTIVE
+    active: NDArray[np.bool_] = variance > threshold
+    return active
 
 
-def draw(subject: Subject, network: Network, n: int) -> NDArray[np.float32]:
-    """Samples f32[n, C, H, W]; of a CVAE, of the classes that the held-out images have."""
-    labels = None if subject.labels is None else np.resize(subject.labels, n)
-    checkpoint = subject.checkpoint
-    return network.decode(checkpoint.prior.sample(n, labels, seed=checkpoint.train.seed), labels)
-
-
-def _probe(subject: Subject, latents: Codes) -> Probed | None:
-    labels = subject.held_out.labels
-    if labels is None:
-        return None
-    seed = subject.checkpoint.train.seed
-    # Draws, as the decoder sees them: the means of a collapsed code differ, far below its noise.
-    z = (
-        latents.mu
-        if latents.log_var is None
-        else sample_posterior(latents.mu, latents.log_var, seed, 0)
-    )
-    return probe(z, labels, seed)
+def flatten(images: NDArray[Any]) -> NDArray[np.float32]:
+    """Images [N, C, H, W], u8 or f32 in [0, 1] → f32[N, C·H·W] in [0, 1]."""
+    return to_float32(images).reshape(len(images), -1)
 
 
 def _distances(
-    subject: Subject, network: Network, pca: PCA, rebuilt: NDArray[np.float32]
-) -> tuple[float | None, float | None, float | None]:
-    """Of samples, reconstructions and training images from the held-out images."""
-    images = subject.held_out.images
-    n = min(len(images), len(subject.training), _SAMPLES)
-    if n < _FEWEST:
+    trained: TrainedModel, pca: PCA, decoded: NDArray[np.float32]
+) -> tuple[float, float, float] | tuple[None, None, None]:
+    """The distances of samples, reconstructions and training images from the held-out images."""
+    images = trained.held_out.images
+    n = min(len(images), len(trained.training), _MAX_SAMPLES)
+    if n < _MIN_IMAGES:
         return None, None, None
-    pca = PCA(pca.mean, pca.axes[:_AXES])
-    real = pca.project(flat(images[:n]))
+    pca = PCA(pca.mean, pca.axes[:_COMPONENTS])
+    real = pca.project(flatten(images[:n]))
     variance = float(real.astype(np.float64).var(axis=0).sum())
-    if variance < 1e-6:  # all images alike
+    if variance < 1e-6:  # all images are the same
         return None, None, None
-    sets = draw(subject, network, n), rebuilt[:n], subject.training.images[:n]
-    samples, blur, floor = (frechet(pca.project(flat(s)), real) / variance for s in sets)
-    return samples, blur, floor
+    # A CVAE samples the classes of the held-out images.
+    labels = None if trained.labels is None else np.resize(trained.labels, n)
+    checkpoint = trained.checkpoint
+    z = checkpoint.prior.sample(n, labels, seed=checkpoint.train.seed)
+    samples = flatten(trained.decode(z, labels))
+    sets = samples, decoded[:n], flatten(trained.training.images[:n])
+    a, b, c = (frechet(pca.project(pixels), real) / variance for pixels in sets)
+    return a, b, c
+
+
+@dataclass(frozen=True, eq=False)
+class PCA:
+    """Principal component analysis, the linear autoencoder that needs no training.
+
+    Attributes:
+        mean: f32[P], the mean image.
+        axes: f32[K, P], the principal components, the largest first.
+    """
+
+    mean: Floats
+    axes: Floats
+
+    @classmethod
+    def fit(cls, images: NDArray[np.uint8], components: int, seed: int) -> PCA:
+        """Fit to images u8[N, C, H, W]; with fewer components if there are fewer images."""
+        from sklearn import decomposition
+
+        pixels = flatten(images)
+        fitted: Any = decomposition.PCA(min(components, *pixels.shape), random_state=seed % 2**32)
+        fitted.fit(pixels)
+        return cls(fitted.mean_.astype(np.float32), fitted.components_.astype(np.float32))
+
+    def project(self, pixels: Floats) -> Floats:
+        """Pixels f32[N, P] → coordinates f32[N, K]."""
+        coordinates: Floats = (pixels - self.mean) @ self.axes.T
+        return coordinates
+
+    def error(self, pixels: Floats, components: int) -> float:
+        """Mean squared error per pixel of reconstructing f32[N, P] from the first components."""
+        centered = pixels - self.mean
+        total = np.square(centered, dtype=np.float64).sum()
+        kept = np.square(centered @ self.axes[:components].T, dtype=np.float64).sum()
+        return float(max(0.0, total - kept) / pixels.size)
+
+
+def frechet(a: Floats, b: Floats) -> float:
+    """Fréchet distance between Gaussians fitted to two sets f32[N, K] (Heusel et al. 2017).
+
+    The trace of the matrix root is the sum of the roots of the eigenvalues of Σa·Σb.
+    """
+    mean = (a.mean(0) - b.mean(0)).astype(np.float64)
+    first, second = np.atleast_2d(np.cov(a, rowvar=False)), np.atleast_2d(np.cov(b, rowvar=False))
+    roots = np.sqrt(np.clip(np.linalg.eigvals(first @ second).real, 0, None))
+    return float(mean @ mean + np.trace(first) + np.trace(second) - 2 * roots.sum())
+
+
+class ProbeResult(NamedTuple):
+    """How well a linear probe did.
+
+    Attributes:
+        accuracy: 0 to 1, the mean over the classes.
+        classes: the number of classes.
+    """
+
+    accuracy: float
+    classes: int
+
+
+def linear_probe(
+    latents: NDArray[np.float32], labels: NDArray[np.int64], seed: int
+) -> ProbeResult | None:
+    """Predict labels from latents by logistic regression, fitted to one half, scored on the other.
+
+    The accuracy is the mean over the classes, so that guessing scores 1 / classes however uneven
+    they are.
+
+    Args:
+        latents: f32[N, D].
+        labels: i64[N].
+        seed: seed of the split.
+
+    Returns:
+        None if fewer than two classes have at least ten latents.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import balanced_accuracy_score
+    from sklearn.model_selection import train_test_split
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    names, counts = np.unique(labels, return_counts=True)
+    common = names[counts >= _MIN_PER_CLASS]
+    if len(common) < 2:
+        return None
+    rows = np.isin(labels, common)
+    fit_z, test_z, fit_y, test_y = train_test_split(
+        latents[rows], labels[rows], test_size=0.5, stratify=labels[rows], random_state=seed % 2**32
+    )
+    # A loose tolerance is enough: the accuracy converges long before the weights.
+    regression = LogisticRegression(class_weight="balanced", max_iter=300, tol=1e-3)
+    predicted = make_pipeline(StandardScaler(), regression).fit(fit_z, fit_y).predict(test_z)
+    return ProbeResult(float(balanced_accuracy_score(test_y, predicted)), len(common))
+
+
+def probe_limit(classes: int) -> float:
+    """The accuracy above which latents reveal the label: 0.3 for ten classes.
+
+    For any number of classes, it is two ninths of the way from guessing (1 / classes) to 1.
+    """
+    return 1 / classes + (1 - 1 / classes) * 2 / 9
+
+
+def _probe_latents(trained: TrainedModel, encoded: EncodedImages) -> ProbeResult | None:
+    labels = trained.held_out.labels
+    if labels is None:
+        return None
+    seed = trained.checkpoint.train.seed
+    z = encoded.mu
+    if encoded.log_var is not None:
+        # Samples, as the decoder sees them: in a collapsed dimension the means still differ, but
+        # by far less than the noise.
+        z = sample_posterior(encoded.mu, encoded.log_var, seed, 0)
+    return linear_probe(z, labels, seed)

@@ -1,4 +1,4 @@
-"""Write a run's report: `report.html`, `report.json` and the pictures beside them."""
+"""Write the report of a run: `report.html`, `report.json` and the pictures."""
 
 from __future__ import annotations
 
@@ -8,75 +8,57 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vae_runtime.errors import FileError
+from vae_runtime.errors import FileError, describe_os_error
 from vae_runtime.files.atomic import write_atomic
 
-from . import charts, pictures
-from .advice import Finding, advise
-from .figures import Figures
-from .measure import measure
-from .network import Network
-from .page import Picture, report_page
-from .subject import Subject
+from .figures import Picture, draw_pictures
+from .findings import Finding, find_problems
+from .html import render_report
+from .measure import Measurements, measure
+from .trained_model import TrainedModel
 
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was found, and the pictures that show it."""
+    """The measurements, what they mean, and the pictures."""
 
-    figures: Figures
+    measurements: Measurements
     findings: list[Finding]
     pictures: list[Picture]
 
     def lines(self) -> Iterator[str]:
-        """One line a finding, for a terminal."""
+        """One line per finding, for a terminal."""
         for finding in self.findings:
-            yield f"{finding.level}: {finding.seen} Try: {finding.advice}"
+            yield f"{finding.level}: {finding.observation} Try: {finding.advice}"
 
     def to_json(self) -> dict[str, Any]:
-        """Figures and findings as plain values."""
+        """Measurements and findings as plain values."""
         return {
             "format": FORMAT,
             "findings": [finding.to_json() for finding in self.findings],
-            "figures": self.figures.to_json(),
+            "measurements": self.measurements.to_json(),
         }
 
 
-def write_report(subject: Subject, folder: Path, title: str) -> Report:
-    """Measure, judge, draw, and write everything into `folder`, which is made if missing.
+def write_report(trained: TrainedModel, folder: Path, title: str) -> Report:
+    """Measure a model and write its report into `folder`, which is created if necessary.
 
     Raises:
         FileError: a file could not be written.
     """
-    network = Network(subject.checkpoint)
-    figures = measure(subject, network)
-    report = Report(figures, advise(figures, subject), _pictures(subject, network, figures))
+    measured = measure(trained)
+    findings = find_problems(measured, trained)
+    report = Report(measured, findings, draw_pictures(trained, measured))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FileError(f"{folder}: {(error.strerror or str(error)).lower()}") from error
+        raise FileError(f"{folder}: {describe_os_error(error)}") from error
     for picture in report.pictures:
         write_atomic(folder / f"{picture.name}.png", picture.png)
     data = json.dumps(report.to_json(), indent=1, allow_nan=False)
     write_atomic(folder / "report.json", f"{data}\n".encode())
-    page = report_page(title, subject, figures, report.findings, report.pictures)
-    write_atomic(folder / "report.html", page.encode())
+    html = render_report(title, trained, measured, findings, report.pictures)
+    write_atomic(folder / "report.html", html.encode())
     return report
-
-
-def _pictures(subject: Subject, network: Network, figures: Figures) -> list[Picture]:
-    sheet, drawn = pictures.samples(subject, network)
-    pairs, paired = pictures.reconstructions(subject, network)
-    strips, varied = pictures.traversals(subject, network, figures)
-    bars = "Variance of each code unit" if figures.kl is None else "KL of each latent dimension"
-    return [
-        Picture("losses", "Loss curves", "Means over each epoch.",
-                charts.losses(subject), charts.losses(subject, dark=True)),
-        Picture("samples", "Samples", drawn, sheet),
-        Picture("reconstructions", "Reconstructions", paired, pairs),
-        Picture("traversals", "Traversals", varied, strips),
-        Picture("units", bars, "The busiest first; red ones are not active.",
-                charts.units(subject, figures), charts.units(subject, figures, dark=True)),
-    ]  # fmt: skip

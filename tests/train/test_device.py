@@ -1,4 +1,4 @@
-"""Kept memory: what was freed is used again, without the kernel."""
+"""Memory: freed blocks are reused, and running out of memory is reported."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from vae_runtime.errors import LimitError
-from vae_train.memory import memory_errors
+from vae_train.device import catch_out_of_memory
 
 _FAULTS = """
 import resource, sys
 import numpy as np
-from vae_train.memory import keep_memory
+from vae_train.device import keep_freed_memory
 
-kept = keep_memory() if sys.argv[1] == "keep" else False
+kept = keep_freed_memory() if sys.argv[1] == "keep" else False
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -31,11 +31,14 @@ print(kept, faults())
 
 
 def test_no_memory_is_an_error_of_the_users() -> None:
-    with pytest.raises(LimitError, match=r"^out of memory\. Make --batch-size"), memory_errors():
+    with (
+        pytest.raises(LimitError, match=r"^out of memory\. Make --batch-size"),
+        catch_out_of_memory(),
+    ):
         torch.empty(1 << 50)
-    with pytest.raises(LimitError), memory_errors():
+    with pytest.raises(LimitError), catch_out_of_memory():
         raise torch.OutOfMemoryError("CUDA out of memory")
-    with pytest.raises(RuntimeError, match=r"^shape$"), memory_errors():
+    with pytest.raises(RuntimeError, match=r"^shape$"), catch_out_of_memory():
         raise RuntimeError("shape")
 
 

@@ -1,4 +1,4 @@
-"""When a rule of the report must keep silent, or leave a piece of advice out."""
+"""When the report must not warn, or must leave out a piece of advice."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from tests.train.test_report import FINE, subject
+from tests.train.test_report import GOOD, trained
 from vae_runtime.prior import Prior
 from vae_train import TrainConfig
-from vae_train.report.advice import advise
+from vae_train.report.findings import find_problems
 
 
 def test_losses_of_two_objectives_are_not_compared() -> None:
-    far = replace(FINE, held_out_loss=150.0)
-    about = subject()
+    far = replace(GOOD, held_out_loss=150.0)
+    about = trained()
 
     def said(metrics: set[str] | None = None, **changes: Any) -> list[str]:
         made = replace(about.checkpoint, train=replace(TrainConfig(), **changes))
         if metrics is not None:
             facts = made.facts | {"metrics": dict.fromkeys(metrics, 30.0)}
             made = replace(made, facts=facts)
-        return [found.code for found in advise(far, replace(about, checkpoint=made))]
+        return [found.code for found in find_problems(far, replace(about, checkpoint=made))]
 
     assert said() == said(kl_warmup=1.5) == ["overfit"]
     assert said(kl_warmup=2.0) == []  # of two epochs: the KL never had its whole weight
@@ -32,15 +32,15 @@ def test_losses_of_two_objectives_are_not_compared() -> None:
 
 
 def test_an_ae_is_not_told_to_raise_beta() -> None:
-    far = replace(FINE, kl=None, held_out_loss=150.0, samples_distance=9.0)
-    found = advise(far, subject("ae", prior=Prior("gmm", 4, weights=np.ones((1, 1)),
+    far = replace(GOOD, kl=None, held_out_loss=150.0, sample_distance=9.0)
+    found = find_problems(far, trained("ae", prior=Prior("gmm", 4, weights=np.ones((1, 1)),
                    mean=np.zeros((1, 1, 4)), cholesky=np.eye(4)[np.tril_indices(4)][None, None]
                    )))  # fmt: skip
     assert [finding.code for finding in found] == ["overfit", "samples_off"]
     assert not any("--beta" in finding.advice for finding in found)
 
 
-def test_of_few_images_no_unit_is_called_idle() -> None:
-    idle = replace(FINE, active_units=0)
-    assert [f.code for f in advise(idle, subject())] == ["inactive_units"]
-    assert advise(replace(idle, images=9), subject()) == []
+def test_of_few_images_no_dimension_is_called_inactive() -> None:
+    inactive = replace(GOOD, active_units=0)
+    assert [f.code for f in find_problems(inactive, trained())] == ["inactive_units"]
+    assert find_problems(replace(inactive, images=9), trained()) == []

@@ -1,23 +1,24 @@
-"""TensorBoard: scalars after each epoch, pictures at the end. An optional package."""
+"""TensorBoard event files: losses after each epoch, pictures at the end."""
 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from vae_runtime.errors import MissingExtra
 from vae_runtime.images import read_image
 
-from ..state import Epoch
-from .page import Picture
+from .report import Picture
+from .state import Epoch
 
 
-class Board:
-    """An event file in `folder`, for `tensorboard --logdir`.
+class TensorBoard:
+    """Writes an event file into `folder`, for `tensorboard --logdir`.
 
     Raises:
-        MissingExtra: no package `tensorboard`.
+        MissingExtra: the package `tensorboard` is not installed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -31,7 +32,7 @@ class Board:
         self._epoch = 0
 
     def epoch(self, epoch: Epoch) -> None:
-        """Losses as `training/loss`, `validation/loss` and so on; the speed."""
+        """Write the losses, as `training/loss`, `validation/loss` and so on, and the speed."""
         self._epoch = epoch.epoch
         for name, value in asdict(epoch).items():
             if name == "epoch" or value is None:
@@ -41,12 +42,8 @@ class Board:
             self._writer.add_scalar(f"{part}/{term}", value, epoch.epoch)
         self._writer.flush()
 
-    def pictures(self, pictures: list[Picture]) -> None:
-        """The pictures of the report, at the last epoch."""
+    def close(self, pictures: Sequence[Picture] = ()) -> None:
+        """Write the pictures of the report at the last epoch, and close the file."""
         for picture in pictures:
-            pixels = read_image(picture.png, mode="RGB")
-            self._writer.add_image(picture.name, pixels, self._epoch)
-
-    def close(self) -> None:
-        """Write what is left."""
+            self._writer.add_image(picture.name, read_image(picture.png, mode="RGB"), self._epoch)
         self._writer.close()

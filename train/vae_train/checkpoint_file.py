@@ -1,0 +1,205 @@
+"""Files of tensors and plain values, as `torch.save` writes them, safe to read from anyone.
+
+`torch.load(weights_only=True)` runs no code, but it does not notice flipped bits, and a small
+hostile file can make it allocate any amount of memory. What it refuses by itself is left to it; the
+checks here cover the rest:
+
+- the file's sha256, in the comment of the zip
+- compressed or duplicate entries, and entries that are larger in total than the file
+- calls of `bytearray`, `torch.Tensor` and other functions that torch allows, and calls that copy
+  the same large argument many times
+- tensors that are larger than the storage they are views of
+- values nested in a cycle, too deeply, or too often to be written as JSON
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import pickletools
+import struct
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vae_runtime.bundle.checksums import verify_zip, zip_with_checksum
+from vae_runtime.errors import InputError, IntegrityError
+from vae_runtime.files.atomic import write_atomic
+from vae_runtime.files.reading import read_bytes
+
+_ZIP_START = b"PK\x03\x04"
+_MAX_ENTRIES = 100_000
+_MAX_PICKLE_BYTES = 256 << 20
+_MAX_VALUES = 5_000_000  # counting a value once per reference, as a JSON writer would
+_MAX_DEPTH = 100
+_MAX_DIMENSIONS = 16
+_OPCODES = {
+    "PROTO", "STOP", "MARK", "GLOBAL", "REDUCE", "BINPERSID", "NONE", "NEWTRUE", "NEWFALSE",
+    "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "EMPTY_TUPLE", "TUPLE",
+    "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "APPEND", "APPENDS", "EMPTY_DICT", "SETITEM",
+    "SETITEMS", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET",
+}  # fmt: skip
+_STORAGES = {
+    "FloatStorage", "DoubleStorage", "HalfStorage", "BFloat16Storage", "LongStorage", "IntStorage",
+    "ShortStorage", "CharStorage", "ByteStorage", "BoolStorage",
+}  # fmt: skip
+# What zipfile, pickletools and torch raise on a malformed file, and readers on unexpected content.
+MALFORMED = (
+    ValueError, TypeError, LookupError, AttributeError, EOFError, RuntimeError, OSError,
+    OverflowError, struct.error, zipfile.BadZipFile, pickle.UnpicklingError,
+)  # fmt: skip
+
+
+def write_checkpoint_file(content: dict[str, Any], path: Path) -> str:
+    """Write tensors and plain values atomically.
+
+    Returns:
+        The sha256 of the file.
+    """
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    raw = zip_with_checksum(buffer.getvalue())
+    write_atomic(path, raw)
+    return hashlib.sha256(raw).hexdigest()
+
+
+def read_checkpoint_file(path: Path) -> tuple[Any, str]:
+    """Read what `write_checkpoint_file` wrote, onto the CPU.
+
+    Returns:
+        The content, and the sha256 of the file.
+
+    Raises:
+        NotFound: there is no such file.
+        IntegrityError: the checksum is missing or wrong.
+        InputError: the file is not of this kind, or hostile.
+    """
+    raw = read_bytes(path, "Train a checkpoint with vae-train.")
+    if not verify_zip(raw, str(path)):
+        if not _ZIP_START.startswith(raw[: len(_ZIP_START)]):
+            raise InputError(f"{path}: not a checkpoint: it is not a zip file")
+        raise IntegrityError(
+            f"{path}: carries no sha256: truncated, or not written by vae-train. "
+            "For your own model, use vae-export --model."
+        )
+    return load_untrusted(raw, path), hashlib.sha256(raw).hexdigest()
+
+
+def load_untrusted(raw: bytes, where: object) -> Any:
+    """Load tensors and plain values from the bytes of a file that may be hostile.
+
+    Args:
+        raw: the whole file.
+        where: the file's name, for the error.
+
+    Raises:
+        InputError: the bytes are malformed or hostile.
+    """
+    try:
+        content = torch.load(_checked_copy(raw), map_location="cpu", weights_only=True)
+        _check_values(content)
+    except MALFORMED as error:
+        raise InputError(f"{where}: not a checkpoint that vae-train wrote") from error
+    return content
+
+
+def _checked_copy(raw: bytes) -> io.BytesIO:
+    """Check the zip and its pickle, and write the entries to a new zip.
+
+    torch reads the copy, so that it cannot understand the directory of a crafted zip in another way
+    than the checks did.
+    """
+    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+        entries = archive.infolist()
+        if len(entries) > _MAX_ENTRIES:
+            raise ValueError("too many entries")
+        # torch ignores the case of names in places.
+        if len({entry.filename.lower() for entry in entries}) < len(entries):
+            raise ValueError("duplicate entries")
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise ValueError("compressed entries")
+        if sum(entry.file_size for entry in entries) > len(raw):
+            raise ValueError("entries larger than the file")
+        root = entries[0].filename.split("/")[0]
+        _check_pickle(archive.read(f"{root}/data.pkl"))
+        copy = io.BytesIO()
+        with zipfile.ZipFile(copy, "w") as out:
+            for entry in entries:
+                out.writestr(entry.filename, archive.read(entry))
+    copy.seek(0)
+    return copy
+
+
+def _check_pickle(program: bytes) -> None:
+    """Allow only what tensors and plain values need, and no call that multiplies its arguments."""
+    if len(program) > _MAX_PICKLE_BYTES:
+        raise ValueError("the pickle is too large")
+    memo_size = 0
+    for opcode, argument, _ in pickletools.genops(program):
+        if opcode.name not in _OPCODES:
+            raise ValueError(f"opcode {opcode.name}")
+        if opcode.name.endswith("BINPUT"):
+            # Python's unpickler allocates its memo up to the largest index.
+            if argument not in range(memo_size + 1):
+                raise ValueError("memo indices are not in order")
+            memo_size += 1
+    _PickleChecker(io.BytesIO(program)).load()
+
+
+class _PickleChecker(pickle.Unpickler):
+    """Unpickles with harmless functions in place of torch's, which check their arguments."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Allow the names that `torch.save` writes for tensors."""
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _check_tensor_arguments
+        if (module, name) == ("collections", "OrderedDict"):
+            return _empty_hooks
+        if module == "torch" and name in _STORAGES:
+            return name
+        raise ValueError(f"the name {module}.{name}")
+
+    def persistent_load(self, pid: Any) -> None:
+        """Leave the storages to torch, which compares their sizes with the zip's entries."""
+
+
+def _check_tensor_arguments(
+    storage: object, offset: object, size: Any, stride: Any, requires_grad: object, hooks: object
+) -> None:
+    if len(size) > _MAX_DIMENSIONS or len(stride) > _MAX_DIMENSIONS:
+        raise ValueError("a tensor of too many dimensions")
+
+
+def _empty_hooks() -> OrderedDict[str, Any]:
+    return OrderedDict()  # an OrderedDict with arguments would copy them at each call
+
+
+def _check_values(content: Any) -> None:
+    """Limit the number of values and their depth, and tensors to the size of their storage."""
+    level, total = [content], 0
+    for _ in range(_MAX_DEPTH):
+        below: list[Any] = []
+        for value in level:
+            if isinstance(value, Tensor):
+                _check_tensor(value)
+            elif isinstance(value, dict):
+                below += [*value.keys(), *value.values()]
+            elif isinstance(value, (list, tuple)):
+                below += value
+            if total + len(below) > _MAX_VALUES:
+                raise ValueError("too many values")
+        total += len(below)
+        if not below:
+            return
+        level = below
+    raise ValueError("values nested too deeply")
+
+
+def _check_tensor(tensor: Tensor) -> None:
+    if tensor.requires_grad or tensor.nbytes > tensor.untyped_storage().nbytes():
+        raise ValueError("a tensor with gradients, or larger than its storage")

@@ -1,0 +1,133 @@
+"""The page of a report: findings first, then measurements and pictures, in one HTML file."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+
+from vae_runtime.console import pluralize
+from vae_runtime.html import data_uri, html_document, html_table
+
+from .figures import Picture
+from .findings import Finding
+from .measure import Measurements
+from .trained_model import TrainedModel
+
+_STYLE = """
+aside { border-left: .3rem solid var(--limit); padding: .1rem 0 .1rem .8rem; margin: 1rem 0; }
+aside.note { border-color: var(--bar); }
+img { max-width: 100%; height: auto; }
+img.chart { width: 34rem; } img.pixels { image-rendering: pixelated; }
+td { white-space: normal; } td:nth-child(2) { white-space: nowrap; }
+td:last-child, th:last-child { text-align: left; }
+code { font: inherit; white-space: nowrap; }
+@media print { .scroll { overflow: visible; } img { max-height: 85vh; width: auto; } }
+"""
+
+
+def render_report(
+    title: str,
+    trained: TrainedModel,
+    measured: Measurements,
+    findings: list[Finding],
+    pictures: list[Picture],
+) -> str:
+    """Render a report as one self-contained HTML page."""
+    parts = [f'<p class="soft">{_to_html(line)}</p>' for line in _summary(trained)]
+    parts += [_finding(finding) for finding in findings]
+    if not findings:
+        parts.append("<p>No warnings: the model passed every check of this report.</p>")
+    rows = _measurement_rows(measured, trained)
+    parts += ["<h2>Measurements</h2>", html_table(("measurement", "value", "notes"), rows)]
+    parts += [f'<p class="soft">{escape(line)}</p>' for line in _method(measured)]
+    return html_document(title, [*parts, *map(_picture, pictures)], _STYLE)
+
+
+def _summary(trained: TrainedModel) -> tuple[str, ...]:
+    checkpoint = trained.checkpoint
+    facts, model = checkpoint.facts, checkpoint.model
+    c, h, w = model.image_shape
+    classes = f", {pluralize(model.classes, 'class', 'classes')}" if model.classes else ""
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    data = facts["data"]
+    seconds = sum(epoch.seconds for epoch in trained.history)
+    return (
+        facts["command"],
+        f"Model: {model.family}, {model.backbone}, {facts['parameters']:,} parameters, images of "
+        f"{c}×{h}×{w} (channels, height, width), "
+        f"{pluralize(model.latent_dim, 'latent dimension')}{classes}.",
+        f"Training: {pluralize(data['training'], 'image')} of {data['name']}, "
+        f"{pluralize(facts['epochs'], 'epoch')}, {seconds:,.1f} s. {versions}.",
+    )
+
+
+def _to_html(text: str) -> str:
+    """Escape plain text; an option is not broken at its hyphens."""
+    return re.sub(r"--[a-z][a-z-]*", r"<code>\g<0></code>", escape(text))
+
+
+def _finding(finding: Finding) -> str:
+    return (
+        f'<aside class="{finding.level}"><p><strong>{finding.level.capitalize()}: '
+        f"{_to_html(finding.observation)}</strong></p><p>{_to_html(finding.explanation)}</p>"
+        f"<p>Try: {_to_html(finding.advice)}</p></aside>"
+    )
+
+
+def _measurement_rows(measured: Measurements, trained: TrainedModel) -> list[tuple[str, str, str]]:
+    """Name, value and notes of each measurement that was taken."""
+    checkpoint, dim = trained.checkpoint, measured.latent_dim
+    objective = checkpoint.train.objective
+    unit = "squared error" if objective == "mse" else "nats (natural-log units)"
+    metrics = checkpoint.facts["metrics"]
+    latent_likelihood = checkpoint.facts["prior_held_out_log_likelihood"]
+    rows = [
+        ("training loss", _number(measured.training_loss, 2),
+         f"{unit} per image, objective {objective}; during the epoch that was kept"),
+        ("validation loss", _number(metrics.get("validation_loss"), 2), "after that epoch"),
+        ("test loss", _number(metrics.get("test_loss"), 2), "of the final model, all test images"),
+        ("squared error", _number(measured.mse, 4),
+         f"per pixel; PCA with {pluralize(dim, 'component')}: {_number(measured.pca_mse, 4)}"),
+        ("active units", str(measured.active_units),
+         f"of {pluralize(dim, 'latent dimension')}: those that vary with the image"),
+        ("KL divergence", _number(measured.total_kl, 2),
+         "nats per image, of the posterior from N(0, I)"),
+        ("accuracy of the linear probe", _number(measured.probe_accuracy, 3),
+         "predicting the label from the latents; they reveal it above "
+         f"{_number(measured.probe_limit, 2)}"),
+        ("distance of samples", _number(measured.sample_distance, 3),
+         f"reconstructions: {_number(measured.reconstruction_distance, 3)}, "
+         f"training images: {_number(measured.training_distance, 3)}"),
+        ("log-likelihood of latents", _number(latent_likelihood, 2),
+         f"nats per held-out latent vector, under the fitted prior ({checkpoint.prior.kind})"),
+    ]  # fmt: skip
+    return [row for row in rows if row[1] != "-"]
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _method(measured: Measurements) -> list[str]:
+    lines = [
+        f"Measured on {measured.images:,} {measured.split} images chosen at random. PCA (principal "
+        f"component analysis) was fitted to {measured.pca_images:,} training images."
+    ]
+    if measured.sample_distance is not None:
+        lines.append(
+            "Distances are Fréchet distances from those images on the principal components of the "
+            "pixels, relative to the variance of the images: 0 is the same distribution."
+        )
+    return lines
+
+
+def _picture(picture: Picture) -> str:
+    """Embed a picture; the browser picks the dark version for a dark page."""
+    kind = "chart" if picture.dark else "pixels"
+    alt = escape(picture.caption, quote=True)
+    image = f'<img class="{kind}" alt="{alt}" src="{data_uri(picture.png)}">'
+    if picture.dark:
+        dark = f'<source media="(prefers-color-scheme: dark)" srcset="{data_uri(picture.dark)}">'
+        image = f"<picture>{dark}{image}</picture>"
+    caption = f"<figcaption>{escape(picture.caption)}</figcaption>"
+    return f"<h2>{escape(picture.heading)}</h2>\n<figure>{image}{caption}</figure>"

@@ -1,0 +1,245 @@
+"""The run folder next to a checkpoint, `cvae.run/` for `cvae.pt`, and how a stopped run is resumed.
+
+config.toml    the resolved options; `vae-train --config` accepts it
+metrics.jsonl  one line per epoch
+state.pt       the state to resume from; removed when the run is finished
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vae_runtime.errors import FileError, InputError, UsageError, describe_os_error
+from vae_runtime.files.atomic import append_line, write_atomic
+
+from .checkpoint_file import MALFORMED, read_checkpoint_file, write_checkpoint_file
+from .distributed import ProcessGroup
+from .state import Epoch, State
+
+FORMAT = 3
+_EXTENSIONS = (".pt", ".pth", ".ckpt")
+
+
+def without_extension(checkpoint: Path) -> Path:
+    """The path without `.pt`, `.pth` or `.ckpt`; other suffixes, as in `beta0.5`, are kept."""
+    return checkpoint.with_suffix("") if checkpoint.suffix in _EXTENSIONS else checkpoint
+
+
+class RunFolder:
+    """The files of one run. Call `make` before anything is written.
+
+    Attributes:
+        path: the folder.
+        state: its `state.pt`.
+        metrics: its `metrics.jsonl`.
+    """
+
+    def __init__(self, path: Path, save_every: float = 30.0, config: str = "") -> None:
+        """Name the folder without creating it.
+
+        Args:
+            path: the folder.
+            save_every: seconds from one save of the state to the next; 0 saves every step.
+            config: the text of `config.toml`.
+        """
+        self.path = path
+        self.config = config
+        self.state = path / "state.pt"
+        self.metrics = path / "metrics.jsonl"
+        self._save_every = save_every
+        self._last_save = time.monotonic()
+
+    @classmethod
+    def for_checkpoint(cls, out: Path, save_every: float = 30.0, config: str = "") -> RunFolder:
+        """The folder of the run that writes the checkpoint `out`.
+
+        Raises:
+            UsageError: `save_every` is not a finite number.
+        """
+        if not math.isfinite(save_every):
+            raise UsageError(f"save_every is {save_every}, expected seconds")
+        name = without_extension(out)
+        return cls(name.with_name(f"{name.name}.run"), save_every, config)
+
+    def make(self) -> None:
+        """Create the folder if it does not exist.
+
+        Raises:
+            FileError: it cannot be created.
+        """
+        try:
+            self.path.mkdir(exist_ok=True)
+        except OSError as error:
+            reason = describe_os_error(error)
+            raise FileError(f"{self.path}: {reason}, expected a run folder here") from error
+
+    def save(self, state: State, facts: dict[str, Any], *, now: bool) -> None:
+        """Write the state if the last save is long enough ago, or `now`.
+
+        Args:
+            state: the state after a step.
+            facts: plain values that `load` returns.
+            now: whether to save in any case.
+        """
+        if now or time.monotonic() - self._last_save >= self._save_every:
+            content = {"format": FORMAT, "facts": facts, "state": state.to_dict()}
+            write_checkpoint_file(content, self.state)
+            self._last_save = time.monotonic()
+
+    def load(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Read the facts, and the state for `restore`, that `save` wrote.
+
+        Raises:
+            NotFound: there is no saved state.
+            IntegrityError: the checksum is missing or wrong.
+            InputError: the file is not a state, or has another format.
+        """
+        content, _ = read_checkpoint_file(self.state)
+        try:
+            found, facts, state = (content[key] for key in ("format", "facts", "state"))
+            if found != FORMAT or not isinstance(facts, dict):
+                raise ValueError(found)
+        except MALFORMED as error:
+            raise InputError(
+                f"{self.state}: not a state that this version wrote. Delete it to start again."
+            ) from error
+        return facts, state
+
+    def restore(self, state: State, data: dict[str, Any]) -> None:
+        """Put the state that `load` returned into a new `state`.
+
+        Raises:
+            InputError: it is the state of another model.
+        """
+        try:
+            state.load_dict(data)
+        except MALFORMED as error:
+            raise InputError(
+                f"{self.state}: does not fit the model. Delete it to start again."
+            ) from error
+
+    def start(self, history: list[Epoch]) -> None:
+        """Write the config and the metrics of the finished epochs; remove temporary files."""
+        for part in self.path.glob(".*.part"):  # left by a process that was killed
+            part.unlink(missing_ok=True)
+        if self.config:
+            write_atomic(self.path / "config.toml", self.config.encode())
+        lines = "".join(json.dumps(asdict(epoch)) + "\n" for epoch in history)
+        write_atomic(self.metrics, lines.encode())
+
+    def history(self) -> list[Epoch]:
+        """Read the finished epochs, including those before a resume."""
+        lines = self.metrics.read_text(encoding="utf-8").splitlines()
+        return [Epoch(**json.loads(line)) for line in lines]
+
+    def finish(self) -> None:
+        """Remove the saved state, once the checkpoint is written."""
+        self.state.unlink(missing_ok=True)
+
+
+def append_json_line(path: Path, record: dict[str, Any]) -> None:
+    """Append one record to a file of JSON lines.
+
+    Raises:
+        FileError: the file cannot be written.
+    """
+    append_line(path, json.dumps(record).encode())
+
+
+@dataclass(frozen=True)
+class ResumableRun:
+    """What identifies a run, and where its state is saved.
+
+    Attributes:
+        identity: what must not change when the run is resumed: model, training config, data, prior,
+            processes.
+        threads: torch's threads; with another number, sums are rounded differently.
+        command: the command line that started the run.
+        folder: where state and metrics are saved; None saves nothing.
+        group: the processes, of which only the first writes.
+    """
+
+    identity: dict[str, Any]
+    threads: int
+    command: str
+    folder: RunFolder | None
+    group: ProcessGroup
+
+    def begin(self, state: State, *, resume: bool, log: Callable[[str], None]) -> ResumableRun:
+        """Prepare the run folder; if the run is resumed, load its saved state into `state`.
+
+        Args:
+            state: a new state.
+            resume: continue from the saved state, or start if there is none.
+            log: called with one-line messages for the user.
+
+        Returns:
+            The run, with the command line of its first start.
+
+        Raises:
+            UsageError: there is a saved state and `resume` is False, or it is of another run.
+            IntegrityError, InputError: the saved state is damaged.
+        """
+        folder = self.folder
+        if folder is None:
+            return self
+
+        def make_and_look() -> bool:
+            folder.make()
+            return folder.state.exists()
+
+        saved = self.group.run_on_first(make_and_look)
+        if saved and not resume:
+            raise UsageError(
+                f"{folder.state}: belongs to an unfinished run. Add --resume to continue it, or "
+                "delete this file to start again."
+            )
+        if resume and not saved:
+            log(f"{folder.path}: nothing to resume, starting from the beginning")
+        run = self._load(folder, state, log) if saved else self
+        if self.group.is_first:
+            folder.start(state.history)
+        return run
+
+    def _load(self, folder: RunFolder, state: State, log: Callable[[str], None]) -> ResumableRun:
+        facts, saved = self.group.run_on_first(folder.load)
+        changes = differences(facts.get("identity"), self.identity)
+        if changes:
+            raise UsageError(f"{folder.state}: belongs to another run: {'; '.join(changes)}")
+        folder.restore(state, saved)
+        if facts.get("threads") != self.threads:
+            log(
+                f"resuming with --threads {self.threads} a run with --threads "
+                f"{facts.get('threads')}: sums are rounded in another order, so the result will "
+                "differ in the last bits"
+            )
+        log(f"resuming at epoch {len(state.history) + 1}, after {state.step} steps")
+        return replace(self, command=str(facts.get("command", "")))
+
+    def save(self, state: State, last: bool) -> None:
+        """Save the state if it is time to, or if this is the `last` call."""
+        if self.folder and self.group.is_first:
+            facts = {"identity": self.identity, "threads": self.threads, "command": self.command}
+            self.folder.save(state, facts, now=last)
+
+    def record(self, epoch: Epoch) -> None:
+        """Append the metrics of a finished epoch."""
+        if self.folder and self.group.is_first:
+            append_json_line(self.folder.metrics, asdict(epoch))
+
+
+def differences(saved: Any, current: Any, name: str = "") -> list[str]:
+    """Describe each field that differs, by its dotted name."""
+    if isinstance(saved, dict) and isinstance(current, dict):
+        return [
+            line
+            for key in sorted(saved.keys() | current.keys())
+            for line in differences(saved.get(key), current.get(key), f"{name}.{key}".strip("."))
+        ]
+    return [] if saved == current else [f"{name} was {saved!r}, is {current!r}"]
