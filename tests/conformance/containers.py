@@ -122,6 +122,8 @@ def layout_cases() -> Iterator[Case]:
         "several parts": edited(plain(), disk=1), "begun in another part": edited(plain(), first=1),
         "another mark": edited(plain(), mark=0x06054B51),
         "a comment that is not there": edited(plain(), length=5),
+        "another mark of an entry": edited(plain(), entry_mark=0x02014B51),
+        "another mark of a local header": damaged_mark(plain()),
         "a longer directory": edited(plain(), directory_size=10**6),
         "a directory elsewhere": edited(plain(), directory=0),
         "a 64-bit end record": zip64(plain()),
@@ -175,8 +177,8 @@ def freedom_cases() -> Iterator[Case]:
     yield zip_case("Z11", "the manifest last, plain", "accept", plain(turned))
 
 
-_ENTRY_FIELDS = {"made": (4, "H"), "flags": (8, "H"), "crc": (16, "I"), "packed": (20, "I"),
-                 "size": (24, "I"), "header": (42, "I")}  # fmt: skip
+_ENTRY_FIELDS = {"entry_mark": (0, "I"), "made": (4, "H"), "flags": (8, "H"), "crc": (16, "I"),
+                 "packed": (20, "I"), "size": (24, "I"), "header": (42, "I")}  # fmt: skip
 _END_FIELDS = {"mark": (0, "I"), "disk": (4, "H"), "first": (6, "H"), "here": (8, "H"),
                "count": (10, "H"), "directory_size": (12, "I"), "directory": (16, "I"),
                "length": (20, "H")}  # fmt: skip
@@ -194,6 +196,12 @@ def edited(raw: bytes, *, entry: int = 0, **fields: int) -> bytes:
         offset, kind = table[name]
         struct.pack_into(f"<{kind}", changed, place + offset, number)
     return bytes(changed)
+
+
+def damaged_mark(raw: bytes) -> bytes:
+    """The mark of the second local header changed; the first is what a zip is recognized by."""
+    at = raw.index(b"PK\3\4", 4)
+    return raw[:at] + b"PK\3\5" + raw[at + 4 :]
 
 
 def directory_of(raw: bytes) -> int:

@@ -32,7 +32,7 @@ def kills(count: int, *more: object) -> str:
 def test_a_kill_leaves_the_old_or_the_new_file(tmp_path: Path) -> None:
     found = kills(40, tmp_path, "light")
     assert "40 kills over" in found
-    assert "10 kills among pictures, whole each time" in found
+    assert "10 kills among images, whole each time" in found
 
 
 @pytest.mark.slow

@@ -58,7 +58,6 @@ _TESTS: dict[str, list[str]] = {
     "vae_runtime.datasets.load": _DATA,
     "vae_runtime.datasets.mnist": _DATA,
     "vae_runtime.files.atomic": _FILES,
-    "vae_runtime.files.streaming": ["runtime/test_streaming.py"],
     "vae_runtime.images": ["runtime/test_images.py", "runtime/test_pictures.py",
                            "security/test_hostile_images.py"],
     "vae_runtime.arrow.columns": _ARROW,
