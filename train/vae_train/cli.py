@@ -53,9 +53,7 @@ class _RecordingCommand(click.Command):
     show_default=True,
     help="Model and training config that the other options adjust.",
 )
-@click.option(
-    "--backbone", type=click.Choice(["mlp", "conv"]), help="Fully connected or convolutional."
-)
+@click.option("--backbone", type=click.Choice(["mlp", "conv"]), help="Kind of layers.")
 @click.option("--latent-dim", type=click.IntRange(1, 4096), help="Number of latent dimensions.")
 @click.option(
     "--hidden", help="Widths (mlp) or channels (conv) of the hidden layers, for example 512,256."
@@ -77,9 +75,7 @@ class _RecordingCommand(click.Command):
 )
 @click.option("--beta", type=float, help="Weight of the KL term.")
 @click.option("--kl-warmup", type=float, help="Epochs over which that weight rises from 0.")
-@click.option(
-    "--free-bits", type=float, help="Nats of KL per latent dimension that are not penalized."
-)
+@click.option("--free-bits", type=float, help="Unpenalized nats of KL per latent dimension.")
 @click.option(
     "--importance-samples",
     "-k",
@@ -91,9 +87,7 @@ class _RecordingCommand(click.Command):
     type=click.IntRange(0),
     help="Use --importance-samples only in this many last epochs.",
 )
-@click.option(
-    "--noise", type=float, help="Standard deviation of the noise added to the encoder's input."
-)
+@click.option("--noise", type=float, help="Standard deviation of noise on the encoder's input.")
 @click.option(
     "--binarise/--no-binarise", default=None, help="Sample each pixel as 0 or 1 at every step."
 )
@@ -112,14 +106,10 @@ class _RecordingCommand(click.Command):
     type=click.Choice(["auto", "float32", "bf16"]),
     help="Number format of the matrix products.",
 )
-@click.option(
-    "--ema", type=float, help="Average the weights with this decay per step, for example 0.999."
-)
+@click.option("--ema", type=float, help="Average weights with this decay per step, such as 0.999.")
 @click.option("--label-dropout", type=float, help="Fraction of labels to hide during training.")
-@click.option(
-    "--guidance", type=float, help="Multiply each class's effect on the decoder after training."
-)
-@click.option("--contrast", type=float, help="Multiply the decoder's logits after training.")
+@click.option("--guidance", type=float, help="After training, scale each class's effect.")
+@click.option("--contrast", type=float, help="After training, scale the decoder's logits.")
 @click.option("--validation", type=float, help="Fraction of the training data to hold out.")
 @click.option(
     "--patience",
@@ -133,9 +123,7 @@ class _RecordingCommand(click.Command):
     type=click.Choice(["auto", "normal", "uniform", "gaussian", "gmm", "class_gmm"]),
     help="Latent prior to fit after training.",
 )
-@click.option(
-    "--components", type=click.IntRange(1), help="Gaussians in each mixture of the prior."
-)
+@click.option("--components", type=click.IntRange(1), help="Gaussians per mixture of the prior.")
 @click.option(
     "--prior-spread",
     type=float,
@@ -143,7 +131,7 @@ class _RecordingCommand(click.Command):
 )
 @size_option
 @click.option(
-    "--mode", type=click.Choice(["L", "RGB"]), help="Convert image files to gray or to color."
+    "--mode", type=click.Choice(["L", "RGB"]), help="Convert image files to gray or color."
 )
 @click.option(
     "--metrics",

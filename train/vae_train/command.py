@@ -20,12 +20,11 @@ from .device import catch_out_of_memory, keep_freed_memory, pick_device, pick_pr
 from .distributed import ProcessGroup, join_processes
 from .loop import Stopped
 from .options import TrainOptions
-from .progress import Progress
+from .progress import Progress, TensorBoard
 from .report import TrainedModel, write_report
 from .run import check_labels, train
 from .run_folder import RunFolder, append_json_line, without_extension
 from .state import Epoch
-from .tensorboard import TensorBoard
 
 
 def run_command(options: TrainOptions, command: str) -> None:

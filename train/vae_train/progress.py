@@ -1,22 +1,28 @@
-"""Training progress on standard error: losses, images per second, time left."""
+"""Follow a training run: a progress bar on standard error, and event files for TensorBoard."""
 
 from __future__ import annotations
 
+import importlib.util
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import timedelta
-from types import TracebackType
+from pathlib import Path
 
+from rich import progress
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+
+from vae_runtime.errors import MissingExtra
+from vae_runtime.images import read_image
 
 from .loop import Step
+from .report import Picture
 from .state import Epoch
 
 _REDRAW_S = 0.1
 
 
-class Progress:
+class Progress(progress.Progress):
     """A bar on a terminal and one line per epoch; nothing if `quiet`.
 
     Args:
@@ -26,30 +32,18 @@ class Progress:
     """
 
     def __init__(self, epochs: int, *, terms: bool = True, quiet: bool = False) -> None:
-        self._console = Console(stderr=True, quiet=quiet, highlight=False)
-        self._bar = Bar(
-            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
-            BarColumn(None),
-            TextColumn("{task.fields[text]}"),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=quiet or not self._console.is_terminal,
+        console = Console(stderr=True, quiet=quiet, highlight=False)
+        super().__init__(
+            progress.TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            progress.BarColumn(None),
+            progress.TextColumn("{task.fields[text]}"),
+            progress.TimeRemainingColumn(),
+            console=console,
+            disable=quiet or not console.is_terminal,
         )
-        self._task = self._bar.add_task("", total=None, epoch=1, epochs=epochs, text="")
+        self._bar = self.add_task("", total=None, epoch=1, epochs=epochs, text="")
         self._epochs, self._terms = epochs, terms
         self._last_draw = 0.0
-
-    def __enter__(self) -> Progress:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
 
     def step(self, step: Step) -> None:
         """Advance the bar, at most ten times per second."""
@@ -57,8 +51,8 @@ class Progress:
         if now - self._last_draw < _REDRAW_S:
             return
         self._last_draw = now
-        self._bar.update(
-            self._task,
+        self.update(
+            self._bar,
             total=step.steps * self._epochs,
             completed=step.steps * (step.epoch - 1) + step.step,
             epoch=step.epoch,
@@ -71,7 +65,7 @@ class Progress:
             "" if epoch.validation_loss is None else f" validation {epoch.validation_loss:.2f}"
         )
         left = timedelta(seconds=round(epoch.seconds * (self._epochs - epoch.epoch)))
-        self._console.print(
+        self.console.print(
             f"epoch {epoch.epoch}/{self._epochs}: "
             f"{self._losses(epoch, 'reconstruction')}{held_out} "
             f"({epoch.images_per_second:,.0f} images/s, {left} left)",
@@ -83,3 +77,38 @@ class Progress:
         if not self._terms:
             return loss
         return f"{loss} {reconstruction} {means.reconstruction:.2f} KL {means.kl:.2f}"
+
+
+class TensorBoard:
+    """Writes an event file into `folder`, for `tensorboard --logdir`.
+
+    Raises:
+        MissingExtra: the package `tensorboard` is not installed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if importlib.util.find_spec("tensorboard") is None:
+            raise MissingExtra(
+                "--tensorboard needs tensorboard, not installed here. Run: pip install tensorboard"
+            )
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder))
+        self._epoch = 0
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Write the losses, as `training/loss`, `validation/loss` and so on, and the speed."""
+        self._epoch = epoch.epoch
+        for name, value in asdict(epoch).items():
+            if name == "epoch" or value is None:
+                continue
+            term = name.removeprefix("validation_")
+            part = "validation" if term != name else "training"
+            self._writer.add_scalar(f"{part}/{term}", value, epoch.epoch)
+        self._writer.flush()
+
+    def close(self, pictures: Sequence[Picture] = ()) -> None:
+        """Write the pictures of the report at the last epoch, and close the file."""
+        for picture in pictures:
+            self._writer.add_image(picture.name, read_image(picture.png, mode="RGB"), self._epoch)
+        self._writer.close()

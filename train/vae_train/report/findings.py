@@ -85,9 +85,9 @@ def inactive_units(measured: Measurements, trained: TrainedModel) -> Finding | N
             )
     else:
         explanation = (
-            f"{inactive} held only noise, whatever the image, and the decoder ignores it. This does "
-            "not harm samples, but fewer dimensions would do, or the weight of the KL term is too "
-            "high."
+            f"{inactive} held only noise, whatever the image, and the decoder ignores it. This "
+            "does not harm samples, but fewer dimensions would do, or the weight of the KL term is "
+            "too high."
         )
         advice = f"a lower --beta for more detail, or --latent-dim {max(1, active)} for less size."
     observation = f"{_count_active(measured)}."
