@@ -30,6 +30,7 @@ export async function readGolden({ name, manifest, files }) {
     const finite = !(data instanceof Float32Array) || data.every(Number.isFinite);
     need(data.length > 0 && finite, `${name}/${file}: ${key} is empty or not finite`);
   }
+  const classes = BigInt(manifest.spec.classes.length); // which means "no label"
   for (const { role, inputs } of manifest.graphs) {
     const sides = expectedTensors(manifest.spec, role, "fp32", inputs.length > 1);
     const rows = arrays.get(`${role}.in.${sides[0][0].name}`)?.shape[0];
@@ -40,6 +41,10 @@ export async function readGolden({ name, manifest, files }) {
         need(found !== undefined, `${name}: no golden vectors ${key}. Export it again.`);
         const fits = dtypeOf(found?.data) === dtype && found?.shape.join() === [rows, ...shape.slice(1)].join();
         need(fits, `${name}/${file}: ${key} has another shape or type than its graph`);
+        if (tensor === "label") {
+          const labels = /** @type {BigInt64Array} */ (found?.data);
+          need(labels.every((label) => label >= 0n && label <= classes), `${name}/${file}: ${key} is out of range`);
+        }
       }
     });
   }

@@ -30,7 +30,8 @@ export function readDirectory(raw) {
   const end = findEnd(view);
   const count = view.getUint16(end + 10, true);
   const start = view.getUint32(end + 16, true);
-  if (view.getUint16(end + 8, true) !== count || start + view.getUint32(end + 12, true) !== end) {
+  const parts = view.getUint32(end + 4, true); // the numbers of this part and of the directory's
+  if (parts || view.getUint16(end + 8, true) !== count || start + view.getUint32(end + 12, true) !== end) {
     throw new BadZip("its directory is not where it says");
   }
   const members = [];
