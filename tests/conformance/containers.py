@@ -98,6 +98,7 @@ def zip_cases() -> Iterator[Case]:
     yield zip_case("Z2", "deflated", "InputError", plain(method=zipfile.ZIP_DEFLATED))
     yield zip_case("Z2", "bzip2", "InputError", plain(method=zipfile.ZIP_BZIP2))
     yield zip_case("Z2", "encrypted", "InputError", edited(plain(), flags=1))
+    yield zip_case("Z2", "said to be deflated", "InputError", edited(plain(), method=8))
     yield zip_case("Z2", "two sizes", "InputError", edited(plain(), size=1))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # zipfile warns of a duplicate name
@@ -177,8 +178,9 @@ def freedom_cases() -> Iterator[Case]:
     yield zip_case("Z11", "the manifest last, plain", "accept", plain(turned))
 
 
-_ENTRY_FIELDS = {"entry_mark": (0, "I"), "made": (4, "H"), "flags": (8, "H"), "crc": (16, "I"),
-                 "packed": (20, "I"), "size": (24, "I"), "header": (42, "I")}  # fmt: skip
+_ENTRY_FIELDS = {"entry_mark": (0, "I"), "made": (4, "H"), "flags": (8, "H"), "method": (10, "H"),
+                 "crc": (16, "I"), "packed": (20, "I"), "size": (24, "I"),
+                 "header": (42, "I")}  # fmt: skip
 _END_FIELDS = {"mark": (0, "I"), "disk": (4, "H"), "first": (6, "H"), "here": (8, "H"),
                "count": (10, "H"), "directory_size": (12, "I"), "directory": (16, "I"),
                "length": (20, "H")}  # fmt: skip

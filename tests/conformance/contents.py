@@ -186,6 +186,7 @@ def array_cases() -> Iterator[Case]:
         "latents as int64": {"decoder.in.z": z.astype(np.int64)},
         "pixels as bytes": {"decoder.out.image": (image * 255).astype(np.uint8)},
         "labels as floats": {"conditional_decoder.in.label": label.astype(np.float32)},
+        "one label": {"conditional_decoder.in.label": np.int64(1)},
         "labels of two axes": {"conditional_decoder.in.label": label[:, None]},
         "a dimension less": {"decoder.in.z": z[:, :1]},
         "a row less": {"decoder.out.image": image[:-1]},

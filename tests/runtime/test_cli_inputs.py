@@ -98,8 +98,8 @@ def test_data_called_mnist_does_not_hide_the_embedded_bundle(run: Run, vae_path:
 def test_what_stands_in_a_bundles_place(run: Run) -> None:
     for name, words in (
         ("cvae.pt", "a checkpoint, not a bundle. Run vae-export --ckpt on it first."),
-        ("x.onnx", "one graph, not a bundle. Give the bundle's folder; in Python, vae.Decoder "
-                   "reads it."),
+        ("x.onnx", "one graph, not a bundle. Pass the bundle's folder; in Python, use "
+                   "vae.Decoder."),
     ):  # fmt: skip
         Path(name).write_bytes(b"PK\x03\x04")
         done = run("sample", "-b", name)

@@ -76,15 +76,14 @@ def take_list(data: object, key: str, kind: type[T], where: str) -> tuple[T, ...
     """Return `data[key]`, which must be a list of `kind`."""
     values: list[Any] = take(data, key, list, where)
     for value in values:
-        if not isinstance(value, kind) or isinstance(value, bool):
+        if not isinstance(value, kind):
             raise InputError(f"{where}: '{key}' must hold {kind.__name__} only")
     return tuple(values)
 
 
-def take_number(data: object, key: str, where: str) -> float:
+def take_number(data: dict[str, Any], key: str, where: str) -> float:
     """Return `data[key]`, a number with or without a fraction: other languages write 1.0 as 1."""
-    whole = isinstance(data, dict) and isinstance(data.get(key), int)
-    return float(take(data, key, int if whole else float, where))
+    return float(take(data, key, int if isinstance(data.get(key), int) else float, where))
 
 
 def take_array(data: object, key: str, where: str) -> NDArray[np.float64]:
@@ -122,7 +121,7 @@ def _check_values(value: Any) -> None:
         below: list[Any] = []
         for values in level:
             numbers = [item for item in values if isinstance(item, (int, float))]
-            if numbers and not -_LARGEST <= min(numbers) <= max(numbers) <= _LARGEST:
+            if max(map(abs, numbers), default=0) > _LARGEST:
                 raise ValueError("a number outside the range of float64")
             if len(numbers) == len(values):  # long arrays end here
                 continue
