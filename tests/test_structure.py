@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "vae_train": {"torch", "numpy", "click", "rich", "sklearn", "matplotlib", "threadpoolctl"}
     | {"vae_models", "vae_runtime"},
     "vae_export": {"torch", "onnx", "onnx_ir", "onnxscript", "numpy", "click", "google"}
-    | {"matplotlib"}
+    | {"matplotlib", "safetensors"}
     | {"vae_models", "vae_runtime", "vae_train"},
 }
 SCRIPTS = [

@@ -1,27 +1,31 @@
 """The calling convention of a custom module: what its methods take and what they return.
 
 `encode` and `decode` may return tensors, tuples, torch distributions, or objects and dictionaries
-whose fields have the usual names.
+whose fields have the usual names. How labels are passed is read from the signature, and whether
+they are indices or one-hot rows is found by trying.
 """
 
 from __future__ import annotations
 
-import copy
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from vae_runtime.errors import UsageError
 
 from .options import CustomModuleOptions
+from .user_code import copy_module, user_line
 
 Modules = nn.Module | tuple[nn.Module, nn.Module]
+Latents = Tensor | tuple[Tensor, Tensor]
 
 # From what `encode` returns as its second tensor to log_var.
 _TO_LOG_VAR: dict[str, Callable[[Tensor], Tensor]] = {
@@ -44,6 +48,109 @@ _DISTRIBUTIONS = ("latent_dist", "posterior", "q", "dist")
 _IMAGES = (
     "reconstruction", "recon", "recon_x", "x_hat", "image", "images", "sample", "output", "out",
 )  # fmt: skip
+# Layers after a trunk called `encoder`, without `fc_`, `linear_`, `to_` … around the name.
+_MEAN_HEADS = re.compile(r"^(\w+_)?(mu|mean|z_mean)(_\w+)?$")
+_LOG_VAR_HEADS = re.compile(r"^(\w+_)?(log_?var|log_?variance|var|z_log_var)(_\w+)?$")
+# What wrappers of modules call what they wrap.
+_WRAPPERS = ("module", "_orig_mod", "model", "net", "network", "vae", "autoencoder", "ae")
+
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda image: image,
+    "sigmoid": torch.sigmoid,
+    "tanh": lambda image: ((image + 1) / 2).clamp(0, 1),
+    "clip": lambda image: image.clamp(0, 1),
+}
+
+
+class Call(nn.Module):
+    """One method of a module, or a module itself, called with a first argument and a label.
+
+    Attributes:
+        name: the method, for errors.
+        label: the name of the parameter that takes the label; None if there is none.
+        one_hot: whether labels are passed as one-hot rows.
+        saw_one_hot: whether the module itself turned labels into one-hot rows.
+        unknown: further parameters without a default.
+    """
+
+    def __init__(self, module: nn.Module, name: str, *, method: bool) -> None:
+        super().__init__()
+        self.module = module
+        self.name = name
+        self.method = method
+        self.label: str | None = None
+        self.first: str | None = None
+        self.one_hot = False
+        self.saw_one_hot = False
+        self.unknown: list[str] = []
+        self.classes = 0
+
+    def inspect(self, *, labelled: bool) -> None:
+        """Find the parameters for the first argument and, if `labelled`, for the label."""
+        function = getattr(self.module, self.name) if self.method else self.module.forward
+        kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        parameters = [p for p in inspect.signature(function).parameters.values()
+                      if p.kind not in kinds]  # fmt: skip
+        named = [p.name for p in parameters if _LABEL.match(p.name)]
+        required = [p.name for p in parameters if p.default is p.empty]
+        if labelled and named:
+            self.label = named[0]
+        elif labelled and len(required) > 1:
+            self.label = required[1]
+        rest = [p.name for p in parameters if p.name != self.label]
+        self.first = rest[0] if rest and self.label is not None else None
+        self.unknown = (
+            [name for name in required if name not in (rest[0], self.label)] if rest else []
+        )
+
+    def forward(self, first: Tensor, label: Tensor | None = None) -> Any:
+        """Call with f32[N, …] and, if it takes a label, i64[N] in [0, K], where K means none."""
+        function = getattr(self.module, self.name) if self.method else self.module
+        if self.label is None or self.first is None or label is None:
+            return function(first)
+        with _NullOneHot(self.classes) as mode:
+            if self.one_hot:
+                label = F.one_hot(label, self.classes).to(first.dtype)
+            returned = function(**{self.first: first, self.label: label})
+        self.saw_one_hot = mode.used
+        return returned
+
+
+class _NullOneHot(TorchFunctionMode):
+    """Give `one_hot` a row for the label K, "no label": an equal mix of all classes.
+
+    To the linear layer that follows, that is its mean row.
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+        self.used = False
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        size = args[1] if len(args) > 1 else kwargs.get("num_classes", -1)
+        if func in (F.one_hot, torch._C._nn.one_hot) and size in (-1, self.classes):
+            self.used, k = True, self.classes
+            rows = torch.cat([torch.eye(k), torch.full((1, k), 1 / k)])
+            return rows[args[0] if args else kwargs["tensor"]]
+        return func(*args, **kwargs)
+
+
+class HeadsOutside(nn.Module):
+    """A trunk followed by the two layers beside it that give mu and log_var."""
+
+    def __init__(self, trunk: nn.Module, mean: nn.Module, log_var: nn.Module) -> None:
+        super().__init__()
+        self.trunk, self.mean, self.log_var = trunk, mean, log_var
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """f32[N, C, H, W] → mu and log_var, each f32[N, D]."""
+        hidden = self.trunk(image)
+        return self.mean(hidden), self.log_var(hidden)
 
 
 @dataclass(frozen=True)
@@ -54,103 +161,231 @@ class CallingConvention:
         encode: image[, label] → latents, or the parameters of a distribution.
         decode: z[, label] → image.
         options: what the caller said about the module.
-        labelled_encoder: `encode` takes the label.
+        whole: the module itself, if it can be called as one; else None.
         null_label: the index that means "no label", if labels are indices.
+        chosen: which tensors of a longer tuple are mu and log_var; None for all others.
+        flat: the module takes and returns pixels as f32[N, C·H·W].
     """
 
-    encode: nn.Module
-    decode: nn.Module
+    encode: Call
+    decode: Call
     options: CustomModuleOptions
-    labelled_encoder: bool = False
-    null_label: int = 0
+    null_label: int
+    whole: nn.Module | None = None
+    chosen: tuple[int, int] | None = None
+    flat: bool = False
+
+    @property
+    def labelled_encoder(self) -> bool:
+        """Whether `encode` takes the label."""
+        return self.encode.label is not None
+
+    def call_encode(self, pixels: Tensor, label: Tensor | None) -> Any:
+        """What `encode` returns for f32[N, C, H, W] in the module's own range."""
+        pixels = pixels.flatten(1) if self.flat else pixels
+        return self.encode(pixels, label if self.labelled_encoder else None)
 
 
-class Method(nn.Module):
-    """Wrap one method of a module as a module that shares its weights."""
-
-    def __init__(self, module: nn.Module, name: str) -> None:
-        super().__init__()
-        self.module = module
-        self.name = name
-
-    def forward(self, *arguments: Tensor) -> Any:
-        """Call the method."""
-        return getattr(self.module, self.name)(*arguments)
-
-
-def find_calling_convention(module: Modules, options: CustomModuleOptions) -> CallingConvention:
-    """Find the encoder and decoder of a module and how they take labels.
+def find_calling_convention(
+    module: Modules, options: CustomModuleOptions, images: Tensor, labels: Tensor | None
+) -> CallingConvention:
+    """Find the encoder and decoder of a module, how they take labels and what they return.
 
     The module is copied; the copy is in evaluation mode, on the CPU, in float32.
 
+    Args:
+        module: the module, a wrapper of it, or a pair (encoder, decoder).
+        options: what the caller said about it.
+        images: some images as the module expects them, f32[N, C, H, W].
+        labels: their labels, i64[N], if the module takes any.
+
     Raises:
-        UsageError: it has no encoder or decoder, or its index for "no label" is unknown.
+        UsageError: it has no encoder or decoder, it cannot encode such images, or its index for "no
+            label" is unknown.
     """
-    encode, decode = _split(copy.deepcopy(module))
-    for part in (encode, decode):
-        part.to("cpu", torch.float32).eval()
-    labelled_encoder = bool(options.classes) and _takes_label(encode)
-    null_label = 0
-    if options.classes and not options.one_hot:
-        null_label = _null_label((encode, decode), options)
-    return CallingConvention(encode, decode, options, labelled_encoder, null_label)
-
-
-def _split(module: Modules) -> tuple[nn.Module, nn.Module]:
-    """The encoder and the decoder, each as a module."""
-    if isinstance(module, tuple):
-        return module
-    found: list[nn.Module] = []
-    for method, attribute in (("encode", "encoder"), ("decode", "decoder")):
-        if callable(getattr(module, method, None)):
-            found.append(Method(module, method))
-        elif isinstance(inner := getattr(module, attribute, None), nn.Module):
-            found.append(inner)
-        else:
-            raise UsageError(
-                f"{type(module).__name__}: has neither a method {method} nor a submodule "
-                f"{attribute}. Add one, or pass the pair (encoder, decoder)."
-            )
-    return found[0], found[1]
-
-
-def _takes_label(encode: nn.Module) -> bool:
-    """Whether the second parameter of `encode` has a name that is usual for labels."""
-    function = getattr(encode.module, encode.name) if isinstance(encode, Method) else encode.forward
-    names = list(inspect.signature(function).parameters)
-    return len(names) > 1 and bool(_LABEL.match(names[1]))
-
-
-def _null_label(parts: tuple[nn.Module, ...], options: CustomModuleOptions) -> int:
-    """The index that means "no label"; embeddings without a row for it get the mean row."""
+    whole = module if isinstance(module, tuple) else unwrap(module)
+    whole = copy_module(whole)
+    for part in whole if isinstance(whole, tuple) else (whole,):
+        part.to("cpu", torch.float32).eval().requires_grad_(False)
+    encode, decode = _split(whole)
+    labelled = bool(options.classes)
+    for call in (encode, decode):
+        call.inspect(labelled=labelled)
+        call.classes, call.one_hot = len(options.classes), options.one_hot
+    if labelled and decode.label is None:
+        raise UsageError(
+            f"{decode.name}: takes no label, but classes are given. Leave them out, or add a "
+            "parameter for the label."
+        )
     k = len(options.classes)
-    if options.null_label is not None:
-        return options.null_label
-    tables = {
-        id(m): m for part in parts for m in part.modules() if isinstance(m, nn.Embedding)
-    }.values()
-    if any(table.num_embeddings == k + 1 for table in tables):
-        return k
-    small = [table for table in tables if table.num_embeddings == k]
-    if not small:
+    null_label = k if options.null_label is None else options.null_label
+    found = CallingConvention(
+        encode, decode, options, null_label, whole if isinstance(whole, nn.Module) else None
+    )
+    has_null = _add_null_rows(found) or options.one_hot or options.null_label is not None
+    returned, found = _try_encode(found, images, labels)
+    found = replace(found, chosen=_choose(found, returned, images, labels))
+    mean = unpack_latents(returned, options.spread, found.chosen)
+    _try_decode(found, mean if isinstance(mean, Tensor) else mean[0], labels)
+    if labelled and not (has_null or decode.one_hot or decode.saw_one_hot):
         raise UsageError(
             f"the module has no embedding of {k} or {k + 1} rows, so its index for no label is "
             "unknown. Set null_label (--null-label) or one_hot (--one-hot)."
         )
-    for table in small:
-        rows = torch.cat([table.weight, table.weight.mean(0, keepdim=True)])
-        table.weight = nn.Parameter(rows)
-        table.num_embeddings = k + 1
-    return k
+    return found
 
 
-def unpack_latents(returned: Any, spread: str = "log_var") -> Tensor | tuple[Tensor, Tensor]:
+def unwrap(module: nn.Module) -> nn.Module:
+    """The module inside DataParallel, torch.compile, a LightningModule and other wrappers.
+
+    Raises:
+        UsageError: neither the module nor anything that it wraps encodes and decodes.
+    """
+    pending: list[nn.Module] = [module]
+    while pending:
+        candidate = pending.pop(0)
+        if all(_has(candidate, *names) for names in (("encode", "encoder"), ("decode", "decoder"))):
+            return candidate
+        inner = (getattr(candidate, name, None) for name in _WRAPPERS)
+        pending += [child for child in inner if isinstance(child, nn.Module)]
+    raise UsageError(
+        f"{type(module).__name__}: has neither methods encode and decode nor submodules encoder "
+        "and decoder. Add them, or pass the pair (encoder, decoder)."
+    )
+
+
+def _has(module: nn.Module, method: str, attribute: str) -> bool:
+    return callable(getattr(module, method, None)) or isinstance(
+        getattr(module, attribute, None), nn.Module
+    )
+
+
+def _split(module: Modules) -> tuple[Call, Call]:
+    """The encoder and the decoder, each as a call."""
+    if isinstance(module, tuple):
+        return tuple(  # type: ignore[return-value]
+            Call(part, name, method=False)
+            for part, name in zip(module, ("encoder", "decoder"), strict=True)
+        )
+    if callable(getattr(module, "encode", None)):
+        encode = Call(module, "encode", method=True)
+    else:
+        trunk = module.get_submodule("encoder")
+        heads = [_only(module, pattern) for pattern in (_MEAN_HEADS, _LOG_VAR_HEADS)]
+        if heads[0] is not None and heads[1] is not None:
+            trunk = HeadsOutside(trunk, heads[0], heads[1])
+        encode = Call(trunk, "encoder", method=False)
+    if callable(getattr(module, "decode", None)):
+        return encode, Call(module, "decode", method=True)
+    return encode, Call(module.get_submodule("decoder"), "decoder", method=False)
+
+
+def _only(module: nn.Module, pattern: re.Pattern[str]) -> nn.Module | None:
+    """The only direct submodule with such a name."""
+    found = [child for name, child in module.named_children() if pattern.match(name)]
+    return found[0] if len(found) == 1 else None
+
+
+def _try_encode(
+    found: CallingConvention, images: Tensor, labels: Tensor | None
+) -> tuple[Any, CallingConvention]:
+    """Encode images in each form that the module may take, the plainest first."""
+    extra = found.encode.unknown
+    if extra:
+        raise UsageError(
+            f"{found.encode.name}: also takes {', '.join(extra)}, which no graph of a bundle has. "
+            "Wrap the module so that encode and decode pass fixed values, or pass classes if these "
+            "are labels."
+        )
+    errors: list[Exception] = []
+    forms = dict.fromkeys((found.options.one_hot, True)) if found.labelled_encoder else (False,)
+    for flat in (False, True):
+        for found.encode.one_hot in forms:
+            attempt = replace(found, flat=flat)
+            try:
+                return attempt.call_encode(images, labels), attempt
+            except Exception as error:  # noqa: BLE001 - the user's code may raise anything
+                errors.append(error)
+    raise UsageError(
+        f"{found.encode.name} failed on images of {tuple(images.shape[1:])}: "
+        f"{user_line(errors[0])}. Was the module trained on such images?"
+    )
+
+
+def _try_decode(found: CallingConvention, z: Tensor, labels: Tensor | None) -> None:
+    """Find out whether the decoder takes indices or one-hot rows."""
+    if found.decode.label is None:
+        return
+    label = torch.zeros(len(z), dtype=torch.int64) if labels is None else labels
+    for one_hot in (found.options.one_hot, True):
+        found.decode.one_hot = one_hot
+        try:
+            found.decode(z, label)
+        except Exception:  # noqa: BLE001 - reported where decoding is checked
+            continue
+        return
+    found.decode.one_hot = found.options.one_hot
+
+
+def _choose(
+    found: CallingConvention, returned: Any, images: Tensor, labels: Tensor | None
+) -> tuple[int, int] | None:
+    """Which two of the tensors in a longer tuple are mu and log_var, in this order.
+
+    A sample of the posterior differs from call to call, or equals mu if there is no noise.
+
+    Raises:
+        UsageError: more than two tensors could be mu and log_var.
+    """
+    if not isinstance(returned, (tuple, list)) or hasattr(returned, "_fields"):
+        return None
+    tensors = {i: part for i, part in enumerate(returned) if isinstance(part, Tensor)}
+    if len(tensors) < 3:
+        return None
+    again = found.call_encode(images, labels)
+    kept: dict[int, Tensor] = {}
+    for i, part in tensors.items():
+        same_shape = part.shape == tensors[min(tensors)].shape
+        fixed = same_shape and torch.equal(part, again[i])
+        if fixed and not any(torch.equal(part, other) for other in kept.values()):
+            kept[i] = part
+    if len(kept) != 2:
+        types = ", ".join(type(part).__name__ for part in returned)
+        raise UsageError(
+            f"{found.encode.name}: returned ({types}), and {len(kept)} of its tensors could be mu "
+            "and log_var. Wrap the module so that encode returns only these two."
+        )
+    first, second = kept
+    return first, second
+
+
+def _add_null_rows(found: CallingConvention) -> bool:
+    """Give embeddings of K rows their mean as row K; whether there is one of K + 1 rows then."""
+    k = len(found.options.classes)
+    tables = [
+        child
+        for call in (found.encode, found.decode)
+        for child in call.modules()
+        if isinstance(child, nn.Embedding) and child.num_embeddings in (k, k + 1) and k
+    ]
+    for table in tables:
+        if table.num_embeddings == k and found.options.null_label is None:
+            rows = torch.cat([table.weight, table.weight.mean(0, keepdim=True)])
+            table.weight = nn.Parameter(rows, requires_grad=False)
+            table.num_embeddings = k + 1
+    return bool(tables)
+
+
+def unpack_latents(
+    returned: Any, spread: str = "log_var", chosen: tuple[int, int] | None = None
+) -> Latents:
     """Find the latents, or mu and log_var, in what `encode` returned.
 
     Args:
-        returned: a tensor, a pair of tensors, a normal distribution, or an object or mapping with
+        returned: a tensor, a tuple of tensors, a normal distribution, or an object or mapping with
             such fields.
         spread: what the second tensor of a pair holds, one of `vae_export.options.SPREADS`.
+        chosen: which tensors of a longer tuple are mu and log_var.
 
     Raises:
         UsageError: anything else.
@@ -160,7 +395,7 @@ def unpack_latents(returned: Any, spread: str = "log_var") -> Tensor | tuple[Ten
     if isinstance(returned, Distribution):
         return _unpack_normal(returned)
     if isinstance(returned, (tuple, list)) and not hasattr(returned, "_fields"):
-        return _unpack_pair(returned, spread)
+        return _unpack_tuple(returned, spread, chosen)
     for name in _DISTRIBUTIONS:
         if (inner := _field(returned, name)) is not None:
             return unpack_latents(inner, spread)
@@ -199,9 +434,11 @@ def unpack_image(returned: Any) -> Tensor:
     return image
 
 
-def _unpack_pair(
-    returned: tuple[Any, ...] | list[Any], spread: str
-) -> Tensor | tuple[Tensor, Tensor]:
+def _unpack_tuple(
+    returned: tuple[Any, ...] | list[Any], spread: str, chosen: tuple[int, int] | None
+) -> Latents:
+    if chosen is not None:
+        returned = [returned[i] for i in chosen]
     if len(returned) == 1:
         return unpack_latents(returned[0], spread)
     if len(returned) == 2 and all(isinstance(part, Tensor) for part in returned):
@@ -237,3 +474,16 @@ def _first_tensor(returned: Any, names: tuple[str, ...]) -> Tensor | None:
         if isinstance(value := _field(returned, name), Tensor):
             return value
     return None
+
+
+def to_module_range(image: Tensor, options: CustomModuleOptions) -> Tensor:
+    """Pixels in [0, 1] as the encoder expects them."""
+    return image * 2 - 1 if options.signed or options.image_range == "signed" else image
+
+
+def from_module_range(image: Tensor, options: CustomModuleOptions) -> Tensor:
+    """What the decoder returned as pixels in [0, 1]."""
+    activation = options.activation
+    if activation == "none" and options.image_range == "signed":
+        activation = "tanh"
+    return _ACTIVATIONS[activation](image)

@@ -17,6 +17,7 @@ from vae_runtime.prior import KINDS
 from .options import (
     ACTIVATIONS,
     DEFAULT_OPSET,
+    IMAGE_RANGES,
     SPREADS,
     VARIANTS,
     CustomModuleOptions,
@@ -38,7 +39,9 @@ A custom module with encode and decode methods (or encoder and decoder submodule
   vae-export --model my.package:make --ckpt weights.pt --data photos/ --activation sigmoid
 """
 _CUSTOM = "Custom module: "
-_CUSTOM_OPTIONS = ("one_hot", "null_label", "activation", "spread", "signed", "likelihood", "prior")
+_CUSTOM_OPTIONS = (
+    "one_hot", "null_label", "image_range", "activation", "spread", "signed", "likelihood", "prior",
+)  # fmt: skip
 _PATH = click.Path(path_type=Path)
 
 
@@ -78,7 +81,12 @@ _PATH = click.Path(path_type=Path)
               help=_CUSTOM + "maps the decoder's output to [0, 1].")
 @click.option("--spread", type=click.Choice(SPREADS), default="log_var", show_default=True,
               help=_CUSTOM + "the second tensor that encode returns.")
-@click.option("--signed", is_flag=True, help=_CUSTOM + "it encodes pixels in [-1, 1].")
+@click.option("--image-range", type=click.Choice(IMAGE_RANGES), default="unit", show_default=True,
+              help=_CUSTOM + "range of its pixels on both sides: unit is [0, 1], signed [-1, 1].")
+@click.option("--signed", is_flag=True,
+              help=_CUSTOM + "its encoder alone expects pixels in [-1, 1].")
+@click.option("--compare-forward/--no-compare-forward", default=True, show_default=True,
+              help=_CUSTOM + "compare with what its own forward reconstructs.")
 @click.option("--likelihood", type=click.Choice(LIKELIHOODS), default="bernoulli",
               show_default=True, help=_CUSTOM + "how reconstructions are scored.")
 @click.option("--prior", type=click.Choice(["auto", *KINDS]), default="auto", show_default=True,
@@ -109,7 +117,7 @@ def _request(values: dict[str, Any], given: dict[str, str]) -> ExportRequest:
         UsageError: an option that would have no effect, or a malformed --size.
     """
     requires = {
-        "model": ("labelled", *_CUSTOM_OPTIONS),
+        "model": ("labelled", "compare_forward", *_CUSTOM_OPTIONS),
         "labelled": ("one_hot", "null_label"),
         "data": ("size",),
     }

@@ -12,7 +12,7 @@ from vae_runtime.errors import FileError, UsageError
 from vae_train import load_checkpoint
 from vae_train.run_folder import without_extension
 
-from .custom_module import from_custom_module, load_factory, load_weights
+from .custom_module import from_custom_module, load_factory
 from .options import ExportRequest
 from .pipeline import Exported, export_source
 from .report import write_report
@@ -20,6 +20,7 @@ from .source import Source, from_checkpoint
 from .targets.c_code import require_generator, write_c
 from .targets.html import check_html, write_html
 from .targets.triton import write_triton
+from .weights import load_weights
 from .writer import check_target
 
 
@@ -89,13 +90,15 @@ def _custom_source(request: ExportRequest, model: str) -> Source:
         raise UsageError("--data is missing. A custom module needs images to fit its prior to.")
     data = load_dataset(request.data, size=request.size)
     module = load_factory(model)
-    sha256 = load_weights(module, request.ckpt) if request.ckpt is not None else ""
+    sha256 = load_weights(module, request.ckpt, print_status) if request.ckpt is not None else ""
     options = replace(
         request.custom,
         name=model.rpartition(":")[2],
         classes=data.classes if request.labelled else (),
     )
-    return from_custom_module(module, data, options, sha256)
+    return from_custom_module(
+        module, data, options, sha256, compare=request.compare_forward, log=print_status
+    )
 
 
 def _held_out(request: ExportRequest, image: ImageSpec) -> Dataset | None:

@@ -5,14 +5,11 @@ A custom module is any `nn.Module` with `encode` and `decode`, or a pair of modu
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import io
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
 
 import numpy as np
 import torch
@@ -22,8 +19,7 @@ from torch import Tensor, nn
 from vae_runtime.arrays import to_float32
 from vae_runtime.bundle.spec import ImageSpec, ModelSpec
 from vae_runtime.datasets import Dataset
-from vae_runtime.errors import InputError, UsageError, VaeError
-from vae_runtime.files.reading import read_bytes
+from vae_runtime.errors import UsageError, VaeError
 from vae_runtime.prior import Prior
 from vae_train.prior import fit_latents
 
@@ -31,44 +27,24 @@ from .calling_convention import (
     CallingConvention,
     Modules,
     find_calling_convention,
+    from_module_range,
+    to_module_range,
     unpack_image,
     unpack_latents,
 )
+from .forward import compare_forward
 from .graphs import Graph
 from .options import CustomModuleOptions
 from .parity import MAX_IMAGES
 from .source import Source, matching_labels
+from .user_code import user_line
 
 NO_WIDTH = -20.0  # a log_var: a standard deviation of 5e-5
-_STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model")  # where trainers put the weights
 _PRIOR_IMAGES = 20_000  # images whose latents the prior is fitted to
 _BATCH = 256
+_MAX_FITTED = 256  # latent dimensions; a full covariance has D(D+1)/2 numbers
+_TRIED = 8  # images that the calling convention is found with
 _SLACK = 1e-4  # by how much a pixel may lie outside [0, 1]
-
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "none": lambda image: image,
-    "sigmoid": torch.sigmoid,
-    "tanh": lambda image: (image + 1) / 2,
-    "clip": lambda image: image.clamp(0, 1),
-}
-
-
-class LabelInput(nn.Module):
-    """Convert labels of the bundle to the form that the custom module takes."""
-
-    def __init__(self, convention: CallingConvention) -> None:
-        super().__init__()
-        k = len(convention.options.classes)
-        if convention.options.one_hot:
-            # "No label" is an equal mix of all classes: to a linear layer, its mean row.
-            table = torch.cat([torch.eye(k), torch.full((1, k), 1 / k)])
-        else:
-            table = torch.tensor([*range(k), convention.null_label])
-        self.register_buffer("table", table)
-
-    def forward(self, label: Tensor) -> Tensor:
-        """i64[N] in [0, K], where K means no label → i64[N], or f32[N, K] for one-hot labels."""
-        return self.get_buffer("table").index_select(0, label)
 
 
 class CustomEncoder(nn.Module):
@@ -76,16 +52,17 @@ class CustomEncoder(nn.Module):
 
     def __init__(self, convention: CallingConvention) -> None:
         super().__init__()
-        self.options = convention.options
+        self.convention = convention
         self.encode = convention.encode
         self.labels = LabelInput(convention) if convention.labelled_encoder else None
 
     def unpack(self, image: Tensor, label: Tensor | None) -> Tensor | tuple[Tensor, Tensor]:
         """Latents in the custom module's own shape, f32[N, *latent_shape], one or two tensors."""
-        arguments = [image * 2 - 1 if self.options.signed else image]
-        if self.labels is not None and label is not None:
-            arguments.append(self.labels(label))
-        return unpack_latents(self.encode(*arguments), self.options.spread)
+        options = self.convention.options
+        if label is not None and self.labels is not None:
+            label = self.labels(label)
+        returned = self.convention.call_encode(to_module_range(image, options), label)
+        return unpack_latents(returned, options.spread, self.convention.chosen)
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
         """f32[N, C, H, W] in [0, 1][, i64[N]] → f32[N, D], one or two of them."""
@@ -95,28 +72,51 @@ class CustomEncoder(nn.Module):
         z = latents.flatten(1)
         # A conditional encoder of a bundle returns a distribution. Plain latents get one with
         # next to no width.
-        return (z, torch.full_like(z, NO_WIDTH)) if self.options.classes else z
+        return (z, torch.full_like(z, NO_WIDTH)) if self.convention.options.classes else z
 
 
 class CustomDecoder(nn.Module):
     """z[, label] → image."""
 
-    def __init__(self, convention: CallingConvention, latent_shape: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        convention: CallingConvention,
+        latent_shape: tuple[int, ...],
+        image_shape: tuple[int, int, int],
+    ) -> None:
         super().__init__()
-        self.classes = len(convention.options.classes)
-        self.activation = _ACTIVATIONS[convention.options.activation]
+        self.options = convention.options
         self.decode = convention.decode
-        self.latent_shape = latent_shape
-        self.labels = LabelInput(convention) if self.classes else None
+        self.latent_shape, self.image_shape = latent_shape, image_shape
+        self.labels = LabelInput(convention) if self.options.classes else None
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         """f32[N, D][, i64[N]] → f32[N, C, H, W] in [0, 1]."""
+        return from_module_range(self.raw(z, label), self.options)
+
+    def raw(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """The images f32[N, C, H, W] in the range in which the custom module returns them."""
         latents = z if len(self.latent_shape) == 1 else torch.unflatten(z, 1, self.latent_shape)
         if self.labels is None:
-            return self.activation(unpack_image(self.decode(latents)))
-        if label is None:
-            label = torch.full_like(z[:, 0], self.classes, dtype=torch.int64)
-        return self.activation(unpack_image(self.decode(latents, self.labels(label))))
+            image = unpack_image(self.decode(latents))
+        else:
+            if label is None:
+                label = torch.full_like(z[:, 0], len(self.options.classes), dtype=torch.int64)
+            image = unpack_image(self.decode(latents, self.labels(label)))
+        return torch.unflatten(image, 1, self.image_shape) if image.dim() == 2 else image
+
+
+class LabelInput(nn.Module):
+    """Map the bundle's label K, "no label", to the index that the custom module has for it."""
+
+    def __init__(self, convention: CallingConvention) -> None:
+        super().__init__()
+        k = len(convention.options.classes)
+        self.register_buffer("table", torch.tensor([*range(k), convention.null_label]))
+
+    def forward(self, label: Tensor) -> Tensor:
+        """i64[N] in [0, K] → i64[N]."""
+        return self.get_buffer("table").index_select(0, label)
 
 
 def load_factory(name: str) -> Modules:
@@ -149,43 +149,15 @@ def load_factory(name: str) -> Modules:
     return module
 
 
-def load_weights(module: Modules, path: Path) -> str:
-    """Load a state dict; that of a pair has the prefixes `encoder.` and `decoder.`.
-
-    Returns:
-        The sha256 of the file.
-
-    Raises:
-        NotFound: no such file.
-        InputError: not a state dict, or one that does not fit the module.
-    """
-    raw = read_bytes(path)
-    try:
-        state = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
-    except (RuntimeError, ValueError, KeyError, TypeError, EOFError, UnpicklingError) as error:
-        raise InputError(
-            f"{path}: holds other objects than tensors, which are not loaded. "
-            "Save model.state_dict()."
-        ) from error
-    for key in _STATE_DICT_KEYS:
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
-            break
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise InputError(f"{path}: not a state dict. Save model.state_dict().")
-    if isinstance(module, tuple):
-        module = nn.ModuleDict({"encoder": module[0], "decoder": module[1]})
-    try:
-        module.load_state_dict(dict(state))
-    except RuntimeError as error:
-        line = " ".join(str(error).split())
-        raise InputError(f"{path}: does not fit the module: {line}") from error
-    return hashlib.sha256(raw).hexdigest()
-
-
 @torch.no_grad()
 def from_custom_module(
-    module: Modules, data: Dataset, options: CustomModuleOptions, sha256: str = ""
+    module: Modules,
+    data: Dataset,
+    options: CustomModuleOptions,
+    sha256: str = "",
+    *,
+    compare: bool = True,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Source:
     """Wrap a custom module and fit its prior.
 
@@ -194,27 +166,40 @@ def from_custom_module(
         data: its training images.
         options: what cannot be found out from the module.
         sha256: checksum of its weights file, for the manifest.
+        compare: compare with the module's `forward`.
+        log: called with a line on what was compared, and with warnings.
 
     Raises:
         UsageError: the module does not fit the options or the data.
+        IntegrityError: `forward` reconstructs other images.
     """
+    _check_data(data, options)
     k = len(options.classes)
-    if k and (data.labels is None or len(data.classes) != k):
-        raise UsageError(f"{data.name}: {len(data.classes)} classes, the module has {k}")
-    convention = find_calling_convention(module, options)
-    encoder = CustomEncoder(convention).eval()
     images = torch.from_numpy(to_float32(data.images[:_PRIOR_IMAGES]))
     labels = None
-    if convention.labelled_encoder and data.labels is not None:
+    if k and data.labels is not None:
         labels = torch.from_numpy(data.labels[:_PRIOR_IMAGES])
+    few = slice(0, _TRIED)
+    convention = find_calling_convention(
+        module, options, to_module_range(images[few], options),
+        None if labels is None else labels[few],
+    )  # fmt: skip
+    encoder = CustomEncoder(convention).eval()
     with _user_code("encode", data):
-        latents = _encode(encoder, images, labels)
+        latents = _encode(encoder, images, labels if convention.labelled_encoder else None)
         first = encoder.unpack(images[:2], None if labels is None else labels[:2])
     latent_shape = tuple((first if isinstance(first, Tensor) else first[0]).shape[1:])
-    decoder = CustomDecoder(convention, latent_shape).eval()
+    decoder = CustomDecoder(convention, latent_shape, data.image_shape).eval()
     mean = latents[0] if isinstance(latents, tuple) else latents
-    _check_images(decoder, mean[:_BATCH], data)
-    prior = _fit_prior(encoder, latents, images, data, options)
+    _check_images(decoder, mean[:_BATCH], None if labels is None else labels[:_BATCH], data, log)
+    forward = None
+    if compare:
+        forward = compare_forward(
+            convention, encoder, decoder, images[:_BATCH],
+            None if labels is None else labels[:_BATCH],
+        )  # fmt: skip
+        log(forward.line())
+    prior = _fit_prior(encoder, latents, images, data, options, log)
     family = "cvae" if k else "vae" if isinstance(latents, tuple) else "ae"
     spec = ModelSpec(
         id="",
@@ -233,6 +218,7 @@ def from_custom_module(
         matching_labels(data, data.classes),
         {"model": name, "data": {"name": data.name, "training": len(data)}},
         sha256,
+        {} if forward is None else forward.to_json(),
     )
 
 
@@ -245,8 +231,8 @@ def _user_code(method: str, data: Dataset) -> Iterator[None]:
         raise
     except Exception as error:
         raise UsageError(
-            f"{method} failed on {data.name}, up to {_BATCH} images of {data.image_shape}: "
-            f"{error}. Was the module trained on such images?"
+            f"{method} failed on images of {data.image_shape}: "
+            f"{user_line(error)}. Was the module trained on such images?"
         ) from error
 
 
@@ -279,12 +265,23 @@ def _fit_prior(
     images: Tensor,
     data: Dataset,
     options: CustomModuleOptions,
+    log: Callable[[str], None],
 ) -> Prior:
     """Fit the prior to posterior samples; `class_gmm` has one mixture per class and one for all."""
-    kind = options.prior
-    if kind == "auto":
-        kind = "class_gmm" if options.classes else "gmm"
     z = _sample_posterior(latents, options.seed)
+    kind, d = options.prior, z.shape[1]
+    if kind == "auto" and d > _MAX_FITTED:
+        kind = "normal"
+        log(
+            f"prior: N(0, I), since mixtures are fitted to at most {_MAX_FITTED} dimensions and "
+            f"these latents have {d:,}. Samples are as good as the module's latents are normal."
+        )
+    elif kind == "auto":
+        kind = "class_gmm" if options.classes else "gmm"
+    if kind not in ("normal", "uniform") and d > _MAX_FITTED:
+        raise UsageError(
+            f"prior {kind}: {d:,} latent dimensions, expected at most {_MAX_FITTED}. Use normal."
+        )
     groups = [z]
     if kind == "class_gmm":
         if not options.classes or data.labels is None:
@@ -299,24 +296,65 @@ def _fit_prior(
     return fit_latents(groups, kind, seed=options.seed).prior
 
 
-def _check_images(decoder: CustomDecoder, z: Tensor, data: Dataset) -> None:
+def _check_data(data: Dataset, options: CustomModuleOptions) -> None:
+    """Refuse data that no bundle can be made for, before any work.
+
+    Raises:
+        UsageError: images of two or four channels, or classes that are not the data's.
+    """
+    k, channels = len(options.classes), data.image_shape[0]
+    if channels not in (1, 3):
+        raise UsageError(
+            f"{data.name}: {channels} channels, but a bundle holds images of 1 or 3. Convert the "
+            "images, and the module's first and last layers."
+        )
+    if k and (data.labels is None or len(data.classes) != k):
+        raise UsageError(f"{data.name}: {len(data.classes)} classes, the module has {k}")
+
+
+def _check_images(
+    decoder: CustomDecoder,
+    z: Tensor,
+    labels: Tensor | None,
+    data: Dataset,
+    log: Callable[[str], None],
+) -> None:
     """Check the shape and the range of decoded images.
 
     Raises:
         UsageError: they do not fit the data, or [0, 1].
     """
     with _user_code("decode", data):
-        image = decoder(z)
-    if tuple(image.shape[1:]) != data.image_shape:
+        raw = decoder.raw(z, labels)
+    if tuple(raw.shape[1:]) != data.image_shape:
         raise UsageError(
-            f"decode: returns images {tuple(image.shape[1:])}, the data has {data.image_shape}"
+            f"decode: returns images {tuple(raw.shape[1:])}, the data has {data.image_shape}"
         )
+    image = from_module_range(raw, decoder.options)
     low, high = float(image.min()), float(image.max())
     if not (low >= -_SLACK and high <= 1 + _SLACK):
         raise UsageError(
-            f"decode: pixels range from {low:.3g} to {high:.3g}, expected [0, 1]. Set activation "
-            "(--activation): sigmoid for logits, tanh for [-1, 1], clip to cut off."
+            f"decode: pixels range from {low:.3g} to {high:.3g}, expected [0, 1]. "
+            f"{_range_advice(low, high)}"
         )
+    bound = float(((image <= 0) | (image >= 1)).float().mean())
+    if bound > 0.5 and not torch.equal(raw, image):
+        log(
+            f"warning: {bound:.0%} of all pixels are at a bound after clipping; the decoder "
+            f"returns {float(raw.min()):.3g} to {float(raw.max()):.3g}"
+        )
+
+
+def _range_advice(low: float, high: float) -> str:
+    """The option that fits a range of pixels."""
+    if low >= -0.1 and high <= 1.1:
+        return "Set activation (--activation) to clip."
+    if low >= -1.5 and high <= 1.5:
+        return (
+            "Set image_range (--image-range) to signed for pixels in [-1, 1], or activation "
+            "(--activation) to sigmoid for logits."
+        )
+    return "Set activation (--activation) to sigmoid, for logits."
 
 
 def _graphs(encoder: CustomEncoder, decoder: CustomDecoder, spec: ModelSpec) -> list[Graph]:

@@ -15,6 +15,7 @@ IR_VERSIONS = {18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11}
 VARIANTS = ("fp16", "int8", "uint8")
 SPREADS = ("log_var", "var", "std", "log_std")
 ACTIVATIONS = ("none", "sigmoid", "tanh", "clip")
+IMAGE_RANGES = ("unit", "signed")
 
 
 @dataclass(frozen=True)
@@ -54,15 +55,17 @@ class CustomModuleOptions:
         null_label: the index that means "no label" to the module. By default K, if its embedding
             has K + 1 rows; an embedding of K rows gets their mean as row K.
         spread: what the second tensor that `encode` returns holds, one of `SPREADS`.
+        image_range: the range of the module's pixels on both sides, `unit` for [0, 1] or `signed`
+            for [-1, 1]; its output is rescaled and clipped.
         activation: what maps the decoder's output to [0, 1], one of `ACTIVATIONS`: `sigmoid` for
-            logits, `tanh` for an output in [-1, 1].
-        signed: the encoder expects pixels in [-1, 1].
+            logits, `tanh` for an output in [-1, 1], `clip` for one that overshoots.
+        signed: the encoder alone expects pixels in [-1, 1].
         likelihood: `bernoulli` or `gaussian`; decides how `score` measures a reconstruction.
         prior: `auto` or one of `vae_runtime.prior.KINDS`; fitted to the latents of the data.
         seed: seed for the posterior samples and for the fit of the prior.
 
     Raises:
-        UsageError: unknown spread or activation.
+        UsageError: unknown spread, activation or image range.
     """
 
     name: str = ""
@@ -70,6 +73,7 @@ class CustomModuleOptions:
     one_hot: bool = False
     null_label: int | None = None
     spread: str = "log_var"
+    image_range: str = "unit"
     activation: str = "none"
     signed: bool = False
     likelihood: str = "bernoulli"
@@ -79,6 +83,7 @@ class CustomModuleOptions:
     def __post_init__(self) -> None:
         _check_choice("spread", self.spread, SPREADS)
         _check_choice("activation", self.activation, ACTIVATIONS)
+        _check_choice("image_range", self.image_range, IMAGE_RANGES)
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,7 @@ class ExportRequest:
             `report` means the default folder.
         graphs: how graphs are exported.
         custom: further facts about the custom module, without its classes.
+        compare_forward: compare a custom module with its own `forward`.
     """
 
     ckpt: Path | None = None
@@ -112,6 +118,7 @@ class ExportRequest:
     html: Path | None = None
     graphs: ExportOptions = field(default_factory=ExportOptions)
     custom: CustomModuleOptions = field(default_factory=CustomModuleOptions)
+    compare_forward: bool = True
 
 
 def _check_choice(option: str, value: str, allowed: Sequence[str]) -> None:

@@ -36,7 +36,7 @@ from .parity import (
 from .precision.variants import VariantResult, make_variant, measure
 from .source import Source, from_checkpoint
 from .trace import trace
-from .writer import bundle_id, check_target, file_spec, write_bundle, write_model
+from .writer import bundle_id, check_target, file_spec, try_bundle, write_bundle, write_model
 
 _SAMPLES = 1000  # latents that a variant is calibrated or measured with
 
@@ -99,6 +99,7 @@ def export(
     allow_lossy: bool = False,
     log: Callable[[str], None] = lambda line: None,
     sha256: str = "",
+    compare_forward: bool = True,
     **custom: Any,
 ) -> Exported:
     """Export a custom module.
@@ -115,6 +116,7 @@ def export(
         allow_lossy: accept a variant with a PSNR below 45 dB.
         log: called with one line for each graph that passed its checks.
         sha256: checksum of the weights file, for the manifest.
+        compare_forward: compare with what the module's own `forward` reconstructs.
         custom: the fields of `vae_export.options.CustomModuleOptions`.
 
     Example:
@@ -123,11 +125,14 @@ def export(
     Raises:
         UsageError: an option is wrong, or the module does not fit the data.
         InputError: the module cannot be traced, or is random.
-        IntegrityError: a graph violates the contract or differs from torch; `out` is unchanged.
+        IntegrityError: a graph violates the contract or differs from torch, or `forward`
+            reconstructs other images; `out` is unchanged.
         FileError: `out` cannot be written, or is something other than a bundle.
     """
     options = ExportOptions(opset, variants, allow_lossy, log)
-    source = from_custom_module(module, data, CustomModuleOptions(**custom), sha256)
+    source = from_custom_module(
+        module, data, CustomModuleOptions(**custom), sha256, compare=compare_forward, log=log
+    )
     return export_source(source, None if out is None else Path(out), options)
 
 
@@ -155,6 +160,7 @@ def export_source(source: Source, out: Path | None, options: ExportOptions) -> E
         references[graph.role] = run_reference(graph, rows)
     spec = replace(source.spec, id=bundle_id(models, source.spec))
     exported = _export_graphs(replace(source, spec=spec), models, references, options)
+    try_bundle(exported.manifest, exported.files, source.images)
     if out is not None:
         write_bundle(exported.manifest, exported.files, out)
     return exported
@@ -203,6 +209,8 @@ def _export_graphs(
     parity = parity_summary(results)
     if measured:
         parity["variants"] = {m.graph: m.to_json() for m in measured}
+    if source.forward:
+        parity["forward"] = source.forward
     manifest = Manifest(
         spec,
         tuple(specs),

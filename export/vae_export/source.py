@@ -32,6 +32,7 @@ class Source:
         labels: their labels, i64[N], or None.
         training: facts about the training, for the manifest.
         sha256: checksum of the checkpoint or weights file; may be empty.
+        forward: how a custom module's own `forward` compared, for the manifest; may be empty.
     """
 
     spec: ModelSpec
@@ -40,6 +41,7 @@ class Source:
     labels: NDArray[np.int64] | None = None
     training: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
+    forward: dict[str, Any] = field(default_factory=dict)
 
 
 def from_checkpoint(checkpoint: Checkpoint, data: Dataset | None = None) -> Source:

@@ -27,12 +27,11 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vae_runtime.errors import InputError, one_line
+from vae_runtime.errors import InputError
 
 from .graphs import Graph
 from .options import DEFAULT_OPSET, IR_VERSIONS
-
-_TRAINING_ONLY = ("dropout", "alpha_dropout", "feature_dropout", "rrelu")  # random in training
+from .user_code import user_line
 
 
 def trace(graph: Graph, example: dict[str, Tensor], opset: int = DEFAULT_OPSET) -> onnx.ModelProto:
@@ -56,17 +55,24 @@ def trace(graph: Graph, example: dict[str, Tensor], opset: int = DEFAULT_OPSET) 
         except Exception as error:
             # A custom module, or torch's tracer on it, may raise anything.
             raise InputError(
-                f"{graph.role}: torch.export cannot trace the module: {_first_line(error)}"
+                f"{graph.role}: torch.export cannot trace the module: {user_line(error)}"
             ) from error
         refuse_random(program, graph.module, arguments, graph.role)
-        converted = torch.onnx.export(
-            program,
-            input_names=list(graph.inputs),
-            output_names=list(graph.outputs),
-            opset_version=DEFAULT_OPSET,
-            dynamo=True,
-            verbose=False,
-        )
+        try:
+            converted = torch.onnx.export(
+                program,
+                input_names=list(graph.inputs),
+                output_names=list(graph.outputs),
+                opset_version=DEFAULT_OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+        except Exception as error:
+            # torch dumps the graph into its message; the cause says which operator it was.
+            raise InputError(
+                f"{graph.role}: torch cannot write the module as ONNX: "
+                f"{user_line(_root_cause(error))}"
+            ) from error
     assert converted is not None
     make_reshapes_static(converted.model)
     ClearMetadataAndDocStringPass()(converted.model)
@@ -81,9 +87,10 @@ def trace(graph: Graph, example: dict[str, Tensor], opset: int = DEFAULT_OPSET) 
     return proto
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return one_line(lines[0] if lines else type(error).__name__)
+def _root_cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 @contextlib.contextmanager
@@ -147,7 +154,8 @@ def _static_dims(node: ir.Node) -> list[int] | None:
     if source is None or source.shape is None or shape is None or len(shape) < 2:
         return None
     dims = [d for d in shape.dims[1:] if isinstance(d, int)]
-    kept = not isinstance(shape[0], int) and not isinstance(source.shape[0], int)
+    # Equal symbols: [N, 8, 8, 3] → [64·N, 3] also has a free first axis, but another one.
+    kept = not isinstance(shape[0], int) and shape[0] == source.shape[0]
     return dims if kept and len(dims) == len(shape) - 1 else None
 
 
@@ -193,22 +201,22 @@ def _nodes_in_use(program: ExportedProgram) -> Iterator[Node]:
 
 
 def _is_random(node: Node) -> bool:
+    """Whether a call draws random numbers, by its tag and its arguments.
+
+    torch tags whatever has a dropout argument: attention, LSTM, GRU and RNN too. Without dropout,
+    or in evaluation mode, they are deterministic.
+    """
     if not isinstance(node.target, torch._ops.OpOverload):
         return False
     if torch.Tag.nondeterministic_seeded not in node.target.tags:
         return False
-    name = node.target._schema.name.split("::")[-1].rstrip("_")
-    return name not in _TRAINING_ONLY or _in_training(node)
-
-
-def _in_training(node: Node) -> bool:
-    """Whether the call's `train` or `training` argument is true."""
-    assert isinstance(node.target, torch._ops.OpOverload)
+    arguments = {}
     for index, argument in enumerate(node.target._schema.arguments):
-        if argument.name in ("train", "training"):
-            value = node.args[index] if index < len(node.args) else node.kwargs.get(argument.name)
-            return bool(argument.default_value if value is None else value)
-    return True
+        given = node.args[index] if index < len(node.args) else node.kwargs.get(argument.name)
+        arguments[argument.name] = argument.default_value if given is None else given
+    training = [arguments[name] for name in ("train", "training") if name in arguments]
+    rates = [arguments[name] for name in ("p", "dropout", "dropout_p") if name in arguments]
+    return not (any(flag is False for flag in training) or any(rate == 0 for rate in rates))
 
 
 class _StackRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from google.protobuf.message import Message  # type: ignore[import-untyped]
+from numpy.typing import NDArray
 from onnx import StringStringEntryProto, TensorProto
 
+from vae_runtime.autoencoder import Autoencoder
 from vae_runtime.bundle.archive import pack
 from vae_runtime.bundle.checksums import graph_with_checksum
 from vae_runtime.bundle.manifest import NAME, Manifest
@@ -22,6 +26,7 @@ from vae_runtime.bundle.spec import METADATA_KEY, FileSpec, GraphSpec, ModelSpec
 from vae_runtime.errors import FileError, IntegrityError, VaeError, describe_os_error
 from vae_runtime.files.atomic import write_atomic, writing_folder
 from vae_runtime.graph_checks import check_graph
+from vae_runtime.verification import compare
 
 from .graphs import Graph
 from .options import DEFAULT_OPSET, IR_VERSIONS
@@ -240,6 +245,32 @@ def write_bundle(manifest: Manifest, files: dict[str, bytes], out: Path) -> None
     with writing_folder(out) as folder:
         for name, raw in content.items():
             (folder / name).write_bytes(raw)
+
+
+def try_bundle(manifest: Manifest, files: dict[str, bytes], images: NDArray[np.float32]) -> None:
+    """Open a finished bundle with the runtime's own reader, verify it, sample and reconstruct.
+
+    Raises:
+        IntegrityError: anything of that fails. Nothing was written.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "bundle.zip"
+        path.write_bytes(pack({NAME: manifest.to_bytes(), **files}))
+        try:
+            bundle = open_bundle(path)
+            failed = [match for match in compare(bundle, device="cpu") if not match.ok]
+            with Autoencoder(bundle, device="cpu") as model:
+                shapes = {model.sample(2, seed=0).shape, model.reconstruct(images[:2]).shape}
+        except VaeError as error:
+            reason = str(error).replace(f"{path}", "the bundle")
+            raise IntegrityError(f"the runtime refuses the finished bundle: {reason}") from error
+    # Variants that are allowed to be lossy are measured elsewhere.
+    wrong = [f"{match.file} {match.output}" for match in failed if match.file.count(".") == 1]
+    if wrong:
+        raise IntegrityError(f"the finished bundle differs from torch: {', '.join(wrong)}")
+    expected = manifest.spec.image.shape
+    if any(shape[1:] != expected for shape in shapes):
+        raise IntegrityError(f"the finished bundle gives images {shapes}, expected {expected}")
 
 
 def check_target(out: Path) -> None:

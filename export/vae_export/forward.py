@@ -1,0 +1,160 @@
+"""Compare a bundle with the custom module itself: with what its `forward` reconstructs.
+
+A module can be called in parts that leave something out, such as a quantiser between encoder and
+decoder or a layer beside a trunk. Its own `forward` does not.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from vae_runtime.errors import IntegrityError, UsageError
+
+from .calling_convention import (
+    CallingConvention,
+    HeadsOutside,
+    from_module_range,
+    to_module_range,
+    unpack_image,
+)
+from .user_code import user_line
+
+TOLERANCE = 1e-4  # of a pixel in [0, 1]: both sides are torch in float32
+
+
+@dataclass(frozen=True)
+class ForwardComparison:
+    """What `forward` reconstructs beside encoder and decoder, from the posterior mean.
+
+    Attributes:
+        images: how many were compared.
+        difference: the largest of a pixel in [0, 1]; None if `forward` was not compared.
+        reason: why it was not compared.
+    """
+
+    images: int
+    difference: float | None
+    reason: str = ""
+
+    def line(self) -> str:
+        """Describe the result in one line."""
+        if self.difference is None:
+            return f"forward: not compared: {self.reason}"
+        return f"forward: reconstructs the same {self.images} images, to {self.difference:.1e}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for the manifest."""
+        if self.difference is None:
+            return {"not_compared": self.reason}
+        return {"images": self.images, "max_abs_difference": float(f"{self.difference:.3g}")}
+
+
+class _NoNoise(TorchFunctionMode):
+    """Replace normal noise by its mean, so that a reparameterized sample is the posterior mean."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if func in (torch.randn, torch.randn_like):
+            return torch.zeros_like(result)
+        if func is torch.normal:
+            mean = args[0] if args else kwargs.get("mean", 0.0)
+            return torch.zeros_like(result) + mean
+        if func is Tensor.normal_:
+            return result.fill_(args[1] if len(args) > 1 else kwargs.get("mean", 0.0))
+        return result
+
+
+def compare_forward(
+    convention: CallingConvention,
+    encoder: nn.Module,
+    decoder: nn.Module,
+    images: Tensor,
+    labels: Tensor | None,
+) -> ForwardComparison:
+    """Compare reconstructions of real images from the posterior mean.
+
+    Args:
+        convention: of the custom module.
+        encoder: the wrapped encoder that becomes a graph.
+        decoder: the wrapped decoder.
+        images: f32[N, C, H, W] in [0, 1].
+        labels: i64[N], if the module takes any.
+
+    Raises:
+        IntegrityError: they differ; names the likely cause.
+    """
+    n, options = len(images), convention.options
+    whole = convention.whole
+    if whole is None or type(whole).forward is nn.Module.forward:
+        return ForwardComparison(n, None, "the module has no forward")
+    pixels = to_module_range(images, options)
+    arguments = [pixels.flatten(1) if convention.flat else pixels]
+    needed = [
+        p.name
+        for p in inspect.signature(whole.forward).parameters.values()
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    if len(needed) == 2 and labels is not None:
+        one_hot = convention.decode.one_hot
+        arguments.append(torch.eye(len(options.classes))[labels] if one_hot else labels)
+    elif len(needed) > 1:
+        return ForwardComparison(n, None, f"forward takes {', '.join(needed)}")
+    try:
+        with _NoNoise():
+            returned = unpack_image(whole(*arguments))
+    except UsageError as error:
+        return ForwardComparison(n, None, f"no image in what forward returns ({error})")
+    except Exception as error:  # noqa: BLE001 - the user's code may raise anything
+        return ForwardComparison(n, None, f"forward failed: {user_line(error)}")
+    latents = encoder(images, labels) if labels is not None else encoder(images)
+    mean = latents[0] if isinstance(latents, tuple) else latents
+    ours = decoder(mean, labels) if labels is not None else decoder(mean)
+    if returned.numel() != ours.numel():
+        return ForwardComparison(n, None, f"forward returns {list(returned.shape)}")
+    theirs = returned.reshape(ours.shape)
+    # A forward may end with the activation that `decode` leaves to the loss.
+    difference = min(
+        float((image - ours).abs().max()) for image in (from_module_range(theirs, options), theirs)
+    )
+    if not difference <= TOLERANCE:
+        raise IntegrityError(
+            f"forward: its images differ from decoder(encoder(image)) by up to {difference:.3g} of "
+            f"a pixel. {_likely_cause(convention, whole)} "
+            "Leave the comparison out with compare_forward=False (--no-compare-forward)."
+        )
+    return ForwardComparison(n, difference)
+
+
+def _likely_cause(convention: CallingConvention, whole: nn.Module) -> str:
+    """The parts of a module that neither encoder nor decoder uses, or what else it may be."""
+    used = {
+        id(part)
+        for call in (convention.encode, convention.decode)
+        if not call.method
+        for part in call.modules()
+    }
+    methods = convention.encode.method or convention.decode.method
+    unused = [
+        name
+        for name, child in whole.named_children()
+        if id(child) not in used and any(True for _ in child.parameters())
+    ]
+    if unused and not methods:
+        return (
+            f"The layers {', '.join(unused[:4])} are outside of encoder and decoder: add methods "
+            "encode and decode that use them."
+        )
+    if isinstance(convention.encode.module, HeadsOutside):
+        return "Something is between the heads and the decoder: add methods encode and decode."
+    if any("quant" in name.lower() for name, _ in whole.named_modules()):
+        return "A quantiser is probably outside of decode: move it into encode or decode."
+    return "forward probably rescales or adds something that encode and decode leave out."

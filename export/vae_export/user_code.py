@@ -1,0 +1,60 @@
+"""Run code that is not ours: copy modules in any state, and name the user's line in errors."""
+
+from __future__ import annotations
+
+import copy
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from vae_runtime.errors import one_line
+
+M = TypeVar("M")
+
+_NOT_THEIRS = tuple(str(folder) for folder in (Path(torch.__file__).parent, Path(__file__).parent))
+
+
+def copy_module(module: M) -> M:
+    """Copy a module, or a pair of modules, whatever tensors it keeps.
+
+    torch cannot copy tensors that are part of a computation, such as those a module cached in a
+    training step or the weight of the older `weight_norm`. They are copied as plain values.
+    """
+    memo: dict[int, Any] = {}
+    parts: Any = module if isinstance(module, tuple) else (module,)
+    for part in parts:
+        for child in part.modules():
+            for tensor in _tensors(vars(child)):
+                if not tensor.is_leaf:
+                    memo[id(tensor)] = tensor.detach().clone()
+    return copy.deepcopy(module, memo)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in nested containers."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors(item)
+
+
+def user_line(error: BaseException) -> str:
+    """The error's message, and the innermost line of the user's own code that led to it."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    message = one_line(lines[0] if lines else type(error).__name__).rstrip(".")
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith((*_NOT_THEIRS, "<"))]
+    if not own:
+        return message
+    frame = own[-1]
+    return (
+        f"{message} (at {Path(frame.filename).name}:{frame.lineno} in {frame.name}: {frame.line})"
+    )

@@ -1,0 +1,176 @@
+"""Custom modules as people have them: wrapped, cached, with heads outside, conditioned in any form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+K = 10
+
+
+class Plain(nn.Module):
+    """Fully connected, 8x8 images, four latent dimensions."""
+
+    def __init__(self, dim: int = 4, extra: int = 0) -> None:
+        super().__init__()
+        self.down, self.up = nn.Linear(64 + extra, 2 * dim), nn.Linear(dim + extra, 64)
+
+    def encode(self, x: Tensor) -> Any:
+        return self.down(x.flatten(1)).chunk(2, 1)
+
+    def decode(self, z: Tensor) -> Any:
+        return self.up(z).sigmoid().view(-1, 1, 8, 8)
+
+    def forward(self, x: Tensor) -> Any:
+        mu, log_var = self.encode(x)
+        return self.decode(mu + torch.randn_like(mu) * (0.5 * log_var).exp()), mu, log_var
+
+
+class SelfAttention(Plain):
+    """Attention over the rows of the image, as a patch encoder has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = nn.TransformerEncoderLayer(8, 4, 16, batch_first=True)
+
+    def encode(self, x: Tensor) -> Any:
+        return super().encode(self.rows(x.squeeze(1)))
+
+
+class PixelLayer(Plain):
+    """A linear layer per pixel, written with the pixels folded into the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pixel = nn.Linear(1, 1)
+
+    def decode(self, z: Tensor) -> Any:
+        image = super().decode(z)
+        return self.pixel(image.reshape(-1, 1)).reshape(image.shape).clamp(0, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.decode(self.encode(x)[0])
+
+
+class LongShortTermMemory(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = nn.LSTM(8, 8, batch_first=True)
+
+    def encode(self, x: Tensor) -> Any:
+        return super().encode(self.rows(x.squeeze(1))[0])
+
+
+class Cached(Plain):
+    """Keeps what it computed last, in a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[Tensor] = []
+        self.decode(self.encode(torch.rand(2, 1, 8, 8))[0]).sum().backward()
+
+    def encode(self, x: Tensor) -> Any:
+        self.kept = list(super().encode(x))
+        return tuple(self.kept)
+
+
+class Sampled(Plain):
+    """`encode` returns a random sample after mu and log_var."""
+
+    def encode(self, x: Tensor) -> Any:
+        mu, log_var = super().encode(x)
+        return mu, log_var, mu + torch.randn_like(mu) * (0.5 * log_var).exp()
+
+    def forward(self, x: Tensor) -> Any:
+        return self.decode(self.encode(x)[2])
+
+
+class Flattened(Plain):
+    """Takes and returns rows of 64 pixels, as PyTorch's own example does."""
+
+    def encode(self, x: Tensor) -> Any:
+        return self.down(x).chunk(2, 1)
+
+    def decode(self, z: Tensor) -> Any:
+        return self.up(z).sigmoid()
+
+    def forward(self, x: Tensor) -> Any:
+        mu, log_var = self.encode(x.view(-1, 64))
+        return self.decode(mu), mu, log_var
+
+
+class Heads(nn.Module):
+    """A trunk called `encoder`, and the layers that give mu and log_var beside it."""
+
+    def __init__(self, between: bool = False) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Tanh())
+        self.to_mu, self.to_log_var = nn.Linear(16, 4), nn.Linear(16, 4)
+        self.from_z = nn.Linear(4, 4) if between else None
+        self.decoder = nn.Sequential(nn.Linear(4, 64), nn.Sigmoid(), nn.Unflatten(1, (1, 8, 8)))
+
+    def forward(self, x: Tensor) -> Any:
+        hidden = self.encoder(x)
+        z = self.to_mu(hidden)
+        return {"log_var": self.to_log_var(hidden), "mu": z, "recon_x": self.decoder(
+            z if self.from_z is None else self.from_z(z))}  # fmt: skip
+
+
+class Rescaled(Plain):
+    """`forward` adds what `decode` leaves out."""
+
+    def forward(self, x: Tensor) -> Any:
+        return self.decode(self.encode(x)[0]) * 0.5
+
+
+class Signed(Plain):
+    """Pixels in [-1, 1] on both sides, and an output that overshoots."""
+
+    def decode(self, z: Tensor) -> Any:
+        return 1.4 * self.up(z).tanh().view(-1, 1, 8, 8)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.decode(self.encode(x)[0])
+
+
+class OneHot(Plain):
+    """Takes labels as one-hot rows."""
+
+    def __init__(self) -> None:
+        super().__init__(extra=K)
+
+    def encode(self, x: Tensor, y: Tensor) -> Any:
+        return self.down(torch.cat([x.flatten(1), y], 1)).chunk(2, 1)
+
+    def decode(self, z: Tensor, y: Tensor) -> Any:
+        return self.up(torch.cat([z, y], 1)).sigmoid().view(-1, 1, 8, 8)
+
+    def forward(self, x: Tensor, y: Tensor) -> Any:
+        return self.decode(self.encode(x, y)[0], y)
+
+
+class Indices(OneHot):
+    """Takes labels as indices and makes the rows itself; the label comes first, by keyword."""
+
+    def encode(self, image: Tensor, *, digit_class: Tensor) -> Any:
+        return super().encode(image, F.one_hot(digit_class, K).float())
+
+    def decode(self, label: Tensor, latents: Tensor) -> Any:
+        return super().decode(latents, F.one_hot(label, num_classes=K).float())
+
+    def forward(self, x: Tensor, y: Tensor) -> Any:
+        return self.decode(y, self.encode(x, digit_class=y)[0])
+
+
+class Wrapper(nn.Module):
+    """What a training framework wraps around a model."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Any:
+        return self.model(x)

@@ -1,0 +1,182 @@
+"""Modules as people have them export and equal themselves, or are refused with the reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import vae_runtime as vae
+from tests.export import any_modules as theirs
+from vae_export import export
+from vae_runtime.datasets import Dataset, load_dataset
+from vae_runtime.errors import InputError, IntegrityError, UsageError
+
+CLASSES = tuple("0123456789")
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load_dataset("digits").take(slice(0, 100))
+
+
+def old_weight_norm() -> nn.Module:
+    module = theirs.Plain()
+    with pytest.warns(FutureWarning):
+        module.down = nn.utils.weight_norm(module.down)
+    return module
+
+
+WORKS: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "attention": (theirs.SelfAttention, {}, "vae"),
+    "pixels folded into the batch": (theirs.PixelLayer, {}, "vae"),
+    "tensors kept from training": (theirs.Cached, {}, "vae"),
+    "weight_norm": (old_weight_norm, {}, "vae"),
+    "mu, log_var and a sample": (theirs.Sampled, {}, "vae"),
+    "flattened pixels": (theirs.Flattened, {}, "vae"),
+    "heads outside": (theirs.Heads, {}, "vae"),
+    "signed": (theirs.Signed, {"image_range": "signed"}, "vae"),
+    "DataParallel": (lambda: nn.DataParallel(theirs.Plain()), {}, "vae"),
+    "torch.compile": (lambda: torch.compile(theirs.Plain()), {}, "vae"),
+    "a wrapper of a wrapper": (
+        lambda: theirs.Wrapper(nn.DataParallel(theirs.Plain())), {}, "vae",
+    ),
+    "one-hot, said": (theirs.OneHot, {"classes": CLASSES, "one_hot": True}, "cvae"),
+    "one-hot, found": (theirs.OneHot, {"classes": CLASSES}, "cvae"),
+    "indices, by keyword": (theirs.Indices, {"classes": CLASSES}, "cvae"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WORKS)
+def test_a_module_equals_its_bundle(name: str, digits: Dataset, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    make, options, family = WORKS[name]
+    module = make()
+    lines: list[str] = []
+    exported = export(module, tmp_path / "b", digits, log=lines.append, **options)
+    assert exported.manifest.spec.family == family
+    assert exported.manifest.parity["forward"]["max_abs_difference"] < 1e-4
+    assert any(line.startswith("forward: reconstructs the same 100 images") for line in lines)
+    images = digits.images[:5]
+    label = None if digits.labels is None or family == "vae" else digits.labels[:5]
+    with vae.load(tmp_path / "b") as model:
+        found = model.reconstruct(images, label)
+        assert model.sample(3, None if label is None else 2, seed=0).shape == (3, 1, 8, 8)
+    np.testing.assert_allclose(found, itself(module, images, label, options), atol=1e-5)
+
+
+def itself(
+    module: nn.Module, images: np.ndarray, label: np.ndarray | None, options: dict[str, Any]
+) -> np.ndarray:
+    """What the user's module reconstructs from mu, by calls written out here."""
+    while not hasattr(module, "encode") and not hasattr(module, "encoder"):
+        module = next(module.children())
+    module = module.eval()
+    x = torch.from_numpy(images).float() / 255
+    signed = options.get("image_range") == "signed"
+    x = 2 * x - 1 if signed else x
+    with torch.no_grad():
+        if isinstance(module, theirs.Heads):
+            image = module(x)["recon_x"]
+        elif isinstance(module, theirs.Flattened):
+            image = module(x)[0].view(-1, 1, 8, 8)
+        elif label is not None:
+            y = torch.from_numpy(label)
+            y = y if isinstance(module, theirs.Indices) else torch.eye(theirs.K)[y]
+            image = module(x, y)
+        else:
+            image = module.decode(module.encode(x)[0])
+    return ((image + 1) / 2 if signed else image).clamp(0, 1).numpy()
+
+
+def test_no_label_is_an_equal_mix_of_one_hot_rows(digits: Dataset, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    for module in (theirs.OneHot(), theirs.Indices()):
+        export(module, tmp_path / "b", digits, classes=CLASSES)
+        with vae.load(tmp_path / "b") as model:
+            z = model.sample_latents(4, seed=1)
+            found = model.decode(z)
+        mix = torch.full((4, theirs.K), 1 / theirs.K)
+        with torch.no_grad():
+            expected = theirs.OneHot.decode(module, torch.from_numpy(z), mix).numpy()
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+REFUSED: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
+    "a layer between": (
+        lambda: theirs.Heads(between=True), {}, IntegrityError,
+        r"^forward: its images differ .* of a pixel\. The layers .*from_z.* are outside",
+    ),
+    "rescaled": (theirs.Rescaled, {}, IntegrityError, r"forward probably rescales or adds"),
+    "signed, not said": (theirs.Signed, {}, UsageError, r"Set image_range \(--image-range\)"),
+    "LSTM": (
+        theirs.LongShortTermMemory, {}, InputError, r"the operator 'LSTM' is not allowed",
+    ),
+    "classes that nothing takes": (
+        theirs.Plain, {"classes": CLASSES}, UsageError, r"^decode: takes no label, but classes",
+    ),
+    "labels that are not said": (
+        theirs.OneHot, {}, UsageError, r"^encode: also takes y, .* pass classes if these are",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_module_is_refused_with_the_reason(name: str, digits: Dataset, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    make, options, kind, pattern = REFUSED[name]
+    with pytest.raises(kind, match=pattern):
+        export(make(), tmp_path / "b", digits, **options)
+    assert not (tmp_path / "b").exists()
+
+
+def test_forward_may_mean_something_else(digits: Dataset, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    exported = export(theirs.Rescaled(), tmp_path / "b", digits, compare_forward=False)
+    assert "forward" not in exported.manifest.parity
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_channels_that_no_bundle_holds_are_refused_before_any_work(channels: int) -> None:
+    data = Dataset("stack", np.zeros((4, channels, 8, 8), np.uint8))
+    with pytest.raises(UsageError, match=rf"^stack: {channels} channels, but a bundle holds"):
+        export(theirs.Plain(), None, data)
+
+
+def test_long_latents_get_a_normal_prior_and_say_so(tmp_path: Path) -> None:
+    class Spatial(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.down, self.up = nn.Conv2d(3, 8, 2, 2), nn.ConvTranspose2d(4, 3, 2, 2)
+
+        def encode(self, x: torch.Tensor) -> Any:
+            return self.down(x).chunk(2, 1)
+
+        def decode(self, z: torch.Tensor) -> Any:
+            return self.up(z).sigmoid()
+
+    torch.manual_seed(0)
+    noise = np.random.default_rng(0).integers(0, 256, (20, 3, 32, 32), dtype=np.uint8)
+    lines: list[str] = []
+    exported = export(Spatial(), tmp_path / "b", Dataset("noise", noise), log=lines.append)
+    assert (exported.manifest.spec.prior.kind, exported.manifest.spec.latent_dim) == (
+        "normal",
+        1024,
+    )
+    assert any(line.startswith("prior: N(0, I), since mixtures are fitted") for line in lines)
+    with pytest.raises(UsageError, match=r"^prior gmm: 1,024 latent dimensions, expected at most"):
+        export(Spatial(), None, Dataset("noise", noise), prior="gmm")
+
+
+def test_saturated_pixels_are_reported(digits: Dataset) -> None:
+    torch.manual_seed(0)
+    module = theirs.Signed()
+    with torch.no_grad():
+        module.up.bias.fill_(5)
+    lines: list[str] = []
+    export(module, None, digits, image_range="signed", log=lines.append)
+    assert any("of all pixels are at a bound after clipping" in line for line in lines)
