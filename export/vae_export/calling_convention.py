@@ -52,7 +52,7 @@ _IMAGES = (
 _MEAN_HEADS = re.compile(r"^(\w+_)?(mu|mean|z_mean)(_\w+)?$")
 _LOG_VAR_HEADS = re.compile(r"^(\w+_)?(log_?var|log_?variance|var|z_log_var)(_\w+)?$")
 # What wrappers of modules call what they wrap.
-_WRAPPERS = ("module", "_orig_mod", "model", "net", "network", "vae", "autoencoder", "ae")
+_WRAPPERS = ("module", "model", "net", "network", "vae", "autoencoder", "ae")
 
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -244,10 +244,14 @@ def unwrap(module: nn.Module) -> nn.Module:
     pending: list[nn.Module] = [module]
     while pending:
         candidate = pending.pop(0)
+        children = dict(candidate.named_children())
+        if set(children) in ({"_orig_mod"}, {"module"}):
+            # torch's own wrappers; the first answers for all attributes of what it wraps.
+            pending = [*children.values(), *pending]
+            continue
         if all(_has(candidate, *names) for names in (("encode", "encoder"), ("decode", "decoder"))):
             return candidate
-        inner = (getattr(candidate, name, None) for name in _WRAPPERS)
-        pending += [child for child in inner if isinstance(child, nn.Module)]
+        pending += [children[name] for name in _WRAPPERS if name in children]
     raise UsageError(
         f"{type(module).__name__}: has neither methods encode and decode nor submodules encoder "
         "and decoder. Add them, or pass the pair (encoder, decoder)."

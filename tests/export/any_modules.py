@@ -1,4 +1,4 @@
-"""Custom modules as people have them: wrapped, cached, with heads outside, conditioned in any form."""
+"""Custom modules as people have them: wrapped, cached, conditioned, with heads outside."""
 
 from __future__ import annotations
 
