@@ -29,14 +29,13 @@ from .calling_convention import (
     find_calling_convention,
     from_module_range,
     to_module_range,
-    unpack_image,
-    unpack_latents,
 )
 from .forward import compare_forward
 from .graphs import Graph
 from .options import CustomModuleOptions
 from .parity import MAX_IMAGES
 from .source import Source, matching_labels
+from .unpacking import unpack_image, unpack_latents
 from .user_code import user_line
 
 NO_WIDTH = -20.0  # a log_var: a standard deviation of 5e-5

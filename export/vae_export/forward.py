@@ -21,8 +21,8 @@ from .calling_convention import (
     HeadsOutside,
     from_module_range,
     to_module_range,
-    unpack_image,
 )
+from .unpacking import unpack_image
 from .user_code import user_line
 
 TOLERANCE = 1e-4  # of a pixel in [0, 1]: both sides are torch in float32

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 
 import vae_runtime
 from vae_export import export
-from vae_export.calling_convention import unpack_image, unpack_latents
 from vae_export.cli import cli
+from vae_export.unpacking import unpack_image, unpack_latents
 from vae_runtime.datasets import Dataset, load_dataset
 from vae_runtime.errors import InputError, IntegrityError, UsageError, VaeError
 
