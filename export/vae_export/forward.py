@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from vae_runtime.errors import IntegrityError, UsageError
+from vae_runtime.errors import IntegrityError
 
 from .calling_convention import (
     CallingConvention,
@@ -108,13 +108,17 @@ def compare_forward(
         arguments.append(torch.eye(len(options.classes))[labels] if one_hot else labels)
     elif len(needed) > 1:
         return ForwardComparison(n, None, f"forward takes {', '.join(needed)}")
-    try:
-        with _NoNoise():
-            returned = unpack_image(whole(*arguments))
-    except UsageError as error:
-        return ForwardComparison(n, None, f"no image in what forward returns ({error})")
-    except Exception as error:  # noqa: BLE001 - the user's code may raise anything
-        return ForwardComparison(n, None, f"forward failed: {user_line(error)}")
+    errors: list[Exception] = []
+    # Libraries such as pythae pass batches as dictionaries.
+    for given in (arguments, [{"data": arguments[0]}]):
+        try:
+            with _NoNoise():
+                returned = unpack_image(whole(*given))
+            break
+        except Exception as error:  # noqa: BLE001 - the user's code may raise anything
+            errors.append(error)
+    else:
+        return ForwardComparison(n, None, f"forward failed: {user_line(errors[0])}")
     latents = encoder(images, labels) if labels is not None else encoder(images)
     mean = latents[0] if isinstance(latents, tuple) else latents
     ours = decoder(mean, labels) if labels is not None else decoder(mean)
