@@ -53,10 +53,7 @@ _PORT = 8765
 def command(
     bundle: str, out: str | None, port: int | None, opens: bool, data: str | None, limit: int
 ) -> None:
-    """Make a web page that runs a bundle in the browser.
-
-    The page has sliders, drawing, morphs and maps.
-    """
+    """Make a web page that runs a bundle in the browser: sliders, drawing, morphs and maps."""
     output = options.OutputOptions(out=out, default_extension=".html")
     if out is not None:
         output.check(".html", ".htm", options.FOLDER)
@@ -106,7 +103,7 @@ def _serve(parts: Parts, port: int | None, *, opens: bool) -> None:
 
 
 def _server(files: dict[str, bytes], port: int | None) -> StudioServer:
-    """A server on the given port; by default on the usual port, or a free one if that is taken."""
+    """Listen on the given port; by default on the usual one, or a free one if that is taken."""
     from ..studio.serve import StudioServer
 
     if port is not None:
