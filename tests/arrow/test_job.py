@@ -105,7 +105,7 @@ def test_a_number_of_samples(run: Run, cvae_path: Path, cvae: vae.Autoencoder) -
         assert read(Path(folder))["row"].to_pylist() == list(range(50))
     done = run("batch", "encode", 50, "c", "-b", cvae_path)
     assert (done.code, done.error) == (
-        2, "error: 50: a number of rows, which only sample takes. "
+        2, "error: 50: a number of rows, which only sample accepts. "
         "Name a Parquet file, a folder or a glob.",
     )  # fmt: skip
 

@@ -110,7 +110,7 @@ def test_resume_refuses_another_job(run: Run, parquet: Write, cvae_path: Path, t
     call = ["batch", "score", source, "out", "-b", cvae_path]
     assert run(*call).code == 0
     before = files("out")
-    start, end = "error: out/part-000000.parquet: from another job, its", "Name another folder."
+    start, end = "error: out/part-000000.parquet: from another job: its", "Name another folder."
     sha256 = Mapper("score", cvae_path.parent / "cvae_mlp.zip").sha256[:12]
     for options, differs in (
         (["--seed", "1"], "seed is 0, expected 1."),
