@@ -52,9 +52,9 @@ def _browser() -> Any:
 
 def _single_file(vectors: Vectors) -> bytes:
     try:
-        from vae_runtime.studio.build import Parts
+        from vae_runtime.studio.build import PageContent
         from vae_runtime.studio.single_file import single_file
 
-        return bytes(single_file(Parts(vectors.bundle, "mnist")))
+        return bytes(single_file(PageContent(vectors.bundle, "mnist")))
     except ImportError as reason:  # MissingExtra, where onnxruntime-web was not fetched, is one
         raise Missing(str(reason)) from reason

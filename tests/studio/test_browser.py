@@ -1,4 +1,4 @@
-"""The studio in real browsers: what each panel does, and that nothing breaks the policy."""
+"""The studio in real browsers: what each panel does, and that nothing violates the policy."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from PIL import Image
 import vae_runtime as vae
 from tests.studio.browser import BROWSERS, Browser
 from vae_runtime.bundle.reader import open_bundle
-from vae_runtime.studio.build import Parts, Points, folder_files
+from vae_runtime.studio.build import PageContent, Points, folder_files
 from vae_runtime.studio.serve import StudioServer
 from vae_runtime.studio.single_file import single_file
 
 DATA = Path(__file__).parent.parent / "data"
 CVAE, VAE, AE = "cvae_mlp", "vae_mlp", "ae_conv"
 
-# Every byte that a download would have, as base64; set before the click.
+# Catches the bytes of the next download as base64; evaluated before the click.
 CATCH = """window.caught = new Promise((done) => {
   const make = URL.createObjectURL;
   URL.createObjectURL = (blob) => {
@@ -47,20 +47,20 @@ def browser(request: pytest.FixtureRequest, studio_folder: Path) -> Iterator[Bro
     browser.close()
 
 
-def parts(name: str) -> Parts:
-    """A page of one of the small bundles; the CVAE's carries a test set of 40 latents."""
+def content_of(name: str) -> PageContent:
+    """The content for a page of a small bundle; the CVAE gets a test set of 40 latents."""
     path = str(DATA / f"{name}.zip")
     if name != CVAE:
-        return Parts(open_bundle(path), path)
+        return PageContent(open_bundle(path), path)
     labels = np.arange(40) % 10
     latents = vae.load(path).sample_latents(40, label=labels, seed=5)
-    return Parts(open_bundle(path), path, Points(latents, labels))
+    return PageContent(open_bundle(path), path, Points(latents, labels))
 
 
 @pytest.fixture(scope="module")
 def site(studio_folder: Path) -> Iterator[dict[str, str]]:
-    """The address of each bundle's page, under the policy that `vae-run studio` sends."""
-    servers = {name: StudioServer(folder_files(parts(name))) for name in (CVAE, VAE, AE)}
+    """The address of each bundle's page, served with the policy of `vae-run studio`."""
+    servers = {name: StudioServer(folder_files(content_of(name))) for name in (CVAE, VAE, AE)}
     for server in servers.values():
         threading.Thread(target=server.serve_forever, daemon=True).start()
     yield {name: server.url for name, server in servers.items()}
@@ -71,27 +71,27 @@ def site(studio_folder: Path) -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def page(browser: Browser, site: dict[str, str]) -> Iterator[Browser]:
-    """The CVAE's page, fresh; whatever a test does: no console error, no breach of the policy."""
+    """A fresh page of the CVAE; no test may cause a console error or violate the policy."""
     browser.open(site[CVAE])
     yield browser
     assert browser.errors() == []
 
 
 def expected(name: str, z: list[float], label: int | None) -> list[int]:
-    """The bytes that Python decodes."""
+    """Decode the same latents with Python, as bytes."""
     latents = np.array(z, np.float32)
     image = vae.load(str(DATA / f"{name}.zip")).decode(latents, label=label, dtype="uint8")
     return [int(v) for v in image.ravel()]
 
 
 def off_by(a: list[int], b: list[int]) -> int:
-    """The largest difference of two pictures of one size, in grey levels."""
+    """The largest difference between two images of the same size, in grey levels."""
     assert len(a) == len(b)
     return int(np.abs(np.array(a) - np.array(b)).max())
 
 
 @pytest.mark.slow
-def test_the_first_image_is_pythons_and_the_badge_proves_parity(page: Browser) -> None:
+def test_the_first_image_equals_pythons_and_the_badge_shows_parity(page: Browser) -> None:
     first = vae.load(str(DATA / f"{CVAE}.zip")).sample_latents(1, label=3, seed=0)[0]
     np.testing.assert_array_equal(np.array(page.z(), np.float32), first)
     assert off_by(page.pixels(".stage canvas"), expected(CVAE, page.z(), 3)) <= 1
@@ -123,7 +123,7 @@ def test_a_slider_moves_its_dimension_and_resets_by_key_and_double_click(page: B
 
 
 @pytest.mark.slow
-def test_all_labels_come_from_the_same_latents_and_a_key_chooses(page: Browser) -> None:
+def test_all_label_tiles_share_the_latents_and_a_key_chooses_a_label(page: Browser) -> None:
     z = page.z()
     for label in (0, 7):
         tile = f".tile:nth-child({label + 1}) canvas"
@@ -139,7 +139,7 @@ def test_all_labels_come_from_the_same_latents_and_a_key_chooses(page: Browser) 
 
 
 @pytest.mark.slow
-def test_the_grid_shows_what_its_place_sets(page: Browser) -> None:
+def test_a_click_on_the_grid_sets_the_latents_of_that_tile(page: Browser) -> None:
     x, y = (int(page.eval(f"document.querySelector('#axis-{axis}').value")) for axis in "xy")
     before = page.z()
     page.click("#pad", at=[0.95, 0.05])  # the tile in the upper right corner
@@ -163,7 +163,7 @@ def test_the_grid_shows_what_its_place_sets(page: Browser) -> None:
 
 
 @pytest.mark.slow
-def test_a_storm_of_moves_decodes_the_newest_alone(page: Browser) -> None:
+def test_of_many_quick_moves_only_the_newest_is_decoded(page: Browser) -> None:
     painted = page.eval(
         """(async () => {
           const slider = document.querySelector("#sliders input");
@@ -200,13 +200,13 @@ def test_a_drawing_is_encoded_reconstructed_and_scored(page: Browser) -> None:
     assert max(seen) > 200
     label = int(page.eval("document.querySelector('input[name=label]:checked').value"))
     assert off_by(back, expected(CVAE, page.z(), label)) <= 1
-    facts = page.eval("[...document.querySelectorAll('.facts dt')].map((dt) => dt.textContent)")
-    assert facts == ["error per pixel", "KL", "negative ELBO"]
+    names = page.eval("[...document.querySelectorAll('.scores dt')].map((dt) => dt.textContent)")
+    assert names == ["error per pixel", "KL", "negative ELBO"]
     assert "±" in page.eval("document.querySelector('.posterior').getAttribute('aria-label')")
     model = vae.load(str(DATA / f"{CVAE}.zip"))
     image = np.array(seen, np.uint8).reshape(1, 8, 8)
-    error = float(page.eval("document.querySelector('.facts dd').textContent"))
-    # Python is given the bytes that were shown, the page had floats between them.
+    error = float(page.eval("document.querySelector('.scores dd').textContent"))
+    # Python gets the bytes shown, but the page scored the floats before rounding.
     assert abs(error - model.score(image, label=label).error[0]) < 2e-3
 
 
@@ -218,13 +218,13 @@ def test_an_image_file_is_read(page: Browser, tmp_path: Path) -> None:
     page.step("upload", selector="#draw input[type=file]", files=[str(tmp_path / "one.png")])
     page.wait("!document.querySelector('.result').hidden")
     assert page.pixels(".pair figure canvas") == pixels.ravel().tolist()
-    (tmp_path / "no.png").write_bytes(b"this is no picture")
+    (tmp_path / "no.png").write_bytes(b"this is not an image")
     page.step("upload", selector="#draw input[type=file]", files=[str(tmp_path / "no.png")])
     page.wait("document.querySelector('.status').textContent.startsWith('no.png: not an image')")
 
 
 @pytest.mark.slow
-def test_pins_and_the_way_between_them(page: Browser) -> None:
+def test_pins_and_the_morph_between_them(page: Browser) -> None:
     assert page.eval("document.querySelector('#play').disabled")
     a = page.z()
     page.keys("a", "s")
@@ -260,7 +260,7 @@ def test_pins_and_the_way_between_them(page: Browser) -> None:
 
 
 @pytest.mark.slow
-def test_the_map_decodes_under_the_pointer_and_takes_on_click(page: Browser) -> None:
+def test_the_map_decodes_on_hover_and_selects_on_click(page: Browser) -> None:
     assert "40 encoded test images" in page.eval("document.querySelector('#map .hint').textContent")
     before = page.z()
     page.step("move", selector="#plot", at=[0.4, 0.4])
@@ -276,19 +276,19 @@ def test_the_map_decodes_under_the_pointer_and_takes_on_click(page: Browser) -> 
     taken = page.z()
     page.keys("ArrowRight", "ArrowRight", "ArrowUp", "Enter")
     assert page.z() != taken
-    # The latents that the page carries are the map's points: clicked, one of them is taken whole.
-    latents = {tuple(z.tolist()) for z in parts(CVAE).points.z}
+    # A click near a point must select exactly the latents of the test set that belong to it.
+    latents = {tuple(z.tolist()) for z in content_of(CVAE).points.z}
     for i in range(20):
         page.step("move", selector="#plot", at=[0.08 + 0.04 * i, 0.5])
         page.click("#plot", at=[0.08 + 0.04 * i, 0.5])
         if tuple(np.array(page.z(), np.float32).tolist()) in latents:
             break
     else:
-        pytest.fail("no point of the test set was met on the way across the map")
+        pytest.fail("no click selected a point of the test set")
 
 
 @pytest.mark.slow
-def test_surprise_is_pythons_sample_and_reset_is_the_priors_mean(page: Browser) -> None:
+def test_surprise_samples_as_python_does_and_reset_is_the_priors_mean(page: Browser) -> None:
     model = vae.load(str(DATA / f"{CVAE}.zip"))
     page.keys("s")
     seed = int(page.eval("document.querySelector('.seed').value"))
@@ -329,7 +329,7 @@ def test_a_link_carries_the_whole_state(page: Browser) -> None:
 
 
 @pytest.mark.slow
-def test_the_python_program_makes_the_shown_pixels(page: Browser, tmp_path: Path) -> None:
+def test_the_python_program_makes_the_pixels_shown(page: Browser, tmp_path: Path) -> None:
     program = page.eval("document.querySelector('#listing').textContent")
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
@@ -351,7 +351,7 @@ def test_the_python_program_makes_the_shown_pixels(page: Browser, tmp_path: Path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [VAE, AE])
-def test_a_family_without_labels_has_no_labels(
+def test_a_model_without_labels_has_no_labels_panel(
     browser: Browser, site: dict[str, str], name: str
 ) -> None:
     browser.open(site[name])
@@ -368,7 +368,7 @@ def test_a_family_without_labels_has_no_labels(
 
 
 @pytest.mark.slow
-def test_a_phone_has_no_sideways_scroll_and_every_control_is_reached(
+def test_a_phone_needs_no_sideways_scrolling_and_tab_reaches_every_control(
     browser: Browser, site: dict[str, str]
 ) -> None:
     browser.open(site[CVAE], width=360, height=760)
@@ -425,7 +425,7 @@ def test_a_bad_bundle_is_refused_in_one_line_and_the_page_stays(
 @pytest.mark.slow
 def test_one_file_works_from_disk(browser: Browser, studio_folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "studio.html"
-    path.write_bytes(single_file(parts(CVAE)))
+    path.write_bytes(single_file(content_of(CVAE)))
     assert path.stat().st_size < 7_000_000
     browser.open(path.as_uri())
     assert float(browser.eval("document.querySelector('#badge').dataset.error")) <= 1e-5

@@ -12,7 +12,7 @@ from ..errors import FileError
 from . import options
 
 if TYPE_CHECKING:
-    from ..studio.build import Parts
+    from ..studio.build import PageContent
     from ..studio.serve import StudioServer
 
 EPILOG = """\b
@@ -57,43 +57,43 @@ def command(
     output = options.OutputOptions(out=out, default_extension=".html")
     if out is not None:
         output.check(".html", ".htm", options.FOLDER)
-    parts = _parts(bundle, data, limit)
+    content = _content(bundle, data, limit)
     if out is None:
-        _serve(parts, port, opens=opens)
+        _serve(content, port, opens=opens)
     elif output.extension == options.FOLDER:
         from ..studio.build import write_folder
 
-        print_status(f"wrote {out}, {write_folder(parts, Path(out)):,} bytes")
+        print_status(f"wrote {out}, {write_folder(content, Path(out)):,} bytes")
     else:
         from ..studio.single_file import single_file
         from .output import write_bytes
 
-        raw = single_file(parts)
+        raw = single_file(content)
         write_bytes([raw], output)
         print_status(f"wrote {out}, {len(raw):,} bytes")
 
 
-def _parts(bundle: str, data: str | None, limit: int) -> Parts:
+def _content(bundle: str, data: str | None, limit: int) -> PageContent:
     from ..bundle.reader import open_bundle
-    from ..studio.build import Parts, page_files
+    from ..studio.build import PageContent, page_files
 
     page_files()  # fails early where onnxruntime-web is missing
     opened = open_bundle(bundle)
     name = Path(bundle).name or bundle
     if data is None:
-        return Parts(opened, name)
+        return PageContent(opened, name)
     from ..datasets import load_held_out
     from ..studio.build import encode_points
 
     image = opened.manifest.spec.image
     images = load_held_out(data, print_status, size=image.shape[1:], mode=image.mode)
-    return Parts(opened, name, encode_points(opened, images, limit))
+    return PageContent(opened, name, encode_points(opened, images, limit))
 
 
-def _serve(parts: Parts, port: int | None, *, opens: bool) -> None:
+def _serve(content: PageContent, port: int | None, *, opens: bool) -> None:
     from ..studio.build import folder_files
 
-    with _server(folder_files(parts), port) as server:
+    with _server(folder_files(content), port) as server:
         print_status(f"serving {server.url} until Ctrl-C")
         if opens:
             import webbrowser
