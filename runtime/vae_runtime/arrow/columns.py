@@ -36,7 +36,7 @@ class RowErrors:
         self.reasons: dict[int, str] = {}
 
     def add(self, bad: NDArray[np.bool_], reason: str | Callable[[int], str]) -> None:
-        """Record a reason for each row of a mask: a text, or a function of the row."""
+        """Record a reason for all rows of a mask; a function makes it from the row number."""
         for row in np.flatnonzero(bad).tolist():
             self.set(row, reason if isinstance(reason, str) else reason(row))
 
