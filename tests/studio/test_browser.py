@@ -24,6 +24,8 @@ from vae_runtime.studio.build import PageContent, Points, folder_files
 from vae_runtime.studio.serve import StudioServer
 from vae_runtime.studio.single_file import single_file
 
+pytestmark = pytest.mark.slow
+
 DATA = Path(__file__).parent.parent / "data"
 CVAE, VAE, AE = "cvae_mlp", "vae_mlp", "ae_conv"
 
@@ -90,7 +92,6 @@ def off_by(a: list[int], b: list[int]) -> int:
     return int(np.abs(np.array(a) - np.array(b)).max())
 
 
-@pytest.mark.slow
 def test_the_first_image_equals_pythons_and_the_badge_shows_parity(page: Browser) -> None:
     first = vae.load(str(DATA / f"{CVAE}.zip")).sample_latents(1, label=3, seed=0)[0]
     np.testing.assert_array_equal(np.array(page.z(), np.float32), first)
@@ -100,7 +101,6 @@ def test_the_first_image_equals_pythons_and_the_badge_shows_parity(page: Browser
     page.wait(r"/^[\d.]+ ms$/.test(document.querySelector('#speed').textContent)")
 
 
-@pytest.mark.slow
 def test_a_slider_moves_its_dimension_and_resets_by_key_and_double_click(page: Browser) -> None:
     before, image = page.z(), page.pixels(".stage canvas")
     name = page.eval("document.querySelector('.slider input').id")
@@ -122,7 +122,6 @@ def test_a_slider_moves_its_dimension_and_resets_by_key_and_double_click(page: B
     assert np.float32(page.z()[dim]) == centre
 
 
-@pytest.mark.slow
 def test_all_label_tiles_share_the_latents_and_a_key_chooses_a_label(page: Browser) -> None:
     z = page.z()
     for label in (0, 7):
@@ -138,7 +137,6 @@ def test_all_label_tiles_share_the_latents_and_a_key_chooses_a_label(page: Brows
     assert off_by(page.pixels(".stage canvas"), expected(CVAE, z, None)) <= 1
 
 
-@pytest.mark.slow
 def test_a_click_on_the_grid_sets_the_latents_of_that_tile(page: Browser) -> None:
     x, y = (int(page.eval(f"document.querySelector('#axis-{axis}').value")) for axis in "xy")
     before = page.z()
@@ -162,7 +160,6 @@ def test_a_click_on_the_grid_sets_the_latents_of_that_tile(page: Browser) -> Non
     assert page.z()[y] < after[y]
 
 
-@pytest.mark.slow
 def test_of_many_quick_moves_only_the_newest_is_decoded(page: Browser) -> None:
     painted = page.eval(
         """(async () => {
@@ -188,7 +185,6 @@ def test_of_many_quick_moves_only_the_newest_is_decoded(page: Browser) -> None:
     assert page.z()[int(name[1:])] == pytest.approx(float(end))
 
 
-@pytest.mark.slow
 def test_a_drawing_is_encoded_reconstructed_and_scored(page: Browser) -> None:
     before = page.z()
     stroke = [[0.5, 0.15], [0.5, 0.5], [0.5, 0.85]]
@@ -210,7 +206,6 @@ def test_a_drawing_is_encoded_reconstructed_and_scored(page: Browser) -> None:
     assert abs(error - model.score(image, label=label).error[0]) < 2e-3
 
 
-@pytest.mark.slow
 def test_an_image_file_is_read(page: Browser, tmp_path: Path) -> None:
     pixels = np.zeros((8, 8), np.uint8)
     pixels[1:7, 3:5] = 255
@@ -223,7 +218,6 @@ def test_an_image_file_is_read(page: Browser, tmp_path: Path) -> None:
     page.wait("document.querySelector('.status').textContent.startsWith('no.png: not an image')")
 
 
-@pytest.mark.slow
 def test_pins_and_the_morph_between_them(page: Browser) -> None:
     assert page.eval("document.querySelector('#play').disabled")
     a = page.z()
@@ -259,7 +253,6 @@ def test_pins_and_the_morph_between_them(page: Browser) -> None:
     assert off_by(frame.ravel().tolist(), expected(CVAE, a, 3)) <= 1
 
 
-@pytest.mark.slow
 def test_the_map_decodes_on_hover_and_selects_on_click(page: Browser) -> None:
     assert "40 encoded test images" in page.eval("document.querySelector('#map .hint').textContent")
     before = page.z()
@@ -287,7 +280,6 @@ def test_the_map_decodes_on_hover_and_selects_on_click(page: Browser) -> None:
         pytest.fail("no click selected a point of the test set")
 
 
-@pytest.mark.slow
 def test_surprise_samples_as_python_does_and_reset_is_the_priors_mean(page: Browser) -> None:
     model = vae.load(str(DATA / f"{CVAE}.zip"))
     page.keys("s")
@@ -306,7 +298,6 @@ def test_surprise_samples_as_python_does_and_reset_is_the_priors_mean(page: Brow
     np.testing.assert_array_equal(np.array(page.z(), np.float32), centre)
 
 
-@pytest.mark.slow
 def test_a_link_carries_the_whole_state(page: Browser) -> None:
     page.keys("s", "a", "s", "b", "5")
     page.click("#pad", at=[0.3, 0.7])
@@ -328,7 +319,6 @@ def test_a_link_carries_the_whole_state(page: Browser) -> None:
     assert page.errors() == []
 
 
-@pytest.mark.slow
 def test_the_python_program_makes_the_pixels_shown(page: Browser, tmp_path: Path) -> None:
     program = page.eval("document.querySelector('#listing').textContent")
     done = subprocess.run(
@@ -349,7 +339,6 @@ def test_the_python_program_makes_the_pixels_shown(page: Browser, tmp_path: Path
     assert np.array(record["z"], np.float32).tolist() == np.array(page.z(), np.float32).tolist()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", [VAE, AE])
 def test_a_model_without_labels_has_no_labels_panel(
     browser: Browser, site: dict[str, str], name: str
@@ -367,7 +356,6 @@ def test_a_model_without_labels_has_no_labels_panel(
     assert browser.errors() == []
 
 
-@pytest.mark.slow
 def test_a_phone_needs_no_sideways_scrolling_and_tab_reaches_every_control(
     browser: Browser, site: dict[str, str]
 ) -> None:
@@ -402,7 +390,6 @@ def test_a_phone_needs_no_sideways_scrolling_and_tab_reaches_every_control(
     assert browser.errors() == []
 
 
-@pytest.mark.slow
 def test_a_bad_bundle_is_refused_in_one_line_and_the_page_stays(
     page: Browser, tmp_path: Path
 ) -> None:
@@ -422,7 +409,6 @@ def test_a_bad_bundle_is_refused_in_one_line_and_the_page_stays(
     assert page.eval("document.querySelector('#labels')") is None
 
 
-@pytest.mark.slow
 def test_one_file_works_from_disk(browser: Browser, studio_folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "studio.html"
     path.write_bytes(single_file(content_of(CVAE)))

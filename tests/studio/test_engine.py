@@ -103,8 +103,6 @@ def test_json_is_read_strictly(engine: Engine) -> None:
 
 @pytest.mark.parametrize("kind", ["uniform", "gaussian"])
 def test_the_other_priors(engine: Engine, kind: str, tmp_path: Path) -> None:
-    import json
-
     from tests.security.rechecksum import read_files, with_checksums
     from vae_runtime.bundle.archive import pack
     from vae_runtime.bundle.manifest import NAME

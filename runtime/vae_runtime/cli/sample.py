@@ -125,15 +125,9 @@ def _sample(
                 z = model.sample_latents(rows, label, seed, start=start, **how)
                 yield model.decode(z, label) if decode else z
 
-    def images() -> Iterator[NDArray[Any]]:
-        return progress(batches(decode=True), total, BATCH_SIZE)
-
-    def labels() -> Iterator[NDArray[Any]]:
-        for label in classes:
-            for first in range(0, n, BATCH_SIZE):
-                yield np.full(min(BATCH_SIZE, n - first), label, np.int64)
-
+    images = Column((total, *model.spec.image.shape), "<f4",
+                    lambda: progress(batches(decode=True), total, BATCH_SIZE))  # fmt: skip
     extra = {"z": Column((total, model.spec.latent_dim), "<f4", lambda: batches(decode=False))}
     if classes:
-        extra["labels"] = Column((total,), "<i8", labels)
-    return Column((total, *model.spec.image.shape), "<f4", images), extra
+        extra["labels"] = Column.of(np.repeat(np.array(classes, "<i8"), n))
+    return images, extra

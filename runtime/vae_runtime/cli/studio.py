@@ -13,7 +13,6 @@ from . import options
 
 if TYPE_CHECKING:
     from ..studio.build import PageContent
-    from ..studio.serve import StudioServer
 
 EPILOG = """\b
 Examples:
@@ -91,24 +90,21 @@ def _content(bundle: str, data: str | None, limit: int) -> PageContent:
 
 
 def _serve(content: PageContent, port: int | None, *, opens: bool) -> None:
+    """Serve until Ctrl-C on the given port, or else on the usual one or any free one."""
     from ..studio.build import folder_files
+    from ..studio.serve import StudioServer
 
-    with _server(folder_files(content), port) as server:
+    files = folder_files(content)
+    try:
+        server = StudioServer(files, _PORT if port is None else port)
+    except FileError:
+        if port is not None:
+            raise
+        server = StudioServer(files, 0)
+    with server:
         print_status(f"serving {server.url} until Ctrl-C")
         if opens:
             import webbrowser
 
             webbrowser.open(server.url)
         server.serve_forever()
-
-
-def _server(files: dict[str, bytes], port: int | None) -> StudioServer:
-    """Listen on the given port; by default on the usual one, or a free one if that is taken."""
-    from ..studio.serve import StudioServer
-
-    if port is not None:
-        return StudioServer(files, port)
-    try:
-        return StudioServer(files, _PORT)
-    except FileError:
-        return StudioServer(files, 0)
