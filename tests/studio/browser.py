@@ -8,7 +8,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 HERE = Path(__file__).parent
 BROWSERS = {"chrome": ("chromium", "google-chrome"), "firefox": ("firefox-esr", "firefox")}
@@ -53,6 +55,10 @@ class Browser:
     def eval(self, js: str) -> Any:
         return self.step("eval", js=js)
 
+    def text(self, selector: str) -> str:
+        """Return the text of the first element that matches."""
+        return str(self.eval(f"document.querySelector({json.dumps(selector)}).textContent"))
+
     def wait(self, js: str) -> None:
         self.step("wait", js=js)
 
@@ -73,10 +79,13 @@ class Browser:
             })()"""
         )
 
+    def latents(self) -> NDArray[np.float32]:
+        """Read the latents that the page shows as float32."""
+        return np.array(self.z(), np.float32)
+
     def z(self) -> list[float]:
         """Read the latents that the page shows from the program that it lists."""
-        listing = self.eval("document.querySelector('#listing').textContent")
-        numbers = listing.partition("np.array([")[2].partition("]")[0]
+        numbers = self.text("#listing").partition("np.array([")[2].partition("]")[0]
         return [float(number) for number in numbers.split(",") if number.strip()]
 
     def pixels(self, selector: str) -> list[int]:

@@ -49,6 +49,10 @@ def browser(request: pytest.FixtureRequest, studio_folder: Path) -> Iterator[Bro
     browser.close()
 
 
+def load(name: str) -> vae.Autoencoder:
+    return vae.load(str(DATA / f"{name}.zip"))
+
+
 def content_of(name: str) -> PageContent:
     """The content for a page of a small bundle; the CVAE gets a test set of 40 latents."""
     path = str(DATA / f"{name}.zip")
@@ -82,7 +86,7 @@ def page(browser: Browser, site: dict[str, str]) -> Iterator[Browser]:
 def expected(name: str, z: list[float], label: int | None) -> list[int]:
     """Decode the same latents with Python, as bytes."""
     latents = np.array(z, np.float32)
-    image = vae.load(str(DATA / f"{name}.zip")).decode(latents, label=label, dtype="uint8")
+    image = load(name).decode(latents, label=label, dtype="uint8")
     return [int(v) for v in image.ravel()]
 
 
@@ -93,11 +97,11 @@ def off_by(a: list[int], b: list[int]) -> int:
 
 
 def test_the_first_image_equals_pythons_and_the_badge_shows_parity(page: Browser) -> None:
-    first = vae.load(str(DATA / f"{CVAE}.zip")).sample_latents(1, label=3, seed=0)[0]
-    np.testing.assert_array_equal(np.array(page.z(), np.float32), first)
+    first = load(CVAE).sample_latents(1, label=3, seed=0)[0]
+    np.testing.assert_array_equal(page.latents(), first)
     assert off_by(page.pixels(".stage canvas"), expected(CVAE, page.z(), 3)) <= 1
     assert float(page.eval("document.querySelector('#badge').dataset.error")) <= 1e-5
-    assert page.eval("document.querySelector('#parity').textContent").startswith("✓")
+    assert page.text("#parity").startswith("✓")
     page.wait(r"/^[\d.]+ ms$/.test(document.querySelector('#speed').textContent)")
 
 
@@ -113,7 +117,7 @@ def test_a_slider_moves_its_dimension_and_resets_by_key_and_double_click(page: B
     assert after[:dim] + after[dim + 1 :] == before[:dim] + before[dim + 1 :]
     assert page.pixels(".stage canvas") != image
     assert off_by(page.pixels(".stage canvas"), expected(CVAE, after, 3)) <= 1
-    centre = np.float32(vae.load(str(DATA / f"{CVAE}.zip")).spec.prior.spread()[0][dim])
+    centre = np.float32(load(CVAE).spec.prior.spread()[0][dim])
     page.keys("Delete")
     assert np.float32(page.z()[dim]) == centre
     page.click(f"#{name}", at=[0.9, 0.5])
@@ -148,10 +152,7 @@ def test_a_click_on_the_grid_sets_the_latents_of_that_tile(page: Browser) -> Non
     assert [v for i, v in enumerate(after) if i not in (x, y)] == [
         v for i, v in enumerate(before) if i not in (x, y)
     ]
-    sheet = page.eval(
-        "(({width, height}) => [width, height])(document.querySelector('#pad canvas'))"
-    )
-    assert sheet == [10 * 8 + 9, 10 * 8 + 9]
+    assert page.eval("document.querySelector('#pad canvas').width") == 10 * 8 + 9
     whole = np.array(page.pixels("#pad canvas")).reshape(89, 89)
     assert off_by(whole[:8, 81:].ravel().tolist(), page.pixels(".stage canvas")) <= 1
     page.step("focus", selector="#pad")
@@ -199,9 +200,9 @@ def test_a_drawing_is_encoded_reconstructed_and_scored(page: Browser) -> None:
     names = page.eval("[...document.querySelectorAll('.scores dt')].map((dt) => dt.textContent)")
     assert names == ["error per pixel", "KL", "negative ELBO"]
     assert "±" in page.eval("document.querySelector('.posterior').getAttribute('aria-label')")
-    model = vae.load(str(DATA / f"{CVAE}.zip"))
+    model = load(CVAE)
     image = np.array(seen, np.uint8).reshape(1, 8, 8)
-    error = float(page.eval("document.querySelector('.scores dd').textContent"))
+    error = float(page.text(".scores dd"))
     # Python gets the bytes shown, but the page scored the floats before rounding.
     assert abs(error - model.score(image, label=label).error[0]) < 2e-3
 
@@ -235,7 +236,7 @@ def test_pins_and_the_morph_between_them(page: Browser) -> None:
         page.eval(f"{select}.value = '{how}'; {select}.dispatchEvent(new Event('change')); null")
         slide = "document.querySelector('#morph-t')"
         page.eval(f"{slide}.value = 0.5; {slide}.dispatchEvent(new Event('input')); null")
-        model = vae.load(str(DATA / f"{CVAE}.zip"))
+        model = load(CVAE)
         ends = np.array(a, np.float32), np.array(b, np.float32)
         path = model.interpolate(*ends, 3, label=3, how=how, dtype="uint8")
         page.settle()
@@ -254,7 +255,7 @@ def test_pins_and_the_morph_between_them(page: Browser) -> None:
 
 
 def test_the_map_decodes_on_hover_and_selects_on_click(page: Browser) -> None:
-    assert "40 encoded test images" in page.eval("document.querySelector('#map .hint').textContent")
+    assert "40 encoded test images" in page.text("#map .hint")
     before = page.z()
     page.step("move", selector="#plot", at=[0.4, 0.4])
     page.settle()
@@ -274,28 +275,24 @@ def test_the_map_decodes_on_hover_and_selects_on_click(page: Browser) -> None:
     for i in range(20):
         page.step("move", selector="#plot", at=[0.08 + 0.04 * i, 0.5])
         page.click("#plot", at=[0.08 + 0.04 * i, 0.5])
-        if tuple(np.array(page.z(), np.float32).tolist()) in latents:
+        if tuple(page.latents().tolist()) in latents:
             break
     else:
         pytest.fail("no click selected a point of the test set")
 
 
 def test_surprise_samples_as_python_does_and_reset_is_the_priors_mean(page: Browser) -> None:
-    model = vae.load(str(DATA / f"{CVAE}.zip"))
+    model = load(CVAE)
     page.keys("s")
     seed = int(page.eval("document.querySelector('.seed').value"))
-    np.testing.assert_array_equal(
-        np.array(page.z(), np.float32), model.sample_latents(1, label=3, seed=seed)[0]
-    )
+    np.testing.assert_array_equal(page.latents(), model.sample_latents(1, label=3, seed=seed)[0])
     warm = "document.querySelector('.sampling input[type=range]')"
     page.eval(f"{warm}.value = 0.5; {warm}.dispatchEvent(new Event('input')); null")
-    np.testing.assert_array_equal(
-        np.array(page.z(), np.float32),
-        model.sample_latents(1, label=3, seed=seed, temperature=0.5)[0],
-    )
+    cooler = model.sample_latents(1, label=3, seed=seed, temperature=0.5)[0]
+    np.testing.assert_array_equal(page.latents(), cooler)
     page.keys("r")
     centre = model.spec.prior.spread()[0].astype(np.float32)
-    np.testing.assert_array_equal(np.array(page.z(), np.float32), centre)
+    np.testing.assert_array_equal(page.latents(), centre)
 
 
 def test_a_link_carries_the_whole_state(page: Browser) -> None:
@@ -308,19 +305,17 @@ def test_a_link_carries_the_whole_state(page: Browser) -> None:
     page.wait(f"location.hash === {json.dumps(link)}")
     here = page.eval("location.href")
     page.open(here)
-    assert page.eval("document.querySelector('#listing').textContent") == program
+    assert page.text("#listing") == program
     assert page.eval("document.querySelector('#morph-t').disabled") is False
     page.wait(f"location.hash === {json.dumps(link)}")
     page.open(re.sub("id=[0-9a-f]+", "id=0123456789abcdef", here))
-    assert "This link belongs to bundle" in page.eval(
-        "document.querySelector('.status').textContent"
-    )
+    assert "This link belongs to bundle" in page.text(".status")
     page.open(here.partition("#")[0] + "#z=AAAA&x=-1&label=99&t=7&how=sideways")
     assert page.errors() == []
 
 
 def test_the_python_program_makes_the_pixels_shown(page: Browser, tmp_path: Path) -> None:
-    program = page.eval("document.querySelector('#listing').textContent")
+    program = page.text("#listing")
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
     )
@@ -336,7 +331,7 @@ def test_the_python_program_makes_the_pixels_shown(page: Browser, tmp_path: Path
     page.click("#save-json")
     record: dict[str, Any] = json.loads(base64.b64decode(page.eval("window.caught")))
     assert record["label"] == 3
-    assert np.array(record["z"], np.float32).tolist() == np.array(page.z(), np.float32).tolist()
+    assert np.array(record["z"], np.float32).tolist() == page.latents().tolist()
 
 
 @pytest.mark.parametrize("name", [VAE, AE])
@@ -345,9 +340,7 @@ def test_a_model_without_labels_has_no_labels_panel(
 ) -> None:
     browser.open(site[name])
     assert browser.eval("document.querySelector('#labels')") is None
-    assert "samples of the prior" in browser.eval(
-        "document.querySelector('#map .hint').textContent"
-    )
+    assert "samples of the prior" in browser.text("#map .hint")
     assert off_by(browser.pixels(".stage canvas"), expected(name, browser.z(), None)) <= 1
     browser.click("#example")
     browser.wait("!document.querySelector('.result').hidden")
@@ -396,14 +389,14 @@ def test_a_bad_bundle_is_refused_in_one_line_and_the_page_stays(
     raw = bytearray((DATA / f"{VAE}.zip").read_bytes())
     raw[len(raw) // 2] ^= 1
     (tmp_path / "flipped.zip").write_bytes(raw)
-    program = page.eval("document.querySelector('#listing').textContent")
+    program = page.text("#listing")
     page.step("upload", selector="#bundle-file", files=[str(tmp_path / "flipped.zip")])
     page.wait("document.querySelector('.status.error')")
-    text = page.eval("document.querySelector('.status').textContent")
+    text = page.text(".status")
     assert text.startswith("flipped.zip")
     assert "sha256" in text
     assert "\n" not in text
-    assert page.eval("document.querySelector('#listing').textContent") == program
+    assert page.text("#listing") == program
     page.step("upload", selector="#bundle-file", files=[str(DATA / f"{AE}.zip")])
     page.wait("document.title.startsWith('ae_conv')")
     assert page.eval("document.querySelector('#labels')") is None

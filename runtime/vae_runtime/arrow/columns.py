@@ -243,11 +243,6 @@ def to_lists(values: NDArray[Any], errors: RowErrors, *, fixed: bool) -> Any:
     return pa.LargeListArray.from_arrays(pa.array(np.arange(n + 1) * size), flat, mask=mask)
 
 
-def to_numbers(values: NDArray[np.float64], errors: RowErrors) -> Any:
-    """Convert f64[N] to a column of numbers."""
-    return pa.array(values, mask=errors.mask())
-
-
 def to_png(images: NDArray[np.uint8], errors: RowErrors) -> Any:
     """Convert u8[N, C, H, W] to a column of PNG files as bytes."""
     bad = errors.reasons

@@ -24,7 +24,6 @@ from .columns import (
     read_labels,
     read_row_numbers,
     to_lists,
-    to_numbers,
     to_png,
 )
 
@@ -159,7 +158,8 @@ def _score(model: Autoencoder, rows: _Rows, options: Options) -> dict[str, Any]:
             images[part], labels, samples=options.samples, seed=options.seed, start=first
         )
     names = ("reconstruction_error", "kl", "negative_elbo")
-    return {name: to_numbers(row, rows.errors) for name, row in zip(names, scores, strict=True)}
+    bad = rows.errors.mask()
+    return {name: pa.array(row, mask=bad) for name, row in zip(names, scores, strict=True)}
 
 
 def _sample(model: Autoencoder, rows: _Rows, options: Options) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Options that several commands share, as decorators and frozen dataclasses.
 
-Imports click alone, so that `--help` is instant.
+Imports only click and the errors, so that `--help` is instant.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 import { button, field, h, messageOf, panel, pointerIn } from "./dom.js";
 import { newest } from "./frames.js";
-import { centred, inverted, paintSheet, readPixels, sheetCanvas } from "./pixels.js";
+import { centred, paintSheet, readPixels, sheetCanvas } from "./pixels.js";
 import { posteriorChart } from "./posterior.js";
 import { repeat } from "./store.js";
 
@@ -29,7 +29,7 @@ export function drawPanel(app) {
 
   function read() {
     let pixels = paper.pixels();
-    if (invert.checked) pixels = inverted(pixels);
+    if (invert.checked) pixels = pixels.map((value) => 1 - value);
     if (centre.checked) pixels = centred(pixels, model.image);
     infer(pixels);
   }

@@ -76,10 +76,6 @@ export function readPixels(context, { channels, height, width }, scale) {
   return Float32Array.from({ length: plane }, (_, i) => (0.299 * sums[i] + 0.587 * sums[plane + i] + 0.114 * sums[2 * plane + i]) / whole);
 }
 
-/** Invert an image Float32Array[C·H·W] in [0, 1]: dark on light becomes light on dark. */
-export function inverted(pixels) {
-  return pixels.map((value) => 1 - value);
-}
 
 /**
  * Centre a grey drawing like the digits of MNIST (LeCun et al. 1998): scale the ink's bounding box to 20/28 of the
