@@ -182,16 +182,16 @@ def test_damaged_provenance_is_refused(
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 def test_a_killed_job_resumes(run: Run, parquet: Write, cvae_path: Path) -> None:
     source = parquet()
-    words = ["batch", "reconstruct", str(source), "out", "-b", str(cvae_path), "--part-rows", "7"]
-    killed = subprocess.run([sys.executable, "-c", KILLED, *words], check=False)
+    args = ["batch", "reconstruct", str(source), "out", "-b", str(cvae_path), "--part-rows", "7"]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *args], check=False)
     assert killed.returncode == -9
     names = [path.name for path in Path("out").iterdir()]
     assert sum(name.startswith(".") for name in names) == 1
     assert len(names) == 3
-    done = run(*words, "--resume")
+    done = run(*args, "--resume")
     assert "9 parts (2 already finished) to out" in done.err
-    words[3] = "whole"
-    assert run(*words).code == 0
+    args[3] = "whole"
+    assert run(*args).code == 0
     assert files("out") == files("whole")
     assert len(files("out")) == 9
 
@@ -204,14 +204,14 @@ def test_a_job_killed_at_random_moments_resumes(
     """Kill it again and again while it writes; every part with its final name is complete."""
     rows = table.select(["image"]).take([i % 60 for i in range(1200)])
     source = parquet(rows, group=30)
-    words = ["batch", "score", str(source), "out", "-b", str(vae_path), "--part-rows", "30"]
+    args = ["batch", "score", str(source), "out", "-b", str(vae_path), "--part-rows", "30"]
     main = "import sys; from vae_runtime.cli import main; sys.argv[0] = 'vae-run'; main()"
     chance, kills, found = random.Random(0), 0, 0
     out = Path("out")
     out.mkdir()
     while found < 40:
         aim = min(40, found + chance.randint(1, 6))
-        command = [sys.executable, "-c", main, *words, "--resume"]
+        command = [sys.executable, "-c", main, *args, "--resume"]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
             while process.poll() is None and len(list(out.glob("part-*"))) < aim:
                 time.sleep(0.0005)
@@ -224,9 +224,9 @@ def test_a_job_killed_at_random_moments_resumes(
         for path in parts:
             assert provenance(path)["rows"] == pq.read_table(path).num_rows == 30
     assert kills > 5
-    assert run(*words, "--resume").code == 0
-    words[3] = "whole"
-    assert run(*words).code == 0
+    assert run(*args, "--resume").code == 0
+    args[3] = "whole"
+    assert run(*args).code == 0
     assert files("out") == files("whole")
 
 
