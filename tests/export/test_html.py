@@ -13,7 +13,7 @@ from vae_runtime.bundle.reader import open_bundle
 from vae_runtime.datasets import load_dataset
 from vae_runtime.errors import MissingExtra, UsageError
 from vae_runtime.studio import fetch
-from vae_runtime.studio.build import NO_POINTS, Parts, encode_points
+from vae_runtime.studio.build import NO_POINTS, PageContent, encode_points
 from vae_runtime.studio.single_file import single_file
 
 
@@ -35,7 +35,7 @@ def test_the_page_is_the_studio_of_the_bundle(saved: Any, data: str | None) -> N
     points = encode_points(bundle, load_dataset(data, "test")) if data else NO_POINTS
     page, expected = (
         Path("b.html").read_text(),
-        single_file(Parts(bundle, "b.zip", points)).decode(),
+        single_file(PageContent(bundle, "b.zip", points)).decode(),
     )
     # Millions of characters: pytest would look for their differences for hours.
     parted = next((i for i, (a, b) in enumerate(zip(page, expected, strict=False)) if a != b), -1)

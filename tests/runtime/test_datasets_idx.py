@@ -69,10 +69,10 @@ def test_a_file_comes_back_exactly(shape: tuple[int, ...], zipped: bool, tmp_pat
 @pytest.mark.parametrize(
     ("told", "seen"),
     [
-        ((6, 5, 5), "promises 150 bytes of data, the file has only 120"),
-        ((6, 5, 3), "promises 90 bytes of data, the file has more than that"),
-        ((1000, 1000, 1000), "promises 1000000000 bytes of data, the file has only 120"),
-        ((0, 5, 4), "promises 0 bytes of data, the file has more"),
+        ((6, 5, 5), "declares 150 bytes of data, the file has only 120"),
+        ((6, 5, 3), "declares 90 bytes of data, the file has more than that"),
+        ((1000, 1000, 1000), "declares 1000000000 bytes of data, the file has only 120"),
+        ((0, 5, 4), "declares 0 bytes of data, the file has more"),
     ],
 )
 def test_a_header_that_lies_is_refused(
@@ -84,13 +84,13 @@ def test_a_header_that_lies_is_refused(
         read_idx(path)
 
 
-def test_a_header_that_promises_too_much_is_a_limit(tmp_path: Path) -> None:
+def test_a_header_that_declares_too_much_is_a_limit(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(idx(pictures(), shape=(2**32 - 1, 2**32 - 1, 2**32 - 1, 2**32 - 1)))
     with pytest.raises(LimitError, match="limit 4294967296"):
         read_idx(path)
     path.write_bytes(idx(pictures()))
-    with pytest.raises(LimitError, match="promises 120 bytes, limit 119"):
+    with pytest.raises(LimitError, match="declares 120 bytes, limit 119"):
         read_idx(path, max_bytes=119)
     assert read_idx(path, max_bytes=120).shape == (6, 5, 4)
 
@@ -232,7 +232,7 @@ def test_a_plain_file_whose_header_lies_is_not_mapped(
     told: int, stored: int, tmp_path: Path
 ) -> None:
     (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(pictures(stored), shape=(told, 5, 4)))
-    seen = f"header promises {20 * told} bytes of data, found {20 * stored}$"
+    seen = f"header declares {20 * told} bytes of data, found {20 * stored}$"
     with pytest.raises(InputError, match=f"idx3-ubyte: {seen}"):
         load_dataset(tmp_path, lazy=True)
 

@@ -8,7 +8,7 @@ from vae_runtime.bundle.reader import open_bundle
 from vae_runtime.console import check_output_file
 from vae_runtime.datasets import Dataset
 from vae_runtime.files.atomic import write_atomic
-from vae_runtime.studio.build import NO_POINTS, Parts, encode_points, page_files
+from vae_runtime.studio.build import NO_POINTS, PageContent, encode_points, page_files
 from vae_runtime.studio.single_file import single_file
 
 
@@ -40,6 +40,6 @@ def write_html(bundle_path: Path, path: Path, data: Dataset | None) -> int:
     """
     bundle = open_bundle(bundle_path)
     points = NO_POINTS if data is None else encode_points(bundle, data)
-    raw = single_file(Parts(bundle, bundle_path.name, points))
+    raw = single_file(PageContent(bundle, bundle_path.name, points))
     write_atomic(path, raw)
     return len(raw)
