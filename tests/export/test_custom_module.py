@@ -91,15 +91,15 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], type[VaeError], str]] = {
         {"activation": "sigmoid"},
         InputError,
         "encoder: aten.randn_like.default is random, called at custom_modules.py:LINE in encode: "
-        "eps = torch.randn_like(mean). A graph must be deterministic: return the mean, or the "
-        "parameters of the distribution.",
+        "eps = torch.randn_like(mean). A graph must be deterministic. Return the mean or the "
+        "distribution's parameters.",
     ),
     "range": (
         custom_modules.Library,
         {},
         UsageError,
         "decode: pixels range from LOW to HIGH, expected [0, 1]. Set activation (--activation): "
-        "sigmoid for logits, tanh for [-1, 1], clip to cut off.",
+        "sigmoid for logits, tanh for [-1, 1], clip to clamp.",
     ),
     "neither": (
         lambda: torch.nn.Linear(2, 2),
@@ -130,7 +130,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], type[VaeError], str]] = {
         lambda: custom_modules.Conditional(12),
         {"classes": tuple("0123456789")},
         UsageError,
-        "the module has no embedding of 10 or 11 rows, so its index for no label is unknown. "
+        'the module has no embedding of 10 or 11 rows, so its index for "no label" is unknown. '
         "Set null_label (--null-label) or one_hot (--one-hot).",
     ),
     "class_gmm": (
@@ -180,7 +180,9 @@ def test_rows_that_depend_on_each_other_fail_the_parity_check(digits: Dataset) -
 def test_a_module_that_fixes_the_batch_is_refused(digits: Dataset) -> None:
     module = custom_modules.Library()
     module.encode = lambda x: x.reshape(2, 64)[:, :3]  # type: ignore[assignment]
-    with pytest.raises(UsageError, match="encode failed on digits, up to 256 images of"):
+    with pytest.raises(
+        UsageError, match=r"^encode: failed on a batch of digits, images \(1, 8, 8\): "
+    ):
         export(module, None, digits, activation="sigmoid")
 
 
@@ -287,7 +289,7 @@ def test_weights_run_no_code(
     torch.save(Evil(), path)
     own = ("--model", "custom_modules:upsampler", "-o", out, "--ckpt", str(path))
     assert refused(*own) == (
-        f"{path}: holds other objects than tensors, which are not loaded. Save model.state_dict()."
+        f"{path}: holds objects other than tensors, which are not loaded. Save model.state_dict()."
     )
     torch.save([1, 2], path)
     assert refused(*own) == f"{path}: not a state dict. Save model.state_dict()."
@@ -319,7 +321,7 @@ def test_errors_in_user_code_are_errors_of_usage(
     monkeypatch.syspath_prepend(HERE)
     found = run("--model", "custom_modules:upsampler", "--data", "big.npz", "-o", "b").exception
     assert isinstance(found, UsageError)
-    assert str(found).startswith("encode failed on big, up to 256 images of (1, 9, 9): ")
+    assert str(found).startswith("encode: failed on a batch of big, images (1, 9, 9): ")
     assert str(found).endswith("Was the module trained on such images?")
 
 

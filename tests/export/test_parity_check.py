@@ -113,7 +113,7 @@ def test_a_file_with_an_embedded_bundles_name_is_not_replaced(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mnist").touch()
-    with pytest.raises(FileError, match="is not only a bundle"):
+    with pytest.raises(FileError, match="is not a bundle, or holds"):
         check_target(Path("mnist"))
 
 
@@ -132,8 +132,8 @@ def test_other_folders_are_never_replaced(tmp_path: Path) -> None:
         with pytest.raises(FileError) as caught:
             check_target(tmp_path / name)
         assert str(caught.value) == (
-            f"{tmp_path / name}: exists and is not only a bundle. Move it away, or choose "
-            "another --out."
+            f"{tmp_path / name}: exists and is not a bundle, or holds other files too. Move it "
+            "away, or choose another --out."
         )
     (tmp_path / "empty").mkdir()
     check_target(tmp_path / "empty")

@@ -70,13 +70,13 @@ def test_uint8_is_the_rounded_fp32_graph_bit_for_bit(
 def test_uint8_rounds_every_float_near_a_half_as_numpy_does() -> None:
     from onnx import TensorProto, helper
 
-    from vae_export.precision.uint8 import to_uint8 as convert
+    from vae_export.precision.variants import to_uint8_output
 
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch"])
     z = helper.make_tensor_value_info("z", TensorProto.FLOAT, ["batch"])
     graph = helper.make_graph([helper.make_node("Identity", ["z"], ["image"])], "g", [z], [image])
-    model = convert(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), {}
+    model = to_uint8_output(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     )
     halves = ((np.arange(-3, 260) + 0.5) / 255).astype(np.float32)
     values = np.concatenate([np.nextafter(halves, 0), halves, np.nextafter(halves, 2)])
