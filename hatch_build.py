@@ -16,7 +16,7 @@ class StudioHook(BuildHookInterface[Any]):
     """Add `studio/assets`, which git ignores, to the wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Fetch missing files. Editable installs need `python -m vae_runtime.studio.fetch` instead."""
+        """Fetch missing files; an editable install runs `vae_runtime.studio.fetch` instead."""
         if version == "editable":
             return
         # Run the module by its path: importing the package would need its dependencies.
