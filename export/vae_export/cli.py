@@ -67,7 +67,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--triton", type=_PATH, metavar="DIR", help="Also write a Triton model repository.")
 @click.option("--html", type=_PATH, metavar="FILE",
               help="Also write one .html file that runs the model in a browser. With --data, it "
-              "includes a map of the latents.")
+              "includes a latent map.")
 @click.option("--model", metavar="PACKAGE.MODULE:FACTORY",
               help="Export the custom module that FACTORY() returns.")
 @click.option("--classes", "labelled", is_flag=True,

@@ -69,7 +69,7 @@ class Graph:
 
 
 def graphs_of(model: AE | VAE | CVAE) -> list[Graph]:
-    """Build the graphs of a model from vae-train, in the order of the bundle."""
+    """Build the graphs of a model from vae-train, in bundle order."""
     conditional = DecoderGraph(model, labelled=True) if isinstance(model, CVAE) else None
     return make_graphs(
         EncoderGraph(model),

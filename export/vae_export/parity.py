@@ -300,7 +300,7 @@ def _worse(a: WorstCase | None, b: WorstCase) -> WorstCase:
 
 
 def parity_summary(results: list[ParityResult]) -> dict[str, Any]:
-    """Summarise the results for the `parity` entry of the manifest."""
+    """Summarise the results as the manifest's `parity` entry."""
     worst = [case for result in results for case in result.worst]
     return {
         "tolerance": "|onnxruntime - torch float64| <= "
