@@ -23,7 +23,7 @@ from .options import CustomModuleOptions
 
 Modules = nn.Module | tuple[nn.Module, nn.Module]
 
-# From what `encode` returns as its second tensor to log_var.
+# Convert the second tensor that `encode` returns to log_var.
 _TO_LOG_VAR: dict[str, Callable[[Tensor], Tensor]] = {
     "log_var": lambda s: s,
     "var": torch.log,
@@ -53,8 +53,8 @@ class CallingConvention:
     Attributes:
         encode: image[, label] → latents, or the parameters of a distribution.
         decode: z[, label] → image.
-        options: what the caller said about the module.
-        labelled_encoder: `encode` takes the label.
+        options: the properties that the caller named.
+        labelled_encoder: whether `encode` takes the label.
         null_label: the index that means "no label", if labels are indices.
     """
 
@@ -79,12 +79,12 @@ class Method(nn.Module):
 
 
 def find_calling_convention(module: Modules, options: CustomModuleOptions) -> CallingConvention:
-    """Find the encoder and decoder of a module and how they take labels.
+    """Find a module's encoder and decoder, and how they take labels.
 
     The module is copied; the copy is in evaluation mode, on the CPU, in float32.
 
     Raises:
-        UsageError: it has no encoder or decoder, or its index for "no label" is unknown.
+        UsageError: the module has no encoder or decoder, or its index for "no label" is unknown.
     """
     encode, decode = _split(copy.deepcopy(module))
     for part in (encode, decode):
@@ -97,7 +97,7 @@ def find_calling_convention(module: Modules, options: CustomModuleOptions) -> Ca
 
 
 def _split(module: Modules) -> tuple[nn.Module, nn.Module]:
-    """The encoder and the decoder, each as a module."""
+    """Return the encoder and the decoder, each as a module."""
     if isinstance(module, tuple):
         return module
     found: list[nn.Module] = []
@@ -115,14 +115,14 @@ def _split(module: Modules) -> tuple[nn.Module, nn.Module]:
 
 
 def _takes_label(encode: nn.Module) -> bool:
-    """Whether the second parameter of `encode` has a name that is usual for labels."""
+    """Return whether the second parameter of `encode` has a usual name for labels."""
     function = getattr(encode.module, encode.name) if isinstance(encode, Method) else encode.forward
     names = list(inspect.signature(function).parameters)
     return len(names) > 1 and bool(_LABEL.match(names[1]))
 
 
 def _null_label(parts: tuple[nn.Module, ...], options: CustomModuleOptions) -> int:
-    """The index that means "no label"; embeddings without a row for it get the mean row."""
+    """Return the index that means "no label"; extend an embedding that has no row for it."""
     k = len(options.classes)
     if options.null_label is not None:
         return options.null_label
@@ -134,7 +134,7 @@ def _null_label(parts: tuple[nn.Module, ...], options: CustomModuleOptions) -> i
     small = [table for table in tables if table.num_embeddings == k]
     if not small:
         raise UsageError(
-            f"the module has no embedding of {k} or {k + 1} rows, so its index for no label is "
+            f'the module has no embedding of {k} or {k + 1} rows, so its index for "no label" is '
             "unknown. Set null_label (--null-label) or one_hot (--one-hot)."
         )
     for table in small:
@@ -145,15 +145,15 @@ def _null_label(parts: tuple[nn.Module, ...], options: CustomModuleOptions) -> i
 
 
 def unpack_latents(returned: Any, spread: str = "log_var") -> Tensor | tuple[Tensor, Tensor]:
-    """Find the latents, or mu and log_var, in what `encode` returned.
+    """Find the latents, or mu and log_var, in the return value of `encode`.
 
     Args:
         returned: a tensor, a pair of tensors, a normal distribution, or an object or mapping with
             such fields.
-        spread: what the second tensor of a pair holds, one of `vae_export.options.SPREADS`.
+        spread: the meaning of a pair's second tensor, one of `vae_export.options.SPREADS`.
 
     Raises:
-        UsageError: anything else.
+        UsageError: `returned` holds none of these.
     """
     if isinstance(returned, Tensor):
         return returned
@@ -178,10 +178,10 @@ def unpack_latents(returned: Any, spread: str = "log_var") -> Tensor | tuple[Ten
 
 
 def unpack_image(returned: Any) -> Tensor:
-    """Find the image in what `decode` returned; of a distribution, its mean.
+    """Find the image in the return value of `decode`; take the mean of a distribution.
 
     Raises:
-        UsageError: there is no image in it.
+        UsageError: `returned` holds no image.
     """
     if isinstance(returned, Tensor):
         return returned
@@ -224,7 +224,7 @@ def _unpack_normal(returned: Distribution) -> tuple[Tensor, Tensor]:
 
 
 def _field(returned: Any, name: str) -> Any:
-    """A key of a mapping or an attribute of an object; None if it is missing or a method."""
+    """Return an item of a mapping or an attribute; None if it is missing or a method."""
     if isinstance(returned, Mapping):
         return returned.get(name)
     value = getattr(returned, name, None)
@@ -232,7 +232,7 @@ def _field(returned: Any, name: str) -> Any:
 
 
 def _first_tensor(returned: Any, names: tuple[str, ...]) -> Tensor | None:
-    """The first of these fields that is a tensor."""
+    """Return the first of these fields that is a tensor."""
     for name in names:
         if isinstance(value := _field(returned, name), Tensor):
             return value

@@ -1,4 +1,4 @@
-"""Load a custom module, fit its prior, and wrap it so that it can be exported like our own models.
+"""Load a custom module, fit its prior, and wrap it for export.
 
 A custom module is any `nn.Module` with `encode` and `decode`, or a pair of modules.
 """
@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vae_models.vae import sample_posterior
 from vae_runtime.arrays import to_float32
 from vae_runtime.bundle.spec import ImageSpec, ModelSpec
 from vae_runtime.datasets import Dataset
@@ -34,16 +35,16 @@ from .calling_convention import (
     unpack_image,
     unpack_latents,
 )
-from .graphs import Graph
+from .graphs import make_graphs
 from .options import CustomModuleOptions
 from .parity import MAX_IMAGES
 from .source import Source, matching_labels
 
 NO_WIDTH = -20.0  # a log_var: a standard deviation of 5e-5
 _STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model")  # where trainers put the weights
-_PRIOR_IMAGES = 20_000  # images whose latents the prior is fitted to
+_PRIOR_IMAGES = 20_000  # to fit the prior to
 _BATCH = 256
-_SLACK = 1e-4  # by how much a pixel may lie outside [0, 1]
+_SLACK = 1e-4  # tolerance for pixels outside [0, 1]
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda image: image,
@@ -54,13 +55,13 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class LabelInput(nn.Module):
-    """Convert labels of the bundle to the form that the custom module takes."""
+    """Convert the bundle's labels to those of the custom module."""
 
     def __init__(self, convention: CallingConvention) -> None:
         super().__init__()
         k = len(convention.options.classes)
         if convention.options.one_hot:
-            # "No label" is an equal mix of all classes: to a linear layer, its mean row.
+            # "No label" is an equal mix of all classes; a linear layer maps it to its mean row.
             table = torch.cat([torch.eye(k), torch.full((1, k), 1 / k)])
         else:
             table = torch.tensor([*range(k), convention.null_label])
@@ -81,20 +82,19 @@ class CustomEncoder(nn.Module):
         self.labels = LabelInput(convention) if convention.labelled_encoder else None
 
     def unpack(self, image: Tensor, label: Tensor | None) -> Tensor | tuple[Tensor, Tensor]:
-        """Latents in the custom module's own shape, f32[N, *latent_shape], one or two tensors."""
+        """Encode to the module's own latent shape: one or two f32[N, *latent_shape]."""
         arguments = [image * 2 - 1 if self.options.signed else image]
         if self.labels is not None and label is not None:
             arguments.append(self.labels(label))
         return unpack_latents(self.encode(*arguments), self.options.spread)
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """f32[N, C, H, W] in [0, 1][, i64[N]] → f32[N, D], one or two of them."""
+        """f32[N, C, H, W] in [0, 1][, i64[N]] → one or two f32[N, D]."""
         latents = self.unpack(image, label)
         if not isinstance(latents, Tensor):
             return latents[0].flatten(1), latents[1].flatten(1)
         z = latents.flatten(1)
-        # A conditional encoder of a bundle returns a distribution. Plain latents get one with
-        # next to no width.
+        # A CVAE's encoder returns a distribution, so plain latents get one of almost zero width.
         return (z, torch.full_like(z, NO_WIDTH)) if self.options.classes else z
 
 
@@ -140,8 +140,8 @@ def load_factory(name: str) -> Modules:
         raise UsageError(f"--model {name}: {type(error).__name__}: {error}") from error
     finally:
         sys.path.pop(0)
-    parts = module if isinstance(module, tuple) and len(module) == 2 else (module,)
-    if not all(isinstance(part, nn.Module) for part in parts):
+    modules = module if isinstance(module, tuple) and len(module) == 2 else (module,)
+    if not all(isinstance(m, nn.Module) for m in modules):
         raise UsageError(
             f"--model {name}: returned a {type(module).__name__}, expected a torch module or a "
             "pair (encoder, decoder)."
@@ -150,21 +150,21 @@ def load_factory(name: str) -> Modules:
 
 
 def load_weights(module: Modules, path: Path) -> str:
-    """Load a state dict; that of a pair has the prefixes `encoder.` and `decoder.`.
+    """Load a state dict; the keys of a pair's begin with `encoder.` or `decoder.`.
 
     Returns:
         The sha256 of the file.
 
     Raises:
         NotFound: no such file.
-        InputError: not a state dict, or one that does not fit the module.
+        InputError: the file is not a state dict, or does not fit the module.
     """
     raw = read_bytes(path)
     try:
         state = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
     except (RuntimeError, ValueError, KeyError, TypeError, EOFError, UnpicklingError) as error:
         raise InputError(
-            f"{path}: holds other objects than tensors, which are not loaded. "
+            f"{path}: holds objects other than tensors, which are not loaded. "
             "Save model.state_dict()."
         ) from error
     for key in _STATE_DICT_KEYS:
@@ -192,7 +192,7 @@ def from_custom_module(
     Args:
         module: copied, not changed.
         data: its training images.
-        options: what cannot be found out from the module.
+        options: properties that cannot be inferred from the module.
         sha256: checksum of its weights file, for the manifest.
 
     Raises:
@@ -228,7 +228,13 @@ def from_custom_module(
     name = options.name or type(module[0] if isinstance(module, tuple) else module).__name__
     return Source(
         spec,
-        _graphs(encoder, decoder, spec),
+        make_graphs(
+            encoder,
+            decoder,
+            decoder if k else None,
+            plain=family == "ae",
+            labelled_encoder=convention.labelled_encoder,
+        ),
         to_float32(data.images[:MAX_IMAGES]),
         matching_labels(data, data.classes),
         {"model": name, "data": {"name": data.name, "training": len(data)}},
@@ -238,22 +244,22 @@ def from_custom_module(
 
 @contextmanager
 def _user_code(method: str, data: Dataset) -> Iterator[None]:
-    """Report whatever the user's code raises as an error of usage, not as a bug of ours."""
+    """Report exceptions from the user's code as usage errors."""
     try:
         yield
     except (VaeError, MemoryError):
         raise
     except Exception as error:
         raise UsageError(
-            f"{method} failed on {data.name}, up to {_BATCH} images of {data.image_shape}: "
-            f"{error}. Was the module trained on such images?"
+            f"{method}: failed on a batch of {data.name}, images {data.image_shape}: {error}. "
+            "Was the module trained on such images?"
         ) from error
 
 
 def _encode(
     encoder: CustomEncoder, images: Tensor, labels: Tensor | None
 ) -> Tensor | tuple[Tensor, ...]:
-    """The latents, or mu and log_var, of all images: f32[N, D], one or two of them."""
+    """Encode all images to latents, or to mu and log_var: one or two f32[N, D]."""
     batches = [
         encoder(images[i : i + _BATCH], None if labels is None else labels[i : i + _BATCH])
         for i in range(0, len(images), _BATCH)
@@ -263,14 +269,12 @@ def _encode(
     return tuple(torch.cat(column) for column in zip(*batches, strict=True))
 
 
-def _sample_posterior(latents: Tensor | tuple[Tensor, ...], seed: int) -> NDArray[np.float64]:
-    """Sample once from the posterior of each image, f64[N, D]; plain latents stay as they are."""
+def _sample(latents: Tensor | tuple[Tensor, ...], seed: int) -> NDArray[np.float64]:
+    """Sample one z per image from the posterior, f64[N, D]; return plain latents as they are."""
     if isinstance(latents, Tensor):
         return latents.double().numpy()
-    mu, log_var = (part.double() for part in latents)
-    eps = torch.empty_like(mu).normal_(generator=torch.Generator().manual_seed(seed))
-    z: NDArray[np.float64] = (mu + (0.5 * log_var).exp() * eps).numpy()
-    return z
+    mu, log_var = latents
+    return sample_posterior(mu, log_var, torch.Generator().manual_seed(seed)).double().numpy()
 
 
 def _fit_prior(
@@ -284,7 +288,7 @@ def _fit_prior(
     kind = options.prior
     if kind == "auto":
         kind = "class_gmm" if options.classes else "gmm"
-    z = _sample_posterior(latents, options.seed)
+    z = _sample(latents, options.seed)
     groups = [z]
     if kind == "class_gmm":
         if not options.classes or data.labels is None:
@@ -294,17 +298,13 @@ def _fit_prior(
         groups = [z[labels == i] if (labels == i).any() else z for i in range(k)]
         if encoder.labels is not None:
             unlabelled = _encode(encoder, images, torch.full((len(images),), k))
-            z = _sample_posterior(unlabelled, options.seed)
+            z = _sample(unlabelled, options.seed)
         groups.append(z)
     return fit_latents(groups, kind, seed=options.seed).prior
 
 
 def _check_images(decoder: CustomDecoder, z: Tensor, data: Dataset) -> None:
-    """Check the shape and the range of decoded images.
-
-    Raises:
-        UsageError: they do not fit the data, or [0, 1].
-    """
+    """Check that decoded images have the shape of the data and a range of [0, 1]."""
     with _user_code("decode", data):
         image = decoder(z)
     if tuple(image.shape[1:]) != data.image_shape:
@@ -315,20 +315,5 @@ def _check_images(decoder: CustomDecoder, z: Tensor, data: Dataset) -> None:
     if not (low >= -_SLACK and high <= 1 + _SLACK):
         raise UsageError(
             f"decode: pixels range from {low:.3g} to {high:.3g}, expected [0, 1]. Set activation "
-            "(--activation): sigmoid for logits, tanh for [-1, 1], clip to cut off."
+            "(--activation): sigmoid for logits, tanh for [-1, 1], clip to clamp."
         )
-
-
-def _graphs(encoder: CustomEncoder, decoder: CustomDecoder, spec: ModelSpec) -> list[Graph]:
-    """The graphs in the order of the bundle; one module decodes with and without a label."""
-    inputs = ("image", "label") if encoder.labels is not None else ("image",)
-    latents = ("z",) if spec.family == "ae" else ("mu", "log_var")
-    graphs = [
-        Graph("encoder", encoder, inputs, latents),
-        Graph("decoder", decoder, ("z",), ("image",)),
-    ]
-    if spec.classes:
-        graphs.append(Graph("conditional_decoder", decoder, ("z", "label"), ("image",)))
-    for graph in graphs:
-        graph.module.requires_grad_(False)
-    return graphs

@@ -1,4 +1,4 @@
-"""The options of an export, as frozen dataclasses. Imports no torch, so `--help` stays fast."""
+"""Options of an export, as frozen dataclasses. This module imports no torch: `--help` is fast."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ExportOptions:
 
     Attributes:
         opset: version of the `ai.onnx` operator set, 18 to 23.
-        variants: further versions of the decoders to write, any of `VARIANTS`.
+        variants: variants of the decoders to write as well, any of `VARIANTS`.
         allow_lossy: accept a variant with a PSNR below 45 dB.
         log: called with one line for each graph that passed its checks.
 
@@ -45,17 +45,17 @@ class ExportOptions:
 
 @dataclass(frozen=True)
 class CustomModuleOptions:
-    """What the exporter cannot find out about a custom module by itself.
+    """Properties of a custom module that the exporter cannot infer.
 
     Attributes:
-        name: the model's name in the manifest. By default the name of its class.
+        name: the model's name in the manifest. Defaults to the name of its class.
         classes: class names, if the decoder takes a label; otherwise empty.
         one_hot: the module takes labels as f32[N, K] one-hot rows instead of i64[N] indices.
-        null_label: the index that means "no label" to the module. By default K, if its embedding
-            has K + 1 rows; an embedding of K rows gets their mean as row K.
-        spread: what the second tensor that `encode` returns holds, one of `SPREADS`.
-        activation: what maps the decoder's output to [0, 1], one of `ACTIVATIONS`: `sigmoid` for
-            logits, `tanh` for an output in [-1, 1].
+        null_label: the index that means "no label" to the module. Defaults to K. An embedding with
+            only K rows is extended by the mean of its rows.
+        spread: the meaning of the second tensor that `encode` returns, one of `SPREADS`.
+        activation: the function that maps the decoder's output to [0, 1], one of `ACTIVATIONS`:
+            `sigmoid` for logits, `tanh` for an output in [-1, 1].
         signed: the encoder expects pixels in [-1, 1].
         likelihood: `bernoulli` or `gaussian`; decides how `score` measures a reconstruction.
         prior: `auto` or one of `vae_runtime.prior.KINDS`; fitted to the latents of the data.
@@ -83,7 +83,7 @@ class CustomModuleOptions:
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What the command line of `vae-export` asked for.
+    """The parsed command line of `vae-export`.
 
     Attributes:
         ckpt: a checkpoint from vae-train; with `model`, a state dict.
@@ -93,10 +93,10 @@ class ExportRequest:
         data: the data set for the parity check, and for the prior of a custom module.
         size: (height, width) that image files of `data` are resized to.
         labelled: the custom module's decoder takes the labels of `data`.
-        c_code, report, triton, html: where the other outputs go; None writes none. An empty
-            `report` means the default folder.
+        c_code, report, triton, html: paths of the other outputs; None skips an output. An empty
+            `report` selects the default folder.
         graphs: how graphs are exported.
-        custom: further facts about the custom module, without its classes.
+        custom: properties of the custom module; its classes are read from `data`.
     """
 
     ckpt: Path | None = None

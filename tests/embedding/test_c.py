@@ -98,7 +98,7 @@ def test_the_program_reads_latents_and_refuses_wrong_arguments(
         ("--label", "eleven"): "error: eleven: unknown class\n",
         ("--label", "10"): "error: 10: unknown class\n",
         ("--seed", "-1"): "error: -1: expected a seed from 0 to 2**64 - 1\n",
-        ("-n", "65"): "error: 65: not a number in its range\n",
+        ("-n", "65"): "error: 65: not a number, or out of range\n",
         ("--latents", "cut.f32"): "error: cut.f32: expected 1 to 64 complete float32 latents\n",
         ("--latents", "nan.f32"): "error: latents: not finite\n",
         ("--latents", "no.f32"): "error: no.f32: No such file or directory\n",
