@@ -18,10 +18,9 @@ from tests.conformance.corpus import Case
 from tests.conformance.make import write
 from tests.security.rechecksum import read_files, with_checksums
 from vae_runtime.bundle.archive import pack
-from vae_runtime.bundle.golden import read_golden
 from vae_runtime.bundle.reader import open_bundle
 from vae_runtime.errors import IntegrityError, VaeError
-from vae_runtime.verification import compare
+from vae_runtime.verification import compare, read_golden
 
 pytestmark = pytest.mark.torch_free
 

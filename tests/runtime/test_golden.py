@@ -70,6 +70,6 @@ def test_a_graph_is_what_the_manifest_says(cvae_path: Path, vae_path: Path, tmp_
     path, where = tmp_path / "b.zip", "decoder.onnx: "
     strange = model(graph([node("Relu", "x", domain="evil")]))
     assert refused(path, decoder=strange).startswith(where + "refused: ")
-    assert refused(path, decoder=other["decoder.onnx"]).startswith(where + "belongs to another")
+    assert refused(path, decoder=other["decoder.onnx"]).startswith(where + "belongs to bundle ")
     found = refused(path, decoder=files["conditional_decoder.onnx"])
     assert re.match(where + r"its tensors \[\('z', .*'label'.* do not fit its spec, which", found)

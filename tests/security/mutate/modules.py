@@ -39,7 +39,6 @@ _TESTS: dict[str, list[str]] = {
     "vae_runtime.bundle.checksums": _GRAPHS,
     "vae_runtime.graph_checks.smoke_test": ["security/test_smoke_test.py"],
     "vae_runtime.bundle.archive": _BUNDLES,
-    "vae_runtime.bundle.golden": _BUNDLES,
     "vae_runtime.bundle.reader": _BUNDLES,
     "vae_runtime.files.json_fields": _BUNDLES,
     "vae_runtime.bundle.spec": [*_BUNDLES, "runtime/test_gaussian.py"],
