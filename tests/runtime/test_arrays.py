@@ -135,7 +135,7 @@ def test_an_endless_stream_takes_one_label(cvae: vae.Autoencoder) -> None:
     labels = check_labels([1, 2], 2, cvae.spec)
     assert isinstance(labels, np.ndarray)
     assert labels.tolist() == [1, 2]
-    with pytest.raises(UsageError, match=r"^an endless stream takes one label for all$"):
+    with pytest.raises(UsageError, match=r"^an endless stream takes a single label$"):
         check_labels([1, 2], None, cvae.spec)
 
 
