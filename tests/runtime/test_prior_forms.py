@@ -170,14 +170,14 @@ def test_wrong_arrays_are_refused_with_the_reason() -> None:
     two = {"weights": np.ones((2, 1)), "mean": np.zeros((2, 1, 2)), "cholesky": np.ones((2, 1, 3))}
     one, none = ({k: v[:1] for k, v in two.items()}, {k: v[:, :0] for k, v in two.items()})
     with_nan = np.array([1.0, np.nan])
-    sums = "weights must not be negative, and sum to 1 in each row"
+    sums = "expected weights of 0 or more that sum to 1 in each row"
     for kind, arrays, message in (
         ("box", {"low": low, "high": high}, f"kind 'box' of 2 dimensions, expected one of {KINDS}"),
         ("box", two, "kind 'box' of 2 dimensions"),
         ("uniform", {"low": with_nan, "high": high}, "low has shape (2,), expected (2,), all fin"),
         ("uniform", {"low": low, "high": with_nan}, "high has shape (2,), expected (2,), all fin"),
         ("uniform", {"low": low, "high": np.ones(3)}, "high has shape (3,), expected (2,)"),
-        ("uniform", {"low": high, "high": low}, "low must not be above high"),
+        ("uniform", {"low": high, "high": low}, "low is above high, expected low <= high"),
         ("gmm", none, sums),
         ("gmm", two | {"weights": -two["weights"]}, sums),
         ("gmm", two, "gmm with 2 mixtures of 1 components"),

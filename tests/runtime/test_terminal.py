@@ -61,9 +61,9 @@ def test_progress_counts_and_cleans_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", stream)
     monkeypatch.setattr(console, "_PROGRESS_AFTER_S", -1)
     monkeypatch.setattr(console, "_PROGRESS_EVERY_S", -1)
-    assert list(console.progress(range(3), 25, 10, "latents")) == [0, 1, 2]
-    assert "\r10 of 25 latents, " in stream.getvalue()
-    assert "\r25 of 25 latents, " in stream.getvalue()
+    assert list(console.progress(range(3), 25, 10)) == [0, 1, 2]
+    assert "\r10 of 25 images, " in stream.getvalue()
+    assert "\r25 of 25 images, " in stream.getvalue()
     assert stream.getvalue().endswith("\r\x1b[K")
 
 
