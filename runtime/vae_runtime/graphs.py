@@ -15,7 +15,6 @@ from .arrays import (
     check_images,
     check_labels,
     label_rows,
-    to_float32,
 )
 from .bundle.checksums import verify_graph
 from .bundle.spec import METADATA_KEY, ROLES, ModelSpec, expected_tensors, parse_spec, same_id
@@ -203,8 +202,7 @@ class Encoder(Graph):
         names = ("z",) if self.spec.family == "ae" else ("mu", "log_var")
         output = Output((self.spec.latent_dim,), np.dtype(np.float32))
         outputs = dict.fromkeys(names, output)
-        prepare = {"image": to_float32}
-        mu, *log_var = run_batched(self.session, inputs, outputs, self._batch_size, prepare)
+        mu, *log_var = run_batched(self.session, inputs, outputs, self._batch_size)
         return mu, log_var[0] if log_var else None
 
 
