@@ -18,9 +18,9 @@ from vae_runtime.bundle.checksums import graph_with_checksum
 from vae_runtime.errors import InputError
 from vae_runtime.graph_checks import check_graph
 from vae_runtime.graph_checks.model import _GRAPH, _MODEL
+from vae_runtime.graph_checks.nodes import read_tensor
 from vae_runtime.graph_checks.protobuf import BYTES, message
 from vae_runtime.graph_checks.smoke_test import smoke_test
-from vae_runtime.graph_checks.tensors import read_tensor
 
 pytestmark = pytest.mark.torch_free
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 import vae_runtime as vae
 from vae_runtime.errors import InputError, UsageError, VaeError
 from vae_runtime.graph_checks.model import _GRAPH, _MODEL
+from vae_runtime.graph_checks.nodes import read_tensor
 from vae_runtime.graph_checks.protobuf import BYTES, message
-from vae_runtime.graph_checks.tensors import read_tensor
 from vae_runtime.inference.session import Session
 
 pytestmark = pytest.mark.torch_free

@@ -33,7 +33,6 @@ _EXPORT = ["export/test_contract.py", "export/test_parity_check.py", "export/tes
            "export/test_variants.py", "export/test_targets.py"]  # fmt: skip
 _TESTS: dict[str, list[str]] = {
     "vae_runtime.graph_checks.protobuf": _GRAPHS,
-    "vae_runtime.graph_checks.tensors": _GRAPHS,
     "vae_runtime.graph_checks.nodes": _GRAPHS,
     "vae_runtime.graph_checks.model": _GRAPHS,
     "vae_runtime.bundle.checksums": _GRAPHS,
