@@ -95,7 +95,7 @@ def _decode(raw: bytes, name: object, mode: str | None, log: Callable[[str], Non
                     f"{name}: {image.height}x{image.width} pixels, limit {MAX_PIXELS}. Resize it."
                 )
             if image.format == "PNG" and _PNG_END not in raw:
-                raise InputError(f"{name}: cut off: the end of a PNG is missing")
+                raise InputError(f"{name}: truncated: the end of the PNG is missing")
             if getattr(image, "n_frames", 1) > 1:
                 log("only the first frame is read")
             return _flatten(ImageOps.exif_transpose(image), mode, log)

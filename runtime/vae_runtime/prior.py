@@ -226,7 +226,7 @@ class Prior:
             raise InputError("prior: expected weights of 0 or more that sum to 1 in each row")
         fits = {"gaussian": rows == 1 and m == 1, "gmm": rows == 1, "class_gmm": rows > 1}
         if not fits[self.kind]:
-            raise InputError(f"prior: {self.kind} with {rows} mixtures of {m} components")
+            raise InputError(f"prior: {rows} mixtures of {m} components do not fit {self.kind}")
 
 
 def choose_prior(fitted: Prior, name: str) -> Prior:

@@ -24,9 +24,9 @@ from .images import to_uint8
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-TOLERANCE = 1e-5  # float32 on any device; relative for numbers above 1
-LOSSY = {"fp16": 0.02, "int8": 0.25}  # the tolerances of variants that round
-ONE_LEVEL = 1.01 / 255  # for uint8: a tiny error may move a pixel across a rounding boundary
+TOLERANCE = 1e-5  # for float32 on any device; relative for numbers above 1
+# uint8 allows one level, because the smallest error can move a pixel across a rounding boundary.
+TOLERANCES = {"fp32": TOLERANCE, "fp16": 0.02, "int8": 0.25, "uint8": 1.01 / 255}
 _DTYPES = ("float32", "int64", "uint8")
 
 
@@ -83,7 +83,7 @@ def compare(bundle: Bundle, *, tolerance: float | None = None, **options: Any) -
 
     Args:
         bundle: an open bundle.
-        tolerance: for every graph. The default is TOLERANCE, or more for variants that round.
+        tolerance: for every graph; None takes that of each variant from TOLERANCES.
         options: `device`, `threads` and `tf32`, as for `Graph`.
 
     Yields:
@@ -99,7 +99,8 @@ def compare(bundle: Bundle, *, tolerance: float | None = None, **options: Any) -
         with Graph(bundle.read(spec.file), known=(bundle, spec), **options) as graph:
             found = graph.session.run(list(expected), **inputs)
             for (name, theirs), ours in zip(expected.items(), found, strict=True):
-                yield _match(spec, name, ours, theirs, _tolerance(spec, tolerance), graph.device)
+                allowed = TOLERANCES[spec.variant] if tolerance is None else tolerance
+                yield _match(spec, name, ours, theirs, allowed, graph.device)
 
 
 def read_golden(bundle: Bundle) -> dict[str, NDArray[Any]]:
@@ -143,12 +144,6 @@ def _check_fits(array: NDArray[Any], tensor: TensorSpec, spec: ModelSpec, where:
         raise InputError(f"{where} has labels outside 0 to {len(spec.classes)}")
 
 
-def _tolerance(spec: GraphSpec, tolerance: float | None) -> float:
-    if tolerance is not None:
-        return tolerance
-    return ONE_LEVEL if spec.variant == "uint8" else LOSSY.get(spec.variant, TOLERANCE)
-
-
 def _match(
     spec: GraphSpec,
     name: str,
@@ -159,7 +154,7 @@ def _match(
 ) -> Match:
     if ours.shape != theirs.shape:
         raise InputError(
-            f"{spec.file.file}: {name} has shape {list(ours.shape)}, golden {list(theirs.shape)}"
+            f"{spec.file.file}: {name} has shape {list(ours.shape)}, expected {list(theirs.shape)}"
         )
     levels = pixels = None
     if name == "image":
@@ -167,7 +162,7 @@ def _match(
     scale = 255.0 if ours.dtype == np.uint8 else 1.0  # torch's are always floats
     reference = theirs.astype(np.float64)
     error = np.abs(ours.astype(np.float64) / scale - reference) / np.maximum(1, np.abs(reference))
-    # A NaN anywhere must fail, and NaN compares false with every tolerance.
+    # A single NaN must fail the comparison, although NaN is not larger than any tolerance.
     largest = float(error.max()) if np.isfinite(error).all() else float("inf")
     return Match(
         spec.file.file, name, len(ours), largest, float(error.mean()), tolerance, levels, pixels,

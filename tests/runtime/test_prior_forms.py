@@ -180,9 +180,9 @@ def test_wrong_arrays_are_refused_with_the_reason() -> None:
         ("uniform", {"low": high, "high": low}, "low is above high, expected low <= high"),
         ("gmm", none, sums),
         ("gmm", two | {"weights": -two["weights"]}, sums),
-        ("gmm", two, "gmm with 2 mixtures of 1 components"),
-        ("gaussian", two, "gaussian with 2 mixtures of 1 components"),
-        ("class_gmm", one, "class_gmm with 1 mixtures of 1 components"),
+        ("gmm", two, "2 mixtures of 1 components do not fit gmm"),
+        ("gaussian", two, "2 mixtures of 1 components do not fit gaussian"),
+        ("class_gmm", one, "1 mixtures of 1 components do not fit class_gmm"),
     ):  # fmt: skip
         with pytest.raises(InputError) as caught:
             Prior(kind, 2, **arrays)

@@ -139,10 +139,10 @@ def hostile() -> dict[str, tuple[bytes, str]]:
         "custom operator": (_with(node("MyOp", "x")), "not allowed"),
         "no outputs": (_with(field(1, "x") + field(4, "Relu")), "no outputs"),
         "sub-graph": (_with(node("If", "x")), "not allowed"),
-        "sub-graph in Relu": (_with(node("Relu", "x", more=field(5, branch))), "graph of its own"),
+        "sub-graph in Relu": (_with(node("Relu", "x", more=field(5, branch))), "a sub-graph"),
         "graphs": (
             _with(node("Relu", "x", more=field(5, field(1, "b") + field(11, inner)))),
-            "graph of its own",
+            "contains a sub-graph",
         ),
         "overload": (_with(node("Relu", "x", more=field(8, "o"))), "field 8"),
         "reference to an attribute": (
@@ -217,7 +217,7 @@ def hostile() -> dict[str, tuple[bytes, str]]:
         "long list": (_with(node("Transpose", "x", perm=[0] * 300)), "more than 256"),
         "wrong type of attribute": (
             _with(node("Relu", "x", more=field(5, field(1, "group") + field(3, 1) + field(20, 7)))),
-            "another type",
+            "does not fit its value",
         ),
         "division by zero": (_with(node("Div", "x c"), tensors=[integers("c", 1, 0)]), "by zero"),
         "remainder by zero": (_with(node("Mod", "x c"), tensors=[integers("c", 0)]), "by zero"),

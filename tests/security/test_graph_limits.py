@@ -66,7 +66,7 @@ FORMS = {
     "no outputs": (model(graph([node("Relu", "x", "")])), "no outputs"),
     "a list of another type": (
         model(graph([node("Relu", "x", more=field(5, attribute("axes", [1])[:-1] + b"\2"))])),
-        "another type",
+        "does not fit its value",
     ),
 }  # fmt: skip
 

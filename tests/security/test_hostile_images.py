@@ -76,7 +76,7 @@ CASES: dict[str, tuple[bytes, Any, str]] = {
     "CMYK": (encoded(ramp("CMYK"), "JPEG", quality=95), RAMP, "colour to grey"),
     "palette": (encoded(ramp("P"), "PNG"), RAMP, "colour to grey"),
     "1 bit": (one_bit(), RAMP // 128 * 255, ""),
-    "cut off": (encoded(ramp("L"), "PNG")[:-1], InputError, "cut off"),
+    "cut off": (encoded(ramp("L"), "PNG")[:-1], InputError, "truncated"),
     "cut off in a BMP": (encoded(ramp("L"), "BMP")[:-1], InputError, "damaged"),
     "zero wide": (png(0, 8, PLAIN), InputError, "damaged|not an image"),
     "zero BMP": (bmp(0, 0), InputError, "damaged|not an image"),

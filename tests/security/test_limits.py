@@ -253,7 +253,7 @@ CONSTANTS = {
         field(1, 1) + field(2, 1) + field(4, FLOATS[:4]) + field(7, b"\1") + field(8, "c"),
         "lists 1",
     ),
-    "half a number": (field(1, 1) + field(2, 1) + field(4, FLOATS[:5]) + field(8, "c"), "truncated"),
+    "half number": (field(1, 1) + field(2, 1) + field(4, FLOATS[:5]) + field(8, "c"), "truncated"),
 }  # fmt: skip
 
 

@@ -114,7 +114,7 @@ def _damaged(path: Path) -> IntegrityError:
 def _check_members(members: list[_Member], path: Path, *, laid_out: bool) -> None:
     for member in members:
         if not member.stored or (laid_out and member.size != member.end - member.start):
-            raise InputError(f"{path}: {member.name} is compressed; a bundle's zip is stored")
+            raise InputError(f"{path}: {member.name} is compressed, expected stored files")
     if not laid_out:
         raise _damaged(path)
     if len(members) > _MAX_FILES:
@@ -155,5 +155,5 @@ def _read_directory(raw: bytes) -> tuple[list[_Member], int]:
         )
         at += _ENTRY.size + name_size + extra_size + note_size
     if at != end:
-        raise _LayoutError("the directory is not as long as it says")
+        raise _LayoutError("the directory has another length than the end record states")
     return members, directory

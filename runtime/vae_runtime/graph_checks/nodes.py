@@ -187,7 +187,7 @@ def read_node(data: bytes, span: Span) -> Node:
 def _check_attribute(data: bytes, found: Message, shown: str) -> Tensor | None:
     """Check one attribute; return its tensor, or its integers as a tensor, or None."""
     if 6 in found or 11 in found:
-        raise Malformed(f"{shown} holds a graph of its own")
+        raise Malformed(f"{shown} contains a sub-graph")
     name = shown.partition(".")[2]
     if len(found.get(7, ())) > _MAX_NUMBERS or len(found.get(9, ())) > _MAX_NUMBERS:
         raise Malformed(f"{shown} is too long")
@@ -198,7 +198,7 @@ def _check_attribute(data: bytes, found: Message, shown: str) -> Tensor | None:
             if not low <= value <= high:
                 raise Malformed(f"{shown} is {value}, expected {low} to {high}")
         if integer(found, 20, _NUMBERS[number]) != _NUMBERS[number]:
-            raise Malformed(f"{shown} has another type than it says")
+            raise Malformed(f"{shown} has a type that does not fit its value")
         if name == "to" and not ITEM_SIZES.keys() >= set(values):
             raise Malformed(f"{shown} is {values}, an element type that is not allowed")
         if name in ("value_int", "value_ints"):

@@ -37,7 +37,7 @@ def varint(data: bytes, at: int, end: int) -> tuple[int, int]:
                 break
             return value, at
         shift += 7
-    raise Malformed("not ONNX: a number is cut off or too long")
+    raise Malformed("not ONNX: a number is truncated or too long")
 
 
 def signed(value: int) -> int:
@@ -62,7 +62,7 @@ def fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]
         else:
             raise Malformed("not ONNX: a field of unknown encoding")
         if stop > end:
-            raise Malformed("not ONNX: a field reaches beyond its end")
+            raise Malformed("not ONNX: a field is longer than the message")
         yield tag >> 3, encoding, at, stop
         at = stop
 

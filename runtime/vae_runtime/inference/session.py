@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 _creating = threading.Lock()  # running sessions is thread-safe, but creating them is not
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
-_hooked = False
 _cuda_failed = False  # `auto` tries CUDA only once per process
 
 BROKEN_INSTALL = (
@@ -95,7 +94,7 @@ class Session:
         self.metadata: Mapping[str, str] = self._raw.get_modelmeta().custom_metadata_map
         self.inputs: dict[str, Any] = {i.name: i for i in self._raw.get_inputs()}
         self.outputs: dict[str, Any] = {o.name: o for o in self._raw.get_outputs()}
-        _register(self)
+        _sessions.add(self)
 
     @property
     def raw(self) -> Any:
@@ -211,14 +210,6 @@ def _warn_of_fallback(ort: ModuleType) -> None:
     )
 
 
-def _register(session: Session) -> None:
-    global _hooked
-    _sessions.add(session)
-    if not _hooked and hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_abandon)
-        _hooked = True
-
-
 def _abandon() -> None:
     """In a forked child, prevent inherited sessions from being destroyed.
 
@@ -229,3 +220,7 @@ def _abandon() -> None:
     _creating = threading.Lock()  # the old lock may be held by a thread that the fork did not copy
     for session in list(_sessions):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(session._raw))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon)
