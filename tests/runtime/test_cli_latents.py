@@ -1,4 +1,4 @@
-"""Commands on latents, scores and bundles: the files they write and the lines they print."""
+"""Commands for latents, scores and bundles: the files they write and the lines they print."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_encode_and_decode_are_a_round_trip(run: Run, vae_path: Path, tmp_path: 
     assert facts["ratio"] == pytest.approx(64 / 24)
 
 
-def test_labels_travel_from_data_to_latents(run: Run, cvae_path: Path, tmp_path: Path) -> None:
+def test_labels_are_stored_with_the_latents(run: Run, cvae_path: Path, tmp_path: Path) -> None:
     with vae.load(cvae_path) as model:
         labels = np.array([3, 1, 4])
         images = model.sample(3, labels, seed=0, dtype="uint8")
@@ -114,7 +114,7 @@ def test_score_prints_one_line_per_image(run: Run, cvae_path: Path, digits: Path
     assert done.err == "8 images scored\n"
 
 
-def test_score_finds_what_is_not_normal(run: Run, cvae_path: Path, digits: Path) -> None:
+def test_score_finds_anomalies(run: Run, cvae_path: Path, digits: Path) -> None:
     odd = Path("odd")
     odd.mkdir()
     noise = np.random.default_rng(0).integers(0, 256, (8, 8)).astype(np.uint8)

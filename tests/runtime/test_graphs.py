@@ -1,4 +1,4 @@
-"""Use one `.onnx` file alone: from a path, from bytes or from an existing session."""
+"""Use a single `.onnx` file: from a path, from bytes or from an existing session."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_an_unknown_dtype_is_refused(vae_path: Path) -> None:
             decoder(z, dtype="int8")
 
 
-def test_graphs_of_different_bundles_are_not_combined(cvae_path: Path, vae_path: Path) -> None:
+def test_a_graph_of_another_bundle_is_refused(cvae_path: Path, vae_path: Path) -> None:
     bundle, raw = open_bundle(vae_path), graph_bytes(cvae_path, "encoder")
     entry = bundle.manifest.graph("encoder")
     assert entry is not None
@@ -193,7 +193,7 @@ def test_uint8_images_come_from_the_uint8_graph_without_another_pass(
         assert model.sample(2, seed=0, dtype="uint8").dtype == np.uint8
 
 
-def test_a_uint8_graph_gives_no_floats(variants_path: Path) -> None:
+def test_a_uint8_graph_returns_no_floats(variants_path: Path) -> None:
     with vae.Decoder(graph_bytes(variants_path, "decoder", "uint8")) as decoder:
         z = np.zeros((1, decoder.spec.latent_dim), np.float32)
         assert decoder.variant == "uint8"

@@ -58,7 +58,7 @@ def doctor(monkeypatch: pytest.MonkeyPatch) -> Doctor:
     return call
 
 
-def test_this_machine() -> None:
+def test_this_installation() -> None:
     found = diagnose()
     assert found.ok
     assert found.problems == []
@@ -67,7 +67,7 @@ def test_this_machine() -> None:
     assert found.to_json()["ok"] is True
 
 
-def test_both_packages(doctor: Doctor) -> None:
+def test_two_packages_at_once(doctor: Doctor) -> None:
     found = doctor(HERE | GPU, WITH_CUDA, on_cpu)
     assert not found.ok
     assert found.problems == [
@@ -78,7 +78,7 @@ def test_both_packages(doctor: Doctor) -> None:
     ]  # fmt: skip
 
 
-def test_empty_module(doctor: Doctor) -> None:
+def test_an_empty_module(doctor: Doctor) -> None:
     found = doctor(HERE, raising(MissingExtra(BROKEN_INSTALL)))
     assert found.problems == ["the module onnxruntime is empty: a package's files were removed"]
     assert found.fixes == ["pip uninstall -y onnxruntime", install_command("cpu")]
@@ -91,7 +91,7 @@ def test_nothing_installed(doctor: Doctor) -> None:
     assert found.fixes == [install_command("cpu")]
 
 
-def test_does_not_import(doctor: Doctor) -> None:
+def test_a_package_that_cannot_be_imported(doctor: Doctor) -> None:
     found = doctor(HERE, raising(MissingExtra("libstdc++ is too old")))
     assert found.problems == [
         "onnxruntime is installed but cannot be imported: libstdc++ is too old"
@@ -99,7 +99,7 @@ def test_does_not_import(doctor: Doctor) -> None:
     assert found.fixes == ["pip install --force-reinstall onnxruntime"]
 
 
-def test_too_old(doctor: Doctor) -> None:
+def test_an_old_version(doctor: Doctor) -> None:
     found = doctor({"onnxruntime": "1.16.3"}, CPU_ONLY, on_cpu)
     assert found.problems == ["onnxruntime 1.16.3 is older than 1.19"]
     assert found.fixes == ['pip install -U "onnxruntime>=1.19"']
@@ -123,7 +123,7 @@ def test_cuda_listed_but_not_available(monkeypatch: pytest.MonkeyPatch, doctor: 
     assert found.fixes == []
 
 
-def test_libraries_missing(monkeypatch: pytest.MonkeyPatch, doctor: Doctor) -> None:
+def test_missing_libraries(monkeypatch: pytest.MonkeyPatch, doctor: Doctor) -> None:
     monkeypatch.setattr(installation, "cuda_devices", lambda: 1)
     monkeypatch.setattr(installation, "why_not_cuda", lambda _: "…")
     monkeypatch.setattr(installation, "missing_libraries", lambda _: ["libcublas.so.12"])
@@ -132,7 +132,7 @@ def test_libraries_missing(monkeypatch: pytest.MonkeyPatch, doctor: Doctor) -> N
     assert found.fixes == ['pip install -U "onnxruntime-gpu[cuda,cudnn]"']
 
 
-def test_a_gpu_that_the_package_cannot_use(monkeypatch: pytest.MonkeyPatch, doctor: Doctor) -> None:
+def test_a_gpu_and_a_package_for_the_cpu(monkeypatch: pytest.MonkeyPatch, doctor: Doctor) -> None:
     monkeypatch.setattr(installation, "cuda_devices", lambda: 1)
     found = doctor(HERE, CPU_ONLY, on_cpu)
     assert found.ok, "it works, only slower than it could"
@@ -140,7 +140,7 @@ def test_a_gpu_that_the_package_cannot_use(monkeypatch: pytest.MonkeyPatch, doct
     assert found.fixes == ["pip uninstall -y onnxruntime", install_command("gpu")]
 
 
-def test_missing_module_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_missing_module_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     from vae_runtime.inference.session import onnxruntime

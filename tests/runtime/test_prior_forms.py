@@ -64,7 +64,7 @@ def test_truncation_counts_standard_deviations_of_each_component() -> None:
     assert np.abs(eps).max() <= 1 + 1e-4
 
 
-def test_spread_is_the_exact_mean_and_deviation() -> None:
+def test_spread_is_the_exact_mean_and_standard_deviation() -> None:
     mean, std = Prior.normal(2).spread()
     assert (mean.tolist(), std.tolist()) == ([0, 0], [1, 1])
     latents = PRIORS["class_gmm"].sample(200_000, 1, seed=0)
@@ -78,7 +78,7 @@ def test_spread_is_the_exact_mean_and_deviation() -> None:
 
 
 @pytest.mark.parametrize("prior", PRIORS.values(), ids=PRIORS)
-def test_a_prior_survives_json(prior: Prior) -> None:
+def test_a_prior_is_read_back_from_json(prior: Prior) -> None:
     data = prior.to_json()
     again = Prior.from_json(data)
     assert again.to_json() == data
@@ -223,7 +223,7 @@ def test_sampling_options_out_of_range_are_refused(arguments: dict[str, Any], na
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**32, 2**63, 2**64 - 1, np.int64(7), np.uint64(2**64 - 1)])
-def test_every_seed_in_the_range_works(seed: Any) -> None:
+def test_the_smallest_and_largest_seeds_are_accepted(seed: Any) -> None:
     check_sampling(1, seed)
     assert np.isfinite(Prior.normal(2).sample(3, seed=seed)).all()
 
