@@ -212,7 +212,7 @@ class Autoencoder:
     def posterior(
         self, images: ArrayLike, label: Labels = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Return mean and log variance of q(z | image), each f32[N, D]; an AE has no variance."""
+        """Return mean and log variance of q(z | image), f32[N, D]; the latter is None for an AE."""
         return self.encoder().posterior(images, label)
 
     def decode(self, z: ArrayLike, label: Labels = None, *, dtype: str = "float32") -> NDArray[Any]:
@@ -387,7 +387,7 @@ class Autoencoder:
         return None if label is None else as_labels(label, n, self.spec)
 
     def _latents_of(self, item: ArrayLike, label: Labels) -> NDArray[np.float32]:
-        """Return latents f32[D] unchanged, and encode an image."""
+        """Return latents f32[D] as they are; encode an image to its latents."""
         array = np.asarray(item)
         if array.shape != (self.spec.latent_dim,):
             return self._encode_one(array, label)

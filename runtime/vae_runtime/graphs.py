@@ -1,4 +1,4 @@
-"""One graph as an object: `Encoder` and `Decoder`, from a bundle or from a single `.onnx` file."""
+"""`Encoder` and `Decoder`: one graph, from a bundle or from a single `.onnx` file."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class Graph:
         return self.session.device
 
     def tensors(self) -> dict[str, list[dict[str, Any]]]:
-        """Name, dtype and shape of the graph's `inputs` and `outputs`."""
+        """Return name, dtype and shape of each tensor, under the keys `inputs` and `outputs`."""
         sides = {"inputs": self.session.inputs, "outputs": self.session.outputs}
         return {
             side: [
@@ -130,7 +130,7 @@ class Graph:
 
 
 class Decoder(Graph):
-    """Latents to images; with a label if the graph is a conditional decoder."""
+    """A graph from latents to images; a conditional decoder also takes a label."""
 
     roles = ("decoder", "conditional_decoder")
 
@@ -177,18 +177,18 @@ class Decoder(Graph):
 
 
 class Encoder(Graph):
-    """Images to latents."""
+    """A graph from images to latents."""
 
     roles = ("encoder",)
 
     def __call__(self, images: ArrayLike, label: Labels = None) -> NDArray[np.float32]:
-        """The latents of each image, f32[N, D]: `z` for an AE, the posterior mean for a VAE."""
+        """Encode images to latents f32[N, D]: `z` of an AE, the posterior mean of a VAE."""
         return self.posterior(images, label)[0]
 
     def posterior(
         self, images: ArrayLike, label: Labels = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Mean and log variance of q(z | image), each f32[N, D]; None for the variance of an AE.
+        """Return mean and log variance of q(z | image), f32[N, D]; the latter is None for an AE.
 
         Args:
             images: u8, or f32 in [0, 1], in any layout that `check_images` accepts.

@@ -73,7 +73,7 @@ class Scores(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Means over a data set, in nats per image. For an AE all but `mse` are None.
+    """Means over a data set; KL and bounds are in nats per image, and None for an AE.
 
     Attributes:
         n: number of images.
@@ -86,7 +86,7 @@ class Evaluation:
         samples: K, the number of posterior samples per image.
         binarised: how pixels were binarised before the encoder and the likelihood.
         likelihood: `bernoulli` or `gaussian`.
-        active_units: number of latent dimensions whose mean varies over the data.
+        active_units: number of latent dimensions whose mean varies over the data; None for an AE.
         latent_dim: D.
     """
 

@@ -51,7 +51,7 @@ def folder_cases() -> Iterator[Case]:
     yield folder_case(
         "F3", "folder in a folder", "InputError", lambda p: (p / "more").mkdir(), native=True
     )
-    people = {"README.md": b"# A model card", "LICENSE": b""}
+    people = {"README.md": b"# A model", "LICENSE": b""}
     yield file_case("F4", "zip", "accept", GOOD | people)
     yield folder_case("F4", "folder", "accept", files=GOOD | people)
     hidden = {".DS_Store": b"x", ".gitattributes": b""}
@@ -228,7 +228,7 @@ def inserted(raw: bytes, where: int, more: bytes) -> bytes:
 
 
 def entries(raw: bytes) -> list[bytes]:
-    """Return the entries of the directory."""
+    """Return all directory entries."""
     found, at = [], directory_of(raw)
     while raw[at : at + 4] == b"PK\1\2":
         size = 46 + sum(struct.unpack_from("<3H", raw, at + 28))
@@ -238,7 +238,7 @@ def entries(raw: bytes) -> list[bytes]:
 
 
 def reordered(raw: bytes) -> bytes:
-    """Reverse the order of the directory."""
+    """Reverse the order of the directory entries in a zip."""
     return raw[: directory_of(raw)] + b"".join(reversed(entries(raw))) + raw[-22:]
 
 

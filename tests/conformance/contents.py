@@ -41,7 +41,7 @@ def file_cases() -> Iterator[Case]:
             yield file_case("M12", f"{name} {what}", "IntegrityError", GOOD | {name: changed})
 
     def listed(**change: Any) -> Files:
-        """Change the manifest's entry for golden.npz, with a correct checksum of the manifest."""
+        """Change the manifest's entry for golden.npz; the manifest's checksum is correct."""
         data = json.loads(GOOD[NAME])
         spec = data["golden"] | change
         files = with_checksums(GOOD, data | {"golden": {"file": "none"}})

@@ -50,7 +50,7 @@ def checksum_cases() -> Iterator[Case]:
 
 
 def version_cases() -> Iterator[Case]:
-    """The version of the format."""
+    """Format versions."""
     for version in ("2.0", "10.0", "0.9", "", "v1"):
         yield manifest_case("M2", f"format {version!r}", put("format", to=version))
     later = manifest_with_checksum(b'{"format": "2.0"}')

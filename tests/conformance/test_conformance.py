@@ -1,4 +1,4 @@
-"""The Python and JavaScript readers give the same verdict on each case of the corpus."""
+"""The Python and JavaScript readers give the same verdict on every case."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def verify_graph(raw: bytes, where: str) -> bool:
     """Return whether a graph has a checksum, and verify it.
 
     This matters because onnxruntime silently accepts half of all flipped bits. A graph that neither
-    begins nor ends like one from vae-export has another origin, and needs no checksum.
+    begins nor ends like those of vae-export was written by another program and has no checksum.
 
     Raises:
         IntegrityError: the checksum is wrong, or it is missing from a graph that vae-export wrote.

@@ -12,7 +12,7 @@ Message: TypeAlias = dict[int, list[Span]]
 
 
 class Malformed(ValueError):
-    """The bytes are not the expected message. The text does not contain the name of the file."""
+    """The bytes are not the expected message; the text does not name the file."""
 
 
 def one(*encodings: int) -> tuple[tuple[int, ...], bool]:
@@ -46,7 +46,7 @@ def signed(value: int) -> int:
 
 
 def fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield number, wire type and span of each field, or value and end instead of the span."""
+    """Yield number, wire type and span of each field; for VARINT, value and end as the span."""
     while at < end:
         tag, at = (data[at], at + 1) if data[at] < 0x80 else varint(data, at, end)
         encoding = tag & 7

@@ -1,4 +1,4 @@
-"""The modules that read untrusted files or write outputs, and the tests that must notice."""
+"""The modules that read untrusted files or write outputs, and the tests of their checks."""
 
 from __future__ import annotations
 
@@ -76,21 +76,21 @@ _TESTS: dict[str, list[str]] = {
     "vae_export.source": _EXPORT,
     "vae_export.writer": _EXPORT,
 }  # fmt: skip
-# By module: the start of a check that survives, and why disabling it changes nothing.
+# By module: the start of a surviving check, and the reason why disabling it has no effect.
 EQUIVALENT: dict[str, dict[str, str]] = {}
 
 
 def names() -> list[str]:
-    """The modules whose checks are disabled."""
+    """Return the modules whose checks are disabled."""
     return list(_TESTS)
 
 
 def source_of(module: str) -> Path:
-    """The file of a module."""
+    """Return the file of a module."""
     package, *parts = module.split(".")
     return ROOT.joinpath(_FOLDERS[package], package, *parts).with_suffix(".py")
 
 
 def files_of(module: str) -> list[str]:
-    """The files of its tests, as pytest is given them."""
+    """Return the test files of a module, as arguments for pytest."""
     return [f"tests/{name}" for name in _TESTS[module]]
