@@ -188,8 +188,8 @@ def test_a_number_without_a_fraction_is_a_number(tmp_path: Path) -> None:
 
 def test_what_is_not_finite_is_written_as_null() -> None:
     manifest = Manifest.from_bytes(GOOD[NAME], "x")
-    facts = {"loss": float("nan"), "each": [1.0, float("inf")], "name": "x"}
-    raw = dataclasses.replace(manifest, training=facts).to_bytes()
+    training = {"loss": float("nan"), "each": [1.0, float("inf")], "name": "x"}
+    raw = dataclasses.replace(manifest, training=training).to_bytes()
     again = Manifest.from_bytes(raw, "again")
     assert again.training == {"loss": None, "each": [1.0, None], "name": "x"}
 

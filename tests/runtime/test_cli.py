@@ -45,8 +45,8 @@ def test_sample_of_several_classes_has_one_row_per_class(run: Run, cvae_path: Pa
 
 def test_sample_writes_images_latents_and_labels_to_npz(run: Run, cvae_path: Path) -> None:
     done = run("sample", "-b", cvae_path, "-l", 3, "-n", 600, "--seed", 1, "-o", "s.npz", "--json")
-    facts = json.loads(done.out)
-    assert facts == {
+    summary = json.loads(done.out)
+    assert summary == {
         "out": "s.npz", "n": 600, "seed": 1, "labels": ["3"], "device": "cpu",
     }  # fmt: skip
     with np.load("s.npz") as file, vae.load(cvae_path) as model:
@@ -142,13 +142,13 @@ def test_reconstruct_removes_noise(run: Run, cvae_path: Path, digits: Path) -> N
 
 def test_reconstruct_reports_each_error(run: Run, cvae_path: Path, digits: Path) -> None:
     done = run("reconstruct", digits, "-b", cvae_path, "-o", "r.npz", "--json")
-    facts = json.loads(done.out)
+    summary = json.loads(done.out)
     with np.load("r.npz") as file:
         error = ((file["images"] - file["originals"]).astype(np.float64) ** 2).mean(axis=(1, 2, 3))
         np.testing.assert_allclose(file["errors"], error)
-    assert [row["error"] for row in facts["images"]] == pytest.approx(error.tolist())
-    assert facts["images"][0]["name"] == str(digits / "00.png")
-    assert facts["device"] == "cpu"
+    assert [row["error"] for row in summary["images"]] == pytest.approx(error.tolist())
+    assert summary["images"][0]["name"] == str(digits / "00.png")
+    assert summary["device"] == "cpu"
 
 
 @pytest.mark.parametrize("kind", ["npy", "npz", "idx", "gz", "folder", "stdin", "stdin npy"])

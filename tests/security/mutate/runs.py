@@ -30,9 +30,8 @@ _OPTIONS = ["-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist"]
 _OPTIONS += ["-m", "not slow and not cuda", "-k", "not mutants"]  # random mutants are slow
 _OPTIONS += ["-o", "tmp_path_retention_policy=none"]
 _NOT_CHANGED = 2  # exit code of a subprocess that could not change the code
-_MEMORY = (
-    6 << 30
-)  # address space of a subprocess, because a reader without its limit would use all memory
+# Address space of a subprocess: a reader without its limit would use all memory.
+_MEMORY = 6 << 30
 _SECONDS = 20.0  # processor time of a subprocess, at least; ten times as much wall time
 
 
@@ -83,7 +82,7 @@ class Tests:
         watch: _Watch | None = None,
         after: Callable[[], None] = lambda: None,
     ) -> int:
-        """Fork a subprocess that calls `change` and runs tests; without `watch`, until one fails."""
+        """Fork a subprocess, call `change` and run tests: all with `watch`, or until one fails."""
         child = os.fork()
         if child:
             return child
