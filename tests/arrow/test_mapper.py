@@ -147,7 +147,7 @@ GOOD = np.full((1, 8, 8), 7, np.uint8)
         ),
         (
             pa.array([encode_image(GOOD), encode_image(GOOD)[:45]]),
-            "image: cut off: the end of a PNG is missing",
+            "image: truncated: the end of the PNG is missing",
         ),
         (
             pa.array([encode_image(GOOD), encode_image(np.zeros((1, 5000, 5000), np.uint8))]),

@@ -81,7 +81,7 @@ def damaged_image(folder: Path) -> str:
     picture(folder / "cat" / "a.png", 64, 64)
     whole = (folder / "cat" / "a.png").read_bytes()
     (folder / "cat" / "b.png").write_bytes(whole[: len(whole) // 2])
-    return f"{folder}/cat/b.png: cut off: the end of a PNG is missing"
+    return f"{folder}/cat/b.png: truncated: the end of the PNG is missing"
 
 
 def mixed_sizes(folder: Path) -> str:

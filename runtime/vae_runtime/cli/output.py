@@ -15,8 +15,7 @@ import numpy as np
 
 from ..console import pluralize, print_json, print_status, write_stdout
 from ..errors import InputError, LimitError
-from ..files.atomic import writing, writing_many
-from ..files.streaming import write_pieces
+from ..files.atomic import write_large, writing, writing_many
 from ..images import encode_animation, encode_image, grid, grid_columns, to_uint8
 from .options import ANIMATIONS, FOLDER, PICTURES, OutputOptions
 from .terminal import render
@@ -172,7 +171,7 @@ def write_bytes(chunks: Iterable[bytes | memoryview], output: OutputOptions) -> 
         write_stdout(chunks)
         return
     with writing(Path(str(output.path))) as temporary:
-        write_pieces(temporary, chunks)
+        write_large(temporary, chunks)
 
 
 def show_images(images: NDArray[Any], output: OutputOptions, columns: int) -> None:

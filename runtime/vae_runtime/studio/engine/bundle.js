@@ -74,7 +74,7 @@ async function readFrame(raw, where) {
     const frame = [];
     let at = 0;
     const packed = members.find(({ stored }) => !stored);
-    if (packed) throw new InputError(`${where}: ${packed.name} is compressed; a bundle's zip is stored`);
+    if (packed) throw new InputError(`${where}: ${packed.name} is compressed, expected stored files`);
     for (const { header, start, size } of members) {
       if (header !== at) throw new BadZip("files overlap, are in another order, or have bytes between them");
       frame.push(raw.subarray(header, start));

@@ -38,7 +38,7 @@ export async function readGolden({ name, manifest, files }) {
       for (const { name: tensor, dtype, shape } of tensors) {
         const key = `${role}.${side ? "out" : "in"}.${tensor}`;
         const found = arrays.get(key);
-        need(found !== undefined, `${name}: no golden vectors ${key}. Export it again.`);
+        need(found !== undefined, `${name}: the array ${key} is missing. Export again.`);
         const fits = dtypeOf(found?.data) === dtype && found?.shape.join() === [rows, ...shape.slice(1)].join();
         need(fits, `${name}/${file}: ${key} has another shape or type than its graph`);
         if (tensor === "label") {

@@ -56,16 +56,16 @@ export class Prior {
 
   #check() {
     const { kind, rows, components: m, weights } = this;
-    need(this.low.every((a, i) => a <= this.high[i]), "prior: low must not be above high");
+    need(this.low.every((a, i) => a <= this.high[i]), "prior: low is above high, expected low <= high");
     if (!MIXTURES.includes(kind)) return;
     const fits = kind === "class_gmm" ? rows > 1 : rows === 1 && (m === 1 || kind === "gmm");
-    need(fits && m > 0, `prior: ${kind} with ${rows} mixtures of ${m} components`);
+    need(fits && m > 0, `prior: ${rows} mixtures of ${m} components do not fit ${kind}`);
     for (let row = 0; row < rows; row += 1) {
       const share = weights.subarray(row * m, (row + 1) * m);
       const sum = share.reduce((a, b) => a + b, 0);
       need(
         share.every((w) => w >= 0) && Math.abs(sum - 1) <= 1e-3,
-        "prior: weights must not be negative, and sum to 1 in each row",
+        "prior: expected weights of 0 or more that sum to 1 in each row",
       );
     }
   }
