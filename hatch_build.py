@@ -1,4 +1,4 @@
-"""Build hook: fetch onnxruntime-web for the studio with npm, or print why that failed."""
+"""Build hook: fetch onnxruntime-web for the studio with npm; if that fails, print the reason."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ class StudioHook(BuildHookInterface[Any]):
     """Add `studio/assets`, which git ignores, to the wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Fetch missing files; for an editable install, run `vae_runtime.studio.fetch` instead."""
+        """Fetch missing files; an editable install runs `vae_runtime.studio.fetch` instead."""
         if version == "editable":
             return
-        # Run by its path, because importing the package needs its dependencies.
+        # Run the module by its path: importing the package would need its dependencies.
         fetch = runpy.run_path(str(Path(self.root) / STUDIO / "fetch.py"))
         try:
             if not fetch["present"]():
                 fetch["fetch"]()
         except OSError as error:
-            # pip and build hide what `self.app.display_warning` prints.
+            # Print directly: pip and build hide the output of `self.app.display_warning`.
             print(f"the wheel is built without the studio's engine: {error}", file=sys.stderr)
             return
         build_data["artifacts"].append(f"/{STUDIO}/assets/*")

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Functions for scripts/test and scripts/test-lowest, which source this file.
 
-# Make a virtual environment, unless it is up to date. The installation obeys the file $constraints;
-# PYTHON picks the interpreter.
+# Create a virtual environment, unless it is up to date. pip installs the versions in the file $constraints.
+# PYTHON selects the interpreter.
 environment() { # FOLDER REQUIREMENT...
     local folder=$1 checksum
     shift
@@ -11,7 +11,7 @@ environment() { # FOLDER REQUIREMENT...
     echo "== environment $folder"
     rm -rf "$folder"
     "${PYTHON:-python3}" -m venv "$folder"
-    # torch first and alone: a plain request for it may pick a build with gigabytes of CUDA.
+    # Install torch first, by its pinned version: an open request may pick a build with gigabytes of CUDA.
     if [[ "$*" == *train* ]]; then
         "$folder/bin/pip" install -q -c constraints.txt "$(grep '^torch==' constraints.txt)"
     fi

@@ -39,17 +39,13 @@ SCRIPTS = [
     for path in (ROOT / top).rglob("*.py")
     if "node_modules" not in path.parts
 ]
-LONG = {"tests/studio/test_browser.py"}  # one session of a browser, its panels one after another
-MAX_FILE = 420
+MAX_FILE = 400
 MAX_FUNCTION = 60
 SMALL = 60  # lines; a smaller module with one caller belongs into that caller, unless named here
 SMALL_WITH_ONE_CALLER = {
-    "vae_runtime.bundle.golden": "the format's golden vectors, beside the manifest and the archive",
-    "vae_runtime.files.streaming": "the one way to write gigabytes",
     "vae_models.label": "one layer per file",
     "vae_models.presets": "the named configurations",
     "vae_export.precision.uint8": "one variant per file",
-    "vae_export.targets.html": "one target per file",
 }
 
 
@@ -225,7 +221,7 @@ def test_files_and_functions_are_short(package: str) -> None:
 def test_tests_are_short_too() -> None:
     paths = {path.relative_to(ROOT).as_posix(): lines_of(path) for path in SCRIPTS}
     assert len(paths) > 100
-    assert {name for name, lines in paths.items() if lines > MAX_FILE} == LONG
+    assert not [name for name, lines in paths.items() if lines > MAX_FILE]
 
 
 def test_every_file_begins_with_what_it_is() -> None:

@@ -1,4 +1,4 @@
-/* The digits 0 to 9 in a terminal. */
+/* Print the digits 0 to 9 in a terminal. */
 #include <stdio.h>
 
 #include "vae.h"

@@ -1,4 +1,4 @@
-/** `node digits.mjs GRAPH.onnx OUT.pgm [--label 3] [--seed 0] [-n 8]`: images side by side. */
+/** Sample images side by side: `node digits.mjs GRAPH.onnx OUT.pgm [--label 3] [--seed 0] [-n 8]`. */
 import { writeFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import { VaeError } from "./engine/errors.js";

@@ -1,9 +1,9 @@
 /**
- * A lone decoder file under Node: what it says about itself, its prior, its pixels.
+ * Run a single decoder file under Node. The file contains everything needed: shapes, class names and the prior.
  *
  *     const decoder = await Decoder.open("conditional_decoder.onnx");
  *     const images = await decoder.sample({ n: 16, seed: 0, label: "3" }); // Python's images of seed 0
- *     const z = decoder.sampleLatents({ n: 16, seed: 0, label: "3" });     // the latents that they are decoded from
+ *     const z = decoder.sampleLatents({ n: 16, seed: 0, label: "3" });     // the latents of these images
  *     const again = await decoder.decode(z, "3");                          // Float32Array 16·C·H·W in [0, 1]
  */
 import { readFile } from "node:fs/promises";
@@ -25,13 +25,13 @@ export class Decoder {
   }
 
   /**
-   * @param {string} path of a `decoder.onnx` or `conditional_decoder.onnx`
+   * @param {string} path a `decoder.onnx` or `conditional_decoder.onnx`
    * @returns {Promise<Decoder>}
-   * @throws {IntegrityError} bytes that are not those that were exported
+   * @throws {IntegrityError} the bytes differ from those that were exported
    * @throws {InputError} not the decoder of a bundle
    */
   static async open(path) {
-    const raw = new Uint8Array(await readFile(path)); // plain: a Buffer slices without copying
+    const raw = new Uint8Array(await readFile(path)); // not a Buffer, whose slice() does not copy
     const graph = await Graph.open(raw, { ort, providers: ["cpu"] }, path);
     if (!graph.role.endsWith("decoder")) throw new InputError(`${path}: the role of this graph is ${graph.role}`);
     return new Decoder(graph);
@@ -39,7 +39,7 @@ export class Decoder {
 
   /**
    * @param {SampleOptions} [options]
-   * @returns {Promise<Float32Array>} n·C·H·W, the images that Python samples with the same seed
+   * @returns {Promise<Float32Array>} n·C·H·W; the same seed gives the same images as in Python
    */
   async sample(options = {}) {
     return this.decode(this.sampleLatents(options), options.label ?? null);
@@ -47,14 +47,14 @@ export class Decoder {
 
   /**
    * @param {SampleOptions} [options]
-   * @returns {Float32Array} n·D, the latents that Python samples with the same seed
+   * @returns {Float32Array} n·D; the same seed gives the same latents as in Python
    */
   sampleLatents({ label = null, ...options } = {}) {
     return this.spec.prior.sample({ ...options, label: label === null ? null : Number(this.#labels(label, 1)[0]) });
   }
 
   /**
-   * @param {Float32Array} z n·D @param {Label} [label] one for all
+   * @param {Float32Array} z n·D @param {Label} [label] for all latents
    * @returns {Promise<Float32Array>} n·C·H·W in [0, 1]
    * @throws {InputError} latents of another length, or not finite
    */

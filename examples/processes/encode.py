@@ -1,4 +1,4 @@
-"""Encode a Parquet data set with Python's own processes; joblib's `Parallel` takes the same calls.
+"""Encode a Parquet data set with `multiprocessing`; joblib's `Parallel` works the same way.
 
 pip install "../..[cpu,arrow]"
 python encode.py digits.parquet latents.parquet [--bundle BUNDLE] [--processes 2]

@@ -34,8 +34,8 @@ def create_app(model: vae.Autoencoder) -> Flask:
 
     @app.get("/api/model")
     def about() -> Response:
-        facts = {"id": spec.id, "family": spec.family, "classes": spec.classes}
-        return jsonify(facts | {"latent_dim": spec.latent_dim, "image": spec.image.shape})
+        names = {"id": spec.id, "family": spec.family, "classes": spec.classes}
+        return jsonify(names | {"latent_dim": spec.latent_dim, "image": spec.image.shape})
 
     @app.get("/sample.png")
     def sample() -> Response:
@@ -70,7 +70,7 @@ def create_app(model: vae.Autoencoder) -> Flask:
 
 
 def parse_integer(text: str, name: str, low: int, high: int) -> int:
-    """Parse an integer of a query; answer 400 if it is none or out of range."""
+    """Parse an integer of a query; answer 400 if it is malformed or out of range."""
     if not (text.isascii() and text.isdigit() and len(text) <= 20 and low <= int(text) <= high):
         raise BadRequest(f"{name} is {text[:40]!r}, expected a whole number from {low} to {high}")
     return int(text)

@@ -207,7 +207,7 @@ def find_calling_convention(
     _try_decode(found, mean if isinstance(mean, Tensor) else mean[0], labels)
     if labelled and not (has_null or decode.one_hot or decode.saw_one_hot):
         raise UsageError(
-            f"the module has no embedding of {k} or {k + 1} rows, so its index for no label is "
+            f'the module has no embedding of {k} or {k + 1} rows, so its index for "no label" is '
             "unknown. Set null_label (--null-label) or one_hot (--one-hot)."
         )
     return found

@@ -28,9 +28,9 @@ from .options import (
 EPILOG = """\b
 Examples:
   vae-export --ckpt cvae.pt
-  vae-export --ckpt cvae.pt --data mnist          check with images of the test split
+  vae-export --ckpt cvae.pt --data mnist          run the parity check on the test split
   vae-export --ckpt cvae.pt --zip --variant int8 --report
-  vae-export --ckpt cvae.pt --c cvae-c/           also write C code without dependencies
+  vae-export --ckpt cvae.pt --c cvae-c/           also write C code that needs only libm
   vae-export --ckpt cvae.pt --triton models/      also write a Triton model repository
   vae-export --ckpt cvae.pt --html studio.html    also write an HTML page that runs the model
 
@@ -51,34 +51,34 @@ _PATH = click.Path(path_type=Path)
               help="Checkpoint from vae-train. With --model: a state dict saved with torch.save.")
 @click.option("--out", "-o", type=_PATH,
               help="Folder or .zip to write. [default: the checkpoint's name without .pt]")
-@click.option("--zip", "zipped", is_flag=True, help="Write one uncompressed .zip, not a folder.")
+@click.option("--zip", "zipped", is_flag=True,
+              help="Write one uncompressed .zip instead of a folder.")
 @click.option("--data", help="Images for the parity check: mnist, digits, a folder, .npz or "
               "Parquet. With --model, the latent prior is fitted to them as well.")
 @click.option("--size", help="Resize image files of --data to HxW, for example 64x64. "
-              "[default: the checkpoint's size]")
+              "[default: the model's image size]")
 @click.option("--opset", type=click.IntRange(18, 23), default=DEFAULT_OPSET, show_default=True,
-              help="ONNX operator set. onnxruntime 1.16 and newer reads 18.")
+              help="ONNX operator set. onnxruntime 1.16 and newer read opset 18.")
 @click.option("--variant", "variants", multiple=True, type=click.Choice(VARIANTS),
-              help="Also write decoders with float16 weights (half the size), with int8 weights (a "
-              "third of the size and faster; MLP only), or with uint8 pixels as output. May be "
-              "repeated.")
+              help="Also write a variant of each decoder: fp16 (half the size), int8 (a third of "
+              "the size and faster; MLP only) or uint8 (returns uint8 pixels). May be repeated.")
 @click.option("--allow-lossy", is_flag=True, help="Accept a variant with a PSNR below 45 dB.")
 @click.option("--c", "c_code", type=_PATH, metavar="DIR",
-              help="Also write the decoder as plain C, with a program that uses it.")
+              help="Also write the decoder as plain C, with an example program.")
 @click.option("--report", is_flag=False, flag_value="", metavar="[DIR]",
               help="Write parity.json and parity.html to this folder. [default: OUT-report]")
 @click.option("--triton", type=_PATH, metavar="DIR", help="Also write a Triton model repository.")
 @click.option("--html", type=_PATH, metavar="FILE",
-              help="Also write one .html file that runs the model in a browser; with --data, it "
-              "shows a map of these images.")
+              help="Also write one .html file that runs the model in a browser. With --data, it "
+              "includes a latent map.")
 @click.option("--model", metavar="PACKAGE.MODULE:FACTORY",
-              help="Export a custom module: what FACTORY() returns.")
+              help="Export the custom module that FACTORY() returns.")
 @click.option("--classes", "labelled", is_flag=True,
-              help=_CUSTOM + "its decoder takes the labels of --data.")
+              help=_CUSTOM + "the decoder takes the labels of --data.")
 @click.option("--one-hot", is_flag=True, help=_CUSTOM + "labels are one-hot, not indices.")
 @click.option("--null-label", type=click.IntRange(0), help=_CUSTOM + 'the index for "no label".')
 @click.option("--activation", type=click.Choice(ACTIVATIONS), default="none", show_default=True,
-              help=_CUSTOM + "maps the decoder's output to [0, 1].")
+              help=_CUSTOM + "the function that maps the decoder's output to [0, 1].")
 @click.option("--spread", type=click.Choice(SPREADS), default="log_var", show_default=True,
               help=_CUSTOM + "the second tensor that encode returns.")
 @click.option("--image-range", type=click.Choice(IMAGE_RANGES), default="unit", show_default=True,
@@ -96,8 +96,8 @@ def cli(**values: Any) -> None:
     """Export a model to ONNX. Every graph is compared with torch before anything is written.
 
     Writes encoder.onnx, decoder.onnx, conditional_decoder.onnx for a conditional model, the
-    requested variants, manifest.json and golden.npz. If anything fails, nothing is written and a
-    previous bundle is kept; the exit code is 4 if a graph differs from torch.
+    requested variants, manifest.json and golden.npz. If a step fails, nothing is written and the
+    previous bundle is kept. The exit code is 4 if a graph differs from torch.
     """
     require("vae-export", "torch", "onnx", "onnxscript")
     from .command import run_export
@@ -107,14 +107,11 @@ def cli(**values: Any) -> None:
 
 
 def _request(values: dict[str, Any], given: dict[str, str]) -> ExportRequest:
-    """Turn click's values into dataclasses.
+    """Turn click's values into dataclasses; refuse options that would have no effect.
 
     Args:
         values: the value of each parameter, by name.
-        given: the options typed on the command line, by the names of their parameters.
-
-    Raises:
-        UsageError: an option that would have no effect, or a malformed --size.
+        given: the options that were set on the command line, by the names of their parameters.
     """
     requires = {
         "model": ("labelled", "compare_forward", *_CUSTOM_OPTIONS),

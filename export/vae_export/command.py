@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from vae_runtime.bundle.reader import open_bundle
 from vae_runtime.bundle.spec import ImageSpec
-from vae_runtime.console import print_status
+from vae_runtime.console import check_output_file, print_status
 from vae_runtime.datasets import Dataset, load_dataset, load_held_out
 from vae_runtime.errors import FileError, UsageError
+from vae_runtime.files.atomic import write_atomic
+from vae_runtime.studio.build import NO_POINTS, PageContent, encode_points, page_files
+from vae_runtime.studio.single_file import single_file
 from vae_train import load_checkpoint
 from vae_train.run_folder import without_extension
 
@@ -18,7 +22,6 @@ from .pipeline import Exported, export_source
 from .report import write_report
 from .source import Source, from_checkpoint
 from .targets.c_code import require_generator, write_c
-from .targets.html import check_html, write_html
 from .targets.triton import write_triton
 from .weights import load_weights
 from .writer import check_target
@@ -28,8 +31,7 @@ def run_export(request: ExportRequest) -> None:
     """Export the bundle and the other targets; report each on standard error.
 
     Raises:
-        VaeError: see the modules of the steps. Everything that can be refused without work is
-            refused first.
+        VaeError: an option, a file or the model was refused. Checks that need no work run first.
     """
     for folder in (request.c_code, request.report, request.triton):
         if folder and Path(folder).is_file():
@@ -39,7 +41,8 @@ def run_export(request: ExportRequest) -> None:
     out = _bundle_path(request)
     check_target(out)
     if request.html is not None:
-        check_html(request.html)
+        check_output_file(request.html, (".html", ".htm"))
+        page_files()  # raises if onnxruntime-web is not installed
     held_out = None
     if request.model is not None:
         source = _custom_source(request, request.model)
@@ -55,7 +58,7 @@ def run_export(request: ExportRequest) -> None:
 
 
 def _bundle_path(request: ExportRequest) -> Path:
-    """The path of the bundle, from --out or else from --ckpt."""
+    """Choose the path of the bundle: --out, or else derived from --ckpt."""
     ckpt = request.ckpt
     if ckpt is None and request.model is None:
         raise UsageError("--ckpt is missing. Name the checkpoint from vae-train to export.")
@@ -77,7 +80,7 @@ def _bundle_path(request: ExportRequest) -> Path:
 
 
 def _checkpoint_source(request: ExportRequest) -> tuple[Source, Dataset | None]:
-    """The model of a checkpoint, and the images of --data for its parity check."""
+    """Load a checkpoint, and the images of --data for its parity check."""
     assert request.ckpt is not None
     checkpoint = load_checkpoint(request.ckpt)
     held_out = _held_out(request, ImageSpec(*checkpoint.model.image_shape))
@@ -85,7 +88,7 @@ def _checkpoint_source(request: ExportRequest) -> tuple[Source, Dataset | None]:
 
 
 def _custom_source(request: ExportRequest, model: str) -> Source:
-    """A custom module with its weights and the prior that fits its data."""
+    """Load a custom module with its weights, and fit its prior to --data."""
     if request.data is None:
         raise UsageError("--data is missing. A custom module needs images to fit its prior to.")
     data = load_dataset(request.data, size=request.size)
@@ -102,7 +105,7 @@ def _custom_source(request: ExportRequest, model: str) -> Source:
 
 
 def _held_out(request: ExportRequest, image: ImageSpec) -> Dataset | None:
-    """The test images of --data (all images, if it has no test split) in the model's size."""
+    """Load the test split of --data, else all its images, in the model's size."""
     if request.data is None:
         return None
     size = request.size or image.shape[1:]
@@ -112,7 +115,7 @@ def _held_out(request: ExportRequest, image: ImageSpec) -> Dataset | None:
 def _write_targets(
     request: ExportRequest, exported: Exported, out: Path, held_out: Dataset | None
 ) -> None:
-    """Write everything that was asked for beside the bundle."""
+    """Write the other targets that were requested."""
     name = out.stem if out.suffix == ".zip" else out.name
     if request.c_code is not None:
         write_c(exported.manifest, exported.files, request.c_code)
@@ -125,5 +128,8 @@ def _write_targets(
         models = write_triton(exported.manifest, exported.files, request.triton, name)
         print_status(f"wrote {request.triton} with {', '.join(models)}")
     if request.html is not None:
-        size = write_html(out, request.html, held_out)
-        print_status(f"wrote {request.html}, {size:,} bytes")
+        bundle = open_bundle(out)
+        points = NO_POINTS if held_out is None else encode_points(bundle, held_out)
+        page = single_file(PageContent(bundle, out.name, points))
+        write_atomic(request.html, page)
+        print_status(f"wrote {request.html}, {len(page):,} bytes")

@@ -1,4 +1,4 @@
-"""Load a custom module, fit its prior, and wrap it so that it can be exported like our own models.
+"""Load a custom module, fit its prior, and wrap it for export.
 
 A custom module is any `nn.Module` with `encode` and `decode`, or a pair of modules.
 """
@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vae_models.vae import sample_posterior
 from vae_runtime.arrays import to_float32
 from vae_runtime.bundle.spec import ImageSpec, ModelSpec
 from vae_runtime.datasets import Dataset
@@ -31,7 +32,7 @@ from .calling_convention import (
     to_module_range,
 )
 from .forward import compare_forward
-from .graphs import Graph
+from .graphs import make_graphs
 from .options import CustomModuleOptions
 from .parity import MAX_IMAGES
 from .source import Source, matching_labels
@@ -64,7 +65,7 @@ class CustomEncoder(nn.Module):
         return unpack_latents(returned, options.spread, self.convention.chosen)
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """f32[N, C, H, W] in [0, 1][, i64[N]] → f32[N, D], one or two of them."""
+        """f32[N, C, H, W] in [0, 1][, i64[N]] → one or two f32[N, D]."""
         latents = self.unpack(image, label)
         if not isinstance(latents, Tensor):
             return latents[0].flatten(1), latents[1].flatten(1)
@@ -139,8 +140,8 @@ def load_factory(name: str) -> Modules:
         raise UsageError(f"--model {name}: {type(error).__name__}: {error}") from error
     finally:
         sys.path.pop(0)
-    parts = module if isinstance(module, tuple) and len(module) == 2 else (module,)
-    if not all(isinstance(part, nn.Module) for part in parts):
+    modules = module if isinstance(module, tuple) and len(module) == 2 else (module,)
+    if not all(isinstance(m, nn.Module) for m in modules):
         raise UsageError(
             f"--model {name}: returned a {type(module).__name__}, expected a torch module or a "
             "pair (encoder, decoder)."
@@ -163,7 +164,7 @@ def from_custom_module(
     Args:
         module: copied, not changed.
         data: its training images.
-        options: what cannot be found out from the module.
+        options: properties that cannot be inferred from the module.
         sha256: checksum of its weights file, for the manifest.
         compare: compare with the module's `forward`.
         log: called with a line on what was compared, and with warnings.
@@ -212,7 +213,13 @@ def from_custom_module(
     name = options.name or type(module[0] if isinstance(module, tuple) else module).__name__
     return Source(
         spec,
-        _graphs(encoder, decoder, spec),
+        make_graphs(
+            encoder,
+            decoder,
+            decoder if k else None,
+            plain=family == "ae",
+            labelled_encoder=convention.labelled_encoder,
+        ),
         to_float32(data.images[:MAX_IMAGES]),
         matching_labels(data, data.classes),
         {"model": name, "data": {"name": data.name, "training": len(data)}},
@@ -223,7 +230,7 @@ def from_custom_module(
 
 @contextmanager
 def _user_code(method: str, data: Dataset) -> Iterator[None]:
-    """Report whatever the user's code raises as an error of usage, not as a bug of ours."""
+    """Report exceptions from the user's code as usage errors."""
     try:
         yield
     except (VaeError, MemoryError):
@@ -238,7 +245,7 @@ def _user_code(method: str, data: Dataset) -> Iterator[None]:
 def _encode(
     encoder: CustomEncoder, images: Tensor, labels: Tensor | None
 ) -> Tensor | tuple[Tensor, ...]:
-    """The latents, or mu and log_var, of all images: f32[N, D], one or two of them."""
+    """Encode all images to latents, or to mu and log_var: one or two f32[N, D]."""
     batches = [
         encoder(images[i : i + _BATCH], None if labels is None else labels[i : i + _BATCH])
         for i in range(0, len(images), _BATCH)
@@ -248,14 +255,12 @@ def _encode(
     return tuple(torch.cat(column) for column in zip(*batches, strict=True))
 
 
-def _sample_posterior(latents: Tensor | tuple[Tensor, ...], seed: int) -> NDArray[np.float64]:
-    """Sample once from the posterior of each image, f64[N, D]; plain latents stay as they are."""
+def _sample(latents: Tensor | tuple[Tensor, ...], seed: int) -> NDArray[np.float64]:
+    """Sample one z per image from the posterior, f64[N, D]; return plain latents as they are."""
     if isinstance(latents, Tensor):
         return latents.double().numpy()
-    mu, log_var = (part.double() for part in latents)
-    eps = torch.empty_like(mu).normal_(generator=torch.Generator().manual_seed(seed))
-    z: NDArray[np.float64] = (mu + (0.5 * log_var).exp() * eps).numpy()
-    return z
+    mu, log_var = latents
+    return sample_posterior(mu, log_var, torch.Generator().manual_seed(seed)).double().numpy()
 
 
 def _fit_prior(
@@ -267,7 +272,7 @@ def _fit_prior(
     log: Callable[[str], None],
 ) -> Prior:
     """Fit the prior to posterior samples; `class_gmm` has one mixture per class and one for all."""
-    z = _sample_posterior(latents, options.seed)
+    z = _sample(latents, options.seed)
     kind, d = options.prior, z.shape[1]
     if kind == "auto" and d > _MAX_FITTED:
         kind = "normal"
@@ -290,7 +295,7 @@ def _fit_prior(
         groups = [z[labels == i] if (labels == i).any() else z for i in range(k)]
         if encoder.labels is not None:
             unlabelled = _encode(encoder, images, torch.full((len(images),), k))
-            z = _sample_posterior(unlabelled, options.seed)
+            z = _sample(unlabelled, options.seed)
         groups.append(z)
     return fit_latents(groups, kind, seed=options.seed).prior
 
@@ -354,18 +359,3 @@ def _range_advice(low: float, high: float) -> str:
             "(--activation) to sigmoid for logits."
         )
     return "Set activation (--activation) to sigmoid, for logits."
-
-
-def _graphs(encoder: CustomEncoder, decoder: CustomDecoder, spec: ModelSpec) -> list[Graph]:
-    """The graphs in the order of the bundle; one module decodes with and without a label."""
-    inputs = ("image", "label") if encoder.labels is not None else ("image",)
-    latents = ("z",) if spec.family == "ae" else ("mu", "log_var")
-    graphs = [
-        Graph("encoder", encoder, inputs, latents),
-        Graph("decoder", decoder, ("z",), ("image",)),
-    ]
-    if spec.classes:
-        graphs.append(Graph("conditional_decoder", decoder, ("z", "label"), ("image",)))
-    for graph in graphs:
-        graph.module.requires_grad_(False)
-    return graphs

@@ -1,6 +1,6 @@
-"""The modules to trace: one per graph, with the names and shapes of the bundle.
+"""The modules to trace, one per graph, with the tensor names and shapes of the bundle.
 
-A graph holds the finished label table as a constant, so that a label costs one Gather.
+Label embeddings are computed once and traced as a constant table, so a label costs one Gather.
 """
 
 from __future__ import annotations
@@ -69,16 +69,40 @@ class Graph:
 
 
 def graphs_of(model: AE | VAE | CVAE) -> list[Graph]:
-    """The graphs of a model, in evaluation mode, in the order of the bundle."""
-    latents = ("z",) if isinstance(model, AE) else ("mu", "log_var")
-    labelled = isinstance(model, CVAE) and model.encoder_labels is not None
-    inputs = ("image", "label") if labelled else ("image",)
+    """Build the graphs of a model from vae-train, in bundle order."""
+    conditional = DecoderGraph(model, labelled=True) if isinstance(model, CVAE) else None
+    return make_graphs(
+        EncoderGraph(model),
+        DecoderGraph(model),
+        conditional,
+        plain=isinstance(model, AE),
+        labelled_encoder=isinstance(model, CVAE) and model.encoder_labels is not None,
+    )
+
+
+def make_graphs(
+    encoder: nn.Module,
+    decoder: nn.Module,
+    conditional: nn.Module | None,
+    *,
+    plain: bool,
+    labelled_encoder: bool,
+) -> list[Graph]:
+    """Name the tensors of each module and set the modules to evaluation mode.
+
+    Args:
+        encoder: image[, label] → z, or mu and log_var.
+        decoder: z → image.
+        conditional: z, label → image; None if the decoder takes no label.
+        plain: whether the encoder returns z instead of mu and log_var.
+        labelled_encoder: whether the encoder takes a label.
+    """
+    inputs = ("image", "label") if labelled_encoder else ("image",)
     graphs = [
-        Graph("encoder", EncoderGraph(model), inputs, latents),
-        Graph("decoder", DecoderGraph(model), ("z",), ("image",)),
+        Graph("encoder", encoder, inputs, ("z",) if plain else ("mu", "log_var")),
+        Graph("decoder", decoder, ("z",), ("image",)),
     ]
-    if isinstance(model, CVAE):
-        conditional = DecoderGraph(model, labelled=True)
+    if conditional is not None:
         graphs.append(Graph("conditional_decoder", conditional, ("z", "label"), ("image",)))
     for graph in graphs:
         graph.module.eval().requires_grad_(False)

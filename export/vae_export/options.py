@@ -1,4 +1,4 @@
-"""The options of an export, as frozen dataclasses. Imports no torch, so `--help` stays fast."""
+"""Options of an export, as frozen dataclasses. This module imports no torch: `--help` is fast."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ExportOptions:
 
     Attributes:
         opset: version of the `ai.onnx` operator set, 18 to 23.
-        variants: further versions of the decoders to write, any of `VARIANTS`.
+        variants: variants of the decoders to write as well, any of `VARIANTS`.
         allow_lossy: accept a variant with a PSNR below 45 dB.
         log: called with one line for each graph that passed its checks.
 
@@ -46,10 +46,10 @@ class ExportOptions:
 
 @dataclass(frozen=True)
 class CustomModuleOptions:
-    """What the exporter cannot find out about a custom module by itself.
+    """Properties of a custom module that the exporter cannot infer.
 
     Attributes:
-        name: the model's name in the manifest. By default the name of its class.
+        name: the model's name in the manifest. Defaults to the name of its class.
         classes: class names, if the decoder takes a label; otherwise empty.
         one_hot: the module takes labels as f32[N, K] one-hot rows instead of i64[N] indices.
         null_label: the index that means "no label" to the module. By default K, if its embedding
@@ -88,7 +88,7 @@ class CustomModuleOptions:
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What the command line of `vae-export` asked for.
+    """The parsed command line of `vae-export`.
 
     Attributes:
         ckpt: a checkpoint from vae-train; with `model`, a state dict.
@@ -98,8 +98,8 @@ class ExportRequest:
         data: the data set for the parity check, and for the prior of a custom module.
         size: (height, width) that image files of `data` are resized to.
         labelled: the custom module's decoder takes the labels of `data`.
-        c_code, report, triton, html: where the other outputs go; None writes none. An empty
-            `report` means the default folder.
+        c_code, report, triton, html: paths of the other outputs; None skips an output. An empty
+            `report` selects the default folder.
         graphs: how graphs are exported.
         custom: further facts about the custom module, without its classes.
         compare_forward: compare a custom module with its own `forward`.

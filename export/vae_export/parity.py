@@ -2,7 +2,8 @@
 
 Every output of onnxruntime is compared with torch in float64. The tolerance is the error of float32
 itself: four times the error of torch in float32, plus 1e-6 for the final rounding. torch computes
-each distinct row once, whatever the batch, so a graph whose rows influence each other fails.
+each distinct row once, and onnxruntime in several batches, so a graph whose rows influence each
+other fails.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ BINS_PER_DECADE = 4
 EXTREMES = (0.0, 6.0, -6.0)  # standard deviations
 MAX_IMAGES = 256  # enough to find the worst case; convolutions in float64 are slow
 _MAX_LABELS = 4096
-_MAX_AXES = 64  # latent dimensions that are set to ±6 sigma one at a time
+_MAX_AXES = 64  # latent dimensions to set to ±6 sigma, one at a time
 _GOLDEN_ROWS = 64  # maximum number of rows per graph
 _BATCH = 256
 
@@ -129,7 +130,7 @@ def parity_inputs(
         classes: K; label K means no label and is checked as well.
     """
     labelled = "label" in graph.inputs
-    # 0 to K; thinned out evenly where there are very many.
+    # 0 to K, or an evenly spaced subset of them.
     every_label = np.linspace(0, classes, min(classes + 1, _MAX_LABELS)).astype(np.int64)
     if graph.inputs[0] == "image":
         images = images[:MAX_IMAGES]
@@ -156,7 +157,7 @@ def parity_inputs(
 
 
 def _extreme_latents(prior: Prior) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """All dimensions at 0, +6 and -6 sigma, f32[3, D]; single ones at ±6 sigma, f32[≤128, D]."""
+    """Return latents at 0 and ±6 sigma, f32[3, D], and single dimensions at ±6, f32[≤128, D]."""
     mean, std = prior.spread()
     corners = [np.full(prior.latent_dim, n) * std + (mean if n else 0) for n in EXTREMES]
     steps = 6 * np.diag(std)[:_MAX_AXES]
@@ -167,7 +168,7 @@ def _extreme_latents(prior: Prior) -> tuple[NDArray[np.float32], NDArray[np.floa
 def sample_inputs(
     prior: Prior, classes: int, n: int, seed: int = 0
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Sample latents f32[n, D] from the prior, with labels i64[n], each class in turn."""
+    """Sample latents f32[n, D] from the prior, with labels i64[n] that cycle through 0 to K."""
     label = np.arange(n, dtype=np.int64) % (classes + 1)
     return prior.sample(n, label if prior.kind == "class_gmm" else None, seed), label
 
@@ -176,7 +177,7 @@ def run_reference(graph: Graph, rows: Arrays) -> Reference:
     """Run the torch module on `rows` in float32 and in float64.
 
     Raises:
-        InputError: it cannot run in float64, or its output is not finite.
+        InputError: the module cannot run in float64, or an output is not finite.
     """
     single = _run_torch(graph.module, graph, rows, torch.float32)
     try:
@@ -190,15 +191,15 @@ def run_reference(graph: Graph, rows: Arrays) -> Reference:
         if not np.isfinite(double[name]).all():
             where = np.argwhere(~np.isfinite(double[name]))[0].tolist()
             raise InputError(
-                f"{graph.role}.{name}: torch returns {double[name][tuple(where)]} at {where} of "
-                "the parity check. Train or clamp the module until its outputs are finite."
+                f"{graph.role}.{name}: torch returns {double[name][tuple(where)]} at {where}, "
+                "expected finite outputs. Train or clamp the module."
             )
     return Reference(rows, single, double)
 
 
 @torch.no_grad()
 def _run_torch(module: nn.Module, graph: Graph, rows: Arrays, dtype: torch.dtype) -> Arrays:
-    """Each output for all rows, computed batch by batch."""
+    """Run all rows in batches and return each output."""
     parts: dict[str, list[NDArray[Any]]] = {name: [] for name in graph.outputs}
     count = len(rows[graph.inputs[0]])
     for start in range(0, count, _BATCH):
@@ -224,11 +225,12 @@ def check_parity(graph: Graph, model: bytes, reference: Reference) -> ParityResu
     for batch, index, outputs in run_batches(graph, model, reference.rows):
         for name, ours in zip(graph.outputs, outputs, strict=True):
             single, double = reference.single[name], reference.double[name]
-            _check_output(f"{graph.role}.{name}", ours, double[index].shape, batch)
+            check_output(f"{graph.role}.{name}", ours, "float32", double[index].shape)
             if not ours.size:
                 continue
             error = np.abs(ours - double[index])
-            histogram[name] += _histogram(error, bins)
+            exponent = np.log10(np.maximum(error, 10.0 ** DECADES[0]))
+            histogram[name] += np.histogram(np.clip(exponent, *DECADES), bins, DECADES)[0]
             where = np.unravel_index(int(error.argmax()), error.shape)
             torch_error = float(np.abs(single - double).max())
             case = WorstCase(
@@ -254,13 +256,13 @@ def check_parity(graph: Graph, model: bytes, reference: Reference) -> ParityResu
 def run_batches(
     graph: Graph, model: bytes, rows: Arrays
 ) -> Iterator[tuple[int, NDArray[np.intp], list[NDArray[Any]]]]:
-    """Run a graph in each of BATCHES; rows are repeated or left out to fill the batch.
+    """Run a graph in each of BATCHES; repeat or drop rows to fill the batch.
 
     Yields:
         The batch size, the index of each row in `rows`, and the outputs.
     """
     count = len(next(iter(rows.values())))
-    # One more batch holds all rows, if the largest one does not.
+    # If the largest batch does not hold all rows, one more batch does.
     sizes = (*BATCHES, count) if count > BATCHES[-1] else BATCHES
     with Session(model, device="cpu") as session:
         for batch in sizes:
@@ -269,21 +271,25 @@ def run_batches(
             yield batch, index, session.run(graph.outputs, **inputs)
 
 
-def _check_output(name: str, ours: NDArray[Any], shape: tuple[int, ...], batch: int) -> None:
-    if ours.shape != shape or ours.dtype != np.float32:
+def check_output(name: str, values: NDArray[Any], dtype: str, shape: tuple[int | str, ...]) -> None:
+    """Check one output of a batch.
+
+    Raises:
+        IntegrityError: it has another dtype or shape (the batch included), or is not finite.
+    """
+    if values.shape != shape or values.dtype != dtype:
         raise IntegrityError(
-            f"{name}: {ours.dtype}{list(ours.shape)} in a batch of {batch}, expected "
-            f"float32{list(shape)}"
+            f"{name}: {values.dtype}{list(values.shape)}, expected {dtype}{list(shape)}"
         )
-    if not np.isfinite(ours).all():
-        where = np.argwhere(~np.isfinite(ours))[0].tolist()
+    if not np.isfinite(values).all():
+        where = np.argwhere(~np.isfinite(values))[0].tolist()
         raise IntegrityError(
-            f"{name}: {ours[tuple(where)]} in a batch of {batch} at {where}, expected finite"
+            f"{name}: {values[tuple(where)]} in a batch of {shape[0]} at {where}, expected finite"
         )
 
 
 def _worse(a: WorstCase | None, b: WorstCase) -> WorstCase:
-    """The case with the larger error relative to its tolerance, with the maxima of both."""
+    """Return the case that is closer to failing, with the maxima of both."""
     if a is None:
         return b
     return replace(
@@ -293,14 +299,8 @@ def _worse(a: WorstCase | None, b: WorstCase) -> WorstCase:
     )
 
 
-def _histogram(error: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
-    exponent = np.log10(np.maximum(error, 10.0 ** DECADES[0]))
-    place = np.floor((exponent - DECADES[0]) * BINS_PER_DECADE).astype(np.int64)
-    return np.bincount(np.clip(place, 0, bins - 1).ravel(), minlength=bins)
-
-
 def parity_summary(results: list[ParityResult]) -> dict[str, Any]:
-    """The `parity` entry of the manifest."""
+    """Summarise the results as the manifest's `parity` entry."""
     worst = [case for result in results for case in result.worst]
     return {
         "tolerance": "|onnxruntime - torch float64| <= "

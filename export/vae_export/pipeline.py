@@ -38,7 +38,7 @@ from .source import Source, from_checkpoint
 from .trace import trace
 from .writer import bundle_id, check_target, file_spec, try_bundle, write_bundle, write_model
 
-_SAMPLES = 1000  # latents that a variant is calibrated or measured with
+_SAMPLES = 1000  # latents to calibrate or measure a variant with
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,9 @@ def export_checkpoint(
         checkpoint: a trained model.
         out: a folder, or a path that ends in `.zip`; a previous bundle there is replaced. None
             writes nothing.
-        data: images for the parity check. By default images that are available offline.
+        data: images for the parity check. Defaults to images that are available offline.
         opset: version of the `ai.onnx` operator set, 18 to 23.
-        variants: further versions of the decoders: any of `fp16`, `int8`, `uint8`.
+        variants: variants of the decoders to write as well: any of `fp16`, `int8`, `uint8`.
         allow_lossy: accept a variant with a PSNR below 45 dB.
         log: called with one line for each graph that passed its checks.
 
@@ -109,10 +109,9 @@ def export(
             `decoder`, or a pair of modules. It is copied and not changed.
         out: a folder, or a path that ends in `.zip`; a previous bundle there is replaced. None
             writes nothing.
-        data: its training images. The prior is fitted to their latents, and they are the images
-            of the parity check.
+        data: its training images, for the parity check. The prior is fitted to their latents.
         opset: version of the `ai.onnx` operator set, 18 to 23.
-        variants: further versions of the decoders: any of `fp16`, `int8`, `uint8`.
+        variants: variants of the decoders to write as well: any of `fp16`, `int8`, `uint8`.
         allow_lossy: accept a variant with a PSNR below 45 dB.
         log: called with one line for each graph that passed its checks.
         sha256: checksum of the weights file, for the manifest.
@@ -137,11 +136,11 @@ def export(
 
 
 def export_source(source: Source, out: Path | None, options: ExportOptions) -> Exported:
-    """Export a model that is ready; raises as `export_checkpoint` does.
+    """Export a model; raises the same errors as `export_checkpoint`.
 
     Args:
         source: the model.
-        out: where the bundle goes; None writes nothing.
+        out: path of the bundle; None writes nothing.
         options: how graphs are exported.
     """
     if out is not None:
@@ -151,7 +150,7 @@ def export_source(source: Source, out: Path | None, options: ExportOptions) -> E
         rows = parity_inputs(
             graph, source.images, source.labels, source.spec.prior, len(source.spec.classes)
         )
-        # Two rows; a single one twice, since torch would take a batch of one as fixed.
+        # A single row is repeated: torch.export would fix the batch size at one.
         example = {
             name: torch.from_numpy(values[[0, min(1, len(values) - 1)]])
             for name, values in rows.items()
@@ -172,14 +171,14 @@ def _export_graphs(
     references: dict[str, Reference],
     options: ExportOptions,
 ) -> Exported:
-    """Finish and check every graph and variant; nothing is written yet."""
+    """Finish and check every graph and variant in memory."""
     spec = source.spec
     files: dict[str, bytes] = {}
     specs: list[GraphSpec] = []
     results: list[ParityResult] = []
     measured: list[VariantResult] = []
-    # Variants are made before the parity check, so that one that does not fit fails early, and
-    # before the spec is added to their models.
+    # Make the variants first: one that does not fit fails before the parity check, and the models
+    # do not hold the spec yet.
     variants = {
         graph.role: {
             name: make_variant(name, model, _decoder_inputs(graph, spec, seed=1))
@@ -224,13 +223,13 @@ def _export_graphs(
 
 
 def _decoder_inputs(graph: Graph, spec: ModelSpec, seed: int) -> Arrays:
-    """Typical inputs of a decoder: samples from the prior, each class in turn."""
+    """Sample typical inputs of a decoder from the prior."""
     z, label = sample_inputs(spec.prior, len(spec.classes), _SAMPLES, seed)
     return {"z": z, "label": label} if "label" in graph.inputs else {"z": z}
 
 
 def _producer() -> dict[str, Any]:
-    """The versions that an export depends on, for the manifest."""
+    """Collect the versions that an export depends on, for the manifest."""
     return {
         "vae-onnx": __version__,
         "torch": str(torch.__version__),

@@ -23,8 +23,8 @@ from .precision.variants import VariantResult
 from .writer import make_folder
 
 _MIN_DECADE = -12  # the histogram's first bar counts all smaller errors as well
-# matplotlib draws with these colours; the page's own style sheet then replaces them, so that the
-# histograms follow its dark mode.
+# matplotlib draws with these colours. They are then replaced by variables of the page's style
+# sheet, so the histograms follow its dark mode.
 _COLOURS = {"#010203": "var(--soft)", "#010204": "var(--bar)", "#010205": "var(--limit)"}
 _SOFT, _BAR, _LIMIT = _COLOURS
 
@@ -44,7 +44,7 @@ def write_report(exported: Exported, folder: Path) -> None:
 
 
 def report_data(exported: Exported) -> dict[str, Any]:
-    """The manifest's parity entry, every worst case, the histograms and the variants, as JSON."""
+    """Collect the manifest's parity entry, worst cases, histograms and variants, as JSON."""
     manifest = exported.manifest
     return {
         "bundle": manifest.spec.id,
@@ -64,7 +64,7 @@ def report_data(exported: Exported) -> dict[str, Any]:
 
 
 def report_html(exported: Exported) -> str:
-    """One HTML page without scripts or outside resources."""
+    """Build an HTML page without scripts or external resources."""
     manifest = exported.manifest
     batches = ", ".join(str(n) for n in manifest.parity["batches"])
     parts = [
@@ -107,7 +107,7 @@ def histogram_svg(counts: NDArray[np.int64], tolerance: float) -> str:
     with mpl.rc_context({"svg.hashsalt": "parity", "svg.fonttype": "none"}):
         figure = Figure(figsize=(8, 1.8))
         axes = figure.add_axes((0.09, 0.14, 0.9, 0.84), yscale="log", xlim=(edges[0], edges[-1]))
-        # Clipping would refer to elements by url(#id).
+        # A clip path would need a reference, url(#id).
         axes.bar(edges[:-1], np.maximum(shown - bottom, 0), 0.92 / BINS_PER_DECADE, bottom,
                  align="edge", color=_BAR, clip_on=False)  # fmt: skip
         axes.axvline(np.log10(tolerance), color=_LIMIT, linestyle="--", clip_on=False)
@@ -158,8 +158,8 @@ def _worst_table(exported: Exported) -> str:
         for case in result.worst
     ]
     head = (
-        "output", "largest error", "torch float32's error", "allowed", "from torch float32",
-        "worst batch", "at", "onnxruntime", "torch float64",
+        "output", "largest error", "torch float32's error", "allowed",
+        "difference from torch float32", "worst batch", "index", "onnxruntime", "torch float64",
     )  # fmt: skip
     return html_table(head, rows)
 

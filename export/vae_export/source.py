@@ -1,4 +1,4 @@
-"""What is exported, wherever it came from: graphs, spec, and real images for the parity check."""
+"""The input of an export: a model's graphs and spec, and real images for the parity check."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Source:
     """A model that is ready to be exported.
 
     Attributes:
-        spec: without an id, which is computed from the graphs.
+        spec: its id is empty until it is computed from the graphs.
         graphs: in the order of the bundle; their modules are in evaluation mode.
         images: real images for the parity check, f32[N, C, H, W] in [0, 1], N ≥ 1.
         labels: their labels, i64[N], or None.
-        training: facts about the training, for the manifest.
+        training: information about the training, for the manifest.
         sha256: checksum of the checkpoint or weights file; may be empty.
         forward: how a custom module's own `forward` compared, for the manifest; may be empty.
     """
@@ -45,12 +45,12 @@ class Source:
 
 
 def from_checkpoint(checkpoint: Checkpoint, data: Dataset | None = None) -> Source:
-    """Build the model of a checkpoint from vae-train.
+    """Prepare a checkpoint from vae-train.
 
     Args:
         checkpoint: a trained model.
-        data: images for the parity check. By default the data set that the checkpoint names, if
-            it can be read without the network, or else the example images in the checkpoint.
+        data: images for the parity check. Defaults to the test split of the data set that the
+            checkpoint names if it is available offline, else to the checkpoint's example images.
 
     Raises:
         UsageError: `data` has images of another shape.
@@ -73,7 +73,13 @@ def from_checkpoint(checkpoint: Checkpoint, data: Dataset | None = None) -> Sour
         known = checkpoint.example_labels
         labels = None if known is None else known.numpy()
     else:
-        check_shape(data, config.image_shape)
+        if data.image_shape != config.image_shape:
+            _, height, width = config.image_shape
+            raise UsageError(
+                f"{data.name}: images are {data.image_shape}, the model takes "
+                f"{config.image_shape}, each (C, H, W). Image files can be resized: "
+                f"--size {height}x{width}."
+            )
         images = to_float32(data.images[:MAX_IMAGES])
         labels = matching_labels(data, checkpoint.classes)
     recipe = {"recipe": checkpoint.train.to_dict(), "model": config.to_dict()}
@@ -82,7 +88,7 @@ def from_checkpoint(checkpoint: Checkpoint, data: Dataset | None = None) -> Sour
 
 
 def _training_data(checkpoint: Checkpoint) -> Dataset | None:
-    """The test split of the data set that the checkpoint names, if it is available offline."""
+    """Load the test split of the data set that the checkpoint names, if it is available offline."""
     facts = checkpoint.facts.get("data", {})
     data = _offline_test_split(str(facts.get("name", "")))
     if data is None:
@@ -96,7 +102,7 @@ def _training_data(checkpoint: Checkpoint) -> Dataset | None:
 
 
 def _offline_test_split(name: str) -> Dataset | None:
-    """The test split of a named data set, if it can be read without the network."""
+    """Load the test split of a named data set, if it is available offline."""
     if name == "mnist":
         names = [file for file in SHA256 if file.startswith("t10k")]
         if all((cache_folder() / "mnist" / f"{file}.gz").is_file() for file in names):
@@ -109,19 +115,6 @@ def _offline_test_split(name: str) -> Dataset | None:
     return None
 
 
-def check_shape(data: Dataset, shape: tuple[int, int, int]) -> None:
-    """Check that images have the model's shape (C, H, W).
-
-    Raises:
-        UsageError: they have another shape.
-    """
-    if data.image_shape != shape:
-        raise UsageError(
-            f"{data.name}: images are {data.image_shape}, the model takes {shape}, each (C, H, W). "
-            f"Image files can be resized: --size {shape[1]}x{shape[2]}."
-        )
-
-
 def matching_labels(data: Dataset, classes: tuple[str, ...]) -> NDArray[np.int64] | None:
-    """Labels for the images of the parity check, i64[N]; None if the model has other classes."""
+    """Return labels i64[N] for the parity check, or None if the model has other classes."""
     return None if data.labels is None or data.classes != classes else data.labels[:MAX_IMAGES]

@@ -1,4 +1,4 @@
-"""Trace a torch module into an ONNX model that any batch size can run and that is deterministic.
+"""Trace a torch module into a deterministic ONNX model with a free batch size.
 
 Models are traced at opset 18, then converted to the requested opset by onnx. torch itself writes a
 different graph for each opset; from 21 on it keeps GroupNormalization, which onnxruntime expands
@@ -39,7 +39,7 @@ def trace(graph: Graph, example: dict[str, Tensor], opset: int = DEFAULT_OPSET) 
 
     Args:
         graph: the graph to trace.
-        example: a tensor of two or more rows for each input; torch takes a batch of one as fixed.
+        example: for each input, a tensor of at least two rows; torch.export fixes a batch of one.
         opset: version of `ai.onnx`, 18 to 23.
 
     Raises:
@@ -77,7 +77,7 @@ def trace(graph: Graph, example: dict[str, Tensor], opset: int = DEFAULT_OPSET) 
     make_reshapes_static(converted.model)
     ClearMetadataAndDocStringPass()(converted.model)
     proto = ir.to_proto(converted.model)
-    # Intermediate shapes are of no use: onnxruntime infers them again.
+    # Intermediate shapes are redundant: onnxruntime infers them again.
     del proto.graph.value_info[:]
     del proto.functions[:]
     if opset != DEFAULT_OPSET:
@@ -98,7 +98,7 @@ def _quiet() -> Iterator[None]:
     """Silence the messages of torch's exporter; everything that matters is checked afterwards."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
     levels = [logger.level for logger in loggers]
-    # Distributions validate their parameters, which branches on data. No trace can hold that.
+    # A distribution that validates its parameters branches on data, which cannot be traced.
     validate = Distribution._validate_args
     try:
         Distribution.set_default_validate_args(False)
@@ -143,7 +143,7 @@ def make_reshapes_static(model: ir.Model) -> None:
 
 
 def _static_dims(node: ir.Node) -> list[int] | None:
-    """All axes of the result but the first; None if one is unknown or the batch is not kept."""
+    """Return the axes after the batch; None if one is unknown or the batch changes."""
     source, target = node.inputs
     shape = node.outputs[0].shape
     producer = None if target is None else target.producer()
@@ -184,12 +184,12 @@ def refuse_random(
             origin = _origin(module, arguments, node.target, same.index(node))
             raise InputError(
                 f"{role}: {node.target} is random, called at {origin}. A graph must be "
-                "deterministic: return the mean, or the parameters of the distribution."
+                "deterministic. Return the mean or the distribution's parameters."
             )
 
 
 def _nodes_in_use(program: ExportedProgram) -> Iterator[Node]:
-    """The nodes that an output depends on, in the order of the graph."""
+    """Return the nodes that an output depends on, in graph order."""
     pending = [node for node in program.graph.nodes if node.op == "output"]
     seen = set(pending)
     while pending:
@@ -238,9 +238,9 @@ class _StackRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _origin(module: nn.Module, arguments: tuple[Tensor, ...], target: Any, ordinal: int) -> str:
-    """`model.py:12 in encode: eps = torch.randn_like(std)`, the innermost line outside torch.
+    """Find the innermost line outside torch: `model.py:12 in encode: eps = torch.randn_like(std)`.
 
-    The trace keeps only the frames of functions called `forward`, so the module is run again.
+    The trace keeps only the frames of functions named `forward`, so the module is run again.
     """
     with torch.no_grad(), _StackRecorder(target, ordinal) as recorder:
         module(*arguments)

@@ -86,7 +86,7 @@ def _read(raw: bytes, path: Path) -> Any:
             return torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
     except (RuntimeError, ValueError, KeyError, TypeError, EOFError, UnpicklingError) as error:
         raise InputError(
-            f"{path}: holds other objects than tensors, which are not loaded. "
+            f"{path}: holds objects other than tensors, which are not loaded. "
             "Save model.state_dict()."
         ) from error
 

@@ -1,4 +1,4 @@
-"""Write bundles: finish each ONNX model, check it against the contract, write all files at once."""
+"""Write bundles: finish each ONNX model, check it against the contract, write the files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,14 @@ from vae_runtime.bundle.archive import pack
 from vae_runtime.bundle.checksums import graph_with_checksum
 from vae_runtime.bundle.manifest import NAME, Manifest
 from vae_runtime.bundle.reader import open_bundle
-from vae_runtime.bundle.spec import METADATA_KEY, FileSpec, GraphSpec, ModelSpec, TensorSpec
+from vae_runtime.bundle.spec import (
+    METADATA_KEY,
+    FileSpec,
+    GraphSpec,
+    ModelSpec,
+    TensorSpec,
+    expected_tensors,
+)
 from vae_runtime.errors import FileError, IntegrityError, VaeError, describe_os_error
 from vae_runtime.files.atomic import write_atomic, writing_folder
 from vae_runtime.graph_checks import check_graph
@@ -32,7 +38,7 @@ from .graphs import Graph
 from .options import DEFAULT_OPSET, IR_VERSIONS
 
 PRODUCER = "vae-onnx"
-RANDOM_OPS = {
+_RANDOM_OPS = {
     "Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
     "RandomUniformLike",
 }  # fmt: skip
@@ -41,7 +47,7 @@ _DTYPES: dict[int, str] = {
     TensorProto.INT64: "int64",
     TensorProto.UINT8: "uint8",
 }
-# A path on the machine that exported: /a/b, C:\a, or a line of a stack trace.
+# A path on the exporting machine: /a/b, C:\a, or a line of a stack trace.
 _PATH = re.compile(r"(?:^|[\s\"'=(])/[\w.-]+/[\w.-]+|\b[A-Za-z]:\\|\.py\b|\bFile \"")
 
 
@@ -59,7 +65,7 @@ def write_model(
 
     Args:
         model: changed in place.
-        graph: its role and the names of its tensors.
+        graph: gives the role, and whether there is a label.
         spec: stored in the file's metadata.
         variant: `fp32`, `fp16`, `int8` or `uint8`.
         opset: the opset that `model` must have.
@@ -72,26 +78,23 @@ def write_model(
         InputError: the runtime would refuse the graph.
     """
     _normalise(model, graph, spec, variant)
-    inputs, outputs = (
-        tuple(_tensor_spec(name, spec, variant) for name in names)
-        for names in (graph.inputs, graph.outputs)
-    )
+    tensors = expected_tensors(spec, graph.role, variant, labelled="label" in graph.inputs)
     name = graph.role if variant == "fp32" else f"{graph.role}.{variant}"
-    check_contract(model, Contract(name, inputs, outputs, opset, IR_VERSIONS[opset]))
     raw = graph_with_checksum(model.SerializeToString(deterministic=True))
-    check_graph(raw, name)
     file = file_spec(f"{name}.onnx", raw)
-    graph_spec = GraphSpec(graph.role, variant, file, opset, IR_VERSIONS[opset], inputs, outputs)
+    graph_spec = GraphSpec(graph.role, variant, file, opset, IR_VERSIONS[opset], *tensors)
+    check_contract(model, name, graph_spec)
+    check_graph(raw, name)
     return raw, graph_spec
 
 
 def file_spec(name: str, raw: bytes) -> FileSpec:
-    """The entry of a file in the manifest."""
+    """Describe a file for the manifest."""
     return FileSpec(name, len(raw), hashlib.sha256(raw).hexdigest())
 
 
 def bundle_id(models: list[onnx.ModelProto], spec: ModelSpec) -> str:
-    """Sixteen hexadecimal digits computed from all graphs and from the spec without its id.
+    """Compute a bundle's id, sixteen hexadecimal digits, from its graphs and its spec.
 
     Each file carries the id, so it is computed before the spec is added to the models.
     """
@@ -101,18 +104,8 @@ def bundle_id(models: list[onnx.ModelProto], spec: ModelSpec) -> str:
     return total.hexdigest()[:16]
 
 
-def _tensor_spec(name: str, spec: ModelSpec, variant: str) -> TensorSpec:
-    shape: tuple[int | str, ...] = ("batch", spec.latent_dim)
-    if name == "image":
-        shape = ("batch", *spec.image.shape)
-    elif name == "label":
-        shape = ("batch",)
-    dtype = "int64" if name == "label" else "float32"
-    return TensorSpec(name, "uint8" if (name, variant) == ("image", "uint8") else dtype, shape)
-
-
 def _normalise(model: onnx.ModelProto, graph: Graph, spec: ModelSpec, variant: str) -> None:
-    """Remove everything that depends on where, when or by which version the file was made."""
+    """Remove all that depends on where, when or with which versions the file was made."""
     model.producer_name = PRODUCER
     model.producer_version = ""
     model.doc_string = ""
@@ -133,46 +126,34 @@ def _normalise(model: onnx.ModelProto, graph: Graph, spec: ModelSpec, variant: s
 # The contract
 
 
-@dataclass(frozen=True)
-class Contract:
-    """What one graph must be.
+def check_contract(model: onnx.ModelProto, name: str, spec: GraphSpec) -> None:
+    """Check a model before it is written.
 
-    Attributes:
-        name: name of the graph with its variant, for errors.
-        inputs, outputs: names, dtypes and shapes, in order; the first axis is `batch`.
-        opset, ir: versions of the operator set and of the file format.
-    """
-
-    name: str
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    opset: int
-    ir: int
-
-
-def check_contract(model: onnx.ModelProto, contract: Contract) -> None:
-    """Check a model that is about to be written.
+    Args:
+        model: the finished model.
+        name: the graph's role with its variant, for errors.
+        spec: the versions and tensors that the model must have.
 
     Raises:
-        IntegrityError: names the first rule that the model violates.
+        IntegrityError: the model violates a rule; the message describes the first violation.
     """
-    for violation in _violations(model, contract):
-        raise IntegrityError(f"{contract.name}: {violation}. The graph was not written.")
+    for violation in _violations(model, spec):
+        raise IntegrityError(f"{name}: {violation}. The graph was not written.")
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise IntegrityError(f"{contract.name}: onnx.checker refuses it: {error}") from error
+        raise IntegrityError(f"{name}: onnx.checker rejects it: {error}") from error
 
 
-def _violations(model: onnx.ModelProto, contract: Contract) -> Iterator[str]:
+def _violations(model: onnx.ModelProto, spec: GraphSpec) -> Iterator[str]:
     """Describe each rule that the model violates."""
     domains = {o.domain or "ai.onnx": o.version for o in model.opset_import}
-    if domains != {"ai.onnx": contract.opset}:
-        yield f"operator sets {domains}, expected only ai.onnx {contract.opset}"
-    if model.ir_version != contract.ir:
-        yield f"IR version {model.ir_version}, expected {contract.ir}"
-    yield from _tensor_violations("inputs", model.graph.input, contract.inputs)
-    yield from _tensor_violations("outputs", model.graph.output, contract.outputs)
+    if domains != {"ai.onnx": spec.opset}:
+        yield f"operator sets {domains}, expected only ai.onnx {spec.opset}"
+    if model.ir_version != spec.ir:
+        yield f"IR version {model.ir_version}, expected {spec.ir}"
+    yield from _tensor_violations("inputs", model.graph.input, spec.inputs)
+    yield from _tensor_violations("outputs", model.graph.output, spec.outputs)
     for function in model.functions:
         yield f"contains the function {function.name}"
     yield from _node_violations(model.graph)
@@ -194,9 +175,7 @@ def _tensor_violations(
         shape = tuple(d.dim_param or d.dim_value for d in tensor.shape.dim)
         if dtype != spec.dtype:
             yield f"{value.name} is {dtype}, expected {spec.dtype}"
-        if not shape or shape[0] != "batch":
-            yield f"{value.name} has shape {list(shape)}, its first axis is not the free batch"
-        elif shape != spec.shape:
+        if shape != spec.shape:
             yield f"{value.name} has shape {list(shape)}, expected {list(spec.shape)}"
 
 
@@ -204,7 +183,7 @@ def _node_violations(graph: onnx.GraphProto) -> Iterator[str]:
     for node in graph.node:
         if node.domain not in ("", "ai.onnx"):
             yield f"operator {node.domain}.{node.op_type} is not in ai.onnx"
-        if node.op_type in RANDOM_OPS:
+        if node.op_type in _RANDOM_OPS:
             yield f"operator {node.op_type} is random"
         if any(a.HasField("g") or a.graphs for a in node.attribute):
             yield f"operator {node.op_type} contains a subgraph"
@@ -214,7 +193,7 @@ def _node_violations(graph: onnx.GraphProto) -> Iterator[str]:
 
 
 def _strings(message: Message) -> Iterator[str]:
-    """Every string in a protobuf message except the spec, whose class names are the user's."""
+    """Find all strings in a message, except in the spec: its class names are the user's."""
     if isinstance(message, StringStringEntryProto) and message.key == METADATA_KEY:
         return
     for field, value in message.ListFields():
@@ -285,12 +264,13 @@ def check_target(out: Path) -> None:
         return
     if not _is_bundle(out):
         raise FileError(
-            f"{out}: exists and is not only a bundle. Move it away, or choose another --out."
+            f"{out}: exists and is not a bundle, or holds other files too. Move it away, or choose "
+            "another --out."
         )
 
 
 def _is_bundle(path: Path) -> bool:
-    """Whether everything that would be replaced is a bundle: its manifest lists every file."""
+    """Return whether `path` is a bundle without files that its manifest does not list."""
     try:
         # Absolute, so that it cannot be the name of an embedded bundle.
         files = open_bundle(path.absolute()).manifest.files()
@@ -300,11 +280,7 @@ def _is_bundle(path: Path) -> bool:
 
 
 def make_folder(folder: Path) -> None:
-    """Create a folder and its parents, if they are missing.
-
-    Raises:
-        FileError: it cannot be created.
-    """
+    """Create a folder and its parents if missing; raise `FileError` if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,11 +1,11 @@
-"""Run exported autoencoders anywhere, without torch.
+"""Run exported autoencoders without torch.
 
 import vae_runtime as vae
 
 model = vae.load("cvae/")
 images = model.sample(16, label=3, seed=0)  # float32 [16, 1, 28, 28] in [0, 1]
 
-decoder = vae.Decoder("conditional_decoder.onnx")  # one file is enough in another app
+decoder = vae.Decoder("conditional_decoder.onnx")  # a single graph needs no bundle
 pixels = decoder(z, label=3, dtype="uint8")
 """
 

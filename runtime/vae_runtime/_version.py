@@ -1,3 +1,3 @@
-"""The one place that states the version."""
+"""The version; packaging metadata and bundles take it from here."""
 
 __version__ = "0.1.0"

@@ -1,7 +1,7 @@
-"""Arrays from callers, checked and brought into the one form that the graphs take.
+"""Check the arrays that callers pass and convert them to what the graphs take.
 
-onnxruntime runs some wrong arrays without complaint: big-endian floats give wrong pixels, a
-negative label wraps around. So everything is checked here, before a session is called.
+onnxruntime accepts some wrong arrays silently: big-endian floats give wrong pixels, and a negative
+label wraps around. Therefore every array is checked here before a session sees it.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 Labels: TypeAlias = Union[int, str, Sequence[int | str], "NDArray[Any]", None]
-"""What callers may pass: a class index, a class name, one of these per item, or None."""
+"""What callers may pass: a class index, a class name, a sequence of either, or None."""
 
 Indices: TypeAlias = Union[int, "NDArray[np.int64]", None]
-"""A checked label: the class index of all items, i64[n], or None for no label."""
+"""Checked labels: one class index for all items, i64[n], or None for no label."""
 
 _FLOAT32 = np.dtype(np.float32)
 
 
 def check_images(images: ArrayLike, spec: ImageSpec) -> NDArray[Any]:
-    """Bring images of any unambiguous layout into u8 or f32 [N, C, H, W], a view where possible.
+    """Check images and arrange them as u8 or f32 [N, C, H, W], a view where possible.
 
-    Takes uint8 (0 to 255) or float32 in [0, 1], as H×W, N×H×W, C×H×W, H×W×C, N×C×H×W or N×H×W×C.
+    Accepts uint8 (0 to 255) or float32 in [0, 1], as H×W, N×H×W, C×H×W, H×W×C, N×C×H×W or N×H×W×C.
 
     Raises:
-        InputError: another dtype, byte order, shape or range, or a number that is not finite.
+        InputError: wrong dtype, byte order, shape or range, or a number that is not finite.
     """
     array = _array(images, "images")
     if array.dtype != np.uint8:
@@ -49,7 +49,7 @@ def check_images(images: ArrayLike, spec: ImageSpec) -> NDArray[Any]:
 
 
 def to_float32(images: NDArray[Any]) -> NDArray[np.float32]:
-    """Checked images, u8 or f32, as contiguous f32 in [0, 1]; bytes are divided by 255."""
+    """Convert checked images, u8 or f32, to contiguous f32 in [0, 1]; u8 is divided by 255."""
     if images.dtype != np.uint8:
         return np.ascontiguousarray(images)
     floats = np.ascontiguousarray(images, np.float32)
@@ -58,12 +58,12 @@ def to_float32(images: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def as_latents(z: ArrayLike, latent_dim: int) -> NDArray[np.float32]:
-    """Latents f32[N, D] or f32[D] as contiguous f32[N, D].
+    """Check latents f32[N, D] or f32[D] and return them as contiguous f32[N, D].
 
     Raises:
-        InputError: another dtype, byte order or shape, or a number that is not finite.
+        InputError: wrong dtype, byte order or shape, or a number that is not finite.
     """
-    # The usual case first: beside a run of a small graph each call counts.
+    # A short cut for the usual case: each NumPy call adds measurably to a run of a small graph.
     if (
         type(z) is np.ndarray
         and z.dtype is _FLOAT32
@@ -73,7 +73,7 @@ def as_latents(z: ArrayLike, latent_dim: int) -> NDArray[np.float32]:
         and isfinite(np.vdot(z, z))  # overflows without a warning
     ):
         return z
-    # A plain list has no dtype to be wrong; an array of another dtype was made by mistake.
+    # Lists are converted, because they have no dtype; an array of another dtype is a mistake.
     array = _array(z, "z", None if hasattr(z, "dtype") else np.float32)
     _check_float32(array, "z")
     if array.ndim == 1:
@@ -84,23 +84,24 @@ def as_latents(z: ArrayLike, latent_dim: int) -> NDArray[np.float32]:
 
 
 def check_labels(label: Labels, n: int | None, spec: ModelSpec) -> Indices:
-    """Check a label once: the class index of all items, one index per item i64[n], or None.
+    """Convert labels to class indices: one for all items, i64[n], or None.
 
     Args:
         label: what the caller passed.
-        n: the number of items; None where there is no end of them.
-        spec: the model, whose classes are meant.
+        n: number of items; None for an endless stream.
+        spec: the model whose classes are meant.
 
     Raises:
-        UsageError: the model takes no label, an unknown name, or a list for an endless stream.
-        InputError: an index out of range, another dtype, or not n of them.
+        UsageError: the model takes no label, the name is unknown, or a list was passed for an
+            endless stream.
+        InputError: an index is out of range, or the dtype or number of labels is wrong.
     """
     if label is None:
         return None
     if isinstance(label, (int, str, np.integer)):
         return label_index(label, spec)
     if n is None:
-        raise UsageError("an endless stream takes one label for all")
+        raise UsageError("an endless stream takes a single label")
     items = _label_array(label, spec, n)
     if items.shape != (n,):
         raise InputError(f"label: {len(items)} labels for {n} items")
@@ -108,7 +109,7 @@ def check_labels(label: Labels, n: int | None, spec: ModelSpec) -> Indices:
 
 
 def label_index(label: int | str | np.integer[Any], spec: ModelSpec) -> int:
-    """The class index of one label.
+    """Return the class index of one label.
 
     Raises:
         UsageError, InputError: see `check_labels`.
@@ -121,7 +122,7 @@ def label_index(label: int | str | np.integer[Any], spec: ModelSpec) -> int:
 
 
 def _label_array(labels: Any, spec: ModelSpec, n: int) -> NDArray[np.int64]:
-    """Class indices or names as checked indices i64[N]."""
+    """Convert class indices or names to checked indices i64[n]."""
     classes = spec.classes
     if not classes:
         raise UsageError(f"this {spec.family} takes no label")
@@ -137,7 +138,7 @@ def _label_array(labels: Any, spec: ModelSpec, n: int) -> NDArray[np.int64]:
 
 
 def label_rows(label: Indices, n: int, classes: int) -> NDArray[np.int64]:
-    """A checked label as the graphs take it, i64[n]; `classes` means "no label". Read-only."""
+    """Return checked labels as a graph's input, i64[n]; the index `classes` means no label."""
     if isinstance(label, np.ndarray):
         return label
     index = classes if label is None else label
@@ -145,7 +146,7 @@ def label_rows(label: Indices, n: int, classes: int) -> NDArray[np.int64]:
 
 
 def as_labels(label: Labels, n: int, spec: ModelSpec) -> NDArray[np.int64]:
-    """A class index, a class name, or n of them as i64[n]; None gives the index for "no label".
+    """Convert labels to indices i64[n]; None becomes the index that means no label.
 
     Raises:
         UsageError, InputError: see `check_labels`.
@@ -154,16 +155,16 @@ def as_labels(label: Labels, n: int, spec: ModelSpec) -> NDArray[np.int64]:
 
 
 def class_index(name: str, classes: Sequence[str]) -> int:
-    """The index of a class, given by its name or by the index itself written out.
+    """Return the index of a class from its name, or from its index as text.
 
     Raises:
         UsageError: an unknown name; the message lists the known ones.
-        InputError: a number of 19 digits or more.
+        InputError: an index of 19 digits or more.
     """
     if name in classes:
         return classes.index(name)
     if name.isascii() and name.isdigit():
-        if len(name) < 19:  # Python does not read thousands of digits, nor does an i64 hold 20
+        if len(name) < 19:  # always fits an int64, and int() refuses thousands of digits
             return int(name)
         raise _out_of_range(name if len(name) <= 20 else f"{name[:20]}…", len(classes))
     known = ", ".join(classes[:20]) + (", …" if len(classes) > 20 else "")
@@ -172,7 +173,7 @@ def class_index(name: str, classes: Sequence[str]) -> int:
 
 @cache
 def _every_index(classes: int) -> NDArray[np.int64]:
-    """Every class index and the one for "no label", read-only i64[classes + 1]."""
+    """Return all class indices and the index that means no label, read-only i64[classes + 1]."""
     indices = np.arange(classes + 1, dtype=np.int64)
     indices.flags.writeable = False
     return indices
@@ -183,7 +184,7 @@ def _out_of_range(index: object, classes: int) -> InputError:
 
 
 def _array(value: Any, what: str, dtype: type[np.float32] | None = None) -> NDArray[Any]:
-    """What a caller passed as a plain array; numbers too large for `dtype` become infinite."""
+    """Convert an argument to an array; numbers too large for `dtype` become infinite."""
     try:
         with np.errstate(over="ignore"):
             return np.asarray(value, dtype)
@@ -208,13 +209,13 @@ def _check_float32(array: NDArray[Any], what: str) -> None:
 
 
 def _all_finite(array: NDArray[Any]) -> bool:
-    # The sum of squares is finite only if every number is, and far cheaper than a mask. Where the
-    # squares overflow, the mask decides.
+    # The sum of squares is finite only if every number is finite, and it is far cheaper than a
+    # mask. The mask decides when the squares overflow.
     return isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())
 
 
 def _to_nchw(array: NDArray[Any], spec: ImageSpec) -> NDArray[Any]:
-    """Bring images to N×C×H×W; a shape that fits two layouts is read in the order below."""
+    """Arrange images as N×C×H×W; if a shape fits two layouts, the first one below is used."""
     c, h, w = spec.shape
     shape = array.shape
     if shape[1:] == (c, h, w) and array.ndim == 4:

@@ -14,9 +14,10 @@ from .bundle.manifest import Manifest
 from .bundle.reader import Bundle, open_bundle
 from .bundle.spec import ModelSpec
 from .errors import InputError, StateError, UsageError
-from .graphs import Decoder, Encoder, check_dtype, check_same_bundle
+from .graphs import Decoder, Encoder, check_dtype
 from .inference.batching import BATCH_SIZE
 from .latents import interpolation, traversal
+from .metrics import Codec, Evaluation, Scores, evaluate, score
 from .prior import check_sampling, choose_prior, fresh_seed
 
 if TYPE_CHECKING:
@@ -24,10 +25,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from .metrics import Codec, Evaluation, Scores
-
 DEFAULT_BUNDLE = "mnist"
-DEFAULT_VARIANT = "fp32"  # which every bundle has
+DEFAULT_VARIANT = "fp32"  # present in every bundle
 
 
 def load(
@@ -43,16 +42,16 @@ def load(
     Args:
         source: a folder or `.zip` that vae-export wrote, or an embedded bundle's name (`mnist`).
         device: `auto` (CUDA if it works, else the CPU), `cpu`, `cuda` or `cuda:N`.
-        threads: threads per run; for models this small one is the fastest.
-        variant: precision of the graphs, if the bundle has more than `fp32`: `fp16`, `int8`.
-        tf32: lets CUDA round to ten bits of mantissa: faster, but not the same pixels.
+        threads: threads per run; small models run fastest on one.
+        variant: precision of the graphs: `fp32`, or `fp16` or `int8` if the bundle has them.
+        tf32: let CUDA round the mantissa to ten bits, which is faster but changes the pixels.
 
     Raises:
         NotFound: no such bundle.
-        InputError: not a bundle, or one of a newer format.
-        UsageError: the bundle has no graph of this variant.
-        IntegrityError: a file is damaged (raised when it is first needed).
-        DeviceError: CUDA was asked for and is not available (likewise raised at first use).
+        InputError: not a bundle, or a bundle in a newer format.
+        UsageError: the bundle has no graphs of this variant.
+        IntegrityError: a file is damaged; for a graph's file, raised when the graph is first used.
+        DeviceError: CUDA was requested and is not available; raised when a graph is first used.
     """
     return Autoencoder(
         open_bundle(source), device=device, threads=threads, variant=variant, tf32=tf32
@@ -60,10 +59,10 @@ def load(
 
 
 class Autoencoder:
-    """A bundle, ready to run. Safe to share between threads.
+    """An open bundle whose graphs can be run. May be shared between threads.
 
-    Images are float32 in [0, 1] or uint8, as H×W, N×H×W, N×C×H×W or N×H×W×C. A label is a class
-    index, a class name, or one of these per image. Graphs are loaded when first needed.
+    Images are float32 in [0, 1] or uint8, as H×W, N×H×W, C×H×W, H×W×C, N×C×H×W or N×H×W×C. A label
+    is a class index, a class name, or one of these per image. Graphs are loaded at first use.
     """
 
     def __init__(
@@ -75,7 +74,7 @@ class Autoencoder:
         variant: str = DEFAULT_VARIANT,
         tf32: bool = False,
     ) -> None:
-        """Wrap an opened bundle; `load` is the usual way, with the same arguments."""
+        """Wrap an open bundle; `load` opens one and takes the same options."""
         known = sorted({graph.variant for graph in bundle.manifest.graphs})
         if variant not in known:
             raise UsageError(
@@ -84,13 +83,12 @@ class Autoencoder:
         self._bundle, self._variant = bundle, variant
         self._device, self._threads, self._tf32 = device, threads, tf32
         self._graphs: dict[str, Encoder | Decoder] = {}  # by file name
-        self._decoders: dict[tuple[bool, str], Decoder] = {}  # by the arguments of `decoder`
         self._lock = threading.Lock()
         self._closed = False
 
     @property
     def manifest(self) -> Manifest:
-        """All that the bundle says about itself."""
+        """The bundle's manifest: spec, graphs, training record and parity figures."""
         return self._bundle.manifest
 
     @property
@@ -100,7 +98,7 @@ class Autoencoder:
 
     @property
     def device(self) -> str:
-        """Where the model really runs: `cpu` or `cuda:N`. Loads a graph if there is none yet."""
+        """The device in use: `cpu` or `cuda:N`. Loads a graph if none is loaded yet."""
         with self._lock:
             loaded = next(iter(self._graphs.values()), None)
         return (loaded or self.decoder()).device
@@ -116,15 +114,15 @@ class Autoencoder:
         truncation: float | None = None,
         dtype: str = "float32",
     ) -> NDArray[Any]:
-        """Sample n images.
+        """Sample images.
 
         Args:
-            n: how many.
-            label: the class to sample, for a CVAE; None samples without a label.
-            seed: the same seed gives the same images, bit for bit; None picks a fresh one.
-            prior: `fitted` (the bundle's) or `normal` (N(0, I)).
-            temperature: scales the spread of the latents; 0 gives the most typical images.
-            truncation: redraws latents beyond this many standard deviations.
+            n: number of images.
+            label: for a CVAE, the class or one class per image; None samples without a label.
+            seed: the same seed gives the same images, bit for bit; None picks a random one.
+            prior: `fitted` (stored in the bundle) or `normal` (N(0, I)).
+            temperature: factor for the spread of the latents; 0 gives the most typical images.
+            truncation: redraw latents that are more than this many standard deviations out.
             dtype: `float32` in [0, 1] or `uint8`.
 
         Returns:
@@ -153,15 +151,15 @@ class Autoencoder:
         truncation: float | None = None,
         dtype: str = "float32",
     ) -> Iterator[NDArray[Any]]:
-        """Sample images `start` to `start + n` of a seed, batch by batch, in constant memory.
+        """Sample images batch by batch, in constant memory.
 
         `np.concatenate(list(stream(n, label, seed)))` equals `sample(n, label, seed)`, bit for bit.
 
         Args:
-            n: how many; None never ends.
-            label: one class for all, or n of them.
-            seed: None picks a fresh one.
-            start: the index of the first image in the endless sequence that belongs to the seed.
+            n: number of images; None makes an endless stream.
+            label: one class for all images, or one per image.
+            seed: None picks a random one.
+            start: index of the first image in the endless sequence of this seed.
             batch_size: images per array.
             prior: as for `sample`.
             temperature: as for `sample`.
@@ -169,9 +167,9 @@ class Autoencoder:
             dtype: as for `sample`.
 
         Yields:
-            [batch_size, C, H, W]; the last one may be shorter.
+            Images [batch_size, C, H, W]; the last batch may be shorter.
         """
-        # All of this runs when `stream` is called, not when the first batch is asked for.
+        # Not a generator function, so that wrong arguments raise here and not at the first batch.
         check_sampling(0 if n is None else n, seed, temperature, truncation)
         if batch_size < 1 or start < 0:
             raise UsageError(
@@ -201,30 +199,30 @@ class Autoencoder:
         temperature: float = 1.0,
         truncation: float | None = None,
     ) -> NDArray[np.float32]:
-        """The latents f32[n, D] that `sample` decodes, with the same arguments."""
+        """Sample the latents f32[n, D] that `sample` would decode for the same arguments."""
         labels, chosen = check_labels(label, n, self.spec), choose_prior(self.spec.prior, prior)
         return chosen.sample(
             n, labels, seed, start=start, temperature=temperature, truncation=truncation
         )
 
     def encode(self, images: ArrayLike, label: Labels = None) -> NDArray[np.float32]:
-        """The latents of each image, f32[N, D]; for a VAE, the posterior mean."""
+        """Encode images to latents f32[N, D]; a VAE returns the posterior mean."""
         return self.encoder()(images, label)
 
     def posterior(
         self, images: ArrayLike, label: Labels = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Mean and log variance of q(z | image), each f32[N, D]; None for the variance of an AE."""
+        """Return mean and log variance of q(z | image), f32[N, D]; the latter is None for an AE."""
         return self.encoder().posterior(images, label)
 
     def decode(self, z: ArrayLike, label: Labels = None, *, dtype: str = "float32") -> NDArray[Any]:
-        """Images [N, C, H, W] from latents f32[N, D] or f32[D]."""
+        """Decode latents f32[N, D] or f32[D] to images [N, C, H, W]."""
         return self.decoder(conditional=label is not None, dtype=dtype)(z, label, dtype=dtype)
 
     def reconstruct(
         self, images: ArrayLike, label: Labels = None, *, dtype: str = "float32"
     ) -> NDArray[Any]:
-        """Encode and decode: [N, C, H, W], from the posterior mean."""
+        """Encode images and decode their posterior means: [N, C, H, W]."""
         return self.decode(self.encode(images, label), label, dtype=dtype)
 
     def traverse(
@@ -241,12 +239,12 @@ class Autoencoder:
         """Vary one latent dimension and keep the others.
 
         Args:
-            dim: which dimension, 0 to D - 1.
-            steps: how many frames.
+            dim: the dimension to vary, 0 to D - 1.
+            steps: number of frames.
             label: the class, for a CVAE.
-            seed: seed of the latents to start from.
+            seed: seed for the latents to start from.
             image: start from the latents of this image instead.
-            span: how far to go either way, in standard deviations of that dimension.
+            span: distance in both directions, in standard deviations of that dimension.
             dtype: `float32` or `uint8`.
 
         Returns:
@@ -270,12 +268,12 @@ class Autoencoder:
         how: str = "linear",
         dtype: str = "float32",
     ) -> NDArray[Any]:
-        """Morph between two images, or between two latents f32[D].
+        """Interpolate between two images or latents f32[D] in latent space.
 
         Args:
-            a: the start.
-            b: the end.
-            steps: how many frames, both ends included.
+            a: the image or latents to start from.
+            b: the image or latents to end at.
+            steps: number of frames, including both ends.
             label: the class, for a CVAE.
             how: `linear`, or `spherical` along the great circle (White 2016, arXiv 1609.04468).
             dtype: `float32` or `uint8`.
@@ -295,19 +293,17 @@ class Autoencoder:
         seed: int = 0,
         start: int = 0,
     ) -> Scores:
-        """Score how well the model knows each image: reconstruction error, KL, negative ELBO.
+        """Score each image: reconstruction error, KL and negative ELBO.
 
         Args:
-            images: what to score.
-            label: the class of each, for a CVAE; None scores without labels.
+            images: the images to score.
+            label: the class of each image, for a CVAE; None scores without labels.
             samples: posterior samples per image for the negative ELBO.
-            seed: seed of these samples.
-            start: the index of the first image; image i of a seed has samples of its own.
+            seed: seed for the posterior samples.
+            start: index of the first image in its data set; it selects the posterior samples.
         """
-        from .metrics import score
-
         pixels = check_images(images, self.spec.image)
-        return score(self._codec(), pixels, self._labels(label, len(pixels)), samples, seed, start)
+        return score(self._codec, pixels, self._labels(label, len(pixels)), samples, seed, start)
 
     def evaluate(
         self,
@@ -321,40 +317,28 @@ class Autoencoder:
     ) -> Evaluation:
         """Measure squared error, ELBO, IWAE bound and active units over a data set.
 
-        The arguments are those of `vae_runtime.metrics.evaluate`.
+        See `vae_runtime.metrics.evaluate` for the arguments.
         """
-        from .metrics import evaluate
-
         pixels = check_images(images, self.spec.image)
-        labels = self._labels(label, len(pixels))
         return evaluate(
-            self._codec(),
-            pixels,
-            labels,
-            samples=samples,
-            binarise=binarise,
-            seed=seed,
-            track=track,
-        )
+            self._codec, pixels, self._labels(label, len(pixels)),
+            samples=samples, binarise=binarise, seed=seed, track=track,
+        )  # fmt: skip
 
     def encoder(self) -> Encoder:
-        """The encoder's graph."""
+        """Return the encoder."""
         graph = self._load("encoder", self._variant)
         assert isinstance(graph, Encoder)
         return graph
 
     def decoder(self, *, conditional: bool = False, dtype: str = "float32") -> Decoder:
-        """The decoder's graph, with or without a label.
+        """Return the decoder, conditional or not.
 
-        For `uint8`, the variant that gives bytes if the bundle has one: that saves a second pass
-        over the pixels.
+        `uint8` prefers the bundle's uint8 variant, which saves a second pass over the pixels.
 
         Raises:
-            UsageError: a label for a model without classes; an unknown dtype.
+            UsageError: a conditional decoder of a model without classes; an unknown dtype.
         """
-        found = self._decoders.get((conditional, dtype))
-        if found is not None:
-            return found
         if conditional and not self.spec.classes:
             raise UsageError(f"this {self.spec.family} takes no label")
         check_dtype(dtype)
@@ -362,7 +346,6 @@ class Autoencoder:
         role = "conditional_decoder" if conditional else "decoder"
         graph = self._load(role, "uint8" if bytes_wanted else self._variant)
         assert isinstance(graph, Decoder)
-        self._decoders[conditional, dtype] = graph
         return graph
 
     def close(self) -> None:
@@ -372,7 +355,6 @@ class Autoencoder:
             for graph in self._graphs.values():
                 graph.close()
             self._graphs.clear()
-            self._decoders.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -381,44 +363,38 @@ class Autoencoder:
         self.close()
 
     def _load(self, role: str, variant: str) -> Encoder | Decoder:
-        """The graph of a role, loaded if need be: in this variant, or as exported without it."""
-        manifest, name = self._bundle.manifest, self._bundle.name
-        graph_spec = manifest.graph(role, variant) or manifest.graph(role)
+        """Return the graph of a role, in fp32 where the variant has none, loading it if needed."""
+        graph_spec = self.manifest.graph(role, variant) or self.manifest.graph(role)
         if graph_spec is None:
-            raise InputError(f"{name}: has no {role}")
+            raise InputError(f"{self._bundle.name}: has no {role}")
         file = graph_spec.file.file
         with self._lock:
             if self._closed:
                 raise StateError("this model was closed. Load it again.")
             if file not in self._graphs:
                 make = Encoder if role == "encoder" else Decoder
-                raw, known = self._bundle.read(graph_spec.file), (manifest.spec, graph_spec)
-                graph = make(
-                    raw, device=self._device, threads=self._threads, tf32=self._tf32, known=known
-                )
-                check_same_bundle(graph, manifest.spec, f"{name}/{file}")
-                self._graphs[file] = graph
+                self._graphs[file] = make(
+                    self._bundle.read(graph_spec.file), known=(self._bundle, graph_spec),
+                    device=self._device, threads=self._threads, tf32=self._tf32,
+                )  # fmt: skip
             return self._graphs[file]
 
+    @property
     def _codec(self) -> Codec:
-        from .metrics import Codec
-
         return Codec(self.posterior, self.decode, self.spec.likelihood, self.spec.sigma)
 
     def _labels(self, label: Labels, n: int) -> NDArray[np.int64] | None:
         return None if label is None else as_labels(label, n, self.spec)
 
     def _latents_of(self, item: ArrayLike, label: Labels) -> NDArray[np.float32]:
-        """Latents f32[D] as they are; an image through the encoder."""
+        """Return latents f32[D] as they are; encode an image to its latents."""
         array = np.asarray(item)
         if array.shape != (self.spec.latent_dim,):
             return self._encode_one(array, label)
-        row: NDArray[np.float32] = as_latents(item, self.spec.latent_dim)[0]
-        return row
+        return as_latents(item, self.spec.latent_dim).reshape(-1)
 
     def _encode_one(self, image: ArrayLike, label: Labels) -> NDArray[np.float32]:
         latents = self.encode(image, label)
         if len(latents) != 1:
             raise InputError(f"image: {len(latents)} images, expected one")
-        row: NDArray[np.float32] = latents[0]
-        return row
+        return latents.reshape(-1)

@@ -1,6 +1,6 @@
 """Console code shared by vae-run, vae-train and vae-export: errors, exit codes, output, options.
 
-Imports click and the errors alone, so that `--help` is instant.
+It imports nothing but click and the errors, because `--help` must be instant.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 INTERRUPTED = 130
 BUG = 70
-# A group called without a command raises this from click 8.2 on; before, it printed its help.
+# Since click 8.2 a group called without a command raises this; before, it printed its help.
 _NO_COMMAND = getattr(click.exceptions, "NoArgsIsHelpError", ())
 _PROGRESS_AFTER_S = 1.0
 _PROGRESS_EVERY_S = 0.1
@@ -31,7 +31,7 @@ size_option = click.option("--size", help="Resize image files to HxW, for exampl
 
 
 class InterruptError(Exception):
-    """Ctrl-C, in a form to which click does not add an empty line of its own."""
+    """Ctrl-C; click prints an empty line for KeyboardInterrupt, but not for this."""
 
 
 # Start and end of a program
@@ -40,11 +40,11 @@ class InterruptError(Exception):
 def run(command: click.Command, program: str) -> NoReturn:
     """Run a click command and exit; print any error as one line on standard error.
 
-    Set VAE_DEBUG=1 to see the traceback as well.
+    With VAE_DEBUG=1 in the environment, print the traceback too.
     """
     try:
         code = command.main(prog_name=program, standalone_mode=False)
-        if sys.stdout is not None:  # None where it was closed, as by `>&-`
+        if sys.stdout is not None:  # None if it was closed, for example with `>&-`
             sys.stdout.flush()
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
@@ -56,40 +56,40 @@ def run(command: click.Command, program: str) -> NoReturn:
         _print_traceback_if_asked()
         _fail(error, error.exit_code)
     except BrokenPipeError:
-        discard_stdout()  # the reader of our output went away, as `| head` does
+        discard_stdout()  # the reader has seen enough, like `| head`
         sys.exit(0)
     except OSError as error:
         _print_traceback_if_asked()
         _fail(f"{error.filename or 'output'}: {describe_os_error(error)}", 6)
     except MemoryError:
-        _fail("out of memory. Ask for fewer or smaller images at a time.", 5)
-    except Exception as error:  # noqa: BLE001 - the last line of defence: never a bare traceback
+        _fail("out of memory. Use fewer or smaller images at a time.", 5)
+    except Exception as error:  # noqa: BLE001 - users must never see a bare traceback
         _print_traceback_if_asked()
         _fail(f"{type(error).__name__}: {error}. This is a bug; VAE_DEBUG=1 shows where.", BUG)
-    # click returns the code of `ctx.exit`, or whatever the command itself returned.
+    # click returns the exit code given to `ctx.exit`, or the command's return value.
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def exit_now(code: object) -> NoReturn:
-    """Flush the streams and end the process without tearing the interpreter down.
+    """Flush the streams and end the process without shutting down the interpreter.
 
-    Tearing down numpy and onnxruntime takes 60 of the 300 ms of CPU time of `vae-run sample`. Exit
-    handlers do not run, so a program that needs one must not end here.
+    Unloading numpy and onnxruntime takes 60 of the 300 ms of CPU time of `vae-run sample`. Exit
+    handlers do not run, so programs that register one must not call this.
     """
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # None has no flush
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # a closed stream is None
             stream.flush()
     os._exit(code if isinstance(code, int) else 0)
 
 
 def _fail_usage(error: click.ClickException, program: str) -> NoReturn:
-    """Print one line and where to read on; print the help where no command was given."""
+    """Print the error and the command for help, or the help itself if no command was given."""
     if isinstance(error, _NO_COMMAND):
         click.echo(error.format_message(), err=True)
         sys.exit(2)
-    hint = f" Try: {program} --help" if isinstance(error, click.UsageError) else ""
-    if isinstance(error, click.UsageError) and error.ctx:
-        hint = f" Try: {error.ctx.command_path} --help"
+    hint = ""
+    if isinstance(error, click.UsageError):
+        hint = f" Try: {error.ctx.command_path if error.ctx else program} --help"
     message = error.format_message().rstrip()
     _fail(message + ("" if message.endswith((".", "?", ")")) else ".") + hint, 2)
 
@@ -110,16 +110,16 @@ def _print_traceback_if_asked() -> None:
 
 
 def reserve_stdout() -> None:
-    """Keep standard output for the payload alone.
+    """Reserve standard output for the results of a command.
 
-    onnxruntime and the libraries of CUDA print to file descriptor 1. It becomes standard error, and
-    `sys.stdout` writes to a copy of the original.
+    onnxruntime and CUDA libraries print to file descriptor 1. This redirects it to standard error,
+    and `sys.stdout` writes to a duplicate of the original descriptor.
     """
     try:
         original = os.dup(1)
         os.dup2(2, 1)
     except OSError:
-        return  # one of them is closed, so there is nothing to keep apart
+        return  # one of them is closed, so there is nothing to separate
     previous = sys.stdout
     encoding = getattr(previous, "encoding", None)
     errors = getattr(previous, "errors", None)
@@ -127,22 +127,22 @@ def reserve_stdout() -> None:
 
 
 def discard_stdout() -> None:
-    """Drop what is still buffered for standard output; Python would complain at exit."""
+    """Drop the buffered output, because Python would fail to write it at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def write_stdout(pieces: Iterable[bytes | memoryview]) -> None:
-    """Write bytes to standard output, piece by piece.
+def write_stdout(parts: Iterable[bytes | memoryview]) -> None:
+    """Write bytes to standard output, one part after another.
 
     Raises:
         FileError: standard output cannot be written.
     """
     try:
-        for piece in pieces:
-            sys.stdout.buffer.write(piece)
+        for part in parts:
+            sys.stdout.buffer.write(part)
         sys.stdout.buffer.flush()
     except BrokenPipeError:
-        # click would exit with 1, but a reader that has seen enough is no failure.
+        # click would exit with 1, but a reader that has seen enough is not an error.
         discard_stdout()
         raise click.exceptions.Exit(0) from None
     except FileError:
@@ -154,40 +154,29 @@ def write_stdout(pieces: Iterable[bytes | memoryview]) -> None:
 
 def print_json(value: Any) -> None:
     """Print one JSON document to standard output; arrays become lists, NaN becomes null."""
-    text = json.dumps(_to_json(value), ensure_ascii=False, indent=1)
+    from .files.json_fields import finite
+
+    text = json.dumps(finite(value), ensure_ascii=False, indent=1)
     write_stdout([f"{text}\n".encode(errors="backslashreplace")])
 
 
-def _to_json(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(k): _to_json(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_to_json(v) for v in value]
-    if hasattr(value, "tolist"):
-        return _to_json(value.tolist())
-    if isinstance(value, float) and (value != value or abs(value) == float("inf")):
-        return None
-    return value
-
-
 def print_status(message: object) -> None:
-    """Print one line for the person at the terminal, on standard error."""
+    """Print one line for the user on standard error."""
     click.echo(one_line(message), err=True)
 
 
 def pluralize(n: int, noun: str, nouns: str = "") -> str:
-    """`1 latent`, `1,000 latents`; `nouns` is an irregular plural."""
+    """Format a count: `1 latent`, `1,000 latents`; `nouns` is an irregular plural."""
     return f"{n:,} {noun if n == 1 else nouns or noun + 's'}"
 
 
-def progress(batches: Iterable[T], total: int, batch: int, noun: str = "images") -> Iterator[T]:
-    """Pass the batches through; on a terminal, report progress once a second has passed.
+def progress(batches: Iterable[T], total: int, batch_size: int) -> Iterator[T]:
+    """Yield batches of images; after one second, show the progress on a terminal.
 
     Args:
-        batches: the work.
-        total: how many items there are in all batches.
-        batch: how many items a batch has.
-        noun: what the items are called.
+        batches: what to yield.
+        total: number of images in all batches.
+        batch_size: number of images per batch.
     """
     if not sys.stderr.isatty():
         yield from batches
@@ -199,9 +188,9 @@ def progress(batches: Iterable[T], total: int, batch: int, noun: str = "images")
             yield items
             now = time.monotonic()
             if now - started > _PROGRESS_AFTER_S and now - last > _PROGRESS_EVERY_S:
-                done = min(total, (i + 1) * batch)
+                done = min(total, (i + 1) * batch_size)
                 rate = done / (now - started)
-                sys.stderr.write(f"\r{done:,} of {total:,} {noun}, {rate:,.0f}/s\x1b[K")
+                sys.stderr.write(f"\r{done:,} of {total:,} images, {rate:,.0f}/s\x1b[K")
                 sys.stderr.flush()
                 last, shown = now, True
     finally:
@@ -214,7 +203,7 @@ def progress(batches: Iterable[T], total: int, batch: int, noun: str = "images")
 
 
 def given_options() -> dict[str, str]:
-    """Map the parameters that were typed on the command line to their options: size → --size."""
+    """Map the names of parameters given on the command line to their options: size → --size."""
     context = click.get_current_context()
     typed = click.core.ParameterSource.COMMANDLINE
     return {
@@ -228,7 +217,7 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     """Parse HxW, height first: `64x48` → (64, 48).
 
     Raises:
-        UsageError: the text is something else.
+        UsageError: the text has another form.
     """
     if text is None:
         return None
@@ -239,20 +228,20 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
 
 
 def is_small_integer(text: str) -> bool:
-    """Whether the text is a whole number of at most five digits."""
+    """Return whether the text is an integer of one to five digits without a sign."""
     return text.isdecimal() and len(text) <= 5
 
 
 def check_output_file(path: str | Path, extensions: Collection[str]) -> None:
-    """Refuse an output file that could not be written, before any work is done.
+    """Check, before any work is done, that an output file can be written.
 
     Args:
         path: the file to write.
         extensions: the accepted types, for example `(".html", ".htm")`.
 
     Raises:
-        UsageError: a file of another type.
-        FileError: a folder of this name, or a file whose folder is missing or read-only.
+        UsageError: the file has another type.
+        FileError: the path is a folder, or its parent folder is missing or read-only.
     """
     path = Path(path)
     extension = path.suffix.lower()
@@ -265,10 +254,10 @@ def check_output_file(path: str | Path, extensions: Collection[str]) -> None:
 
 
 def check_parent_folder(path: Path) -> None:
-    """Refuse an output path whose folder is missing or read-only.
+    """Check that the parent folder of an output path exists and is writable.
 
     Raises:
-        FileError: with what to do.
+        FileError: the folder is missing or read-only.
     """
     folder = path.parent
     if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""Check optional dependencies; report the pip command that installs them."""
+"""Check for optional packages, and build the pip command that installs them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ _NAME = "vae-onnx"
 
 
 def require(program: str, *packages: str, extra: str = "cpu,train") -> None:
-    """Check that the packages of an extra are installed.
+    """Check that packages are installed.
+
+    Args:
+        program: what needs them, for the error message.
+        packages: names of modules.
+        extra: the extras of this package that install them.
 
     Raises:
-        MissingExtra: names the missing packages and the command that installs them.
+        MissingExtra: a package is missing; the message gives the command that installs it.
     """
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
@@ -26,11 +31,12 @@ def require(program: str, *packages: str, extra: str = "cpu,train") -> None:
 
 
 def install_command(extra: str) -> str:
-    """The pip command that adds an extra, from wherever this package was installed.
+    """Return the pip command that adds an extra from the source this package was installed from.
 
-    pip records a checkout, a file or a repository in `direct_url.json` (PEP 610), but not an index.
+    pip records a checkout, file or repository in `direct_url.json` (PEP 610); a package from an
+    index has no such record.
     """
-    import json  # imported here, because few callers get this far
+    import json  # imported here because only error messages need it
     from importlib import metadata
     from urllib.parse import urlsplit
     from urllib.request import url2pathname

@@ -1,18 +1,19 @@
-"""Every error that this project raises on purpose, with the exit code of each.
+"""The exceptions of this project and their exit codes.
 
     VaeError
     ├── UsageError      (ValueError)         2   the call itself is wrong
     ├── MissingExtra    (ImportError)        2   an optional package is not installed
     ├── InputError      (ValueError)         3   input refused: malformed, hostile or unsupported
-    ├── IntegrityError  (ValueError)         4   bytes are not what was promised, or parity failed
-    ├── LimitError      (MemoryError)        5   a stated limit was reached
+    ├── IntegrityError  (ValueError)         4   a checksum or the parity check failed
+    ├── LimitError      (MemoryError)        5   a documented limit was exceeded
     ├── FileError       (OSError)            6   a file could not be read or written
     │   └── NotFound    (FileNotFoundError)
-    ├── DeviceError     (RuntimeError)       7   the device asked for is not available
+    ├── DeviceError     (RuntimeError)       7   the requested device is not available
     └── StateError      (RuntimeError)       70  used after close or after fork
 
-Each is also the builtin that a caller would expect, so ``except ValueError`` works without
-importing this module. A message is one line: what was seen, what was expected, what to do.
+Each also derives from the builtin exception that a caller would expect, so ``except ValueError``
+works without importing this module. Messages are one line: what was seen, what was expected, what
+to do.
 """
 
 from __future__ import annotations
@@ -20,25 +21,25 @@ from __future__ import annotations
 import errno
 import re
 
-# C0 and C1 controls and the Unicode line breaks: a hostile name must not move the cursor, recolour
-# the terminal or fake a second line.
+# C0 and C1 controls, Unicode line breaks and directional marks: a hostile file name must not move
+# the cursor, recolour the terminal or fake a second line.
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 _LONGEST = 600
 
 
 def printable(text: object) -> str:
-    """``str(text)`` on a single line, without control characters."""
+    """Return ``str(text)`` on a single line, without control characters."""
     return _CONTROLS.sub(" ", str(text))
 
 
 def one_line(text: object) -> str:
-    """The same, at most 600 characters."""
+    """Return ``printable(text)``, truncated to 600 characters."""
     line = printable(text).strip()
     return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
 
 
 class VaeError(Exception):
-    """The base of the tree; `exit_code` is what the command line exits with."""
+    """The base class; command lines exit with `exit_code`."""
 
     exit_code = 70
 
@@ -46,36 +47,36 @@ class VaeError(Exception):
         super().__init__(one_line(message))
 
     def __str__(self) -> str:
-        # OSError and ImportError have a __str__ of their own; every error here prints its message.
+        # OSError and ImportError define a __str__ that does not print the message alone.
         return str(self.args[0])
 
 
 class UsageError(VaeError, ValueError):
-    """The call is wrong: an unknown name, a number out of its range, two options that clash."""
+    """The call is wrong: an unknown name, a number out of range, two conflicting options."""
 
     exit_code = 2
 
 
 class MissingExtra(VaeError, ImportError):
-    """A package of an optional extra is not installed; the message holds the `pip install`."""
+    """An optional package is not installed; the message gives the `pip install` command."""
 
     exit_code = 2
 
 
 class InputError(VaeError, ValueError):
-    """Input was refused: malformed, hostile or unsupported."""
+    """The input is malformed, hostile or unsupported."""
 
     exit_code = 3
 
 
 class IntegrityError(VaeError, ValueError):
-    """Bytes differ from their recorded digest, or numbers from torch's beyond the tolerance."""
+    """Bytes do not match their checksum, or results differ from torch's beyond the tolerance."""
 
     exit_code = 4
 
 
 class LimitError(VaeError, MemoryError):
-    """A stated limit on size or count was reached."""
+    """A documented limit on size or count was exceeded."""
 
     exit_code = 5
 
@@ -91,17 +92,17 @@ class NotFound(FileError, FileNotFoundError):
 
 
 class DeviceError(VaeError, RuntimeError):
-    """The device that was asked for is not available."""
+    """The requested device is not available."""
 
     exit_code = 7
 
 
 class StateError(VaeError, RuntimeError):
-    """The object cannot be used any more: it was closed, or the process was forked."""
+    """The object was closed, or belongs to the parent of a forked process."""
 
 
 def describe_os_error(error: OSError) -> str:
-    """What went wrong, in lower case and few words: `disk full`, `permission denied`."""
+    """Describe an OSError in a few lower-case words: `disk full`, `permission denied`."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "disk full"
     return (error.strerror or str(error)).lower()

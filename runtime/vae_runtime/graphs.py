@@ -1,4 +1,4 @@
-"""One graph as an object: `Encoder` and `Decoder`, from a bundle or from a single `.onnx` file."""
+"""`Encoder` and `Decoder`: one graph, from a bundle or from a single `.onnx` file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from .arrays import (
     check_images,
     check_labels,
     label_rows,
-    to_float32,
 )
 from .bundle.checksums import verify_graph
 from .bundle.spec import METADATA_KEY, ROLES, ModelSpec, expected_tensors, parse_spec, same_id
@@ -28,6 +27,7 @@ from .inference.session import Session
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from .bundle.reader import Bundle
     from .bundle.spec import GraphSpec
 
 DTYPES = ("float32", "uint8")
@@ -35,17 +35,17 @@ _ORT = {"float32": "tensor(float)", "int64": "tensor(int64)", "uint8": "tensor(u
 
 
 class Graph:
-    """What encoders and decoders share: a session, and the spec that the file carries.
+    """The base of `Encoder` and `Decoder`: a session, and the spec stored in the file.
 
-    Safe to share between threads. Any number of rows may be passed: they run in batches, and the
-    result is the same, bit for bit, whatever the batches and the number of threads.
+    Instances may be shared between threads. Inputs of any length run in batches; the results are
+    bit for bit the same for every batch size and number of threads.
 
     Attributes:
         spec: family, image shape, latent size, classes, prior.
         role: `encoder`, `decoder` or `conditional_decoder`.
-        variant: precision or output type, `fp32` as exported.
-        session: what runs it.
-        takes_label: whether it has a `label` input.
+        variant: precision or output type; `fp32` is the graph as exported.
+        session: the onnxruntime session that runs the graph.
+        takes_label: whether the graph has a `label` input.
     """
 
     roles: tuple[str, ...] = ROLES
@@ -57,7 +57,7 @@ class Graph:
         device: str = "auto",
         threads: int = 1,
         tf32: bool = False,
-        known: tuple[ModelSpec, GraphSpec] | None = None,
+        known: tuple[Bundle, GraphSpec] | None = None,
     ) -> None:
         """Load one graph.
 
@@ -65,42 +65,51 @@ class Graph:
             source: the path of an `.onnx` file, its bytes, or an existing onnxruntime session.
             device: `auto`, `cpu`, `cuda` or `cuda:N`.
             threads: threads per run.
-            tf32: lets CUDA round to ten bits of mantissa: faster, but not the same pixels.
-            known: the model spec and graph spec of the bundle that the bytes were read from.
+            tf32: let CUDA round the mantissa to ten bits, which is faster but changes the pixels.
+            known: the bundle that the bytes were read from, and their entry in its manifest.
 
         Raises:
             NotFound: no such file.
-            InputError: not a graph that vae-export wrote, one of another role, or one that holds
-                something harmful; found before onnxruntime sees it.
-            IntegrityError: its bytes are not those that were written.
+            InputError: not a graph that vae-export wrote, a graph of another role or bundle, or one
+                with harmful content, which is refused before onnxruntime reads it.
+            IntegrityError: the bytes have changed since they were written.
             DeviceError: CUDA was asked for and is not available.
         """
         where, model = _read_source(source)
+        if known is not None:
+            where = f"{known[0].name}/{known[1].file.file}"
         if isinstance(model, bytes):
-            # The manifest vouches for the bytes of a bundle's graph.
+            # The bytes of a bundle's graph were compared with the sha256 in the manifest.
             _check_bytes(model, where, checksum=known is None)
         self.session = Session(model, device=device, threads=threads, tf32=tf32)
         text = self.session.metadata.get(METADATA_KEY)
         if text is None:
             raise _not_ours(where)
-        if known is not None and same_id(text, known[0]):
-            self.spec, self.role, self.variant = known[0], known[1].role, known[1].variant
-        else:
+        if known is None:
             self.spec, self.role, self.variant = parse_spec(text, where)
+        else:
+            self.spec = known[0].manifest.spec
+            self.role, self.variant = known[1].role, known[1].variant
+            expected = self.spec.id
+            found = expected if same_id(text, self.spec) else parse_spec(text, where)[0].id
+            if found != expected:
+                raise InputError(
+                    f"{where}: belongs to bundle {found}, expected {expected}. Export again."
+                )
         if self.role not in self.roles:
-            expected = " or ".join(self.roles)
-            raise InputError(f"{where}: the role of this graph is {self.role}, expected {expected}")
+            roles = " or ".join(self.roles)
+            raise InputError(f"{where}: the role of this graph is {self.role}, expected {roles}")
         check_tensors(self.session, self.spec, self.role, self.variant, where)
         self.takes_label = "label" in self.session.inputs
         self._batch_size = rows_per_batch(prod(self.spec.image.shape))
 
     @property
     def device(self) -> str:
-        """Where it really runs: `cpu` or `cuda:N`."""
+        """The device in use: `cpu` or `cuda:N`."""
         return self.session.device
 
     def tensors(self) -> dict[str, list[dict[str, Any]]]:
-        """Name, dtype and shape of the graph's `inputs` and `outputs`."""
+        """Return name, dtype and shape of each tensor, under the keys `inputs` and `outputs`."""
         sides = {"inputs": self.session.inputs, "outputs": self.session.outputs}
         return {
             side: [
@@ -121,7 +130,7 @@ class Graph:
 
 
 class Decoder(Graph):
-    """Latents to images; with a label if the graph is a conditional decoder."""
+    """A graph from latents to images; a conditional decoder also takes a label."""
 
     roles = ("decoder", "conditional_decoder")
 
@@ -134,20 +143,20 @@ class Decoder(Graph):
     def __call__(
         self, z: ArrayLike, label: Labels = None, *, dtype: str = "float32"
     ) -> NDArray[Any]:
-        """Decode.
+        """Decode latents to images.
 
         Args:
             z: f32[N, D] or f32[D].
-            label: class index or name, or N of them; None decodes without a label.
+            label: one class index or name, or one per row; None decodes without a label.
             dtype: `float32` in [0, 1], or `uint8`, 0 to 255.
 
         Returns:
             [N, C, H, W].
 
         Raises:
-            InputError: latents of another dtype, byte order or shape, or not finite; a label out of
-                range.
-            UsageError: a label for a graph that takes none; an unknown class or dtype.
+            InputError: latents have another dtype, byte order or shape, or are not finite; a label
+                is out of range.
+            UsageError: the graph takes no label; a class or dtype is unknown.
         """
         latents = as_latents(z, self.spec.latent_dim)
         check_dtype(dtype)
@@ -156,9 +165,9 @@ class Decoder(Graph):
     def decode(
         self, latents: NDArray[np.float32], label: Indices, dtype: str = "float32"
     ) -> NDArray[Any]:
-        """Decode latents f32[N, D] with a label and a dtype that were all checked before."""
+        """Decode latents f32[N, D]; the caller has checked them, the label and the dtype."""
         if dtype != "uint8" and self.variant == "uint8":
-            raise UsageError("this decoder gives bytes only. Pass dtype='uint8'.")
+            raise UsageError("this decoder returns uint8 only. Pass dtype='uint8'.")
         inputs: dict[str, NDArray[Any]] = {"z": latents}
         if self.takes_label:
             inputs["label"] = label_rows(label, len(latents), len(self.spec.classes))
@@ -168,22 +177,22 @@ class Decoder(Graph):
 
 
 class Encoder(Graph):
-    """Images to latents."""
+    """A graph from images to latents."""
 
     roles = ("encoder",)
 
     def __call__(self, images: ArrayLike, label: Labels = None) -> NDArray[np.float32]:
-        """The latents of each image, f32[N, D]: `z` for an AE, the posterior mean for a VAE."""
+        """Encode images to latents f32[N, D]: `z` of an AE, the posterior mean of a VAE."""
         return self.posterior(images, label)[0]
 
     def posterior(
         self, images: ArrayLike, label: Labels = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Mean and log variance of q(z | image), each f32[N, D]; None for the variance of an AE.
+        """Return mean and log variance of q(z | image), f32[N, D]; the latter is None for an AE.
 
         Args:
-            images: u8, or f32 in [0, 1], in any layout that `check_images` takes.
-            label: used if the encoder takes one; None encodes without a label.
+            images: u8, or f32 in [0, 1], in any layout that `check_images` accepts.
+            label: ignored if the encoder has no label input; None encodes without a label.
         """
         pixels = check_images(images, self.spec.image)
         inputs = {"image": pixels}
@@ -193,39 +202,25 @@ class Encoder(Graph):
         names = ("z",) if self.spec.family == "ae" else ("mu", "log_var")
         output = Output((self.spec.latent_dim,), np.dtype(np.float32))
         outputs = dict.fromkeys(names, output)
-        prepare = {"image": to_float32}
-        mu, *log_var = run_batched(self.session, inputs, outputs, self._batch_size, prepare)
+        mu, *log_var = run_batched(self.session, inputs, outputs, self._batch_size)
         return mu, log_var[0] if log_var else None
 
 
-def check_dtype(dtype: str) -> str:
-    """Check a dtype: `float32` or `uint8`.
+def check_dtype(dtype: str) -> None:
+    """Check that a dtype is `float32` or `uint8`.
 
     Raises:
-        UsageError: anything else.
+        UsageError: it is neither.
     """
     if dtype not in DTYPES:
         raise UsageError(f"dtype is {dtype!r}, expected 'float32' or 'uint8'")
-    return dtype
-
-
-def check_same_bundle(graph: Graph, spec: ModelSpec, where: str) -> None:
-    """Check that a graph belongs to the bundle of this spec.
-
-    Raises:
-        InputError: with both ids.
-    """
-    if graph.spec.id != spec.id:
-        raise InputError(
-            f"{where}: belongs to bundle {graph.spec.id}, expected {spec.id}. Export again."
-        )
 
 
 def check_tensors(session: Session, spec: ModelSpec, role: str, variant: str, where: str) -> None:
     """Check a graph's inputs and outputs, as onnxruntime reports them, against its spec.
 
     Raises:
-        InputError: with the first tensor that differs.
+        InputError: a name, dtype or shape differs.
     """
     labelled = role == "conditional_decoder" or (role == "encoder" and "label" in session.inputs)
     expected = expected_tensors(spec, role, variant, labelled=labelled)
@@ -247,12 +242,12 @@ def _not_ours(where: str) -> InputError:
 
 
 def read_graph(path: str | Path) -> bytes:
-    """Read a single `.onnx` file and make every check that needs no onnxruntime.
+    """Read a single `.onnx` file and run every check that needs no onnxruntime.
 
     Raises:
         NotFound: no such file.
-        InputError: not a graph that vae-export wrote, or one that holds something harmful.
-        IntegrityError: its bytes are not those that were written.
+        InputError: not a graph that vae-export wrote, or one with harmful content.
+        IntegrityError: the bytes have changed since they were written.
     """
     where, raw = _read_source(path)
     _check_bytes(raw, where, checksum=True)
@@ -270,7 +265,7 @@ def _check_bytes(raw: bytes, where: str, *, checksum: bool) -> None:
 
 
 def _read_source(source: Any) -> tuple[str, Any]:
-    """The graph's name for errors, and its bytes (or the session itself)."""
+    """Return the graph's name for error messages, and its bytes or session."""
     if isinstance(source, bytes) or hasattr(source, "get_inputs"):
         return "graph", source
     path = Path(source)

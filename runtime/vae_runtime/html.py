@@ -1,4 +1,4 @@
-"""Self-contained HTML documents for reports: light and dark, for screens and paper."""
+"""Build self-contained HTML reports, with light and dark themes and a print style."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def html_document(title: str, parts: Iterable[str], style: str = "") -> str:
     """Build a complete document.
 
     Args:
-        title: plain text, for the browser and the heading.
-        parts: HTML to place below the heading.
+        title: plain text for the title bar and the heading.
+        parts: HTML below the heading.
         style: CSS in addition to `STYLE`.
     """
     head = (
@@ -44,7 +44,7 @@ def html_document(title: str, parts: Iterable[str], style: str = "") -> str:
 
 
 def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Build a table of plain text, which scrolls sideways where it is too wide."""
+    """Build a table of plain text that scrolls sideways if it is too wide."""
 
     def line(cells: Sequence[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{escape(c)}</{tag}>" for c in cells) + "</tr>"

@@ -1,6 +1,6 @@
 """Read and write image files, grids and animations; pixels are u8[C, H, W].
 
-Files are recognised by their content, not by their name; a file that is cut short is refused.
+The content of a file decides its format, not its name. Truncated files are refused.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 MAX_PIXELS = 16_000_000
-MAX_BYTES = 256 << 20  # of one file; MAX_PIXELS pixels need no more
+MAX_BYTES = 256 << 20  # per file, more than MAX_PIXELS pixels need in any format
 _KINDS = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".gif": "GIF"
 }  # fmt: skip
 _ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG"}
 _QUALITY: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}
-_PNG_END = b"IEND\xaeB`\x82"  # Pillow does not miss it once it has all pixels
+_PNG_END = b"IEND\xaeB`\x82"  # Pillow accepts a file without it if all pixels are there
 _MAX_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "GIF": 65_535}  # pixels, by format
-# Pillow's readers raise any of these on damaged files.
+# Exceptions that Pillow's readers raise on damaged files.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, OverflowError,
             struct.error, zlib.error)  # fmt: skip
 
 
 def is_image(path: Path) -> bool:
-    """Whether the name is that of an image; macOS leaves `._NAME` files beside images."""
+    """Return whether a file has the name of an image and is not hidden, like macOS's `._NAME`."""
     return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
 
 
@@ -56,10 +56,10 @@ def read_image(
     Applies the EXIF orientation, composes transparency over black, and scales 16-bit grey to bytes.
 
     Args:
-        source: a path, or the bytes of a file.
-        mode: `L` or `RGB` to convert to; None keeps grey images grey and converts others to RGB.
+        source: the path or the content of a file.
+        mode: convert to `L` or `RGB`; None keeps grey images grey and converts others to RGB.
         size: (H, W) to resize to, with a Lanczos filter.
-        log: called with one line about anything that the pixels do not show: transparency, frames.
+        log: called with one line about each thing that is lost: transparency, further frames.
 
     Returns:
         u8[C, H, W].
@@ -67,17 +67,17 @@ def read_image(
     Raises:
         NotFound: no such file.
         FileError: the file cannot be read.
-        InputError: not a PNG, JPEG, WebP or BMP, or a damaged one.
-        LimitError: more than 16 million pixels.
+        InputError: not a PNG, JPEG, WebP or BMP, or a damaged file.
+        LimitError: the image has more than 16 million pixels.
     """
     from PIL import Image
 
     name = source if isinstance(source, Path) else "image"
     raw = read_bytes(source, max_bytes=MAX_BYTES) if isinstance(source, Path) else source
-    picture = _decode(raw, name, mode, log)
-    if size and (picture.height, picture.width) != size:
-        picture = picture.resize((size[1], size[0]), Image.Resampling.LANCZOS)
-    pixels = np.array(picture)
+    image = _decode(raw, name, mode, log)
+    if size and (image.height, image.width) != size:
+        image = image.resize((size[1], size[0]), Image.Resampling.LANCZOS)
+    pixels = np.array(image)
     return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
 
 
@@ -85,7 +85,7 @@ def _decode(raw: bytes, name: object, mode: str | None, log: Callable[[str], Non
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        # Whatever Pillow warns of is refused or logged here, or does not matter to the pixels.
+        # Pillow's warnings are ignored: whatever changes the pixels is refused or logged here.
         with (
             warnings.catch_warnings(action="ignore"),
             Image.open(io.BytesIO(raw), formats=FORMATS) as image,
@@ -95,7 +95,7 @@ def _decode(raw: bytes, name: object, mode: str | None, log: Callable[[str], Non
                     f"{name}: {image.height}x{image.width} pixels, limit {MAX_PIXELS}. Resize it."
                 )
             if image.format == "PNG" and _PNG_END not in raw:
-                raise InputError(f"{name}: cut off: the end of a PNG is missing")
+                raise InputError(f"{name}: truncated: the end of the PNG is missing")
             if getattr(image, "n_frames", 1) > 1:
                 log("only the first frame is read")
             return _flatten(ImageOps.exif_transpose(image), mode, log)
@@ -128,7 +128,7 @@ def _flatten(image: Image.Image, mode: str | None, log: Callable[[str], None]) -
 
 
 def to_uint8(images: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Round f32 in [0, 1] to the nearest of 256 levels, u8; u8 is returned as it is."""
+    """Round f32 in [0, 1] to the nearest of 256 levels; return u8 unchanged."""
     if images.dtype == np.uint8:
         return images.view(np.uint8)
     levels = np.rint(np.clip(images.astype(np.float32, copy=False), 0, 1) * np.float32(255))
@@ -156,7 +156,7 @@ def grid(images: NDArray[np.generic], columns: int, gap: int = 2) -> NDArray[np.
 
 
 def to_pil(image: NDArray[np.generic], scale: int = 1) -> Image.Image:
-    """Convert [C, H, W] to a Pillow image, with each pixel drawn as a square of `scale` pixels."""
+    """Convert [C, H, W] to a Pillow image; each pixel becomes a square of `scale` pixels."""
     from PIL import Image
 
     pixels = to_uint8(image)
@@ -166,32 +166,31 @@ def to_pil(image: NDArray[np.generic], scale: int = 1) -> Image.Image:
 
 
 def encode_image(image: NDArray[np.generic], extension: str = ".png", scale: int = 1) -> bytes:
-    """Encode one image as a file of the type that `extension` names.
+    """Encode one image in the format of a file extension.
 
     Raises:
-        UsageError: no such type.
-        LimitError: the type does not allow a picture this large.
+        UsageError: the extension is unknown.
+        LimitError: the image is too large for the format.
     """
     kind = _KINDS.get(extension.lower())
     if kind is None:
         raise UsageError(f"{extension}: not an image type. Expected {', '.join(_KINDS)}")
-    return _save([to_pil(image, scale)], kind)
+    return _save(to_pil(image, scale), kind)
 
 
-def _save(pictures: list[Image.Image], kind: str, **options: Any) -> bytes:
-    """Encode the first picture, or all of them as an animation."""
-    longest = max(pictures[0].size)
+def _save(image: Image.Image, kind: str, **options: Any) -> bytes:
+    longest = max(image.size)
     if longest > _MAX_SIDE.get(kind, longest):
         raise LimitError(f"{kind}: {longest} pixels on a side, limit {_MAX_SIDE[kind]}. Use .png")
     buffer = io.BytesIO()
-    pictures[0].save(buffer, kind, **_QUALITY.get(kind, {}), **options)
+    image.save(buffer, kind, **_QUALITY.get(kind, {}), **options)
     return buffer.getvalue()
 
 
 def encode_animation(
     frames: Sequence[NDArray[np.generic]], extension: str = ".gif", *, scale: int = 1, ms: int = 80
 ) -> bytes:
-    """Encode frames as an animation that plays forwards and backwards in an endless loop.
+    """Encode frames as an animation that loops forwards and backwards.
 
     Args:
         frames: images [C, H, W] of the same size.
@@ -200,27 +199,28 @@ def encode_animation(
         ms: duration of each frame in milliseconds.
 
     Raises:
-        UsageError: no frames, or a type without animation.
+        UsageError: there are no frames, or the format has no animations.
+        LimitError: the frames are too large for the format.
     """
     kind = _ANIMATED.get(extension.lower())
     if kind is None:
         raise UsageError(f"{extension}: cannot hold an animation. Expected {', '.join(_ANIMATED)}")
     if not len(frames):
         raise UsageError("an animation needs at least one frame")
-    pictures = [to_pil(frame, scale) for frame in [*frames, *frames[-2:0:-1]]]
-    return _save(pictures, kind, save_all=True, append_images=pictures[1:], duration=ms, loop=0)
+    first, *rest = [to_pil(frame, scale) for frame in [*frames, *frames[-2:0:-1]]]
+    return _save(first, kind, save_all=True, append_images=rest, duration=ms, loop=0)
 
 
 def grid_columns(n: int) -> int:
-    """The number of columns of the grid for n images that is closest to a square."""
+    """Return the number of columns that makes a grid of n images closest to a square."""
     return max(1, int(np.ceil(np.sqrt(n))))
 
 
 def interleave(layers: list[NDArray[Any]], columns: int) -> tuple[NDArray[Any], int]:
-    """Place several sets of images [N, C, H, W] below each other, `columns` at a time.
+    """Interleave sets of images [N, C, H, W] for a grid whose rows alternate between the sets.
 
     Returns:
-        The images in the order of a grid, with the last rows padded with black, and its columns.
+        The images in the order of the grid, padded with black, and its number of columns.
     """
     n, shape = len(layers[0]), layers[0].shape[1:]
     columns = min(columns, n)

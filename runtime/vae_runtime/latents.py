@@ -18,7 +18,14 @@ def traversal(
     mean: NDArray[np.float64],
     std: NDArray[np.float64],
 ) -> NDArray[np.float32]:
-    """Copies of `start` f32[D] whose dimension `dim` runs over mean ± span·std: f32[steps, D]."""
+    """Vary dimension `dim` of `start` f32[D] from mean - span·std to mean + span·std.
+
+    Returns:
+        f32[steps, D].
+
+    Raises:
+        UsageError: `dim` or `steps` is out of range.
+    """
     if not 0 <= dim < len(start):
         raise UsageError(f"dim is {dim}, expected 0 to {len(start) - 1}")
     _check_steps(steps)
@@ -30,10 +37,16 @@ def traversal(
 def interpolation(
     a: NDArray[np.float32], b: NDArray[np.float32], steps: int, how: str
 ) -> NDArray[np.float32]:
-    """From a f32[D] to b, both included: f32[steps, D].
+    """Interpolate from a f32[D] to b f32[D].
 
-    `linear` goes straight. `spherical` turns the direction at a constant rate and scales the length
-    linearly (White 2016, arXiv 1609.04468).
+    `linear` follows a straight line. `spherical` turns the direction at a constant rate and changes
+    the length linearly (White 2016, arXiv 1609.04468).
+
+    Returns:
+        f32[steps, D], including both ends.
+
+    Raises:
+        UsageError: `steps` is out of range, or `how` is unknown.
     """
     _check_steps(steps)
     if how not in ("linear", "spherical"):
@@ -44,7 +57,7 @@ def interpolation(
     cosine = float(start @ end) / max(lengths[0] * lengths[1], 1e-12)
     angle = float(np.arccos(min(1.0, max(-1.0, cosine))))
     path = (1 - t) * start + t * end
-    # Latents on one ray, or opposite each other, span no plane to turn in.
+    # Parallel and opposite vectors define no plane to turn in.
     if how == "spherical" and np.sin(angle) > 1e-6:
         units = start / lengths[0], end / lengths[1]
         turned = np.sin((1 - t) * angle) * units[0] + np.sin(t * angle) * units[1]

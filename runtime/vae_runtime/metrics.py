@@ -1,7 +1,7 @@
-"""How well a model knows its images: squared error, KL, ELBO, IWAE bound, active units.
+"""Metrics of a model on images: squared error, KL, ELBO, IWAE bound, active units.
 
-Everything here works on functions that encode and decode, and needs NumPy alone. Likelihoods, KL
-and bounds are in nats; they are summed over pixels and latent dimensions.
+The metrics take a model as two functions, so they need no onnxruntime. Likelihoods, KL and bounds
+are in nats, summed over pixels and latent dimensions.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from .prior import Prior
 from .rng import uniforms
 
 BINARISE = ("sample", "threshold", "none")
-ACTIVE = 0.01  # variance of the mean over the data (Burda et al. 2015, section 5.2)
-_SAMPLES_AT_ONCE = 256  # noise vectors held per image
-_LEAST_PROBABILITY = np.float32(1e-7)  # of a pixel, to avoid the logarithm of 0
+# A latent dimension is active if its mean varies more than this over the data (Burda et al. 2015,
+# section 5.2).
+ACTIVE = 0.01
+_SAMPLES_AT_ONCE = 256  # noise vectors in memory per image
+_MIN_PROBABILITY = np.float32(1e-7)  # of a pixel, to avoid the logarithm of 0
 
 Floats: TypeAlias = NDArray[np.float32]
 Labels: TypeAlias = "NDArray[np.int64] | None"
@@ -30,14 +32,14 @@ Labels: TypeAlias = "NDArray[np.int64] | None"
 
 @dataclass(frozen=True)
 class Codec:
-    """What the metrics need of a model: its encoder and decoder as functions.
+    """A model as the metrics see it: an encoder and a decoder function, and a likelihood.
 
     Attributes:
         posterior: images f32[N, C, H, W] and labels i64[N] or None → mu and log_var, each
             f32[N, D]; log_var is None for an AE.
         decode: z f32[N, D] and labels → images f32[N, C, H, W].
         likelihood: `bernoulli` or `gaussian`.
-        sigma: standard deviation of a pixel in a `gaussian` likelihood, if one was learned.
+        sigma: standard deviation per pixel of a `gaussian` likelihood, if one was learned.
     """
 
     posterior: Callable[[Floats, Labels], tuple[Floats, Floats | None]]
@@ -48,20 +50,20 @@ class Codec:
     def negative_log_likelihood(
         self, z: Floats, labels: Labels, images: Floats, zeros: Floats | None = None
     ) -> NDArray[np.float64]:
-        """-log p(image | z), f64[N]; see the function of this name."""
+        """Decode z and return -log p(image | z), f64[N]; see the function of the same name."""
         decoded = self.decode(z, labels)
         return negative_log_likelihood(decoded, images, self.likelihood, self.sigma, zeros)
 
 
 class Scores(NamedTuple):
-    """Scores per image, each f64[N]; sums over pixels and latent dimensions.
+    """Scores per image, each f64[N].
 
     Attributes:
         error: mean squared error per pixel of the reconstruction from the posterior mean.
         kl: KL(q(z | image) ‖ N(0, I)) in nats; 0 for an AE.
-        negative_elbo: -log p(image | z) + KL in nats, z sampled from q; the first term alone for an
-            AE. A Gaussian likelihood is a density, so it falls below 0 where images are close.
-            Without a learned sigma it is the squared error.
+        negative_elbo: -log p(image | z) + KL in nats, with z sampled from q; an AE has the first
+            term only. A Gaussian likelihood is a density, so close reconstructions get negative
+            values. Without a learned sigma, the first term is the squared error.
     """
 
     error: NDArray[np.float64]
@@ -71,20 +73,20 @@ class Scores(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Means over a data set, in nats; sums over pixels and latent dimensions.
+    """Means over a data set; KL and bounds are in nats per image, and None for an AE.
 
     Attributes:
         n: number of images.
         labels: whether the model was given the class of each image.
-        mse: mean squared error per pixel of the reconstruction from the posterior mean, on the
-            images as they are, not binarised.
-        kl: KL(q(z | x) ‖ N(0, I)); None for an AE, as are all fields below.
+        mse: mean squared error per pixel of the reconstruction from the posterior mean; measured on
+            the original images, not on binarised ones.
+        kl: KL(q(z | x) ‖ N(0, I)).
         negative_elbo: -ELBO, estimated from `samples` samples per image.
         iwae: the importance-weighted bound on -log p(x) (Burda et al. 2015, arXiv 1509.00519).
-        samples: K, posterior samples per image.
+        samples: K, the number of posterior samples per image.
         binarised: how pixels were binarised before the encoder and the likelihood.
         likelihood: `bernoulli` or `gaussian`.
-        active_units: latent dimensions whose mean varies over the data.
+        active_units: number of latent dimensions whose mean varies over the data; None for an AE.
         latent_dim: D.
     """
 
@@ -101,7 +103,7 @@ class Evaluation:
     latent_dim: int
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return the fields as a dictionary."""
         return asdict(self)
 
 
@@ -115,11 +117,11 @@ def score(
         images: u8 or f32 [N, C, H, W].
         labels: i64[N], or None to score without labels.
         samples: posterior samples per image for the negative ELBO.
-        seed: seed of these samples; image i gets the same ones whatever is scored beside it.
-        start: the index of the first image.
+        seed: seed for these samples; image i has the same samples in every batch.
+        start: index of the first image.
 
     Raises:
-        UsageError: fewer than one sample.
+        UsageError: `samples` is less than 1.
     """
     if samples < 1:
         raise UsageError(f"samples is {samples}, expected 1 or more")
@@ -159,16 +161,16 @@ def evaluate(
     Args:
         codec: the model.
         images: checked images, u8 or f32 [N, C, H, W].
-        labels: i64[N], given to encoder and decoder; None evaluates without labels.
-        samples: K of the IWAE bound, posterior samples per image.
+        labels: i64[N] for encoder and decoder; None evaluates without labels.
+        samples: posterior samples per image, the K of the IWAE bound.
         binarise: `sample` (each pixel is 1 with the probability of its grey level), `threshold` (at
             one half) or `none`. The default is `sample` for a Bernoulli likelihood and `none` for a
-            Gaussian one, which takes no other.
-        seed: seed of the binarised pixels and the posterior samples.
+            Gaussian one, which allows nothing else.
+        seed: seed for the binarised pixels and the posterior samples.
         track: wraps the iterable of batch starts, to show progress.
 
     Raises:
-        UsageError: no images, no samples, or a binarisation that does not fit the likelihood.
+        UsageError: there are no images or samples, or `binarise` does not fit the likelihood.
     """
     binarise = _binarisation(binarise, codec.likelihood)
     if samples < 1 or not len(images):
@@ -217,7 +219,7 @@ def _bounds(
     first: int,
     n: int,
 ) -> NDArray[np.float64]:
-    """Sums over a batch of KL, -ELBO and -IWAE, f64[3]; sample k of image i is number k·n + i."""
+    """Sum KL, -ELBO and -IWAE over a batch: f64[3]. Sample k of image i has the index k·n + i."""
     mu, log_var = codec.posterior(x, label)
     assert log_var is not None
     zeros = 1 - x if binary else None
@@ -246,7 +248,7 @@ def _binarised(grey: Floats, how: str, seed: int, first: int) -> Floats:
         return grey
     if how == "threshold":
         return (grey >= 0.5).astype(np.float32)
-    # Counter-based, so that an image gets the same pixels whatever the batches.
+    # Counter-based, so that an image gets the same pixels in batches of any size.
     pixels = grey[0].size
     blocks = -(-pixels // 4)
     key = np.array([seed, 1], np.uint64)
@@ -257,7 +259,7 @@ def _binarised(grey: Floats, how: str, seed: int, first: int) -> Floats:
 
 
 def sample_posterior(mu: Floats, log_var: Floats, seed: int, start: int) -> Floats:
-    """Sample z ~ N(mu, exp(log_var)) once per image, f32[N, D]: noise `start` … of `seed`."""
+    """Sample z ~ N(mu, exp(log_var)) once per image, f32[N, D], from noise `start` of `seed` on."""
     eps = Prior.normal(mu.shape[1]).sample(len(mu), seed=seed, start=start)
     z: Floats = mu + np.exp(0.5 * log_var) * eps
     return z
@@ -266,15 +268,15 @@ def sample_posterior(mu: Floats, log_var: Floats, seed: int, start: int) -> Floa
 def posterior_samples(
     mu: Floats, log_var: Floats, samples: int, seed: int, start: int
 ) -> Iterator[Floats]:
-    """`samples` times z ~ N(mu, exp(log_var)), each f32[N, D], for the images `start` ….
+    """Sample z ~ N(mu, exp(log_var)) for the images from `start` on, `samples` times, f32[N, D].
 
-    Sample k of image i is number i · samples + k of the seed, whatever is beside that image.
+    Sample k of image i has the index i · samples + k, so it does not depend on the batch.
     """
     n, dim = mu.shape
     normal, sigma = Prior.normal(dim), np.exp(0.5 * log_var)
     for k in range(0, samples, _SAMPLES_AT_ONCE):
         count = min(_SAMPLES_AT_ONCE, samples - k)
-        if count == samples:  # the noise of all images lies side by side
+        if count == samples:  # the noise of all images is contiguous
             eps = normal.sample(n * samples, seed=seed, start=start * samples)
             eps = eps.reshape(n, samples, dim)
         else:
@@ -286,17 +288,17 @@ def posterior_samples(
 
 
 def kl_to_standard_normal(mu: Floats, log_var: Floats) -> NDArray[np.float64]:
-    """KL(N(mu, exp(log_var)) ‖ N(0, I)) in nats, f64[N] (Kingma & Welling 2014, appendix B)."""
+    """Compute KL(N(mu, exp(log_var)) ‖ N(0, I)), f64[N] (Kingma & Welling 2014, appendix B)."""
     m, v = mu.astype(np.float64), log_var.astype(np.float64)
     total: NDArray[np.float64] = 0.5 * (m**2 + np.exp(v) - 1 - v).sum(axis=1)
     return total
 
 
 def log_prior_ratio(z: Floats, mu: Floats, log_var: Floats) -> NDArray[np.float64]:
-    """Log N(z; 0, I) - log N(z; mu, exp(log_var)), f64[N]: IWAE's weight without the likelihood."""
-    code, v = z.astype(np.float64), log_var.astype(np.float64)
-    noise = (code - mu) ** 2 * np.exp(-v)
-    total: NDArray[np.float64] = 0.5 * (noise + v - code**2).sum(axis=1)
+    """Compute log N(z; 0, I) - log N(z; mu, exp(log_var)), f64[N], a term of the IWAE weights."""
+    latents, v = z.astype(np.float64), log_var.astype(np.float64)
+    noise = (latents - mu) ** 2 * np.exp(-v)
+    total: NDArray[np.float64] = 0.5 * (noise + v - latents**2).sum(axis=1)
     return total
 
 
@@ -307,16 +309,15 @@ def negative_log_likelihood(
     sigma: float | None = None,
     zeros: Floats | None = None,
 ) -> NDArray[np.float64]:
-    """-log p(image | z), f64[N], summed over pixels.
+    """Compute -log p(image | z), f64[N], in nats, summed over pixels.
 
     Args:
-        decoded: the decoder's images f32[N, C, H, W].
-        images: the images themselves, in [0, 1].
-        likelihood: `bernoulli` (cross-entropy in nats, pixels read as probabilities) or `gaussian`.
-        sigma: standard deviation of a pixel in a `gaussian` likelihood. Without it the result is
-            the squared error, which is the Gaussian likelihood of variance 1/2 up to a constant.
-        zeros: 1 - images, if images are binarised. Each pixel then has one probability instead of
-            two, and a few pixels share one logarithm.
+        decoded: the decoder's output f32[N, C, H, W].
+        images: the original images f32[N, C, H, W] in [0, 1].
+        likelihood: `bernoulli` (cross-entropy; pixels are probabilities) or `gaussian`.
+        sigma: standard deviation per pixel of a `gaussian` likelihood. Without it the result is the
+            squared error, which is the likelihood of variance 1/2 up to a constant.
+        zeros: 1 - images, for binarised images only. This selects a faster computation.
     """
     if likelihood == "gaussian":
         each = np.square(decoded - images, dtype=np.float64)
@@ -325,9 +326,9 @@ def negative_log_likelihood(
     elif zeros is not None:
         return _binary_cross_entropy(decoded, zeros)
     else:
-        # Logarithms of float32 are vectorised, ten times as fast as of float64; 1 - p is exact
-        # where it is small. Only the sum needs more digits.
-        each = np.clip(decoded, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
+        # float32 logarithms are vectorised and ten times as fast as float64 ones, and 1 - p is
+        # exact where it is small. Only the sum needs more digits.
+        each = np.clip(decoded, _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
         off = np.subtract(1, each, dtype=np.float32)
         np.log(each, out=each)
         np.log(off, out=off)
@@ -340,11 +341,14 @@ def negative_log_likelihood(
 
 
 def _binary_cross_entropy(decoded: Floats, zeros: Floats) -> NDArray[np.float64]:
-    """Cross-entropy f64[N] of pixels that are 0 or 1; `zeros` is 1 where they are 0."""
-    each = np.clip(decoded, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
-    np.subtract(each, zeros, out=each)  # p of a 1, p - 1 of a 0
+    """Compute the cross-entropy f64[N] of pixels that are 0 or 1; `zeros` is 1 where they are 0.
+
+    Each pixel needs one probability instead of two, and four pixels share one logarithm.
+    """
+    each = np.clip(decoded, _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
+    np.subtract(each, zeros, out=each)  # p where the pixel is 1, p - 1 where it is 0
     each = np.abs(each, out=each).reshape(len(each), -1)
-    for _ in range(2):  # the product of four pixels is above 1e-28, which float32 still holds
+    for _ in range(2):  # products of four probabilities are at least 1e-28, a normal float32
         half, odd = divmod(each.shape[1], 2)
         if not odd:
             each = np.multiply(each[:, :half], each[:, half:])

@@ -1,8 +1,8 @@
-"""The distribution that `sample` draws latents from: plain arrays in, latents f32[n, D] out.
+"""Latent priors: distributions that `sample` draws latents f32[n, D] from.
 
-Every sample is a pure function of (seed, index of the sample): a counter-based generator gives each
-sample its own words. Image 500,000 of a seed can be drawn alone, batches of any size give the same
-latents bit for bit, and a port to another language needs Philox-4x64 and Box-Muller only.
+Every sample is a pure function of (seed, index): a counter-based generator gives each sample its
+own random words. Therefore sample 500,000 can be drawn alone, batches of any size give the same
+latents bit for bit, and a port to another language needs only Philox-4x64 and Box-Muller.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ _MAX_DIMENSIONS = 65_536
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """A prior over latents of `latent_dim` numbers. All arrays are checked at construction.
+    """A prior over latents. All arrays are checked at construction.
 
     Attributes:
         kind: `normal` (N(0, I)), `uniform` (a box), `gaussian`, `gmm`, or `class_gmm`.
         latent_dim: D.
-        low, high: f64[D], the box of `uniform`.
-        weights: f64[R, M], the weight of each component. R is 1, or classes + 1 for `class_gmm`,
-            whose last row describes latents without a label.
+        low, high: f64[D], the bounds of `uniform`.
+        weights: f64[R, M], the weights of M components in R mixtures. R is 1, or classes + 1 for
+            `class_gmm`, whose last mixture is for latents without a label.
         mean: f64[R, M, D].
         cholesky: f64[R, M, D(D+1)/2], the lower Cholesky factor of each covariance, row by row.
 
     Raises:
-        InputError: an unknown kind, a missing array, a shape that does not fit, or a number that is
+        InputError: the kind is unknown, an array is missing or has the wrong shape, or a number is
             not finite.
     """
 
@@ -69,22 +69,22 @@ class Prior:
 
     @classmethod
     def normal(cls, latent_dim: int) -> Prior:
-        """N(0, I) over `latent_dim` numbers."""
+        """Return N(0, I) in `latent_dim` dimensions."""
         return cls("normal", latent_dim)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Prior:
-        """Read what `to_json` wrote.
+        """Read the output of `to_json`.
 
         Raises:
-            InputError: not such an object, or arrays that do not fit; see the class.
+            InputError: a value is missing or has the wrong type, or see `Prior`.
         """
         kind, dim = take(data, "kind", str, "prior"), take(data, "latent_dim", int, "prior")
         names = [name for name in _ARRAYS if name in data]
         return cls(kind, dim, **{name: take_array(data, name, "prior") for name in names})
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary of plain lists; numbers keep six significant digits."""
+        """Return a dictionary with arrays as lists; numbers keep six significant digits."""
         data: dict[str, Any] = {"kind": self.kind, "latent_dim": self.latent_dim}
         for name in _ARRAYS:
             array = getattr(self, name)
@@ -107,23 +107,22 @@ class Prior:
         temperature: float = 1.0,
         truncation: float | None = None,
     ) -> NDArray[np.float32]:
-        """Sample latents `start` to `start + n` of the endless sequence that belongs to `seed`.
+        """Sample latents `start` to `start + n` from the endless sequence of a seed.
 
         Args:
-            n: how many latents.
-            label: for `class_gmm`, the class of each latent, one index or i64[n]. None, or the
-                index after the last class, samples from the mixture of latents without a label.
-                Other kinds ignore it.
-            seed: 0 to 2**64 - 1; None picks a fresh one.
-            start: the index of the first latent.
-            temperature: scales the spread around each component's mean; 0 gives the means.
-            truncation: redraws each standard normal until it lies within ± this.
+            n: number of latents.
+            label: for `class_gmm`, one class index for all latents or i64[n]. None, or the index
+                after the last class, samples without a label. Other kinds ignore it.
+            seed: 0 to 2**64 - 1; None picks a random one.
+            start: index of the first latent.
+            temperature: factor for the spread around each component's mean; 0 gives the means.
+            truncation: redraw each standard normal until it is within ± this bound.
 
         Returns:
             f32[n, D].
 
         Raises:
-            UsageError: a number outside its range, or labels that are not n integers.
+            UsageError: a number is out of range, or the labels are not n integers.
         """
         check_sampling(n, seed, temperature, truncation)
         if start < 0:
@@ -140,7 +139,7 @@ class Prior:
         temperature: float,
         truncation: float | None,
     ) -> NDArray[np.float32]:
-        """`sample` without the checks, for callers that made them once for many batches."""
+        """Sample without checks, for callers that checked the arguments of many batches at once."""
         rows = self._rows_of(label, n)
         words = random_words(seed, start, n, self.latent_dim)
         if self.low is not None and self.high is not None:
@@ -154,14 +153,17 @@ class Prior:
         return self._place(eps, rows, component).astype(np.float32)
 
     def spread(self, label: int | None = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean and standard deviation of each dimension, two f64[D], for a class or for all."""
+        """Return mean and standard deviation of each dimension, two f64[D].
+
+        For `class_gmm` they are those of the class `label`, or of latents without a label.
+        """
         if self.low is not None and self.high is not None:
             return (self.low + self.high) / 2, (self.high - self.low) / np.sqrt(12)
         if self.weights is None or self.mean is None or self.cholesky is None:
             return np.zeros(self.latent_dim), np.ones(self.latent_dim)
         row = self._rows_of(label, 1)[0]
         weights, means = self.weights[row][:, None], self.mean[row]
-        # The diagonal of L·Lᵀ: squares of the packed factor summed row by row.
+        # The diagonal of L·Lᵀ is the sum of squares of each row of the packed factor.
         starts = [i * (i + 1) // 2 for i in range(self.latent_dim)]
         variances = np.add.reduceat(self.cholesky[row] ** 2, starts, axis=1)
         mean = (weights * means).sum(axis=0)
@@ -170,7 +172,7 @@ class Prior:
 
     @cached_property
     def _cumulative(self) -> NDArray[np.float64]:
-        """Cumulative weights f64[R, M], each row ending at 1: the stored weights are rounded."""
+        """Cumulative weights f64[R, M]; normalised, because the stored weights are rounded."""
         assert self.weights is not None
         total = np.cumsum(self.weights, axis=1, dtype=np.float64)
         return total / total[:, -1:]
@@ -178,21 +180,21 @@ class Prior:
     def _place(
         self, eps: NDArray[np.float64], row: NDArray[np.intp], component: NDArray[np.intp]
     ) -> NDArray[np.float64]:
-        """Mean + L·eps, one column of L at a time.
+        """Compute mean + L·eps, one column of L at a time.
 
-        Plain sums, unlike a matrix product, give the same bits whatever the size of the batch.
+        Unlike a matrix product, these sums give the same bits for any batch size.
         """
         assert self.mean is not None
         assert self.cholesky is not None
         z = self.mean[row, component]
         for j in range(self.latent_dim):
-            below = np.arange(j, self.latent_dim)  # L[i, j] is number i·(i+1)/2 + j
+            below = np.arange(j, self.latent_dim)  # L[i, j] is at index i·(i+1)/2 + j
             column = self.cholesky[row[:, None], component[:, None], below * (below + 1) // 2 + j]
             z[:, j:] += column * eps[:, j, None]
         return z
 
     def _rows_of(self, label: NDArray[np.int64] | int | None, n: int) -> NDArray[np.intp]:
-        """The mixture of each of n latents; the last one describes latents without a label."""
+        """Return the index of the mixture for each of n latents; None selects the last mixture."""
         if self.kind != "class_gmm" or label is None:
             return np.full(n, self.rows - 1, np.intp)
         labels = np.asarray(label)
@@ -210,7 +212,7 @@ class Prior:
         _check_array("low", low, (self.latent_dim,))
         _check_array("high", high, (self.latent_dim,))
         if (low > high).any():
-            raise InputError("prior: low must not be above high")
+            raise InputError("prior: low is above high, expected low <= high")
 
     def _check_mixtures(
         self, weights: NDArray[np.float64], mean: NDArray[np.float64], cholesky: NDArray[np.float64]
@@ -221,17 +223,17 @@ class Prior:
         _check_array("mean", mean, (rows, m, d))
         _check_array("cholesky", cholesky, (rows, m, d * (d + 1) // 2))
         if not weights.size or weights.min() < 0 or abs(weights.sum(axis=1) - 1).max() > 1e-3:
-            raise InputError("prior: weights must not be negative, and sum to 1 in each row")
+            raise InputError("prior: expected weights of 0 or more that sum to 1 in each row")
         fits = {"gaussian": rows == 1 and m == 1, "gmm": rows == 1, "class_gmm": rows > 1}
         if not fits[self.kind]:
-            raise InputError(f"prior: {self.kind} with {rows} mixtures of {m} components")
+            raise InputError(f"prior: {rows} mixtures of {m} components do not fit {self.kind}")
 
 
 def choose_prior(fitted: Prior, name: str) -> Prior:
-    """The prior that a caller names: `fitted`, the bundle's own, or `normal`, N(0, I).
+    """Return the prior of a name: `fitted`, the prior of the bundle, or `normal`, N(0, I).
 
     Raises:
-        UsageError: another name.
+        UsageError: the name is neither.
     """
     if name == "fitted":
         return fitted
@@ -241,17 +243,17 @@ def choose_prior(fitted: Prior, name: str) -> Prior:
 
 
 def fresh_seed() -> int:
-    """A random seed, short enough to be read aloud."""
+    """Return a random seed of 32 bits, which is short enough to be read aloud."""
     return int.from_bytes(os.urandom(4), "little")
 
 
 def check_sampling(
     n: int, seed: int | None, temperature: float = 1.0, truncation: float | None = None
 ) -> None:
-    """Check a count, seed, temperature and truncation against their ranges.
+    """Check the ranges of sampling options.
 
     Raises:
-        UsageError: the first that is outside its range.
+        UsageError: a value is out of range.
     """
     if not isinstance(n, int | np.integer) or n < 0:
         raise UsageError(f"n is {n!r}, expected a whole number, 0 or more")
@@ -264,7 +266,7 @@ def check_sampling(
 
 
 def _arrays_of(kind: str) -> tuple[str, ...]:
-    """The arrays that a kind has, in the order of `_ARRAYS`."""
+    """Return the names of the arrays of a kind, in the order of `_ARRAYS`."""
     return {"normal": (), "uniform": ("low", "high")}.get(kind, ("weights", "mean", "cholesky"))
 
 

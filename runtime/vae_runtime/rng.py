@@ -1,7 +1,7 @@
-"""Random numbers as a pure function of (seed, index): Philox-4x64 words, and normals made of them.
+"""Random numbers as a pure function of (seed, index): Philox-4x64 words, and normals from them.
 
-Philox is a counter-based generator (Salmon et al. 2011), so the numbers of any sample can be had
-without those of the samples before it.
+Philox is a counter-based generator (Salmon et al. 2011), so the numbers of any sample can be
+computed without those of the samples before it.
 """
 
 from __future__ import annotations
@@ -10,16 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 _WORDS_PER_BLOCK = 4  # of Philox-4x64
-_MAX_REDRAWS = (
-    64  # of a truncated normal before it is clamped: P < 1e-13 for truncation of 0.5 or more
-)
+# Afterwards a truncated normal is clamped: P < 1e-13 for a truncation of 0.5 or more.
+_MAX_REDRAWS = 64
 
 
 def random_words(seed: int, start: int, n: int, dim: int) -> NDArray[np.uint64]:
-    """Words u64[n, W] for the samples `start` to `start + n` of a seed.
+    """Return words u64[n, W] for the samples `start` to `start + n` of a seed.
 
-    Word 0 picks the component of a mixture. The next `dim`, one more if that is odd, become
-    normals.
+    Word 0 selects the component of a mixture. The next `dim` words, or `dim` + 1 if `dim` is odd,
+    become normals.
     """
     blocks = -(-(1 + dim + dim % 2) // _WORDS_PER_BLOCK)
     generator = np.random.Philox(key=seed, counter=int(start) * blocks)
@@ -28,12 +27,12 @@ def random_words(seed: int, start: int, n: int, dim: int) -> NDArray[np.uint64]:
 
 
 def uniforms(words: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """Numbers in [0, 1) from the top 53 bits of each word."""
+    """Convert the top 53 bits of each word to a number in [0, 1)."""
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def normals(words: NDArray[np.uint64], dim: int, truncation: float | None) -> NDArray[np.float64]:
-    """Standard normals f64[n, dim], within ± `truncation` if that is given."""
+    """Convert words to standard normals f64[n, dim], within ± `truncation` unless it is None."""
     drawn = _box_muller(words, dim)
     if truncation is not None:
         _truncate(drawn, words, truncation)
@@ -41,7 +40,7 @@ def normals(words: NDArray[np.uint64], dim: int, truncation: float | None) -> ND
 
 
 def _box_muller(words: NDArray[np.uint64], dim: int) -> NDArray[np.float64]:
-    """Two normals from each pair of words (Box & Muller 1958)."""
+    """Convert each pair of words to two normals (Box & Muller 1958)."""
     even = dim + dim % 2
     pairs = uniforms(words[:, :even])
     radius = np.sqrt(-2 * np.log1p(-pairs[:, 0::2]))
@@ -53,12 +52,12 @@ def _box_muller(words: NDArray[np.uint64], dim: int) -> NDArray[np.float64]:
 
 
 def _truncate(normals: NDArray[np.float64], words: NDArray[np.uint64], bound: float) -> None:
-    """Redraw in place what lies outside ± bound; clamp what still does after `_MAX_REDRAWS`."""
+    """Redraw numbers outside ± bound in place; clamp those that remain after `_MAX_REDRAWS`."""
     for attempt in range(1, _MAX_REDRAWS + 1):
         rows = np.flatnonzero((np.abs(normals) > bound).any(axis=1))
         if not len(rows):
             return
-        # A redraw hashes the sample's own words, so it too depends on (seed, index) alone.
+        # A redraw hashes the words of its own sample, so it still depends on (seed, index) alone.
         again = _box_muller(_mix(words[rows], attempt), normals.shape[1])
         outside = np.abs(normals[rows]) > bound
         normals[rows] = np.where(outside, again, normals[rows])
@@ -66,7 +65,7 @@ def _truncate(normals: NDArray[np.float64], words: NDArray[np.uint64], bound: fl
 
 
 def _mix(words: NDArray[np.uint64], attempt: int) -> NDArray[np.uint64]:
-    """SplitMix64's finalizer (Steele et al. 2014) of words + attempt · golden ratio."""
+    """Hash words + attempt · golden ratio with the finalizer of SplitMix64 (Steele et al. 2014)."""
     x = words + np.uint64(attempt * 0x9E3779B97F4A7C15 % 2**64)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

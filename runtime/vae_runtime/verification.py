@@ -1,4 +1,8 @@
-"""Compare a bundle's graphs with its golden vectors, which torch computed; no torch needed."""
+"""Run a bundle's graphs on its golden vectors and compare the results with torch's.
+
+Golden vectors are inputs for each graph, stored in the bundle with the outputs that torch computed
+for them. Reading and comparing them needs no torch.
+"""
 
 from __future__ import annotations
 
@@ -8,38 +12,38 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .bundle.golden import read_golden
 from .bundle.reader import Bundle
-from .bundle.spec import METADATA_KEY, GraphSpec, parse_spec, same_id
+from .bundle.spec import GraphSpec, ModelSpec, TensorSpec
 from .errors import InputError
+from .files.npz import read_npz
 from .graph_checks import check_graph
 from .graph_checks.smoke_test import smoke_test
-from .graphs import check_tensors
+from .graphs import Graph
 from .images import to_uint8
-from .inference.session import Session
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-TOLERANCE = 1e-5  # float32 on any device; relative for numbers above 1
-LOSSY = {"fp16": 0.02, "int8": 0.25}  # the largest errors that these variants may have
-ONE_LEVEL = 1.01 / 255  # a byte may fall on either side of a rounding boundary
+TOLERANCE = 1e-5  # for float32 on any device; relative for numbers above 1
+# uint8 allows one level, because the smallest error can move a pixel across a rounding boundary.
+TOLERANCES = {"fp32": TOLERANCE, "fp16": 0.02, "int8": 0.25, "uint8": 1.01 / 255}
+_DTYPES = ("float32", "int64", "uint8")
 
 
 @dataclass(frozen=True)
 class Match:
-    """One output of one graph compared with torch's.
+    """The comparison of one output of one graph with torch's.
 
     Attributes:
-        file: the graph.
-        output: the tensor's name.
-        rows: golden vectors compared.
+        file: file name of the graph.
+        output: name of the tensor.
+        rows: number of golden vectors.
         max_error: the largest |ours - torch's| / max(1, |torch's|).
-        mean_error: the mean of the same.
-        tolerance: what `max_error` may be.
-        levels: pixels whose value of 0 to 255 differs; None for latents.
-        pixels: pixels compared; None for latents.
-        device: where the graph ran.
+        mean_error: the mean of the same ratio.
+        tolerance: the largest `max_error` that passes.
+        levels: number of pixels that differ once rounded to 0 to 255; None for latents.
+        pixels: number of pixels compared; None for latents.
+        device: the device that ran the graph.
     """
 
     file: str
@@ -58,7 +62,7 @@ class Match:
         return self.max_error <= self.tolerance
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return the fields and `ok` as a dictionary."""
         return {**asdict(self), "ok": self.ok}
 
 
@@ -79,41 +83,65 @@ def compare(bundle: Bundle, *, tolerance: float | None = None, **options: Any) -
 
     Args:
         bundle: an open bundle.
-        tolerance: for every graph; the default is TOLERANCE, and more for variants that round.
-        options: `device`, `threads` and `tf32` of the sessions.
+        tolerance: for every graph; None takes that of each variant from TOLERANCES.
+        options: `device`, `threads` and `tf32`, as for `Graph`.
 
     Yields:
-        One match for each output of each graph.
+        One `Match` per output of each graph.
 
     Raises:
-        InputError: a graph or the golden vectors are malformed or do not fit the manifest.
+        InputError: a graph or the golden vectors are malformed, or contradict the manifest.
     """
     arrays = read_golden(bundle)
     for spec in bundle.manifest.graphs:
         inputs = {t.name: arrays[f"{spec.role}.in.{t.name}"] for t in spec.inputs}
         expected = {t.name: arrays[f"{spec.role}.out.{t.name}"] for t in spec.outputs}
-        raw = bundle.read(spec.file)
-        check_graph(raw, f"{bundle.name}/{spec.file.file}")
-        with Session(raw, **options) as session:
-            _check_graph_fits(session, bundle, spec)
-            found = session.run(list(expected), **inputs)
+        with Graph(bundle.read(spec.file), known=(bundle, spec), **options) as graph:
+            found = graph.session.run(list(expected), **inputs)
             for (name, theirs), ours in zip(expected.items(), found, strict=True):
-                yield _match(spec, name, ours, theirs, _tolerance(spec, tolerance), session.device)
+                allowed = TOLERANCES[spec.variant] if tolerance is None else tolerance
+                yield _match(spec, name, ours, theirs, allowed, graph.device)
 
 
-def _check_graph_fits(session: Session, bundle: Bundle, graph_spec: GraphSpec) -> None:
-    """Refuse a graph of another bundle, or one that is not what the manifest says."""
-    spec, where = bundle.manifest.spec, f"{bundle.name}/{graph_spec.file.file}"
-    text = session.metadata.get(METADATA_KEY)
-    if text is None or not (same_id(text, spec) or parse_spec(text, where)[0].id == spec.id):
-        raise InputError(f"{where}: belongs to another bundle, expected {spec.id}. Export again.")
-    check_tensors(session, spec, graph_spec.role, graph_spec.variant, where)
+def read_golden(bundle: Bundle) -> dict[str, NDArray[Any]]:
+    """Read `golden.npz`: arrays named `ROLE.in.NAME` and `ROLE.out.NAME`.
+
+    Returns:
+        An array f32[N, …] for every input and output of every graph, or i64[N] for a label. N may
+        differ between roles. Pixels are float32 in [0, 1], also for graphs that return uint8.
+
+    Raises:
+        InputError: not a `.npz` of plain numbers, or arrays that are missing or do not fit.
+    """
+    where = f"{bundle.name}/{bundle.manifest.golden.file}"
+    arrays = read_npz(bundle.read(bundle.manifest.golden), where, numpy_only=True)
+    for name, array in arrays.items():
+        if array.dtype.name not in _DTYPES:
+            raise InputError(f"{where}: {name} is {array.dtype.str}, expected <f4, <i8 or |u1")
+        if not (array.size and np.isfinite(array).all()):
+            raise InputError(f"{where}: {name} is empty or not finite. Export the bundle again.")
+    for graph in bundle.manifest.graphs:
+        rows = set()
+        for side, tensors in (("in", graph.inputs), ("out", graph.outputs)):
+            for tensor in tensors:
+                name = f"{graph.role}.{side}.{tensor.name}"
+                if name not in arrays:
+                    raise InputError(f"{where}: the array {name} is missing. Export again.")
+                _check_fits(arrays[name], tensor, bundle.manifest.spec, f"{where}: {name}")
+                rows.add(len(arrays[name]))
+        if len(rows) > 1:
+            raise InputError(f"{where}: the arrays of {graph.role} have {sorted(rows)} rows")
+    return arrays
 
 
-def _tolerance(spec: GraphSpec, tolerance: float | None) -> float:
-    if tolerance is not None:
-        return tolerance
-    return ONE_LEVEL if spec.variant == "uint8" else LOSSY.get(spec.variant, TOLERANCE)
+def _check_fits(array: NDArray[Any], tensor: TensorSpec, spec: ModelSpec, where: str) -> None:
+    dtype = "int64" if tensor.dtype == "int64" else "float32"
+    if array.dtype.name != dtype or array.shape[1:] != tensor.shape[1:] or not array.ndim:
+        raise InputError(
+            f"{where} is {array.dtype}{list(array.shape)}, expected {dtype}{list(tensor.shape)}"
+        )
+    if dtype == "int64" and not (array.min() >= 0 and array.max() <= len(spec.classes)):
+        raise InputError(f"{where} has labels outside 0 to {len(spec.classes)}")
 
 
 def _match(
@@ -126,7 +154,7 @@ def _match(
 ) -> Match:
     if ours.shape != theirs.shape:
         raise InputError(
-            f"{spec.file.file}: {name} has shape {list(ours.shape)}, golden {list(theirs.shape)}"
+            f"{spec.file.file}: {name} has shape {list(ours.shape)}, expected {list(theirs.shape)}"
         )
     levels = pixels = None
     if name == "image":
@@ -134,7 +162,7 @@ def _match(
     scale = 255.0 if ours.dtype == np.uint8 else 1.0  # torch's are always floats
     reference = theirs.astype(np.float64)
     error = np.abs(ours.astype(np.float64) / scale - reference) / np.maximum(1, np.abs(reference))
-    # A NaN anywhere must fail, and NaN compares false with every tolerance.
+    # A single NaN must fail the comparison, although NaN is not larger than any tolerance.
     largest = float(error.max()) if np.isfinite(error).all() else float("inf")
     return Match(
         spec.file.file, name, len(ours), largest, float(error.mean()), tolerance, levels, pixels,

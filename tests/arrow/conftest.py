@@ -1,4 +1,4 @@
-"""A table of images that a bundle made, and Parquet files of it."""
+"""Fixtures: a table of images sampled from a bundle, and Parquet files of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Columns of images, and helpers to read results."""
+"""Helpers that make columns of images and read results."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ def in_parts(mapper: Any, table: Any, parts: int) -> Any:
     if "row" not in table.column_names:
         table = table.append_column("row", pa.array(np.arange(n)))
     edges = np.linspace(0, n, parts + 1).astype(int).tolist()
-    pieces = [mapper(table.slice(a, b - a)) for a, b in itertools.pairwise(edges)]
-    return pa.concat_tables(pieces)
+    return pa.concat_tables(mapper(table.slice(a, b - a)) for a, b in itertools.pairwise(edges))
 
 
 def read(folder: Path) -> Any:
@@ -38,6 +37,6 @@ def read(folder: Path) -> Any:
 
 
 def provenance(part: Path) -> dict[str, Any]:
-    """What a part's Parquet metadata says about its origin."""
+    """The provenance in a part's Parquet metadata."""
     found: dict[str, Any] = json.loads(pq.read_metadata(part).metadata[b"vae_onnx"])
     return found

@@ -1,4 +1,4 @@
-"""`vae-run batch` on Dask: the same bytes, and nothing lost when a worker dies."""
+"""`vae-run batch` on Dask writes the same bytes, and loses nothing when a worker dies."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ Write = Callable[..., Path]
 MAIN = "import sys; from vae_runtime.cli import main; sys.argv[0] = 'vae-run'; main()"
 
 
-def vae_run(*words: object, **options: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", "-c", MAIN, *map(str, words)]
+def vae_run(*args: object, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", "-c", MAIN, *map(str, args)]
     return subprocess.run(  # type: ignore[call-overload,no-any-return]
         command, capture_output=True, text=True, check=False, timeout=120, **options
     )
@@ -56,14 +56,14 @@ def test_two_workers_write_the_same_bytes(run: Run, parquet: Write, cvae_path: P
 
 @contextlib.contextmanager
 def cluster(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """A scheduler and two workers without nannies: what is killed stays dead."""
+    """A scheduler and two workers without nannies, so that a killed worker stays dead."""
     where = folder / "scheduler.json"
-    dask = [sys.executable, "-m", "distributed.cli"]
+    dask = [sys.executable, "-m"]
     common = ["--scheduler-file", str(where), "--host", "127.0.0.1"]
     started = []
 
-    def start(kind: str, *words: str) -> None:
-        command = [*dask[:2], f"distributed.cli.dask_{kind}", *common, *words]
+    def start(kind: str, *args: str) -> None:
+        command = [*dask, f"distributed.cli.dask_{kind}", *common, *args]
         started.append(
             subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                              cwd=folder)
@@ -87,10 +87,10 @@ def cluster(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
-def test_a_worker_that_is_killed_loses_nothing(
+def test_a_killed_worker_loses_nothing(
     run: Run, parquet: Write, vae_path: Path, tmp_path: Path
 ) -> None:
-    """Forty parts; one of two workers dies while it writes one."""
+    """One of two workers dies while it writes one of forty parts."""
     import pyarrow.parquet as pq
 
     rows = pq.read_table(parquet()).select(["image"])
@@ -164,7 +164,7 @@ def test_a_part_that_kills_every_worker_ends_the_job() -> None:
     )
 
 
-def test_a_worker_that_is_being_restarted_does_not_hide_the_error_of_the_job(
+def test_a_restarting_worker_does_not_hide_the_error_of_the_job(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     closed: list[str] = []

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.torch_free
 PAGE = Path(__file__).parents[2] / "docs" / "scale.md"
 
 
-def test_the_page_of_scale(
+def test_the_page_on_scale(
     vae_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     unpack(vae_path, tmp_path / "cvae")

@@ -1,4 +1,4 @@
-"""The recipes in examples/ write what the library gives. Ray and Spark are too heavy for CI:
+"""The batch examples write the same results as the library. Ray and Spark are too heavy for CI:
 
 pip install "ray[data]" pyspark pandas && pytest -m slow tests/arrow/test_examples.py
 """
@@ -35,18 +35,18 @@ ENVIRONMENT = {
 }
 
 
-def encoded(
-    name: str, parquet: Callable[..., Path], table: Any, bundle: Path, out: Path, *words: str
+def check_example(
+    name: str, parquet: Callable[..., Path], table: Any, bundle: Path, out: Path, *args: str
 ) -> None:
-    """Run an example on sixty rows, one of them bad, and compare."""
+    """Run an example on sixty rows, one of them bad, and compare the results with the library's."""
     images = table["image"].to_pylist()
     images[3] = images[3][:60]
     plain = pa.array(images, pa.list_(pa.uint8()))
     rows = table.set_column(table.column_names.index("image"), "image", plain)
     script = EXAMPLES / name / "encode.py"
-    command = [sys.executable, script, parquet(rows), out, "--bundle", bundle, *words]
+    command = [sys.executable, script, parquet(rows), out, "--bundle", bundle, *args]
     done = subprocess.run(
-        [str(word) for word in command],
+        [str(arg) for arg in command],
         env=os.environ | ENVIRONMENT,
         capture_output=True,
         text=True,
@@ -74,15 +74,15 @@ def args(parquet: Callable[..., Path], table: Any, cvae_path: Path, tmp_path: Pa
 
 
 def test_processes(args: Args) -> None:
-    encoded("processes", *args)
+    check_example("processes", *args)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
 def test_ray_data(args: Args) -> None:
-    encoded("ray_data", *args, "--blocks", "3")
+    check_example("ray_data", *args, "--blocks", "3")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pyspark") is None, reason="pyspark is not installed")
 @pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java, not installed")
 def test_spark(args: Args) -> None:
-    encoded("spark", *args)
+    check_example("spark", *args)

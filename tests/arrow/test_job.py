@@ -1,4 +1,4 @@
-"""`vae-run batch` in one process: parts, their metadata, their readers, bad rows."""
+"""`vae-run batch` in one process: its parts, their metadata, other readers, and bad rows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Write = Callable[..., Path]
 
 @pytest.mark.parametrize("verb", ["encode", "reconstruct", "score", "sample"])
 @pytest.mark.parametrize("part_rows", [1, 20, 1000])
-def test_a_job_is_what_one_call_gives(
+def test_a_job_gives_the_same_as_one_call(
     verb: str, part_rows: int, run: Run, parquet: Write, cvae_path: Path, table: Any
 ) -> None:
     source = parquet()
@@ -60,14 +60,14 @@ def test_a_part_holds_its_provenance(run: Run, parquet: Write, cvae_path: Path) 
     }  # fmt: skip
     stored = pq.read_metadata("out/part-000001.parquet")
     assert set(stored.metadata) == {b"ARROW:schema", b"vae_onnx"}
-    assert pq.read_schema("out/part-000001.parquet").metadata is None  # not in every table read
+    assert pq.read_schema("out/part-000001.parquet").metadata is None  # tables are without it
 
 
-def test_other_readers_take_the_folder_as_one_data_set(
+def test_other_readers_read_the_folder_as_one_data_set(
     run: Run, parquet: Write, table: Any, cvae_path: Path
 ) -> None:
     images = table["image"].to_pylist()
-    images[3] = None  # a part with an error has the schema of the others
+    images[3] = None  # a part with an error must have the same schema as the others
     rows = table.set_column(1, "image", pa.array(images, pa.list_(pa.uint8())))
     source = parquet(rows)
     assert run("batch", "encode", source, "out", "-b", cvae_path, "--part-rows", 7).code == 3
@@ -84,7 +84,7 @@ def test_other_readers_take_the_folder_as_one_data_set(
     assert np.array_equal(np.stack(found["z"][good]), matrix(expected.filter(pa.array(good)), "z"))
 
 
-def test_the_bytes_of_the_parts_do_not_depend_on_threads(
+def test_the_bytes_of_parts_do_not_depend_on_threads(
     run: Run, parquet: Write, cvae_path: Path
 ) -> None:
     source = parquet()
@@ -94,7 +94,7 @@ def test_the_bytes_of_the_parts_do_not_depend_on_threads(
     assert files[0] == files[1] == files[2]
 
 
-def test_a_number_of_samples(run: Run, cvae_path: Path, cvae: vae.Autoencoder) -> None:
+def test_sample_takes_a_number_of_rows(run: Run, cvae_path: Path, cvae: vae.Autoencoder) -> None:
     options = ("-b", cvae_path, "--seed", 7, "--label", 3)
     assert run("batch", "sample", 50, "a", *options).code == 0
     assert run("batch", "sample", 50, "b", *options, "--part-rows", 9).code == 0
@@ -105,7 +105,7 @@ def test_a_number_of_samples(run: Run, cvae_path: Path, cvae: vae.Autoencoder) -
         assert read(Path(folder))["row"].to_pylist() == list(range(50))
     done = run("batch", "encode", 50, "c", "-b", cvae_path)
     assert (done.code, done.error) == (
-        2, "error: 50: a number of rows, which only sample takes. "
+        2, "error: 50: a number of rows, which only sample accepts. "
         "Name a Parquet file, a folder or a glob.",
     )  # fmt: skip
 
@@ -128,8 +128,8 @@ def test_bad_rows_are_counted_and_kept(run: Run, parquet: Write, cvae_path: Path
     assert [i for i, z in enumerate(rows["z"].to_pylist()) if z is None] == [3, 8]
     done = run("batch", "encode", source, "again", "-b", cvae_path, "--json")
     assert done.code == 3
-    facts = json.loads(done.out)
-    assert (facts["rows"], facts["errors"], facts["parts"]) == (10, 2, 1)
+    summary = json.loads(done.out)
+    assert (summary["rows"], summary["errors"], summary["parts"]) == (10, 2, 1)
 
 
 def test_folders_globs_and_small_files(
@@ -154,7 +154,7 @@ def test_folders_globs_and_small_files(
 
 
 @pytest.mark.parametrize("limit", [1, 20, 21, 59, 60, 100])
-def test_a_limit(limit: int, run: Run, parquet: Write, cvae_path: Path) -> None:
+def test_a_limit_cuts_the_last_part(limit: int, run: Run, parquet: Write, cvae_path: Path) -> None:
     source = parquet()
     options = ("-b", cvae_path, "--part-rows", 20, "--limit", limit)
     assert run("batch", "encode", source, "out", *options).code == 0
@@ -162,7 +162,7 @@ def test_a_limit(limit: int, run: Run, parquet: Write, cvae_path: Path) -> None:
     assert read(Path("out"))["name"].to_pylist() == [f"n{i}" for i in range(n)]
 
 
-def test_a_column_of_row_numbers_in_the_input(
+def test_the_input_may_have_its_own_row_numbers(
     run: Run, parquet: Write, cvae_path: Path, cvae: vae.Autoencoder
 ) -> None:
     source = parquet(pa.table({"key": [30, 10, 20]}))

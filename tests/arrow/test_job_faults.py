@@ -1,4 +1,4 @@
-"""`vae-run batch` with wrong options and damaged input; and what it holds in memory."""
+"""`vae-run batch` with wrong options and damaged input; its memory; `batch import`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.torch_free
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "message"),
+    ("args", "code", "message"),
     [
         (("none.parquet",), 6, "none.parquet: no Parquet file, expected a file, a folder or "
          "a glob"),
@@ -41,20 +41,22 @@ pytestmark = pytest.mark.torch_free
          "of: fp32"),
     ],
 )  # fmt: skip
-def test_what_prevents_all_rows_is_refused_before_any_work(
-    words: tuple[str, ...], code: int, message: str, run: Run, parquet: Write,
+def test_errors_that_affect_all_rows_are_refused_before_any_work(
+    args: tuple[str, ...], code: int, message: str, run: Run, parquet: Write,
     cvae_path: Path, tmp_path: Path, table: Any,
 ) -> None:  # fmt: skip
     parquet()
     parquet(table.slice(0, 0), "empty.parquet")
     Path("text.parquet").write_text("hello")
-    done = run("batch", "encode", words[0], "out", "-b", cvae_path, *words[1:])
+    done = run("batch", "encode", args[0], "out", "-b", cvae_path, *args[1:])
     expected = message.replace("{bundle}", str(cvae_path)).replace("{}", str(tmp_path))
     assert (done.code, done.error) == (code, f"error: {expected}")
     assert not Path("out").exists()
 
 
-def test_one_flipped_bit_in_a_part_is_found(run: Run, parquet: Write, cvae_path: Path) -> None:
+def test_one_flipped_bit_in_the_input_is_detected(
+    run: Run, parquet: Write, cvae_path: Path
+) -> None:
     run("batch", "reconstruct", parquet(), "first", "-b", cvae_path)
     part = Path("first/part-000000.parquet")
     raw = bytearray(part.read_bytes())
@@ -65,7 +67,7 @@ def test_one_flipped_bit_in_a_part_is_found(run: Run, parquet: Write, cvae_path:
     assert done.error.startswith(f"error: {part.resolve()}: damaged: ")
 
 
-def test_a_damaged_row_group(run: Run, parquet: Write, cvae_path: Path) -> None:
+def test_a_damaged_row_group_leaves_no_part(run: Run, parquet: Write, cvae_path: Path) -> None:
     source = parquet()
     raw = bytearray(source.read_bytes())
     raw[4:2000] = b"\xff" * 1996
@@ -77,7 +79,7 @@ def test_a_damaged_row_group(run: Run, parquet: Write, cvae_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no /proc to read the peak from")
-def test_memory_stays_while_rows_grow(parquet: Write, ae_path: Path, tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_rows(parquet: Write, ae_path: Path, tmp_path: Path) -> None:
     """Three times the rows in one row group: 205 MB more pixels, none of them held in memory.
 
     The smaller job fills an output row group too, so that both jobs hold one.
@@ -95,10 +97,10 @@ def test_memory_stays_while_rows_grow(parquet: Write, ae_path: Path, tmp_path: P
     for n in (400_000, 1_200_000):
         rows = pa.table({"image": fixed(images[:n])})
         source = parquet(rows, f"{n}.parquet", group=n)
-        words = [sys.executable, "-c", code, str(ae_path), str(source), str(tmp_path / str(n))]
-        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        command = [sys.executable, "-c", code, str(ae_path), str(source), str(tmp_path / str(n))]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
         peaks.append(int(done.stdout) / 1024)
-    assert peaks[1] - peaks[0] < 50, peaks  # for the threads, whose memory differs from run to run
+    assert peaks[1] - peaks[0] < 50, peaks  # the threads' own memory varies between runs
 
 
 def test_import_writes_what_encode_reads(run: Run, cvae_path: Path, table: Any) -> None:
@@ -116,7 +118,7 @@ def test_import_writes_what_encode_reads(run: Run, cvae_path: Path, table: Any) 
     )
 
 
-def test_threads_keep_the_order_and_take_few_items_ahead() -> None:
+def test_threads_keep_the_order_and_read_few_items_ahead() -> None:
     from vae_runtime.arrow.engine import threads
 
     taken: list[int] = []
@@ -130,8 +132,8 @@ def test_threads_keep_the_order_and_take_few_items_ahead() -> None:
         time.sleep(0.002 * (i % 3))
         return i * i
 
-    with threads(3) as over:
-        for done, result in enumerate(over(work, items())):
+    with threads(3) as run_map:
+        for done, result in enumerate(run_map(work, items())):
             assert result == done * done
             assert len(taken) <= done + 2 * 3 + 1
     assert done == 49

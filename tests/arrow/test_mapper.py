@@ -1,4 +1,4 @@
-"""`Mapper` gives the library's own numbers for every form of a column, and keeps bad rows."""
+"""`Mapper` gives the same numbers as the library for every form of a column, and keeps bad rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ N = 300
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_the_same_bits_as_one_call_of_the_library(verb: str, any_bundle: Path) -> None:
+def test_results_have_the_same_bits_as_one_call_of_the_library(verb: str, any_bundle: Path) -> None:
     with vae.load(any_bundle, device="cpu") as model:
         labels = np.arange(N) % 10 if model.spec.classes else None
         images = model.sample(N, labels, seed=1)
@@ -51,7 +51,9 @@ def test_the_same_bits_as_one_call_of_the_library(verb: str, any_bundle: Path) -
             assert np.array_equal(got, expected[:n].reshape(got.shape)), (name, parts)
 
 
-def test_bytes_and_pictures_come_out(cvae: vae.Autoencoder, cvae_path: Path, table: Any) -> None:
+def test_images_are_returned_as_bytes_or_png_files(
+    cvae: vae.Autoencoder, cvae_path: Path, table: Any
+) -> None:
     images = matrix(table, "image").reshape(-1, 1, 8, 8)
     again = cvae.reconstruct(images, np.arange(60) % 10, dtype="uint8")
     done = Mapper("reconstruct", cvae_path)(table)
@@ -82,7 +84,7 @@ def columns_of(images: np.ndarray[Any, Any]) -> dict[str, Any]:
     }
 
 
-def test_every_form_of_a_column_gives_the_same(cvae_path: Path, table: Any) -> None:
+def test_every_form_of_a_column_gives_the_same_result(cvae_path: Path, table: Any) -> None:
     images = matrix(table, "image").reshape(-1, 1, 8, 8)
     encode = Mapper("encode", cvae_path)
     expected = matrix(encode(table), "z")
@@ -103,7 +105,7 @@ def test_every_form_of_a_column_gives_the_same(cvae_path: Path, table: Any) -> N
     assert out.schema == encode.schema(table.schema)
 
 
-def test_what_comes_out(cvae_path: Path, ae_path: Path, table: Any) -> None:
+def test_the_columns_of_results(cvae_path: Path, ae_path: Path, table: Any) -> None:
     def names(verb: str, bundle: Path) -> list[str]:
         numbered = table.append_column("row", pa.array(np.arange(60)))
         return Mapper(verb, bundle).schema(numbered.schema).names  # type: ignore[no-any-return]
@@ -115,11 +117,6 @@ def test_what_comes_out(cvae_path: Path, ae_path: Path, table: Any) -> None:
     assert names("sample", cvae_path) == [*kept, "image", "error"]
     scores = ["reconstruction_error", "kl", "negative_elbo"]
     assert names("score", cvae_path) == [*kept, *scores, "error"]
-
-
-def bomb() -> bytes:
-    """A small PNG of 5,000 by 5,000 pixels."""
-    return encode_image(np.zeros((1, 5000, 5000), np.uint8))
 
 
 GOOD = np.full((1, 8, 8), 7, np.uint8)
@@ -150,10 +147,10 @@ GOOD = np.full((1, 8, 8), 7, np.uint8)
         ),
         (
             pa.array([encode_image(GOOD), encode_image(GOOD)[:45]]),
-            "image: cut off: the end of a PNG is missing",
+            "image: truncated: the end of the PNG is missing",
         ),
         (
-            pa.array([encode_image(GOOD), bomb()]),
+            pa.array([encode_image(GOOD), encode_image(np.zeros((1, 5000, 5000), np.uint8))]),
             "image: 5000x5000 pixels, limit 16000000. Resize it.",
         ),
         (
@@ -163,7 +160,7 @@ GOOD = np.full((1, 8, 8), 7, np.uint8)
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("verb", ["encode", "reconstruct", "score"])
-def test_a_bad_image_costs_its_row_alone(
+def test_a_bad_image_affects_only_its_row(
     images: Any, reason: str, verb: str, vae_path: Path
 ) -> None:
     rows = pa.table({"image": images, "row": [0, 1], "kept": ["a", "b"]})
@@ -196,7 +193,7 @@ def test_a_bad_image_costs_its_row_alone(
     ],
 )
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_bad_label_costs_its_row_alone(
+def test_a_bad_label_affects_only_its_row(
     labels: Any, reason: str, verb: str, cvae_path: Path
 ) -> None:
     rows = pa.table({"image": fixed(np.stack([GOOD, GOOD])), "row": [0, 1], "label": labels})

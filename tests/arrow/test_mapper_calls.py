@@ -1,4 +1,4 @@
-"""`Mapper` in other processes, with row numbers in any order, and wrong calls."""
+"""`Mapper` in other processes, with row numbers in any order, and called wrongly."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_random_results_need_row_numbers(verb: str, vae_path: Path) -> None:
     assert done["error"].to_pylist() == [None, "row: missing", "row: -1, expected 0 or more"]
 
 
-def test_rows_in_any_order_get_the_image_of_their_number(
+def test_row_numbers_in_any_order_determine_the_images(
     cvae_path: Path, cvae: vae.Autoencoder
 ) -> None:
     index = np.array([5, 6, 7, 2, 9, 9, 0])
@@ -47,7 +47,7 @@ def test_rows_in_any_order_get_the_image_of_their_number(
     assert np.array_equal(matrix(done, "image"), expected.reshape(7, 64))
 
 
-def test_no_rows(cvae_path: Path, table: Any) -> None:
+def test_an_empty_table_is_accepted(cvae_path: Path, table: Any) -> None:
     empty = table.append_column("row", pa.array(np.arange(60))).slice(0, 0)
     for verb in VERBS:
         assert Mapper(verb, cvae_path)(empty).num_rows == 0
@@ -69,13 +69,13 @@ def test_no_rows(cvae_path: Path, table: Any) -> None:
                                             "most one of them"),
     ],
 )  # fmt: skip
-def test_a_wrong_call(options: dict[str, Any], message: str, cvae_path: Path) -> None:
+def test_a_wrong_call_is_refused(options: dict[str, Any], message: str, cvae_path: Path) -> None:
     with pytest.raises(UsageError) as raised:
         Mapper(options.pop("verb", "encode"), cvae_path, **options)
     assert str(raised.value) == message
 
 
-def test_columns_that_are_not_there_or_of_another_type(cvae_path: Path, vae_path: Path) -> None:
+def test_missing_columns_and_wrong_types_are_refused(cvae_path: Path, vae_path: Path) -> None:
     images = fixed(np.stack([GOOD]))
     for rows, message in (
         ({"x": [1]}, "no column 'image' in the table, expected one. Its columns: x"),
@@ -94,7 +94,7 @@ def test_columns_that_are_not_there_or_of_another_type(cvae_path: Path, vae_path
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
-def test_a_mapper_pickles_small_and_runs_elsewhere(
+def test_a_pickled_mapper_is_small_and_runs_elsewhere(
     cvae_path: Path, table: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(cvae_path.parent)
@@ -102,20 +102,21 @@ def test_a_mapper_pickles_small_and_runs_elsewhere(
     expected = encode(table)
     packed = pickle.dumps(encode)
     assert len(packed) < 1000
-    monkeypatch.chdir(tmp_path)  # a worker has another current folder
+    monkeypatch.chdir(tmp_path)  # a worker runs in another folder
     assert pickle.loads(packed)(table).equals(expected)
     for method in ("spawn", "fork"):
         with multiprocessing.get_context(method).Pool(1) as pool:
             done = pool.map(encode, [table.slice(0, 25), table.slice(25)])
         assert pa.concat_tables(done).equals(expected), method
     assert Mapper("encode", "mnist").bundle == "mnist"
-    (tmp_path / "mnist").write_bytes(
-        cvae_path.read_bytes()
-    )  # takes precedence over the embedded one
+    # A file takes precedence over the embedded bundle of the same name.
+    (tmp_path / "mnist").write_bytes(cvae_path.read_bytes())
     assert Mapper("encode", "mnist").bundle == str(tmp_path / "mnist")
 
 
-def test_another_bundle_at_the_same_path(cvae_path: Path, tmp_path: Path, table: Any) -> None:
+def test_another_bundle_at_the_same_path_is_refused(
+    cvae_path: Path, tmp_path: Path, table: Any
+) -> None:
     place = tmp_path / "b.zip"
     place.write_bytes(cvae_path.read_bytes())
     encode = Mapper("encode", place)
@@ -139,7 +140,7 @@ def test_a_mapper_works_without_torch(cvae_path: Path) -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", code, str(cvae_path)], check=True)
 
 
-def test_without_pyarrow_one_line_says_what_to_install() -> None:
+def test_without_pyarrow_one_line_gives_the_install_command() -> None:
     code = (
         "import sys, importlib.util as u; real = u.find_spec\n"
         "u.find_spec = lambda name, *a: None if name == 'pyarrow' else real(name, *a)\n"

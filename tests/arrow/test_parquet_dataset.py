@@ -1,4 +1,4 @@
-"""Parquet files as a data set: what is read, when it is read, and what is refused."""
+"""Parquet files as a data set: what is read and when, and what is refused."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_classes_named_by_numbers_are_sorted_by_value(tmp_path: Path) -> None:
     assert found.classes == ("10", "apple", "fig", "pear")
     assert found.labels is not None
     assert [found.classes[k] for k in found.labels] == names
-    odd = ["10", "9", "²", "9"]  # the third is a digit to Python, and no number
+    odd = ["10", "9", "²", "9"]  # Python considers the third a digit, but int() does not
     column = pa.array(odd, pa.large_string())
     found = load_dataset(write(tmp_path / "odd.parquet", lists(data.images[:4]), label=column))
     assert found.classes == ("10", "9", "²")
@@ -128,7 +128,7 @@ def test_images_may_be_floats_files_and_colour(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("columns", "options", "error", "words"),
+    ("columns", "options", "error", "message"),
     [
         ({"image": lists(made(3, (1, 6, 4)).images)}, {}, InputError, "24 numbers, expected sq"),
         ({"image": lists(made(3).images)}, {"size": (4, 5)}, InputError, "expected 4x5 images"),
@@ -140,7 +140,7 @@ def test_images_may_be_floats_files_and_colour(tmp_path: Path) -> None:
          "row 1 of the data set: image: 15 numbers, expected 16"),
         ({"image": pa.array([[1] * 16, [256] * 16])}, {}, InputError, "row 1 of .*: image: numb"),
         ({"image": pa.array([[1] * 16, None])}, {}, InputError, "row 1 of .*: image: missing"),
-        ({"image": pa.array([b"no picture"])}, {}, InputError, "image: "),
+        ({"image": pa.array([b"not an image"])}, {}, InputError, "image: "),
         ({"image": lists(made(2).images), "label": pa.array(["a", None])}, {}, InputError,
          "1 missing labels"),
         ({"image": lists(made(2).images), "label": pa.array([0.5, 1])}, {}, InputError,
@@ -151,12 +151,12 @@ def test_images_may_be_floats_files_and_colour(tmp_path: Path) -> None:
          "only image files"),
     ],
 )  # fmt: skip
-def test_what_is_no_data_set_is_refused(
-    tmp_path: Path, columns: dict[str, Column], options: Any, error: Any, words: str
+def test_malformed_data_is_refused(
+    tmp_path: Path, columns: dict[str, Column], options: Any, error: Any, message: str
 ) -> None:
     path = tmp_path / "rows.parquet"
     pq.write_table(pa.table(columns), path)
-    with pytest.raises(error, match=words):
+    with pytest.raises(error, match=message):
         load_dataset(path, **options)
 
 
@@ -168,15 +168,15 @@ def test_a_missing_split_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="no Parquet file"):
         load_dataset(str(tmp_path / "*.no.parquet"))
     write(tmp_path / "train-1.parquet", lists(made(2).images))
-    assert len(load_dataset(tmp_path)) == 2  # where one is named so, the others are ignored
+    assert len(load_dataset(tmp_path)) == 2  # now only files named after a split count
 
 
-def test_files_of_other_columns_and_damaged_files_are_named(tmp_path: Path) -> None:
+def test_files_with_other_columns_and_damaged_files_are_named(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", lists(made(3).images), label=pa.array([0, 1, 2]))
     second = write(tmp_path / "b.parquet", lists(made(3).images))
     with pytest.raises(InputError, match=r"b\.parquet: no column 'label'"):
         load_dataset(tmp_path)
-    Path(second).write_bytes(b"PAR1 and no more")
+    Path(second).write_bytes(b"PAR1 and nothing else")
     with pytest.raises(InputError, match=r"b\.parquet: not a readable Parquet file"):
         load_dataset(tmp_path)
     write_dataset(made(3), tmp_path / "c.parquet")  # with checksums

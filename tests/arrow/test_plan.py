@@ -1,4 +1,4 @@
-"""How a number of rows is divided into parts."""
+"""Dividing a number of rows into parts."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def test_a_number_of_rows_out_of_range_is_refused(source: str) -> None:
     assert plan.parse_source(str(2**63 - 1), "sample", 4, limit=3).rows == 3
     with pytest.raises(UsageError, match="number of rows"):
         plan.parse_source("9" * 200, "sample", 4, limit=3)
-    with pytest.raises(NotFound):  # a digit to Python, and no number
+    with pytest.raises(NotFound):  # Python considers it a digit, but int() does not
         plan.parse_source("²", "sample", 4, limit=3)
 
 
-def test_parts_of_a_number_of_rows() -> None:
+def test_a_number_of_rows_is_divided_into_parts() -> None:
     found = plan.plan_rows(10, 4)
     assert [(p.number, p.start, p.rows, p.name) for p in found.parts] == [
         (0, 0, 4, "part-000000.parquet"),

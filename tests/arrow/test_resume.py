@@ -1,4 +1,4 @@
-"""`vae-run batch --resume`: finished parts are kept, damaged ones written again, others refused."""
+"""`vae-run batch --resume` keeps finished parts, rewrites damaged ones and refuses other files."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ main()
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The numbers of the parts that are written from now on."""
+    """The numbers of the parts that the test writes, in order."""
     numbers: list[int] = []
     real = job.write_part
 
@@ -110,7 +110,7 @@ def test_resume_refuses_another_job(run: Run, parquet: Write, cvae_path: Path, t
     call = ["batch", "score", source, "out", "-b", cvae_path]
     assert run(*call).code == 0
     before = files("out")
-    start, end = "error: out/part-000000.parquet: from another job, its", "Name another folder."
+    start, end = "error: out/part-000000.parquet: from another job: its", "Name another folder."
     sha256 = Mapper("score", cvae_path.parent / "cvae_mlp.zip").sha256[:12]
     for options, differs in (
         (["--seed", "1"], "seed is 0, expected 1."),
@@ -132,7 +132,7 @@ def test_resume_refuses_another_job(run: Run, parquet: Write, cvae_path: Path, t
     assert files("out") == before
 
 
-def test_resume_refuses_what_is_no_part_of_the_job(
+def test_resume_refuses_files_that_are_not_parts_of_the_job(
     run: Run, parquet: Write, cvae_path: Path, table: Any
 ) -> None:
     source = parquet()
@@ -150,10 +150,10 @@ def test_resume_refuses_what_is_no_part_of_the_job(
         shutil.copy(first, Path("out", name))
         refused(Path("out", name))
         Path("out", name).unlink()
-    Path("out/_SUCCESS").touch()  # readers skip it, so it may stay
+    Path("out/_SUCCESS").touch()  # allowed, because readers skip it
     assert run(*call, "--resume").code == 0
     original = second.read_bytes()
-    pq.write_table(table, second)  # somebody else's
+    pq.write_table(table, second)  # another program's file
     refused(second)
     shutil.copy(first, second)
     assert "its part is 0, expected 1" in run(*call, "--resume").error
@@ -180,38 +180,38 @@ def test_damaged_provenance_is_refused(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
-def test_a_job_that_was_killed_resumes(run: Run, parquet: Write, cvae_path: Path) -> None:
+def test_a_killed_job_resumes(run: Run, parquet: Write, cvae_path: Path) -> None:
     source = parquet()
-    words = ["batch", "reconstruct", str(source), "out", "-b", str(cvae_path), "--part-rows", "7"]
-    killed = subprocess.run([sys.executable, "-c", KILLED, *words], check=False)
+    args = ["batch", "reconstruct", str(source), "out", "-b", str(cvae_path), "--part-rows", "7"]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *args], check=False)
     assert killed.returncode == -9
     names = [path.name for path in Path("out").iterdir()]
     assert sum(name.startswith(".") for name in names) == 1
     assert len(names) == 3
-    done = run(*words, "--resume")
+    done = run(*args, "--resume")
     assert "9 parts (2 already finished) to out" in done.err
-    words[3] = "whole"
-    assert run(*words).code == 0
+    args[3] = "whole"
+    assert run(*args).code == 0
     assert files("out") == files("whole")
     assert len(files("out")) == 9
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
-def test_a_job_that_is_killed_at_random_moments_resumes(
+def test_a_job_killed_at_random_moments_resumes(
     run: Run, parquet: Write, vae_path: Path, table: Any
 ) -> None:
-    """Kill it again and again while it writes; every part that has its name is whole."""
+    """Kill it again and again while it writes; every part with its final name is complete."""
     rows = table.select(["image"]).take([i % 60 for i in range(1200)])
     source = parquet(rows, group=30)
-    words = ["batch", "score", str(source), "out", "-b", str(vae_path), "--part-rows", "30"]
+    args = ["batch", "score", str(source), "out", "-b", str(vae_path), "--part-rows", "30"]
     main = "import sys; from vae_runtime.cli import main; sys.argv[0] = 'vae-run'; main()"
     chance, kills, found = random.Random(0), 0, 0
     out = Path("out")
     out.mkdir()
     while found < 40:
         aim = min(40, found + chance.randint(1, 6))
-        command = [sys.executable, "-c", main, *words, "--resume"]
+        command = [sys.executable, "-c", main, *args, "--resume"]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
             while process.poll() is None and len(list(out.glob("part-*"))) < aim:
                 time.sleep(0.0005)
@@ -224,13 +224,13 @@ def test_a_job_that_is_killed_at_random_moments_resumes(
         for path in parts:
             assert provenance(path)["rows"] == pq.read_table(path).num_rows == 30
     assert kills > 5
-    assert run(*words, "--resume").code == 0
-    words[3] = "whole"
-    assert run(*words).code == 0
+    assert run(*args, "--resume").code == 0
+    args[3] = "whole"
+    assert run(*args).code == 0
     assert files("out") == files("whole")
 
 
-def test_a_part_is_on_the_disk_before_it_has_its_name(
+def test_a_part_is_on_disk_before_it_gets_its_name(
     cvae_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, seen = os.fsync, []
@@ -245,7 +245,7 @@ def test_a_part_is_on_the_disk_before_it_has_its_name(
     assert seen[0] == (part.stat().st_ino, False)
 
 
-def test_a_part_of_fewer_rows_than_planned_gets_no_name(
+def test_a_part_with_fewer_rows_than_planned_gets_no_name(
     parquet: Write, cvae_path: Path, table: Any, tmp_path: Path
 ) -> None:
     source = parquet()
@@ -256,13 +256,13 @@ def test_a_part_of_fewer_rows_than_planned_gets_no_name(
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_one_flipped_bit_in_a_finished_part_is_found(
+def test_one_flipped_bit_in_a_finished_part_is_detected(
     run: Run, parquet: Write, cvae_path: Path, written: list[int]
 ) -> None:
-    """Flip bits all over a file.
+    """Flip bits throughout a file.
 
-    Damaged pixels, latents and columns are always written again. What still reads as the same table
-    is in statistics and in headers of pages.
+    A part with damaged data is always written again. Damage in statistics and page headers may go
+    unnoticed if the file still reads as the same table.
     """
     call = ["batch", "encode", parquet(), "out", "-b", cvae_path]
     assert run(*call).code == 0
@@ -277,7 +277,7 @@ def test_one_flipped_bit_in_a_finished_part_is_found(
         written.clear()
         done = run(*call, "--resume")
         if done.code == 3:
-            assert position >= footer, "only the footer tells which job a part is from"
+            assert position >= footer, "only the footer identifies the job of a part"
             outcomes["refused"] += 1
         elif written:
             assert part.read_bytes() == raw

@@ -1,4 +1,4 @@
-"""Small good bundles, built by hand: 2×2 images, two latent dimensions, a few kilobytes."""
+"""Small good bundles built by hand, with 2×2 images and two latent dimensions."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def bundle(
     variants: tuple[str, ...] = (),
     labelled_encoder: bool = False,
 ) -> Files:
-    """The files of a good bundle, every checksum right; `name` is its id."""
+    """Return the files of a good bundle with correct checksums; `name` is its id."""
     spec = {
         "format": "1.0", "id": name, "family": family,
         "image": {"mode": "L", "channels": 1, "height": 2, "width": 2, "range": [0, 1]},
@@ -73,14 +73,14 @@ def bundle(
 
 
 def tensor_spec(name: str, variant: str = "fp32") -> dict[str, Any]:
-    """The manifest's entry for an input or output."""
+    """Return the manifest's entry for an input or output."""
     shape, kind = _VALUES[name]
     kind = 2 if (name, variant) == ("image", "uint8") else kind
     return {"name": name, "dtype": _DTYPES[kind], "shape": shape}
 
 
 def golden(family: str, *, labelled_encoder: bool = False) -> dict[str, Any]:
-    """The arrays of golden.npz."""
+    """Return the arrays of golden.npz."""
     flat = _IMAGE.reshape(5, 4) @ _WEIGHTS + (_OFFSETS[_LABELS] if labelled_encoder else 0)
     arrays = {"encoder.in.image": _IMAGE}
     if labelled_encoder:
@@ -100,7 +100,7 @@ def golden(family: str, *, labelled_encoder: bool = False) -> dict[str, Any]:
 
 
 def npz(arrays: dict[str, Any], *, deflated: bool = False) -> bytes:
-    """An `.npz` file as NumPy writes it."""
+    """Return an `.npz` file as NumPy writes it."""
     buffer = io.BytesIO()
     (np.savez_compressed if deflated else np.savez)(buffer, **arrays)
     return buffer.getvalue()
@@ -118,7 +118,7 @@ def _ends(role: str, family: str, labelled: bool) -> tuple[list[str], list[str]]
 
 
 def _nodes(role: str, family: str, variant: str, labelled: bool) -> list[bytes]:
-    """The layers of one graph; the constants w, wt, offsets, null and sizes are in every graph."""
+    """Return the layers of a graph; each has the constants w, wt, offsets, null and sizes."""
     label = [node("Gather", "offsets label", "offset")] if labelled else []
     if role == "encoder":
         out = "z" if family == "ae" else "mu"
@@ -168,7 +168,7 @@ def _graph(
 def npy(
     array: Any, *, version: int = 1, header: str | None = None, data: bytes | None = None
 ) -> bytes:
-    """An `.npy` file, with another header or other bytes where they are given."""
+    """Return an `.npy` file, whose header or bytes may be replaced."""
     text = header or str(
         {"descr": array.dtype.str, "fortran_order": False, "shape": array.shape}
     ).replace("}", ", }")

@@ -28,12 +28,12 @@ def all_cases() -> Iterator[Case]:
 
 
 def without(name: str) -> Files:
-    """The files but one."""
+    """Return the files except one."""
     return {k: v for k, v in GOOD.items() if k != name}
 
 
 def folder_cases() -> Iterator[Case]:
-    """Which files a bundle has."""
+    """Files that a bundle has or lacks."""
     yield file_case("F1", "an empty manifest's name", "InputError", without(NAME))
     yield folder_case("F1", "folder", "InputError", files=without(NAME))
     yield folder_case("F1", "an empty folder", "InputError", files={})
@@ -51,7 +51,7 @@ def folder_cases() -> Iterator[Case]:
     yield folder_case(
         "F3", "folder in a folder", "InputError", lambda p: (p / "more").mkdir(), native=True
     )
-    people = {"README.md": b"# A model card", "LICENSE": b""}
+    people = {"README.md": b"# A model", "LICENSE": b""}
     yield file_case("F4", "zip", "accept", GOOD | people)
     yield folder_case("F4", "folder", "accept", files=GOOD | people)
     hidden = {".DS_Store": b"x", ".gitattributes": b""}
@@ -71,13 +71,13 @@ def folder_cases() -> Iterator[Case]:
 
     for name, change in {"link": link, "folder": folder, "pipe": pipe}.items():
         yield folder_case("F6", f"a {name}", "InputError", change, native=True)
-    # White space after JSON is allowed and costs nothing to read.
+    # White space after the JSON is allowed and takes no time to read.
     long = manifest_with_checksum(GOOD[NAME] + b" " * (64 << 20))
     yield file_case("F7", "over 64 MiB", "LimitError", GOOD | {NAME: long})
 
 
 def plain(files: Files = GOOD, method: int = zipfile.ZIP_STORED, *, note: bytes = b"") -> bytes:
-    """A zip as other programs write it: with the time of day, without a comment."""
+    """Return a zip as other programs write it, with the current time and without a comment."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:
         for name, raw in files.items():
@@ -88,7 +88,7 @@ def plain(files: Files = GOOD, method: int = zipfile.ZIP_STORED, *, note: bytes 
 
 
 def zip_cases() -> Iterator[Case]:
-    """What may be in a zip."""
+    """Files in a zip."""
     whole = pack(GOOD)
     for name, raw in {
         "bytes before it": b"\0" * 10 + whole, "a script before it": b"#!/bin/sh\n" + plain(),
@@ -101,7 +101,7 @@ def zip_cases() -> Iterator[Case]:
     yield zip_case("Z2", "said to be deflated", "InputError", edited(plain(), method=8))
     yield zip_case("Z2", "two sizes", "InputError", edited(plain(), size=1))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # zipfile warns of a duplicate name
+        warnings.simplefilter("ignore")  # zipfile warns about the duplicate name
         buffer = io.BytesIO(plain())
         with zipfile.ZipFile(buffer, "a") as archive:
             archive.writestr(NAME, GOOD[NAME])
@@ -111,7 +111,7 @@ def zip_cases() -> Iterator[Case]:
 
 
 def layout_cases() -> Iterator[Case]:
-    """Where the bytes of a zip must be."""
+    """The layout of a zip."""
     whole = pack(GOOD)
     for name, raw in {
         "cut off": whole[:-30], "cut in half": whole[: len(whole) // 2], "one more": whole + b"\0",
@@ -142,7 +142,7 @@ def layout_cases() -> Iterator[Case]:
     }.items():  # fmt: skip
         yield zip_case("Z5", name, "IntegrityError", raw)
     raw = bytearray(plain())
-    raw[30] ^= 1  # the first letter of the name in the local header
+    raw[30] ^= 1  # the first letter of a name in a local header
     yield zip_case("Z6", "two names", "IntegrityError", bytes(raw))
     for name, raw in {
         "a wrong digit": whole[:-1] + (b"0" if whole[-1:] != b"0" else b"1"),
@@ -159,7 +159,7 @@ def layout_cases() -> Iterator[Case]:
 
 
 def freedom_cases() -> Iterator[Case]:
-    """What other programs' zips may have, and good bundles."""
+    """Zips of other programs, and good bundles."""
     for path in sorted(DATA.glob("*.zip")):
         yield Case(
             f"M6: {path.stem}", "M6", "accept", lambda p, s=path: p.write_bytes(s.read_bytes())
@@ -187,7 +187,7 @@ _END_FIELDS = {"mark": (0, "I"), "disk": (4, "H"), "first": (6, "H"), "here": (8
 
 
 def edited(raw: bytes, *, entry: int = 0, **fields: int) -> bytes:
-    """Numbers of an entry of the directory, or of the end record, changed."""
+    """Change numbers in a directory entry or in the end record."""
     changed, at = bytearray(raw), directory_of(raw)
     for _ in range(entry):
         at += 46 + sum(struct.unpack_from("<3H", raw, at + 28))
@@ -201,24 +201,24 @@ def edited(raw: bytes, *, entry: int = 0, **fields: int) -> bytes:
 
 
 def damaged_mark(raw: bytes) -> bytes:
-    """The mark of the second local header changed; the first is what a zip is recognized by."""
+    """Change the signature of the second local header; the first one identifies the zip."""
     at = raw.index(b"PK\3\4", 4)
     return raw[:at] + b"PK\3\5" + raw[at + 4 :]
 
 
 def directory_of(raw: bytes) -> int:
-    """Where the directory of a zip without a comment begins."""
+    """Return the offset of the directory of a zip without a comment."""
     (start,) = struct.unpack_from("<I", raw, len(raw) - 6)
     return int(start)
 
 
 def commented(raw: bytes, comment: bytes) -> bytes:
-    """A zip with another comment."""
+    """Replace the comment of a zip."""
     return raw[:-2] + struct.pack("<H", len(comment)) + comment
 
 
 def inserted(raw: bytes, where: int, more: bytes) -> bytes:
-    """Bytes put between two files or before the directory, every offset right."""
+    """Insert bytes between two files or before the directory, and correct all offsets."""
     directory = directory_of(raw)
     changed = bytearray(edited(raw, directory=directory + len(more)))
     at = directory
@@ -230,7 +230,7 @@ def inserted(raw: bytes, where: int, more: bytes) -> bytes:
 
 
 def entries(raw: bytes) -> list[bytes]:
-    """Each entry of the directory."""
+    """Return all directory entries."""
     found, at = [], directory_of(raw)
     while raw[at : at + 4] == b"PK\1\2":
         size = 46 + sum(struct.unpack_from("<3H", raw, at + 28))
@@ -240,12 +240,12 @@ def entries(raw: bytes) -> list[bytes]:
 
 
 def reordered(raw: bytes) -> bytes:
-    """The directory in the reverse order of the files."""
+    """Reverse the order of the directory entries in a zip."""
     return raw[: directory_of(raw)] + b"".join(reversed(entries(raw))) + raw[-22:]
 
 
 def streamed() -> bytes:
-    """A zip written to a pipe: sizes after each content."""
+    """Return a zip as written to a pipe, with sizes after the contents."""
 
     class Pipe(io.BytesIO):
         def seekable(self) -> bool:
@@ -265,7 +265,7 @@ def streamed() -> bytes:
 
 
 def extra(raw: bytes) -> bytes:
-    """The time as Info-ZIP adds it to the local header of the first file."""
+    """Add the time to the first local header, as Info-ZIP does."""
     (name,) = struct.unpack_from("<H", raw, 26)
     field = b"UT\5\0\3\0\0\0\0"
     changed = bytearray(inserted(raw, 30 + name, field))
@@ -274,7 +274,7 @@ def extra(raw: bytes) -> bytes:
 
 
 def zip64(raw: bytes) -> bytes:
-    """The end record of the 64-bit extension before the plain one."""
+    """Insert the end record of the 64-bit extension before the plain one."""
     count = len(entries(raw))
     directory, end = directory_of(raw), len(raw) - 22
     record = struct.pack(

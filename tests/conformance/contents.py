@@ -31,7 +31,7 @@ def all_cases() -> Iterator[Case]:
 
 
 def file_cases() -> Iterator[Case]:
-    """Files that are not the ones that the manifest lists."""
+    """Files that differ from the list in the manifest."""
     for name in ("encoder.onnx", "golden.npz"):
         raw = GOOD[name]
         for what, changed in {
@@ -41,7 +41,7 @@ def file_cases() -> Iterator[Case]:
             yield file_case("M12", f"{name} {what}", "IntegrityError", GOOD | {name: changed})
 
     def listed(**change: Any) -> Files:
-        """A manifest that lists other facts about golden.npz, its own checksum right."""
+        """Change the manifest's entry for golden.npz; the manifest's checksum is correct."""
         data = json.loads(GOOD[NAME])
         spec = data["golden"] | change
         files = with_checksums(GOOD, data | {"golden": {"file": "none"}})
@@ -55,13 +55,13 @@ def file_cases() -> Iterator[Case]:
 
 
 def graph_case(rule: str, name: str, raw: bytes, verdict: str = "InputError") -> Case:
-    """A good bundle with another decoder."""
+    """Replace the decoder of a good bundle."""
     files = with_checksums(GOOD | {"decoder.onnx": raw})
     return file_case(rule, name, verdict, files, native=True)
 
 
 def graph_cases() -> Iterator[Case]:
-    """Graphs that no native reader may pass to onnxruntime, and freedoms."""
+    """Graphs that no native reader may pass to onnxruntime, and variations that are allowed."""
     yield graph_case("G1", "the encoder", GOOD["encoder.onnx"])
     yield graph_case("G1", "the conditional decoder", GOOD["conditional_decoder.onnx"])
     other = bundle(variants=("uint8",))["decoder.uint8.onnx"]
@@ -92,12 +92,12 @@ def graph_cases() -> Iterator[Case]:
 
 
 def lone_graph_cases() -> Iterator[Case]:
-    """Graphs that are opened on their own."""
+    """Graphs that are opened without a bundle."""
     raw = GOOD["decoder.onnx"]
     for name, changed in {
         "no checksum": raw[:-85], "a wrong digit": raw[:-1] + b"g",
         "a flipped bit": raw[:200] + bytes([raw[200] ^ 1]) + raw[201:],
-        # Of another producer, so that only the spec tells that it is a graph of a bundle.
+        # With another producer, only the metadata shows that it is a graph of a bundle.
         "no checksum, another producer": raw[:-85].replace(b"vae-onnx", b"another!", 1),
         "metadata after it":
             graph_with_checksum(raw) + build.field(14, build.field(1, "k") + build.field(2, "v")),
@@ -109,17 +109,17 @@ def lone_graph_cases() -> Iterator[Case]:
 
 
 def npz_case(rule: str, name: str, raw: bytes, verdict: str = "InputError", **more: Any) -> Case:
-    """A good bundle with another golden.npz."""
+    """Replace golden.npz of a good bundle."""
     return file_case(rule, name, verdict, with_checksums(GOOD | {"golden.npz": raw}), **more)
 
 
 def arrays_case(rule: str, name: str, change: dict[str, Any], verdict: str = "InputError") -> Case:
-    """A good bundle with other arrays in golden.npz."""
+    """Replace arrays in golden.npz of a good bundle."""
     return npz_case(rule, name, npz(ARRAYS | change), verdict)
 
 
 def members(files: Files, method: int = zipfile.ZIP_STORED) -> bytes:
-    """A zip of `.npy` files, as no NumPy wrote them."""
+    """Return a zip of `.npy` files that NumPy did not write."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:
         for name, raw in files.items():
@@ -128,7 +128,7 @@ def members(files: Files, method: int = zipfile.ZIP_STORED) -> bytes:
 
 
 def archive_cases() -> Iterator[Case]:
-    """What golden.npz may be, and the headers of its arrays."""
+    """The format of golden.npz and the headers of its arrays."""
     for name, raw in {
         "text": b"hello", "a pickle": pickle.dumps([1]), "one array": npy(ARRAYS["decoder.in.z"]),
         "an empty zip": members({}), "cut off": npz(ARRAYS)[:-30],

@@ -1,6 +1,6 @@
-"""What a case of the corpus is, and how to make one from a good bundle.
+"""Cases of the corpus, and functions that make them from a good bundle.
 
-Every checksum is right unless the case is about checksums, so that they are not what finds it.
+All checksums are correct unless the case is about checksums, so they do not reveal the error.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class Case:
     """One file or folder of the corpus.
 
     Attributes:
-        name: unique, for messages.
-        rule: the number on the page that it is about.
+        name: unique name for messages.
+        rule: the rule of docs/bundle-format.md that the case tests.
         verdict: `accept`, or the kind of error.
-        make: writes it at a path that does not exist yet.
-        suffix: of that path: `.zip`, `.onnx`, or none for a folder.
-        native: only readers that see inside graphs or the file system give this verdict.
+        make: writes the case to a path that does not exist yet.
+        suffix: suffix of the path: `.zip`, `.onnx`, or none for a folder.
+        native: whether only readers that see graphs or the file system give this verdict.
     """
 
     name: str
@@ -45,12 +45,12 @@ class Case:
 
 
 def file_case(rule: str, name: str, verdict: str, files: Files, *, native: bool = False) -> Case:
-    """These files in a zip."""
+    """A case of these files in a zip."""
     return zip_case(rule, name, verdict, pack(files), native=native)
 
 
 def zip_case(rule: str, name: str, verdict: str, raw: bytes, *, native: bool = False) -> Case:
-    """These bytes as a zip."""
+    """A case of these bytes as a zip."""
     return Case(f"{rule}: {name}", rule, verdict, lambda path: path.write_bytes(raw), native=native)
 
 
@@ -63,7 +63,7 @@ def folder_case(
     files: Files = GOOD,
     native: bool = False,
 ) -> Case:
-    """These files in a folder, which `change` is then called with."""
+    """A case of these files in a folder, to which `change` is applied."""
 
     def make(path: Path) -> None:
         path.mkdir()
@@ -83,14 +83,14 @@ def manifest_case(
     good: Files = GOOD,
     native: bool = False,
 ) -> Case:
-    """A good bundle whose manifest was changed."""
+    """A case of a good bundle whose manifest is changed."""
     manifest = json.loads(good[NAME])
     change(manifest)
     return file_case(rule, name, verdict, with_checksums(good, manifest), native=native)
 
 
 def text_case(rule: str, name: str, edit: Callable[[str], str], verdict: str) -> Case:
-    """A good bundle whose manifest was edited as text; the checksum is right."""
+    """A case of a good bundle whose manifest is edited as text, with a correct checksum."""
     text = GOOD[NAME].decode()
     edited = edit(text)
     assert edited != text, name

@@ -1,4 +1,4 @@
-"""JSON of the corpus: rules J."""
+"""Cases for the JSON of manifests: rules J."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def all_cases() -> Iterator[Case]:
 
 
 def insert(text: str) -> Edit:
-    """Put members at the start of `training`."""
+    """Insert members at the start of `training`."""
     return lambda whole: whole.replace('"training": {', '"training": {' + text + ",", 1)
 
 
 def syntax_cases() -> Iterator[Case]:
-    """What is not JSON, or not in UTF-8."""
+    """Text that is not JSON or not UTF-8."""
     for name, raw in {
         "a list": b"[]", "nothing": b"", "text": b"hello", "null": b"null", "a bracket": b"{",
         "all bytes": bytes(range(256)), "UTF-16": '{"format": "1.0"}'.encode("utf-16"),
@@ -55,7 +55,7 @@ def syntax_cases() -> Iterator[Case]:
 
 
 def duplicate_cases() -> Iterator[Case]:
-    """A key twice."""
+    """Duplicate keys."""
     edits: dict[str, Edit] = {
         "at the top": lambda t: t.replace('"id"', '"family": "cvae", "id"'),
         "once escaped": lambda t: t.replace('"id"', '"famil\\u0079": "cvae", "id"'),
@@ -68,10 +68,10 @@ def duplicate_cases() -> Iterator[Case]:
 
 
 def depth_cases() -> Iterator[Case]:
-    """The deepest nesting, and deeper."""
+    """The deepest nesting that is allowed, and deeper."""
     for depth in (64, 65, 1500):
         rule, verdict = ("J9", "accept") if depth == 64 else ("J3", "InputError")
-        inside = depth - 2  # the manifest and `training` are two
+        inside = depth - 2  # the manifest and `training` are two levels
         lists = insert('"a": ' + "[" * inside + "]" * inside)
         yield text_case(rule, f"{depth} levels of lists", lists, verdict)
         objects = insert('"a": ' + '{"b":' * (inside - 1) + "{}" + "}" * (inside - 1))
@@ -79,7 +79,7 @@ def depth_cases() -> Iterator[Case]:
 
 
 def number_cases() -> Iterator[Case]:
-    """How numbers are written."""
+    """Notations of numbers."""
     for number in ("NaN", "Infinity", "-Infinity", "1e999", "-1e999", "9" * 400, "1" * 5000):
         name = f"{number[:9]} of {len(number)}"
         yield text_case("J4", name, insert(f'"a": [{number}]'), "InputError")
@@ -94,7 +94,7 @@ def number_cases() -> Iterator[Case]:
 
 
 def spelled(key: str, form: str) -> Edit:
-    """Write the first value of `key`, an integer, in another form."""
+    """Write the first value of `key`, an integer, in another notation."""
 
     def edit(text: str) -> str:
         before, _, after = text.partition(f'"{key}": ')
@@ -109,14 +109,14 @@ def ranged(form: str) -> Edit:
 
 
 def compact(text: str) -> str:
-    """Write the same manifest without white space and checksum."""
+    """Write the manifest without white space and checksum."""
     data = json.loads(text)
     del data["sha256"]
     return json.dumps(data, separators=(",", ":"))
 
 
 def bool_cases() -> Iterator[Case]:
-    """A boolean in the place of a number."""
+    """Booleans in place of numbers."""
     changes: dict[str, Change] = {
         "latent_dim": put("latent_dim", to=True),
         "height": put("image", "height", to=True),
@@ -133,7 +133,7 @@ def bool_cases() -> Iterator[Case]:
 
 
 def text_cases() -> Iterator[Case]:
-    """Half a surrogate pair."""
+    """Lone surrogates."""
     for name, text in {
         "the first half": r'"a": "\ud83d"', "the second half": r'"a": "\udcbb"',
         "halves in the wrong order": r'"a": "\udcbb\ud83d"', "half in a key": r'"\ud83d": 1',
@@ -143,7 +143,7 @@ def text_cases() -> Iterator[Case]:
 
 
 def freedom_cases() -> Iterator[Case]:
-    """Other ways to write the same, and keys that are not on the page."""
+    """Other notations of the same values, and unknown keys."""
     edits: dict[str, Edit] = {
         "a whole pair": insert(r'"a": "\ud83d\udcbb"'),
         "UTF-8": insert('"größe": "💻"'),

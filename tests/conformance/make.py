@@ -1,7 +1,7 @@
 """Write the corpus: `python -m tests.conformance.make FOLDER`.
 
-Each case becomes a file or folder named by its number; `cases.json` lists name, rule, verdict and
-path of each, and whether only native readers give that verdict.
+Each case becomes a file or folder with its number as the name. `cases.json` lists name, rule,
+verdict and path of each case, and whether only native readers give that verdict.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.conformance.corpus import Case
 
 
 def every_case() -> Iterator[Case]:
-    """The whole corpus, in a fixed order."""
+    """Return the whole corpus in a fixed order."""
     yield from containers.all_cases()
     yield from json_text.all_cases()
     yield from manifests.all_cases()

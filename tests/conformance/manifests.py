@@ -1,4 +1,4 @@
-"""Manifests of the corpus: rules M."""
+"""Cases for manifests: rules M."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def checksum_cases() -> Iterator[Case]:
 
 
 def version_cases() -> Iterator[Case]:
-    """The version of the format."""
+    """Format versions."""
     for version in ("2.0", "10.0", "0.9", "", "v1"):
         yield manifest_case("M2", f"format {version!r}", put("format", to=version))
     later = manifest_with_checksum(b'{"format": "2.0"}')
@@ -61,7 +61,7 @@ def version_cases() -> Iterator[Case]:
 
 
 def type_cases() -> Iterator[Case]:
-    """Keys that are missing or of another type."""
+    """Keys that are missing or have the wrong type."""
     for key in json.loads(GOOD[NAME]).keys() - {"sha256"}:
         yield manifest_case("M4", f"no {key}", drop(key))
         yield manifest_case("M4", f"{key} is null", put(key, to=None))
@@ -166,11 +166,11 @@ def prior_cases() -> Iterator[Case]:
 
 
 def graph_cases() -> Iterator[Case]:
-    """Keys of one graph."""
+    """Keys of a graph."""
     for key in ("role", "variant", "file", "opset", "ir", "inputs", "outputs"):
         yield manifest_case("M4", f"no graph.{key}", drop("graphs", 0, key))
     for key in ("bytes", "sha256"):
-        # A file that is not there keeps the size and checksum that are listed for it.
+        # A missing file keeps its size and checksum in the list.
         entry = {"file": "none.onnx", "bytes": 1, "sha256": "0" * 64}
         del entry[key]
         yield manifest_case("M4", f"no golden.{key}", put("golden", to=entry))
@@ -223,7 +223,7 @@ def add_graph(entry: dict[str, Any]) -> Change:
 
 
 def without(name: str, files: Files = GOOD) -> Files:
-    """The files but one."""
+    """Return the files except one."""
     return {key: value for key, value in files.items() if key != name}
 
 

@@ -1,4 +1,4 @@
-"""One format, two readers: each bundle of the corpus gets the same verdict from both."""
+"""The Python and JavaScript readers give the same verdict on every case."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from tests.conformance.corpus import Case
 from tests.conformance.make import write
 from tests.security.rechecksum import read_files, with_checksums
 from vae_runtime.bundle.archive import pack
-from vae_runtime.bundle.golden import read_golden
 from vae_runtime.bundle.reader import open_bundle
 from vae_runtime.errors import IntegrityError, VaeError
-from vae_runtime.verification import compare
+from vae_runtime.verification import compare, read_golden
 
 pytestmark = pytest.mark.torch_free
 
@@ -41,7 +40,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Case, Path]]:
 
 
 def read(path: Path, *, native: bool) -> str:
-    """The verdict of the Python reader; a native case also runs the graphs."""
+    """Return the verdict of the Python reader, which also runs the graphs of native cases."""
     try:
         if path.suffix == ".onnx":
             vae.Decoder(path, device="cpu").close()
@@ -63,7 +62,7 @@ def test_every_rule_and_every_freedom_has_a_case(corpus: list[tuple[Case, Path]]
     for case, _ in corpus:
         text, verdict = RULES[case.rule]
         assert case.verdict == verdict, case.name
-        # A rule that only native readers check has only native cases.
+        # Rules that only native readers check have only native cases.
         assert case.native or "(native)" not in text, case.name
     print(f"\n{len(corpus)} bundles: {dict(Counter(case.verdict for case, _ in corpus))}")
 
@@ -76,9 +75,7 @@ def test_python_gives_every_verdict(corpus: list[tuple[Case, Path]]) -> None:
 
 @pytest.mark.parametrize("family", ["ae", "vae", "cvae"])
 @pytest.mark.parametrize("labelled", [False, True])
-def test_the_bundles_that_cases_start_from_are_good(
-    family: str, labelled: bool, tmp_path: Path
-) -> None:
+def test_the_good_bundles_are_accepted(family: str, labelled: bool, tmp_path: Path) -> None:
     variants = ("fp16", "int8", "uint8")
     path = tmp_path / "good.zip"
     path.write_bytes(pack(bundle(family, variants=variants, labelled_encoder=labelled)))
@@ -88,8 +85,8 @@ def test_the_bundles_that_cases_start_from_are_good(
 
 
 @pytest.mark.parametrize("source", sorted(DATA.glob("*.zip")), ids=lambda path: path.stem)
-def test_rewriting_checksums_makes_nothing_bad(source: Path, tmp_path: Path) -> None:
-    """Nor does a file that a file manager left."""
+def test_rewriting_checksums_keeps_a_bundle_valid(source: Path, tmp_path: Path) -> None:
+    """The bundle folder may also contain hidden files of a file manager."""
     for name, raw in with_checksums(read_files(source)).items():
         (tmp_path / name).write_bytes(raw)
     (tmp_path / ".DS_Store").write_bytes(b"")

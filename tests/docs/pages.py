@@ -1,7 +1,7 @@
-"""Find the code blocks of all pages; the table `RULES` defines how each is tested.
+"""Find the code blocks of all pages. The table `RULES` defines how each is tested.
 
-A block of Python is one example, and so is each line of a block of commands. Any other block is one
-example, which another test reads. `test_pages.py` fails if an example matches no rule.
+Each line of a block of commands is one example; so is any other block as a whole. `test_pages.py`
+fails if an example matches no rule.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Rule:
     """How the matching examples of some pages are tested.
 
     Attributes:
-        pages: a pattern of paths.
+        pages: a glob pattern of paths.
         begins: a regular expression for the start of `LANGUAGE: TEXT`.
-        how: RUN, TRAIN, EXPORT or PYTHON if `test_pages.py` runs the example; otherwise the path of
-            the test that does, or the reason why none does.
+        how: RUN, TRAIN, EXPORT or PYTHON if `test_pages.py` runs the example. Otherwise the path of
+            the test that covers it, or the reason why it is not tested.
     """
 
     pages: str
@@ -44,7 +44,7 @@ class Rule:
 
 
 _REGISTRY = "needs a package registry; tests/test_wheel.py installs the same packages"
-_LONG = "takes minutes to hours; its test runs a small case"
+_LONG = "takes minutes to hours; its own test runs a small case"
 RULES = (
     Rule("docs/tutorial.md", r"(sh|python|text): ", "scripts/pictures tutorial runs the page"),
     Rule("docs/gallery.md", r"(sh|python|text): ", "scripts/pictures gallery runs the page"),
@@ -58,7 +58,7 @@ RULES = (
     Rule("README.md", r"sh: python3 -m venv .*vae-run sample", "tests/test_wheel.py"),
     Rule("*", r"sh: (\S+=\S+ )?(pip install|npm ci|npm run engine)", _REGISTRY),
     Rule("*", r"sh: python -m vae_runtime\.studio\.fetch", "tests/studio/test_build.py"),
-    Rule("*", r"sh: scripts/test", "runs these tests"),
+    Rule("*", r"sh: scripts/test", "runs this test"),
     Rule("docs/commands.md", r"sh: eval ", "changes the shell that runs it"),
     Rule("docs/quality.md", r"sh: scripts/embed", "trains for half an hour"),
     Rule("docs/quality.md", r"sh: python -m tests\.quality", _LONG),
@@ -89,9 +89,9 @@ class Example:
     """A code block, or one line of a block of commands.
 
     Attributes:
-        page, line: its position.
+        page, line: where it is.
         language: `sh`, `python`, … or `text`.
-        text: without indentation, prompt and comment.
+        text: its text without indentation, prompt or comment.
     """
 
     page: str
@@ -121,7 +121,7 @@ def find_examples() -> list[Example]:
 
 
 def _blocks(text: str) -> Iterator[tuple[int, str, str]]:
-    """Line, language and text of each block, fenced or indented by four columns."""
+    """Yield line, language and text of each block, fenced or indented by four columns."""
     fence = re.compile(r"^```(.*)\n((?:.*\n)*?)```$", re.M)
     for match in fence.finditer(text):
         yield text.count("\n", 0, match.start()) + 1, match[1], match[2]

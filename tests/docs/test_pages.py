@@ -1,4 +1,4 @@
-"""Run the code blocks of every page, as the table `pages.RULES` defines."""
+"""Run the code blocks of every page as the table `pages.RULES` defines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXAMPLES = find_examples()
 
 
 def commands(how: str) -> list[str]:
-    """The distinct commands that are tested this way."""
+    """Return the distinct commands that are tested this way."""
     return sorted({e.text for e in EXAMPLES if e.rule and e.rule.how == how})
 
 
@@ -81,7 +81,7 @@ def test_vae_train(line: str, examples: Path, monkeypatch: pytest.MonkeyPatch) -
     assert context.params["out"].suffix == ".pt"
     small = ["--epochs", "1", "--no-report", "--quiet", "--device", "cpu", "--batch-size", "10"]
     if "--resume" in words or "photos/" in words:
-        return  # see tests/train/test_resume.py; and photos/ has no subfolders here
+        return  # tests/train/test_resume.py resumes; photos/ has no subfolders for labels here
     if "--tensorboard" in words:
         pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     cli.main([*words, *small, "--components", "1"], standalone_mode=False)
@@ -132,7 +132,7 @@ vae-run sample --seed 3   with another seed
 mystery --now
 ```
 
-Words.
+Text.
 
     import vae_runtime as vae
     x = 1

@@ -1,4 +1,4 @@
-"""A folder with the files that examples of pages and of `--help` use, and a small shell."""
+"""A folder with the files that the examples on pages and in `--help` use, and a small shell."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from vae_runtime.studio import fetch
 def examples(
     cvae_path: Path, vae_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Path:
-    """A folder with the files that the examples use; the embedded bundle is a small one."""
+    """Make a folder with the files that the examples use, and a small embedded bundle."""
     embedded = tmp_path / "embedded"
     embedded.mkdir()
     (embedded / "mnist.zip").write_bytes(cvae_path.read_bytes())
@@ -63,8 +63,8 @@ def examples(
         for name in ("digits.parquet", "mnist.parquet", "data/0.parquet", "data/1.parquet"):
             write_dataset(Dataset(name, images, labels, tuple("0123456789")), folder / name)
 
-    # The real data sets need the network or scikit-learn. Their loaders are replaced in their own
-    # module because other modules may import them before or during a test.
+    # The real data sets need the network or scikit-learn. Replace the loaders in their own module:
+    # other modules may have imported `load_dataset` already.
     for name, loader in (("mnist", "load_mnist"), ("digits", "_load_digits")):
         data = Dataset(name, images, labels, tuple("0123456789"))
         monkeypatch.setattr(f"vae_runtime.datasets.load.{loader}", lambda _, data=data: data)
@@ -81,7 +81,7 @@ def execute(run: Run, folder: Path, line: str, monkeypatch: pytest.MonkeyPatch) 
         pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra arrow")
     monkeypatch.chdir(folder)
     _make_bundles(folder, line)
-    # Threads instead of processes, which take seconds to start, and short measurements.
+    # Use threads, because processes take seconds to start, and keep measurements short.
     line = line.replace("--workers 2", "--threads 2")
     line = line.replace("vae-run bench", "vae-run bench --seconds 0.01")
     line, _, target = line.partition(" > ")

@@ -1,6 +1,6 @@
 """Run one bundle in every host and print size, start time, decode time and parity with torch.
 
-    python -m tests.embedding [--bundle BUNDLE.zip] [--json] [--only WORD]
+    python -m tests.embedding [--bundle BUNDLE.zip] [--json] [--only HOST]
 
 The default bundle is the embedded one; another must be the zip of a conditional model. Hosts whose
 tools are missing are listed below the table with the reason. Exits with 4 if a host misses the
@@ -40,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--bundle", type=Path, help="a zip; default: the embedded bundle")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--only", choices=HOSTS, action="append")
+    parser.add_argument("--only", metavar="HOST", choices=HOSTS, action="append")
     chosen = parser.parse_args()
     rows, missing = [], {}
     for name in chosen.only or HOSTS:

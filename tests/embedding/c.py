@@ -62,7 +62,7 @@ def library_path() -> Path:
 
 
 def build_c_api(folder: Path) -> Path:
-    """Compile the example and the driver for it in `folder`, which is returned."""
+    """Compile the example and its driver in `folder`; return the folder."""
     need("gcc", "make")
     shutil.copytree(EXAMPLES / "c_api", folder, dirs_exist_ok=True)
     call(["make", "-s", "-C", folder])

@@ -1,4 +1,4 @@
-"""Bundles with golden vectors for every host. Tests are skipped if a host's tool is missing."""
+"""Bundles with golden vectors for every host; tests are skipped if a host's tool is missing."""
 
 from __future__ import annotations
 

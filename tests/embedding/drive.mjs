@@ -2,7 +2,7 @@
 //
 //     node drive.mjs HELPER.mjs GRAPH.onnx LATENTS.f32 LABELS.i64 IMAGES.f32 [SEED LABEL SAMPLED.f32]
 //
-// With a seed, 500 latents sampled with it are written too.
+// With a seed, it also writes 500 latents sampled with that seed.
 import { readFile, writeFile } from "node:fs/promises";
 
 const RUNS = 200;

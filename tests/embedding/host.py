@@ -123,9 +123,9 @@ def call(
     """Run a command and return its standard output; raise with all its output if it fails."""
     options = {"text": True, "timeout": 300} | options
     env = ONE_THREAD | (environment or {})
-    words = [str(word) for word in command]
-    done = subprocess.run(words, capture_output=True, check=False, env=env, **options)
-    assert done.returncode == 0, f"{words}: {done.returncode}\n{done.stdout!r}\n{done.stderr!r}"
+    args = [str(arg) for arg in command]
+    done = subprocess.run(args, capture_output=True, check=False, env=env, **options)
+    assert done.returncode == 0, f"{args}: {done.returncode}\n{done.stdout!r}\n{done.stderr!r}"
     return done.stdout
 
 

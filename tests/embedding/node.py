@@ -1,4 +1,4 @@
-"""Node as a host: the example with its packages, installed once."""
+"""Node as a host: the example with its packages, which are installed once."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def install_once(folder: Path, lock: Path, *commands: list[str]) -> None:
         Missing: the registry cannot be reached.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    stamp, wanted = folder / ".installed", hashlib.sha256(lock.read_bytes()).hexdigest()
+    done, wanted = folder / ".installed", hashlib.sha256(lock.read_bytes()).hexdigest()
     with (folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # tests run in several processes
-        if stamp.is_file() and stamp.read_text() == wanted:
+        if done.is_file() and done.read_text() == wanted:
             return
         for command in commands:
             _install(folder, command)
-        stamp.write_text(wanted)
+        done.write_text(wanted)
 
 
 def _install(folder: Path, command: list[str]) -> None:
@@ -50,7 +50,7 @@ def _install(folder: Path, command: list[str]) -> None:
 
 
 def node_app() -> Path:
-    """The example and its engine in a folder of this process; its packages lie in the parent."""
+    """Copy the example and its engine to a folder of this process, next to the shared packages."""
     for tool in ("node", "npm"):
         if shutil.which(tool) is None:
             raise Missing(f"{tool} is not installed")
@@ -70,7 +70,7 @@ def node_app() -> Path:
 
 
 def node(vectors: Vectors) -> Row:
-    """onnxruntime-node."""
+    """Measure onnxruntime-node."""
     folder = node_app()
     driver = ["node", HERE / "drive.mjs", folder / "vae.mjs", vectors.graph]
     error, ms = vectors.drive([*driver, *vectors.files])
@@ -80,7 +80,7 @@ def node(vectors: Vectors) -> Row:
 
 
 def needed(modules: Path) -> list[Path]:
-    """What this platform runs: onnxruntime-node ships the libraries of five."""
+    """Find the files that this platform needs: onnxruntime-node ships libraries for five."""
     arch = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
     libraries = modules.glob(f"onnxruntime-node/bin/*/{platform.system().lower()}/{arch}")
     return [*libraries, modules / "onnxruntime-node" / "dist", modules / "onnxruntime-common"]

@@ -15,10 +15,10 @@ from .host import Missing, Row, Vectors
 
 
 def studio(vectors: Vectors) -> Row:
-    """onnxruntime-web in Chromium.
+    """Measure onnxruntime-web in Chromium.
 
     Raises:
-        Missing: no browser, or a part of the studio was not fetched yet.
+        Missing: no browser, or the studio's packages were not fetched yet.
     """
     page = vectors.work / "studio.html"
     page.write_bytes(_single_file(vectors))
@@ -52,9 +52,9 @@ def _browser() -> Any:
 
 def _single_file(vectors: Vectors) -> bytes:
     try:
-        from vae_runtime.studio.build import Parts
+        from vae_runtime.studio.build import PageContent
         from vae_runtime.studio.single_file import single_file
 
-        return bytes(single_file(Parts(vectors.bundle, "mnist")))
-    except ImportError as reason:  # MissingExtra, where onnxruntime-web was not fetched, is one
+        return bytes(single_file(PageContent(vectors.bundle, "mnist")))
+    except ImportError as reason:  # such as MissingExtra, if onnxruntime-web was not fetched
         raise Missing(str(reason)) from reason

@@ -26,7 +26,7 @@ from .c import STRICT, build_c_api, build_generated, library_path, need
 from .conftest import Open, open_in, skip_if_missing
 from .host import EXAMPLES, ONE_THREAD, Vectors, call
 
-SLOW = pytest.mark.slow  # the generator and the compiler take three seconds each per model
+SLOW = pytest.mark.slow  # per model, the generator and the compiler take three seconds each
 
 
 def read_pgm(raw: bytes) -> np.ndarray:
@@ -77,11 +77,11 @@ def test_the_example_program_links_the_library_and_prints_digits(
     _, height, width = vectors.spec.image.shape
     assert len(lines) == 10 * height // 2
     assert {len(line) for line in lines} == {width}
-    assert len(set("".join(lines))) >= 4  # shades, not blank
+    assert len(set("".join(lines))) >= 4  # different shades
 
 
 @SLOW
-def test_the_program_reads_latents_and_refuses_nonsense(
+def test_the_program_reads_latents_and_refuses_wrong_arguments(
     built: Callable[[str], tuple[Vectors, Path]], tmp_path: Path
 ) -> None:
     vectors, folder = built("cvae_mlp")
@@ -98,14 +98,14 @@ def test_the_program_reads_latents_and_refuses_nonsense(
         ("--label", "eleven"): "error: eleven: unknown class\n",
         ("--label", "10"): "error: 10: unknown class\n",
         ("--seed", "-1"): "error: -1: expected a seed from 0 to 2**64 - 1\n",
-        ("-n", "65"): "error: 65: not a number in its range\n",
+        ("-n", "65"): "error: 65: not a number, or out of range\n",
         ("--latents", "cut.f32"): "error: cut.f32: expected 1 to 64 complete float32 latents\n",
         ("--latents", "nan.f32"): "error: latents: not finite\n",
         ("--latents", "no.f32"): "error: no.f32: No such file or directory\n",
         ("--colour", "red"): "error: --colour: unknown option\n",
     }
-    for words, message in refused.items():
-        done = subprocess.run([program, *words], cwd=tmp_path, capture_output=True, check=False)
+    for args, message in refused.items():
+        done = subprocess.run([program, *args], cwd=tmp_path, capture_output=True, check=False)
         assert (done.returncode, done.stdout, done.stderr.decode()) == (2, b"", message)
 
 
@@ -227,9 +227,9 @@ def test_the_c_api_refuses_in_one_line(open_vectors: Open, tmp_path: Path) -> No
     environment = ONE_THREAD | {"VAE_ORT_LIBRARY": str(skip_if_missing(library_path))}
     np.full(vectors.z.shape[1], np.inf, np.float32).tofile(tmp_path / "inf.f32")
 
-    def refused(*words: Any, **changed: str) -> str:
+    def refused(*args: Any, **changed: str) -> str:
         done = subprocess.run(
-            [folder / "vae_ort", *words, tmp_path / "o.pgm"], capture_output=True, text=True,
+            [folder / "vae_ort", *args, tmp_path / "o.pgm"], capture_output=True, text=True,
             env=environment | changed, check=False,
         )  # fmt: skip
         assert done.returncode == 3
@@ -277,7 +277,7 @@ def test_the_function_table_has_the_offsets_of_the_real_header(tmp_path: Path) -
     call(["make", "-s", "-C", build_c_api(tmp_path / "c_api"), "-B", f"ORT_INCLUDE={folder}"])
 
 
-def test_the_c_text_has_every_number_of_the_prior_exactly(open_vectors: Open) -> None:
+def test_the_generated_c_has_every_number_of_the_prior_exactly(open_vectors: Open) -> None:
     spec = open_vectors("cvae_mlp").spec
     text = prior_text(spec)
     numbers = np.array([float(x) for x in re.findall(r"-?\d+\.\d*(?:e-?\d+)?", text)])

@@ -1,4 +1,4 @@
-"""Node: the helper's types, its pixels, the digits of a seed, and what it refuses."""
+"""Node: the helper's types, its pixels, the images of a seed, and refused input."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def app() -> Path:
     return folder
 
 
-def test_the_helper_has_the_types_it_says(app: Path) -> None:
+def test_the_helper_passes_the_type_checker(app: Path) -> None:
     call([app.parent / "node_modules" / ".bin" / "tsc"], cwd=app)
 
 
@@ -35,12 +35,12 @@ def test_the_lock_file_names_no_host_and_pins_the_runtime() -> None:
     lock = json.loads((EXAMPLES / "node" / "package-lock.json").read_text())
     packages = lock["packages"]
     assert packages["node_modules/onnxruntime-node"]["version"] == "1.30.0"
-    assert not [name for name, facts in packages.items() if "resolved" in facts]
-    assert all("integrity" in facts for name, facts in packages.items() if name)
+    assert not [name for name, entry in packages.items() if "resolved" in entry]
+    assert all("integrity" in entry for name, entry in packages.items() if name)
 
 
 @pytest.mark.parametrize("name", ["cvae_mlp", "cvae_conv", "vae_mlp", "ae_conv"])
-def test_node_gives_torchs_pixels_and_pythons_digits(
+def test_node_gives_the_pixels_of_torch_and_the_latents_of_python(
     app: Path, open_vectors: Open, name: str
 ) -> None:
     vectors = open_vectors(name)
@@ -58,18 +58,18 @@ def test_node_samples_what_the_shell_samples(app: Path, open_vectors: Open, tmp_
     import vae_runtime as vae
 
     vectors = open_vectors("cvae_conv")
-    words = ["--label", "3", "--seed", "7", "-n", "5"]
-    call(["node", app / "digits.mjs", vectors.graph, tmp_path / "threes.pgm", *words])
+    options = ["--label", "3", "--seed", "7", "-n", "5"]
+    call(["node", app / "digits.mjs", vectors.graph, tmp_path / "threes.pgm", *options])
     raw = (tmp_path / "threes.pgm").read_bytes()
     head = b"P5\n40 8\n255\n"
     assert raw.startswith(head)
     pixels = np.frombuffer(raw[len(head) :], np.uint8).reshape(8, 5, 8).transpose(1, 0, 2)
     with vae.load(vectors.folder, device="cpu") as model:
         expected = model.sample(5, 3, seed=7, dtype="uint8")[:, 0]
-    assert np.abs(pixels.astype(int) - expected).max() <= 1  # a rounding edge
+    assert np.abs(pixels.astype(int) - expected).max() <= 1  # rounding
 
 
-def test_a_whole_bundle_opens_as_the_page_says(
+def test_the_code_of_the_page_opens_a_whole_bundle(
     app: Path, open_vectors: Open, tmp_path: Path
 ) -> None:
     vectors = open_vectors("cvae_mlp")
@@ -94,7 +94,7 @@ def test_node_refuses_in_one_line(app: Path, open_vectors: Open, tmp_path: Path)
     raw[len(raw) // 2] ^= 1
     (tmp_path / "flipped.onnx").write_bytes(raw)
     shutil.copy(vectors.folder / "encoder.onnx", tmp_path / "encoder.onnx")
-    (tmp_path / "text.onnx").write_text("no graph at all")
+    (tmp_path / "text.onnx").write_text("not a graph")
     good = str(vectors.graph)
     refused = {
         (good, "x.pgm", "--label", "x"): "error: label: unknown class 'x', expected one of: 0, 1,",
@@ -105,12 +105,12 @@ def test_node_refuses_in_one_line(app: Path, open_vectors: Open, tmp_path: Path)
         ("text.onnx", "x.pgm"): "error: text.onnx: ",
         ("no.onnx", "x.pgm"): "error: ENOENT: no such file or directory, open 'no.onnx'",
     }
-    for words, message in refused.items():
+    for args, message in refused.items():
         done = subprocess.run(
-            ["node", app / "digits.mjs", *words], cwd=tmp_path, env=ONE_THREAD,
+            ["node", app / "digits.mjs", *args], cwd=tmp_path, env=ONE_THREAD,
             capture_output=True, text=True, check=False,
         )  # fmt: skip
-        assert done.returncode != 0, words
+        assert done.returncode != 0, args
         assert done.stderr.startswith(message), done.stderr
         assert done.stderr.count("\n") == 1
         assert not (tmp_path / "x.pgm").exists()

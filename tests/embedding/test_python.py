@@ -45,13 +45,13 @@ def test_a_bundle_and_its_copied_decoder_give_the_same_sheet(
 
 def test_the_script_fails_in_one_line(open_vectors: Open, tmp_path: Path) -> None:
     vectors = open_vectors("cvae_mlp")
-    for words, message in (
+    for args, message in (
         (("--label", "x"), "error: label: unknown class 'x', expected one of: 0, 1, 2,"),
         (("--bundle", "nowhere"), "error: nowhere: no such bundle."),
         (("--graph", "no.onnx"), "error: no.onnx: no such file."),
     ):
         done = subprocess.run(
-            [sys.executable, SHEET, "--bundle", vectors.folder, *words, tmp_path / "x.png"],
+            [sys.executable, SHEET, "--bundle", vectors.folder, *args, tmp_path / "x.png"],
             capture_output=True, text=True, check=False, env=ONE_THREAD,
         )  # fmt: skip
         assert done.returncode == 1
@@ -93,7 +93,7 @@ def client(open_vectors: Open) -> Iterator[Any]:
         yield load_example("web_app/app.py").create_app(model).test_client()
 
 
-def test_the_web_app_shows_the_images_of_python(client: Any, open_vectors: Open) -> None:
+def test_the_web_app_shows_the_same_images_as_python(client: Any, open_vectors: Open) -> None:
     page = client.get("/")
     assert page.status_code == 200
     assert 'src="/sample.png?n=16&amp;seed=0&amp;label="' in page.text
@@ -105,9 +105,9 @@ def test_the_web_app_shows_the_images_of_python(client: Any, open_vectors: Open)
         images = model.sample(10, 3, seed=0, dtype="uint8")
     assert sheet.shape == (16, 64)
     assert np.array_equal(sheet[8:, 8:16], images[9, 0])
-    facts = client.get("/api/model").json
-    assert facts["classes"] == list("0123456789")
-    assert facts["image"] == [1, 8, 8]
+    description = client.get("/api/model").json
+    assert description["classes"] == list("0123456789")
+    assert description["image"] == [1, 8, 8]
 
 
 def test_the_json_api_gives_the_pixels_of_torch(client: Any, open_vectors: Open) -> None:

@@ -109,7 +109,7 @@ def test_the_configs_match_the_schema_of_triton(tmp_path: Path) -> None:
 
 
 def listeners(pid: int) -> set[str]:
-    """The addresses on which a process and its children listen, from the kernel's tables."""
+    """Find the addresses on which a process and its children listen, in the kernel's tables."""
     tree = {str(pid)}
     for status in Path("/proc").glob("[0-9]*/stat"):
         fields = _read(status).rpartition(")")[2].split()

@@ -44,8 +44,8 @@ def test_the_json_output(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bundle = str(ROOT / "tests" / "data" / "cvae_mlp.zip")
-    words = ["embedding", "--json", "--only", "onnxruntime", "--bundle", bundle]
-    monkeypatch.setattr(sys, "argv", words)
+    args = ["embedding", "--json", "--only", "onnxruntime", "--bundle", bundle]
+    monkeypatch.setattr(sys, "argv", args)
     command.main()
     found = json.loads(capsys.readouterr().out)
     (host,) = found["hosts"]

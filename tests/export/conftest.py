@@ -1,4 +1,4 @@
-"""Checkpoints and bundles for scikit-learn's digits, trained and exported once for all tests."""
+"""Checkpoints and exports of scikit-learn's digits, made once for all tests."""
 
 from __future__ import annotations
 
@@ -9,14 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
 if importlib.util.find_spec("torch") is None:
     collect_ignore_glob = ["test_*.py"]
 
 
+def run_cli(*arguments: object) -> Result:
+    """Run `vae-export` in this process; the result holds the exception, if any."""
+    from vae_export.cli import cli
+
+    return CliRunner().invoke(cli, [str(a) for a in arguments], standalone_mode=False)
+
+
 @pytest.fixture(scope="session")
 def checkpoint_of() -> Callable[[str], Any]:
-    """`cvae-conv` → a checkpoint for 8×8 digits, trained for one epoch."""
+    """Return a function: `cvae-conv` → a checkpoint for 8×8 digits, trained for one epoch."""
 
     @cache
     def make(name: str) -> Any:
@@ -39,7 +47,7 @@ def checkpoint_of() -> Callable[[str], Any]:
 def saved(
     checkpoint_of: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
-    """`cvae-conv` → the file of that checkpoint."""
+    """Return a function: `cvae-conv` → the file of that checkpoint."""
 
     @cache
     def write(name: str) -> Path:
@@ -54,7 +62,7 @@ def saved(
 
 @pytest.fixture(scope="session")
 def exported_of(checkpoint_of: Callable[[str], Any]) -> Callable[[str], Any]:
-    """`vae-mlp` → its export with every variant that fits, in memory."""
+    """Return a function: `vae-mlp` → its export in memory, with every variant that fits."""
 
     @cache
     def make(name: str) -> Any:

@@ -43,13 +43,13 @@ class Upsampler(nn.Module):
 
 
 class ModelOutput(dict[str, Any]):
-    """A dictionary with attributes, as the big libraries return."""
+    """A dictionary whose items are also attributes, as large libraries return."""
 
     __getattr__ = dict.__getitem__
 
 
 class Library(nn.Module):
-    """`encoder` and `decoder` return objects with logits; a random sample is never used."""
+    """`encoder` and `decoder` return objects; one holds an unused random sample, one logits."""
 
     class Encoder(nn.Module):
         def __init__(self) -> None:
@@ -75,7 +75,7 @@ class Library(nn.Module):
 
 
 class Distributions(nn.Module):
-    """torch.distributions on both sides; latents are small images; pixels in [-1, 1]."""
+    """Encodes and decodes to torch.distributions; latents are small images, pixels in [-1, 1]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class Sampling(Library):
 
 
 class BatchStatistics(Library):
-    """The latents of each image depend on the other images of the batch."""
+    """Each image's latents depend on the other images in the batch."""
 
     def encode(self, x: Tensor) -> Tensor:
         z = self.encoder.linear(x.flatten(1))[:, :3]

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 
 import vae_runtime
+from tests.export.conftest import run_cli
 from vae_export import export
-from vae_export.cli import cli
 from vae_export.unpacking import unpack_image, unpack_latents
 from vae_runtime.datasets import Dataset, load_dataset
 from vae_runtime.errors import InputError, IntegrityError, UsageError, VaeError
@@ -91,8 +90,8 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], type[VaeError], str]] = {
         {"activation": "sigmoid"},
         InputError,
         "encoder: aten.randn_like.default is random, called at custom_modules.py:LINE in encode: "
-        "eps = torch.randn_like(mean). A graph must be deterministic: return the mean, or the "
-        "parameters of the distribution.",
+        "eps = torch.randn_like(mean). A graph must be deterministic. Return the mean or the "
+        "distribution's parameters.",
     ),
     "range": (
         custom_modules.Library,
@@ -130,7 +129,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], type[VaeError], str]] = {
         lambda: custom_modules.Conditional(12),
         {"classes": tuple("0123456789")},
         UsageError,
-        "the module has no embedding of 10 or 11 rows, so its index for no label is unknown. "
+        'the module has no embedding of 10 or 11 rows, so its index for "no label" is unknown. '
         "Set null_label (--null-label) or one_hot (--one-hot).",
     ),
     "class_gmm": (
@@ -184,7 +183,7 @@ def test_a_module_that_fixes_the_batch_is_refused(digits: Dataset) -> None:
         export(module, None, digits, activation="sigmoid")
 
 
-def test_an_unknown_calling_convention_is_refused() -> None:
+def test_unknown_return_values_are_refused() -> None:
     tensor = torch.zeros(1)
     with pytest.raises(UsageError) as caught:
         unpack_latents((tensor, tensor, tensor))
@@ -219,26 +218,22 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def run(*arguments: str) -> Any:
-    return CliRunner().invoke(cli, arguments, standalone_mode=False)
-
-
 def test_the_command_line_takes_a_factory(weights: Path, tmp_path: Path) -> None:
-    out = tmp_path / "own"
-    done = run("--model", "custom_modules:upsampler", "--ckpt", str(weights), "--data", "digits",
-               "-o", str(out), "--prior", "gaussian", "--zip")  # fmt: skip
+    done = run_cli("--model", "custom_modules:upsampler", "--ckpt", weights, "--data", "digits",
+                   "-o", tmp_path / "own", "--prior", "gaussian", "--zip")  # fmt: skip
     assert done.exception is None, done.exception
     with vae_runtime.load(tmp_path / "own.zip", device="cpu") as model:
         assert model.manifest.training["model"] == "upsampler"
         assert len(model.manifest.checkpoint_sha256) == 64
 
 
-def refused(*arguments: str) -> str:
-    return str(run("--data", "digits", *arguments).exception)
+def refused(*arguments: object) -> str:
+    """Return the error of the command line."""
+    return str(run_cli("--data", "digits", *arguments).exception)
 
 
 def test_the_command_line_refuses(weights: Path, tmp_path: Path) -> None:
-    out = ("-o", str(tmp_path / "b"))
+    out = ("-o", tmp_path / "b")
     own = ("--model", "custom_modules:upsampler")
     assert refused(*out) == "--ckpt is missing. Name the checkpoint from vae-train to export."
     assert refused(*own) == "--out is missing. Name the folder or .zip for the bundle of --model."
@@ -252,25 +247,25 @@ def test_the_command_line_refuses(weights: Path, tmp_path: Path) -> None:
         "--model custom_modules:nothing: returned a SimpleNamespace, expected a torch module or a "
         "pair (encoder, decoder)."
     )
-    assert str(run(*own, *out).exception) == (
+    assert str(run_cli(*own, *out).exception) == (
         "--data is missing. A custom module needs images to fit its prior to."
     )
-    assert refused("--ckpt", str(weights), "--one-hot", "--prior", "normal") == (
+    assert refused("--ckpt", weights, "--one-hot", "--prior", "normal") == (
         "--one-hot, --prior: no effect without --model."
     )
     assert refused(*own, *out, "--null-label", "3") == (
         "--null-label: no effect without --classes."
     )
-    assert refused("--ckpt", str(tmp_path)) == (
+    assert refused("--ckpt", tmp_path) == (
         f"{tmp_path}: is a folder, expected a checkpoint from vae-train such as cvae.pt."
     )
     plain = tmp_path / "plain"
     plain.write_bytes(b"x")
-    assert refused("--ckpt", str(plain)) == (
+    assert refused("--ckpt", plain) == (
         f"{plain}: the bundle would replace the checkpoint. Use --out."
     )
     missing = tmp_path / "none.pt"
-    assert refused(*own, *out, "--ckpt", str(missing)) == f"{missing}: no such file"
+    assert refused(*own, *out, "--ckpt", missing) == f"{missing}: no such file"
 
 
 class Evil:
@@ -278,16 +273,15 @@ class Evil:
         return print, ("never printed",)
 
 
-def test_weights_run_no_code(
+def test_loading_weights_runs_no_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(HERE)
     path = tmp_path / "evil.pt"
-    out = str(tmp_path / "b")
     torch.save(Evil(), path)
-    own = ("--model", "custom_modules:upsampler", "-o", out, "--ckpt", str(path))
+    own = ("--model", "custom_modules:upsampler", "-o", tmp_path / "b", "--ckpt", path)
     assert refused(*own) == (
-        f"{path}: holds other objects than tensors, which are not loaded. Save model.state_dict()."
+        f"{path}: holds objects other than tensors, which are not loaded. Save model.state_dict()."
     )
     torch.save([1, 2], path)
     assert refused(*own) == f"{path}: holds no tensors by name. Save model.state_dict()."
@@ -296,7 +290,7 @@ def test_weights_run_no_code(
     assert "never printed" not in capsys.readouterr().out
 
 
-def test_errors_in_user_code_are_errors_of_usage(
+def test_errors_in_user_code_are_usage_errors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -311,17 +305,17 @@ def test_errors_in_user_code_are_errors_of_usage(
         ("mistakes:number", "TypeError: 'int' object is not callable"),
         ("syntax:x", "SyntaxError: "),
     ):
-        found = run("--model", name, "--data", "big.npz", "-o", "b").exception
+        found = run_cli("--model", name, "--data", "big.npz", "-o", "b").exception
         assert isinstance(found, UsageError)
         assert str(found).startswith(f"--model {name}: {words}")
     monkeypatch.syspath_prepend(HERE)
-    found = run("--model", "custom_modules:upsampler", "--data", "big.npz", "-o", "b").exception
+    found = run_cli("--model", "custom_modules:upsampler", "--data", "big.npz", "-o", "b").exception
     assert isinstance(found, UsageError)
     assert str(found).startswith("encode failed on images of (1, 9, 9): ")
     assert str(found).endswith("Was the module trained on such images?")
 
 
 def test_a_size_without_data_is_refused() -> None:
-    assert str(run("--ckpt", "none.pt", "--size", "5x5").exception) == (
+    assert str(run_cli("--ckpt", "none.pt", "--size", "5x5").exception) == (
         "--size: no effect without --data."
     )

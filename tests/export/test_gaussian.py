@@ -1,4 +1,4 @@
-"""The runtime's `score` uses the standard deviation that was learned in training."""
+"""`score` uses the standard deviation that was learned in training."""
 
 from __future__ import annotations
 
@@ -38,5 +38,5 @@ def test_score_uses_the_sigma_of_the_checkpoint(checkpoint_of: Any, tmp_path: Pa
             axis=0,
         )  # fmt: skip
         kl = kl_to_standard_normal(mu, log_var)
-    assert found.negative_elbo == pytest.approx(expected + kl, abs=1.0)  # other samples
+    assert found.negative_elbo == pytest.approx(expected + kl, abs=1.0)  # from other samples
     assert "sigma" not in export_checkpoint(trained, None).manifest.spec.to_json()

@@ -13,7 +13,7 @@ from vae_runtime.bundle.reader import open_bundle
 from vae_runtime.datasets import load_dataset
 from vae_runtime.errors import MissingExtra, UsageError
 from vae_runtime.studio import fetch
-from vae_runtime.studio.build import NO_POINTS, Parts, encode_points
+from vae_runtime.studio.build import NO_POINTS, PageContent, encode_points
 from vae_runtime.studio.single_file import single_file
 
 
@@ -33,17 +33,15 @@ def test_the_page_is_the_studio_of_the_bundle(saved: Any, data: str | None) -> N
     export(saved, *(("--data", data) if data else ()))
     bundle = open_bundle("b.zip")
     points = encode_points(bundle, load_dataset(data, "test")) if data else NO_POINTS
-    page, expected = (
-        Path("b.html").read_text(),
-        single_file(Parts(bundle, "b.zip", points)).decode(),
-    )
-    # Millions of characters: pytest would look for their differences for hours.
+    page = Path("b.html").read_text()
+    expected = single_file(PageContent(bundle, "b.zip", points)).decode()
+    # pytest would take hours to compare millions of characters.
     parted = next((i for i, (a, b) in enumerate(zip(page, expected, strict=False)) if a != b), -1)
     assert (len(page), parted) == (len(expected), -1), page[parted - 200 : parted + 200]
     assert len(points.z) == (297 if data else 0)
 
 
-def test_a_page_that_cannot_be_made_stops_the_export_before_it_begins(
+def test_without_onnxruntime_web_nothing_is_exported(
     saved: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vae_runtime.studio.build.present", lambda: False)
@@ -52,7 +50,7 @@ def test_a_page_that_cannot_be_made_stops_the_export_before_it_begins(
     assert not Path("b.zip").exists()
 
 
-def test_a_page_of_another_type_stops_the_export_before_it_begins(saved: Any) -> None:
+def test_an_html_path_of_another_type_is_refused_before_the_export(saved: Any) -> None:
     with pytest.raises(UsageError, match=r"^b\.txt: unknown type \.txt, expected \.html \.htm$"):
         export(saved, "--html", "b.txt")
     assert not Path("b.zip").exists()

@@ -1,4 +1,4 @@
-"""Load the bundle in onnxruntime versions of three years, each in its own virtual environment."""
+"""Run bundles in three years of onnxruntime releases, each in its own virtual environment."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ for folder in map(Path, sys.argv[1:]):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
-def test_it_loads_and_computes_the_same(exported_of: Any, version: str, tmp_path: Path) -> None:
+def test_graphs_reproduce_the_golden_vectors(
+    exported_of: Any, version: str, tmp_path: Path
+) -> None:
     folders = []
     for name in ("ae-mlp", "vae-conv", "cvae-mlp", "cvae-conv"):
         exported = exported_of(name)

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner
+import torch
 from onnx import numpy_helper
 
+from tests.export.conftest import run_cli
 from tests.runtime.conftest import DATA, unpack
 from vae_export import export_checkpoint, pipeline
-from vae_export.cli import cli
+from vae_export.graphs import Graph
 from vae_export.parity import BATCHES, parity_inputs, run_batches
 from vae_export.source import from_checkpoint
 from vae_export.writer import check_target
@@ -27,7 +28,7 @@ Damage = Callable[[onnx.ModelProto], None]
 
 @pytest.fixture
 def damaged(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Damage], None]:
-    """Damage a graph after it is traced."""
+    """Return a function that arranges for a graph to be damaged after it is traced."""
     real = pipeline.trace
 
     def arrange(role: str, damage: Damage) -> None:
@@ -43,7 +44,7 @@ def damaged(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Damage], None]:
 
 
 def shift(delta: float) -> Damage:
-    """Add `delta` to one number of the last layer's bias."""
+    """Return a function that adds `delta` to one number of the last layer's bias."""
 
     def damage(model: onnx.ModelProto) -> None:
         last = [node for node in model.graph.node if node.op_type == "Gemm"][-1]
@@ -96,12 +97,11 @@ def test_a_failure_keeps_the_previous_bundle_and_exits_4(
     saved: Any, damaged: Any, tmp_path: Path
 ) -> None:
     out = tmp_path / "bundle"
-    arguments = ["--ckpt", str(saved("vae-mlp")), "-o", str(out)]
-    runner = CliRunner()
-    assert runner.invoke(cli, arguments, standalone_mode=False).exception is None
+    arguments = ("--ckpt", saved("vae-mlp"), "-o", out)
+    assert run_cli(*arguments).exception is None
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     damaged("decoder", shift(1e-2))
-    failed = runner.invoke(cli, arguments, standalone_mode=False).exception
+    failed = run_cli(*arguments).exception
     assert isinstance(failed, IntegrityError)
     assert failed.exit_code == 4
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
@@ -113,7 +113,7 @@ def test_a_file_with_an_embedded_bundles_name_is_not_replaced(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mnist").touch()
-    with pytest.raises(FileError, match="is not only a bundle"):
+    with pytest.raises(FileError, match="is not a bundle, or holds"):
         check_target(Path("mnist"))
 
 
@@ -132,8 +132,8 @@ def test_other_folders_are_never_replaced(tmp_path: Path) -> None:
         with pytest.raises(FileError) as caught:
             check_target(tmp_path / name)
         assert str(caught.value) == (
-            f"{tmp_path / name}: exists and is not only a bundle. Move it away, or choose "
-            "another --out."
+            f"{tmp_path / name}: exists and is not a bundle, or holds other files too. Move it "
+            "away, or choose another --out."
         )
     (tmp_path / "empty").mkdir()
     check_target(tmp_path / "empty")
@@ -143,7 +143,7 @@ def test_other_folders_are_never_replaced(tmp_path: Path) -> None:
 
 
 def test_labels_of_other_classes_are_not_used(checkpoint_of: Any) -> None:
-    """A folder called `digits` with classes of its own, --data with more classes."""
+    """Test a folder named `digits` with its own classes, and --data with more classes."""
     from vae_runtime.datasets import Dataset
 
     checkpoint = checkpoint_of("cvae-mlp")
@@ -176,7 +176,7 @@ def test_images_of_another_shape_are_refused(checkpoint_of: Any) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["digits", "mine"])  # of another shape; not known by name
+@pytest.mark.parametrize("name", ["digits", "mine"])  # known, but of another shape; unknown
 def test_without_its_data_set_the_images_in_the_checkpoint_are_used(name: str) -> None:
     from tests.train.test_checkpoint import made
 
@@ -192,7 +192,7 @@ def test_the_rows_hold_every_label_and_the_extremes(checkpoint_of: Any) -> None:
         g.role: parity_inputs(g, source.images, source.labels, prior, 10) for g in source.graphs
     }
     assert set(by_role["encoder"]["label"]) == set(range(11))
-    assert len(by_role["encoder"]["image"]) > 200  # scikit-learn has the data set itself
+    assert len(by_role["encoder"]["image"]) > 200  # the data set comes with scikit-learn
     mean, std = prior.spread()
     for role in ("decoder", "conditional_decoder"):
         z = by_role[role]["z"]
@@ -205,15 +205,7 @@ def test_the_rows_hold_every_label_and_the_extremes(checkpoint_of: Any) -> None:
 
 def test_all_rows_run_if_the_largest_batch_is_too_small(exported_of: Any) -> None:
     exported = exported_of("vae-mlp")
-    graph = from_checkpoint_graph(exported)
+    graph = Graph("decoder", torch.nn.Identity(), ("z",), ("image",))
     rows = {"z": np.zeros((1200, exported.manifest.spec.latent_dim), np.float32)}
     batches = [n for n, _, _ in run_batches(graph, exported.files["decoder.onnx"], rows)]
     assert batches == [*BATCHES, 1200]
-
-
-def from_checkpoint_graph(exported: Any) -> Any:
-    from torch import nn
-
-    from vae_export.graphs import Graph
-
-    return Graph("decoder", nn.Identity(), ("z",), ("image",))

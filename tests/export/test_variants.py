@@ -1,4 +1,4 @@
-"""Variants: their operators, their quality, and what is refused."""
+"""Variants: their operators, their quality, and refusals."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_files_specs_and_manifest_agree(exported_of: Any, name: str) -> None:
         assert (spec.id, role, variant) == (again.spec.id, graph_spec.role, graph_spec.variant)
         assert all(node.domain == "" for node in model.graph.node)
     assert set(again.parity["variants"]) == {m.graph for m in exported.variants}
-    assert "ms" not in again.parity["variants"]["decoder.fp16"]  # times never repeat
+    assert "ms" not in again.parity["variants"]["decoder.fp16"]  # times differ from run to run
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -70,13 +70,13 @@ def test_uint8_is_the_rounded_fp32_graph_bit_for_bit(
 def test_uint8_rounds_every_float_near_a_half_as_numpy_does() -> None:
     from onnx import TensorProto, helper
 
-    from vae_export.precision.uint8 import to_uint8 as convert
+    from vae_export.precision.variants import to_uint8_output
 
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch"])
     z = helper.make_tensor_value_info("z", TensorProto.FLOAT, ["batch"])
     graph = helper.make_graph([helper.make_node("Identity", ["z"], ["image"])], "g", [z], [image])
-    model = convert(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), {}
+    model = to_uint8_output(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     )
     halves = ((np.arange(-3, 260) + 0.5) / 255).astype(np.float32)
     values = np.concatenate([np.nextafter(halves, 0), halves, np.nextafter(halves, 2)])
@@ -95,7 +95,7 @@ def test_int8_is_accurate_small_and_uses_seven_bits(exported_of: Any) -> None:
     assert [n.op_type for n in model.graph.node].count("MatMulInteger") == 2
     for tensor in model.graph.initializer:
         if tensor.data_type == onnx.TensorProto.INT8:
-            # Above that, a CPU without VNNI saturates when it adds two products.
+            # With larger weights, the sum of two products saturates on a CPU without VNNI.
             assert np.abs(numpy_helper.to_array(tensor).astype(int)).max() <= LEVELS == 63
 
 
@@ -121,7 +121,7 @@ def test_a_column_of_zeros_stays_zero() -> None:
     assert np.allclose(values[:, 1] * scale[1], 1, atol=1e-6)
 
 
-def test_int8_of_convolutions_is_refused_with_the_reason(checkpoint_of: Any) -> None:
+def test_int8_of_a_convolutional_decoder_is_refused(checkpoint_of: Any) -> None:
     with pytest.raises(UsageError) as caught:
         export_checkpoint(checkpoint_of("ae-conv"), None, variants=("int8",))
     assert str(caught.value) == (
@@ -181,7 +181,7 @@ def test_an_unknown_variant_is_refused(checkpoint_of: Any) -> None:
     assert str(caught.value) == "variant is 'int4', expected one of fp16, int8, uint8"
 
 
-def test_the_line_says_what_was_measured() -> None:
+def test_the_line_shows_size_quality_and_speed() -> None:
     measured = VariantResult("decoder.int8", 500, 2000, 51.234, 0.1, 6, 0.25, 0.75)
     assert measured.line() == (
         "decoder.int8: 500 bytes (25% of fp32), 51.2 dB, 10.00% of pixels differ by at most 6 of "

@@ -1,10 +1,10 @@
-"""Fuzz one reader, guided by coverage, with atheris: `pip install atheris`, then
+"""Fuzz one reader with atheris, guided by coverage. Run `pip install atheris`, then
 
     python -m tests.fuzz.fuzz TARGET [SECONDS] [FOLDER]
 
-FOLDER keeps the corpus between runs; without it, a temporary one starts from the seeds. The run
-ends at the first input that raises anything but a `VaeError`, or takes more than ten seconds or a
-gigabyte, and writes that input to `crash-…` in the current folder.
+FOLDER keeps the corpus between runs. The run ends at the first input that raises anything but a
+`VaeError`, takes more than ten seconds, or takes more than a gigabyte of memory. It writes that
+input to `crash-…` in the current folder.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The readers to fuzz: each takes any bytes and either accepts them or raises a `VaeError`."""
+"""The readers to fuzz: each accepts a file's bytes or raises a `VaeError`, whatever they are."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from PIL import Image
 
 from vae_runtime import images
 from vae_runtime.bundle import archive
-from vae_runtime.bundle import spec as spec
 from vae_runtime.bundle.checksums import graph_with_checksum, manifest_with_checksum, verify_graph
 from vae_runtime.bundle.manifest import NAME, Manifest
+from vae_runtime.bundle.spec import parse_spec
 from vae_runtime.cli import inputs
 from vae_runtime.datasets import idx
 from vae_runtime.errors import VaeError
@@ -33,14 +33,14 @@ _FILE = Path(_FOLDER.name) / "file"
 
 
 class Target(NamedTuple):
-    """A reader, and valid or nearly valid files to start from."""
+    """A reader, and valid or almost valid files to start from."""
 
     read: Callable[[bytes], object]
     seeds: Callable[[], Iterator[bytes]]
 
 
 def accepts(name: str, raw: bytes) -> bool:
-    """Whether the target accepts these bytes; anything but a `VaeError` propagates."""
+    """Return whether the target accepts these bytes; only a `VaeError` may refuse them."""
     try:
         TARGETS[name].read(raw)
     except VaeError as error:
@@ -59,7 +59,7 @@ def _bundle(name: str) -> dict[str, bytes]:
 
 
 def _manifest(raw: bytes) -> None:
-    # A correct checksum, because the checks after it are the target.
+    # Add a correct checksum, so that the checks after it are fuzzed.
     Manifest.from_bytes(manifest_with_checksum(raw), NAME)
 
 
@@ -69,10 +69,6 @@ def _manifests() -> Iterator[bytes]:
         yield raw
         prior = {"kind": "normal", "latent_dim": json.loads(raw)["latent_dim"]}
         yield json.dumps(json.loads(raw) | {"prior": prior}).encode()  # without the large arrays
-
-
-def _spec(raw: bytes) -> None:
-    spec.parse_spec(raw.decode(errors="replace"), "graph")
 
 
 def _specs() -> Iterator[bytes]:
@@ -99,28 +95,12 @@ def _zips() -> Iterator[bytes]:
         yield buffer.getvalue()
 
 
-def _graph(raw: bytes) -> None:
-    check_graph(raw, "x.onnx")
-
-
-def _graph_checksum(raw: bytes) -> None:
-    verify_graph(raw, "x.onnx")
-
-
 def _graphs() -> Iterator[bytes]:
     from tests.security.build import SOUND, layers
 
     yield SOUND
     yield layers()
     yield graph_with_checksum(SOUND)
-
-
-def _arrays(raw: bytes) -> None:
-    npz.read_npz(raw, "x.npz", npz.NUMBERS + npz.TEXT, 64 << 20)
-
-
-def _array(raw: bytes) -> None:
-    npz.read_npy(raw, "x.npy")
 
 
 def _npys() -> Iterator[bytes]:
@@ -152,10 +132,6 @@ def _idxs() -> Iterator[bytes]:
         yield gzip.compress(whole, mtime=0)
 
 
-def _image(raw: bytes) -> None:
-    images.read_image(raw)
-
-
 def _images() -> Iterator[bytes]:
     for kind, modes in {"PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"),
                         "JPEG": ("L", "RGB", "CMYK"), "WEBP": ("RGB", "RGBA"),
@@ -164,10 +140,6 @@ def _images() -> Iterator[bytes]:
             buffer = io.BytesIO()
             Image.new(mode, (5, 4)).save(buffer, kind)
             yield buffer.getvalue()
-
-
-def _csv(raw: bytes) -> None:
-    inputs._parse_csv(raw, "x.csv")
 
 
 def _csvs() -> Iterator[bytes]:
@@ -182,8 +154,8 @@ def _checkpoint(raw: bytes) -> None:
 
 
 def _pickle(raw: bytes) -> None:
-    """Fuzz only the pickle, in a valid zip; mutants of a whole zip rarely reach it."""
-    _checkpoint(_zipped({"archive/data.pkl": raw, "archive/data/0": bytes(16)}))
+    """Read a pickle in a valid zip: mutants of a whole zip rarely reach the pickle."""
+    _checkpoint(_zipped(raw))
 
 
 def _pickles() -> Iterator[bytes]:
@@ -197,30 +169,29 @@ def _pickles() -> Iterator[bytes]:
 
 
 def _checkpoints() -> Iterator[bytes]:
-    for raw in _pickles():
-        yield _zipped({"archive/data.pkl": raw, "archive/data/0": bytes(16)})
+    yield from map(_zipped, _pickles())
 
 
-def _zipped(files: dict[str, bytes]) -> bytes:
+def _zipped(pickled: bytes) -> bytes:
     buffer = io.BytesIO()
-    files = files | {"archive/byteorder": b"little", "archive/version": b"3\n"}
+    files = {"data.pkl": pickled, "data/0": bytes(16), "byteorder": b"little", "version": b"3\n"}
     with zipfile.ZipFile(buffer, "w") as out:
         for name, raw in files.items():
-            out.writestr(zipfile.ZipInfo(name), raw)
+            out.writestr(zipfile.ZipInfo(f"archive/{name}"), raw)
     return buffer.getvalue()
 
 
 TARGETS = {
     "manifest": Target(_manifest, _manifests),
-    "spec": Target(_spec, _specs),
+    "spec": Target(lambda raw: parse_spec(raw.decode(errors="replace"), "graph"), _specs),
     "zip": Target(_zip, _zips),
-    "graph": Target(_graph, _graphs),
-    "checksum": Target(_graph_checksum, _graphs),
-    "npz": Target(_arrays, _npzs),
-    "npy": Target(_array, _npys),
+    "graph": Target(lambda raw: check_graph(raw, "x.onnx"), _graphs),
+    "checksum": Target(lambda raw: verify_graph(raw, "x.onnx"), _graphs),
+    "npz": Target(lambda raw: npz.read_npz(raw, "x", npz.NUMBERS + npz.TEXT, 64 << 20), _npzs),
+    "npy": Target(lambda raw: npz.read_npy(raw, "x.npy"), _npys),
     "idx": Target(_idx, _idxs),
-    "image": Target(_image, _images),
-    "csv": Target(_csv, _csvs),
+    "image": Target(images.read_image, _images),
+    "csv": Target(lambda raw: inputs._parse_csv(raw, "x.csv"), _csvs),
     "checkpoint": Target(_checkpoint, _checkpoints),
     "pickle": Target(_pickle, _pickles),
 }

@@ -17,14 +17,14 @@ MUTANTS = 200
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_a_reader_accepts_a_seed(name: str) -> None:
+def test_a_target_accepts_one_of_its_seeds(name: str) -> None:
     accepted = [accepts(name, raw) for raw in TARGETS[name].seeds()]
     assert len(accepted) >= 2
     assert any(accepted), "fuzzing must start from valid input"
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_a_reader_accepts_or_refuses_mutants(name: str) -> None:
+def test_a_target_accepts_or_refuses_every_mutant(name: str) -> None:
     rng = random.Random(0)
     seeds = list(TARGETS[name].seeds())
     accepted = sum(accepts(name, mutant(rng.choice(seeds), rng)) for _ in range(MUTANTS))
@@ -52,7 +52,7 @@ def mutant(raw: bytes, rng: random.Random) -> bytes:
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris is not installed")
 @pytest.mark.parametrize("name", TARGETS)
-def test_coverage_guided_fuzzing_finds_nothing(name: str, tmp_path: Path) -> None:
+def test_coverage_guided_fuzzing_finds_no_crash(name: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.fuzz.fuzz", name, "3", str(tmp_path / "corpus")],
         cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False,

@@ -1,4 +1,4 @@
-"""Every graph of every family, preset and backbone, compared with torch on real images.
+"""Compare every graph of every family, preset and backbone with torch, on real images.
 
 The exporter has its own parity check. These tests call the model's methods, not the modules that
 were traced, and their bound is absolute.
@@ -60,7 +60,7 @@ def case_of(mnist_or_none: Path | None) -> Any:
 
 
 def rows_of(case: Case, batch: int) -> dict[str, NDArray[Any]]:
-    """Real images; latents at 0, ±6 sigma or sampled; labels 0 to K in turn."""
+    """Make real images, latents at 0, ±6 sigma or sampled, and labels that cycle through 0 to K."""
     prior = case.checkpoint.prior
     classes = case.checkpoint.model.classes
     label = np.arange(batch, dtype=np.int64) % (classes + 1)
@@ -102,6 +102,6 @@ def test_graphs_compute_what_torch_computes(case_of: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_parity_check_found_the_same_bound(case_of: Any, name: str) -> None:
+def test_the_manifest_reports_differences_within_the_bound(case_of: Any, name: str) -> None:
     found = case_of(name).exported.manifest.parity["max_abs_difference_from_torch_float32"]
     assert max(found.values()) <= BOUND

@@ -4,8 +4,8 @@
 
 Prints each row as soon as it is measured. With --out, writes performance-results.md,
 performance.json and the plots after each part, so an interrupted run keeps its results. With
---only, the other parts keep their rows in that folder. Needs the train and dev extras and a quiet
-machine, and takes about ten minutes without --quick. OMP_NUM_THREADS is 1 unless it is set.
+--only, the folder keeps the rows of the other parts. Needs the train and dev extras and an idle
+machine, and takes about ten minutes without --quick. OMP_NUM_THREADS defaults to 1.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ def main() -> None:
         os.environ.setdefault(name, "1")  # before NumPy is imported
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", help="comma-separated parts: " + ", ".join(PARTS))
-    parser.add_argument("--quick", action="store_true", help="only a few rounds, as a check")
+    parser.add_argument(
+        "--quick", action="store_true", help="run only a few rounds, to check that it works"
+    )
     parser.add_argument("--out", type=Path, help="folder for the table, the JSON and the plots")
     chosen = parser.parse_args()
     parts = chosen.only.split(",") if chosen.only else list(PARTS)

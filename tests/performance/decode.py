@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ def _one(table: Table, mlp: BenchmarkModel) -> None:
     z, label = mlp.latents(1), np.array([LABEL])
     decoder = mlp.load()
     decoder.decode(z, LABEL)
-    # The session that ours runs, because a second one would load other copies of the weights.
+    # Share our session: a second one would hold its own copy of the weights.
     bare = decoder.decoder(conditional=True).session.raw
     compiled = _compiled(mlp, z)
     candidates: dict[str, Work] = {
@@ -102,7 +103,7 @@ def _convolutional(table: Table, conv: BenchmarkModel, n: int) -> None:
     targets: dict[str, tuple[str, float | None]] = {
         "torch eager": ("faster", 1.2), "torch, channels-last": ("faster", 1.2),
     }  # fmt: skip
-    channels_last = _channels_last(conv)
+    channels_last = deepcopy(conv.torch).to(memory_format=torch.channels_last)
     latents = torch.from_numpy(z)
     decoding: dict[str, Work] = {
         "ours": lambda: model.decode(z, LABEL),
@@ -119,19 +120,13 @@ def _convolutional(table: Table, conv: BenchmarkModel, n: int) -> None:
     table.compare(f"convolutional encode, {size}", encoding, targets, items=n, rounds=20)
 
 
-def _channels_last(conv: BenchmarkModel) -> Any:
-    from copy import deepcopy
-
-    return deepcopy(conv.torch).to(memory_format=torch.channels_last)
-
-
 def _in_torch(mlp: BenchmarkModel, z: Any) -> Work:
     latents, label = torch.from_numpy(z), torch.full((len(z),), LABEL)
     return lambda: mlp.torch.decode(latents, label).numpy()
 
 
 def _compiled(mlp: BenchmarkModel, z: Any) -> Work | None:
-    """The decoder compiled by torch.compile; None if there is no C++ compiler."""
+    """Compile the decoder with torch.compile; return None if that fails, as without a compiler."""
     latents, label = torch.from_numpy(z), torch.full((len(z),), LABEL)
     decode = torch.compile(mlp.torch.decode)
     try:

@@ -1,4 +1,4 @@
-"""Size on disk: the wheel, the embedded bundle, an installation with and without torch."""
+"""Size on disk: the wheel, the embedded bundle, installations with and without torch."""
 
 from __future__ import annotations
 
@@ -33,25 +33,24 @@ def run(table: Table) -> None:
             what = "the wheel, with the studio's engine" if engine else "the wheel"
             size = next(Path(folder).glob("*.whl")).stat().st_size / _MB
             _size(table, what, size, 8 if engine else 4)
-    # This project adds only its wheel to these.
+    # This project adds only its wheel to these packages.
     ours = _installed("onnxruntime", "numpy", "pillow", "click")
     theirs = _installed("torch", "numpy", "pillow")
     largest = sorted(ours.items(), key=lambda item: -item[1])[:4]
     floor = ", ".join(f"{name} {size:.0f}" for name, size in largest)
     less, more = sum(ours.values()), sum(theirs.values())
     table.add(
-        Row("installed, without torch", "installed, torch", less / more, "cost", 1 / 8, less,
-            more, "MB", f"{floor} MB; torch built for CPUs; with CUDA it is ten times larger")
+        Row.of("installed, without torch", "installed, torch", "cost", 1 / 8, less, more, "MB",
+               f"{floor} MB; torch built for CPUs; with CUDA it is ten times larger")
     )  # fmt: skip
 
 
 def _size(table: Table, what: str, megabytes: float, limit: float) -> None:
-    ratio = megabytes / limit
-    table.add(Row(what, f"{limit:g} MB", ratio, "cost", 1.0, megabytes, float(limit), "MB"))
+    table.add(Row.of(what, f"{limit:g} MB", "cost", 1.0, megabytes, limit, "MB"))
 
 
 def _installed(*roots: str) -> dict[str, float]:
-    """Megabytes of each of these distributions and of their dependencies, by name."""
+    """Return the megabytes of these distributions and of their dependencies, by name."""
     wanted, sizes = list(roots), dict[str, float]()
     while wanted:
         name = canonicalize_name(wanted.pop())

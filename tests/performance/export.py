@@ -2,7 +2,7 @@
 
     python tests/performance/export.py [--runs 5]
 
-Prints one line per model: the median seconds of both, and their ratio.
+Prints one line per model: the median seconds of both and their ratio.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ TARGET = 2.0
 
 
 def checkpoint(family: str, backbone: str) -> Checkpoint:
-    """An untrained 28 by 28 model of the default preset, with random images."""
+    """Build an untrained model of the default preset for 28×28 images, with random examples."""
     torch.manual_seed(0)
     config = preset("default", family, (1, 28, 28), 10, backbone=backbone)
     rng = np.random.default_rng(0)
@@ -69,15 +70,15 @@ def bare(trained: Checkpoint, folder: Path) -> None:
 
 
 def ours(trained: Checkpoint, folder: Path) -> None:
-    """Export a bundle with checks, parity on six batches and golden vectors."""
+    """Export a bundle, with all checks and golden vectors."""
     export_checkpoint(trained, folder / "bundle")
 
 
-def seconds(work: object, trained: Checkpoint) -> float:
+def seconds(work: Callable[[Checkpoint, Path], None], trained: Checkpoint) -> float:
     """Time one run in a fresh folder."""
     with tempfile.TemporaryDirectory() as name:
         start = time.perf_counter()
-        work(trained, Path(name))  # type: ignore[operator]
+        work(trained, Path(name))
         return time.perf_counter() - start
 
 

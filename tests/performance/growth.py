@@ -12,11 +12,11 @@ from .timing import Row, Table, in_turns, once, rounded
 NUMBERS = (1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
 DIMENSIONS = (2, 8, 32, 128, 256)
 SIDES = (28, 64, 128, 256)
-_SECONDS_PER_SIZE = 1.0  # at least three rounds are run
+_SECONDS_PER_SIZE = 1.0  # but at least three rounds
 
 
 def run(table: Table) -> None:
-    """Measure three series; the slope is log time over log size in the larger half of each."""
+    """Measure three series; fit the slope of log time over log size to the larger half of each."""
     mlp = cvae("reference")
     numbers = NUMBERS[:5] if table.quick else NUMBERS
     table.add(_row("latents decoded", "n", numbers, [_seconds_to_decode(mlp, n) for n in numbers]))
@@ -29,7 +29,7 @@ def run(table: Table) -> None:
 
 
 def _seconds_to_decode(benchmark: BenchmarkModel, n: int) -> float:
-    """Median seconds to decode n latents."""
+    """Return the median seconds to decode n latents."""
     model, z = benchmark.load(), benchmark.latents(min(n, 100_000))
     times = max(1, n // 100_000)  # a million images as floats would not fit in memory
 

@@ -1,4 +1,4 @@
-"""The models to time. Untrained weights run as fast as trained ones."""
+"""The models to time. They are untrained: the values of the weights do not affect the time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class BenchmarkModel:
         return vae.load(self.path, device="cpu", threads=threads, variant=variant)
 
     def latents(self, n: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """The first n of a fixed sequence of latents from N(0, I), f32[n, D]."""
+        """Return the first n of a fixed sequence of latents from N(0, I), f32[n, D]."""
         z = np.random.default_rng(0).standard_normal((n, self.config.latent_dim))
         return z.astype(np.float32)
 

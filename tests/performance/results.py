@@ -1,8 +1,9 @@
-"""Write the table as Markdown, JSON and plots."""
+"""Write the table of results as Markdown, JSON and plots."""
 
 from __future__ import annotations
 
 import json
+import os
 import platform
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -22,25 +23,24 @@ HEAD = ("work", "compared with", "ours", "other", "ratio", "target", "")
 def write(table: Table, folder: Path) -> None:
     """Write performance-results.md, performance.json and both plots in pictures/."""
     folder.mkdir(parents=True, exist_ok=True)
-    facts = machine()
-    (folder / "performance-results.md").write_text(markdown(facts, table.rows))
-    data = {"machine": facts, "rows": [asdict(row) | {"met": row.met} for row in table.rows]}
+    measured_on = machine()
+    (folder / "performance-results.md").write_text(markdown(measured_on, table.rows))
+    data = {"machine": measured_on, "rows": [asdict(row) | {"met": row.met} for row in table.rows]}
     (folder / NAME).write_text(json.dumps(data, indent=1) + "\n")
     plot(table.rows, folder / "pictures")
 
 
-def markdown(facts: dict[str, Any], rows: list[Row]) -> str:
+def markdown(measured_on: dict[str, Any], rows: list[Row]) -> str:
     """Render the results page."""
     return "\n".join([
         "# Performance, measured", "",
         "Written by `python -m tests.performance --out docs`; [performance.md](performance.md) "
         "explains the numbers.", "",
-        f"{facts['date']}, {facts['cpu']}, {facts['cores']} cores, one thread unless stated "
-        f"otherwise; Python {facts['python']}, NumPy {facts['numpy']}, onnxruntime "
-        f"{facts['onnxruntime']}, torch {facts['torch']}.", "",
+        "{date}, {cpu}, {cores} cores, one thread unless stated otherwise; Python {python}, NumPy "
+        "{numpy}, onnxruntime {onnxruntime}, torch {torch}.".format(**measured_on), "",
         "Medians, with the quartiles in brackets. *faster* is the other's time over ours, *cost* "
         "ours over the other's. Times of decoding, PNG files, IWAE and training are per latent "
-        "vector, file, digit or image; decoding that is not convolutional uses the decoder of the "
+        "vector, file, digit or image. Unless convolutions are named, the decoder is that of the "
         "reference CVAE (8 → 256 → 784). Parts may have been measured in separate runs.", "",
         *table_lines(rows), "",
     ])  # fmt: skip
@@ -49,25 +49,24 @@ def markdown(facts: dict[str, Any], rows: list[Row]) -> str:
 def read(folder: Path) -> list[Row]:
     """Read the rows that an earlier run wrote to a folder, if any."""
     path = folder / NAME
-    data = json.loads(path.read_text()) if path.exists() else {"rows": []}
-    return [_row(dict(values)) for values in data["rows"]]
-
-
-def _row(values: dict[str, Any]) -> Row:
-    del values["met"]
-    for side in ("ours", "against"):
-        if isinstance(values[side], dict):
-            values[side] = Times(**values[side])
-    return Row(**values)
+    found = json.loads(path.read_text())["rows"] if path.exists() else []
+    for values in found:
+        del values["met"]
+        for side in ("ours", "against"):
+            if isinstance(values[side], dict):
+                values[side] = Times(**values[side])
+    return [Row(**values) for values in found]
 
 
 def machine() -> dict[str, Any]:
-    """The processor and the versions that the measurement used."""
-    words = [line for line in _cpuinfo() if line.startswith("model name")]
+    """Describe the processor and the versions that were used."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "cpu": words[0].partition(":")[2].strip() if words else platform.machine(),
-        "cores": len(words) or 1,
+        "cpu": names[0] if names else platform.machine(),
+        "cores": os.cpu_count(),
         "python": platform.python_version(),
         "numpy": np.__version__,
         "onnxruntime": onnxruntime.__version__,
@@ -76,7 +75,7 @@ def machine() -> dict[str, Any]:
 
 
 def table_lines(rows: list[Row]) -> list[str]:
-    """The Markdown table, one line per row."""
+    """Render the Markdown table, one line per row."""
     lines = [HEAD, ("---",) * len(HEAD)]
     for row in rows:
         sign = "≥" if row.better == "faster" else "≤"
@@ -98,7 +97,7 @@ def plot(rows: list[Row], folder: Path) -> None:
 
     folder.mkdir(exist_ok=True)
     bars = [r for r in rows if r.target and not r.work.startswith("growth")]
-    # One scale for both directions: how many times as good as the target.
+    # One scale for both directions: the factor by which the target is met.
     margin = [
         r.ratio / r.target if r.better == "faster" else r.target / max(r.ratio, r.target / 10)
         for r in bars
@@ -111,7 +110,7 @@ def plot(rows: list[Row], folder: Path) -> None:
     axes.set_xscale("log")
     axes.invert_yaxis()
     axes.tick_params(axis="y", labelsize=6)
-    axes.set_xlabel("times as good as the target (1: just met)")
+    axes.set_xlabel("factor by which the target is met (1: exactly)")
     figure.savefig(folder / "performance.png", dpi=110)
     plt.close(figure)
     _plot_growth([r for r in rows if r.work.startswith("growth")], folder / "growth.png")
@@ -138,8 +137,3 @@ def _text(value: Times | float, row: Row) -> str:
     if isinstance(value, Times):
         return f"{rounded(value.median)} {row.unit} ({rounded(value.low)}–{rounded(value.high)})"
     return f"{rounded(value)} {row.unit}"
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []

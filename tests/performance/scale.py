@@ -4,10 +4,11 @@
     python tests/performance/scale.py --quick                          # to see that it runs
     python tests/performance/scale_report.py docs/scale-results.json   # write the page and the plot
 
-One run measures on 28×28 images in Parquet: a bare onnxruntime loop in one process, Python's
-multiprocessing, `vae-run batch` in this process and on one and two Dask workers, for an encoder of
-the reference recipe's size and for the embedded convolutional one; then the overhead per task, and
-the efficiency of 8, 64 and 512 workers that sleep in place of working.
+One run encodes 28×28 images in Parquet with the encoder of the reference recipe and with the
+embedded convolutional one. It compares a bare onnxruntime loop in one process, Python's
+multiprocessing, and `vae-run batch` in this process and on one and two Dask workers. Then it
+measures the overhead per task, and the efficiency of up to 512 workers that sleep instead of
+working.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ BATCH_SIZE = 256
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print the figures, and write them with --out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=300_000, help="rows for the reference encoder")
     parser.add_argument("--conv-rows", type=int, default=40_000, help="rows for the embedded one")
@@ -63,7 +65,7 @@ def main() -> None:
 
 
 def machine() -> dict[str, Any]:
-    """The machine and the versions that the figures belong to."""
+    """Describe the machine and the versions that were used."""
     import distributed
     import onnxruntime
 
@@ -81,7 +83,7 @@ def machine() -> dict[str, Any]:
 
 
 def reference_bundle(folder: Path) -> Path:
-    """Export a VAE of the reference recipe's size; its weights do not matter here."""
+    """Export a VAE of the reference recipe, trained on noise; its weights do not matter here."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (256, 1, 28, 28), np.uint8)
     np.savez(folder / "noise.npz", images=images)
@@ -109,11 +111,11 @@ def make_rows(folder: Path, rows: int) -> Path:
     return path
 
 
-# The same work in several ways: read Parquet, encode, write Parquet.
+# The same work in several ways: read Parquet, encode, write Parquet
 
 
 def bare_session(bundle: str) -> Any:
-    """A plain onnxruntime session with one thread."""
+    """Load the encoder in a plain onnxruntime session with one thread."""
     import onnxruntime as ort
 
     opened = open_bundle(bundle)
@@ -125,7 +127,7 @@ def bare_session(bundle: str) -> Any:
 
 
 def encode_bare(session: Any, table: pa.Table) -> pa.Table:
-    """Encode one table with the shortest possible loop."""
+    """Encode one table in the shortest possible loop."""
     column = table["image"].combine_chunks()
     pixels = column.flatten().to_numpy().reshape(-1, 1, 28, 28)
     names = [o.name for o in session.get_outputs()]
@@ -142,14 +144,22 @@ def encode_bare(session: Any, table: pa.Table) -> pa.Table:
 
 def bare(bundle: str, source: Path, out: Path) -> None:
     """Encode a file in one process and one thread, without checks."""
-    session, writer = bare_session(bundle), None
+    session = bare_session(bundle)
     with pq.ParquetFile(source) as file:
-        for batch in file.iter_batches(4096):
-            table = encode_bare(session, pa.Table.from_batches([batch]))
-            writer = writer or pq.ParquetWriter(out, table.schema)
+        write_tables((encode_bare(session, table) for table in tables_of(file)), out)
+
+
+def tables_of(file: pq.ParquetFile) -> Iterator[pa.Table]:
+    """Read a file in tables of 4,096 rows."""
+    return (pa.Table.from_batches([batch]) for batch in file.iter_batches(4096))
+
+
+def write_tables(tables: Iterator[pa.Table], out: Path) -> None:
+    """Write tables of one schema to a file."""
+    first = next(tables)
+    with pq.ParquetWriter(out, first.schema) as writer:
+        for table in chain([first], tables):
             writer.write_table(table)
-    assert writer is not None
-    writer.close()
 
 
 _session: Any = None
@@ -167,23 +177,17 @@ def _encode(table: pa.Table) -> pa.Table:
 def pooled(bundle: str, source: Path, out: Path) -> None:
     """Encode a file with the bare loop in a `multiprocessing` pool of two processes."""
     context = multiprocessing.get_context("spawn")
-    writer = None
     with pq.ParquetFile(source) as file, context.Pool(2, _start, (bundle,)) as pool:
-        tables = (pa.Table.from_batches([b]) for b in file.iter_batches(4096))
-        for table in pool.imap(_encode, tables):
-            writer = writer or pq.ParquetWriter(out, table.schema)
-            writer.write_table(table)
-    assert writer is not None
-    writer.close()
+        write_tables(pool.imap(_encode, tables_of(file)), out)
 
 
 def warm(mapper: Mapper) -> None:
-    """Load a worker's model, as a long job has it loaded."""
+    """Load a worker's model, as in a long job. Dask cannot send the model itself back."""
     mapper.model()
 
 
 def measure(bundle: str | Path, source: Path, folder: Path, repeat: int) -> dict[str, Any]:
-    """Measure rows per second of each way; they take turns, and the best run of each counts."""
+    """Measure rows per second of each way. They take turns; the best run of each counts."""
     rows = pq.ParquetFile(source).metadata.num_rows
     mapper = Mapper("encode", bundle, device="cpu")
     found = plan.plan_files(str(source), GROUP)
@@ -229,16 +233,16 @@ def measure(bundle: str | Path, source: Path, folder: Path, repeat: int) -> dict
     return {"n": rows, "rows_per_second": rates}
 
 
-# The cost of a scheduler: tasks that do nothing, and workers that sleep in place of working.
+# The cost of a scheduler: tasks that do nothing, and workers that sleep instead of working
 
 
 def doze(seconds: float, _: int) -> None:
-    """Sleep, which a scheduler cannot tell from work."""
+    """Sleep, which looks like work to a scheduler."""
     time.sleep(seconds)
 
 
 def overhead(tasks: int) -> float:
-    """Measure the overhead per task in ms: tasks that do nothing, one worker."""
+    """Measure the overhead per task in ms, with one worker and tasks that do nothing."""
     with engine.local_cluster(1) as client:
         simulate(client, 20, 0.0)
         ms = 1e3 * simulate(client, tasks, 0.0) / tasks
@@ -247,12 +251,12 @@ def overhead(tasks: int) -> float:
 
 
 def simulations(*, quick: bool) -> Iterator[dict[str, Any]]:
-    """Measure the efficiency of many workers by the time per part, on the engine that jobs use."""
+    """Measure the efficiency of many workers for several times per part, on the engine of jobs."""
     print("\nefficiency by workers and seconds per part (simulated: workers sleep)")
     for workers in (1, 2, 8, 64, 512):
         processes = 1 if workers < 8 else 2
         with engine.local_cluster(processes, workers // processes) as client:
-            simulate(client, 2 * workers, 0.0)  # every thread has started
+            simulate(client, 2 * workers, 0.0)  # starts every thread
             for seconds in (0.1, 1.0) if quick else (0.03, 0.1, 0.3, 1.0, 3.0):
                 rounds = 2 if seconds >= 1 else 4
                 actual = simulate(client, workers * rounds, seconds)

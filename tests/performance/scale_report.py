@@ -1,9 +1,9 @@
-"""Write the page and the plot of what `scale.py` measured.
+"""Write the results of `scale.py` as a page and a plot.
 
     python tests/performance/scale_report.py docs/scale-results.json
 
-writes docs/scale-results.md and docs/pictures/scale.png. The plan for a billion images is computed
-from the figures; the page states its prices and failure rates as assumptions.
+This writes docs/scale-results.md and docs/pictures/scale.png. The plan for a billion images is
+computed from the measurements; its prices and failure rates are assumptions, as the page says.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import matplotlib.pyplot as plt
 IMAGES = 10**9
 WORKERS = 512
 PRICE = 0.04  # dollars per core hour
-DEATHS = 0.05  # share of workers lost per hour: cheap machines may be taken back at any time
+DEATHS = 0.05  # share of workers lost per hour: cheap machines may be reclaimed at any time
 LATENT = 16
 
 
@@ -72,12 +72,12 @@ def tables(found: dict[str, Any]) -> list[str]:
 
 
 def saturation(found: dict[str, Any]) -> list[str]:
-    """Format efficiency by workers and time per part, and where the scheduler saturates."""
+    """Format the efficiency by workers and time per part, and the scheduler's limit."""
     cells = {(one["workers"], one["part_s"]): one for one in found["simulation"]}
     lengths = sorted({part_s for _, part_s in cells})
     peak = max(one["tasks_per_second"] for one in found["simulation"])
     lines = ["## Where the scheduler saturates", "",
-             "Simulated: the threads of a Dask cluster on this machine sleep in place of working, "
+             "Simulated: the threads of a Dask cluster on this machine sleep instead of working, "
              "on the engine that jobs use. Share of the ideal speed:", "",
              "| workers | " + " | ".join(f"{s:g} s per part" for s in lengths) + " |",
              "| --- |" + " --- |" * len(lengths)]  # fmt: skip
@@ -118,7 +118,7 @@ def billion(found: dict[str, Any]) -> list[str]:
                 f"{IMAGES * pixels / 1e6 / wall / 3600:,.0f} |"
             )
     slow, fast = sorted(one["rows_per_second"]["dask, 1 worker"] for one in found["rows"].values())
-    lines += ["", "Above 100% the scheduler limits the speed, and more workers bring nothing. "
+    lines += ["", "Above 100% the scheduler limits the speed, and more workers do not help. "
               "Parts of the default 16,384 rows keep "
               f"{peak * 16_384 / slow:,.0f} workers busy with the slow encoder and "
               f"{peak * 16_384 / fast:,.0f} with the fast one; larger parts keep more busy, and "
@@ -135,7 +135,7 @@ def plot(found: dict[str, Any], out: Path) -> None:
 
 
 def rates(axes: Any, rows: dict[str, Any]) -> None:
-    """Plot bars of rows per second as multiples of the bare loop."""
+    """Plot rows per second as multiples of the bare loop."""
     for i, (name, one) in enumerate(rows.items()):
         rate = one["rows_per_second"]
         floor = rate["bare loop"]

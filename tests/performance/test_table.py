@@ -1,4 +1,4 @@
-"""The arithmetic of the benchmark: turns, ratios, targets and the written table."""
+"""The arithmetic of the benchmark: turns, ratios, targets, and the table it writes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.performance.timing import Row, Table, Times, in_turns
 def test_candidates_take_turns() -> None:
     calls: list[str] = []
 
-    def long(name: str) -> None:
+    def slow(name: str) -> None:
         calls.append(name)
         time.sleep(0.01)
 
-    times = in_turns({"a": lambda: long("a"), "b": lambda: long("b")}, 8)
+    times = in_turns({"a": lambda: slow("a"), "b": lambda: slow("b")}, 8)
     assert calls[:4] == ["a", "a", "b", "b"]  # twice each before the clock starts
     rounds = [calls[i : i + 2] for i in range(4, 20, 2)]
     assert len(calls) == 20

@@ -1,11 +1,8 @@
 """Time the training loop on one thread against a tutorial's loop and bare products.
 
-    python -m tests.performance.training [--runs 7] [--out docs/training-speed.json] [PART ...]
-
-The candidates take turns of a few hundred milliseconds. Seconds are CPU seconds of the process: on
-one thread of a quiet machine they equal wall time, and on a busy machine they are fairer. All
-candidates keep freed memory, as `vae-train` does. Prints the median, the minimum, the maximum and
-the ratio of the medians.
+The candidates take turns of a few hundred milliseconds. Times are CPU times of the process: on one
+thread of an idle machine they equal wall time, and on a busy machine they are fairer. All
+candidates keep freed memory, as `vae-train` does.
 
     loader    the reference recipe at batch 32 against a tutorial's `DataLoader` loop
     products  the reference recipe at batch 512 against its matrix products, forward and backward
@@ -14,16 +11,11 @@ the ratio of the medians.
 
 from __future__ import annotations
 
-import argparse
 import json
-import platform
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -45,7 +37,7 @@ Work = Callable[[], int]  # trains, and returns the number of images
 
 
 class TorchvisionImages(Dataset[tuple[Tensor, int]]):
-    """MNIST as torchvision provides it: each item is a Pillow image that `ToTensor` converts."""
+    """MNIST as torchvision loads it: each item is a Pillow image that `ToTensor` converts."""
 
     def __init__(self, images: Images) -> None:
         self._pixels, self._labels = images.pixels[:, 0].numpy(), images.labels
@@ -161,74 +153,60 @@ def convolutions(batch: int, steps: int, dtype: torch.dtype) -> Work:
     return run
 
 
-def parts(names: list[str]) -> Iterator[tuple[str, dict[str, Work]]]:
-    """The candidates of each part; the last is the baseline."""
+def parts() -> Iterator[tuple[str, dict[str, Work]]]:
+    """Yield the title and the candidates of each part."""
     rng = np.random.default_rng(0)
 
     def images(n: int) -> Images:
         pixels = torch.from_numpy(rng.integers(0, 256, (n, *SHAPE), np.uint8))
         return Images(pixels, torch.arange(n) % 10)
 
-    if "loader" in names:
-        some = images(32 * 100)
-        floats = TensorDataset(some.pixels.float().div(255), torch.arange(len(some)) % 10)
-        plain = Images(some.pixels, None)
+    some = images(32 * 100)
+    floats = TensorDataset(some.pixels.float().div(255), torch.arange(len(some)) % 10)
+    yield (
+        "reference VAE, batch 32",
+        {
+            "DataLoader, tensors ready": tutorial(floats),
+            "vae-train": ours(Images(some.pixels, None), "reference", "vae"),
+            "DataLoader, as torchvision": tutorial(TorchvisionImages(some)),
+        },
+    )
+    plain = Images(images(512 * 20).pixels, None)
+    yield (
+        "reference VAE, batch 512",
+        {
+            "vae-train": ours(plain, "reference", "vae", batch_size=512),
+            "matrix products alone": products(512, 20),
+        },
+    )
+    some = images(128 * 2)
+    for precision, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
         yield (
-            "loader: reference VAE, batch 32",
+            f"default CVAE, batch 128, {precision}",
             {
-                "DataLoader, tensors ready": tutorial(floats),
-                "vae-train": ours(plain, "reference", "vae"),
-                "DataLoader, as torchvision": tutorial(TorchvisionImages(some)),
+                "vae-train": ours(some, "default", "cvae", precision=precision),
+                "convolutions alone": convolutions(128, 2, dtype),
             },
         )
-    if "products" in names:
-        plain = Images(images(512 * 20).pixels, None)
-        yield (
-            "products: reference VAE, batch 512",
-            {
-                "vae-train": ours(plain, "reference", "vae", batch_size=512),
-                "matrix products alone": products(512, 20),
-            },
-        )
-    if "conv" in names:
-        some = images(128 * 2)
-        for precision, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
-            yield (
-                f"conv: default CVAE, batch 128, {precision}",
-                {
-                    "vae-train": ours(some, "default", "cvae", precision=precision),
-                    "convolutions alone": convolutions(128, 2, dtype),
-                },
-            )
 
 
 def run(table: Table) -> None:
-    """Measure ours against each of the others for the table of all benchmarks.
-
-    This needs its own process: the effect of `keep_freed_memory` would last for the following parts.
-    """
+    """Measure in a child process, because `keep_freed_memory` would affect the following parts."""
     targets: dict[str, tuple[str, float | None]] = {
         "DataLoader, as torchvision": ("faster", 2.5), "matrix products alone": ("cost", 1.25),
         "DataLoader, tensors ready": ("faster", None), "convolutions alone": ("cost", None),
     }  # fmt: skip
-    with TemporaryDirectory() as folder:
-        file, runs = Path(folder) / "found.json", "3" if table.quick else "9"
-        words = [sys.executable, "-m", "tests.performance.training", "--runs", runs, "--out", file]
-        subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
-        found = json.loads(file.read_text())["parts"]
-    for title, rows in found.items():
-        times = {name: Times.of(row["microseconds"]) for name, row in rows.items()}
+    command = [sys.executable, "-m", "tests.performance.training", "3" if table.quick else "9"]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    for title, found in json.loads(done.stdout).items():
+        times = {name: Times.of(microseconds) for name, microseconds in found.items()}
         ours = times.pop("vae-train")
         for other, each in times.items():
-            better, target = targets[other]
-            ratio = ours.median / each.median
-            ratio = ratio if better == "cost" else 1 / ratio
-            work = f"training, {title.partition(': ')[2]}"
-            table.add(Row(work, other, ratio, better, target, ours, each, "µs"))
+            table.add(Row.of(f"training, {title}", other, *targets[other], ours, each, "µs"))
 
 
 def measured(works: dict[str, Work], runs: int) -> dict[str, list[float]]:
-    """CPU microseconds per image of each turn."""
+    """Return the CPU microseconds per image of each turn."""
     times: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(runs + 1):
         for name, work in works.items():
@@ -240,40 +218,12 @@ def measured(works: dict[str, Work], runs: int) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    """Print the tables and write the figures with --out."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("parts", nargs="*", default=["loader", "products", "conv"])
-    parser.add_argument("--runs", type=int, default=7)
-    parser.add_argument("--out", type=Path)
-    chosen = parser.parse_args()
+    """Print the microseconds per image of each turn of each candidate, as JSON."""
     torch.set_num_threads(1)
     keep_freed_memory()
-    found: dict[str, Any] = {}
-    for title, works in parts(chosen.parts):
-        times = measured(works, chosen.runs)
-        base = statistics.median(list(times.values())[-1])
-        print(f"\n{title}\n{'':28}{'images/s':>10}{'µs/image':>10}{'min':>8}{'max':>8}{'ratio':>8}")
-        rows = {}
-        for name, each in times.items():
-            median = statistics.median(each)
-            rows[name] = {
-                "images_per_second": round(1e6 / median),
-                "microseconds": [round(value, 2) for value in sorted(each)],
-                "times_the_last": round(median / base, 3),
-            }
-            print(
-                f"{name:28}{1e6 / median:10,.0f}{median:10.2f}{min(each):8.2f}{max(each):8.2f}"
-                f"{median / base:8.2f}",
-                flush=True,
-            )
-        found[title] = rows
-    if chosen.out:
-        machine = {
-            "processor": platform.machine(), "python": platform.python_version(),
-            "torch": str(torch.__version__), "threads": 1,
-        }  # fmt: skip
-        chosen.out.write_text(json.dumps({"machine": machine, "parts": found}, indent=1) + "\n")
+    runs = int(sys.argv[1])
+    print(json.dumps({title: measured(works, runs) for title, works in parts()}))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

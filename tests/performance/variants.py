@@ -2,8 +2,8 @@
 
     python tests/performance/variants.py --data mnist --out docs ae.pt vae.pt cvae.pt
 
-Exports each checkpoint with every applicable variant, keeps no bundle and prints the tables. With
---out, writes them to export-results.md and export-results.json in that folder.
+Exports each checkpoint with every applicable variant in memory and prints the tables. With --out,
+writes them to export-results.md and export-results.json in that folder.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Temporary files of dead processes are removed, those of living ones are not."""
+"""Temporary files of dead processes are removed; those of running processes are kept."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def not_searched_yet() -> None:
 
 
 @pytest.fixture
-def living(tmp_path: Path) -> Iterator[Path]:
+def running(tmp_path: Path) -> Iterator[Path]:
     """A temporary file that another process is writing."""
     path = tmp_path / ".model.pt.ba9876543210.part"
     path.write_bytes(b"half")
@@ -34,20 +34,20 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_only_abandoned_files_are_removed(tmp_path: Path, living: Path) -> None:
+def test_only_abandoned_files_are_removed(tmp_path: Path, running: Path) -> None:
     kept = [".model.pt.part", ".model.pt.0123456789AB.part", "model.pt.0123456789ab.part"]
     for name in [*kept, ".model.pt.0123456789ab.part"]:
         (tmp_path / name).touch()
     (tmp_path / ".bundle.0123456789ab.part").mkdir()
     (tmp_path / ".bundle.0123456789ab.part" / "decoder.onnx").touch()
     with temporary(tmp_path / "model.pt", Path.touch) as mine:
-        assert names(tmp_path) == sorted([*kept, living.name, mine.name])
-    assert names(tmp_path) == sorted([*kept, living.name])
+        assert names(tmp_path) == sorted([*kept, running.name, mine.name])
+    assert names(tmp_path) == sorted([*kept, running.name])
 
 
-def test_a_locked_file_belongs_to_another_process(tmp_path: Path, living: Path) -> None:
+def test_a_locked_file_belongs_to_another_process(tmp_path: Path, running: Path) -> None:
     with pytest.raises(BlockingIOError):
-        atomic._lock(living)
+        atomic._lock(running)
     (tmp_path / "free").touch()
     handle = atomic._lock(tmp_path / "free")
     assert handle is not None
@@ -55,7 +55,7 @@ def test_a_locked_file_belongs_to_another_process(tmp_path: Path, living: Path) 
     assert atomic._lock(tmp_path / "none") is None
 
 
-def test_nothing_is_left_if_locking_is_interrupted(
+def test_an_interrupt_while_locking_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = atomic._lock

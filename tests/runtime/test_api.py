@@ -156,7 +156,7 @@ def test_a_traversal_moves_one_dimension(cvae: vae.Autoencoder) -> None:
     assert np.array_equal(frames, cvae.decode(z, 3))
 
 
-def test_an_interpolation_ends_at_its_end_points(cvae: vae.Autoencoder) -> None:
+def test_an_interpolation_includes_both_ends(cvae: vae.Autoencoder) -> None:
     a, b = cvae.sample_latents(2, label=5, seed=0)
     for how in ("linear", "spherical"):
         frames = cvae.interpolate(a, b, steps=5, label=5, how=how)

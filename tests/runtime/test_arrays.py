@@ -1,4 +1,4 @@
-"""The arrays that callers may pass, and the exact errors for all others."""
+"""Arrays that callers may pass, and the exact errors for all others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OK = np.full((2, 1, 4, 6), 0.5, np.float32)
 
 
 def as_images(images: Any, spec: ImageSpec) -> Any:
-    """The two steps for all images: check the whole array, then scale each batch."""
+    """Check and scale images, as `Encoder` does."""
     return to_float32(check_images(images, spec))
 
 
@@ -74,7 +74,7 @@ def test_colour_images_may_be_channels_first_or_last() -> None:
         as_images(planes[:, 0], COLOUR)
 
 
-def test_the_array_of_the_caller_is_not_changed() -> None:
+def test_the_caller_s_array_is_not_modified() -> None:
     pixels = np.full((1, 1, 4, 6), 200, np.uint8)
     floats = OK.copy()
     as_images(pixels, GREY)
@@ -100,7 +100,7 @@ def test_wrong_latents_are_refused(z: Any, message: str) -> None:
     assert str(caught.value) == message
 
 
-def test_latents_may_be_one_row_a_list_or_a_strided_array() -> None:
+def test_latents_may_be_a_row_a_list_or_a_strided_array() -> None:
     assert as_latents(np.zeros(3, np.float32), 3).shape == (1, 3)
     assert as_latents([[0.5, 1, 2]], 3).dtype == np.float32
     assert as_latents(np.zeros((4, 6), np.float32)[:, ::2], 3).flags.c_contiguous
@@ -129,13 +129,13 @@ def test_wrong_labels_are_refused(
     assert str(caught.value) == message
 
 
-def test_an_endless_stream_takes_one_label(cvae: vae.Autoencoder) -> None:
+def test_an_endless_stream_takes_a_single_label(cvae: vae.Autoencoder) -> None:
     assert check_labels(None, None, cvae.spec) is None
     assert check_labels("3", None, cvae.spec) == 3
     labels = check_labels([1, 2], 2, cvae.spec)
     assert isinstance(labels, np.ndarray)
     assert labels.tolist() == [1, 2]
-    with pytest.raises(UsageError, match=r"^an endless stream takes one label for all$"):
+    with pytest.raises(UsageError, match=r"^an endless stream takes a single label$"):
         check_labels([1, 2], None, cvae.spec)
 
 

@@ -1,6 +1,6 @@
-"""docs/bundle-format.md matches the code: each table, example and number.
+"""Tables, examples and numbers in docs/bundle-format.md match the code.
 
-Its rules are tested in tests/conformance.
+The rules of the format are tested in tests/conformance.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ def block(kind: str) -> str:
 
 
 def keys(section: str) -> set[str]:
-    """The first column of the table below a heading."""
+    """Return the first column of the table below a heading."""
     (text,) = re.findall(rf"^### Keys of {section}\n(.*?)^##", PAGE, re.M | re.S)
     return set(re.findall(r"^\| `(\w+)` \|", text, re.M))
 
 
 def use(path: Path) -> None:
-    """Read and run all of a bundle, as `vae-run verify` does."""
+    """Read and run everything in a bundle, as `vae-run verify` does."""
     if not all(match.ok for match in compare(open_bundle(path), device="cpu")):
         raise errors.IntegrityError("differs from torch")
 
 
-def test_exit_codes_are_those_of_the_page() -> None:
+def test_exit_codes_match_the_page() -> None:
     found = re.findall(r"^\| `(\w+)` \| (\d) \|", PAGE[: PAGE.index("## Files")], re.M)
     assert len(found) == 4
     for name, code in found:
@@ -61,7 +61,7 @@ def test_exit_codes_are_those_of_the_page() -> None:
     assert {name for name, _ in found} | {"accept"} == VERDICTS
 
 
-def test_the_example_loads_and_says_what_the_page_says(tmp_path: Path) -> None:
+def test_the_example_bundle_matches_the_page(tmp_path: Path) -> None:
     raw = block("json manifest").encode()
     manifest = Manifest.from_bytes(raw, "docs")
     assert manifest_with_checksum(raw) == raw
@@ -71,7 +71,7 @@ def test_the_example_loads_and_says_what_the_page_says(tmp_path: Path) -> None:
     assert again.to_bytes() == manifest.to_bytes()
 
 
-def test_the_tables_of_keys_are_the_dataclasses() -> None:
+def test_the_tables_of_keys_match_the_dataclasses() -> None:
     data = json.loads(block("json manifest"))
 
     def fields(*kinds: Any) -> set[str]:
@@ -85,11 +85,11 @@ def test_the_tables_of_keys_are_the_dataclasses() -> None:
     assert graph.keys() == fields(GraphSpec) | {"bytes", "sha256"}
     assert keys("each input and output") == graph["inputs"][0].keys() == fields(TensorSpec)
     assert keys("`prior`") == fields(Prior)
-    # What is written has these keys, and each is read: see rule M4.
+    # Manifests are written with these keys, and rule M4 tests that each is read.
     assert json.loads(GOOD[NAME]).keys() | {"sigma"} == data.keys()
 
 
-def test_the_spec_of_a_graph_has_the_keys_of_the_page() -> None:
+def test_the_metadata_of_a_graph_has_the_keys_of_the_page() -> None:
     found = re.search(
         r"\*\*`vae_onnx`, the spec\*\*: .*? of the manifest, and (.*?) of", PAGE, re.S
     )
@@ -101,7 +101,7 @@ def test_the_spec_of_a_graph_has_the_keys_of_the_page() -> None:
     assert json.loads(text).keys() | {"sigma"} == named
 
 
-def test_operators_and_bounds_are_those_of_the_checks() -> None:
+def test_operators_and_bounds_match_the_checks() -> None:
     assert set(block("text operators").split()) == ops.ALLOWED
     rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| (-?[\d^]+) \| (-?[\d^]+) \|$", PAGE, re.M)
 
@@ -127,7 +127,7 @@ def test_the_checksums_of_a_manifest_a_graph_and_a_zip() -> None:
     assert pack({"a": b"x"}).hex() == "".join(block("hex zip").split())
 
 
-def test_the_numbers_to_compare_with() -> None:
+def test_the_reference_numbers() -> None:
     vectors = json.loads(block("json vectors"))
     one = vectors["words"]
     words = random_words(one["seed"], one["index"], 1, one["latent_dim"])
@@ -147,7 +147,7 @@ def test_the_numbers_to_compare_with() -> None:
 
 
 def philox(counter: int, key: int) -> list[int]:
-    """Step 1 of the page, in plain integers."""
+    """Step 1 of the page, with Python integers."""
     mask = 2**64 - 1
     c = [counter >> 64 * i & mask for i in range(4)]
     k = [key, 0]
@@ -160,7 +160,7 @@ def philox(counter: int, key: int) -> list[int]:
 
 @pytest.mark.parametrize("seed", [0, 2026, 2**64 - 1])
 @pytest.mark.parametrize("dim", [1, 2, 3, 6, 7])
-def test_words_made_as_the_page_says(seed: int, dim: int) -> None:
+def test_random_words_follow_the_page(seed: int, dim: int) -> None:
     blocks = -(-(1 + dim + dim % 2) // 4)
     for index in (0, 5, 10**15):
         made = [w for b in range(blocks) for w in philox(index * blocks + b + 1, seed)]
@@ -168,7 +168,7 @@ def test_words_made_as_the_page_says(seed: int, dim: int) -> None:
 
 
 def test_a_later_minor_version_is_read(tmp_path: Path) -> None:
-    """Its graphs carry it too, and keys that nobody here knows."""
+    """A later minor version may add keys; its graphs state the version too."""
     files = {
         name: raw.replace(b'{"format":"1.0"', b'{"format":"1.7"') for name, raw in GOOD.items()
     }
@@ -188,13 +188,13 @@ def test_a_number_without_a_fraction_is_a_number(tmp_path: Path) -> None:
 
 def test_what_is_not_finite_is_written_as_null() -> None:
     manifest = Manifest.from_bytes(GOOD[NAME], "x")
-    facts = {"loss": float("nan"), "each": [1.0, float("inf")], "name": "x"}
-    raw = dataclasses.replace(manifest, training=facts).to_bytes()
+    training = {"loss": float("nan"), "each": [1.0, float("inf")], "name": "x"}
+    raw = dataclasses.replace(manifest, training=training).to_bytes()
     again = Manifest.from_bytes(raw, "again")
     assert again.training == {"loss": None, "each": [1.0, None], "name": "x"}
 
 
-def test_a_label_outside_is_refused_by_the_reader(cvae: vae.Autoencoder) -> None:
+def test_a_golden_label_out_of_range_is_refused(cvae: vae.Autoencoder) -> None:
     classes = len(cvae.spec.classes)
     for label in (-1, classes):
         with pytest.raises(errors.InputError, match=r"is out of range"):
@@ -202,7 +202,7 @@ def test_a_label_outside_is_refused_by_the_reader(cvae: vae.Autoencoder) -> None
 
 
 def test_golden_vectors_are_stored_as_numpy_writes_them() -> None:
-    """The header that the page asks for: readers accept no other."""
+    """Readers accept only the header that the page specifies."""
     raw = npz({"a": np.zeros((2, 3), np.float32)})
     assert struct.unpack_from("<H", raw, 8) == (0,), "stored"
     assert b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }" in raw

@@ -43,10 +43,10 @@ def test_sample_of_several_classes_has_one_row_per_class(run: Run, cvae_path: Pa
         assert file["labels"].tolist() == np.repeat(range(10), 2).tolist()
 
 
-def test_sample_keeps_images_latents_and_labels(run: Run, cvae_path: Path) -> None:
+def test_sample_writes_images_latents_and_labels_to_npz(run: Run, cvae_path: Path) -> None:
     done = run("sample", "-b", cvae_path, "-l", 3, "-n", 600, "--seed", 1, "-o", "s.npz", "--json")
-    facts = json.loads(done.out)
-    assert facts == {
+    summary = json.loads(done.out)
+    assert summary == {
         "out": "s.npz", "n": 600, "seed": 1, "labels": ["3"], "device": "cpu",
     }  # fmt: skip
     with np.load("s.npz") as file, vae.load(cvae_path) as model:
@@ -94,7 +94,7 @@ def test_prior_options(run: Run, cvae_path: Path, cvae: vae.Autoencoder) -> None
     assert np.array_equal(np.load("s.npy"), expected)
 
 
-def test_payload_on_standard_output(run: Run, cvae_path: Path) -> None:
+def test_an_image_on_standard_output(run: Run, cvae_path: Path) -> None:
     done = run("sample", "-b", cvae_path, "-l", 1, "--seed", 0, "-o", "-")
     assert Image.open(io.BytesIO(done.out)).size == (8, 8)
     done = run("sample", "-b", cvae_path, "-l", 1, "--seed", 0, "-o", "-", "-f", "npy", "-n", 3)
@@ -102,7 +102,7 @@ def test_payload_on_standard_output(run: Run, cvae_path: Path) -> None:
     assert not list(Path().iterdir())
 
 
-def test_show_draws_and_writes_nothing(run: Run, cvae_path: Path) -> None:
+def test_show_prints_the_images_and_writes_no_file(run: Run, cvae_path: Path) -> None:
     done = run("sample", "-b", cvae_path, "-l", 0, "--seed", 0, "--show")
     text = done.out.decode()
     assert "\x1b" not in text, "no escapes where nobody looks"
@@ -142,17 +142,17 @@ def test_reconstruct_removes_noise(run: Run, cvae_path: Path, digits: Path) -> N
 
 def test_reconstruct_reports_each_error(run: Run, cvae_path: Path, digits: Path) -> None:
     done = run("reconstruct", digits, "-b", cvae_path, "-o", "r.npz", "--json")
-    facts = json.loads(done.out)
+    summary = json.loads(done.out)
     with np.load("r.npz") as file:
         error = ((file["images"] - file["originals"]).astype(np.float64) ** 2).mean(axis=(1, 2, 3))
         np.testing.assert_allclose(file["errors"], error)
-    assert [row["error"] for row in facts["images"]] == pytest.approx(error.tolist())
-    assert facts["images"][0]["name"] == str(digits / "00.png")
-    assert facts["device"] == "cpu"
+    assert [row["error"] for row in summary["images"]] == pytest.approx(error.tolist())
+    assert summary["images"][0]["name"] == str(digits / "00.png")
+    assert summary["device"] == "cpu"
 
 
 @pytest.mark.parametrize("kind", ["npy", "npz", "idx", "gz", "folder", "stdin", "stdin npy"])
-def test_images_are_read_from(
+def test_images_are_read_from_every_source(
     run: Run, cvae_path: Path, cvae: vae.Autoencoder, tmp_path: Path, kind: str
 ) -> None:
     import gzip
@@ -185,7 +185,7 @@ def test_images_are_read_from(
         assert np.array_equal(to_uint8(file["originals"]), images[:n])
 
 
-def test_a_colour_picture_for_a_grey_model_is_converted_with_a_note(
+def test_a_colour_image_for_a_grey_model_is_converted_with_a_message(
     run: Run, cvae_path: Path
 ) -> None:
     Image.new("RGB", (8, 8), (200, 100, 50)).save("c.png")

@@ -1,4 +1,4 @@
-"""The exact line for every input that people get wrong, with its exit code, and nothing else."""
+"""The exact error line and exit code for every kind of wrong input."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_no_such_bundle(run: Run) -> None:
     )
 
 
-def test_a_folder_that_is_no_bundle(run: Run, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_bundle(run: Run, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     done = run("sample", "-b", "photos")
     assert (done.code, done.error) == (
@@ -35,7 +35,7 @@ def test_a_folder_that_is_no_bundle(run: Run, tmp_path: Path) -> None:
     )
 
 
-def test_a_file_that_is_no_bundle(run: Run, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_bundle(run: Run, tmp_path: Path) -> None:
     (tmp_path / "x.bin").write_bytes(b"hello")
     done = run("sample", "-b", "x.bin")
     assert (done.code, done.error) == (
@@ -118,7 +118,7 @@ def test_unknown_label(run: Run, cvae_path: Path) -> None:
     )
 
 
-def test_a_label_for_a_model_without(run: Run, vae_path: Path) -> None:
+def test_a_label_for_a_model_without_classes(run: Run, vae_path: Path) -> None:
     done = run("sample", "-b", vae_path, "--digit", 3)
     assert (done.code, done.error) == (2, "error: this vae takes no label")
 
@@ -168,7 +168,7 @@ def test_a_missing_image(run: Run, cvae_path: Path) -> None:
     assert (done.code, done.error) == (6, "error: none.png: no such file")
 
 
-def test_a_file_that_is_no_image(run: Run, cvae_path: Path) -> None:
+def test_a_file_that_is_not_an_image(run: Run, cvae_path: Path) -> None:
     Path("x.png").write_bytes(b"hello")
     done = run("reconstruct", "x.png", "-b", cvae_path)
     assert (done.code, done.error) == (

@@ -1,4 +1,4 @@
-"""Inputs of commands: sizes, labels by sub-folder, empty arrays, names that clash."""
+"""Inputs of commands: sizes, labels from sub-folders, empty arrays, ambiguous names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.torch_free
 
 @pytest.fixture
 def classes(cvae: vae.Autoencoder, tmp_path: Path) -> Path:
-    """A folder with a sub-folder for each of three classes, and what a Mac leaves beside them."""
+    """A folder with a sub-folder for each of three classes, and the hidden files of macOS."""
     for label in (3, 7, 9):
         (tmp_path / f"by/{label}").mkdir(parents=True)
         image = cvae.sample(1, label, seed=label, dtype="uint8")[0]
@@ -41,7 +41,7 @@ def test_sub_folders_are_labels(
     (classes / "cat").mkdir()
     Image.new("L", (8, 8)).save(classes / "cat/a.png")
     found = json.loads(run("evaluate", classes, "-b", cvae_path, "--json").out)
-    assert (found["n"], found["labels"]) == (4, False)  # a class that the model does not know
+    assert (found["n"], found["labels"]) == (4, False)  # a class that the model does not have
 
 
 @pytest.mark.parametrize("command", ["encode", "score", "evaluate", "reconstruct"])
@@ -54,7 +54,9 @@ def test_resize(run: Run, cvae_path: Path, command: str) -> None:
     assert run(command, "x.png", "-b", cvae_path, "--json", "--resize").code == 0
 
 
-def test_resized_as_training_does(run: Run, cvae: vae.Autoencoder, cvae_path: Path) -> None:
+def test_images_are_resized_as_in_training(
+    run: Run, cvae: vae.Autoencoder, cvae_path: Path
+) -> None:
     from vae_runtime.datasets import load_dataset
 
     wide = np.random.default_rng(0).integers(0, 256, (30, 40), np.uint8)
@@ -69,7 +71,7 @@ def test_resized_as_training_does(run: Run, cvae: vae.Autoencoder, cvae_path: Pa
         assert run(*words, "-b", cvae_path, "--resize").code == 0
 
 
-def test_nothing_is_refused_in_one_line(run: Run, cvae_path: Path) -> None:
+def test_empty_input_is_refused_in_one_line(run: Run, cvae_path: Path) -> None:
     np.save("i0.npy", np.zeros((0, 8, 8), np.uint8))
     np.save("z0.npy", np.zeros((0, 6), np.float32))
     for words in (("reconstruct", "i0.npy"), ("score", "i0.npy"), ("traverse", "--from", "i0.npy")):
@@ -95,7 +97,7 @@ def test_data_called_mnist_does_not_hide_the_embedded_bundle(run: Run, vae_path:
     assert json.loads(run("info", "mnist", "--json").out)["family"] == "vae"
 
 
-def test_what_stands_in_a_bundles_place(run: Run) -> None:
+def test_a_checkpoint_or_a_graph_in_place_of_a_bundle(run: Run) -> None:
     for name, words in (
         ("cvae.pt", "a checkpoint, not a bundle. Run vae-export --ckpt on it first."),
         ("x.onnx", "one graph, not a bundle. Pass the bundle's folder; in Python, use "
@@ -106,7 +108,7 @@ def test_what_stands_in_a_bundles_place(run: Run) -> None:
         assert (done.code, done.error) == (3, f"error: {name}: {words}")
 
 
-def test_names_that_are_no_text(run: Run, cvae_path: Path, digits: Path) -> None:
+def test_names_that_are_not_valid_text(run: Run, cvae_path: Path, digits: Path) -> None:
     name = "p\udcff.png"  # a byte that is not UTF-8
     Path(name).write_bytes((digits / "00.png").read_bytes())
     done = run("score", name, "-b", cvae_path)

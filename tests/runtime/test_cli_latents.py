@@ -1,4 +1,4 @@
-"""Commands on latents, scores and bundles: the files they write and the lines they print."""
+"""Commands for latents, scores and bundles: the files they write and the lines they print."""
 
 from __future__ import annotations
 
@@ -83,11 +83,11 @@ def test_encode_and_decode_are_a_round_trip(run: Run, vae_path: Path, tmp_path: 
     piped = run("encode", "x.npy", "-b", vae_path, "-o", "-").out
     assert run("decode", "-", "-b", vae_path, "-o", "e.npy", stdin=piped).code == 0
     assert Path("e.npy").read_bytes() == Path("d.npy").read_bytes()
-    facts = json.loads(run("encode", "x.npy", "-b", vae_path, "--json").out)
-    assert facts["ratio"] == pytest.approx(64 / 24)
+    summary = json.loads(run("encode", "x.npy", "-b", vae_path, "--json").out)
+    assert summary["ratio"] == pytest.approx(64 / 24)
 
 
-def test_labels_travel_from_data_to_latents(run: Run, cvae_path: Path, tmp_path: Path) -> None:
+def test_labels_are_stored_with_the_latents(run: Run, cvae_path: Path, tmp_path: Path) -> None:
     with vae.load(cvae_path) as model:
         labels = np.array([3, 1, 4])
         images = model.sample(3, labels, seed=0, dtype="uint8")
@@ -114,7 +114,7 @@ def test_score_prints_one_line_per_image(run: Run, cvae_path: Path, digits: Path
     assert done.err == "8 images scored\n"
 
 
-def test_score_finds_what_is_not_normal(run: Run, cvae_path: Path, digits: Path) -> None:
+def test_score_finds_anomalies(run: Run, cvae_path: Path, digits: Path) -> None:
     odd = Path("odd")
     odd.mkdir()
     noise = np.random.default_rng(0).integers(0, 256, (8, 8)).astype(np.uint8)
@@ -126,11 +126,11 @@ def test_score_finds_what_is_not_normal(run: Run, cvae_path: Path, digits: Path)
     table = csv.DictReader(io.StringIO(Path("s.csv").read_text()))
     rows = {Path(row["name"]).name: row["anomaly"] for row in table}
     assert rows == {"digit.png": "0", "noise.png": "1"}
-    facts = json.loads(
+    summary = json.loads(
         run("score", odd, "-b", cvae_path, "--threshold", "0", "--by", "error", "--json").out
     )
-    assert [row["anomaly"] for row in facts["images"]] == [1, 1]
-    assert facts["device"] == "cpu"
+    assert [row["anomaly"] for row in summary["images"]] == [1, 1]
+    assert summary["device"] == "cpu"
 
 
 def test_evaluate_states_labels_and_likelihood(run: Run, cvae_path: Path, tmp_path: Path) -> None:
@@ -142,11 +142,11 @@ def test_evaluate_states_labels_and_likelihood(run: Run, cvae_path: Path, tmp_pa
     assert table["images"] == "30, labels given"
     assert table["likelihood"] == "bernoulli, each pixel drawn with its grey level as probability"
     assert table["iwae-4"].endswith("nats, an upper bound on -log p(x)")
-    facts = json.loads(run("evaluate", "x.npz", "-b", cvae_path, "--no-labels", "--json").out)
-    assert facts["labels"] is False
-    assert facts["samples"] == 16
-    assert facts["device"] == "cpu"
-    assert facts["iwae"] < facts["negative_elbo"]
+    summary = json.loads(run("evaluate", "x.npz", "-b", cvae_path, "--no-labels", "--json").out)
+    assert summary["labels"] is False
+    assert summary["samples"] == 16
+    assert summary["device"] == "cpu"
+    assert summary["iwae"] < summary["negative_elbo"]
 
 
 def test_info_of_a_bundle_and_of_a_graph(run: Run, cvae_path: Path, tmp_path: Path) -> None:
@@ -157,25 +157,25 @@ def test_info_of_a_bundle_and_of_a_graph(run: Run, cvae_path: Path, tmp_path: Pa
     assert ["latent_dim", "6"] in shown
     begins = {line.index(value) for line, (_, value) in zip(lines, shown, strict=True)}
     assert begins == {max(len(name) for name, _ in shown) + 2}, "one column of values"
-    facts = json.loads(run("info", cvae_path, "--json").out)
-    assert facts["classes"] == list("0123456789")
+    summary = json.loads(run("info", cvae_path, "--json").out)
+    assert summary["classes"] == list("0123456789")
     with zipfile.ZipFile(cvae_path) as archive:
         archive.extract("conditional_decoder.onnx", tmp_path)
     text = run("info", "conditional_decoder.onnx").out.decode()
     assert text.startswith("role        conditional_decoder\n")
     assert "input       label int64[batch]\n" in text
-    facts = json.loads(run("info", "conditional_decoder.onnx", "--json").out)
-    assert facts["role"] == "conditional_decoder"
-    assert facts["outputs"][0]["shape"] == ["batch", 1, 8, 8]
+    summary = json.loads(run("info", "conditional_decoder.onnx", "--json").out)
+    assert summary["role"] == "conditional_decoder"
+    assert summary["outputs"][0]["shape"] == ["batch", 1, 8, 8]
 
 
 def test_verify_and_its_exit_code(run: Run, any_bundle: Path) -> None:
     done = run("verify", "-b", any_bundle)
     assert (done.code, done.err) == (0, "")
     assert done.out.decode().endswith("device cpu: agrees with torch\n")
-    facts = json.loads(run("verify", "-b", any_bundle, "--json").out)
-    assert facts["ok"] is True
-    assert facts["device"] == "cpu"
+    summary = json.loads(run("verify", "-b", any_bundle, "--json").out)
+    assert summary["ok"] is True
+    assert summary["device"] == "cpu"
     done = run("verify", "-b", any_bundle, "--tolerance", 0, "--json")
     assert done.code == 4
     assert json.loads(done.out)["ok"] is False
@@ -210,9 +210,9 @@ def test_bench(run: Run, cvae_path: Path, role: str) -> None:
     args = ("bench", "-b", cvae_path, "--batch", 2, "--seconds", 0.01, "--role", role)
     table = run(*args).out.decode().splitlines()
     assert table[0] == f"{role} on cpu, 1 thread, float32"
-    facts = json.loads(run(*args, "--json").out)
-    timing = facts["timings"][0]
-    assert facts["device"] == "cpu"
+    summary = json.loads(run(*args, "--json").out)
+    timing = summary["timings"][0]
+    assert summary["device"] == "cpu"
     assert timing["batch"] == 2
     assert timing["images_per_second"] == pytest.approx(2000 / timing["ms"])
     assert timing["overhead"] == pytest.approx(timing["ms"] / timing["bare_ms"])

@@ -1,4 +1,4 @@
-"""Options that contradict each other or would be without effect; words that come close."""
+"""Options that contradict each other or have no effect, and suggestions for misspelt words."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_output_names(run: Run, cvae_path: Path) -> None:
     assert (done.code, done.error) == (2, "error: -: unknown type .npy, expected .csv")
 
 
-def test_verify_looks_at_every_variant(run: Run, variants_path: Path) -> None:
+def test_verify_checks_every_variant(run: Run, variants_path: Path) -> None:
     done = run("verify", "-b", variants_path, "--variant", "nosuch")
     assert done.code == 2
     assert done.error.startswith("error: No such option '--variant'.")
@@ -58,7 +58,7 @@ def test_verify_looks_at_every_variant(run: Run, variants_path: Path) -> None:
     assert any("uint8" in match["file"] for match in found["matches"])
 
 
-def test_what_may_have_been_meant(run: Run) -> None:
+def test_a_misspelt_word_gets_a_suggestion(run: Run) -> None:
     done = run("smaple")
     assert (done.code, done.error) == (
         2, "error: No such command 'smaple'. Did you mean sample? Try: vae-run --help",
@@ -80,7 +80,7 @@ def test_labels_of_many_digits(
         cvae.sample(2, label=10**20)
 
 
-def test_a_truth_value_is_no_label(cvae: vae.Autoencoder) -> None:
+def test_a_bool_is_not_a_label(cvae: vae.Autoencoder) -> None:
     for call in (
         lambda: cvae.sample(1, label=True),
         lambda: cvae.decode(cvae.sample_latents(1), True),
@@ -89,7 +89,7 @@ def test_a_truth_value_is_no_label(cvae: vae.Autoencoder) -> None:
             call()
 
 
-def test_labels_of_no_dimension(run: Run, cvae: vae.Autoencoder, cvae_path: Path) -> None:
+def test_labels_without_dimensions(run: Run, cvae: vae.Autoencoder, cvae_path: Path) -> None:
     np.savez("z.npz", z=cvae.sample_latents(2, seed=0), labels=np.array(3))
     done = run("decode", "z.npz", "-b", cvae_path)
     assert (done.code, done.error) == (3, "error: label: int64[], expected int64[2]")
@@ -104,9 +104,7 @@ def test_thresholds(run: Run, cvae_path: Path, digits: Path) -> None:
         assert done.error == f"error: threshold {text!r}: expected a number, or p0 to p100"
 
 
-def test_the_picture_shown_does_not_change_the_file(
-    run: Run, cvae_path: Path, digits: Path
-) -> None:
+def test_showing_images_does_not_change_the_file(run: Run, cvae_path: Path, digits: Path) -> None:
     for words in ((), ("--show",)):
         assert run("reconstruct", digits, "-b", cvae_path, "-o", f"{len(words)}.npz", *words
                    ).code == 0  # fmt: skip
@@ -118,7 +116,7 @@ def test_the_picture_shown_does_not_change_the_file(
         assert plain.files == shown.files
 
 
-def test_the_class_of_two_latents_is_that_of_all_frames(
+def test_all_frames_have_the_class_of_both_latents(
     run: Run, cvae: vae.Autoencoder, cvae_path: Path
 ) -> None:
     z = cvae.sample_latents(2, 3, seed=0)
@@ -130,7 +128,7 @@ def test_the_class_of_two_latents_is_that_of_all_frames(
     assert np.array_equal(np.load("m.npy"), cvae.interpolate(z[0], z[1]))
 
 
-def test_draws_of_the_posterior_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_posterior_samples_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     mu, log_var = rng.normal(size=(2, 5, 3)).astype(np.float32)
     whole = list(latent.posterior_samples(mu, log_var, 7, 1, 2))

@@ -1,4 +1,4 @@
-"""The exact line for every wrong output, option or value, with its exit code, and nothing else."""
+"""The exact error line and exit code for every wrong output, option or value."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .conftest import Run
 pytestmark = pytest.mark.torch_free
 
 
-def test_an_output_folder_that_is_not_there(run: Run, cvae_path: Path) -> None:
+def test_an_output_folder_that_does_not_exist(run: Run, cvae_path: Path) -> None:
     done = run("sample", "-b", cvae_path, "-o", "no/x.png")
     assert (done.code, done.error) == (
         6, "error: no/x.png: there is no folder no. Create it first.",
@@ -22,7 +22,7 @@ def test_an_output_folder_that_is_not_there(run: Run, cvae_path: Path) -> None:
 def test_an_unwritable_output(
     run: Run, cvae_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Root may write everywhere, so the answer of the system is made up.
+    # Root may write everywhere, so the system call is replaced.
     (tmp_path / "locked").mkdir()
     monkeypatch.setattr(os, "access", lambda path, _: Path(path).name != "locked")
     done = run("sample", "-b", cvae_path, "-o", "locked/x.png")
@@ -31,7 +31,7 @@ def test_an_unwritable_output(
     )  # fmt: skip
 
 
-def test_an_output_of_no_known_type(run: Run, cvae_path: Path) -> None:
+def test_an_output_of_unknown_type(run: Run, cvae_path: Path) -> None:
     done = run("sample", "-b", cvae_path, "-o", "x.tiff")
     assert (done.code, done.error) == (
         2,
@@ -40,14 +40,14 @@ def test_an_output_of_no_known_type(run: Run, cvae_path: Path) -> None:
     )
 
 
-def test_two_things_on_standard_output(run: Run, cvae_path: Path) -> None:
+def test_two_outputs_on_standard_output(run: Run, cvae_path: Path) -> None:
     done = run("sample", "-b", cvae_path, "-o", "-", "--json")
     assert (done.code, done.error) == (
         2, "error: -o - and --json both write to standard output. Give -o a file.",
     )  # fmt: skip
 
 
-def test_a_picture_too_large(run: Run, cvae_path: Path) -> None:
+def test_a_grid_that_is_too_large(run: Run, cvae_path: Path) -> None:
     done = run("sample", "-b", cvae_path, "-n", 1_000_000, "-o", "x.png")
     assert (done.code, done.error) == (
         5,
@@ -116,7 +116,7 @@ def test_values(run: Run, cvae_path: Path, args: list[str], message: str) -> Non
     assert (done.code, done.error) == (2, f"error: {message}")
 
 
-def test_one_end_is_not_two(run: Run, cvae_path: Path, digits: Path) -> None:
+def test_interpolation_needs_two_ends(run: Run, cvae_path: Path, digits: Path) -> None:
     done = run("interpolate", digits / "00.png", "-b", cvae_path)
     assert (done.code, done.error) == (
         2, "error: expected two images or latents, got 1",
@@ -129,7 +129,9 @@ def test_hostile_names_do_not_reach_the_terminal(run: Run) -> None:
     assert done.error.startswith("error: a [31m b: no such bundle.")
 
 
-def test_a_bug_is_named_as_one(run: Run, cvae_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_is_reported_as_a_bug(
+    run: Run, cvae_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import vae_runtime.autoencoder
 
     def broken(*_: object, **__: object) -> None:

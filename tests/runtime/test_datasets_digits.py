@@ -1,4 +1,4 @@
-"""scikit-learn's digits, which need scikit-learn but no network."""
+"""scikit-learn's digits, which need no network."""
 
 from __future__ import annotations
 
@@ -34,6 +34,6 @@ def test_the_first_digit_is_the_known_zero() -> None:
     assert np.array_equal(data.images[0, 0, 0], row)
 
 
-def test_a_size_cannot_be_asked_for() -> None:
+def test_a_size_cannot_be_requested() -> None:
     with pytest.raises(ValueError, match="only image files can be changed"):
         load_dataset("digits", size=(28, 28))

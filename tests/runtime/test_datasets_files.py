@@ -17,7 +17,7 @@ pytestmark = pytest.mark.torch_free
 
 
 def picture(path: Path, *shape: int, level: int | None = None) -> NDArray[np.uint8]:
-    """Write a lossless image of this shape; return its pixels."""
+    """Write a lossless image of this shape and return its pixels."""
     rng = np.random.default_rng(crc32(path.name.encode()))
     pixels = rng.integers(0, 256, shape, np.uint8) if level is None else np.full(shape, level)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def test_a_folder_of_classes(tmp_path: Path) -> None:
     assert np.array_equal(data.images[:, 0], np.stack([*cat, dog]))
 
 
-def test_every_type_of_image_is_read_by_any_case_of_its_name(tmp_path: Path) -> None:
+def test_extensions_of_images_may_have_any_case(tmp_path: Path) -> None:
     for name in ("a.png", "b.JPG", "c.jpeg", "d.webp", "e.BMP"):
         picture(tmp_path / name, 8, 8, 3, level=90)
     (tmp_path / "notes.txt").write_text("not an image")
@@ -47,7 +47,7 @@ def test_every_type_of_image_is_read_by_any_case_of_its_name(tmp_path: Path) -> 
     assert data.labels is None
 
 
-def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
+def test_hidden_files_and_folders_are_ignored(tmp_path: Path) -> None:
     picture(tmp_path / "cat" / "a.png", 4, 4)
     picture(tmp_path / ".cache" / "a.png", 4, 4)
     (tmp_path / "cat" / "._a.png").write_bytes(b"resource fork")
@@ -65,7 +65,11 @@ def test_train_and_test_folders_are_the_splits(tmp_path: Path) -> None:
     picture(tmp_path / "test" / "b" / "1.png", 4, 4)
     assert load_dataset(tmp_path).classes == ("a", "b", "c")
     test = load_dataset(tmp_path, "test")
-    assert test.classes == ("a", "b", "c")  # as in the training split, though `a` has no images
+    assert test.classes == (
+        "a",
+        "b",
+        "c",
+    )  # `a` has no test images
     assert test.labels is not None
     assert test.labels.tolist() == [1, 2]
 
@@ -98,7 +102,7 @@ def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
         load_dataset(tmp_path)
 
 
-def test_mixed_sizes_are_refused_with_both_names_and_a_way_out(tmp_path: Path) -> None:
+def test_mixed_sizes_are_refused_with_both_names_and_a_solution(tmp_path: Path) -> None:
     picture(tmp_path / "a.png", 4, 6)
     picture(tmp_path / "b.png", 5, 6)
     with pytest.raises(
@@ -109,7 +113,9 @@ def test_mixed_sizes_are_refused_with_both_names_and_a_way_out(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("first", ["grey", "colour"])
-def test_grey_among_colour_becomes_colour_and_loses_nothing(first: str, tmp_path: Path) -> None:
+def test_grey_images_among_colour_images_become_colour_without_loss(
+    first: str, tmp_path: Path
+) -> None:
     names = ("1.png", "2.png") if first == "grey" else ("2.png", "1.png")
     grey, colour = picture(tmp_path / names[0], 4, 4), picture(tmp_path / names[1], 4, 4, 3)
     images = dict(zip(sorted(names), load_dataset(tmp_path).images, strict=True))

@@ -1,4 +1,4 @@
-"""IDX files, MNIST's own format: exact, or refused before anything is allocated."""
+"""IDX files, the format of MNIST: read exactly, or refused before any allocation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Bytes = NDArray[np.uint8]
 
 
 def idx(array: Bytes, *, shape: tuple[int, ...] | None = None, kind: int = 8) -> bytes:
-    """An IDX file of `array`, whose header may tell another shape."""
+    """An IDX file of `array`, whose header may state another shape."""
     told = array.shape if shape is None else shape
     return struct.pack(f">BBBB{len(told)}I", 0, 0, kind, len(told), *told) + array.tobytes()
 
@@ -55,27 +55,27 @@ def folder(
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("shape", [(7,), (3, 4), (2, 5, 3), (2, 3, 4, 3)])
-def test_a_file_comes_back_exactly(shape: tuple[int, ...], zipped: bool, tmp_path: Path) -> None:
+def test_a_file_is_read_exactly(shape: tuple[int, ...], zipped: bool, tmp_path: Path) -> None:
     array = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     path = tmp_path / "any-name"
     path.write_bytes(gzip.compress(idx(array)) if zipped else idx(array))
     found = read_idx(path)
     assert found.dtype == np.uint8
     assert np.array_equal(found, array)
-    found[:] = 0  # and may be written to
+    found[:] = 0  # and is writable
 
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize(
     ("told", "seen"),
     [
-        ((6, 5, 5), "promises 150 bytes of data, the file has only 120"),
-        ((6, 5, 3), "promises 90 bytes of data, the file has more than that"),
-        ((1000, 1000, 1000), "promises 1000000000 bytes of data, the file has only 120"),
-        ((0, 5, 4), "promises 0 bytes of data, the file has more"),
+        ((6, 5, 5), "declares 150 bytes of data, the file has only 120"),
+        ((6, 5, 3), "declares 90 bytes of data, the file has more than that"),
+        ((1000, 1000, 1000), "declares 1000000000 bytes of data, the file has only 120"),
+        ((0, 5, 4), "declares 0 bytes of data, the file has more"),
     ],
 )
-def test_a_header_that_lies_is_refused(
+def test_a_header_that_contradicts_the_data_is_refused(
     told: tuple[int, ...], seen: str, zipped: bool, tmp_path: Path
 ) -> None:
     path, raw = tmp_path / "file", idx(pictures(), shape=told)
@@ -84,13 +84,13 @@ def test_a_header_that_lies_is_refused(
         read_idx(path)
 
 
-def test_a_header_that_promises_too_much_is_a_limit(tmp_path: Path) -> None:
+def test_a_header_that_exceeds_the_limit_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(idx(pictures(), shape=(2**32 - 1, 2**32 - 1, 2**32 - 1, 2**32 - 1)))
     with pytest.raises(LimitError, match="limit 4294967296"):
         read_idx(path)
     path.write_bytes(idx(pictures()))
-    with pytest.raises(LimitError, match="promises 120 bytes, limit 119"):
+    with pytest.raises(LimitError, match="declares 120 bytes, limit 119"):
         read_idx(path, max_bytes=119)
     assert read_idx(path, max_bytes=120).shape == (6, 5, 4)
 
@@ -111,7 +111,7 @@ def test_a_header_that_promises_too_much_is_a_limit(tmp_path: Path) -> None:
         b"hello, this is text",
     ],
 )
-def test_what_is_no_idx_of_bytes_is_refused(raw: bytes, tmp_path: Path) -> None:
+def test_other_types_of_idx_are_refused(raw: bytes, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(raw)
     with pytest.raises(InputError, match=r"file: .*IDX header"):
@@ -166,7 +166,7 @@ def test_a_damaged_gzip_is_refused(tmp_path: Path) -> None:
         raw[offset] ^= 0x55
 
 
-def test_no_such_file_and_no_file_at_all(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="none: no such file"):
         read_idx(tmp_path / "none")
     with pytest.raises(FileError, match="directory"):
@@ -206,7 +206,7 @@ def test_each_split_has_its_own_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(6, 5, 4), (6, 5, 4, 3)])
-def test_a_plain_file_is_left_where_it_is_until_it_is_used(
+def test_an_uncompressed_file_is_mapped_and_not_read(
     shape: tuple[int, ...], tmp_path: Path
 ) -> None:
     images = pictures(*shape)
@@ -218,21 +218,21 @@ def test_a_plain_file_is_left_where_it_is_until_it_is_used(
     part = lazy.take(np.array([4, 1]))
     (file,) = where.glob("*images*")
     raw = bytearray(file.read_bytes())
-    raw[-1] ^= 255  # of the last image: what is used later sees it
+    raw[-1] ^= 255  # of the last image: the mapped array sees the change
     file.write_bytes(raw)
     np.testing.assert_array_equal(part.read().images, eager.images[[4, 1]])
     assert (np.asarray(lazy.images) != eager.images).sum() == 1
     zipped = load_dataset(folder(tmp_path / "gz", images), lazy=True)
     assert isinstance(zipped.images, np.ndarray)
-    assert isinstance(load_idx(where, "train").images, np.ndarray)  # unless asked for
+    assert isinstance(load_idx(where, "train").images, np.ndarray)  # unless it is requested
 
 
 @pytest.mark.parametrize(("told", "stored"), [(5, 6), (7, 6), (0, 6), (0, 0)])
-def test_a_plain_file_whose_header_lies_is_not_mapped(
+def test_an_uncompressed_file_with_a_wrong_header_is_not_mapped(
     told: int, stored: int, tmp_path: Path
 ) -> None:
     (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(pictures(stored), shape=(told, 5, 4)))
-    seen = f"header promises {20 * told} bytes of data, found {20 * stored}$"
+    seen = f"header declares {20 * told} bytes of data, found {20 * stored}$"
     with pytest.raises(InputError, match=f"idx3-ubyte: {seen}"):
         load_dataset(tmp_path, lazy=True)
 
@@ -264,7 +264,7 @@ def test_a_file_without_images_is_refused(tmp_path: Path) -> None:
         load_idx(folder(tmp_path, np.zeros((0, 5, 4), np.uint8)), "train")
 
 
-def test_names_with_a_dot_are_read_too(tmp_path: Path) -> None:
+def test_names_with_a_dot_are_accepted(tmp_path: Path) -> None:
     (tmp_path / "train-images.idx3-ubyte").write_bytes(idx(pictures(4)))
     (tmp_path / "train-labels.idx1-ubyte").write_bytes(idx(np.arange(4, dtype=np.uint8)))
     assert is_idx_folder(tmp_path)
@@ -273,19 +273,19 @@ def test_names_with_a_dot_are_read_too(tmp_path: Path) -> None:
     assert data.labels.tolist() == [0, 1, 2, 3]
 
 
-def test_a_half_written_neighbour_is_not_read(tmp_path: Path) -> None:
+def test_a_partial_download_is_not_read(tmp_path: Path) -> None:
     folder(tmp_path, pictures(4))
     (tmp_path / "train-images-idx3-ubyte.gz.part").write_bytes(b"half")
     (tmp_path / "train-labels-idx1-ubyte.bak").write_bytes(b"old")
     assert len(load_idx(tmp_path, "train")) == 4
 
 
-def test_the_folder_here_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_current_folder_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder(tmp_path / "squares", pictures()))
     assert load_dataset(".").name == "squares"
 
 
-def test_other_folders_are_no_idx_folders(tmp_path: Path) -> None:
+def test_other_folders_are_not_idx_folders(tmp_path: Path) -> None:
     (tmp_path / "picture.png").write_bytes(b"")
     assert not is_idx_folder(tmp_path)
 
@@ -295,6 +295,6 @@ def test_real_mnist_is_read_whole(mnist_folder: Path) -> None:
     assert (len(test), test.image_shape, test.classes) == (10_000, (1, 28, 28), tuple("0123456789"))
     assert test.labels is not None
     assert test.labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
-    # The known mean and deviation of the test pixels.
+    # The published mean and standard deviation of the test pixels.
     assert test.images.mean() / 255 == pytest.approx(0.13251, abs=1e-5)
     assert test.images.std() / 255 == pytest.approx(0.31048, abs=1e-5)

@@ -1,4 +1,4 @@
-"""The MNIST downloader, against servers on this machine."""
+"""The MNIST downloader, tested with local servers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ N = {"train": 12, "t10k": 5}
 
 
 def content() -> dict[str, bytes]:
-    """Files named as MNIST's, of a few small images."""
+    """Files with the names of MNIST's and a few small images."""
     rng = np.random.default_rng(0)
     files = {}
     for split, n in N.items():
@@ -38,11 +38,11 @@ def content() -> dict[str, bytes]:
     return files
 
 
-Reply = Callable[[str], bytes | int | str]  # the body, a status, or what is sent in place of HTTP
+Reply = Callable[[str], bytes | int | str]  # the body, a status, or bytes that are not HTTP
 
 
 class Mirror:
-    """A server on this machine; `asked` lists the files that were asked of it."""
+    """A local server; `asked` lists the files that were requested."""
 
     def __init__(self, reply: Reply) -> None:
         self.asked: list[str] = []
@@ -85,7 +85,7 @@ class Mirror:
 
 @pytest.fixture
 def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """The content that the downloader takes for MNIST's."""
+    """Files whose digests the downloader accepts as MNIST's."""
     made = content()
     digests = {name: hashlib.sha256(raw).hexdigest() for name, raw in made.items()}
     monkeypatch.setattr(mnist, "SHA256", digests)
@@ -140,7 +140,7 @@ def test_each_split_is_downloaded_when_it_is_needed(
 @pytest.mark.parametrize(
     "reply",
     [
-        lambda raw: gzip.compress(raw[:-1] + b"\0" + b"x"),  # other bytes
+        lambda raw: gzip.compress(raw[:-1] + b"\0" + b"x"),  # wrong bytes
         lambda raw: gzip.compress(b"<html>blocked by your network</html>"),
         lambda raw: b"<html>blocked by your network</html>",
         lambda raw: gzip.compress(raw)[:-20],
@@ -151,7 +151,7 @@ def test_each_split_is_downloaded_when_it_is_needed(
     ],
     ids=["other", "page", "plain", "truncated", "empty", "404", "503", "not http"],
 )
-def test_the_next_mirror_is_asked_when_one_has_other_bytes(
+def test_the_next_mirror_is_tried_after_wrong_bytes(
     reply: Callable[[bytes], Any], files: Files, serve: Serve, tmp_path: Path
 ) -> None:
     wrong, right = serve(lambda name: reply(files[name])), serve(good(files))
@@ -162,10 +162,10 @@ def test_the_next_mirror_is_asked_when_one_has_other_bytes(
         assert gzip.decompress((tmp_path / f"{name}.gz").read_bytes()) == files[name]
 
 
-def test_a_mirror_that_breaks_off_is_passed_over(
+def test_the_next_mirror_is_tried_after_a_truncated_reply(
     files: Files, serve: Serve, tmp_path: Path
 ) -> None:
-    """A reply shorter than its Content-Length is no OSError to Python."""
+    """Python does not raise an OSError if a reply is shorter than its Content-Length."""
 
     class Cut(bytes):
         def __len__(self) -> int:
@@ -176,11 +176,11 @@ def test_a_mirror_that_breaks_off_is_passed_over(
     assert len(data) == 5
 
 
-def test_when_no_mirror_helps_the_way_out_is_told(
+def test_if_no_mirror_works_the_error_explains_what_to_do(
     files: Files, serve: Serve, tmp_path: Path
 ) -> None:
     mirrors = [serve(lambda name: 500).url, serve(lambda name: gzip.compress(b"x")).url]
-    unreachable = "http://127.0.0.1:9/"  # the port of `discard`: nobody listens
+    unreachable = "http://127.0.0.1:9/"  # the port of the `discard` service, where nothing listens
     with pytest.raises(FileError) as caught:
         load_mnist("train", tmp_path / "mnist", [*mirrors, unreachable])
     text = str(caught.value)
@@ -192,13 +192,13 @@ def test_when_no_mirror_helps_the_way_out_is_told(
     assert not (tmp_path / "mnist").exists()
 
 
-def test_the_way_out_is_told_however_long_the_reasons_are(tmp_path: Path) -> None:
+def test_long_reasons_do_not_hide_what_to_do(tmp_path: Path) -> None:
     mirrors = [f"http://127.0.0.1:9/{'long' * 100}/{i}/" for i in range(5)]
     with pytest.raises(FileError, match="or use digits"):
         load_mnist("train", tmp_path, mirrors)
 
 
-def test_a_cache_that_cannot_be_made_is_told_with_the_variable(
+def test_the_error_for_an_unusable_cache_names_the_variable(
     files: Files, serve: Serve, tmp_path: Path
 ) -> None:
     (tmp_path / "taken").write_text("")
@@ -236,13 +236,13 @@ def test_mnist_by_name_comes_from_the_cache(
     assert len(load_dataset("mnist", "test")) == 5
 
 
-def test_the_digests_are_those_of_the_real_files(mnist_folder: Path) -> None:
+def test_the_digests_match_the_real_files(mnist_folder: Path) -> None:
     for name, digest in mnist.SHA256.items():
         content = gzip.decompress((mnist_folder / f"{name}.gz").read_bytes())
         assert hashlib.sha256(content).hexdigest() == digest
 
 
-def test_the_real_files_are_taken_from_a_mirror(
+def test_the_real_files_are_downloaded_from_a_mirror(
     mnist_folder: Path, serve: Serve, tmp_path: Path
 ) -> None:
     mirror = serve(lambda name: (mnist_folder / f"{name}.gz").read_bytes())

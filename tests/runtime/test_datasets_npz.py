@@ -1,4 +1,4 @@
-"""`.npz` files, and what every data set must be."""
+"""`.npz` files, and the checks of every data set."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_floats_in_0_to_1_are_rounded_to_levels(kind: Any, tmp_path: Path) -> No
     assert np.abs(found.astype(int) - levels).max() <= (kind == np.float16)
 
 
-def test_floats_between_two_levels_go_to_the_nearest(tmp_path: Path) -> None:
+def test_floats_are_rounded_to_the_nearest_level(tmp_path: Path) -> None:
     stored = np.array([0.4, 0.6, 1.4, 254.4, 254.6]).reshape(1, 1, 5) / 255
     found = load_dataset(npz(tmp_path / "a.npz", images=stored)).images
     assert found.ravel().tolist() == [0, 1, 1, 254, 255]
@@ -138,21 +138,21 @@ def test_a_pickled_array_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("raw", [b"", b"hello", b"PK\x03\x04 and no more", b"\x93NUMPY\x01\x00"])
-def test_what_is_no_npz_is_refused(raw: bytes, tmp_path: Path) -> None:
+def test_files_that_are_not_npz_are_refused(raw: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     path.write_bytes(raw)
     with pytest.raises(InputError, match="not a readable"):
         load_dataset(path)
 
 
-def test_a_single_array_is_no_npz(tmp_path: Path) -> None:
+def test_a_single_array_is_not_an_npz(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", IMAGES)
     (tmp_path / "a.npy").rename(tmp_path / "a.npz")
     with pytest.raises(InputError, match="not a readable"):
         load_dataset(tmp_path / "a.npz")
 
 
-def test_a_damaged_npz_is_read_or_refused_never_a_bare_error(tmp_path: Path) -> None:
+def test_a_damaged_npz_is_read_or_refused_without_other_errors(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     np.savez_compressed(path, images=IMAGES, labels=np.arange(6))
     raw = path.read_bytes()
@@ -169,7 +169,7 @@ def test_a_damaged_npz_is_read_or_refused_never_a_bare_error(tmp_path: Path) -> 
         assert data.images.dtype == np.uint8
 
 
-def test_an_npz_without_images_tells_what_it_has(tmp_path: Path) -> None:
+def test_the_error_for_an_npz_without_images_lists_its_arrays(tmp_path: Path) -> None:
     path = npz(tmp_path / "a.npz", x=IMAGES, y=IMAGES)
     with pytest.raises(NotFound, match="no array 'images'; it has x, y"):
         load_dataset(path)
@@ -183,7 +183,7 @@ def test_no_such_data(name: str, tmp_path: Path) -> None:
         load_dataset(tmp_path / name)
 
 
-def test_a_file_of_another_kind_is_told_what_is_expected(tmp_path: Path) -> None:
+def test_the_error_for_another_kind_of_file_names_the_expected_kinds(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("1,2")
     with pytest.raises(NotFound, match=r"Expected mnist, digits, a folder"):
         load_dataset(tmp_path / "a.csv")
@@ -198,19 +198,21 @@ def test_a_file_of_another_kind_is_told_what_is_expected(tmp_path: Path) -> None
         ({"size": (4, 5)}, "expected 4x5; only image files can be changed"),
     ],
 )
-def test_arguments_that_mean_nothing_are_refused(
+def test_arguments_without_effect_are_refused(
     arguments: dict[str, Any], named: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match=named):
         load_dataset(npz(tmp_path / "a.npz", images=IMAGES), **arguments)
 
 
-def test_a_size_and_mode_that_the_data_has_are_fine(tmp_path: Path) -> None:
+def test_a_size_and_mode_that_match_the_data_are_accepted(tmp_path: Path) -> None:
     path = npz(tmp_path / "a.npz", images=IMAGES)
     assert load_dataset(path, size=(5, 4), mode="L").image_shape == (1, 5, 4)
 
 
-def test_digits_without_scikit_learn_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_scikit_learn_the_error_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(__import__("sys").modules, "sklearn.datasets", None)
     with pytest.raises(MissingExtra, match="Run: pip install scikit-learn"):
         load_dataset("digits")
@@ -221,7 +223,7 @@ def small(**changes: Any) -> Dataset:
     return Dataset("small", **(fields | changes))
 
 
-def test_a_data_set_takes_any_part_of_itself() -> None:
+def test_a_subset_of_a_data_set() -> None:
     part = small().take(np.array([4, 1]))
     assert (len(part), part.name, part.classes, part.image_shape) == (
         2,
@@ -249,8 +251,6 @@ def test_a_data_set_takes_any_part_of_itself() -> None:
         ({"classes": ()}, "expected 0 to -1"),
     ],
 )
-def test_a_data_set_that_does_not_fit_together_is_refused(
-    changes: dict[str, Any], named: str
-) -> None:
+def test_an_inconsistent_data_set_is_refused(changes: dict[str, Any], named: str) -> None:
     with pytest.raises(InputError, match=f"small: .*{named}"):
         small(**changes)

@@ -1,4 +1,4 @@
-"""Device selection, with a fake onnxruntime, and with the real one where there is no CUDA."""
+"""Device selection, with a fake onnxruntime, and with the real one on machines without CUDA."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CUDA, CPU = device.CUDA, device.CPU
 
 
 class Ort:
-    """The parts of onnxruntime that a session uses; `works` is whether CUDA does."""
+    """The functions of onnxruntime that a session uses; `works` states whether CUDA does."""
 
     __version__ = "9.9"
     RunOptions = object
@@ -81,7 +81,7 @@ def test_device_names(text: str, expected: tuple[str, int]) -> None:
 @pytest.mark.parametrize(
     "text", ["", "gpu", "cuda:", "cuda:x", "cpu:0", "cuda:-1", "CUDA", "cuda:²"]
 )
-def test_device_names_refused(text: str) -> None:
+def test_wrong_device_names_are_refused(text: str) -> None:
     with pytest.raises(
         UsageError, match=f"^device is {text!r}, expected auto, cpu, cuda or cuda:N$"
     ):
@@ -103,7 +103,7 @@ def test_cuda_is_set_up_for_the_same_pixels(
     assert ort.made[1]["providers"][0][1]["use_tf32"] == 1
 
 
-def test_auto_takes_cuda_where_it_works(pretend: Any) -> None:
+def test_auto_selects_cuda_if_it_works(pretend: Any) -> None:
     pretend(Ort())
     assert Session(b"").device == "cuda:0"
 
@@ -125,7 +125,7 @@ def test_auto_falls_back_with_one_warning(
 
 
 @pytest.mark.parametrize("works", [False, None], ids=["silently the CPU", "raises"])
-def test_cuda_asked_for_is_cuda_or_an_error(
+def test_requested_cuda_is_used_or_refused(
     pretend: Any, works: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pretend(Ort(works=works))
@@ -137,7 +137,7 @@ def test_cuda_asked_for_is_cuda_or_an_error(
     )
 
 
-def test_cuda_of_a_build_without_it(pretend: Any) -> None:
+def test_cuda_with_a_build_for_the_cpu(pretend: Any) -> None:
     ort = pretend(Ort(built=False))
     with pytest.raises(DeviceError, match=r"this onnxruntime 9.9 is built for the CPU only"):
         Session(b"", device="cuda")
@@ -163,7 +163,7 @@ def test_a_bad_graph_is_not_a_device_error(pretend: Any, name: str) -> None:
         Session(b"", device=name)
 
 
-def test_threads_refused() -> None:
+def test_less_than_one_thread_is_refused() -> None:
     with pytest.raises(UsageError, match=r"^threads is 0, expected 1 or more$"):
         Session(b"", threads=0)
 
@@ -217,7 +217,7 @@ def test_why_not_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     assert device.why_not_cuda(ort, 1) == "the driver finds 1 CUDA device"
 
 
-def test_libraries_follow_the_build() -> None:
+def test_library_versions_follow_the_build() -> None:
     assert device.libraries(SimpleNamespace(cuda_version="12.8")) == (  # type: ignore[arg-type]
         "libcudart.so.12", "libcublasLt.so.12", "libcublas.so.12", "libcufft.so.11",
         "libcurand.so.10", "libcudnn.so.9",
@@ -230,7 +230,7 @@ def no_cuda_here() -> bool:
 
 
 @pytest.mark.skipif(not no_cuda_here(), reason="there is CUDA here")
-def test_cuda_really_fails_here(cvae_path: Path) -> None:
+def test_cuda_is_refused_on_this_machine(cvae_path: Path) -> None:
     with (
         vae.load(cvae_path, device="cuda") as model,
         pytest.raises(DeviceError, match=r"^device cuda:0: not available: "),

@@ -1,4 +1,4 @@
-"""Every example of every `--help` is run, and the pages name all that there is."""
+"""Every example in a `--help` runs, and the pages list all commands, options and public names."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def helped() -> list[str]:
 
 
 @pytest.mark.parametrize("line", sorted(set(helped())))
-def test_command(run: Run, examples: Path, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_example(run: Run, examples: Path, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     execute(run, examples, line, monkeypatch)
 
 

@@ -1,4 +1,4 @@
-"""The tree of errors: builtins, exit codes, and messages of one printable line."""
+"""Exceptions: base classes, exit codes, and messages of one printable line."""
 
 from __future__ import annotations
 

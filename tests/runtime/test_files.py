@@ -1,4 +1,4 @@
-"""Atomic writes: outputs are whole or untouched; permissions, links, pipes."""
+"""Atomic writes: files are complete or unchanged; permissions, links, pipes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.torch_free
 def test_reading_does_not_allocate_the_limit(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"content")
-    assert read_bytes(path, max_bytes=1 << 60) == b"content"  # more than any machine gives
+    assert read_bytes(path, max_bytes=1 << 60) == b"content"  # more memory than any machine has
     assert read_bytes(path, max_bytes=7) == b"content"
     with pytest.raises(LimitError, match=r"file: over 0 MB$"):
         read_bytes(path, max_bytes=6)
@@ -34,7 +34,7 @@ def test_a_device_is_read_up_to_the_limit() -> None:
         read_bytes(Path("/dev/zero"), max_bytes=1 << 20)
 
 
-def test_bytes_are_written_and_nothing_else_is_left(tmp_path: Path) -> None:
+def test_bytes_are_written_and_no_other_file_is_left(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     write_atomic(path, b"new")
     write_atomic(path, memoryview(b"newer"))
@@ -59,11 +59,11 @@ def test_a_block_that_raises_changes_nothing(before: bytes | None, tmp_path: Pat
     assert before is None or path.read_bytes() == before
 
 
-def test_the_target_is_whole_at_all_times(tmp_path: Path) -> None:
+def test_the_target_is_complete_at_all_times(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     path.write_bytes(b"old")
     with writing(path) as temporary:
-        assert temporary.parent == path.parent  # a rename is atomic in one folder only
+        assert temporary.parent == path.parent  # a rename is atomic only within a folder
         temporary.write_bytes(b"half of the new")
         assert path.read_bytes() == b"old"
     assert path.read_bytes() == b"half of the new"
@@ -90,7 +90,7 @@ def test_a_failing_disk_keeps_the_previous_file(
 
 @pytest.fixture
 def flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bytes]]:
-    """Inodes flushed to the disk, with the content of `tmp_path/target` at that time."""
+    """Record the inodes that are flushed, with the content of `tmp_path/target` at that time."""
     found: list[tuple[int, bytes]] = []
 
     def fsync(handle: int) -> None:
@@ -131,7 +131,7 @@ def test_a_folder_is_flushed_with_its_files(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="folders are flushed on POSIX alone")
-def test_many_files_are_flushed_once_and_by_their_names(
+def test_many_files_are_flushed_once_with_their_folder(
     tmp_path: Path, flushed: list[tuple[int, bytes]]
 ) -> None:
     with files.writing_many(tmp_path) as put:
@@ -140,7 +140,7 @@ def test_many_files_are_flushed_once_and_by_their_names(
     assert flushed == [(inode(tmp_path), b"2")]
 
 
-def test_one_of_many_files_that_fails_leaves_the_others(tmp_path: Path) -> None:
+def test_a_failing_file_leaves_the_others(tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     with files.writing_many(tmp_path) as put:
         put("first", b"long content")
@@ -157,14 +157,14 @@ def test_a_missing_folder_is_a_file_error(tmp_path: Path) -> None:
         write_atomic(tmp_path / "missing" / "model.pt", b"")
 
 
-def test_a_folder_instead_of_the_file_is_a_file_error(tmp_path: Path) -> None:
+def test_a_folder_in_place_of_the_file_is_a_file_error(tmp_path: Path) -> None:
     (tmp_path / "model.pt").mkdir()
     with pytest.raises(FileError, match="directory"):
         write_atomic(tmp_path / "model.pt", b"new")
     assert [p.name for p in tmp_path.iterdir()] == ["model.pt"]
 
 
-def test_a_file_error_of_the_block_is_passed_on_as_it_is(tmp_path: Path) -> None:
+def test_a_file_error_of_the_block_is_not_wrapped(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"^own words$"), writing(tmp_path / "model.pt"):
         raise FileError("own words")
 
@@ -194,7 +194,7 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of POSIX")
 def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path: Path) -> None:
-    """Renaming over `/dev/null` would, for root, replace it by a file."""
+    """As root, renaming over `/dev/null` would replace it by a file."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)

@@ -1,4 +1,4 @@
-"""A Gaussian likelihood with a learned scale, which the spec stores and scores use."""
+"""A Gaussian likelihood with a learned scale, as the spec stores it and `score` uses it."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def test_every_graph_computes_what_torch_computed(any_bundle: Path) -> None:
             assert match.levels in (None, 0)
 
 
-def test_other_weights_are_noticed(any_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_outputs_are_noticed(any_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = open_bundle(any_bundle)
     arrays = golden.read_golden(bundle)
     arrays["decoder.out.image"] = arrays["decoder.out.image"].copy()
@@ -54,7 +54,7 @@ def test_numbers_that_are_not_finite_fail(vae_path: Path, monkeypatch: pytest.Mo
 
 
 def refused(path: Path, **files: bytes) -> str:
-    """Why a bundle with other graphs is refused, every checksum right."""
+    """Replace graphs of a bundle, with correct checksums, and return the error."""
     whole = read_files(path.parent / "good.zip")
     path.write_bytes(
         pack(with_checksums(whole | {f"{role}.onnx": raw for role, raw in files.items()}))
@@ -64,12 +64,14 @@ def refused(path: Path, **files: bytes) -> str:
     return str(caught.value).removeprefix(f"{path}/")
 
 
-def test_a_graph_is_what_the_manifest_says(cvae_path: Path, vae_path: Path, tmp_path: Path) -> None:
+def test_a_graph_that_contradicts_the_manifest_is_refused(
+    cvae_path: Path, vae_path: Path, tmp_path: Path
+) -> None:
     (tmp_path / "good.zip").write_bytes(cvae_path.read_bytes())
     files, other = read_files(cvae_path), read_files(vae_path)
     path, where = tmp_path / "b.zip", "decoder.onnx: "
     strange = model(graph([node("Relu", "x", domain="evil")]))
     assert refused(path, decoder=strange).startswith(where + "refused: ")
-    assert refused(path, decoder=other["decoder.onnx"]).startswith(where + "belongs to another")
+    assert refused(path, decoder=other["decoder.onnx"]).startswith(where + "belongs to bundle ")
     found = refused(path, decoder=files["conditional_decoder.onnx"])
     assert re.match(where + r"its tensors \[\('z', .*'label'.* do not fit its spec, which", found)

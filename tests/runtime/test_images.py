@@ -41,7 +41,7 @@ GREY, COLOUR = noise(5, 7), noise(5, 7, 3)
 @pytest.mark.parametrize(
     ("kind", "options"), [("PNG", {}), ("BMP", {}), ("WEBP", {"lossless": True})]
 )
-def test_lossless_files_come_back_exactly(kind: str, options: dict[str, Any]) -> None:
+def test_lossless_files_are_read_exactly(kind: str, options: dict[str, Any]) -> None:
     found = read_image(encoded(Image.fromarray(COLOUR), kind, **options))
     assert found.dtype == np.uint8
     assert np.array_equal(found, COLOUR.transpose(2, 0, 1))
@@ -51,7 +51,7 @@ def test_grey_stays_grey() -> None:
     assert np.array_equal(read_image(encoded(Image.fromarray(GREY))), GREY[None])
 
 
-def test_jpeg_comes_back_nearly() -> None:
+def test_jpeg_is_read_approximately() -> None:
     smooth = np.add.outer(np.arange(16), np.arange(16)).astype(np.uint8) * 8
     found = read_image(encoded(Image.fromarray(smooth), "JPEG", quality=95))
     assert found.shape == (1, 16, 16)
@@ -59,7 +59,7 @@ def test_jpeg_comes_back_nearly() -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP"])
-def test_the_content_decides_not_the_name(kind: str, tmp_path: Path) -> None:
+def test_the_content_decides_the_format(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "picture.txt"
     path.write_bytes(encoded(Image.fromarray(COLOUR), kind))
     assert read_image(path).shape == (3, 5, 7)
@@ -72,7 +72,7 @@ def test_other_kinds_of_image_are_refused(kind: str) -> None:
 
 
 @pytest.mark.parametrize("raw", [b"", b"hello", b"\x89PNG\r\n\x1a\n"])
-def test_what_is_no_image_is_refused(raw: bytes) -> None:
+def test_other_files_are_refused(raw: bytes) -> None:
     with pytest.raises(InputError):
         read_image(raw)
 
@@ -80,14 +80,14 @@ def test_what_is_no_image_is_refused(raw: bytes) -> None:
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP"])
 def test_a_truncated_file_is_refused_wherever_it_ends(kind: str) -> None:
     raw = encoded(Image.fromarray(noise(40, 30, 3)), kind)
-    whole = len(raw) - (2 if kind == "BMP" else 0)  # the padding of a BMP's last line
+    whole = len(raw) - (2 if kind == "BMP" else 0)  # the padding of the last line of a BMP
     for length in [*range(0, whole, max(1, whole // 60)), *range(whole - 16, whole)]:
         with pytest.raises(InputError):
             read_image(raw[:length])
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP"])
-def test_a_damaged_file_is_read_or_refused_never_a_bare_error(kind: str) -> None:
+def test_a_damaged_file_is_read_or_refused_without_other_errors(kind: str) -> None:
     raw = bytearray(encoded(Image.fromarray(noise(12, 9, 3)), kind))
     rng = np.random.default_rng(1)
     for _ in range(300):
@@ -119,7 +119,7 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG with a size in its header and no pixels."""
+    """A PNG that has a size in its header, but no pixels."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
         crc = struct.pack(">I", zlib.crc32(name + body))
@@ -133,13 +133,13 @@ def png_header(width: int, height: int) -> bytes:
     ("width", "height"), [(4001, 4000), (1, 16_000_001), (9_500, 9_500), (60_000, 60_000)]
 )
 def test_too_many_pixels_are_refused_by_the_header_alone(width: int, height: int) -> None:
-    """Below Pillow's own limits, where it warns, and where it refuses by itself."""
+    """Sizes below Pillow's limits, sizes it warns about, and sizes it refuses."""
     with pytest.raises(LimitError, match="16000000"):
         read_image(png_header(width, height))
 
 
 def test_the_limit_itself_is_allowed() -> None:
-    with pytest.raises(InputError, match="damaged"):  # it has no pixels, but not too many
+    with pytest.raises(InputError, match="damaged"):  # for its missing pixels
         read_image(png_header(4000, 4000))
 
 
@@ -161,7 +161,7 @@ def test_transparency_is_composed_over_black(kind: str) -> None:
     assert np.abs(found[:, 0].T.astype(int) - expected).max() <= 1
 
 
-def test_grey_with_transparency_stays_grey() -> None:
+def test_a_grey_image_with_transparency_stays_grey() -> None:
     pixels = np.array([[[80, 255], [80, 0], [80, 128]]], np.uint8)
     found = read_image(encoded(Image.fromarray(pixels)))
     assert found.shape == (1, 1, 3)
@@ -231,7 +231,7 @@ def test_an_image_is_resized_height_first() -> None:
     assert np.array_equal(flat, np.full((1, 4, 5), 77))
 
 
-def test_pixels_can_be_written_to() -> None:
+def test_pixels_are_writable() -> None:
     found = read_image(encoded(Image.fromarray(GREY)))
     found[0, 0, 0] = 1
     assert found.flags.c_contiguous

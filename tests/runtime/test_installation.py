@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,7 @@ from vae_runtime.dependencies import install_command
 from vae_runtime.errors import DeviceError, InputError, MissingExtra
 from vae_runtime.inference import diagnosis as installation
 from vae_runtime.inference.devices import CPU, CUDA
-from vae_runtime.inference.diagnosis import diagnose
+from vae_runtime.inference.diagnosis import Diagnosis, diagnose
 from vae_runtime.inference.session import BROKEN_INSTALL
 
 pytestmark = pytest.mark.torch_free
@@ -40,7 +41,24 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(installation, "cuda_devices", lambda: None)
 
 
-def test_this_machine() -> None:
+Doctor = Callable[..., Diagnosis]
+
+
+@pytest.fixture
+def doctor(monkeypatch: pytest.MonkeyPatch) -> Doctor:
+    """Diagnose an installation of these packages, with this onnxruntime and these devices."""
+
+    def call(packages: dict[str, str], ort: Any, probe: Any = None) -> Diagnosis:
+        load = ort if callable(ort) else lambda: ort
+        monkeypatch.setattr(installation, "onnxruntime_packages", lambda: packages)
+        monkeypatch.setattr(installation, "onnxruntime", load)
+        monkeypatch.setattr(installation, "run_probe", probe)
+        return diagnose()
+
+    return call
+
+
+def test_this_installation() -> None:
     found = diagnose()
     assert found.ok
     assert found.problems == []
@@ -49,8 +67,8 @@ def test_this_machine() -> None:
     assert found.to_json()["ok"] is True
 
 
-def test_both_packages() -> None:
-    found = diagnose(lambda: HERE | GPU, lambda: WITH_CUDA, on_cpu)
+def test_two_packages_at_once(doctor: Doctor) -> None:
+    found = doctor(HERE | GPU, WITH_CUDA, on_cpu)
     assert not found.ok
     assert found.problems == [
         "onnxruntime and onnxruntime-gpu are both installed and overwrote each other's files"
@@ -60,69 +78,69 @@ def test_both_packages() -> None:
     ]  # fmt: skip
 
 
-def test_empty_module() -> None:
-    found = diagnose(lambda: HERE, raising(MissingExtra(BROKEN_INSTALL)))
+def test_an_empty_module(doctor: Doctor) -> None:
+    found = doctor(HERE, raising(MissingExtra(BROKEN_INSTALL)))
     assert found.problems == ["the module onnxruntime is empty: a package's files were removed"]
     assert found.fixes == ["pip uninstall -y onnxruntime", install_command("cpu")]
     assert found.device is None
 
 
-def test_nothing_installed() -> None:
-    found = diagnose(dict, raising(MissingExtra("onnxruntime is not installed")))
+def test_nothing_installed(doctor: Doctor) -> None:
+    found = doctor({}, raising(MissingExtra("onnxruntime is not installed")))
     assert found.problems == ["onnxruntime is not installed"]
     assert found.fixes == [install_command("cpu")]
 
 
-def test_does_not_import() -> None:
-    found = diagnose(lambda: HERE, raising(MissingExtra("libstdc++ is too old")))
+def test_a_package_that_cannot_be_imported(doctor: Doctor) -> None:
+    found = doctor(HERE, raising(MissingExtra("libstdc++ is too old")))
     assert found.problems == [
         "onnxruntime is installed but cannot be imported: libstdc++ is too old"
     ]
     assert found.fixes == ["pip install --force-reinstall onnxruntime"]
 
 
-def test_too_old() -> None:
-    found = diagnose(lambda: {"onnxruntime": "1.16.3"}, lambda: CPU_ONLY, on_cpu)
+def test_an_old_version(doctor: Doctor) -> None:
+    found = doctor({"onnxruntime": "1.16.3"}, CPU_ONLY, on_cpu)
     assert found.problems == ["onnxruntime 1.16.3 is older than 1.19"]
     assert found.fixes == ['pip install -U "onnxruntime>=1.19"']
 
 
-def test_no_graph_runs() -> None:
-    found = diagnose(lambda: HERE, lambda: CPU_ONLY, raising(InputError("illegal instruction")))
+def test_no_graph_runs(doctor: Doctor) -> None:
+    found = doctor(HERE, CPU_ONLY, raising(InputError("illegal instruction")))
     assert found.problems == ["no graph runs: illegal instruction"]
     assert found.fixes == ["pip install --force-reinstall onnxruntime"]
 
 
-def test_cuda_works() -> None:
-    found = diagnose(lambda: GPU, lambda: WITH_CUDA, lambda _: "cuda:0")
+def test_cuda_works(doctor: Doctor) -> None:
+    found = doctor(GPU, WITH_CUDA, lambda _: "cuda:0")
     assert (found.ok, found.cuda, found.device, found.fixes) == (True, "works", "cuda:0", [])
 
 
-def test_cuda_listed_but_not_available(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_listed_but_not_available(monkeypatch: pytest.MonkeyPatch, doctor: Doctor) -> None:
     monkeypatch.setattr(installation, "why_not_cuda", lambda _: "no NVIDIA driver here")
-    found = diagnose(lambda: GPU, lambda: WITH_CUDA, on_cpu)
+    found = doctor(GPU, WITH_CUDA, on_cpu)
     assert (found.ok, found.cuda, found.device) == (True, "no NVIDIA driver here", "cpu")
     assert found.fixes == []
 
 
-def test_libraries_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_libraries(monkeypatch: pytest.MonkeyPatch, doctor: Doctor) -> None:
     monkeypatch.setattr(installation, "cuda_devices", lambda: 1)
     monkeypatch.setattr(installation, "why_not_cuda", lambda _: "…")
     monkeypatch.setattr(installation, "missing_libraries", lambda _: ["libcublas.so.12"])
-    found = diagnose(lambda: GPU, lambda: WITH_CUDA, on_cpu)
+    found = doctor(GPU, WITH_CUDA, on_cpu)
     assert found.missing == ["libcublas.so.12"]
     assert found.fixes == ['pip install -U "onnxruntime-gpu[cuda,cudnn]"']
 
 
-def test_a_gpu_that_the_package_cannot_use(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_and_a_package_for_the_cpu(monkeypatch: pytest.MonkeyPatch, doctor: Doctor) -> None:
     monkeypatch.setattr(installation, "cuda_devices", lambda: 1)
-    found = diagnose(lambda: HERE, lambda: CPU_ONLY, on_cpu)
+    found = doctor(HERE, CPU_ONLY, on_cpu)
     assert found.ok, "it works, only slower than it could"
     assert found.cuda == "this onnxruntime 1.32.0 is built for the CPU only"
     assert found.fixes == ["pip uninstall -y onnxruntime", install_command("gpu")]
 
 
-def test_missing_module_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_missing_module_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     from vae_runtime.inference.session import onnxruntime
@@ -135,5 +153,5 @@ def test_missing_module_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None
         "(or with gpu in place of cpu, for CUDA; never both)"
     )
     monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace())
-    with pytest.raises(MissingExtra, match=r"^onnxruntime is hollow"):
+    with pytest.raises(MissingExtra, match=r"^onnxruntime is broken"):
         onnxruntime()

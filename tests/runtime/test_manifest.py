@@ -1,4 +1,4 @@
-"""Manifests and specs written and read back; the error names each value that does not fit."""
+"""Manifests and specs: written and read back, and errors that name the invalid value."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vae_runtime.prior import Prior
 pytestmark = pytest.mark.torch_free
 
 DATA = Path(__file__).parents[1] / "data"
-# One with classes and graphs of three variants, and one without.
+# One bundle with classes and three variants of its graphs, and one without.
 CVAE, VAE = (json.loads(read_files(DATA / f"{n}.zip")[NAME]) for n in ("cvae_mlp", "vae_mlp"))
 SPEC = ModelSpec("id", "cvae", ImageSpec(1, 4, 5), 2, ("a", "b"), "bernoulli", Prior.normal(2))
 MIXTURE = {"weights": [[1.0]], "mean": [[[0.0, 0.0]]], "cholesky": [[[1.0, 0.0, 1.0]]]}
@@ -73,7 +73,7 @@ def test_a_valid_spec_is_read(change: dict[str, Any]) -> None:
         ({"classes": list("abc")}, "3 classes"),
     ],
 )  # fmt: skip
-def test_a_spec_that_contradicts_itself(
+def test_a_spec_that_contradicts_itself_is_refused(
     change: dict[str, Any], what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(specs, "_MAX_CLASSES", 2)
@@ -99,7 +99,7 @@ def test_the_metadata_of_a_graph() -> None:
         assert str(caught.value) == message
 
 
-def test_a_value_has_its_type() -> None:
+def test_a_value_of_the_wrong_type_is_refused() -> None:
     assert take({"n": 1}, "n", int, "x") == 1
     assert take_list({"n": ["a", "b"]}, "n", str, "x") == ("a", "b")
     for value, found in ((True, "bool"), ("1", "str"), (1.0, "float"), (None, "NoneType")):
@@ -113,7 +113,7 @@ def test_a_value_has_its_type() -> None:
 
 
 def read(data: dict[str, Any]) -> Manifest:
-    """The manifest of these values, with the right checksum."""
+    """Read a manifest of these values, with the correct checksum."""
     data.pop("sha256", None)
     return Manifest.from_bytes(manifest_with_checksum(json.dumps(data).encode()), "x")
 
@@ -162,7 +162,7 @@ CONTRADICTIONS: list[tuple[dict[str, Any], Callable[[dict[str, Any]], object], s
 
 
 @pytest.mark.parametrize(("source", "change", "message"), CONTRADICTIONS)
-def test_a_manifest_that_contradicts_itself(
+def test_a_manifest_that_contradicts_itself_is_refused(
     source: dict[str, Any], change: Callable[[dict[str, Any]], object], message: str
 ) -> None:
     data = copy.deepcopy(source)

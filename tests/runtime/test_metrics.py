@@ -1,4 +1,4 @@
-"""Compare ELBO, IWAE and active units with their definitions in float64."""
+"""ELBO, IWAE and active units, compared with their definitions in float64."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_labels_lower_the_error_of_a_conditional_model(cvae: vae.Autoencoder) ->
     assert given.mse < none.mse
 
 
-def test_an_autoencoder_has_only_an_error(ae_path: Path) -> None:
+def test_an_autoencoder_has_only_a_squared_error(ae_path: Path) -> None:
     with vae.load(ae_path) as model:
         images = model.sample(10, seed=0, dtype="uint8")
         found = model.evaluate(images)
@@ -127,7 +127,7 @@ def test_wrong_arguments_are_refused(cvae: vae.Autoencoder, ae_path: Path) -> No
 def test_the_fast_likelihood_of_binary_pixels_follows_the_definition(size: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     p = (1 / (1 + np.exp(-rng.normal(0, 8, (5, 1, *size))))).astype(np.float32)
-    p[0], p[1] = 0, 1  # certain, and wrong for some pixels
+    p[0], p[1] = 0, 1  # probabilities of 0 and 1, some of them wrong
     x = (rng.random(p.shape) < 0.5).astype(np.float32)
     exact = np.clip(p.astype(np.float64), 1e-7, 1 - np.float32(1e-7))
     expected = -np.where(x > 0, np.log(exact), np.log1p(-exact)).sum(axis=(1, 2, 3))

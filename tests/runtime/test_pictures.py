@@ -44,7 +44,7 @@ def test_levels_are_rounded_to_the_nearest_and_clipped() -> None:
     assert to_uint8(every).tolist() == list(range(256))
 
 
-def test_bytes_pass_through() -> None:
+def test_uint8_is_returned_unchanged() -> None:
     assert to_uint8(GREY).tolist() == GREY.tolist()
 
 
@@ -60,7 +60,7 @@ def test_a_grid_is_laid_out_row_by_row() -> None:
     assert grid(images, 3, gap=1).tolist() == [expected]
 
 
-def test_a_grid_of_colour_without_gaps() -> None:
+def test_a_colour_grid_without_gaps() -> None:
     images = noise(4, 3, 2, 2)
     found = grid(images, 2, gap=0)
     assert found.shape == (3, 4, 4)
@@ -81,7 +81,7 @@ def test_an_empty_grid_is_refused(n: int, columns: int) -> None:
 @pytest.mark.parametrize(
     ("n", "columns"), [(0, 1), (1, 1), (2, 2), (4, 2), (5, 3), (16, 4), (17, 5)]
 )
-def test_the_squarest_grid(n: int, columns: int) -> None:
+def test_columns_of_the_squarest_grid(n: int, columns: int) -> None:
     assert grid_columns(n) == columns
 
 
@@ -93,7 +93,7 @@ def test_each_pixel_is_drawn_as_a_square() -> None:
 
 @pytest.mark.parametrize("extension", [".png", ".PNG", ".bmp", ".webp"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_an_encoded_image_comes_back(extension: str, channels: int) -> None:
+def test_an_encoded_image_is_read_back(extension: str, channels: int) -> None:
     image = noise(channels, 6, 5)
     found = read_image(encode_image(image, extension), mode="L" if channels == 1 else "RGB")
     assert np.array_equal(found, image)
@@ -119,14 +119,14 @@ def test_an_unknown_type_is_refused(extension: str) -> None:
 
 
 @pytest.mark.parametrize(("extension", "side"), [(".webp", 16_384), (".jpg", 65_501)])
-def test_a_picture_larger_than_the_type_can_hold_is_refused(extension: str, side: int) -> None:
+def test_an_image_too_large_for_the_format_is_refused(extension: str, side: int) -> None:
     with pytest.raises(LimitError, match=r"Use \.png"):
         encode_image(np.zeros((1, 1, side), np.uint8), extension)
 
 
 @pytest.mark.parametrize("extension", [".gif", ".GIF", ".webp", ".png"])
 @pytest.mark.parametrize(("n", "expected"), [(1, 1), (2, 2), (3, 4), (6, 10)])
-def test_an_animation_plays_forwards_and_back(n: int, expected: int, extension: str) -> None:
+def test_an_animation_plays_forwards_and_backwards(n: int, expected: int, extension: str) -> None:
     frames = [np.full((1, 4, 4), 40 * (i + 1), np.uint8) for i in range(n)]
     with Image.open(io.BytesIO(encode_animation(frames, extension, scale=2, ms=120))) as picture:
         assert getattr(picture, "n_frames", 1) == expected
@@ -141,7 +141,7 @@ def test_an_animation_plays_forwards_and_back(n: int, expected: int, extension: 
     assert seen == [40 * (i + 1) for i in there_and_back]
 
 
-def test_an_animation_of_colour() -> None:
+def test_a_colour_animation() -> None:
     frames = list(noise(3, 3, 5, 4))
     with Image.open(io.BytesIO(encode_animation(frames, ".webp"))) as picture:
         picture.seek(1)
@@ -150,7 +150,7 @@ def test_an_animation_of_colour() -> None:
 
 
 @pytest.mark.parametrize("extension", [".jpg", ".bmp", "", ".mp4"])
-def test_a_type_that_holds_no_animation_is_refused(extension: str) -> None:
+def test_a_format_without_animations_is_refused(extension: str) -> None:
     with pytest.raises(UsageError, match=r"cannot hold an animation\. Expected \.gif"):
         encode_animation([noise(1, 2, 2)], extension)
 
@@ -160,5 +160,5 @@ def test_an_animation_without_frames_is_refused() -> None:
         encode_animation([], ".gif")
 
 
-def test_pillow_is_imported_only_when_a_picture_is_made() -> None:
+def test_pillow_is_imported_only_when_it_is_needed() -> None:
     assert "Image" not in vars(module)

@@ -1,4 +1,4 @@
-"""Samples of the priors, and the values that must never change."""
+"""Samples from priors, and the values that must never change."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_seeds_differ_and_repeat(prior: Prior) -> None:
     first = prior.sample(8, seed=1)
     assert np.array_equal(first, prior.sample(8, seed=1))
     assert not np.array_equal(first, prior.sample(8, seed=2))
-    assert not np.array_equal(prior.sample(8), prior.sample(8))  # fresh seeds
+    assert not np.array_equal(prior.sample(8), prior.sample(8))  # random seeds
 
 
 def test_samples_share_no_random_numbers() -> None:
@@ -137,7 +137,7 @@ def test_latents_are_made_from_philox_as_documented() -> None:
 
 
 def plain_mixture(kind: str, rows: int, m: int) -> Prior:
-    """A mixture with means 1, 2, 3 … and factors with 1, 2, 3 on the diagonal and 1/2 below."""
+    """A mixture with means 1, 2, 3, … and factors with 1, 2, 3, … on the diagonal and 1/2 below."""
     return Prior(
         kind,
         3,
@@ -173,7 +173,7 @@ PINNED: dict[str, tuple[Prior, list[list[float]]]] = {
 
 @pytest.mark.parametrize("kind", PINNED)
 def test_the_generator_does_not_change(kind: str) -> None:
-    """If these values change, every seed of every bundle gives other images."""
+    """If these values change, every seed of every bundle gives different images."""
     prior, expected = PINNED[kind]
     np.testing.assert_allclose(prior.sample(2, 4, seed=2026), expected, rtol=2e-6)
 

@@ -64,7 +64,7 @@ def test_truncation_counts_standard_deviations_of_each_component() -> None:
     assert np.abs(eps).max() <= 1 + 1e-4
 
 
-def test_spread_is_the_exact_mean_and_deviation() -> None:
+def test_spread_is_the_exact_mean_and_standard_deviation() -> None:
     mean, std = Prior.normal(2).spread()
     assert (mean.tolist(), std.tolist()) == ([0, 0], [1, 1])
     latents = PRIORS["class_gmm"].sample(200_000, 1, seed=0)
@@ -78,7 +78,7 @@ def test_spread_is_the_exact_mean_and_deviation() -> None:
 
 
 @pytest.mark.parametrize("prior", PRIORS.values(), ids=PRIORS)
-def test_a_prior_survives_json(prior: Prior) -> None:
+def test_a_prior_is_read_back_from_json(prior: Prior) -> None:
     data = prior.to_json()
     again = Prior.from_json(data)
     assert again.to_json() == data
@@ -170,19 +170,19 @@ def test_wrong_arrays_are_refused_with_the_reason() -> None:
     two = {"weights": np.ones((2, 1)), "mean": np.zeros((2, 1, 2)), "cholesky": np.ones((2, 1, 3))}
     one, none = ({k: v[:1] for k, v in two.items()}, {k: v[:, :0] for k, v in two.items()})
     with_nan = np.array([1.0, np.nan])
-    sums = "weights must not be negative, and sum to 1 in each row"
+    sums = "expected weights of 0 or more that sum to 1 in each row"
     for kind, arrays, message in (
         ("box", {"low": low, "high": high}, f"kind 'box' of 2 dimensions, expected one of {KINDS}"),
         ("box", two, "kind 'box' of 2 dimensions"),
         ("uniform", {"low": with_nan, "high": high}, "low has shape (2,), expected (2,), all fin"),
         ("uniform", {"low": low, "high": with_nan}, "high has shape (2,), expected (2,), all fin"),
         ("uniform", {"low": low, "high": np.ones(3)}, "high has shape (3,), expected (2,)"),
-        ("uniform", {"low": high, "high": low}, "low must not be above high"),
+        ("uniform", {"low": high, "high": low}, "low is above high, expected low <= high"),
         ("gmm", none, sums),
         ("gmm", two | {"weights": -two["weights"]}, sums),
-        ("gmm", two, "gmm with 2 mixtures of 1 components"),
-        ("gaussian", two, "gaussian with 2 mixtures of 1 components"),
-        ("class_gmm", one, "class_gmm with 1 mixtures of 1 components"),
+        ("gmm", two, "2 mixtures of 1 components do not fit gmm"),
+        ("gaussian", two, "2 mixtures of 1 components do not fit gaussian"),
+        ("class_gmm", one, "1 mixtures of 1 components do not fit class_gmm"),
     ):  # fmt: skip
         with pytest.raises(InputError) as caught:
             Prior(kind, 2, **arrays)
@@ -223,7 +223,7 @@ def test_sampling_options_out_of_range_are_refused(arguments: dict[str, Any], na
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**32, 2**63, 2**64 - 1, np.int64(7), np.uint64(2**64 - 1)])
-def test_every_seed_in_the_range_works(seed: Any) -> None:
+def test_the_smallest_and_largest_seeds_are_accepted(seed: Any) -> None:
     check_sampling(1, seed)
     assert np.isfinite(Prior.normal(2).sample(3, seed=seed)).all()
 

@@ -1,4 +1,4 @@
-"""`vae-run` as a process: what it imports, what reaches standard output, how it is interrupted."""
+"""`vae-run` as a process: imports, standard output and interruption."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def python(code: str, *args: str | Path, **options: object) -> subprocess.Comple
 
 
 def modules_after(*args: str | Path, cwd: Path) -> tuple[int, set[str]]:
-    """The exit code, and the top-level modules that were imported."""
+    """Return the exit code and the top-level modules that were imported."""
     code = MAIN + (
         "import os\n"
         "def report(code, end=os._exit):\n"
@@ -47,7 +47,7 @@ def modules_after(*args: str | Path, cwd: Path) -> tuple[int, set[str]]:
 @pytest.mark.parametrize(
     "args", [("--help",), ("--version",), *((name, "--help") for name in COMMANDS)]
 )
-def test_help_is_light(args: tuple[str, ...], tmp_path: Path) -> None:
+def test_help_imports_little(args: tuple[str, ...], tmp_path: Path) -> None:
     code, modules = modules_after(*args, cwd=tmp_path)
     assert code == 0
     assert "click" in modules
@@ -107,7 +107,7 @@ main()
 """
 
 
-def test_standard_output_carries_the_payload_alone(cvae_path: Path, tmp_path: Path) -> None:
+def test_standard_output_contains_only_the_result(cvae_path: Path, tmp_path: Path) -> None:
     done = python(NOISY, "sample", "-b", cvae_path, "--seed", "0", "-o", "-", cwd=tmp_path)
     assert done.returncode == 0
     assert done.stdout.startswith(b"\x89PNG")
@@ -117,7 +117,7 @@ def test_standard_output_carries_the_payload_alone(cvae_path: Path, tmp_path: Pa
     assert done.stdout.startswith(b"{")
 
 
-def test_a_reader_that_goes_away(cvae_path: Path) -> None:
+def test_a_reader_that_closes_the_pipe(cvae_path: Path) -> None:
     command = [sys.executable, "-c", MAIN + "main()", "sample", "-b", str(cvae_path),
                "-n", "200000", "-o", "-", "-f", "npy"]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
@@ -138,7 +138,7 @@ def test_a_closed_standard_output(cvae_path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-def test_a_full_disk_behind_standard_output(cvae_path: Path) -> None:
+def test_standard_output_to_a_full_disk(cvae_path: Path) -> None:
     command = [sys.executable, "-c", MAIN + "main()", "sample", "-b", str(cvae_path), "-o", "-"]
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
@@ -147,7 +147,7 @@ def test_a_full_disk_behind_standard_output(cvae_path: Path) -> None:
 
 
 def interrupted(command: list[str], cwd: Path) -> tuple[int, bytes, float]:
-    """Start, wait until the work is under way, press Ctrl-C."""
+    """Start a command, wait until it is busy, and press Ctrl-C."""
     with subprocess.Popen(
         command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as child:
@@ -173,9 +173,9 @@ vae_runtime.inference.session.Session.run = announced
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to send")
-def test_ctrl_c_between_chunks(cvae_path: Path, tmp_path: Path) -> None:
+def test_ctrl_c_between_batches(cvae_path: Path, tmp_path: Path) -> None:
     code = MAIN + "import os; OWN = os.dup(1)\n" + STARTED + "main()"
-    # Only the first byte is read: the pipe must not fill up, so the runs are large.
+    # Only the first byte is read, and the pipe must not fill up, so the runs are large.
     command = [sys.executable, "-c", code, "sample", "-b", str(cvae_path), "-n", "10000000",
                "--max-images", "10000000", "-o", "x.npy"]  # fmt: skip
     status, error, seconds = interrupted(command, tmp_path)

@@ -42,13 +42,13 @@ def test_any_part_of_a_seed_can_be_sampled_alone(cvae: vae.Autoencoder) -> None:
     assert np.array_equal(far, next(cvae.stream(1, 4, 11, start=10**12)))
 
 
-def test_an_endless_stream_gives_the_images_of_sample(cvae: vae.Autoencoder) -> None:
+def test_an_endless_stream_yields_the_images_of_sample(cvae: vae.Autoencoder) -> None:
     stream = cvae.stream(label="2", seed=0, batch_size=8)
     found = np.concatenate([next(stream) for _ in range(3)])
     assert np.array_equal(found, cvae.sample(24, label=2, seed=0))
 
 
-def test_the_arguments_of_a_stream_are_checked_at_the_call(cvae: vae.Autoencoder) -> None:
+def test_stream_checks_its_arguments_when_it_is_called(cvae: vae.Autoencoder) -> None:
     for wrong in (
         {"n": -1}, {"seed": -1}, {"label": "ten"}, {"batch_size": 0}, {"start": -1},
         {"dtype": "int8"}, {"prior": "best"}, {"temperature": -1}, {"truncation": 0},
@@ -69,7 +69,7 @@ def test_a_stream_uses_constant_memory(cvae: vae.Autoencoder) -> None:
     assert peak < 2_000_000, "20,000 latents and images need far more than two megabytes"
 
 
-def test_another_seed_gives_other_images(cvae: vae.Autoencoder) -> None:
+def test_another_seed_gives_different_images(cvae: vae.Autoencoder) -> None:
     assert not np.array_equal(cvae.sample(2, 3, seed=0), cvae.sample(2, 3, seed=1))
     assert not np.array_equal(cvae.sample(2, 3), cvae.sample(2, 3))
 

@@ -36,14 +36,14 @@ def test_colour() -> None:
     assert render(picture, Terminal()) == "\x1b[38;2;0;2;4;48;2;1;3;5m▀\x1b[0m"
 
 
-def test_plain_in_a_pipe_and_without_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_colour_in_a_pipe_or_with_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
     picture = np.repeat(np.uint8([[[0, 128, 255]]]), 2, axis=1)
     assert render(picture, io.StringIO()) == " =@".replace("=", "+")
     monkeypatch.setenv("NO_COLOR", "1")
     assert render(picture, Terminal()) == " +@"
 
 
-def test_wide_pictures_shrink() -> None:
+def test_wide_images_shrink() -> None:
     text = render(np.full((1, 40, 200), 255, np.uint8), io.StringIO(), width=50)
     assert [len(line) for line in text.splitlines()] == [50] * 5
 
@@ -56,18 +56,18 @@ def test_progress_is_silent_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     assert stream.getvalue() == ""
 
 
-def test_progress_counts_and_cleans_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_counts_and_clears_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Terminal()
     monkeypatch.setattr("sys.stderr", stream)
     monkeypatch.setattr(console, "_PROGRESS_AFTER_S", -1)
     monkeypatch.setattr(console, "_PROGRESS_EVERY_S", -1)
-    assert list(console.progress(range(3), 25, 10, "latents")) == [0, 1, 2]
-    assert "\r10 of 25 latents, " in stream.getvalue()
-    assert "\r25 of 25 latents, " in stream.getvalue()
+    assert list(console.progress(range(3), 25, 10)) == [0, 1, 2]
+    assert "\r10 of 25 images, " in stream.getvalue()
+    assert "\r25 of 25 images, " in stream.getvalue()
     assert stream.getvalue().endswith("\r\x1b[K")
 
 
-def test_short_work_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_work_shows_no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Terminal()
     monkeypatch.setattr("sys.stderr", stream)
     assert list(console.progress(range(3), 30, 10)) == [0, 1, 2]

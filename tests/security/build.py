@@ -1,4 +1,4 @@
-"""ONNX files written byte by byte, without the onnx package: good ones and hostile ones."""
+"""Good and hostile ONNX files, written byte by byte without the onnx package."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def varint(value: int) -> bytes:
 
 
 def field(number: int, content: bytes | str | int) -> bytes:
-    """One field: a number as a varint, anything else as bytes."""
+    """One field: an integer as a varint, anything else as bytes."""
     if isinstance(content, int):
         return varint(number << 3) + varint(content)
     raw = content.encode() if isinstance(content, str) else content
@@ -44,7 +44,7 @@ def reals(name: str, *values: float) -> bytes:
 
 
 def attribute(name: str, value: Any) -> bytes:
-    """An AttributeProto of a whole number, a list of them, or a tensor."""
+    """An AttributeProto of an integer, a list of integers or a tensor."""
     if isinstance(value, int):
         return field(1, name) + field(3, value) + field(20, 2)
     if isinstance(value, bytes):
@@ -95,7 +95,7 @@ def _with(*nodes: bytes, tensors: list[bytes] = [], more: bytes = b"") -> bytes:
 
 
 def layers() -> bytes:
-    """A small good decoder of the layers whose attributes have crashed processes."""
+    """A small good decoder that has every layer whose attributes have crashed onnxruntime."""
     nodes = [
         node("Reshape", "x square", "a"),
         node(
@@ -119,7 +119,7 @@ def layers() -> bytes:
 
 
 def hostile() -> dict[str, tuple[bytes, str]]:
-    """Files that must be refused, by name, with a part of the reason."""
+    """Files that must be refused, and part of the error message, by name."""
     conv = tensor("w", [1, 1, 1, 1], b"\0" * 4)
     inner = graph([node("Relu", "x")])
     branch = field(1, "then_branch") + field(6, inner) + field(20, 5)
@@ -139,10 +139,10 @@ def hostile() -> dict[str, tuple[bytes, str]]:
         "custom operator": (_with(node("MyOp", "x")), "not allowed"),
         "no outputs": (_with(field(1, "x") + field(4, "Relu")), "no outputs"),
         "sub-graph": (_with(node("If", "x")), "not allowed"),
-        "sub-graph in Relu": (_with(node("Relu", "x", more=field(5, branch))), "graph of its own"),
+        "sub-graph in Relu": (_with(node("Relu", "x", more=field(5, branch))), "a sub-graph"),
         "graphs": (
             _with(node("Relu", "x", more=field(5, field(1, "b") + field(11, inner)))),
-            "graph of its own",
+            "contains a sub-graph",
         ),
         "overload": (_with(node("Relu", "x", more=field(8, "o"))), "field 8"),
         "reference to an attribute": (
@@ -217,7 +217,7 @@ def hostile() -> dict[str, tuple[bytes, str]]:
         "long list": (_with(node("Transpose", "x", perm=[0] * 300)), "more than 256"),
         "wrong type of attribute": (
             _with(node("Relu", "x", more=field(5, field(1, "group") + field(3, 1) + field(20, 7)))),
-            "another type",
+            "does not fit its value",
         ),
         "division by zero": (_with(node("Div", "x c"), tensors=[integers("c", 1, 0)]), "by zero"),
         "remainder by zero": (_with(node("Mod", "x c"), tensors=[integers("c", 0)]), "by zero"),
@@ -248,7 +248,7 @@ def _nested(depth: int) -> bytes:
 
 
 def bombs() -> dict[str, bytes]:
-    """Small files that ask for gigabytes, when they are loaded or run."""
+    """Small files that would allocate gigabytes when they are loaded or run."""
     big = integers("s", 1 << 20, 1 << 20)
     constant = node("Constant", "", "s", value=big)
     chain = [node("Shape", "x", "b"), node("Concat", "b s", "t", axis=0)]

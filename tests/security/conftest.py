@@ -1,4 +1,4 @@
-"""Tests that need torch are left out where torch is not installed."""
+"""Skip tests that need torch if it is not installed."""
 
 from __future__ import annotations
 

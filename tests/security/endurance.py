@@ -18,7 +18,7 @@ EVERY = 500
 
 
 def resident() -> int:
-    """The resident memory of this process now, in bytes."""
+    """Return the resident memory of this process in bytes."""
     fields = Path("/proc/self/statm").read_text().split()
     return int(fields[1]) * 4096
 

@@ -1,9 +1,9 @@
-"""Kill writers at random instants; whatever they wrote must open as it was before or after.
+"""Kill writers at random times; their files must have the old or the new content.
 
     python -m tests.security.kills [COUNT] [FOLDER] [light]
 
-A writer is a forked child that writes the same artefact again and again, its old and its new
-content in turn, so that a kill at any instant falls into a write.
+A writer is a forked child that writes an artefact again and again, alternating between the old
+and the new content, so that any kill interrupts a write.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Artefact(NamedTuple):
 
 
 def artefacts(light: bool = False) -> list[Artefact]:
-    """All kinds of output; with `light`, or without torch, no checkpoint."""
+    """All kinds of output; checkpoints only with torch and without `light`."""
     found = [
         Artefact("bundle", _bundle, _bundle_version),
         Artefact("bundle.zip", _bundle, _bundle_version),
@@ -68,7 +68,7 @@ _FILES: dict[int, tuple[Manifest, dict[str, bytes]]] = {}
 
 
 def prepare(kinds: list[Artefact]) -> None:
-    """Import and make once what all writers need, before they are forked."""
+    """Import and create what all writers need before they are forked."""
     for k, name in enumerate(("cvae_mlp", "ae_conv")):
         files = read_files(DATA / f"{name}.zip")
         _FILES[k] = Manifest.from_bytes(files.pop(NAME), name), files
@@ -127,7 +127,7 @@ def _line(path: Path, k: int) -> None:
 
 
 def _line_version(path: Path) -> int:
-    """The version in the last whole line; at most half a line follows it."""
+    """Return the version in the last complete line; at most an incomplete line may follow."""
     lines = path.read_bytes().split(b"\n")
     records = [json.loads(line) for line in lines[:-1]]
     if len(records) > 500:
@@ -180,7 +180,7 @@ def kill(artefact: Artefact, path: Path, seconds: float) -> None:
 
 
 def in_child(work: Callable[[], object]) -> None:
-    """Run a function in a process of its own, as the next command would."""
+    """Run a function in a new process, like the next command."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -198,7 +198,7 @@ def temporary_files(folder: Path) -> list[str]:
 
 
 def hunt(count: int, folder: Path, kinds: list[Artefact]) -> Counter[str]:
-    """Kill `count` writers, each kind in turn; return what was found."""
+    """Kill `count` writers of all kinds in turn and return the totals."""
     chance, tally = random.Random(0), Counter[str]()
     prepare(kinds)
     for kind in kinds:
@@ -222,7 +222,7 @@ def hunt(count: int, folder: Path, kinds: list[Artefact]) -> Counter[str]:
 
 
 def hunt_images(count: int, folder: Path) -> None:
-    """Kill `count` writers of one PNG per image: each file is whole, old or new."""
+    """Kill `count` writers of one PNG per image; each file must be complete, old or new."""
     folder.mkdir()
     pictures = Artefact("pictures", _images, lambda p: int(read_image(p).max()) // 200)
     chance, tally = random.Random(1), Counter[int]()

@@ -16,7 +16,7 @@ GLOBAL, STOP = b"c", b"."
 
 
 class Call:
-    """Pickled as a call: unpickling it would make it."""
+    """An object whose pickle calls a function when it is loaded."""
 
     def __init__(self, function: Any, *arguments: Any) -> None:
         self.function, self.arguments = function, arguments
@@ -26,7 +26,7 @@ class Call:
 
 
 def named(module: str, name: str, *arguments: Any) -> bytes:
-    """A pickle that calls a name which need not exist here."""
+    """A pickle that calls a function by name; it need not exist."""
     body = pickle.dumps(arguments, 2)[2:-1]
     return b"\x80\x02" + GLOBAL + f"{module}\n{name}\n".encode() + body + b"R" + STOP
 
@@ -37,7 +37,7 @@ def archive(
     more: dict[str, bytes] | None = None,
     root: str = "archive",
 ) -> bytes:
-    """A checkpoint's zip around a pickle."""
+    """The zip of a checkpoint with this pickle."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as out:
         out.writestr(f"{root}/data.pkl", program)
@@ -49,7 +49,7 @@ def archive(
 
 
 def payloads(trap: Path) -> Iterator[tuple[str, bytes]]:
-    """Pickles that would run something; each creates the file `trap` if it does."""
+    """Pickles that would run code; each would create the file `trap`."""
     import os
     import subprocess
 
@@ -99,7 +99,7 @@ def tensor(
     grad: bool = False,
     word: str = "storage",
 ) -> bytes:
-    """A pickle of one tensor that claims a storage."""
+    """A pickle of one tensor with this storage."""
     storage = (word, _Name("torch", "FloatStorage"), key, "cpu", count)
     stored = count if isinstance(count, list) else _Stored(storage)
     arguments = (stored, offset, size, stride, grad, OrderedDict())
@@ -156,7 +156,7 @@ def deep(levels: int) -> bytes:
 
 
 def bombs() -> Iterator[tuple[str, bytes]]:
-    """Small files that would take gigabytes, or read outside their bytes."""
+    """Small files that would allocate gigabytes or read outside their bytes."""
     four = {"archive/data/0": b"\0" * 16}
     yield "bytearray", archive(pickle.dumps({"a": Call(bytearray, 10**11)}, 2))
     yield "Tensor", archive(named("torch", "Tensor", 10**5, 10**6))
@@ -202,7 +202,7 @@ def bombs() -> Iterator[tuple[str, bytes]]:
 
 
 def same_size() -> bytes:
-    """A checkpoint with one deflated entry that is as long as what it unpacks to."""
+    """A checkpoint with one deflated entry whose compressed size equals its size."""
     for zeros in range(60):
         buffer, content = io.BytesIO(), bytes(range(60)) + bytes(zeros)
         with zipfile.ZipFile(buffer, "w") as out:
@@ -215,20 +215,20 @@ def same_size() -> bytes:
 
 
 def shorter(raw: bytes) -> bytes:
-    """The zip's directory gives the size of the entry `x` as one byte less."""
+    """Reduce the size of the entry `x` in the directory by one byte."""
     at = raw.rindex(b"archive/x") - 46
     return raw[: at + 24] + struct.pack("<I", 7) + raw[at + 28 :]
 
 
 def overlapping(raw: bytes) -> bytes:
     """Two entries of the directory begin at the same place."""
-    at = raw.rindex(b"PK\x01\x02") + 42  # the last one's place
+    at = raw.rindex(b"PK\x01\x02") + 42  # the offset of the last entry
     other = raw.rindex(b"archive/x") - 4
     return raw[:at] + raw[other : other + 4] + raw[at + 4 :]
 
 
 def _renamed(raw: bytes, old: bytes, new: bytes) -> bytes:
-    """Entries whose names become equal in the zip's directory: `.pkl` and `.pk` cut alike."""
+    """Give entries equal names in the directory: `.pkl` and `.pk` are truncated alike."""
     return raw.replace(old, new).replace(b"archive/data.pkl", b"archive/data.pk\0")
 
 

@@ -1,4 +1,4 @@
-"""Image files built byte by byte: valid ones of every kind, and ones with false or huge headers."""
+"""Image files built byte by byte: valid files of every kind, and wrong or huge headers."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 
 def png(width: int, height: int, data: bytes, extra: bytes = b"", depth: int = 8) -> bytes:
-    """A grey PNG with any header."""
+    """A grey PNG with this header."""
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0))
     return SIGNATURE + head + extra + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
 def zeros(size: int) -> bytes:
-    """So many zero bytes, deflated a thousandfold."""
+    """`size` zero bytes, deflated a thousandfold."""
     packer = zlib.compressobj(9, wbits=-15)
     block = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
-    # Adler-32 of n zeros: its low half stays 1, its high half counts them.
+    # In the Adler-32 of n zeros, the low half stays 1 and the high half counts them.
     check = struct.pack(">HH", size % 65_521, 1)
     return b"\x78\xda" + block * (size >> 20) + b"\x03\0" + check
 
 
 def webp(width: int, height: int) -> bytes:
-    """An animated WebP with a canvas of any size and one frame of 4×4."""
+    """An animated WebP with this canvas size and one frame of 4×4."""
     inner = encoded(Image.new("RGB", (4, 4)), "WEBP", lossless=True)[12:]
 
     def three(n: int) -> bytes:
@@ -61,20 +61,20 @@ def webp(width: int, height: int) -> bytes:
 
 
 def bmp(width: int, height: int) -> bytes:
-    """A BMP header of any size, with 64 bytes behind it."""
+    """A BMP whose header states this size, with 64 bytes after it."""
     head = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
     return b"BM" + struct.pack("<IHHI", 54 + 64, 0, 0, 54) + head + bytes(64)
 
 
 def jpeg(width: int, height: int) -> bytes:
-    """A JPEG of 8×8 whose header says another size."""
+    """A JPEG of 8×8 whose header states this size."""
     raw = encoded(ramp("L"), "JPEG")
     at = raw.index(b"\xff\xc0") + 5
     return raw[:at] + struct.pack(">HH", height, width) + raw[at + 4 :]
 
 
 def tagged(orientation: int) -> bytes:
-    """A PNG whose EXIF says how it lies."""
+    """A PNG with this orientation in its EXIF data."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     return encoded(ramp("L"), "PNG", exif=exif)
@@ -86,7 +86,7 @@ def animated(kind: str) -> bytes:
 
 
 def sound() -> list[bytes]:
-    """Files of every kind and mode, to be damaged."""
+    """Valid files of every kind and mode."""
     modes = {"PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"), "BMP": ("1", "L", "P", "RGB"),
              "JPEG": ("L", "RGB", "CMYK"), "WEBP": ("RGB", "RGBA")}  # fmt: skip
     found = [encoded(ramp(mode), kind) for kind, of in modes.items() for mode in of]

@@ -1,7 +1,7 @@
 """Rewrite the checksums of bundles: `python tests/security/rechecksum.py ZIP...`.
 
-For bundles of an older export: each graph, the manifest and its list of files get right sizes and
-checksums. The same bundle always gives the same bytes; one that is right already does not change.
+This updates the sizes and checksums in each graph, in the manifest and in its list of files. It
+always gives the same bytes, and does not change a bundle whose checksums are correct.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Files = dict[str, bytes]
 
 
 def read_files(path: Path) -> Files:
-    """Every file of a zip, in its order."""
+    """Return the files of a zip in their order."""
     with zipfile.ZipFile(path) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
 def with_checksums(files: Files, manifest: dict[str, Any] | None = None) -> Files:
-    """The files with every size and checksum right, whatever they hold; the order stays."""
+    """Return the files with correct sizes and checksums, in the same order."""
     files = {
         name: graph_with_checksum(raw) if name.endswith(".onnx") else raw
         for name, raw in files.items()
@@ -35,7 +35,7 @@ def with_checksums(files: Files, manifest: dict[str, Any] | None = None) -> File
     data = json.loads(files[NAME]) if manifest is None else dict(manifest)
     data.pop("sha256", None)
     for spec in (*(data.get("graphs") or ()), data.get("golden")):
-        # A test may have put anything in their place.
+        # A test may have replaced them by anything.
         raw = files.get(spec.get("file")) if isinstance(spec, dict) else None
         if raw is not None:
             spec |= {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}

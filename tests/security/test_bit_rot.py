@@ -1,4 +1,4 @@
-"""Flipped bits and truncations in folders, zips and lone graphs; none is accepted."""
+"""Flipped bits and truncations in folders, zips and single graphs are all refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ZIPS = sorted(DATA.glob("*.zip"))
 
 
 def read_all(path: Path) -> None:
-    """Every file of a bundle, as it is before onnxruntime gets it."""
+    """Read every file of a bundle, up to the point where onnxruntime would receive it."""
     bundle = open_bundle(path)
     for spec in bundle.manifest.files().values():
         bundle.read(spec)
@@ -37,7 +37,7 @@ def read_graph(path: Path) -> None:
 
 
 def rotten(raw: bytes, chance: random.Random) -> bytes:
-    """One flipped bit; one time of ten, a truncation."""
+    """Flip one bit, or in one of ten cases truncate the file."""
     at = chance.randrange(len(raw))
     if chance.random() < 0.1:
         return raw[:at]
@@ -45,7 +45,7 @@ def rotten(raw: bytes, chance: random.Random) -> bytes:
 
 
 def places(tmp_path: Path) -> Iterator[tuple[str, Path, Path]]:
-    """What is damaged, and what is then opened: zips, files of folders, lone graphs."""
+    """Files to damage, and how to open them: zips, files in folders, single graphs."""
     for source in ZIPS:
         target = tmp_path / source.name
         target.write_bytes(source.read_bytes())
@@ -79,7 +79,7 @@ def rot(count: int, tmp_path: Path) -> Counter[str]:
             tally["accepted"] += 1
         damaged.write_bytes(raw)
     print(f"\n{count} flips and truncations: {dict(sorted(tally.items()))}")
-    # A manifest that is no JSON any more is refused as such.
+    # A manifest may also be refused because it is not JSON any more.
     assert not {"accepted", "folder 3", "graph 3", "zip 3"} & tally.keys()
     assert sum(tally.values()) == count
     return tally
@@ -114,14 +114,14 @@ def test_every_bit_of_a_graph_s_checksum_and_of_a_manifest_s_start(tmp_path: Pat
                 open_bundle(folder)
 
 
-def test_a_lone_graph_cut_anywhere_is_damaged() -> None:
+def test_a_single_graph_truncated_anywhere_is_refused() -> None:
     raw = read_files(ZIPS[1])["decoder.onnx"]
     for length in [*range(200), *range(200, len(raw), 97)]:
         with pytest.raises(IntegrityError, match=r"^x\.onnx: "):
             verify_graph(raw[:length], "x.onnx")
 
 
-def test_a_damaged_lone_graph_is_refused_by_the_class_that_loads_it(tmp_path: Path) -> None:
+def test_encoder_and_decoder_refuse_a_damaged_graph(tmp_path: Path) -> None:
     raw = bytearray(read_files(ZIPS[1])["decoder.onnx"])
     raw[len(raw) // 2] ^= 4
     path = tmp_path / "decoder.onnx"

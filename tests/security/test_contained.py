@@ -1,4 +1,4 @@
-"""Every command under strace: no connections, and only the outputs are written."""
+"""Run every command under strace: it must open no connection and write only its outputs."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ CALLS = (
 NETWORK = re.compile(r"\b(socket|connect|sendto|sendmsg|sendmmsg|bind|listen)\(")
 WRITES = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC")
 PATHS = re.compile(r'"((?:[^"\\]|\\.)*)"')
-# The C library asks a local service for the user's name; torch makes a semaphore.
+# The C library asks a local service for the user's name, and torch creates a semaphore.
 LOCAL = re.compile(r"socket\(AF_UNIX|nscd")
 HARMLESS = ("/dev/null", "/dev/tty", "/proc/self/", "/proc/thread-self/", "/dev/shm/sem.")
-# Arguments of every command, with several kinds of output for some.
+# Arguments for every command; some have several kinds of output.
 USES: dict[str, list[list[str]]] = {
     "sample": [["-n", "4", "-o", "out/s.png"], ["-n", "4", "-o", "out/s.npz"],
                ["-n", "3", "-o", "out/folder"], ["--show"]],
@@ -53,7 +53,7 @@ USES: dict[str, list[list[str]]] = {
     "studio": [["--out", "out/studio.html"], ["--out", "out/studio"]],
     "batch": [["sample", "3", "out/parquet"]],
 }  # fmt: skip
-NEEDS = {  # the package that a command needs and that is missing here, or None
+NEEDS = {  # a package that the command needs and that is missing here, or None
     "studio": None if fetch.present() else "onnxruntime-web",
     "batch": None if importlib.util.find_spec("pyarrow") else "pyarrow",
 }
@@ -65,7 +65,7 @@ def caches(home: Path) -> tuple[Path, ...]:
 
 
 class Seen(NamedTuple):
-    """Network calls of a process and its children, and paths that they changed."""
+    """The network calls of a process and its children, and the paths that they changed."""
 
     network: list[str]
     written: set[Path]
@@ -73,7 +73,7 @@ class Seen(NamedTuple):
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A folder with a home, inputs, and a place for outputs."""
+    """A folder with a home folder, inputs and a folder for outputs."""
     for name in ("home", "in", "out"):
         (tmp_path / name).mkdir()
     rng = np.random.default_rng(0)
@@ -85,7 +85,7 @@ def place(tmp_path: Path) -> Path:
 
 
 def watch(place: Path, module: str, *arguments: str) -> Seen:
-    """Run a command line under strace, in the environment of an ordinary user."""
+    """Run a command under strace, in the environment of an ordinary user."""
     code = f"import sys; sys.argv[0] = {module!r}; from {module}.cli import main; main()"
     env = {k: v for k, v in os.environ.items() if k not in ("CI", "ORT_DISABLE_TELEMETRY")}
     env |= dict.fromkeys(("HOME", "TMPDIR", "VAE_ONNX_CACHE"), str(place / "home"))
@@ -119,9 +119,9 @@ def written(lines: list[str], place: Path) -> set[Path]:
 
 
 def contained(seen: Seen, place: Path, outputs: str = "out") -> int:
-    """Assert no connection and no path written outside the output folder; count the paths."""
+    """Assert that no connection was opened and nothing was written outside the output folder."""
     assert not seen.network
-    # Python tests the folder for temporary files; torch makes an empty folder there.
+    # Python tests whether the temporary folder is writable; torch creates an empty folder in it.
     known = (place / outputs, place / "home")
     assert not {path for path in seen.written if not any(map(path.is_relative_to, known))}
     home = place / "home"
@@ -132,7 +132,7 @@ def contained(seen: Seen, place: Path, outputs: str = "out") -> int:
 def test_connections_and_stray_files_are_noticed(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The watcher itself, on a process that does both."""
+    """The check itself notices a process that does both."""
     (place / "bad").mkdir()
     (place / "bad" / "__init__.py").touch()
     (place / "bad" / "cli.py").write_text(

@@ -1,4 +1,4 @@
-"""Eight threads, fifty forks, thousands of runs: equal pixels, a clear error, constant memory."""
+"""Many threads, forks and runs: equal pixels, clear errors, constant memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ THREADS, ROUNDS = 8, 25
 
 
 def jobs(model: vae.Autoencoder) -> list[Any]:
-    """One call of each kind, large enough for several batches."""
+    """Calls of each kind, large enough for several batches."""
     images = np.random.default_rng(0).random((300, 1, 8, 8), np.float32)
     labels = np.arange(300) % 4
     z = model.encode(images)
@@ -45,11 +45,11 @@ def digest(array: Any) -> str:
 
 
 @pytest.mark.parametrize("name", ["cvae_mlp", "cvae_conv"])
-def test_eight_threads_get_the_same_as_one(name: str) -> None:
+def test_eight_threads_get_the_results_of_one(name: str) -> None:
     path = DATA / f"{name}.zip"
     with vae.load(path, device="cpu") as model:
         expected = [digest(job()) for job in jobs(model)]
-    # A fresh model: the first thread that needs a graph loads it.
+    # The model is new, so the first thread that needs a graph loads it.
     with vae.load(path, device="cpu") as model, ThreadPoolExecutor(THREADS) as pool:
         work = jobs(model)
         order = [i % len(work) for i in range(THREADS * ROUNDS)]

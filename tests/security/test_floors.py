@@ -1,4 +1,4 @@
-"""The oldest allowed versions have no published vulnerabilities and are the ones tested."""
+"""The lower bounds of dependencies exclude known vulnerabilities, and those versions are tested."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.torch_free
 ROOT = Path(__file__).parents[2]
 PROJECT = ROOT / "pyproject.toml"
 EXTRAS = ("cpu", "train", "arrow")
-# The first release without known vulnerabilities, and those of the releases before.
+# The first release without known vulnerabilities, and the vulnerabilities before it.
 SAFE = {
     "pillow": (12, 3),  # memory safety and bombs in 12.2, CVE-2026-42309 in 12.1
     "torch": (2, 10),  # CVE-2025-32434 before 2.6, CVE-2026-24747 before 2.10
@@ -23,7 +23,7 @@ SAFE = {
 
 
 def version(text: str) -> tuple[int, ...]:
-    """A version as numbers, without zeros at its end: 3 is 3.0.0."""
+    """Return a version as numbers without trailing zeros, so that 3 equals 3.0.0."""
     return tuple(map(int, re.sub(r"(\.0)+$", "", text).split(".")))
 
 
@@ -56,6 +56,6 @@ def test_the_lowest_tested_versions_are_the_lowest_allowed() -> None:
     assert tested == {name: floor for name, floor in floors().items() if name != "torch"}
 
 
-def test_the_highest_tested_versions_are_not_older() -> None:
+def test_the_highest_tested_versions_are_not_below_the_floor() -> None:
     newest = pins("constraints.txt")
     assert not {name for name, floor in floors().items() if newest.get(name, floor) < floor}

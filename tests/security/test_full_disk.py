@@ -1,4 +1,4 @@
-"""A disk that is full after so many bytes, or fails: the previous file is kept, exit 6."""
+"""A disk that is full or fails: the previous file is kept, and the exit code is 6."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def kinds() -> list[Artefact]:
-    """Every artefact; the pictures are noise, which no format makes small."""
+    """Every artefact; the images are noise, which no format can compress."""
     found = artefacts()
     prepare(found)
     return [kind._replace(write=noise) if "images" in kind.name else kind for kind in found]
@@ -55,14 +55,14 @@ def noise(path: Path, k: int) -> None:
 
 
 def content(path: Path) -> dict[str, bytes]:
-    """The bytes of a file, or of each file in a folder."""
+    """Return the bytes of a file, or of each file in a folder."""
     if path.is_dir():
         return {p.name: p.read_bytes() for p in sorted(path.iterdir())}
     return {path.name: path.read_bytes()}
 
 
 def leave(folder: Path, free: int) -> None:
-    """Fill the disk up to so many free bytes."""
+    """Fill the disk until this many bytes are free."""
     ballast = folder / "ballast"
     ballast.unlink(missing_ok=True)
     space = os.statvfs(folder)
@@ -71,7 +71,7 @@ def leave(folder: Path, free: int) -> None:
 
 
 def pages(kind: Artefact, folder: Path) -> int:
-    """What the new version takes beside the old one."""
+    """Return the pages that the new version needs in addition to the old one."""
     (folder / "ballast").unlink(missing_ok=True)
     other = folder / "other"
     other.mkdir()
@@ -109,7 +109,7 @@ def test_a_full_disk_at_every_offset(each: int, disk: Path) -> None:
     assert sum(tally.values()) == each * len(found)
 
 
-def test_a_full_disk_in_words(disk: Path) -> None:
+def test_the_error_for_a_full_disk(disk: Path) -> None:
     path = disk / "s.npy"
     path.write_bytes(b"old")
     leave(disk, 8 * PAGE)
@@ -122,7 +122,7 @@ def test_a_full_disk_in_words(disk: Path) -> None:
     assert {p.name for p in disk.iterdir()} == {"s.npy", "ballast"}
 
 
-def test_a_folder_of_pictures_on_a_full_disk(disk: Path) -> None:
+def test_a_folder_of_images_on_a_full_disk(disk: Path) -> None:
     images = Column.of(np.random.default_rng(0).random((64, 1, 28, 28), np.float32))
     leave(disk, 8 * PAGE)
     with pytest.raises(FileError, match=r"008\.png: disk full, previous file kept$"):
@@ -143,7 +143,7 @@ def test_a_failing_disk_at_every_step(
         path = tmp_path / kind.name
         kind.write(path, 0)
         before = content(path)
-        if kind.name == "metrics.jsonl":  # is written in place, and has none of these steps
+        if kind.name == "metrics.jsonl":  # appended to in place, without these steps
             path.unlink()
             continue
         with monkeypatch.context() as patch:
@@ -166,7 +166,7 @@ def test_a_failing_disk_at_every_step(
 
 
 def test_a_write_that_fails_half_way(tmp_path: Path) -> None:
-    """A limit on the size of files is a real failure of `write`, on any disk."""
+    """A limit on the size of files makes `write` itself fail, on any disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     for kind in kinds():
         path = tmp_path / kind.name
@@ -186,9 +186,7 @@ def test_a_write_that_fails_half_way(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.EPERM])
-def test_a_folder_that_may_not_be_written(
-    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_read_only_folder(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "model.pt"
     path.write_bytes(b"old")
 

@@ -1,4 +1,4 @@
-"""Limits and forms of graphs that no other test reaches."""
+"""Limits and malformed graphs that no other test covers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SUM = node("Concat", "x x x", "a", axis=0)
 
 
 def listing(numbers: bytes, kind: int) -> bytes:
-    """A node with an attribute that lists something."""
+    """A node with an attribute that is a list."""
     return node("Relu", "x", more=field(5, field(1, "list") + numbers + field(20, kind)))
 
 
@@ -66,7 +66,7 @@ FORMS = {
     "no outputs": (model(graph([node("Relu", "x", "")])), "no outputs"),
     "a list of another type": (
         model(graph([node("Relu", "x", more=field(5, attribute("axes", [1])[:-1] + b"\2"))])),
-        "another type",
+        "does not fit its value",
     ),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Hostile graphs are refused by their bytes, before onnxruntime reads them."""
+"""Hostile graphs are refused before onnxruntime reads them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from vae_runtime.bundle.checksums import graph_with_checksum
 from vae_runtime.errors import InputError
 from vae_runtime.graph_checks import check_graph
 from vae_runtime.graph_checks.model import _GRAPH, _MODEL
+from vae_runtime.graph_checks.nodes import read_tensor
 from vae_runtime.graph_checks.protobuf import BYTES, message
 from vae_runtime.graph_checks.smoke_test import smoke_test
-from vae_runtime.graph_checks.tensors import read_tensor
 
 pytestmark = pytest.mark.torch_free
 
@@ -54,7 +54,7 @@ def graphs() -> Iterator[tuple[str, bytes]]:
                     yield f"{path.stem}/{name}", archive.read(name)
 
 
-def test_every_graph_of_our_bundles_passes() -> None:
+def test_every_graph_of_the_test_bundles_passes() -> None:
     found = [check_graph(raw, name) for name, raw in graphs()]
     assert check_graph(SOUND, "sound") == check_graph(layers(), "layers") == {}
     assert len(found) == 18
@@ -78,7 +78,7 @@ def test_a_bomb_is_refused_quickly(name: str) -> None:
     assert time.perf_counter() - began < 1
 
 
-def test_a_hostile_graph_with_a_checksum_is_refused_as_a_lone_file(tmp_path: Path) -> None:
+def test_a_hostile_graph_with_a_correct_checksum_is_refused(tmp_path: Path) -> None:
     count = 0
     for raw in [raw for raw, _ in HOSTILE.values()] + list(BOMBS.values()):
         path = tmp_path / "d.onnx"
@@ -89,7 +89,7 @@ def test_a_hostile_graph_with_a_checksum_is_refused_as_a_lone_file(tmp_path: Pat
     print(f"\n{count} hostile graphs refused as lone files, {len(BOMBS)} of them bombs")
 
 
-def test_the_layers_of_the_mutants_run() -> None:
+def test_the_graph_with_risky_layers_runs() -> None:
     smoke_test({"layers": layers()})
 
 
@@ -126,7 +126,7 @@ class Loader:
 
 
 def structure(raw: bytes) -> list[int]:
-    """Offsets of bytes that are neither weights nor the spec; only flips there do harm."""
+    """Offsets of bytes that are neither weights nor the spec; only changes there can do harm."""
     whole = message(raw, (0, len(raw), BYTES), _MODEL, "")
     body = message(raw, whole[7][0], _GRAPH, "")
     free = bytearray(b"\1" * len(raw))
@@ -137,7 +137,7 @@ def structure(raw: bytes) -> list[int]:
 
 
 def mutant(raw: bytes, places: list[int], chance: random.Random) -> bytes:
-    """Change one to four bits or bytes, four times of five in the structure, or truncate."""
+    """Truncate, or change one to four bits or bytes, in four of five cases in the structure."""
     data = bytearray(raw)
     for _ in range(chance.randint(1, 4)):
         at = chance.choice(places) if chance.random() < 0.8 else chance.randrange(len(data))
@@ -151,10 +151,10 @@ def mutant(raw: bytes, places: list[int], chance: random.Random) -> bytes:
 
 
 def hunt(count: int) -> dict[str, int]:
-    """Load mutants of good graphs that pass the checks, in a subprocess."""
+    """Load mutants that pass the checks in a subprocess."""
     chance = random.Random(0)
     shipped = [raw for _, raw in graphs()]
-    # Half of the mutants are of the graph that has every risky layer.
+    # Half of the mutants come from the graph with every risky layer.
     sources = [(raw, structure(raw)) for raw in (*shipped, *[layers()] * len(shipped))]
     tally = {"mutants": 0, "refused": 0, "+": 0, "-": 0, "died": 0}
     loader = Loader()

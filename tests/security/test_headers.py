@@ -1,4 +1,4 @@
-"""Headers of IDX, gzip, npy, npz and csv that say anything: read exactly, or refused."""
+"""Wrong headers of IDX, gzip, npy, npz and csv files: read exactly or refused."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ pytestmark = pytest.mark.torch_free
 TALLY: Counter[str] = Counter()
 SIZES = st.lists(st.one_of(st.integers(0, 6), st.sampled_from([255, 2**16, 2**31, 2**32 - 1])),
                  min_size=1, max_size=4)  # fmt: skip
-CHANGES = st.sampled_from([0, 0, 0, 1, -1, 7, -100])  # bytes more or fewer than the header says
+CHANGES = st.sampled_from([0, 0, 0, 1, -1, 7, -100])  # bytes more or fewer than the header states
 
 
 def payload(size: int, change: int) -> bytes:
-    """As many bytes as the header says, or others; of a header that says gigabytes, a few."""
+    """Return as many bytes as the header states, plus the difference; for gigabytes only a few."""
     return bytes(max(0, (size if size < 10_000 else 16) + change))
 
 
 def outcome(
     kind: str, fits: bool, read: Callable[[], NDArray[Any]], shape: tuple[int, ...]
 ) -> None:
-    """Read with the shape of the header where it fits, refused where it does not."""
+    """Check that a file is read with the shape of its header, or refused if that does not fit."""
     try:
         found: Any = read()
     except (InputError, LimitError) as error:
@@ -96,13 +96,13 @@ def any_npz(descr: str, shape: Any, change: int, method: int, lie: int) -> None:
     with zipfile.ZipFile(buffer, "w", method) as archive:
         archive.writestr("a.npy", raw)
     whole = bytearray(buffer.getvalue())
-    at = whole.index(b"PK\x01\x02") + 24  # the directory's word on the unpacked size
+    at = whole.index(b"PK\x01\x02") + 24  # the uncompressed size in the directory
     whole[at : at + 4] = struct.pack("<I", max(0, len(raw) + lie))
     fits = fits and method in (0, 8) and not lie
     outcome("npz", fits, lambda: read_npz(bytes(whole), "x.npz")["a"], tuple(shape))
 
 
-LIES = [0, 0, 0, 1, -1, 2**20, 2**31]  # how far the directory is from the truth
+LIES = [0, 0, 0, 1, -1, 2**20, 2**31]  # the error of the size in the directory
 CELLS = st.sampled_from(
     [*["0.5", "-1", "1e3", " 2"] * 8, "nan", "inf", "1e39", "", "x", "0x1", "\0"]
 )
@@ -116,12 +116,12 @@ def any_csv(path: Path, rows: list[list[str]], dim: int) -> None:
     outcome("csv", fits, lambda: read_latents(str(path), dim)[0], (len(kept), dim))
 
 
-def test_a_member_that_holds_less_than_it_says_is_refused() -> None:
+def test_a_member_smaller_than_its_stated_size_is_refused() -> None:
     any_npz("<f4", [], 0, zipfile.ZIP_STORED, 1)
 
 
-def test_a_member_that_unpacks_to_more_than_it_says_is_not_unpacked() -> None:
-    """The directory says 200 bytes, the member holds a gigabyte of zeros."""
+def test_a_member_larger_than_its_stated_size_is_not_decompressed() -> None:
+    """The directory states 200 bytes, but the member contains a gigabyte of zeros."""
     from tests.security.pictures import zeros
 
     raw = npy("|u1", [72], False, bytes(72), 1)

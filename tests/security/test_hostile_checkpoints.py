@@ -1,4 +1,4 @@
-"""Hostile `.pt` files with a correct checksum are refused: no code runs, memory is bounded."""
+"""Hostile `.pt` files with a correct checksum are refused without running code or using memory."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def mixtures(rows: int) -> Prior:
     ],
     ids=lambda change: next(iter(change)),
 )  # fmt: skip
-def test_parts_that_do_not_fit_each_other(change: dict[str, Any], tmp_path: Path) -> None:
+def test_a_checkpoint_that_contradicts_itself_is_refused(
+    change: dict[str, Any], tmp_path: Path
+) -> None:
     good, path = made(), tmp_path / "m.pt"
     save_checkpoint(good, path)
     assert load_checkpoint(path).classes == good.classes
@@ -65,13 +67,13 @@ def test_parts_that_do_not_fit_each_other(change: dict[str, Any], tmp_path: Path
         load_checkpoint(path)
 
 
-# What torch.load(weights_only=True) accepts, or allocates memory for, by itself.
+# Files that torch.load(weights_only=True) would accept or allocate memory for.
 BEFORE_TORCH = {
     "bytearray", "Tensor", "seventeen dimensions", "deflated", "huge memo",
     "a size that is not its own", "two entries of the same bytes",
 }  # fmt: skip
 AFTER_TORCH = {"gradients", "expanded tensor", "billion laughs", "deep", "cycle"}
-# Loaded as what they are, since they do no harm: a storage of True bytes, a file that nobody reads.
+# Harmless files that are loaded: a storage of True bytes, and a file that is never read.
 HARMLESS = {"a count that is none", "two pickles"}
 
 
@@ -92,11 +94,11 @@ def test_no_hostile_pickle_runs_anything(tmp_path: Path) -> None:
 def test_no_call_reaches_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "load", forbid)
     for name, program in payloads(tmp_path / "trap"):
-        if name != "persistent id":  # calls nothing
+        if name != "persistent id":  # no call
             refused(archive(program), tmp_path / "m.pt")
 
 
-def test_what_torch_says_of_a_file_is_not_forwarded(
+def test_messages_of_torch_are_not_forwarded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
@@ -108,7 +110,7 @@ def test_what_torch_says_of_a_file_is_not_forwarded(
     assert refused(raw, path) == f"{path}: not a checkpoint that vae-train wrote"
 
 
-def test_no_bomb_takes_memory_or_time(tmp_path: Path) -> None:
+def test_bombs_take_no_memory_or_time(tmp_path: Path) -> None:
     files = list(bombs())
     before, slowest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 0.0
     for _, raw in files:
@@ -123,7 +125,7 @@ def test_no_bomb_takes_memory_or_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "raw"), list(bombs()), ids=[name for name, _ in bombs()])
-def test_a_bomb_is_refused_for_what_it_asks(
+def test_the_error_for_a_bomb_names_its_size(
     name: str, raw: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if name in BEFORE_TORCH:
@@ -136,19 +138,19 @@ def test_a_bomb_is_refused_for_what_it_asks(
 
 
 @pytest.mark.parametrize("name", sorted(AFTER_TORCH))
-def test_torch_itself_does_not_refuse(name: str) -> None:
-    """If this fails, torch has learned to, and a check of ours can go."""
+def test_torch_does_not_refuse_them(name: str) -> None:
+    """If this fails, torch refuses such files now, and our check can be removed."""
     torch.load(io.BytesIO(dict(bombs())[name]), weights_only=True)
 
 
-def test_what_resembles_a_bomb_is_read() -> None:
+def test_files_that_resemble_bombs_are_read() -> None:
     raw = archive(tensor((4,), (1,), 4), more={"archive/data/0": b"\0" * 16})
     assert load_untrusted(raw, "x.pt")["state"].shape == (4,)
     load_untrusted(archive(pickle.dumps({"facts": laughs(3)}, 2)), "x.pt")
 
 
 def test_an_ordered_dict_cannot_copy_a_list_many_times() -> None:
-    """Each further copy would take six bytes of the file and megabytes of memory."""
+    """Each copy would take six bytes in the file and megabytes of memory."""
     pairs = b"".join(b"M" + k.to_bytes(2, "little") + b"N\x86" for k in range(1000))
     called = b"h\x00h\x01\x85R"
     program = b"\x80\x02(" + GLOBAL + b"collections\nOrderedDict\nq\x00]q\x01(" + pairs + b"e"
@@ -168,7 +170,7 @@ def test_a_limit(limit: str, value: int, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int32, torch.bool])
-def test_what_torch_saves_is_read(dtype: torch.dtype) -> None:
+def test_files_that_torch_saves_are_read(dtype: torch.dtype) -> None:
     buffer = io.BytesIO()
     plain: dict[str, Any] = {
         "a": [1, -2, 2.5, None, True, 1 << 40, ("x", "é")],

@@ -1,4 +1,4 @@
-"""Untrusted image files, read as every command reads them."""
+"""Untrusted image files, read like the inputs of every command."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def wide(level: int) -> bytes:
     return encoded(Image.fromarray(np.full((8, 8), level, np.uint16)), "PNG")
 
 
-# Name: the file, and the pixels or the error with words of its message; then the note, if any.
+# By name: the file, the pixels or the error and part of its message, and what is logged.
 CASES: dict[str, tuple[bytes, Any, str]] = {
     "PNG": (encoded(ramp("L"), "PNG"), RAMP, ""),
     "JPEG, nearly": (encoded(ramp("L"), "JPEG", quality=95), RAMP, ""),
@@ -76,7 +76,7 @@ CASES: dict[str, tuple[bytes, Any, str]] = {
     "CMYK": (encoded(ramp("CMYK"), "JPEG", quality=95), RAMP, "colour to grey"),
     "palette": (encoded(ramp("P"), "PNG"), RAMP, "colour to grey"),
     "1 bit": (one_bit(), RAMP // 128 * 255, ""),
-    "cut off": (encoded(ramp("L"), "PNG")[:-1], InputError, "cut off"),
+    "cut off": (encoded(ramp("L"), "PNG")[:-1], InputError, "truncated"),
     "cut off in a BMP": (encoded(ramp("L"), "BMP")[:-1], InputError, "damaged"),
     "zero wide": (png(0, 8, PLAIN), InputError, "damaged|not an image"),
     "zero BMP": (bmp(0, 0), InputError, "damaged|not an image"),
@@ -111,7 +111,7 @@ def read(path: Path) -> NDArray[Any]:
 @pytest.mark.parametrize("name", CASES)
 def test_a_named_case(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     raw, expected, words = CASES[name]
-    path = tmp_path / "picture.gif"  # the content decides
+    path = tmp_path / "picture.gif"  # the content decides the format
     path.write_bytes(raw)
     before, began = memory(), time.perf_counter()
     if isinstance(expected, type):
@@ -129,12 +129,12 @@ def test_a_named_case(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def memory() -> int:
-    """The peak memory of this process in MB."""
+    """Return the peak memory of this process in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 
 def damaged(raw: bytes, chance: random.Random) -> bytes:
-    """One to six bytes or bits changed, some removed or doubled, or the end cut off."""
+    """Change one to six bytes or bits, remove or double some, or truncate the file."""
     data = bytearray(raw)
     for _ in range(chance.randint(1, 6)):
         at = chance.randrange(len(data))
@@ -153,7 +153,7 @@ def damaged(raw: bytes, chance: random.Random) -> bytes:
 
 def hunt(count: int, tmp_path: Path) -> Counter[str]:
     chance, sources, path = random.Random(0), sound(), tmp_path / "m.png"
-    for raw in sources:  # what is damaged is sound
+    for raw in sources:  # the files are valid before they are damaged
         path.write_bytes(raw)
         assert read(path).shape == (1, 1, 8, 8)
     before, tally = memory(), Counter[str]()

@@ -1,4 +1,4 @@
-"""Ctrl-C in a graph that runs for minutes, and limits on the number of images."""
+"""Ctrl-C while a graph runs for minutes, and limits on the number of images."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ except SystemExit as end:
 
 
 def products(side: int, count: int) -> bytes:
-    """`count` products of square matrices: minutes of work in a tiny file."""
+    """A tiny graph of `count` products of square matrices, which runs for minutes."""
     nodes = [node("ReduceSum", "x", "one", keepdims=0), node("Expand", "one side", "a0")]
     nodes += [node("MatMul", f"a{i} a{i}", f"a{i + 1}") for i in range(count)]
     nodes += [node("ReduceSum", f"a{count}", "s", keepdims=0), node("Add", "x s", "y")]
@@ -111,7 +111,7 @@ def test_a_limit(
     n = 4 if "sample" in arguments else 11
     assert str(caught.value) == message.format(n=n, needed=needed, limit=needed - 1)
     assert [p.name for p in tmp_path.iterdir()] == ["z.csv"]
-    cli.main([*command, str(needed)], standalone_mode=False)  # the limit itself is allowed
+    cli.main([*command, str(needed)], standalone_mode=False)  # exactly the limit is allowed
 
 
 def test_more_than_a_million_images_need_an_option(

@@ -1,4 +1,4 @@
-"""kill -9 while writing leaves the old or the new file; the next writer removes the rest."""
+"""kill -9 during a write leaves the old or the new file; the next writer cleans up."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def make(path: Path) -> None:
     path.write_bytes(b"half")
 
 
-def test_temporary_files_of_a_living_process_are_kept(tmp_path: Path) -> None:
+def test_temporary_files_of_a_running_process_are_kept(tmp_path: Path) -> None:
     sweep = (
         "import sys; from pathlib import Path; from vae_runtime.files.atomic import write_atomic; "
     )
@@ -56,7 +56,7 @@ def test_temporary_files_of_a_living_process_are_kept(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "decoder.onnx").write_bytes(b"half")
     with temporary(tmp_path / "model.pt", make) as mine:
-        dead.write_bytes(b"half")  # this process looks only once
+        dead.write_bytes(b"half")  # this process scans a folder only once
         folder.mkdir(exist_ok=True)
         subprocess.run([sys.executable, "-c", sweep, str(tmp_path / "other")], check=True)
         names = {p.name for p in tmp_path.iterdir()}

@@ -1,4 +1,4 @@
-"""Checks that no other test exercises; each was found by disabling it."""
+"""Checks that no other test covers; each was found by disabling it."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def npy(descr: object, data: bytes = bytes(8), shape: object = (2,), padding: in
 
 
 @pytest.mark.parametrize("descr", ["f4", "a4", "(2,)f4", "f2,f2", "<f4 ", None, ["<f4"], 4])
-def test_only_plain_dtypes_in_numpy_s_spelling(descr: object) -> None:
+def test_only_plain_dtypes_as_numpy_writes_them(descr: object) -> None:
     assert read_npy(npy("<f4"), "x").tolist() == [0, 0]
     with pytest.raises(InputError, match=r"^x: not a readable \.npy of plain numbers$"):
         read_npy(npy(descr), "x")
 
 
-def test_objects_are_named() -> None:
+def test_the_error_for_objects_names_the_dtype() -> None:
     with pytest.raises(InputError, match=r"^x: holds object, expected plain numbers$"):
         read_npy(npy("|O"), "x")
 
@@ -60,14 +60,14 @@ def test_a_header_of_over_ten_thousand_bytes_is_not_read() -> None:
     [((0,), b"more"), ((2,), bytes(4)), ((2,), bytes(12)), ((-2,), bytes(8)), ((-1, -2), bytes(8)),
      ((2.0,), bytes(8)), ("2", bytes(8)), (None, bytes(8)), ((0, 1 << 64), b"")],
 )  # fmt: skip
-def test_a_shape_fits_its_bytes(shape: object, data: bytes) -> None:
+def test_a_shape_that_does_not_fit_the_bytes_is_refused(shape: object, data: bytes) -> None:
     with pytest.raises(InputError, match=r"^x: not a readable"):
         read_npy(npy("<f4", data, shape), "x")
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_only_numpy_s_own_compression_is_unpacked(method: int) -> None:
-    """zipfile unpacks these two without a bound."""
+def test_compression_that_numpy_does_not_use_is_refused(method: int) -> None:
+    """zipfile decompresses these two without a limit."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:
         archive.writestr("a.npy", npy("<f4"))
@@ -75,7 +75,7 @@ def test_only_numpy_s_own_compression_is_unpacked(method: int) -> None:
         read_npz(buffer.getvalue(), "x")
 
 
-def test_an_empty_shape_that_numpy_cannot_make(tmp_path: Path) -> None:
+def test_an_empty_shape_that_numpy_cannot_create(tmp_path: Path) -> None:
     path = tmp_path / "idx"
     path.write_bytes(bytes([0, 0, 8, 4, 0, 0, 0, 0]) + b"\xff" * 12)
     with pytest.raises(InputError, match=r"idx: impossible sizes \[0, 4294967295"):
@@ -91,7 +91,7 @@ def test_a_manifest_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
         bundle.open_bundle(BUNDLE)
 
 
-def test_a_zip_has_a_maximum_of_files(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_zip_has_a_maximum_number_of_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "_MAX_FILES", 3)
     with pytest.raises(InputError, match=r"ae_mlp\.zip: more than 3 files in the zip$"):
         bundle.open_bundle(BUNDLE)
@@ -125,7 +125,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of POSIX")
-def test_a_folder_holds_plain_files(tmp_path: Path) -> None:
+def test_a_folder_contains_only_plain_files(tmp_path: Path) -> None:
     (tmp_path / "other").write_bytes(read_files(BUNDLE)["manifest.json"])
     manifest = tmp_path / "bundle" / "manifest.json"
     manifest.parent.mkdir()
@@ -164,7 +164,7 @@ def test_a_file_has_a_limit(tmp_path: Path) -> None:
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "f"
     with path.open("wb") as file:
-        file.truncate(64 << 20)  # no bytes on the disk
+        file.truncate(64 << 20)  # a sparse file
     tracemalloc.start()
     try:
         with pytest.raises(LimitError, match=r"f: over 32 MB$"):
@@ -238,7 +238,7 @@ def test_a_folder_that_cannot_be_replaced_is_kept(tmp_path: Path) -> None:
 
 
 def reading(constant: bytes, *nodes: bytes) -> bytes:
-    """A graph that reads one constant `c`."""
+    """A graph with one constant `c`."""
     return model(graph(list(nodes) or [node("Add", "x c")], [constant]))
 
 
@@ -253,7 +253,7 @@ CONSTANTS = {
         field(1, 1) + field(2, 1) + field(4, FLOATS[:4]) + field(7, b"\1") + field(8, "c"),
         "lists 1",
     ),
-    "half a number": (field(1, 1) + field(2, 1) + field(4, FLOATS[:5]) + field(8, "c"), "cut off"),
+    "half number": (field(1, 1) + field(2, 1) + field(4, FLOATS[:5]) + field(8, "c"), "truncated"),
 }  # fmt: skip
 
 
@@ -284,7 +284,7 @@ def test_a_size_of_too_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_checksum_is_missing_where_only_its_key_is_left() -> None:
     raw = bytearray(read_files(BUNDLE)["decoder.onnx"])
     verify_graph(bytes(raw), "x.onnx")
-    raw[5] ^= 1  # the producer's name
-    raw[-66] ^= 1  # after the key of the checksum
+    raw[5] ^= 1  # the name of the producer
+    raw[-66] ^= 1  # the byte after the key of the checksum
     with pytest.raises(IntegrityError, match="carries no sha256"):
         verify_graph(bytes(raw), "x.onnx")

@@ -1,4 +1,4 @@
-"""The mutation tool: which checks it finds, and whether it reports the tests that notice."""
+"""The mutation tool finds checks and reports those that no test covers."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_first():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_check_that_no_test_needs_is_found(tmp_path: Path) -> None:
-    """A module with two checks, of which its one test needs the first."""
+    """A module with two checks whose only test covers the first."""
     (tmp_path / "vae_fake.py").write_text(FAKE)
     (tmp_path / "test_fake.py").write_text(FAKE_TESTS)
     script = """

@@ -1,4 +1,4 @@
-"""A harmful graph that passes the checks of its bytes ends a subprocess and is refused."""
+"""A harmful graph that passes the checks crashes only a subprocess and is refused."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def computed_zero() -> bytes:
 
 
 def doubling(times: int = 8) -> bytes:
-    """x + xᵀ, flattened, again and again: each step squares the size."""
+    """x + xᵀ, flattened, repeatedly: each step squares the size."""
     nodes, name = [], "x"
     for i in range(times):
         nodes += [
@@ -44,7 +44,7 @@ def doubling(times: int = 8) -> bytes:
 
 
 @pytest.mark.parametrize("make", [computed_zero, doubling])
-def test_a_harmful_graph_that_passes_the_checks_ends_the_subprocess(make: object) -> None:
+def test_a_harmful_graph_that_passes_the_checks_is_refused(make: object) -> None:
     assert callable(make)
     raw = make()
     check_graph(raw, "x.onnx")
@@ -54,7 +54,7 @@ def test_a_harmful_graph_that_passes_the_checks_ends_the_subprocess(make: object
     print(f"\n{make.__name__}: {time.perf_counter() - began:.1f} s")
 
 
-def test_sound_graphs_pass_in_one_subprocess() -> None:
+def test_good_graphs_pass_in_one_subprocess() -> None:
     files = read_files(DATA / "cvae_mlp.zip")
     graphs = {name: raw for name, raw in files.items() if name.endswith(".onnx")}
     began = time.perf_counter()
@@ -71,21 +71,21 @@ def test_modules_in_the_current_folder_are_not_imported(
     assert not (tmp_path / "trap").exists()
 
 
-def test_a_graph_cannot_claim_that_it_passed() -> None:
+def test_a_graph_cannot_report_that_it_passed() -> None:
     bad = node("Div", "one zero", "y", more=field(3, "passed\npassed\n"))
     raw = model(graph([bad, node("Relu", "x", "r")], [integers("one", 1), integers("zero", 0)]))
     with pytest.raises(InputError, match="refused: a smoke test"):
         smoke_test({"a": SOUND, "b": raw})
 
 
-def test_a_run_without_end_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_run_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_TIMEOUT_S", 0.01)
     with pytest.raises(InputError, match=r"^a: refused: a smoke test took over 0\.01 seconds$"):
         smoke_test({"a": SOUND})
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_a_signal_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_error_names_the_signal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\nkill -8 $$\n")
     python.chmod(0o755)

@@ -1,4 +1,4 @@
-"""Arrays of every kind: good ones give float64's results, bad ones never reach the session."""
+"""Good arrays give the results of float64; bad arrays never reach the session."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 import vae_runtime as vae
 from vae_runtime.errors import InputError, UsageError, VaeError
 from vae_runtime.graph_checks.model import _GRAPH, _MODEL
+from vae_runtime.graph_checks.nodes import read_tensor
 from vae_runtime.graph_checks.protobuf import BYTES, message
-from vae_runtime.graph_checks.tensors import read_tensor
 from vae_runtime.inference.session import Session
 
 pytestmark = pytest.mark.torch_free
@@ -27,7 +27,7 @@ Real = NDArray[np.float64]
 
 
 class Case(NamedTuple):
-    """An argument for images, latents or labels, with its meaning in float64 or the error."""
+    """An argument for images, latents or labels, and its value in float64 or the error."""
 
     kind: str
     name: str
@@ -36,7 +36,7 @@ class Case(NamedTuple):
 
 
 class Reference:
-    """The graphs of the bundle in float64, from the weights in their bytes."""
+    """The graphs of the bundle in float64, with the weights read from their files."""
 
     def __init__(self) -> None:
         with zipfile.ZipFile(PATH) as archive:
@@ -74,7 +74,7 @@ def linear(x: Real, w: dict[str, Real], name: str) -> Real:
 
 
 def layouts(array: NDArray[Any]) -> Iterator[tuple[str, NDArray[Any]]]:
-    """The same numbers in other memory layouts."""
+    """Return the same numbers in other memory layouts."""
     yield "plain", array
     yield "Fortran", np.asfortranarray(array)
     yield "every second", np.repeat(array, 2, axis=0)[::2]
@@ -94,7 +94,7 @@ def layouts(array: NDArray[Any]) -> Iterator[tuple[str, NDArray[Any]]]:
 
 
 def spoiled(array: NDArray[Any]) -> Iterator[tuple[str, NDArray[Any]]]:
-    """The array with one bad number at the beginning, in the middle or at the end."""
+    """Return the array with one bad number at the beginning, in the middle or at the end."""
     for value in (np.nan, -np.nan, np.inf, -np.inf):
         for at in (0, array.size // 2, array.size - 1):
             bad = array.copy()
@@ -103,7 +103,7 @@ def spoiled(array: NDArray[Any]) -> Iterator[tuple[str, NDArray[Any]]]:
 
 
 def other_types(array: NDArray[Any]) -> Iterator[tuple[str, Any]]:
-    """The same numbers in types that no graph accepts."""
+    """Return the same numbers in types that no graph accepts."""
     for dtype in ("f2", "f8", "g", ">f4", ">f8", "i1", "i2", "i4", "i8", "u2", "u4", "u8", "?",
                   "c8", "c16", "U4", "S4", "O", "M8[s]", "m8[s]"):  # fmt: skip
         yield dtype, (array > 0.3).astype(dtype) if dtype[0] in "Mm" else array.astype(dtype)
@@ -218,7 +218,7 @@ def test_wrong_numbers_never_reach_the_session(monkeypatch: pytest.MonkeyPatch) 
 
 
 def as_meant(found: Any, case: Case, reference: Reference, z: NDArray[np.float32]) -> bool:
-    """Whether the error is the expected one, or every number equals float64's."""
+    """Return whether the error is the expected one, or every number equals that of float64."""
     if isinstance(case.meant, type) or isinstance(found, type):
         return found is case.meant
     if case.kind == "images":

@@ -1,4 +1,4 @@
-"""A real browser from Python: each method is one step of `driver.mjs`."""
+"""Drive a real browser from Python; each method is one step of `driver.mjs`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 HERE = Path(__file__).parent
 BROWSERS = {"chrome": ("chromium", "google-chrome"), "firefox": ("firefox-esr", "firefox")}
 
 
 class Browser:
-    """One browser process; `open` gives it a fresh page."""
+    """One browser process; `open` loads a fresh page."""
 
     def __init__(self, kind: str) -> None:
         node = shutil.which("node")
@@ -33,7 +35,7 @@ class Browser:
         )
 
     def step(self, name: str, **given: Any) -> Any:
-        """Do one thing; what the page throws fails the test."""
+        """Run one step; an exception in the page fails the test."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"step": name, **given}) + "\n")
@@ -45,13 +47,17 @@ class Browser:
         return answer["result"]
 
     def open(self, url: str, **given: Any) -> None:
-        """A studio, whole: the first image is painted and the badge has its figure."""
+        """Open a studio; wait until the first image is painted and the badge has its number."""
         self.step("open", url=url, **given)
         self.wait("document.querySelector('#badge.good, #badge.bad, #refusal')")
         self.settle()
 
     def eval(self, js: str) -> Any:
         return self.step("eval", js=js)
+
+    def text(self, selector: str) -> str:
+        """Return the text of the first element that matches."""
+        return str(self.eval(f"document.querySelector({json.dumps(selector)}).textContent"))
 
     def wait(self, js: str) -> None:
         self.step("wait", js=js)
@@ -73,14 +79,17 @@ class Browser:
             })()"""
         )
 
+    def latents(self) -> NDArray[np.float32]:
+        """Read the latents that the page shows as float32."""
+        return np.array(self.z(), np.float32)
+
     def z(self) -> list[float]:
-        """The latents that the page shows, as its own program lists them."""
-        listing = self.eval("document.querySelector('#listing').textContent")
-        words = listing.partition("np.array([")[2].partition("]")[0]
-        return [float(word) for word in words.split(",") if word.strip()]
+        """Read the latents that the page shows from the program that it lists."""
+        numbers = self.text("#listing").partition("np.array([")[2].partition("]")[0]
+        return [float(number) for number in numbers.split(",") if number.strip()]
 
     def pixels(self, selector: str) -> list[int]:
-        """The red bytes of a canvas, once it is on the screen: what is not is not decoded."""
+        """Read the red bytes of a canvas after scrolling to it; other canvases are not decoded."""
         self.eval(f"document.querySelector({json.dumps(selector)}).scrollIntoView()")
         self.settle()
         found: list[int] = self.eval(
@@ -93,7 +102,7 @@ class Browser:
         return found
 
     def errors(self) -> list[str]:
-        """Console errors, exceptions and breaches of the policy since `open`."""
+        """Return console errors, exceptions and violations of the policy since `open`."""
         found: list[str] = self.step("errors")
         return found
 

@@ -19,7 +19,7 @@ Engine = Callable[..., list[dict[str, Any]]]
 
 @pytest.fixture(scope="session")
 def studio_folder() -> Path:
-    """The studio's sources with onnxruntime-web beside them; skipped where that is missing."""
+    """The studio's sources with onnxruntime-web; tests are skipped if that is missing."""
     if not present():
         pytest.skip(f"no onnxruntime-web: run {COMMAND}")
     return HERE
@@ -27,7 +27,7 @@ def studio_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def engine(studio_folder: Path) -> Engine:
-    """Run jobs in the JavaScript engine, in one Node process: their results, in order."""
+    """A function that runs jobs in the JavaScript engine, in one Node process, and in order."""
     node = shutil.which("node")
     if node is None:
         pytest.skip("no Node.js")

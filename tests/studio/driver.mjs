@@ -1,5 +1,5 @@
 /**
- * A browser on strings: a line of JSON in is one step, a line out its result.
+ * Drives a browser: each line of JSON on standard input is one step, and each line of output is its result.
  *
  *   node driver.mjs chrome|firefox PATH
  */
@@ -26,7 +26,7 @@ const place = async (selector, [x, y]) => {
 };
 
 const steps = {
-  /** A fresh page; every console error, exception and breach of the policy is kept. */
+  /** Open a fresh page; every console error, exception and violation of the policy is recorded. */
   async open({ url, width = 1440, height = 1000, media = {} }) {
     await page?.close();
     page = await browser.newPage();
@@ -34,9 +34,9 @@ const steps = {
     page.on("console", (message) => { if (message.type() === "error") errors.push(message.text()); });
     page.on("pageerror", (error) => errors.push(String(error.stack ?? error)));
     await page.evaluateOnNewDocument(() => {
-      window.breaches = [];
+      window.violations = [];
       document.addEventListener("securitypolicyviolation", (event) => {
-        window.breaches.push(`${event.violatedDirective}: ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`);
+        window.violations.push(`${event.violatedDirective}: ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`);
       });
     });
     await page.setViewport({ width, height });
@@ -62,7 +62,7 @@ const steps = {
   focus: ({ selector }) => page.focus(selector),
   upload: async ({ selector, files }) => (await page.$(selector)).uploadFile(...files),
   shot: async ({ path, full = false }) => { await page.screenshot({ path, fullPage: full }); },
-  errors: async () => [...errors, ...(await page.evaluate(() => window.breaches))],
+  errors: async () => [...errors, ...(await page.evaluate(() => window.violations))],
 };
 
 for await (const line of createInterface({ input: process.stdin })) {

@@ -1,6 +1,6 @@
 /**
- * The studio's engine under Node, for the tests: a list of jobs as JSON on standard input, the list
- * of their results on standard output.
+ * Runs the studio's engine under Node for the tests: reads a list of jobs as JSON from standard input, and writes the
+ * list of their results to standard output.
  */
 
 import { readdirSync, readFileSync, statSync } from "node:fs";
@@ -57,7 +57,7 @@ const plain = {
   },
 };
 
-/** Do one job: its result, or the name and text of the error. */
+/** Run one job; return its result, or the name and message of the error. */
 async function work({ job, bundle, name, ...rest }) {
   let model = null;
   try {

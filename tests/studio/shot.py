@@ -1,4 +1,4 @@
-"""A screenshot of a studio in use: `python -m tests.studio.shot STUDIO.html PICTURE.png`."""
+"""Take a screenshot of a studio in use: `python -m tests.studio.shot STUDIO.html IMAGE.png`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from PIL import Image
 from tests.studio.browser import Browser
 
 
-def shoot(page: Path, picture: Path) -> None:
-    """Draw one of the bundle's examples, pin two latents, and keep what the window shows."""
+def shoot(page: Path, out: Path) -> None:
+    """Show one of the bundle's examples, pin two latents, and save a screenshot."""
     browser = Browser("chrome")
     try:
         dark = {"prefers-color-scheme": "dark"}
@@ -24,11 +24,11 @@ def shoot(page: Path, picture: Path) -> None:
         browser.settle()
         browser.eval("scrollTo(0, 0)")
         browser.settle()
-        browser.step("shot", path=str(picture))
+        browser.step("shot", path=str(out))
     finally:
         browser.close()
-    with Image.open(picture) as image:  # few colours: a third of the bytes
-        image.convert("RGB").quantize(48, Image.Quantize.FASTOCTREE).save(picture, optimize=True)
+    with Image.open(out) as image:  # 48 colours take a third of the bytes
+        image.convert("RGB").quantize(48, Image.Quantize.FASTOCTREE).save(out, optimize=True)
 
 
 if __name__ == "__main__":

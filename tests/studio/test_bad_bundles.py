@@ -1,4 +1,4 @@
-"""Damaged and false bundles are found by the JavaScript reader."""
+"""The JavaScript reader detects damaged and false bundles."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.studio.conftest import Engine
 DATA = Path(__file__).parents[1] / "data"
 
 
-def test_numbers_that_are_not_torch_s_are_found(engine: Engine, tmp_path: Path) -> None:
+def test_outputs_that_differ_from_torch_are_detected(engine: Engine, tmp_path: Path) -> None:
     """Rule V8 of docs/bundle-format.md, which needs onnxruntime; the corpus tests the others."""
     cases = [case for case in contents.all_cases() if case.rule == "V8"]
     for index, case in enumerate(cases):
@@ -24,8 +24,8 @@ def test_numbers_that_are_not_torch_s_are_found(engine: Engine, tmp_path: Path) 
     assert [found["result"]["ok"] for found in engine(*jobs)] == [False] * len(cases)
 
 
-def test_damages_anywhere_are_found(engine: Engine, tmp_path: Path) -> None:
-    """Flipped bits and truncations, as `tests/security/test_bit_rot.py` has them."""
+def test_damage_anywhere_is_detected(engine: Engine, tmp_path: Path) -> None:
+    """Flip bits and truncate files as in `tests/security/test_bit_rot.py`."""
     chance = random.Random(0)
     raw = (DATA / "ae_mlp.zip").read_bytes()
     for i in range(400):
@@ -37,7 +37,7 @@ def test_damages_anywhere_are_found(engine: Engine, tmp_path: Path) -> None:
     assert kinds["IntegrityError"] > 390
 
 
-def test_a_zip_of_another_program_is_read(engine: Engine, tmp_path: Path) -> None:
+def test_a_zip_from_another_program_is_read(engine: Engine, tmp_path: Path) -> None:
     path = tmp_path / "b.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, raw in read_files(DATA / "ae_mlp.zip").items():
@@ -46,7 +46,7 @@ def test_a_zip_of_another_program_is_read(engine: Engine, tmp_path: Path) -> Non
     assert "result" in engine({"job": "open", "bundle": str(path)})[0]
 
 
-def test_signing_alone_makes_nothing_bad(engine: Engine, tmp_path: Path) -> None:
+def test_renewed_checksums_alone_keep_a_bundle_valid(engine: Engine, tmp_path: Path) -> None:
     folders = []
     for source in sorted(DATA.glob("*.zip")):
         folder = tmp_path / source.stem

@@ -1,4 +1,4 @@
-"""The studio in real browsers: what each panel does, and that nothing breaks the policy."""
+"""The studio in real browsers: what each panel does, and that nothing violates the policy."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ from PIL import Image
 import vae_runtime as vae
 from tests.studio.browser import BROWSERS, Browser
 from vae_runtime.bundle.reader import open_bundle
-from vae_runtime.studio.build import Parts, Points, folder_files
+from vae_runtime.studio.build import PageContent, Points, folder_files
 from vae_runtime.studio.serve import StudioServer
 from vae_runtime.studio.single_file import single_file
+
+pytestmark = pytest.mark.slow
 
 DATA = Path(__file__).parent.parent / "data"
 CVAE, VAE, AE = "cvae_mlp", "vae_mlp", "ae_conv"
 
-# Every byte that a download would have, as base64; set before the click.
+# Catches the bytes of the next download as base64; evaluated before the click.
 CATCH = """window.caught = new Promise((done) => {
   const make = URL.createObjectURL;
   URL.createObjectURL = (blob) => {
@@ -47,20 +49,24 @@ def browser(request: pytest.FixtureRequest, studio_folder: Path) -> Iterator[Bro
     browser.close()
 
 
-def parts(name: str) -> Parts:
-    """A page of one of the small bundles; the CVAE's carries a test set of 40 latents."""
+def load(name: str) -> vae.Autoencoder:
+    return vae.load(str(DATA / f"{name}.zip"))
+
+
+def content_of(name: str) -> PageContent:
+    """The content for a page of a small bundle; the CVAE gets a test set of 40 latents."""
     path = str(DATA / f"{name}.zip")
     if name != CVAE:
-        return Parts(open_bundle(path), path)
+        return PageContent(open_bundle(path), path)
     labels = np.arange(40) % 10
     latents = vae.load(path).sample_latents(40, label=labels, seed=5)
-    return Parts(open_bundle(path), path, Points(latents, labels))
+    return PageContent(open_bundle(path), path, Points(latents, labels))
 
 
 @pytest.fixture(scope="module")
 def site(studio_folder: Path) -> Iterator[dict[str, str]]:
-    """The address of each bundle's page, under the policy that `vae-run studio` sends."""
-    servers = {name: StudioServer(folder_files(parts(name))) for name in (CVAE, VAE, AE)}
+    """The address of each bundle's page, served with the policy of `vae-run studio`."""
+    servers = {name: StudioServer(folder_files(content_of(name))) for name in (CVAE, VAE, AE)}
     for server in servers.values():
         threading.Thread(target=server.serve_forever, daemon=True).start()
     yield {name: server.url for name, server in servers.items()}
@@ -71,36 +77,34 @@ def site(studio_folder: Path) -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def page(browser: Browser, site: dict[str, str]) -> Iterator[Browser]:
-    """The CVAE's page, fresh; whatever a test does: no console error, no breach of the policy."""
+    """A fresh page of the CVAE; no test may cause a console error or violate the policy."""
     browser.open(site[CVAE])
     yield browser
     assert browser.errors() == []
 
 
 def expected(name: str, z: list[float], label: int | None) -> list[int]:
-    """The bytes that Python decodes."""
+    """Decode the same latents with Python, as bytes."""
     latents = np.array(z, np.float32)
-    image = vae.load(str(DATA / f"{name}.zip")).decode(latents, label=label, dtype="uint8")
+    image = load(name).decode(latents, label=label, dtype="uint8")
     return [int(v) for v in image.ravel()]
 
 
 def off_by(a: list[int], b: list[int]) -> int:
-    """The largest difference of two pictures of one size, in grey levels."""
+    """The largest difference between two images of the same size, in grey levels."""
     assert len(a) == len(b)
     return int(np.abs(np.array(a) - np.array(b)).max())
 
 
-@pytest.mark.slow
-def test_the_first_image_is_pythons_and_the_badge_proves_parity(page: Browser) -> None:
-    first = vae.load(str(DATA / f"{CVAE}.zip")).sample_latents(1, label=3, seed=0)[0]
-    np.testing.assert_array_equal(np.array(page.z(), np.float32), first)
+def test_the_first_image_equals_pythons_and_the_badge_shows_parity(page: Browser) -> None:
+    first = load(CVAE).sample_latents(1, label=3, seed=0)[0]
+    np.testing.assert_array_equal(page.latents(), first)
     assert off_by(page.pixels(".stage canvas"), expected(CVAE, page.z(), 3)) <= 1
     assert float(page.eval("document.querySelector('#badge').dataset.error")) <= 1e-5
-    assert page.eval("document.querySelector('#parity').textContent").startswith("✓")
+    assert page.text("#parity").startswith("✓")
     page.wait(r"/^[\d.]+ ms$/.test(document.querySelector('#speed').textContent)")
 
 
-@pytest.mark.slow
 def test_a_slider_moves_its_dimension_and_resets_by_key_and_double_click(page: Browser) -> None:
     before, image = page.z(), page.pixels(".stage canvas")
     name = page.eval("document.querySelector('.slider input').id")
@@ -113,7 +117,7 @@ def test_a_slider_moves_its_dimension_and_resets_by_key_and_double_click(page: B
     assert after[:dim] + after[dim + 1 :] == before[:dim] + before[dim + 1 :]
     assert page.pixels(".stage canvas") != image
     assert off_by(page.pixels(".stage canvas"), expected(CVAE, after, 3)) <= 1
-    centre = np.float32(vae.load(str(DATA / f"{CVAE}.zip")).spec.prior.spread()[0][dim])
+    centre = np.float32(load(CVAE).spec.prior.spread()[0][dim])
     page.keys("Delete")
     assert np.float32(page.z()[dim]) == centre
     page.click(f"#{name}", at=[0.9, 0.5])
@@ -122,8 +126,7 @@ def test_a_slider_moves_its_dimension_and_resets_by_key_and_double_click(page: B
     assert np.float32(page.z()[dim]) == centre
 
 
-@pytest.mark.slow
-def test_all_labels_come_from_the_same_latents_and_a_key_chooses(page: Browser) -> None:
+def test_all_label_tiles_share_the_latents_and_a_key_chooses_a_label(page: Browser) -> None:
     z = page.z()
     for label in (0, 7):
         tile = f".tile:nth-child({label + 1}) canvas"
@@ -138,8 +141,7 @@ def test_all_labels_come_from_the_same_latents_and_a_key_chooses(page: Browser) 
     assert off_by(page.pixels(".stage canvas"), expected(CVAE, z, None)) <= 1
 
 
-@pytest.mark.slow
-def test_the_grid_shows_what_its_place_sets(page: Browser) -> None:
+def test_a_click_on_the_grid_sets_the_latents_of_that_tile(page: Browser) -> None:
     x, y = (int(page.eval(f"document.querySelector('#axis-{axis}').value")) for axis in "xy")
     before = page.z()
     page.click("#pad", at=[0.95, 0.05])  # the tile in the upper right corner
@@ -150,10 +152,7 @@ def test_the_grid_shows_what_its_place_sets(page: Browser) -> None:
     assert [v for i, v in enumerate(after) if i not in (x, y)] == [
         v for i, v in enumerate(before) if i not in (x, y)
     ]
-    sheet = page.eval(
-        "(({width, height}) => [width, height])(document.querySelector('#pad canvas'))"
-    )
-    assert sheet == [10 * 8 + 9, 10 * 8 + 9]
+    assert page.eval("document.querySelector('#pad canvas').width") == 10 * 8 + 9
     whole = np.array(page.pixels("#pad canvas")).reshape(89, 89)
     assert off_by(whole[:8, 81:].ravel().tolist(), page.pixels(".stage canvas")) <= 1
     page.step("focus", selector="#pad")
@@ -162,8 +161,7 @@ def test_the_grid_shows_what_its_place_sets(page: Browser) -> None:
     assert page.z()[y] < after[y]
 
 
-@pytest.mark.slow
-def test_a_storm_of_moves_decodes_the_newest_alone(page: Browser) -> None:
+def test_of_many_quick_moves_only_the_newest_is_decoded(page: Browser) -> None:
     painted = page.eval(
         """(async () => {
           const slider = document.querySelector("#sliders input");
@@ -188,7 +186,6 @@ def test_a_storm_of_moves_decodes_the_newest_alone(page: Browser) -> None:
     assert page.z()[int(name[1:])] == pytest.approx(float(end))
 
 
-@pytest.mark.slow
 def test_a_drawing_is_encoded_reconstructed_and_scored(page: Browser) -> None:
     before = page.z()
     stroke = [[0.5, 0.15], [0.5, 0.5], [0.5, 0.85]]
@@ -200,17 +197,16 @@ def test_a_drawing_is_encoded_reconstructed_and_scored(page: Browser) -> None:
     assert max(seen) > 200
     label = int(page.eval("document.querySelector('input[name=label]:checked').value"))
     assert off_by(back, expected(CVAE, page.z(), label)) <= 1
-    facts = page.eval("[...document.querySelectorAll('.facts dt')].map((dt) => dt.textContent)")
-    assert facts == ["error per pixel", "KL", "negative ELBO"]
+    names = page.eval("[...document.querySelectorAll('.scores dt')].map((dt) => dt.textContent)")
+    assert names == ["error per pixel", "KL", "negative ELBO"]
     assert "±" in page.eval("document.querySelector('.posterior').getAttribute('aria-label')")
-    model = vae.load(str(DATA / f"{CVAE}.zip"))
+    model = load(CVAE)
     image = np.array(seen, np.uint8).reshape(1, 8, 8)
-    error = float(page.eval("document.querySelector('.facts dd').textContent"))
-    # Python is given the bytes that were shown, the page had floats between them.
+    error = float(page.text(".scores dd"))
+    # Python gets the bytes shown, but the page scored the floats before rounding.
     assert abs(error - model.score(image, label=label).error[0]) < 2e-3
 
 
-@pytest.mark.slow
 def test_an_image_file_is_read(page: Browser, tmp_path: Path) -> None:
     pixels = np.zeros((8, 8), np.uint8)
     pixels[1:7, 3:5] = 255
@@ -218,13 +214,12 @@ def test_an_image_file_is_read(page: Browser, tmp_path: Path) -> None:
     page.step("upload", selector="#draw input[type=file]", files=[str(tmp_path / "one.png")])
     page.wait("!document.querySelector('.result').hidden")
     assert page.pixels(".pair figure canvas") == pixels.ravel().tolist()
-    (tmp_path / "no.png").write_bytes(b"this is no picture")
+    (tmp_path / "no.png").write_bytes(b"this is not an image")
     page.step("upload", selector="#draw input[type=file]", files=[str(tmp_path / "no.png")])
     page.wait("document.querySelector('.status').textContent.startsWith('no.png: not an image')")
 
 
-@pytest.mark.slow
-def test_pins_and_the_way_between_them(page: Browser) -> None:
+def test_pins_and_the_morph_between_them(page: Browser) -> None:
     assert page.eval("document.querySelector('#play').disabled")
     a = page.z()
     page.keys("a", "s")
@@ -241,7 +236,7 @@ def test_pins_and_the_way_between_them(page: Browser) -> None:
         page.eval(f"{select}.value = '{how}'; {select}.dispatchEvent(new Event('change')); null")
         slide = "document.querySelector('#morph-t')"
         page.eval(f"{slide}.value = 0.5; {slide}.dispatchEvent(new Event('input')); null")
-        model = vae.load(str(DATA / f"{CVAE}.zip"))
+        model = load(CVAE)
         ends = np.array(a, np.float32), np.array(b, np.float32)
         path = model.interpolate(*ends, 3, label=3, how=how, dtype="uint8")
         page.settle()
@@ -259,9 +254,8 @@ def test_pins_and_the_way_between_them(page: Browser) -> None:
     assert off_by(frame.ravel().tolist(), expected(CVAE, a, 3)) <= 1
 
 
-@pytest.mark.slow
-def test_the_map_decodes_under_the_pointer_and_takes_on_click(page: Browser) -> None:
-    assert "40 encoded test images" in page.eval("document.querySelector('#map .hint').textContent")
+def test_the_map_decodes_on_hover_and_selects_on_click(page: Browser) -> None:
+    assert "40 encoded test images" in page.text("#map .hint")
     before = page.z()
     page.step("move", selector="#plot", at=[0.4, 0.4])
     page.settle()
@@ -276,37 +270,31 @@ def test_the_map_decodes_under_the_pointer_and_takes_on_click(page: Browser) -> 
     taken = page.z()
     page.keys("ArrowRight", "ArrowRight", "ArrowUp", "Enter")
     assert page.z() != taken
-    # The latents that the page carries are the map's points: clicked, one of them is taken whole.
-    latents = {tuple(z.tolist()) for z in parts(CVAE).points.z}
+    # A click near a point must select exactly the latents of the test set that belong to it.
+    latents = {tuple(z.tolist()) for z in content_of(CVAE).points.z}
     for i in range(20):
         page.step("move", selector="#plot", at=[0.08 + 0.04 * i, 0.5])
         page.click("#plot", at=[0.08 + 0.04 * i, 0.5])
-        if tuple(np.array(page.z(), np.float32).tolist()) in latents:
+        if tuple(page.latents().tolist()) in latents:
             break
     else:
-        pytest.fail("no point of the test set was met on the way across the map")
+        pytest.fail("no click selected a point of the test set")
 
 
-@pytest.mark.slow
-def test_surprise_is_pythons_sample_and_reset_is_the_priors_mean(page: Browser) -> None:
-    model = vae.load(str(DATA / f"{CVAE}.zip"))
+def test_surprise_samples_as_python_does_and_reset_is_the_priors_mean(page: Browser) -> None:
+    model = load(CVAE)
     page.keys("s")
     seed = int(page.eval("document.querySelector('.seed').value"))
-    np.testing.assert_array_equal(
-        np.array(page.z(), np.float32), model.sample_latents(1, label=3, seed=seed)[0]
-    )
+    np.testing.assert_array_equal(page.latents(), model.sample_latents(1, label=3, seed=seed)[0])
     warm = "document.querySelector('.sampling input[type=range]')"
     page.eval(f"{warm}.value = 0.5; {warm}.dispatchEvent(new Event('input')); null")
-    np.testing.assert_array_equal(
-        np.array(page.z(), np.float32),
-        model.sample_latents(1, label=3, seed=seed, temperature=0.5)[0],
-    )
+    cooler = model.sample_latents(1, label=3, seed=seed, temperature=0.5)[0]
+    np.testing.assert_array_equal(page.latents(), cooler)
     page.keys("r")
     centre = model.spec.prior.spread()[0].astype(np.float32)
-    np.testing.assert_array_equal(np.array(page.z(), np.float32), centre)
+    np.testing.assert_array_equal(page.latents(), centre)
 
 
-@pytest.mark.slow
 def test_a_link_carries_the_whole_state(page: Browser) -> None:
     page.keys("s", "a", "s", "b", "5")
     page.click("#pad", at=[0.3, 0.7])
@@ -317,20 +305,17 @@ def test_a_link_carries_the_whole_state(page: Browser) -> None:
     page.wait(f"location.hash === {json.dumps(link)}")
     here = page.eval("location.href")
     page.open(here)
-    assert page.eval("document.querySelector('#listing').textContent") == program
+    assert page.text("#listing") == program
     assert page.eval("document.querySelector('#morph-t').disabled") is False
     page.wait(f"location.hash === {json.dumps(link)}")
     page.open(re.sub("id=[0-9a-f]+", "id=0123456789abcdef", here))
-    assert "This link belongs to bundle" in page.eval(
-        "document.querySelector('.status').textContent"
-    )
+    assert "This link belongs to bundle" in page.text(".status")
     page.open(here.partition("#")[0] + "#z=AAAA&x=-1&label=99&t=7&how=sideways")
     assert page.errors() == []
 
 
-@pytest.mark.slow
-def test_the_python_program_makes_the_shown_pixels(page: Browser, tmp_path: Path) -> None:
-    program = page.eval("document.querySelector('#listing').textContent")
+def test_the_python_program_makes_the_pixels_shown(page: Browser, tmp_path: Path) -> None:
+    program = page.text("#listing")
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
     )
@@ -346,19 +331,16 @@ def test_the_python_program_makes_the_shown_pixels(page: Browser, tmp_path: Path
     page.click("#save-json")
     record: dict[str, Any] = json.loads(base64.b64decode(page.eval("window.caught")))
     assert record["label"] == 3
-    assert np.array(record["z"], np.float32).tolist() == np.array(page.z(), np.float32).tolist()
+    assert np.array(record["z"], np.float32).tolist() == page.latents().tolist()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", [VAE, AE])
-def test_a_family_without_labels_has_no_labels(
+def test_a_model_without_labels_has_no_labels_panel(
     browser: Browser, site: dict[str, str], name: str
 ) -> None:
     browser.open(site[name])
     assert browser.eval("document.querySelector('#labels')") is None
-    assert "samples of the prior" in browser.eval(
-        "document.querySelector('#map .hint').textContent"
-    )
+    assert "samples of the prior" in browser.text("#map .hint")
     assert off_by(browser.pixels(".stage canvas"), expected(name, browser.z(), None)) <= 1
     browser.click("#example")
     browser.wait("!document.querySelector('.result').hidden")
@@ -367,8 +349,7 @@ def test_a_family_without_labels_has_no_labels(
     assert browser.errors() == []
 
 
-@pytest.mark.slow
-def test_a_phone_has_no_sideways_scroll_and_every_control_is_reached(
+def test_a_phone_needs_no_sideways_scrolling_and_tab_reaches_every_control(
     browser: Browser, site: dict[str, str]
 ) -> None:
     browser.open(site[CVAE], width=360, height=760)
@@ -402,30 +383,28 @@ def test_a_phone_has_no_sideways_scroll_and_every_control_is_reached(
     assert browser.errors() == []
 
 
-@pytest.mark.slow
 def test_a_bad_bundle_is_refused_in_one_line_and_the_page_stays(
     page: Browser, tmp_path: Path
 ) -> None:
     raw = bytearray((DATA / f"{VAE}.zip").read_bytes())
     raw[len(raw) // 2] ^= 1
     (tmp_path / "flipped.zip").write_bytes(raw)
-    program = page.eval("document.querySelector('#listing').textContent")
+    program = page.text("#listing")
     page.step("upload", selector="#bundle-file", files=[str(tmp_path / "flipped.zip")])
     page.wait("document.querySelector('.status.error')")
-    text = page.eval("document.querySelector('.status').textContent")
+    text = page.text(".status")
     assert text.startswith("flipped.zip")
     assert "sha256" in text
     assert "\n" not in text
-    assert page.eval("document.querySelector('#listing').textContent") == program
+    assert page.text("#listing") == program
     page.step("upload", selector="#bundle-file", files=[str(DATA / f"{AE}.zip")])
     page.wait("document.title.startsWith('ae_conv')")
     assert page.eval("document.querySelector('#labels')") is None
 
 
-@pytest.mark.slow
 def test_one_file_works_from_disk(browser: Browser, studio_folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "studio.html"
-    path.write_bytes(single_file(parts(CVAE)))
+    path.write_bytes(single_file(content_of(CVAE)))
     assert path.stat().st_size < 7_000_000
     browser.open(path.as_uri())
     assert float(browser.eval("document.querySelector('#badge').dataset.error")) <= 1e-5

@@ -1,4 +1,4 @@
-"""A studio as one file and as a folder: what it holds, how large it is, and what it may do."""
+"""A studio as one file and as a folder: its content, its size and its policy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vae_runtime.datasets import Dataset
 from vae_runtime.errors import InputError, StateError
 from vae_runtime.studio import fetch
 from vae_runtime.studio.build import (
-    Parts,
+    PageContent,
     encode_points,
     folder_files,
     page_files,
@@ -32,21 +32,21 @@ from vae_runtime.studio.build import (
 from vae_runtime.studio.single_file import link_modules, seven_bits, single_file
 
 DATA = Path(__file__).parents[1] / "data"
-MAX_PAGE = 7_000_000  # bytes of a page about the embedded bundle
+MAX_PAGE = 7_000_000  # bytes of a page for the embedded bundle
 ADDRESS = re.compile(r"""(?:src|href|action|poster|data)\s*=\s*["']?\s*(?:https?:)?//""", re.I)
 
 
-def parts(path: Path = DATA / "cvae_mlp.zip") -> Parts:
-    return Parts(open_bundle(path), path.name)
+def content_of(path: Path = DATA / "cvae_mlp.zip") -> PageContent:
+    return PageContent(open_bundle(path), path.name)
 
 
 def code(source: bytes) -> str:
-    """A module without its comments and the programs that it writes."""
+    """A module's code without comments and template literals."""
     return re.sub(r"/\*.*?\*/|`[^`]*`", "", source.decode(), flags=re.S)
 
 
 def unpacked(page: bytes, name: str = "payload") -> bytes:
-    """What the script of a single file unpacks, by the rules that its text follows."""
+    """Unpack an element of a single file, as its script does."""
     element = rf'<script type="text/plain" id="{name}" data-size="(\d+)">(.*?)</'
     found = re.search(element, page.decode(), re.S)
     assert found is not None
@@ -61,7 +61,7 @@ def unpacked(page: bytes, name: str = "payload") -> bytes:
     b"", b"\0", b"<", b"\r", b"\0" * 50, b"<" * 50, bytes(range(256)), b"</script><!--\r\n\0",
     np.random.default_rng(0).bytes(10_000),
 ])  # fmt: skip
-def test_seven_bits_a_character_stand_in_a_script_unchanged(raw: bytes) -> None:
+def test_seven_bits_per_character_survive_in_a_script_element(raw: bytes) -> None:
     text = seven_bits(raw)
     assert not set(text) & set(b"\0\r<")
     page = b'<script type="text/plain" id="payload" data-size="%d">%s</' % (
@@ -72,38 +72,38 @@ def test_seven_bits_a_character_stand_in_a_script_unchanged(raw: bytes) -> None:
     text.decode("utf-8")
 
 
-def test_a_single_file_holds_all_and_asks_nobody(studio_folder: Path) -> None:
+def test_a_single_file_is_complete_and_loads_nothing(studio_folder: Path) -> None:
     path = EMBEDDED / "mnist.zip"
-    page = single_file(parts(path))
+    page = single_file(content_of(path))
     print(f"\n{len(page):,} bytes")
     assert len(page) <= MAX_PAGE
     text = page.decode()
     assert not ADDRESS.search(re.sub(r"<script.*?</script>", "", text, flags=re.S))
     head, _, rest = unpacked(page).partition(b"\n")
-    facts = json.loads(head)
+    index = json.loads(head)
     files = {}
-    for name, size in facts["files"]:
+    for name, size in index["files"]:
         files[name], rest = rest[:size], rest[size:]
-    assert facts["name"] == "mnist.zip"
-    assert set(facts["modules"]) <= files.keys()
-    for name in facts["modules"]:
+    assert index["name"] == "mnist.zip"
+    assert set(index["modules"]) <= files.keys()
+    for name in index["modules"]:
         for wanted in re.findall(
             r'^(?:import|export)\b[^;]*?from\s*"([^"]+)"', code(files[name]), re.M
         ):
             assert wanted.removeprefix("studio:") in files, (name, wanted)
     assert unpacked(page, "wasm")[:4] == b"\0asm"
-    # The bundle's files, each cut in blocks that take turns.
-    found = {name: bytearray() for name, _ in facts["bundle"]}
+    # The bundle's files are interleaved in blocks.
+    found = {name: bytearray() for name, _ in index["bundle"]}
     while rest:
-        for name, size in facts["bundle"]:
-            part = min(facts["block"], size - len(found[name]))
+        for name, size in index["bundle"]:
+            part = min(index["block"], size - len(found[name]))
             found[name] += rest[:part]
             rest = rest[part:]
     assert found == {n: bytearray(r) for n, r in open_bundle(path).read_all().items()}
 
 
 def test_the_policy_of_a_single_file_names_its_own_script_and_style(studio_folder: Path) -> None:
-    text = single_file(parts()).decode()
+    text = single_file(content_of()).decode()
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]+)"', text)
     assert policy is not None
     assert policy[1].startswith("default-src 'none'; script-src ")
@@ -115,15 +115,15 @@ def test_the_policy_of_a_single_file_names_its_own_script_and_style(studio_folde
     assert "http:" not in policy[1]
     assert "unsafe-inline" not in policy[1]
     assert "unsafe-eval'" not in policy[1].replace("'wasm-unsafe-eval'", "")
-    # Ahead of all that it governs.
+    # The policy must come before everything that it governs.
     assert text.index("Content-Security-Policy") < text.index("<style>")
 
 
 def test_the_same_bundle_gives_the_same_page(studio_folder: Path) -> None:
-    assert single_file(parts()) == single_file(parts())
+    assert single_file(content_of()) == single_file(content_of())
 
 
-def test_nothing_that_a_manifest_says_is_markup(studio_folder: Path, tmp_path: Path) -> None:
+def test_no_text_of_a_manifest_becomes_markup(studio_folder: Path, tmp_path: Path) -> None:
     from tests.security.rechecksum import read_files, with_checksums
     from vae_runtime.bundle.archive import pack
     from vae_runtime.bundle.manifest import NAME
@@ -134,18 +134,18 @@ def test_nothing_that_a_manifest_says_is_markup(studio_folder: Path, tmp_path: P
     manifest["classes"][0] = evil
     path = tmp_path / f"{evil[2:8]}<b>.zip"
     path.write_bytes(pack(with_checksums(files, manifest)))
-    page, folder = single_file(parts(path)), folder_files(parts(path))
+    page, folder = single_file(content_of(path)), folder_files(content_of(path))
     assert b"alert(1)" not in page
     assert b"<b>" not in page
     assert b"alert(1)" not in folder["index.html"]
-    assert page.count(b"</script") == single_file(parts()).count(b"</script")
+    assert page.count(b"</script") == single_file(content_of()).count(b"</script")
 
 
 def test_a_folder_has_no_inline_script_and_no_other_origin(
     studio_folder: Path, tmp_path: Path
 ) -> None:
     target = tmp_path / "site"
-    assert write_folder(parts(), target) == sum(
+    assert write_folder(content_of(), target) == sum(
         p.stat().st_size for p in target.rglob("*") if p.is_file()
     )
     page = (target / "index.html").read_text()
@@ -157,7 +157,7 @@ def test_a_folder_has_no_inline_script_and_no_other_origin(
         assert not re.search(r"https?://(?!www\.w3\.org/)", path.read_text()), path
     with np.load(io.BytesIO((target / "points.npz").read_bytes())) as points:
         assert points["z"].shape == (0, 0)
-    write_folder(parts(), target)  # replaces an earlier studio
+    write_folder(content_of(), target)  # replaces an earlier studio
 
 
 def test_points_are_latents_of_the_data_with_its_labels(studio_folder: Path) -> None:
@@ -181,16 +181,16 @@ def test_without_onnxruntime_web_one_line_says_what_to_run(
     ran = run("studio", "--out", "x.html")
     assert ran.code == 2
     assert ran.error == (
-        "error: the studio's onnxruntime-web is not here. Run: python -m vae_runtime.studio.fetch "
-        "(needs npm and a network)"
+        "error: the studio needs onnxruntime-web, not fetched yet. Run: "
+        "python -m vae_runtime.studio.fetch (needs npm and a network)"
     )
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(OSError, match=r"^npm is not installed\. Install Node\.js 20"):
         fetch.fetch(tmp_path / "assets")
 
 
-def test_fetching_needs_the_standard_library_alone(tmp_path: Path) -> None:
-    """The build of a wheel runs it where none of our dependencies is installed."""
+def test_fetching_needs_only_the_standard_library(tmp_path: Path) -> None:
+    """Building a wheel runs it without our dependencies."""
     for name in ("fetch.py", "package.json", "package-lock.json"):  # and no assets
         shutil.copy(fetch.HERE / name, tmp_path)
     command = [sys.executable, "-I", "-S", tmp_path / "fetch.py"]
@@ -204,7 +204,7 @@ def test_fetching_needs_the_standard_library_alone(tmp_path: Path) -> None:
     )
 
 
-def test_another_version_of_onnxruntime_web_is_not_taken(
+def test_another_version_of_onnxruntime_web_is_not_accepted(
     studio_folder: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "assets"
@@ -216,10 +216,10 @@ def test_another_version_of_onnxruntime_web_is_not_taken(
     assert not fetch.present(folder)
 
 
-def test_the_licence_goes_where_onnxruntime_web_goes(studio_folder: Path) -> None:
+def test_the_licence_accompanies_onnxruntime_web(studio_folder: Path) -> None:
     notice = b"The above copyright notice and this permission notice shall be included"
-    assert notice in single_file(parts())
-    assert notice in folder_files(parts())["ATTRIBUTION.md"]
+    assert notice in single_file(content_of())
+    assert notice in folder_files(content_of())["ATTRIBUTION.md"]
 
 
 def test_the_lock_file_pins_one_version_and_names_no_host() -> None:
@@ -241,20 +241,20 @@ def test_modules_come_after_what_they_import() -> None:
     assert list(ordered) == ["b/z.js", "a/y.js", "a/x.js"]
     assert ordered["a/x.js"].startswith(b'import { y } from "studio:a/y.js";')
     assert ordered["b/z.js"] == sources["b/z.js"]
-    with pytest.raises(StateError, match=r"a/x\.js → a/y\.js → a/x\.js: a module that"):
+    with pytest.raises(StateError, match=r"a/x\.js → a/y\.js → a/x\.js: the last module"):
         link_modules(
             sources | {"a/y.js": b'import "./q.js";\nimport { x } from "./x.js";\n'}, "a/x.js"
         )
 
 
-def test_scripts_fit_the_eye() -> None:
+def test_scripts_have_at_most_300_lines() -> None:
     files = [p for folder in ("boot", "engine", "ui") for p in (fetch.HERE / folder).rglob("*.js")]
     assert len(files) > 30
     assert not [p.name for p in files if len(p.read_text().splitlines()) > 300]
 
 
 def test_every_import_of_the_page_is_found(studio_folder: Path) -> None:
-    """No import in a form that a single file would not link."""
+    """All imports have a form that a single file can link."""
     files = page_files()
     modules = link_modules(files, "boot/run.js")
     for path in modules.keys() - {"assets/ort.min.mjs", "assets/gifenc.js"}:

@@ -1,4 +1,4 @@
-"""`vae-run studio`: where it writes, what of the data it shows, and what it refuses before work."""
+"""`vae-run studio`: where it writes, which data it shows, and what it refuses at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vae_runtime.bundle.reader import open_bundle
 DATA = Path(__file__).parents[1] / "data"
 
 
-def test_a_folder_of_something_else_is_left_alone(
+def test_a_folder_with_other_files_is_not_changed(
     studio_folder: Path, run: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "site").mkdir()
@@ -33,7 +33,7 @@ def test_a_folder_of_something_else_is_left_alone(
         ("none/site", 6, "none/site: there is no folder none. Create it first."),
     ],
 )
-def test_a_name_that_is_neither_a_page_nor_a_folder_is_refused_before_work(
+def test_an_output_that_cannot_be_written_is_refused_at_once(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, out: str, code: int, error: str
 ) -> None:
     monkeypatch.setattr("vae_runtime.studio.build.present", lambda: pytest.fail("has begun"))
@@ -56,7 +56,7 @@ def test_data_without_a_test_split_is_shown_whole(
         assert points["z"].shape == (5, spec.latent_dim)
 
 
-def test_pictures_of_any_size_become_the_bundle_s(
+def test_images_of_any_size_are_resized_to_the_bundle(
     studio_folder: Path, run: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "photos").mkdir()

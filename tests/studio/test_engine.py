@@ -1,4 +1,4 @@
-"""The JavaScript engine beside the Python runtime: the same latents, pixels and scores."""
+"""The JavaScript engine gives the same latents, pixels and scores as the Python runtime."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from vae_runtime.verification import read_golden
 
 DATA = Path(__file__).parents[1] / "data"
 BUNDLES = (EMBEDDED / "mnist.zip", *sorted(DATA.glob("*.zip")))
-LAST_BIT = 2e-7  # of a float32: log1p, sin and cos of two libraries round apart now and then
+LAST_BIT = 2e-7  # of a float32; log1p, sin and cos of two libraries sometimes round differently
 
 
 def sampling_options(path: Path) -> list[dict[str, Any]]:
-    """Arguments of `sample_latents` that reach every branch of the prior."""
+    """Arguments of `sample_latents` for every branch in `prior.js`."""
     n_classes = len(open_bundle(path).manifest.spec.classes)
     common: list[dict[str, Any]] = [
         {"n": 40, "seed": 0}, {"n": 3, "seed": 2**64 - 1}, {"n": 5, "seed": 7, "start": 500_000},
@@ -42,7 +42,7 @@ def as_python(options: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_same_seed_gives_the_same_latents(engine: Engine) -> None:
     cases = [(path, options) for path in BUNDLES for options in sampling_options(path)]
-    # A seed beyond 2**53 is no JSON number to JavaScript.
+    # JavaScript cannot read a seed above 2**53 from JSON as a number.
     jobs = [
         {
             "job": "latents",
@@ -62,7 +62,7 @@ def test_the_same_seed_gives_the_same_latents(engine: Engine) -> None:
     assert apart <= total // 1000
 
 
-def test_sample_gives_python_s_images(engine: Engine) -> None:
+def test_sample_gives_the_images_of_python(engine: Engine) -> None:
     for path, label in ((BUNDLES[0], "3"), (DATA / "vae_mlp.zip", None)):
         options = {"n": 3, "seed": 5, "label": label, "temperature": 0.7}
         found = engine({"job": "sample", "bundle": str(path), "options": options})[0]
@@ -103,8 +103,6 @@ def test_json_is_read_strictly(engine: Engine) -> None:
 
 @pytest.mark.parametrize("kind", ["uniform", "gaussian"])
 def test_the_other_priors(engine: Engine, kind: str, tmp_path: Path) -> None:
-    import json
-
     from tests.security.rechecksum import read_files, with_checksums
     from vae_runtime.bundle.archive import pack
     from vae_runtime.bundle.manifest import NAME
@@ -135,7 +133,7 @@ def test_the_other_priors(engine: Engine, kind: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(found[1]["result"], spread, rtol=1e-12)
 
 
-def test_every_graph_gives_torch_s_numbers(engine: Engine) -> None:
+def test_every_graph_gives_the_outputs_of_torch(engine: Engine) -> None:
     found = engine(*({"job": "golden", "bundle": str(path)} for path in BUNDLES))
     for path, one in zip(BUNDLES, found, strict=True):
         result = one["result"]
@@ -147,7 +145,7 @@ def test_every_graph_gives_torch_s_numbers(engine: Engine) -> None:
         print(f"\n{path.stem}: {result['maxAbsError']:.1e}")
 
 
-def test_spread_encode_and_score_are_python_s(engine: Engine) -> None:
+def test_spread_encode_and_score_agree_with_python(engine: Engine) -> None:
     jobs = [
         job
         for path in BUNDLES
@@ -179,16 +177,16 @@ def test_spread_encode_and_score_are_python_s(engine: Engine) -> None:
             np.testing.assert_allclose(theirs, ours, rtol=2e-5, atol=1e-6)
 
 
-def test_dimensions_in_the_order_of_what_they_do(engine: Engine) -> None:
+def test_dimensions_are_ordered_by_effect(engine: Engine) -> None:
     found = engine({"job": "activity", "bundle": str(DATA / "ae_mlp.zip")})[0]["result"]
     effect = np.array(found["effect"])
     assert found["order"] == list(np.argsort(-effect, kind="stable"))
-    # Units of a ReLU that never fire: this model has some, its others move the image.
+    # Some ReLU units of this model never fire; the others change the image.
     assert found["active"] == list(effect > 0.05 * effect.max())
     assert 0 < sum(found["active"]) < len(effect)
 
 
-def test_interpolation_is_python_s(engine: Engine) -> None:
+def test_interpolation_agrees_with_python(engine: Engine) -> None:
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 8)).astype(np.float32)
     cases = [(a, b, how) for how in ("linear", "spherical")] + [(a, 2 * a, "spherical")]
@@ -201,7 +199,7 @@ def test_interpolation_is_python_s(engine: Engine) -> None:
         np.testing.assert_allclose(found["result"], ours.ravel(), atol=1e-6)
 
 
-def test_the_map_s_two_directions_are_the_widest(engine: Engine) -> None:
+def test_pca_finds_the_two_largest_components(engine: Engine) -> None:
     rng = np.random.default_rng(1)
     z = (rng.normal(size=(300, 6)) * [0.1, 3, 0.2, 0.1, 1.5, 0.3] + 2).astype(np.float32)
     found = engine({"job": "pca", "z": z.ravel().tolist(), "dim": 6})[0]["result"]
@@ -238,7 +236,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
 ]  # fmt: skip
 
 
-def test_wrong_calls_are_refused_in_words(engine: Engine) -> None:
+def test_wrong_calls_are_refused_with_a_message(engine: Engine) -> None:
     jobs = [{"job": "latents", "bundle": str(BUNDLES[0])} | job for job, _, _ in WRONG]
     found = engine(*jobs)
     assert found == [{"error": name, "message": text} for _, name, text in WRONG]

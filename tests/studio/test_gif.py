@@ -1,4 +1,4 @@
-"""The GIF of a morph in colour: no bundle of the browser's tests has one."""
+"""The GIF of a colour morph, which no bundle in the browser tests covers."""
 
 from __future__ import annotations
 

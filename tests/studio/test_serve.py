@@ -1,4 +1,4 @@
-"""The studio's server: this machine alone, strict headers, its own files and nothing else."""
+"""The studio's server: reachable only from this machine, with strict headers and only its files."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def ask(
     return answer, body
 
 
-def test_it_listens_on_this_machine_alone(server: StudioServer) -> None:
+def test_it_listens_only_on_this_machine(server: StudioServer) -> None:
     assert server.server_address[0] == "127.0.0.1"
     assert server.url == f"http://127.0.0.1:{server.server_port}/"
 
@@ -66,7 +66,7 @@ def test_the_policy_allows_its_own_scripts_and_wasm_only() -> None:
     assert rules["frame-ancestors"] == rules["base-uri"] == rules["form-action"] == "'none'"
 
 
-def test_files_by_their_exact_path(server: StudioServer) -> None:
+def test_files_are_served_by_their_exact_path(server: StudioServer) -> None:
     answer, body = ask(server, "/engine/a.js")
     assert (answer.status, body) == (200, b"1")
     assert answer.headers["Content-Type"] == "text/javascript; charset=utf-8"
@@ -77,7 +77,7 @@ def test_files_by_their_exact_path(server: StudioServer) -> None:
 @pytest.mark.parametrize(
     "path", ["/../etc/passwd", "/engine/../index.html", "/%2e%2e/x", "/engine/", "/engine"]
 )
-def test_other_paths_are_not_there(server: StudioServer, path: str) -> None:
+def test_other_paths_are_not_found(server: StudioServer, path: str) -> None:
     assert ask(server, path)[0].status == 404
 
 
@@ -87,7 +87,7 @@ def test_other_methods_are_refused(server: StudioServer) -> None:
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "evil.example:80", "[::1]:80"])
-def test_a_request_by_another_name_is_refused(server: StudioServer, host: str) -> None:
+def test_a_request_for_another_host_name_is_refused(server: StudioServer, host: str) -> None:
     answer, body = ask(server, "/bundle.zip", host=host)
     assert answer.status == 421
     assert b"PK" not in body
@@ -95,7 +95,7 @@ def test_a_request_by_another_name_is_refused(server: StudioServer, host: str) -
     assert ask(server, "/bundle.zip", host=own)[1] == b"PK"
 
 
-def test_a_port_that_is_taken_is_said_in_a_line(server: StudioServer) -> None:
+def test_a_port_in_use_is_reported_in_one_line(server: StudioServer) -> None:
     with pytest.raises(FileError, match=r"^port \d+: address already in use\. Use another --port"):
         StudioServer(FILES, server.server_port)
 

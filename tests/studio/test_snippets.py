@@ -1,4 +1,4 @@
-"""The programs that the page offers to copy: each is run, and makes Python's pixels."""
+"""Run the programs that the page offers to copy, and compare their pixels with Python's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vae_runtime.studio.fetch import HERE
 
 DATA = Path(__file__).parent.parent / "data"
 CASES = [("cvae_mlp", 3), ("cvae_mlp", None), ("vae_conv", None)]
-# onnxruntime-web stands in for onnxruntime-node: the same API, and the studio has it here.
+# onnxruntime-web replaces onnxruntime-node: it has the same API and is already here.
 WEB = """import {{ readFileSync as read }} from "node:fs";
 import {{ gunzipSync }} from "node:zlib";
 import * as ort from {module};
@@ -39,14 +39,14 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, int | Non
 
 
 def latents(name: str) -> np.ndarray:
-    """The latents that the programs below decode: one number of them is 0, and one is tiny."""
+    """Latents for the programs below; one number is 0, and one is tiny."""
     z = vae.load(str(DATA / f"{name}.zip")).sample_latents(1, seed=3)[0]
     z[:2] = 0, 1e-7
     return z
 
 
 def program(studio: Path, language: str, name: str, label: int | None) -> str:
-    """What `ui/snippets.js` writes."""
+    """Let `ui/snippets.js` write a program."""
     node = shutil.which("node")
     if node is None:
         pytest.skip("no Node.js")
@@ -68,7 +68,7 @@ def program(studio: Path, language: str, name: str, label: int | None) -> str:
 
 
 def check(path: Path, name: str, label: int | None) -> None:
-    """The picture is what Python decodes; another kernel may round a pixel to the next level."""
+    """Compare an image with Python's; another kernel may round a pixel to the next level."""
     expected = vae.load(str(DATA / f"{name}.zip")).decode(latents(name), label=label, dtype="uint8")
     with Image.open(path) as image:
         found = np.asarray(image)
@@ -91,7 +91,7 @@ def test_javascript(studio_folder: Path, case: tuple[str, int | None, Path]) -> 
     assets = studio_folder / "assets"
     module = json.dumps((assets / "ort.min.mjs").as_uri())
     web = WEB.format(module=module, wasm=json.dumps(str(assets / "ort-wasm.gz.bin")))
-    # Which reads from addresses, not from a disk.
+    # onnxruntime-web loads from URLs, not from disk, so the program passes the bytes.
     text = re.sub(r'create\((".*?")\)', r"create(read(\1))", text.replace(line, web))
     (folder / "image.mjs").write_text(text)
     subprocess.run([shutil.which("node") or "node", "image.mjs"], cwd=folder, check=True)

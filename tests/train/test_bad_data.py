@@ -32,7 +32,7 @@ def idx_folder(folder: Path, images: bytes, labels: bytes, *, gz: str = "") -> N
 def lying_header(folder: Path) -> str:
     idx_folder(folder, idx(6, 5, 4, told=(60, 5, 4)), idx(60))
     return (
-        f"{folder}/train-images-idx3-ubyte: header promises 1200 bytes of data, "
+        f"{folder}/train-images-idx3-ubyte: header declares 1200 bytes of data, "
         "the file has only 120"
     )
 
@@ -40,7 +40,7 @@ def lying_header(folder: Path) -> str:
 def lying_labels(folder: Path) -> str:
     idx_folder(folder, idx(6, 5, 4), idx(7, told=(6,)))
     return (
-        f"{folder}/train-labels-idx1-ubyte: header promises 6 bytes of data, "
+        f"{folder}/train-labels-idx1-ubyte: header declares 6 bytes of data, "
         "the file has more than that"
     )
 
@@ -81,7 +81,7 @@ def damaged_image(folder: Path) -> str:
     picture(folder / "cat" / "a.png", 64, 64)
     whole = (folder / "cat" / "a.png").read_bytes()
     (folder / "cat" / "b.png").write_bytes(whole[: len(whole) // 2])
-    return f"{folder}/cat/b.png: cut off: the end of a PNG is missing"
+    return f"{folder}/cat/b.png: truncated: the end of the PNG is missing"
 
 
 def mixed_sizes(folder: Path) -> str:

@@ -11,14 +11,12 @@ from onnx import AttributeProto, NodeProto, TensorProto, defs, helper, numpy_hel
 
 from vae_runtime.errors import UsageError
 
-from ..parity import Arrays
-
 _MAX_FLOAT16 = float(np.finfo(np.float16).max)
 _FLOAT, _HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 
 
-def to_fp16(model: onnx.ModelProto, _samples: Arrays) -> onnx.ModelProto:
-    """A copy of `model` that computes in float16 between two casts.
+def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Convert a copy of `model` to float16, between casts of its inputs and outputs.
 
     An input that an operator takes only as float32, such as the scales of Resize, is cast back.
 
@@ -31,7 +29,7 @@ def to_fp16(model: onnx.ModelProto, _samples: Arrays) -> onnx.ModelProto:
     opset = result.opset_import[0].version
     for tensor in graph.initializer:
         _halve(tensor)
-    # The names of inputs and outputs stay; inside, every float32 value becomes a float16 value.
+    # Inputs and outputs keep their names and types; all values between them become float16.
     inputs = {v.name for v in graph.input if v.type.tensor_type.elem_type == _FLOAT}
     outputs = {v.name for v in graph.output if v.type.tensor_type.elem_type == _FLOAT}
     inner = {name: f"{name}_half" for name in inputs | outputs}
@@ -70,7 +68,7 @@ def _halve_attributes(node: NodeProto) -> None:
 
 
 def _casts_back(node: NodeProto, opset: int) -> list[NodeProto]:
-    """Casts to float32 for the inputs of `node` that may not be float16."""
+    """Cast the inputs of `node` that may not be float16 to float32."""
     schema = defs.get_schema(node.op_type, opset)
     allowed = {c.type_param_str: c.allowed_type_strs for c in schema.type_constraints}
     casts = []

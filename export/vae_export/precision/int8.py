@@ -4,9 +4,9 @@ Weights become int8 with one scale per column (symmetric, as in Jacob et al. 201
 1712.05877). Activations become uint8 with a scale computed on each run. The nodes form the pattern
 that onnxruntime fuses into a single kernel, written in plain `ai.onnx` operators.
 
-Weights are rounded so that the outputs of the layer change least, not the weights: rows are rounded
-one after another, and the rows that are still unrounded compensate for the error (OBQ and GPTQ:
-Frantar et al. 2022, arXiv 2208.11580 and 2210.17323). This needs typical inputs but no training.
+Rounding minimises the error of a layer's outputs, not that of its weights: rows are rounded one
+after another, and the remaining rows compensate for the error (OBQ and GPTQ: Frantar et al. 2022,
+arXiv 2208.11580 and 2210.17323). This needs typical inputs but no training.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from vae_runtime.inference.session import Session
 
 from ..parity import Arrays
 
-# Measured with onnxruntime's own dynamic quantisation of a decoder of this project, batch 64.
+# Measured for onnxruntime's own dynamic quantisation of a convolutional decoder, batch 64.
 CONV_SLOWDOWN = 3.3
-# Seven of the eight bits: a CPU without VNNI adds two products in 16 bits and saturates beyond
-# that; 2 * 255 * 63 < 2**15. So every CPU computes the same integers. It costs 1 to 2 dB.
+# Weights use seven of the eight bits, which costs 1 to 2 dB. A CPU without VNNI adds two products
+# in 16 bits and would saturate; as 2 * 255 * 63 < 2**15, every CPU computes the same integers.
 LEVELS = 63
 _MIN_WEIGHTS = 4096  # a smaller product takes less time than quantising its input
 _DAMPING = 0.01  # relative to the mean diagonal; keeps the inverse of a rank-deficient matrix small
 
 
 def to_int8(model: onnx.ModelProto, samples: Arrays) -> onnx.ModelProto:
-    """A copy of `model` whose large Gemm nodes multiply in 8 bits.
+    """Quantise the large Gemm nodes of a copy of `model`.
 
     The first layer stays in float32: it is small, and latents far from the mean (±6 sigma in one
     dimension) would leave few levels for all other dimensions.
 
     Args:
         model: a decoder.
-        samples: typical inputs, which the weights are rounded for.
+        samples: typical inputs; rounding minimises the error on them.
 
     Raises:
-        UsageError: the graph has convolutions, or nothing worth quantising.
+        UsageError: the graph has convolutions, or no Gemm large enough.
     """
     convolutions = sum(node.op_type in ("Conv", "ConvTranspose") for node in model.graph.node)
     if convolutions:
@@ -70,15 +70,11 @@ def to_int8(model: onnx.ModelProto, samples: Arrays) -> onnx.ModelProto:
     nodes = [part for node in graph.node for part in replaced.get(node.output[0], [node])]
     del graph.node[:]
     graph.node.extend(nodes)
-    _drop_unused_weights(graph)
-    return result
-
-
-def _drop_unused_weights(graph: onnx.GraphProto) -> None:
     used = {name for node in graph.node for name in node.input}
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)
+    return result
 
 
 def _is_large_linear(node: NodeProto, weight: TensorProto | None) -> bool:
@@ -94,7 +90,7 @@ def _is_large_linear(node: NodeProto, weight: TensorProto | None) -> bool:
 def _layer_inputs(
     model: onnx.ModelProto, nodes: list[NodeProto], samples: Arrays
 ) -> dict[str, NDArray[np.float32]]:
-    """What each of `nodes` multiplies when the graph runs on `samples`, f32[M, K]."""
+    """Run the graph on `samples`; return the inputs f32[M, K] of these nodes, by name."""
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
     names = sorted({node.input[0] for node in nodes})
@@ -108,7 +104,7 @@ def _layer_inputs(
 def _integer_gemm(
     node: NodeProto, weight: NDArray[np.float32], inputs: NDArray[np.float32]
 ) -> tuple[list[NodeProto], list[TensorProto]]:
-    """The nodes and constants that replace one Gemm."""
+    """Make the nodes and constants that replace one Gemm."""
     if any(a.name == "transB" and a.i for a in node.attribute):
         weight = weight.T
     values, scale = round_columns(weight, inputs)
@@ -165,7 +161,7 @@ def round_columns(
 
 
 def _rounding_order(inputs: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """The order of the rows, strongest inputs first, and the upper Cholesky factor of H⁻¹."""
+    """Order the rows, strongest inputs first; return the order and H⁻¹'s upper Cholesky factor."""
     hessian = inputs.T @ inputs / len(inputs)
     diagonal = np.diag(hessian)
     hessian = hessian + (_DAMPING * diagonal.mean() + 1e-12) * np.eye(len(hessian))

@@ -1,7 +1,7 @@
-"""Write the decoder as plain C that needs only libm, with a small program that uses it.
+"""Write the decoder as plain C that needs only libm, with a small example program.
 
-emx-onnx-cgen translates the decoder, with a fixed batch of one, into C. The folder `c/` holds the
-files that are the same for every model: argument checks, random numbers, the prior, `main`.
+emx-onnx-cgen translates the decoder to C, with a fixed batch of one. The folder `c/` holds the
+files that are the same for every model: argument checks, random numbers, the prior and `main`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def require_generator() -> None:
 
 
 def write_c(manifest: Manifest, files: dict[str, bytes], folder: Path) -> list[str]:
-    """Write the decoder of a bundle as C; of a CVAE, the conditional decoder.
+    """Write the decoder of a bundle as C; for a CVAE, the conditional decoder.
 
     Args:
         manifest: the manifest of the bundle.
@@ -53,7 +53,7 @@ def write_c(manifest: Manifest, files: dict[str, bytes], folder: Path) -> list[s
 
     Raises:
         MissingExtra: emx-onnx-cgen is not installed.
-        InputError: emx-onnx-cgen cannot translate the graph; gives its reason.
+        InputError: emx-onnx-cgen cannot translate the graph; the message has its reason.
         FileError: a file cannot be written.
     """
     require_generator()
@@ -72,13 +72,13 @@ def write_c(manifest: Manifest, files: dict[str, bytes], folder: Path) -> list[s
 def _translate(raw: bytes, name: str) -> dict[str, bytes]:
     """Translate a graph to `decoder.c` and `decoder_data.c`, with the function `vae_graph`."""
     model = onnx.load_from_string(raw)
-    del model.metadata_props[:]  # or the generator copies the whole prior into a comment
+    del model.metadata_props[:]  # else the generator copies the whole prior to a comment
     with tempfile.TemporaryDirectory() as folder:
         graph, out = Path(folder) / "decoder.onnx", Path(folder) / "decoder.c"
         graph.write_bytes(model.SerializeToString(deterministic=True))
         command = [sys.executable, "-m", GENERATOR, "compile", "decoder.onnx", "decoder.c"]
         command += ["--model-name", "vae_graph", "--color", "never", *_FLAGS]
-        # Run in the folder: the generator copies its command line into a comment.
+        # Use relative paths: the generator copies its command line to a comment.
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode or not out.is_file():
             reason = one_line(done.stderr or done.stdout)
@@ -87,7 +87,7 @@ def _translate(raw: bytes, name: str) -> dict[str, bytes]:
 
 
 def header_text(spec: ModelSpec) -> str:
-    """The text of `model.h`: sizes, and declarations of the class names and of the prior."""
+    """Format `model.h`: sizes, and declarations of the class names and the prior."""
     prior, image = spec.prior, spec.image
     kinds = {"normal": "NORMAL", "uniform": "UNIFORM"}
     lines = [
@@ -109,7 +109,7 @@ def header_text(spec: ModelSpec) -> str:
 
 
 def prior_text(spec: ModelSpec) -> str:
-    """The text of `prior_data.c`: the arrays that `model.h` declares."""
+    """Format `prior_data.c`: the arrays that `model.h` declares."""
     lines = ['#include "model.h"', f"const char vae_bundle[] = {_quoted(spec.id)};"]
     for declared, values in _arrays(spec.prior):
         lines.append(f"const double {declared} = {_braced(values.tolist())};")
@@ -120,7 +120,7 @@ def prior_text(spec: ModelSpec) -> str:
 
 
 def _arrays(prior: Prior) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    """The C declarator and the values of each array of the prior."""
+    """Yield the C declarator and the values of each array in the prior."""
     for name in ("low", "high", "weights", "mean", "cholesky"):
         values = getattr(prior, name)
         if values is not None:
@@ -132,7 +132,7 @@ def _defines(**values: Any) -> list[str]:
 
 
 def _braced(values: Any) -> str:
-    """Nested lists as a C initialiser, one line per innermost list."""
+    """Format nested lists as a C initialiser, one line per innermost list."""
     if not isinstance(values, list):
         return repr(values)  # the shortest text that reads back as the same double
     gap = ",\n " if isinstance(values[0], list) else ", "
@@ -140,7 +140,7 @@ def _braced(values: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A C string literal; octal escapes always end after three digits."""
+    """Format a C string literal. An octal escape always ends after three digits."""
     plain = (
         chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}"
         for byte in text.encode()

@@ -12,7 +12,7 @@ from vae_runtime.files.atomic import write_atomic
 from ..writer import make_folder
 
 MAX_BATCH = 256
-_DELAY_US = 500  # how long a request waits for others to join its batch
+_DELAY_US = 500  # that a request waits for others to join its batch
 _TYPES = {"float32": "TYPE_FP32", "int64": "TYPE_INT64", "uint8": "TYPE_UINT8"}
 
 
@@ -24,7 +24,7 @@ def write_triton(
     Args:
         manifest: the manifest of the bundle.
         files: the files of the bundle, by name.
-        folder: the repository; created if missing. Other models in it are left alone.
+        folder: the repository; created if missing. Other models in it are kept.
         prefix: the start of each model's name: `mnist` → `mnist_decoder`.
 
     Returns:
@@ -48,7 +48,7 @@ def write_triton(
 
 
 def config_text(name: str, graph_spec: GraphSpec, spec: ModelSpec) -> str:
-    """The text of one `config.pbtxt`: onnxruntime backend with dynamic batching."""
+    """Format one `config.pbtxt`: onnxruntime backend with dynamic batching."""
     parts = [
         f"name: {_quoted(name)}",
         'backend: "onnxruntime"',
@@ -70,7 +70,7 @@ def _tensor(kind: str, tensor: TensorSpec) -> str:
     if tensor.shape[1:]:
         lines.append(f"  dims: [ {', '.join(str(n) for n in tensor.shape[1:])} ]")
     else:
-        # Triton has no scalars: a request holds [N, 1], the graph gets [N].
+        # Triton needs at least one dimension: a request holds [N, 1], the graph gets [N].
         lines += ["  dims: [ 1 ]", "  reshape { shape: [ ] }"]
     return f"{kind} {{\n" + "\n".join(lines) + "\n}"
 
@@ -80,5 +80,5 @@ def _parameter(key: str, value: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A string in protobuf's text format; JSON's ASCII escapes are valid there."""
+    """Quote a string for protobuf's text format, which accepts JSON's ASCII escapes."""
     return json.dumps(text)

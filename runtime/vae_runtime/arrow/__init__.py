@@ -2,8 +2,8 @@
 
 from vae_runtime.arrow import Mapper
 
-encode = Mapper("encode", "cvae/")  # small and picklable; each worker opens the bundle itself
-latents = encode(table)  # a pyarrow.Table with a column `image` → one with `z` and `error`
+encode = Mapper("encode", "cvae/")  # small and picklable; every worker opens the bundle itself
+latents = encode(table)  # from a pyarrow.Table with a column `image` to one with `z` and `error`
 """
 
 from __future__ import annotations
@@ -12,6 +12,6 @@ from ..dependencies import require
 
 require("batch work", "pyarrow", extra="cpu,arrow")
 
-from .mapper import Mapper  # noqa: E402 - the check above has to come before pyarrow's import
+from .mapper import Mapper  # noqa: E402 - pyarrow must be checked before it is imported
 
 __all__ = ["Mapper"]

@@ -1,7 +1,7 @@
-"""Arrow columns to arrays and back.
+"""Convert Arrow columns to arrays and back.
 
-A row that cannot be used keeps its place: it becomes zeros on the way in and null on the way out,
-and `RowErrors` keeps the reason. Where all rows are good, nothing is copied.
+A row that cannot be used keeps its place: it becomes zeros in the arrays and null in the results,
+and `RowErrors` records the reason. If all rows are good, nothing is copied.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 class RowErrors:
-    """The rows of one table that cannot be used, each with the first reason found.
+    """The bad rows of one table, each with the first reason found.
 
     Attributes:
-        n: rows in the table.
-        reasons: one line for each bad row, by its position in the table.
+        n: number of rows in the table.
+        reasons: one line per bad row, by its position in the table.
     """
 
     def __init__(self, n: int) -> None:
@@ -36,7 +36,7 @@ class RowErrors:
         self.reasons: dict[int, str] = {}
 
     def add(self, bad: NDArray[np.bool_], reason: str | Callable[[int], str]) -> None:
-        """Record a reason for every row of a mask, either one text or one made from the row."""
+        """Record a reason for all rows of a mask; a function makes it from the row number."""
         for row in np.flatnonzero(bad).tolist():
             self.set(row, reason if isinstance(reason, str) else reason(row))
 
@@ -45,7 +45,7 @@ class RowErrors:
         self.reasons.setdefault(row, reason)
 
     def mask(self) -> NDArray[np.bool_] | None:
-        """bool[N], true for bad rows; None where all rows are good."""
+        """Return bool[N], true for bad rows; None if all rows are good."""
         if not self.reasons:
             return None
         bad = np.zeros(self.n, bool)
@@ -53,7 +53,7 @@ class RowErrors:
         return bad
 
     def to_arrow(self) -> Any:
-        """The column `error`: the reason for a bad row, null for a good one."""
+        """Make the column `error`: the reason for a bad row, null for a good one."""
         if not self.reasons:
             return pa.nulls(self.n, pa.string())
         return pa.array([self.reasons.get(row) for row in range(self.n)], pa.string())
@@ -67,8 +67,8 @@ def read_images(column: Any, spec: ImageSpec, errors: RowErrors) -> NDArray[Any]
 
     Args:
         column: lists of C·H·W numbers, channels first, as integers from 0 to 255 or as float32
-            in [0, 1]; or image files as bytes, alone or in the field `bytes` of a struct.
-        spec: the images that the model takes.
+            in [0, 1]; or image files as bytes, either directly or in the field `bytes` of a struct.
+        spec: size and mode of the images that the model takes.
         errors: receives the rows that cannot be used.
 
     Raises:
@@ -76,7 +76,7 @@ def read_images(column: Any, spec: ImageSpec, errors: RowErrors) -> NDArray[Any]
     """
     array = to_array(column)
     if pa.types.is_struct(array.type) and array.type.get_field_index("bytes") >= 0:
-        # The `datasets` library stores images so; flatten() keeps the nulls of the struct.
+        # The `datasets` library stores images like this; flatten() keeps the struct's nulls.
         array = array.flatten()[array.type.get_field_index("bytes")]
     kind = array.type
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
@@ -127,11 +127,11 @@ def read_row_numbers(column: Any, name: str, errors: RowErrors) -> NDArray[np.in
 
 
 def to_array(column: Any) -> Any:
-    """Turn a column into one plain array: no chunks, dictionary or extension type."""
+    """Convert a column to one plain array without chunks, dictionary or extension type."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if isinstance(array, pa.ChunkedArray):  # combine_chunks() returns one where there is no chunk
+    if isinstance(array, pa.ChunkedArray):  # combine_chunks() returns one if there is no chunk
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
-    if isinstance(array, pa.ExtensionArray):  # the tensors of Ray Data, and Arrow's own
+    if isinstance(array, pa.ExtensionArray):  # tensors of Ray Data and of Arrow itself
         array = array.storage
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
@@ -148,13 +148,13 @@ def _nulls(array: Any) -> NDArray[np.bool_]:
 
 
 def _to_int64(array: Any) -> NDArray[np.int64]:
-    """Integers of any width → i64[N]; null becomes 0, and what exceeds 2**63 - 1 negative."""
+    """Integers of any width → i64[N]; null becomes 0, numbers above 2**63 - 1 become negative."""
     numbers: NDArray[np.int64] = array.cast(pa.int64(), safe=False).fill_null(0).to_numpy()
     return numbers
 
 
 def _indices_of(array: Any, spec: ModelSpec, errors: RowErrors) -> NDArray[np.int64]:
-    """Class names → i64[N]; each distinct name is looked up once."""
+    """Class names → i64[N]; every distinct name is looked up only once."""
     labels = np.zeros(len(array), np.int64)
     encoded = array.fill_null("").dictionary_encode()
     rows = encoded.indices.to_numpy()
@@ -192,12 +192,12 @@ def _read_lists(array: Any, size: int, errors: RowErrors) -> NDArray[Any]:
 
 
 def _check_pixels(numbers: NDArray[Any], errors: RowErrors) -> NDArray[Any]:
-    """Numbers [N, K] → u8 or f32 [N, K]; a row that leaves the range becomes zeros."""
+    """Numbers [N, K] → u8 or f32 [N, K]; a row with a number out of range becomes zeros."""
     is_float = numbers.dtype == np.float32
     if numbers.dtype == np.uint8 or not numbers.size:
         return numbers if is_float else numbers.astype(np.uint8, copy=False)
     highest = 1 if is_float else 255
-    low, high = numbers.min(axis=1), numbers.max(axis=1)  # both are NaN where a number is
+    low, high = numbers.min(axis=1), numbers.max(axis=1)  # both NaN if any number is NaN
     bad = ~((low >= 0) & (high <= highest))
     errors.add(
         bad, lambda i: f"image: numbers from {low[i]:g} to {high[i]:g}, expected 0 to {highest}"
@@ -230,7 +230,7 @@ def _read_files(array: Any, spec: ImageSpec, errors: RowErrors) -> NDArray[np.ui
 
 
 def to_lists(values: NDArray[Any], errors: RowErrors, *, fixed: bool) -> Any:
-    """Convert [N, …] to one list of numbers per row, of a fixed size or not, without a copy."""
+    """Convert [N, …] to a column of lists, of a fixed or variable size, without a copy."""
     n, bad = len(values), errors.mask()
     size = int(np.prod(values.shape[1:]))
     flat = pa.array(np.ascontiguousarray(values).reshape(-1))
@@ -241,11 +241,6 @@ def to_lists(values: NDArray[Any], errors: RowErrors, *, fixed: bool) -> Any:
         offsets = np.arange(n + 1, dtype=np.int32) * np.int32(size)
         return pa.ListArray.from_arrays(pa.array(offsets), flat, mask=mask)
     return pa.LargeListArray.from_arrays(pa.array(np.arange(n + 1) * size), flat, mask=mask)
-
-
-def to_numbers(values: NDArray[np.float64], errors: RowErrors) -> Any:
-    """Convert f64[N] to a column of numbers."""
-    return pa.array(values, mask=errors.mask())
 
 
 def to_png(images: NDArray[np.uint8], errors: RowErrors) -> Any:

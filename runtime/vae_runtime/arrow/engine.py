@@ -14,15 +14,15 @@ from ..errors import FileError, LimitError
 
 T = TypeVar("T")
 R = TypeVar("R")
-_MIN_TASKS = 16  # in flight on a cluster, so that workers which join find some
-_TASKS_PER_THREAD = 4  # in flight: one runs, one waits on its worker, the others while we refill
+_MIN_TASKS = 16  # in flight on a cluster, so that workers that join find work
+_TASKS_PER_THREAD = 4  # in flight: one runs, one waits on its worker, two last until the refill
 _ITEMS_PER_THREAD = 2  # in flight on our own threads, which never wait for a network
 _TIMEOUT_S = 10
 
 
 @contextlib.contextmanager
 def threads(n: int) -> Iterator[Callable[[Callable[[T], R], Iterable[T]], Iterator[R]]]:
-    """Yield a `map` over n threads that keeps the order and takes only a few items ahead."""
+    """Yield a `map` over n threads that keeps the order and reads only a few items ahead."""
     with ThreadPoolExecutor(n) as pool:
 
         def run_map(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
@@ -46,11 +46,11 @@ def local_cluster(workers: int, threads_each: int = 1) -> Iterator[Any]:
     """Start a Dask cluster on this machine, on 127.0.0.1 only, and yield its client.
 
     Args:
-        workers: number of processes; one that dies is started again.
+        workers: number of processes; one that dies is restarted.
         threads_each: threads per process.
 
     Raises:
-        FileError: it did not start.
+        FileError: the cluster did not start.
     """
     dask = _distributed()
     with contextlib.ExitStack() as stack:
@@ -60,7 +60,7 @@ def local_cluster(workers: int, threads_each: int = 1) -> Iterator[Any]:
                 threads_per_worker=threads_each,
                 host="127.0.0.1",
                 dashboard_address="127.0.0.1:0",  # None would take port 8787, which may be in use
-                # A worker's death is reported by the outcome of its part, not by pages of log.
+                # The outcome of a part reports a worker's death; pages of log would hide it.
                 silence_logs=logging.CRITICAL,
             )
             stack.callback(_close, cluster)
@@ -73,8 +73,8 @@ def local_cluster(workers: int, threads_each: int = 1) -> Iterator[Any]:
 def _close(cluster: Any) -> None:
     """Close a cluster.
 
-    Dask asserts that every worker has a process to wait for. A worker that died and is just being
-    restarted has none, and that assertion must not replace the job's own error.
+    Dask asserts that every worker has a process to wait for. A worker that is being restarted has
+    none, and that assertion must not replace the job's own error.
     """
     with contextlib.suppress(AssertionError):
         cluster.close()
@@ -85,7 +85,7 @@ def remote_cluster(address: str) -> Iterator[Any]:
     """Connect to the Dask scheduler at an address such as `tcp://host:8786`; yield the client.
 
     Raises:
-        FileError: nothing answers there.
+        FileError: no scheduler answers at this address.
     """
     try:
         client = _distributed().Client(address, timeout=_TIMEOUT_S, set_as_default=False)
@@ -98,10 +98,10 @@ def remote_cluster(address: str) -> Iterator[Any]:
 
 
 def on_dask(client: Any, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Run a function over items on a cluster, one task each; yield results as they finish.
+    """Run a function over items on a cluster, one task per item; yield results as they finish.
 
     Only a few tasks per thread are submitted at a time. Submitting 20,000 at once took 1.4 times
-    as long and 12 KB of memory for each. Dask runs the tasks of a dead worker on another one.
+    as long, and 12 KB of memory per task. Dask moves the tasks of a dead worker to another one.
 
     Raises:
         LimitError: the same task killed several workers.
@@ -112,7 +112,7 @@ def on_dask(client: Any, function: Callable[[T], R], items: Iterable[T]) -> Iter
     max_tasks = 0
     try:
         while True:
-            # Refill by halves: the scheduler takes many tasks in one message as easily as one.
+            # Refill by halves: one message with many tasks costs the scheduler as little as one.
             if running.count() <= max_tasks // 2:
                 cluster_threads = sum(client.nthreads().values())  # workers may have joined
                 max_tasks = max(_MIN_TASKS, _TASKS_PER_THREAD * cluster_threads)
@@ -130,7 +130,7 @@ def on_dask(client: Any, function: Callable[[T], R], items: Iterable[T]) -> Iter
 
 
 def _distributed() -> Any:
-    """Import the package here, where a cluster is wanted: it takes a second."""
+    """Import `distributed` only when a cluster is needed: it takes a second."""
     import distributed
 
     return distributed

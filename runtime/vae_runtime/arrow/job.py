@@ -1,8 +1,8 @@
-"""Run a job: from a plan to a folder of Parquet parts that describe themselves.
+"""Run a job: turn a plan into a folder of self-describing Parquet parts.
 
-Each part holds its provenance in its Parquet metadata: which job it belongs to, and its place
-there. So the folder needs no other file, any Parquet reader takes it as one data set, and an
-interrupted job resumes from the parts alone.
+Each part records its provenance in its Parquet metadata: the job it belongs to and its place in it.
+So the folder needs no other file, any Parquet reader reads it as one data set, and an interrupted
+job resumes from the parts alone.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 METADATA_KEY = b"vae_onnx"
 _FORMAT = 1
-_BATCH_BYTES = 8 << 20  # pixels of one batch, as float32
-_GROUP_BYTES = 16 << 20  # an output row group
+_BATCH_BYTES = 8 << 20  # pixels per batch, as float32
+_GROUP_BYTES = 16 << 20  # per output row group
 _MAX_ROWS = 4096  # per batch
 
-Advance = Callable[[int], object]  # is told how many more rows are done
-# How batches are mapped: the builtin `map`, or one that runs several at once and keeps the order.
+Advance = Callable[[int], object]  # called with the number of rows that were just finished
+# The builtin `map`, or a function that maps several batches at once and keeps their order.
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
@@ -47,8 +47,8 @@ class Workers:
 
     Attributes:
         threads: threads of this process, which share the batches of one part at a time.
-        processes: processes of a new Dask cluster on this machine; 0 for none.
-        scheduler: address of a running Dask scheduler, whose workers must find the same paths.
+        processes: processes of a new Dask cluster on this machine; 0 starts none.
+        scheduler: address of a running Dask scheduler; its workers need the same file paths.
     """
 
     threads: int = 1
@@ -62,9 +62,9 @@ class Summary:
 
     Attributes:
         parts: number of files in the folder.
-        rows: rows in them.
+        rows: rows in all parts.
         errors: rows with a reason in `error`.
-        bytes: size of all files.
+        bytes: total size of all parts.
         skipped: parts that an earlier run had finished.
         first_error: the first reason, if any.
     """
@@ -79,12 +79,12 @@ class Summary:
 
 @dataclass(frozen=True)
 class Job:
-    """What every worker needs to write any part of a job.
+    """A job, as sent to every worker that writes parts of it.
 
     Attributes:
         mapper: what to do with each row.
         out: folder of the parts, an absolute path.
-        schema: of every part.
+        schema: schema of every part.
         input_sha256: checksum of the plan.
         parts: number of parts.
     """
@@ -102,11 +102,13 @@ class Job:
         Raises:
             UsageError: the input lacks a column that the mapper needs.
         """
-        schema = mapper.schema(_add_row_numbers(plan.schema, mapper))
-        return cls(mapper, out.resolve(), schema, plan.sha256, len(plan.parts))
+        schema, name = plan.schema or pa.schema([]), mapper.options.row
+        if name not in schema.names:
+            schema = schema.append(pa.field(name, pa.int64()))
+        return cls(mapper, out.resolve(), mapper.schema(schema), plan.sha256, len(plan.parts))
 
     def provenance(self, part: Part) -> dict[str, Any]:
-        """What identifies a part: equal provenance means an equal file."""
+        """The metadata that identifies a part; equal provenance means an equal file."""
         return {
             "format": _FORMAT,
             "verb": self.mapper.verb,
@@ -122,7 +124,7 @@ class Job:
 
 @dataclass(frozen=True)
 class FinishedPart:
-    """A part that is in the folder: its file, rows, rows with a reason in `error`, and size."""
+    """A written part: its file, number of rows, rows with a reason in `error`, and size."""
 
     file: Path
     rows: int
@@ -143,15 +145,15 @@ def run(
 
     Args:
         mapper: what to do with each row.
-        plan: which rows.
-        out: folder for the parts; created if missing.
+        plan: the rows, divided into parts.
+        out: folder for the parts; created if it is missing.
         workers: where to run; by default on one thread of this process.
         resume: skip the parts that an earlier run of the same job finished.
         advance: called with the number of rows that were just finished.
 
     Raises:
-        InputError: the folder holds something else, or parts of another job.
-        VaeError: the first error that concerns more than single rows; finished parts are kept.
+        InputError: the folder holds other files, or parts of another job.
+        VaeError: the first error that affects more than single rows; finished parts are kept.
     """
     advance = advance or (lambda _: None)
     job = Job.of(mapper, plan, out)
@@ -203,20 +205,20 @@ def write_part(
 ) -> FinishedPart:
     """Map the rows of one part into its file, in constant memory.
 
-    The file has a temporary name, which begins with a dot, until it is whole and on the disk.
+    The file keeps a temporary name, which begins with a dot, until it is complete and on disk.
 
     Args:
         job: the job.
-        part: which rows.
+        part: the rows to map.
         run_map: maps the batches.
         advance: called with the number of rows that were just mapped.
 
     Raises:
         FileError: a file cannot be read or written.
-        InputError: an input file is damaged, or has changed since it was planned.
+        InputError: an input file is damaged, or has changed since the job was planned.
     """
     target = job.out / part.name
-    # Pixels and latents hardly repeat, so a dictionary of them would only cost time.
+    # Pixels and latents hardly repeat, so dictionary encoding would only cost time.
     plain = [field.name for field in job.schema if not pa.types.is_nested(field.type)]
     options: dict[str, Any] = {"use_dictionary": plain, "write_page_checksum": True}
     rows = errors = 0
@@ -227,7 +229,7 @@ def write_part(
                 writer.write_table(group, row_group_size=group.num_rows)
                 rows += group.num_rows
                 errors += group.num_rows - group.column(ERROR).null_count
-                del group  # free its memory while the next one is gathered
+                del group  # free its memory before the next one is collected
             footer = {**job.provenance(part), "errors": errors, "version": __version__}
             writer.add_key_value_metadata({METADATA_KEY: json.dumps(footer, ensure_ascii=False)})
         if rows != part.rows:
@@ -238,28 +240,21 @@ def write_part(
 
 
 def batch_rows(spec: ImageSpec) -> int:
-    """Rows that are mapped together: some megabytes of pixels."""
+    """The number of rows to map together: a few megabytes of pixels."""
     c, h, w = spec.shape
     return max(1, min(_MAX_ROWS, _BATCH_BYTES // (4 * c * h * w)))
 
 
-def _add_row_numbers(schema: Any, mapper: Mapper) -> Any:
-    """The schema of the tables that a mapper gets: the input's, and the row numbers."""
-    schema = pa.schema([]) if schema is None else schema
-    name = mapper.options.row
-    return schema if name in schema.names else schema.append(pa.field(name, pa.int64()))
-
-
 def _input_tables(part: Part, mapper: Mapper) -> Iterator[Any]:
-    """The part's rows as tables, with the column of row numbers."""
+    """Read the part's rows as tables; add the column of row numbers if it is missing."""
     size = batch_rows(mapper.model().spec.image)
     name = mapper.options.row
     start, end = part.start, part.start + part.rows
-    if not part.pieces:
+    if not part.sources:
         for first in range(start, end, size):
             yield pa.table({name: np.arange(first, min(first + size, end))})
-    for piece in part.pieces:
-        for batch in read_batches(piece.file, size, piece.groups):
+    for source in part.sources:
+        for batch in read_batches(source.file, size, source.groups):
             table = pa.Table.from_batches([batch]).slice(0, end - start)  # a limit may cut it
             if name not in table.column_names:
                 numbers = pa.array(np.arange(start, start + table.num_rows), pa.int64())
@@ -271,7 +266,7 @@ def _input_tables(part: Part, mapper: Mapper) -> Iterator[Any]:
 
 
 def _row_groups(tables: Iterable[Any], advance: Advance) -> Iterator[Any]:
-    """Concatenate tables into row groups of a fair size."""
+    """Concatenate tables into row groups of at least `_GROUP_BYTES`."""
     pending: list[Any] = []
     for table in tables:
         pending.append(table)
@@ -287,16 +282,10 @@ def _row_groups(tables: Iterable[Any], advance: Advance) -> Iterator[Any]:
 
 
 def _open_folder(job: Job, plan: Plan, out: Path, *, resume: bool) -> dict[str, FinishedPart]:
-    """Create the folder; return the finished parts in it by file name.
-
-    Raises:
-        InputError: the folder is not empty and `resume` is False, or it holds something else than
-            parts of this job.
-        FileError: it cannot be read or written.
-    """
+    """Create the folder, or check that it holds only parts of this job; return the intact ones."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        # Parquet readers skip the other names too.
+        # Parquet readers skip these names too.
         names = sorted(path.name for path in out.iterdir() if path.name[0] not in "._")
     except OSError as error:
         raise FileError(f"{out}: {describe_os_error(error)}") from error
@@ -305,7 +294,7 @@ def _open_folder(job: Job, plan: Plan, out: Path, *, resume: bool) -> dict[str, 
             f"{out}: not empty, it holds {names[0]}. Name another folder, or use --resume."
         )
     parts = {part.name: part for part in plan.parts}
-    # Check every footer before the first page: refusing a folder should not take long.
+    # Check all footers before reading any page, so that a wrong folder is refused quickly.
     errors = {name: _check_provenance(job, parts.get(name), out / name) for name in names}
     _remove_temporary(out)
     finished = {}
@@ -317,14 +306,7 @@ def _open_folder(job: Job, plan: Plan, out: Path, *, resume: bool) -> dict[str, 
 
 
 def _check_provenance(job: Job, part: Part | None, file: Path) -> int | None:
-    """Compare a file's provenance with this job's.
-
-    Returns:
-        The number of rows with a reason in `error`; None if the footer is damaged.
-
-    Raises:
-        InputError: the file is not a part of this job.
-    """
+    """Refuse a file of another job; return its number of errors, or None if it is damaged."""
     unrelated = InputError(f"{file}: not a part of this job. Name another folder.")
     if part is None:
         raise unrelated
@@ -345,7 +327,7 @@ def _check_provenance(job: Job, part: Part | None, file: Path) -> int | None:
         for name, value in wanted.items():
             if seen.get(name) != value:
                 raise InputError(
-                    f"{file}: from another job, its {name} is {_shorten(seen.get(name))}, "
+                    f"{file}: from another job: its {name} is {_shorten(seen.get(name))}, "
                     f"expected {_shorten(value)}. Name another folder."
                 )
     errors = found.get("errors")
@@ -353,7 +335,7 @@ def _check_provenance(job: Job, part: Part | None, file: Path) -> int | None:
 
 
 def _is_intact(job: Job, part: FinishedPart) -> bool:
-    """Read a part whole, with its page checksums, and compare it with what its footer says."""
+    """Read the whole part, verify its page checksums, and compare it with its footer."""
     size = batch_rows(job.mapper.model().spec.image)
     rows = errors = 0
     try:
@@ -369,21 +351,21 @@ def _is_intact(job: Job, part: FinishedPart) -> bool:
 
 
 def _stored_schema(schema: Any) -> Any:
-    """The schema that a file of this schema has when it is read again."""
+    """The schema that is read back from a file written with this schema."""
     sink = pa.BufferOutputStream()
     pq.write_table(schema.empty_table(), sink)
     return pq.read_schema(pa.BufferReader(sink.getvalue()))
 
 
 def _first_error(file: Path) -> str:
-    """The first reason in the column `error` of a part that has one."""
+    """Read the first reason in the column `error` of a part that has one."""
     column = pq.read_table(file, columns=[ERROR])[ERROR]
     reason: str = column.drop_null()[0].as_py()
     return reason
 
 
 def _remove_temporary(out: Path) -> None:
-    """Remove what killed workers left; a live worker of this job has none by now."""
+    """Delete the temporary files of killed workers; no worker of this job is running now."""
     for path in out.glob(".part-*.part"):
         path.unlink(missing_ok=True)
 

@@ -24,7 +24,6 @@ from .columns import (
     read_labels,
     read_row_numbers,
     to_lists,
-    to_numbers,
     to_png,
 )
 
@@ -46,18 +45,18 @@ class Options:
 
     Attributes:
         image: column of images.
-        label_column: column of labels; None takes `label` where the table has it.
-        label: one label for all rows, in place of a column.
-        row: column of row numbers in the whole job; with the seed they determine the random
-            numbers of `sample` and `score`.
-        dtype: type of the images made: `uint8`, `float32`, or `png` for files as bytes.
+        label_column: column of labels; None means `label` if the table has it.
+        label: one label for all rows, instead of a column.
+        row: column of row numbers in the whole job; together with the seed, they determine the
+            random numbers of `sample` and `score`.
+        dtype: type of the resulting images: `uint8`, `float32`, or `png` for files as bytes.
         fixed: make lists of a fixed size; Spark needs False.
         seed: seed of `sample` and `score`.
         samples: posterior samples per image for the negative ELBO of `score`.
         prior: prior of `sample`: `fitted` or `normal`.
         temperature: factor on the standard deviation of sampled latents.
-        truncation: sample again what lies beyond this many standard deviations.
-        variant: precision of the graphs, where the bundle has more than `fp32`.
+        truncation: redraw numbers beyond this many standard deviations.
+        variant: precision of the graphs, if the bundle has more than `fp32`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
     """
 
@@ -95,10 +94,10 @@ class Options:
 
 
 class _Rows:
-    """The rows of one table as arrays; a bad row is zeros.
+    """The rows of one table as arrays; bad rows are zeros.
 
     Attributes:
-        errors: the reasons for the bad rows.
+        errors: the bad rows and their reasons.
         labels: i64[N], or None to run without labels.
     """
 
@@ -108,12 +107,12 @@ class _Rows:
         self.labels = self._read_labels()
 
     def images(self) -> NDArray[Any]:
-        """The images, u8 or f32 [N, C, H, W]."""
+        """Read the images, u8 or f32 [N, C, H, W]."""
         column = _column(self._table, self._options.image)
         return read_images(column, self._spec.image, self.errors)
 
     def runs(self) -> list[tuple[slice, int]]:
-        """Slices of rows whose numbers are consecutive, each with the number of its first row."""
+        """Find slices of consecutively numbered rows, each with the number of its first row."""
         name = self._options.row
         numbers = read_row_numbers(_column(self._table, name), name, self.errors)
         breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
@@ -132,7 +131,7 @@ class _Rows:
         return read_labels(_column(table, name), spec, self.errors)
 
 
-# The verbs: each calls the library and returns the columns that it adds.
+# Each verb calls the library and returns the columns that it adds.
 
 
 def _encode(model: Autoencoder, rows: _Rows, options: Options) -> dict[str, Any]:
@@ -150,7 +149,7 @@ def _reconstruct(model: Autoencoder, rows: _Rows, options: Options) -> dict[str,
 
 def _score(model: Autoencoder, rows: _Rows, options: Options) -> dict[str, Any]:
     images = rows.images()
-    # An autoencoder has no posterior to sample from, so it needs no row numbers.
+    # A plain autoencoder samples nothing, so it needs no row numbers.
     runs = [(slice(0, len(images)), 0)] if model.spec.family == "ae" else rows.runs()
     scores = np.zeros((3, len(images)))
     for part, first in runs:
@@ -159,7 +158,8 @@ def _score(model: Autoencoder, rows: _Rows, options: Options) -> dict[str, Any]:
             images[part], labels, samples=options.samples, seed=options.seed, start=first
         )
     names = ("reconstruction_error", "kl", "negative_elbo")
-    return {name: to_numbers(row, rows.errors) for name, row in zip(names, scores, strict=True)}
+    bad = rows.errors.mask()
+    return {name: pa.array(row, mask=bad) for name, row in zip(names, scores, strict=True)}
 
 
 def _sample(model: Autoencoder, rows: _Rows, options: Options) -> dict[str, Any]:
@@ -199,26 +199,27 @@ def _to_images(images: NDArray[Any], errors: RowErrors, options: Options) -> Any
 class Mapper:
     """Encode, reconstruct, score or sample the rows of an Arrow table.
 
-    A call returns the table without its images and with these columns added; a column of the same
-    name is replaced:
+    A call returns the table without its images and with the columns below. They replace columns of
+    the same name.
 
-    - `encode`: `z` and, of a VAE, `log_var`, lists of float32
+    - `encode`: `z` and, for a VAE, `log_var`, lists of float32
     - `reconstruct` and `sample`: `image`
     - `score`: `reconstruction_error` (squared error per pixel), `kl` and `negative_elbo` (nats)
-    - all: `error`, the reason why a row could not be used, else null; such a row has null results
+    - all: `error`, null for a good row; for a bad row the reason, and its results are null
 
-    A mapper pickles as the bundle's path and checksum. Each process opens the bundle once, for its
-    first table, and refuses a bundle with another checksum. Safe to share between threads.
+    A mapper pickles as the bundle's path and checksum and the options. Each process opens the
+    bundle once, for its first table, and refuses a bundle with another checksum. Threads can share
+    a mapper.
 
     Attributes:
         verb: `encode`, `reconstruct`, `score` or `sample`.
-        bundle: the absolute path, or an embedded bundle's name.
+        bundle: an absolute path, or the name of an embedded bundle.
         sha256: checksum of the bundle's manifest, which holds the checksums of its other files.
         options: see `Options`.
     """
 
     def __init__(self, verb: str, bundle: str | Path = DEFAULT_BUNDLE, **options: Any) -> None:
-        """Read the bundle's manifest and validate the options; no graph is loaded yet.
+        """Open the bundle and validate the options.
 
         Args:
             verb: what to do with each row.
@@ -241,15 +242,15 @@ class Mapper:
         # A bundle that opens without being a path is an embedded one.
         self.bundle = str(Path(bundle).resolve() if Path(bundle).exists() else bundle)
         self.options.check(opened.manifest.spec)
-        self._load(opened).close()  # report a missing variant here, not in a worker
+        self._load(opened).close()  # report a missing variant now, not in a worker
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Map one `pyarrow.Table` or `RecordBatch` with any number of rows.
 
         Raises:
             UsageError: a column is missing.
-            InputError: the type of a column fits no images, labels or row numbers.
-            IntegrityError: the bundle is not the one that the mapper was made with.
+            InputError: a column of a type that cannot hold images, labels or row numbers.
+            IntegrityError: the bundle has changed since the mapper was made.
         """
         if isinstance(table, pa.RecordBatch):
             table = pa.Table.from_batches([table])
@@ -269,30 +270,28 @@ class Mapper:
             yield from self(batch).combine_chunks().to_batches()
 
     def schema(self, schema: pa.Schema) -> pa.Schema:
-        """The schema of the result for tables of this schema."""
+        """Return the schema of the result for tables of this schema."""
         return self(schema.empty_table()).schema
 
     def model(self) -> Autoencoder:
-        """This process's model, loaded on the first call.
+        """Return this process's model, which is loaded on the first call.
 
         Raises:
-            IntegrityError: the bundle is not the one that the mapper was made with.
+            IntegrityError: the bundle has changed since the mapper was made.
         """
-        # The key holds the process, because a forked child must not use its parent's sessions.
+        # The key has the process id because a forked child must not use its parent's sessions.
         key = (os.getpid(), self.bundle, self.sha256, self.options.variant, self.options.device)
         with _loading:
             if key not in _models:
-                _models[key] = self._load(self._open())
+                opened = open_bundle(self.bundle)
+                if opened.sha256 != self.sha256:
+                    raise IntegrityError(
+                        f"{self.bundle}: sha256 {opened.sha256[:12]}…, expected "
+                        f"{self.sha256[:12]}…, the bundle that this job began with. "
+                        "Copy the same bundle to every worker."
+                    )
+                _models[key] = self._load(opened)
             return _models[key]
-
-    def _open(self) -> Bundle:
-        opened = open_bundle(self.bundle)
-        if opened.sha256 != self.sha256:
-            raise IntegrityError(
-                f"{self.bundle}: sha256 {opened.sha256[:12]}…, expected {self.sha256[:12]}…, "
-                "the bundle that this job began with. Copy the same bundle to every worker."
-            )
-        return opened
 
     def _load(self, bundle: Bundle) -> Autoencoder:
         options = self.options

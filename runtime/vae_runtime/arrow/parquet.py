@@ -1,4 +1,4 @@
-"""Find Parquet files and read them in pieces, so that damage is one error that names the file."""
+"""Find Parquet files and read them in batches; damage becomes one error that names the file."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..errors import FileError, InputError, NotFound, describe_os_error
 
 
 def find_parquet(source: str) -> list[str]:
-    """The Parquet files of a path, a folder or a glob, as sorted absolute paths.
+    """Find the Parquet files of a path, a folder or a glob, as sorted absolute paths.
 
-    Names that begin with a dot or an underscore are skipped, as other engines do.
+    In a folder, names that begin with a dot or an underscore are skipped, as in other engines.
 
     Raises:
-        NotFound: there is none.
+        NotFound: no file was found.
     """
     path = Path(source)
     if path.is_dir():
@@ -42,8 +42,8 @@ def open_parquet(file: str | Path) -> Any:
     """Open a file as a `pyarrow.parquet.ParquetFile` that streams and verifies page checksums.
 
     Raises:
-        FileError: it cannot be read.
-        InputError: it is not Parquet.
+        FileError: the file cannot be read.
+        InputError: the file is not Parquet.
     """
     try:
         # Without a buffer size, pyarrow reads whole column chunks at once.
@@ -57,11 +57,11 @@ def open_parquet(file: str | Path) -> Any:
 def read_batches(
     file: str | Path, size: int, groups: tuple[int, ...] | None = None
 ) -> Iterator[Any]:
-    """Read record batches of at most `size` rows, from some row groups or from all.
+    """Read record batches of at most `size` rows, from the given row groups or from all.
 
     Raises:
         FileError: the file cannot be read.
-        InputError: it is damaged.
+        InputError: the file is damaged.
     """
     with open_parquet(file) as opened:
         try:
@@ -73,7 +73,7 @@ def read_batches(
 
 
 def _explain(error: Exception, damaged: str, file: str | Path) -> FileError | InputError:
-    """Tell a failure of the system from damaged content, which Arrow may raise as OSError too."""
+    """Distinguish a failure of the system from damage, which Arrow may also raise as OSError."""
     if isinstance(error, OSError) and error.errno is not None:
         return FileError(f"{file}: {describe_os_error(error)}")
     return InputError(damaged)

@@ -1,4 +1,4 @@
-"""Plan a job: divide its input into parts of whole row groups, each one task and one file."""
+"""Plan a job: divide its input into parts of whole row groups; a part is one task and one file."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 from ..errors import InputError, UsageError
 from .parquet import find_parquet, open_parquet
 
-PART_ROWS = 16_384  # half a second of work or more, far above what a scheduler takes per task
+PART_ROWS = 16_384  # at least half a second of work, far above a scheduler's cost per task
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Row groups of one Parquet file."""
+class RowGroups:
+    """Some row groups of one Parquet file, by index."""
 
     file: str
     groups: tuple[int, ...]
@@ -31,17 +31,17 @@ class Part:
         number: position in the job, from 0.
         start: number of its first row in the whole job.
         rows: number of rows.
-        pieces: where the rows are read; empty where `sample` only counts them.
+        sources: the row groups to read; empty if `sample` only counts rows.
     """
 
     number: int
     start: int
     rows: int
-    pieces: tuple[Piece, ...] = ()
+    sources: tuple[RowGroups, ...] = ()
 
     @property
     def name(self) -> str:
-        """The name of the part's file."""
+        """The part's file name."""
         return f"part-{self.number:06d}.parquet"
 
 
@@ -50,8 +50,8 @@ class Plan:
     """The parts of a job.
 
     Attributes:
-        parts: in the order of the rows.
-        schema: of the input, without its metadata; None where rows are only counted.
+        parts: the parts in row order.
+        schema: schema of the input without its metadata; None if rows are only counted.
         sha256: checksum of the parts and of the footers of all input files.
     """
 
@@ -66,16 +66,16 @@ class Plan:
 
 
 def parse_source(source: str, verb: str, part_rows: int, limit: int | None) -> Plan:
-    """Plan a job for the argument IN: Parquet, or for `sample` also a number of rows.
+    """Plan a job for the argument IN: Parquet files, or for `sample` also a number of rows.
 
     Raises:
-        UsageError: a number of rows for another verb, or one out of range.
+        UsageError: a number of rows for another verb, or a number out of range.
     """
     if not (source.isascii() and source.isdigit()) or Path(source).exists():
         return plan_files(source, part_rows, limit)
     if verb != "sample":
         raise UsageError(
-            f"{source}: a number of rows, which only sample takes. "
+            f"{source}: a number of rows, which only sample accepts. "
             "Name a Parquet file, a folder or a glob."
         )
     if not 1 <= int(source[:20]) < 2**63:
@@ -84,7 +84,7 @@ def parse_source(source: str, verb: str, part_rows: int, limit: int | None) -> P
 
 
 def plan_rows(rows: int, part_rows: int = PART_ROWS) -> Plan:
-    """Plan a job that reads nothing: rows 0 to `rows`."""
+    """Plan a job that reads no input and only counts rows, from 0 to `rows` - 1."""
     starts = range(0, rows, part_rows)
     parts = tuple(Part(k, start, min(part_rows, rows - start)) for k, start in enumerate(starts))
     return Plan(parts, None, _checksum(parts, []))
@@ -95,8 +95,8 @@ def plan_files(source: str, part_rows: int = PART_ROWS, limit: int | None = None
 
     Args:
         source: a file, a folder (searched recursively for `.parquet`), or a glob.
-        part_rows: rows of a part, at least: row groups are never cut, small files share a part.
-        limit: stop after this many rows; the last part is cut.
+        part_rows: minimum rows per part; row groups are never cut, and small files share a part.
+        limit: stop after this many rows; the last part is cut there.
 
     Raises:
         NotFound: no such file.
@@ -115,7 +115,7 @@ def plan_files(source: str, part_rows: int = PART_ROWS, limit: int | None = None
 
 @dataclass(frozen=True)
 class _Footer:
-    """A file's schema, the rows of its row groups, and a checksum of its whole footer."""
+    """A file's schema, the number of rows in each row group, and a checksum of its footer."""
 
     file: str
     schema: Any
@@ -127,8 +127,8 @@ def _read_footer(file: str) -> _Footer:
     with open_parquet(file) as opened:
         footer = opened.metadata
         groups = tuple(footer.row_group(k).num_rows for k in range(footer.num_row_groups))
-        # It holds sizes, offsets and statistics of all columns, so other rows are all but certain
-        # to change the checksum.
+        # The footer holds sizes, offsets and statistics of all columns, so different rows almost
+        # certainly change its checksum.
         sha256 = hashlib.sha256(repr(footer.to_dict()).encode()).hexdigest()
         return _Footer(file, opened.schema_arrow.remove_metadata(), groups, sha256)
 
@@ -145,13 +145,10 @@ def _divide(footers: list[_Footer], part_rows: int, limit: int | None) -> Iterat
             pending.append((footer.file, group))
             stop += rows
             if stop - start >= part_rows or stop >= end:
-                yield Part(number, start, min(stop, end) - start, _pieces(pending))
+                by_file = itertools.groupby(pending, key=lambda pair: pair[0])
+                sources = (RowGroups(file, tuple(k for _, k in pairs)) for file, pairs in by_file)
+                yield Part(number, start, min(stop, end) - start, tuple(sources))
                 number, start, pending = number + 1, stop, []
-
-
-def _pieces(groups: list[tuple[str, int]]) -> tuple[Piece, ...]:
-    by_file = itertools.groupby(groups, key=lambda group: group[0])
-    return tuple(Piece(file, tuple(group for _, group in found)) for file, found in by_file)
 
 
 def _checksum(parts: tuple[Part, ...], footers: list[str]) -> str:

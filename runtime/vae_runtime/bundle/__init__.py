@@ -1,1 +1,1 @@
-"""The bundle format: spec, manifest, zip, golden vectors, checksums, and opening a bundle."""
+"""The bundle format: spec, manifest, zip, checksums, and opening a bundle."""

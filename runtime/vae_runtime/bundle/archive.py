@@ -1,8 +1,8 @@
-"""Read and write a bundle as one stored `.zip`.
+"""Read and write a bundle as an uncompressed `.zip`.
 
-Only one layout is accepted: the files one after another, then the directory in the same order, then
-a comment that is empty or the checksum of everything but the files' contents. So no byte of the
-file is outside a checksum, and no two programs can read different files from it.
+Only one layout is accepted: the files one after another, the directory in the same order, and a
+comment that is empty or holds the checksum of everything except the files' contents. Therefore
+every byte of a bundle is covered by a checksum, and all programs read the same files from it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from ..errors import InputError, IntegrityError, LimitError, NotFound
 from ..files.reading import read_bytes
 from .checksums import COMMENT_SIZE, verify_zip, zip_with_checksum
 
-Reader = Callable[[str, int], bytes]  # a file's name, and bytes to read at most
+Reader = Callable[[str, int], bytes]  # takes a file's name and the most bytes to return
 
 MAX_FILE = 2 << 30  # protobuf's own limit for one message
-_MAX_ZIP = 4 << 30  # without the 64-bit extension of the format
+_MAX_ZIP = 4 << 30  # the limit of the format without its 64-bit extension
 _MAX_FILES = 1000
-_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest of a zip: the same bundle gives the same bytes
-# A local header, an entry of the directory, and the record at the end (APPNOTE 4.3.7, 12 and 16).
+_DATE = (1980, 1, 1, 0, 0, 0)  # fixed, so that the same bundle gives the same bytes
+# A local header, a directory entry, and the end record (APPNOTE 4.3.7, 4.3.12 and 4.3.16).
 _LOCAL, _LOCAL_MARK = struct.Struct("<4s5H3L2H"), b"PK\x03\x04"
 _ENTRY, _ENTRY_MARK = struct.Struct("<4s6H3L5H2L"), b"PK\x01\x02"
 _END = struct.Struct("<4s4H2LH")
@@ -36,7 +36,7 @@ _OTHERS = {
 
 
 class _LayoutError(Exception):
-    """A zip whose bytes are not laid out as those of a bundle."""
+    """A zip that does not have the layout of a bundle."""
 
 
 @dataclass(frozen=True)
@@ -50,17 +50,17 @@ class _Member:
 
 
 def pack(files: dict[str, bytes]) -> bytes:
-    """Write files to a stored zip whose bytes depend only on their names and contents.
+    """Return a stored zip of files, whose bytes depend only on their names and contents.
 
     Raises:
-        LimitError: the zip would have more than 4 GiB.
+        LimitError: the zip would be larger than 4 GiB.
     """
     buffer = io.BytesIO()
     try:
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED, allowZip64=False) as archive:
             for name, raw in files.items():
                 info = zipfile.ZipInfo(name, _DATE)
-                info.create_system = 3  # the default is the system of this machine
+                info.create_system = 3  # Unix; the default depends on this machine
                 archive.writestr(info, raw)
     except zipfile.LargeZipFile as error:
         raise LimitError("a zip has at most 4 GB. Write the bundle as a folder.") from error
@@ -69,13 +69,13 @@ def pack(files: dict[str, bytes]) -> bytes:
 
 
 def open_zip(path: Path) -> tuple[Reader, list[str]]:
-    """Open a zip; return a function that reads one of its files, and the names of all.
+    """Open a zip; return a function that reads one of its files, and the names of all files.
 
     Raises:
-        InputError: not a zip, or one with compressed or encrypted files or duplicate names.
-        IntegrityError: a zip that is truncated, damaged or laid out in another way.
-        FileError: it cannot be read.
-        LimitError: it is too large.
+        InputError: not a zip, or it has compressed files, encrypted files or duplicate names.
+        IntegrityError: the zip is truncated or damaged, or has another layout.
+        FileError: the zip cannot be read.
+        LimitError: the zip is larger than 4 GiB.
     """
     raw = read_bytes(path, max_bytes=_MAX_ZIP)
     if path.suffix in _OTHERS:
@@ -86,10 +86,10 @@ def open_zip(path: Path) -> tuple[Reader, list[str]]:
         members, directory = _read_directory(raw)
     except (_LayoutError, struct.error) as error:
         raise _damaged(path) from error
-    # No byte between: each file begins where the one before ends, and so does the directory.
+    # There are no gaps: each file, and then the directory, begins where the previous file ends.
     ends = [0, *(member.end for member in members)]
     laid_out = [*(member.header for member in members), directory] == ends
-    if laid_out:  # a flipped bit is reported as damage, whatever it turns an entry into
+    if laid_out:  # check this first, so that a flipped bit is always reported as damage
         verify_zip(raw, str(path), _contents(members))
     _check_members(members, path, laid_out=laid_out)
     spans = {member.name: (member.start, member.end) for member in members}
@@ -114,7 +114,7 @@ def _damaged(path: Path) -> IntegrityError:
 def _check_members(members: list[_Member], path: Path, *, laid_out: bool) -> None:
     for member in members:
         if not member.stored or (laid_out and member.size != member.end - member.start):
-            raise InputError(f"{path}: {member.name} is compressed; a bundle's zip is stored")
+            raise InputError(f"{path}: {member.name} is compressed, expected stored files")
     if not laid_out:
         raise _damaged(path)
     if len(members) > _MAX_FILES:
@@ -124,10 +124,10 @@ def _check_members(members: list[_Member], path: Path, *, laid_out: bool) -> Non
 
 
 def _read_directory(raw: bytes) -> tuple[list[_Member], int]:
-    """Return the members that the directory at the end of a zip lists, and where it begins.
+    """Read the directory at the end of a zip; return its members and its offset.
 
     Raises:
-        _LayoutError, struct.error: there is none, or it does not fit the bytes around it.
+        _LayoutError, struct.error: there is no directory, or it contradicts the rest of the file.
     """
     comment = COMMENT_SIZE if raw[-COMMENT_SIZE:].startswith(b"sha256:") else 0
     end = len(raw) - comment - _END.size
@@ -155,5 +155,5 @@ def _read_directory(raw: bytes) -> tuple[list[_Member], int]:
         )
         at += _ENTRY.size + name_size + extra_size + note_size
     if at != end:
-        raise _LayoutError("the directory is not as long as it says")
+        raise _LayoutError("the directory has another length than the end record states")
     return members, directory

@@ -1,11 +1,11 @@
-"""The sha256 checksums that files carry inside themselves.
+"""Write and verify the sha256 checksums that files contain.
 
-Each is 64 hexadecimal digits in a fixed place, so that nothing needs to be parsed to check it:
+A checksum is 64 hexadecimal digits in a fixed place, so it can be verified without parsing:
 
-- `manifest.json` begins with it; it covers every byte after it.
-- A graph ends with it, as its last metadata entry; it covers every byte before that entry.
-- A zip ends with it, as its comment `sha256:…`; it covers every byte before the digits. A bundle's
-  zip leaves out the contents of its files, whose checksums are in the manifest.
+- `manifest.json` begins with its checksum, which covers every byte after it.
+- A graph ends with its checksum, in its last metadata entry. It covers every byte before it.
+- A zip ends with its checksum, in the comment `sha256:…`. It covers every byte before the digits,
+  except the contents of a bundle's files, whose checksums are in the manifest.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _DIGITS = 64
 _MANIFEST_START = b'{\n "sha256": "'
 _MANIFEST_END = b'",'
 _MANIFEST_SIZE = len(_MANIFEST_START) + _DIGITS + len(_MANIFEST_END)
-# ModelProto.metadata_props (field 14), an entry of a key (field 1) and a value (field 2) of 64
-# digits. A protobuf message may be appended to, so any ONNX reader sees one more text property.
+# An entry of ModelProto.metadata_props (field 14): a key (field 1) and a value (field 2) of 64
+# digits. Fields may be appended to a protobuf message, so ONNX readers see one more property.
 _ENTRY = b"\x0a" + bytes([len(GRAPH_KEY)]) + GRAPH_KEY + b"\x12\x40"
 _GRAPH_START = b"\x72" + bytes([len(_ENTRY) + _DIGITS]) + _ENTRY
 _GRAPH_SIZE = len(_GRAPH_START) + _DIGITS
@@ -33,16 +33,16 @@ _ZIP_MARK = b"sha256:"
 
 
 def manifest_with_checksum(raw: bytes) -> bytes:
-    """Put the checksum at the start of a JSON object, or replace the one that is there."""
+    """Insert the checksum at the start of a JSON object, or replace an existing one."""
     rest = raw[_MANIFEST_SIZE:] if raw.startswith(_MANIFEST_START) else raw[1:]
     return _MANIFEST_START + _sha256(rest) + _MANIFEST_END + rest
 
 
 def verify_manifest(raw: bytes, where: str) -> bool:
-    """Return whether a manifest begins with its checksum.
+    """Return whether a manifest has a checksum, and verify it.
 
     Raises:
-        IntegrityError: it begins with another file's checksum.
+        IntegrityError: the checksum is wrong.
     """
     if not raw.startswith(_MANIFEST_START):
         return False
@@ -55,19 +55,19 @@ def verify_manifest(raw: bytes, where: str) -> bool:
 
 
 def graph_with_checksum(raw: bytes) -> bytes:
-    """Append the checksum to a serialized graph, or replace the one that is there."""
+    """Append the checksum to a serialized graph, or replace an existing one."""
     body = raw[:-_GRAPH_SIZE] if raw[-_GRAPH_SIZE:].startswith(_GRAPH_START) else raw
     return body + _GRAPH_START + _sha256(body)
 
 
 def verify_graph(raw: bytes, where: str) -> bool:
-    """Return whether a graph ends with its checksum.
+    """Return whether a graph has a checksum, and verify it.
 
-    onnxruntime itself accepts half of all flipped bits silently. A file that neither begins nor
-    ends as vae-export writes them is somebody else's and has none.
+    This matters because onnxruntime silently accepts half of all flipped bits. A graph that neither
+    begins nor ends like those of vae-export was written by another program and has no checksum.
 
     Raises:
-        IntegrityError: the checksum is wrong, or is missing from a graph that vae-export wrote.
+        IntegrityError: the checksum is wrong, or it is missing from a graph that vae-export wrote.
     """
     end = raw[-_GRAPH_SIZE:]
     if end.startswith(_GRAPH_START):
@@ -76,7 +76,7 @@ def verify_graph(raw: bytes, where: str) -> bool:
                 f"{where}: damaged: its bytes do not match its sha256. Copy or export it again."
             )
         return True
-    # Truncated, or the checksum itself is damaged: its intact key is enough to recognize it.
+    # The file is truncated, or its checksum is damaged but the key before it is intact.
     if _PRODUCER.startswith(raw[2:12]) or GRAPH_KEY in end:
         raise IntegrityError(
             f"{where}: carries no sha256: truncated, or changed after export. Export it again."
@@ -85,21 +85,21 @@ def verify_graph(raw: bytes, where: str) -> bool:
 
 
 def zip_with_checksum(raw: bytes, contents: Iterable[tuple[int, int]] = ()) -> bytes:
-    """Give a zip without a comment its checksum as the comment.
+    """Append the checksum to a zip as its comment.
 
     Args:
-        raw: the zip; its last two bytes are the length of the comment, 0.
-        contents: spans of bytes (start, end), in order, that the checksum leaves out.
+        raw: a zip without a comment; its last two bytes are the length of the comment, 0.
+        contents: spans (start, end) of bytes, in order, that the checksum does not cover.
     """
     body = raw[:-2] + struct.pack("<H", COMMENT_SIZE) + _ZIP_MARK
     return body + _sha256(*_outside(body, contents))
 
 
 def verify_zip(raw: bytes, where: str, contents: Iterable[tuple[int, int]] = ()) -> bool:
-    """Return whether a zip ends with its checksum.
+    """Return whether a zip has a checksum, and verify it; arguments as for `zip_with_checksum`.
 
     Raises:
-        IntegrityError: it ends with another file's checksum.
+        IntegrityError: the checksum is wrong.
     """
     if not raw[-COMMENT_SIZE:].startswith(_ZIP_MARK):
         return False

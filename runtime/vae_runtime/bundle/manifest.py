@@ -1,4 +1,4 @@
-"""`manifest.json`: all that a bundle says about itself."""
+"""Read and write `manifest.json`, which describes a bundle and lists its files."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Manifest:
     """The content of `manifest.json`.
 
     Attributes:
-        spec: what all graphs have in common.
+        spec: the model, which all graphs share.
         graphs: every `.onnx` file.
-        golden: the golden vectors, for `vae-run verify`.
-        training: data set, command, epochs, metrics: free facts, never interpreted.
+        golden: the file of golden vectors, for `vae-run verify`.
+        training: free-form information that no program interprets: data set, command, metrics, ….
         parity: the tolerances and the errors measured at export.
-        producer: names and versions of what wrote the bundle.
-        checkpoint_sha256: sha256 of the checkpoint that was exported.
+        producer: names and versions of the programs that wrote the bundle.
+        checkpoint_sha256: sha256 of the exported checkpoint.
     """
 
     spec: ModelSpec
@@ -45,15 +45,13 @@ class Manifest:
     checkpoint_sha256: str = ""
 
     def files(self) -> dict[str, FileSpec]:
-        """Return every listed file by name; the manifest itself is not listed."""
+        """Return all files of the bundle by name, except the manifest."""
         return {spec.file: spec for spec in (*(g.file for g in self.graphs), self.golden)}
 
     def graph(self, role: str, variant: str = "fp32") -> GraphSpec | None:
         """Return the graph of this role and variant, or None."""
-        for graph in self.graphs:
-            if (graph.role, graph.variant) == (role, variant):
-                return graph
-        return None
+        found = (g for g in self.graphs if (g.role, g.variant) == (role, variant))
+        return next(found, None)
 
     def to_bytes(self) -> bytes:
         """Return the file's content; the same manifest always gives the same bytes."""
@@ -66,18 +64,18 @@ class Manifest:
             "checkpoint_sha256": self.checkpoint_sha256,
         }
         prior = data.pop("prior")
-        # The prior's arrays are long: they get one line, what people read is indented.
+        # The arrays of the prior are long, so they share one line; the rest is indented for people.
         head = json.dumps(data, indent=1, ensure_ascii=False)
         tail = json.dumps(prior, separators=(",", ":"))
         return manifest_with_checksum(f'{head[:-2]},\n "prior": {tail}\n}}\n'.encode())
 
     @classmethod
     def from_bytes(cls, raw: bytes, where: str) -> Manifest:
-        """Read what `to_bytes` returned; `where` begins every error message.
+        """Parse and check the output of `to_bytes`; `where` begins every error message.
 
         Raises:
-            IntegrityError: the bytes do not match their checksum.
-            InputError: not JSON, or a value is missing, wrong or contradicts another.
+            IntegrityError: the checksum is missing or wrong.
+            InputError: not JSON, or a value is missing, invalid or contradicts another.
         """
         has_checksum = verify_manifest(raw, where)
         data = parse_json(raw, f"{where}: not valid JSON. The bundle is damaged or was edited.")

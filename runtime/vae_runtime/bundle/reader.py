@@ -1,7 +1,7 @@
-"""Open a bundle: a folder, a stored `.zip` of the same files, or an embedded name.
+"""Open a bundle: a folder, a stored `.zip` of the same files, or the name of an embedded bundle.
 
-Each file is read into memory once, and its sha256 is checked over exactly the bytes that
-onnxruntime is given.
+Each file is read into memory once, so the bytes that onnxruntime receives are exactly those whose
+sha256 was checked.
 """
 
 from __future__ import annotations
@@ -18,18 +18,17 @@ from .spec import FileSpec
 
 EMBEDDED = Path(__file__).parent.parent / "embedded"
 MAX_MANIFEST = 64 << 20
-# For people; nothing reads them.
-IGNORED = frozenset({"README.md", "LICENSE"})
+IGNORED = frozenset({"README.md", "LICENSE"})  # allowed in a bundle, but never read
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """An open bundle: its manifest, and a way to read its files.
+    """An open bundle.
 
     Attributes:
-        name: where it was found.
-        manifest: what it says about itself.
-        sha256: of the manifest's bytes, which hold the sha256 of every other file.
+        name: the path or name that it was opened by.
+        manifest: its description and list of files.
+        sha256: sha256 of the manifest, which contains the sha256 of every other file.
     """
 
     name: str
@@ -42,7 +41,7 @@ class Bundle:
 
         Raises:
             NotFound: the file is missing.
-            IntegrityError: its bytes are not those that were exported.
+            IntegrityError: the bytes have changed since the export.
         """
         raw = self._read(spec.file, spec.bytes + 1)
         if len(raw) != spec.bytes or hashlib.sha256(raw).hexdigest() != spec.sha256:
@@ -53,7 +52,7 @@ class Bundle:
         return raw
 
     def read_all(self) -> dict[str, bytes]:
-        """Read every listed file, the manifest first, as `archive.pack` takes them.
+        """Read all files, beginning with the manifest, as `archive.pack` takes them.
 
         Raises:
             NotFound, IntegrityError: see `read`.
@@ -66,17 +65,17 @@ def open_bundle(source: str | Path) -> Bundle:
     """Open a bundle and read its manifest.
 
     Args:
-        source: a folder, a `.zip`, or the name of an embedded bundle (`mnist`); a bundle's folder
-            of that name takes precedence.
+        source: a folder, a `.zip`, or the name of an embedded bundle (`mnist`). A folder of the
+            same name takes precedence if it contains a bundle.
 
     Raises:
-        NotFound: there is nothing, and no embedded bundle of that name.
-        InputError: a folder or zip that is not a bundle, or a manifest that is not valid.
-        IntegrityError: a zip or manifest that is damaged.
+        NotFound: no such file or folder, and no embedded bundle of that name.
+        InputError: the folder or zip is not a bundle, or its manifest is not valid.
+        IntegrityError: the zip or the manifest is damaged.
     """
     path = Path(source)
     embedded = EMBEDDED / f"{source}.zip"
-    # A folder of data may have the name of an embedded bundle without hiding it.
+    # A folder of data does not hide an embedded bundle of the same name.
     if path.name == str(source) and embedded.is_file() and not (path / NAME).is_file():
         reader, names = open_zip(embedded)
     elif path.is_dir():
@@ -112,13 +111,13 @@ def embedded_names() -> list[str]:
 
 
 def _open_folder(folder: Path) -> tuple[Reader, list[str]]:
-    """Return a function that reads a file of a folder, and all names without a leading dot."""
+    """Return a function that reads a file of the folder, and the names that are not hidden."""
 
     def read(name: str, limit: int) -> bytes:
         path = folder / name
         try:
             mode = path.lstat().st_mode
-            if not stat.S_ISREG(mode):  # a link leads elsewhere, a pipe would block forever
+            if not stat.S_ISREG(mode):  # links may lead elsewhere, and pipes may block forever
                 what = "a symbolic link" if stat.S_ISLNK(mode) else "not a file"
                 raise InputError(f"{path}: {what}; a bundle holds plain files only")
             with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""The spec of a model, its graphs and its files: what `manifest.json` and each graph say."""
+"""Specs of models, graphs, tensors and files, as `manifest.json` and graph metadata store them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..files.json_fields import parse_json, take, take_list, take_number
 from ..prior import Prior
 
 FORMAT = "1.0"
-METADATA_KEY = "vae_onnx"  # the ONNX metadata property that holds a graph's spec as JSON
+METADATA_KEY = "vae_onnx"  # the key of the ONNX metadata that holds a graph's spec as JSON
 FAMILIES = ("ae", "vae", "cvae")
 LIKELIHOODS = ("bernoulli", "gaussian")
 ROLES = ("encoder", "decoder", "conditional_decoder")
@@ -26,7 +26,7 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """The shape of a model's images; `mode` is `L` or `RGB`, and pixels are in [0, 1]."""
+    """The shape of a model's images, whose pixels are in [0, 1]."""
 
     channels: int
     height: int
@@ -34,29 +34,29 @@ class ImageSpec:
 
     @property
     def mode(self) -> str:
-        """Pillow's name for images of this kind."""
+        """Pillow's name for this kind of image: `L` or `RGB`."""
         return "L" if self.channels == 1 else "RGB"
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
+        """The shape (C, H, W)."""
         return self.channels, self.height, self.width
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What all graphs of one bundle have in common.
+    """The description of a model, which all graphs of its bundle share.
 
     Attributes:
-        id: identifies the bundle; graphs of two bundles never work together.
+        id: identifies the bundle; graphs with different ids cannot be combined.
         family: `ae`, `vae` or `cvae`.
         image: shape of the images.
         latent_dim: D, the number of latent dimensions.
-        classes: class names; empty where the decoder takes no label.
-        likelihood: `bernoulli` or `gaussian`; decides how `score` measures a reconstruction.
+        classes: class names; empty if the decoder takes no label.
+        likelihood: `bernoulli` or `gaussian`; it selects the reconstruction error of `score`.
         prior: the distribution that `sample` draws latents from.
-        sigma: standard deviation of a pixel under a `gaussian` likelihood, in units of [0, 1]; None
-            where none was learned, and `score` then takes the squared error as it is.
+        sigma: standard deviation per pixel of a `gaussian` likelihood, for pixels in [0, 1]. None
+            if it was not learned; `score` then uses the squared error.
     """
 
     id: str
@@ -69,7 +69,7 @@ class ModelSpec:
     sigma: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values in a fixed order."""
+        """Return a dictionary for JSON, with keys in a fixed order."""
         image = self.image
         return {
             "format": FORMAT,
@@ -91,10 +91,11 @@ class ModelSpec:
 
     @classmethod
     def from_json(cls, data: Any, where: str) -> ModelSpec:
-        """Read what `to_json` returned; `where` begins every error message.
+        """Parse and check the output of `to_json`; `where` begins every error message.
 
         Raises:
-            InputError: a value is missing, of the wrong type, out of range, or contradicts another.
+            InputError: a value is missing, has the wrong type, is out of range or contradicts
+                another.
         """
         check_format(take(data, "format", str, where), where)
         image = take(data, "image", dict, where)
@@ -140,7 +141,7 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class FileSpec:
-    """One file of the bundle: its plain name, its length and the sha256 of its bytes."""
+    """A file of the bundle: its name, its size in bytes and its sha256."""
 
     file: str
     bytes: int
@@ -148,10 +149,10 @@ class FileSpec:
 
     @classmethod
     def from_json(cls, data: Any, where: str) -> FileSpec:
-        """Read and check; a name is a plain name, never a path.
+        """Parse and check; the name must not be a path.
 
         Raises:
-            InputError: a value is missing, of the wrong type or out of range.
+            InputError: a value is missing, has the wrong type or is out of range.
         """
         spec = FileSpec(
             take(data, "file", str, where),
@@ -166,7 +167,7 @@ class FileSpec:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """An input or output of a graph; its first axis is `batch`, the others are numbers."""
+    """An input or output of a graph; the first axis is `batch`, the others have fixed sizes."""
 
     name: str
     dtype: str
@@ -174,21 +175,21 @@ class TensorSpec:
 
     @classmethod
     def from_json(cls, data: Any, where: str) -> TensorSpec:
-        """Read; the manifest checks whether it fits the model.
+        """Parse; `Manifest` checks that the result fits the model.
 
         Raises:
-            InputError: a value is missing or of the wrong type.
+            InputError: a value is missing or has the wrong type.
         """
         shape = tuple(take(data, "shape", list, where))
         spec = cls(take(data, "name", str, where), take(data, "dtype", str, where), shape)
-        if not all(type(n) is int for n in shape[1:]):  # 1.0 and true are equal to 1
+        if not all(type(n) is int for n in shape[1:]):  # a bool is an int, and 1.0 equals 1
             raise InputError(f"{where}: tensor {spec.name!r}: expected integers in its shape")
         return spec
 
 
 @dataclass(frozen=True)
 class GraphSpec:
-    """One `.onnx` file: its `role`, its `variant` (precision or output type), its tensors."""
+    """A graph: its role, its variant (precision or output type), its file and its tensors."""
 
     role: str
     variant: str
@@ -199,16 +200,16 @@ class GraphSpec:
     outputs: tuple[TensorSpec, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values, those of the file among them."""
+        """Return a dictionary for JSON; the keys of `file` are at its top level."""
         data = asdict(self)
         return {"role": self.role, "variant": self.variant, **data.pop("file")} | data
 
     @classmethod
     def from_json(cls, data: Any, where: str) -> GraphSpec:
-        """Read; the manifest checks whether it fits the model.
+        """Parse; `Manifest` checks that the result fits the model.
 
         Raises:
-            InputError: a value is missing or of the wrong type.
+            InputError: a value is missing or has the wrong type.
         """
         return cls(
             take(data, "role", str, where),
@@ -224,7 +225,7 @@ class GraphSpec:
 def expected_tensors(
     spec: ModelSpec, role: str, variant: str, *, labelled: bool
 ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Return the inputs and outputs that a graph of this model must have, in order."""
+    """Return the inputs and the outputs that a graph of this model must have, in order."""
     encodes = role == "encoder"
     pixels = "uint8" if variant == "uint8" and not encodes else "float32"
     image = TensorSpec("image", pixels, ("batch", *spec.image.shape))
@@ -235,10 +236,10 @@ def expected_tensors(
 
 
 def check_format(version: str, where: str) -> None:
-    """Refuse a bundle whose major format version this runtime does not know.
+    """Check that this runtime supports the major version of the format.
 
     Raises:
-        InputError: with the command that upgrades.
+        InputError: it does not; the message gives the command that upgrades.
     """
     if version.split(".")[0] != FORMAT.split(".")[0]:
         raise InputError(
@@ -248,7 +249,7 @@ def check_format(version: str, where: str) -> None:
 
 
 def parse_spec(text: str, where: str) -> tuple[ModelSpec, str, str]:
-    """Parse a graph's metadata into its model's spec, its role and its variant.
+    """Parse the metadata of a graph; return the spec of its model, its role and its variant.
 
     Raises:
         InputError: see `ModelSpec.from_json`.
@@ -259,9 +260,9 @@ def parse_spec(text: str, where: str) -> tuple[ModelSpec, str, str]:
 
 
 def same_id(text: str, spec: ModelSpec) -> bool:
-    """Return whether a graph's metadata, in the order of `to_json`, begins with this model's id.
+    """Return whether the metadata of a graph begins with the id of this model.
 
-    For graphs whose bytes match the manifest: it saves parsing the long arrays of a mixture again.
-    Metadata in another order may still have that id; `parse_spec` then tells.
+    This avoids parsing the long arrays of a mixture again, for graphs whose bytes match the
+    manifest. If the result is False, the metadata may have another order: use `parse_spec`.
     """
     return text.startswith(json.dumps({"format": FORMAT, "id": spec.id})[:-1].replace(" ", ""))

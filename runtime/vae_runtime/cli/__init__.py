@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 
 import click
 
@@ -45,11 +46,11 @@ class LazyGroup(click.Group):
     """Imports the module of a command only when that command is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names of the commands, in the order of the help."""
+        """List the commands in the order in which the help shows them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command called `cmd_name`, or None."""
+        """Return the command called `cmd_name`, or None."""
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f".{cmd_name}", __name__).command
@@ -70,8 +71,6 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; print each warning as one line on standard error."""
-        import warnings
-
         warnings.showwarning = lambda message, *_, **__: print_status(f"note: {message}")
         try:
             return super().invoke(ctx)
@@ -103,5 +102,5 @@ def main() -> None:
             exit_now(end.code)
         # Dask ends its worker processes in an exit handler, so the interpreter exits as usual.
         if sys.stdout is not None:
-            sys.stdout.close()  # as `reserve_stdout` opened it
+            sys.stdout.close()  # `reserve_stdout` opened it
         raise

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..console import parse_size, print_json, size_option
+from ..console import parse_size, pluralize, print_json, print_status, size_option
+from ..errors import InputError, UsageError
 from . import options
 
 if TYPE_CHECKING:
     from ..arrow.job import Summary
-    from ..arrow.mapper import Options
 
 EPILOG = """\b
 Examples:
@@ -58,91 +56,56 @@ class JobOptions:
 _JOB = (
     click.argument("source", metavar="IN"),
     click.argument("out", metavar="OUT"),
-    click.option("--bundle", "-b", default="mnist", show_default="the embedded mnist",
-                 help="Folder or .zip; every worker must find it at this path."),
-    click.option("--variant", default="fp32", show_default=True, help="Precision of the graphs."),
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+    options.bundle,
+    options.variant,
+    options.device,
     click.option("--label", "--digit", "-l", help="Class index or name for all rows."),
     click.option("--label-column", help="Column of labels. [default: label, if there is one]"),
-    click.option("--row-column", "row", default="row", show_default=True,
+    click.option("--row-column", "row", default="row",
                  help="Column of row numbers; added if it is missing."),
-    click.option("--threads", type=click.IntRange(1),
-                 help="Threads of this process. [default: one per core]"),
-    click.option("--workers", type=click.IntRange(1),
-                 help="Start a Dask cluster of this many processes."),
-    click.option("--scheduler", help="Use a running Dask cluster: tcp://HOST:PORT."),
-    click.option("--part-rows", type=click.IntRange(1), default=16_384, show_default=True,
-                 help="Minimum rows per part; row groups are never cut."),
-    click.option("--limit", type=click.IntRange(1), help="Take at most this many rows."),
-    click.option("--resume", is_flag=True, help="Skip the parts that are finished in OUT."),
+    options.integer("--threads", help="Threads of this process. [default: one per core]"),
+    options.integer("--workers", help="Start a Dask cluster of this many processes."),
+    click.option("--scheduler", help="Use a running Dask cluster: tcp://HOST:PORT. Its workers "
+                 "must find all files at the same paths."),
+    options.integer("--part-rows", default=16_384,
+                    help="Minimum rows per part; row groups are never cut."),
+    options.integer("--limit", help="Take at most this many rows."),
+    options.flag("--resume", help="Skip the parts that are finished in OUT."),
     options.as_json,
 )  # fmt: skip
-_image = click.option("--image-column", "image", default="image", show_default=True,
+_IMAGE = click.option("--image-column", "image", default="image",
                       help="Column of images: lists of numbers, or files as bytes.")  # fmt: skip
-_dtype = click.option("--dtype", type=click.Choice(["uint8", "float32", "png"]), default="uint8",
-                      show_default=True, help="Type of the images in OUT.")  # fmt: skip
-_seed = click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True,
-                     help="Seed; results do not depend on parts or workers.")  # fmt: skip
+_DTYPE = options.choice("--dtype", "uint8", "float32", "png", help="Type of the images in OUT.")
+_SEED = options.seed("Seed; results do not depend on parts or workers.")
 
 
-def job_options(*more: Any) -> Callable[[Callable[[JobOptions, Options], None]], Any]:
-    """The options that every verb takes, and `more`; the command gets them as two dataclasses."""
+def _add_verb(verb: str, help: str, *more: options.Decorator) -> None:
+    """Add a command that maps rows; the options that are not the job's are `Mapper`'s."""
 
-    def decorate(function: Callable[[JobOptions, Options], None]) -> Any:
-        @functools.wraps(function)
-        def call(**given: Any) -> None:
-            from ..arrow.mapper import Options
-
-            job = JobOptions(**{field.name: given.pop(field.name) for field in fields(JobOptions)})
-            function(job, Options(**given))
-
-        for option in reversed((*_JOB, *more)):
-            call = option(call)
-        return call
-
-    return decorate
+    @command.command(verb, help=help)
+    @options.collect("job", JobOptions, (*_JOB, *more))
+    def run_verb(job: JobOptions, **mapping: Any) -> None:
+        run_job(verb, job, mapping)
 
 
-@command.command("encode")
-@job_options(_image)
-def encode_command(job: JobOptions, options: Options) -> None:
-    """Encode images: the columns z and, of a VAE, log_var."""
-    run_job("encode", job, options)
-
-
-@command.command("reconstruct")
-@job_options(_image, _dtype)
-def reconstruct_command(job: JobOptions, options: Options) -> None:
-    """Encode and decode images: the column image."""
-    run_job("reconstruct", job, options)
-
-
-@command.command("score")
-@job_options(_image, _seed, options.samples(default=1))
-def score_command(job: JobOptions, options: Options) -> None:
-    """Score images: reconstruction_error per pixel; kl and negative_elbo in nats."""
-    run_job("score", job, options)
-
-
-@command.command("sample")
-@job_options(_dtype, _seed, *options.SAMPLING)
-def sample_command(job: JobOptions, options: Options) -> None:
-    """Sample one image for each row of IN, or as many as IN says if it is a number."""
-    run_job("sample", job, options)
+_add_verb("encode", "Encode images: the columns z and, of a VAE, log_var.", _IMAGE)
+_add_verb("reconstruct", "Encode and decode images: the column image.", _IMAGE, _DTYPE)
+_add_verb("score", "Score images: reconstruction_error per pixel; kl and negative_elbo in nats.",
+          _IMAGE, _SEED, options.samples(default=1))  # fmt: skip
+_add_verb("sample", "Sample one image for each row of IN, or IN images if it is a number.",
+          _DTYPE, _SEED, *options.SAMPLING)  # fmt: skip
 
 
 @command.command("import")
 @click.argument("source", metavar="DATA")
 @click.argument("out", metavar="FILE.parquet")
-@click.option("--split", type=click.Choice(["train", "test"]), default="train", show_default=True,
-              help="Part of DATA to write.")  # fmt: skip
+@options.choice("--split", "train", "test", help="Split of DATA to write.")
 @size_option
 def import_command(source: str, out: str, split: str, size: str | None) -> None:
     """Convert a data set to Parquet, with the columns image and label.
 
     DATA is mnist, digits, an .npz, or a folder of IDX files or of images.
     """
-    from ..console import pluralize, print_status
     from ..datasets import load_dataset
     from ..datasets.parquet import write_dataset
 
@@ -152,8 +115,13 @@ def import_command(source: str, out: str, split: str, size: str | None) -> None:
     print_status(f"wrote {pluralize(len(data), 'image')} of {c}×{h}×{w} to {out}")
 
 
-def run_job(verb: str, job: JobOptions, options: Options) -> None:
+def run_job(verb: str, job: JobOptions, mapping: dict[str, Any]) -> None:
     """Run one job and report its outcome.
+
+    Args:
+        verb: what to do with each row.
+        job: the options of the job.
+        mapping: the options of `Mapper`.
 
     Raises:
         UsageError: options that exclude each other.
@@ -162,23 +130,25 @@ def run_job(verb: str, job: JobOptions, options: Options) -> None:
     from ..arrow import Mapper
     from ..arrow.job import Workers, run
     from ..arrow.plan import parse_source
-    from ..errors import UsageError
 
     if sum(given is not None for given in (job.threads, job.workers, job.scheduler)) > 1:
         raise UsageError("--threads, --workers and --scheduler exclude each other. Use one of them")
-    mapper = Mapper(verb, job.bundle, **asdict(options))
+    mapper = Mapper(verb, job.bundle, **mapping)
     plan = parse_source(job.source, verb, job.part_rows, job.limit)
     workers = Workers(job.threads or _cores(), job.workers or 0, job.scheduler)
-    with _progress(plan.rows) as advance:
+    progress: Any = contextlib.nullcontext()
+    if sys.stderr.isatty():  # elsewhere click would print an empty line
+        progress = click.progressbar(
+            length=plan.rows, file=sys.stderr, show_pos=True, show_eta=True
+        )
+    with progress as bar:
+        advance = bar and bar.update
         summary = run(mapper, plan, Path(job.out), workers, resume=job.resume, advance=advance)
     _report(summary, job)
 
 
 def _report(summary: Summary, job: JobOptions) -> None:
     """Print one line or a JSON summary; fail if any row was refused."""
-    from ..console import pluralize, print_status
-    from ..errors import InputError
-
     if job.as_json:
         print_json({"out": job.out, **asdict(summary)})
     parts = pluralize(summary.parts, "part")
@@ -191,16 +161,6 @@ def _report(summary: Summary, job: JobOptions) -> None:
         )
     if not job.as_json:
         print_status(f"wrote {result}, none refused")
-
-
-@contextlib.contextmanager
-def _progress(rows: int) -> Iterator[Callable[[int], object] | None]:
-    """Show a progress bar on standard error, if that is a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    with click.progressbar(length=rows, file=sys.stderr, show_pos=True, show_eta=True) as bar:
-        yield bar.update
 
 
 def _cores() -> int:

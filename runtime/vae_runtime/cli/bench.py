@@ -91,20 +91,20 @@ def command(
 def measure(
     library: Callable[[], object], bare: Callable[[], object], batch: int, seconds: float
 ) -> Timing:
-    """Call both in turns after a warm-up, for so many seconds and at least three times each."""
+    """Time two functions in turns for `seconds`, at least three times each, after a warm-up."""
     from statistics import median
 
     library()
     bare()
-    times: tuple[list[float], list[float]] = ([], [])
+    times: tuple[list[float], list[float]] = [], []
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times[0]) < 3:
-        for call, found in zip((library, bare), times, strict=True):
+        for call, seen in zip((library, bare), times, strict=True):
             start = time.perf_counter()
             call()
-            found.append(time.perf_counter() - start)
-    mine, floor = (median(found) for found in times)
-    return Timing(batch, 1e3 * mine, batch / mine, 1e3 * floor, mine / floor)
+            seen.append(time.perf_counter() - start)
+    ours, theirs = map(median, times)
+    return Timing(batch, 1e3 * ours, batch / ours, 1e3 * theirs, ours / theirs)
 
 
 def _graph(chosen: options.ModelOptions, role: str, dtype: str) -> Encoder | Decoder:
@@ -118,7 +118,7 @@ def _graph(chosen: options.ModelOptions, role: str, dtype: str) -> Encoder | Dec
 def _pair(
     graph: Encoder | Decoder, dtype: str, batch: int
 ) -> tuple[Callable[[], object], Callable[[], object]]:
-    """A call of the library, and of onnxruntime itself on the same arrays in one batch."""
+    """Return a call of the library, and one of onnxruntime itself on the same batch."""
     import numpy as np
 
     from ..graphs import Encoder

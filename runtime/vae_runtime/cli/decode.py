@@ -28,9 +28,7 @@ Examples:
 @click.argument("latents")
 @options.label()
 @options.max_images
-@options.output(
-    "decoded.png", "a grid picture, .npy, .npz, .csv or a folder (a name without a dot)"
-)
+@options.output("decoded.png", "an image grid, .npy, .npz, .csv or a folder (a name without a dot)")
 @options.model()
 def command(
     latents: str,
@@ -56,9 +54,9 @@ def command(
 def decode_file(
     model: Autoencoder, path: str, labels: tuple[str, ...], max_images: int
 ) -> tuple[Column, NDArray[np.float32]]:
-    """Read latents and decode them as they are written: the images, and f32[N, D].
+    """Read latents f32[N, D]; return the images, which are decoded as they are written, and z.
 
-    A conditional model uses the only label, or else the labels in the file.
+    A conditional model uses --label, or else the labels in the file.
     """
     from ..arrays import as_labels
     from ..console import progress

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..console import pluralize
 from . import options
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ def command(
     digits, or - for standard input. A conditional encoder uses --label, or else the labels that the
     data has.
     """
-    from ..console import pluralize
     from .inputs import read_inputs
     from .output import Column, report, write_table
 

@@ -37,8 +37,8 @@ class InputImages:
 
     Attributes:
         images: checked against the model's image shape.
-        names: the file of each, or its array and index.
-        labels: the class name of each, or None if the data has no labels.
+        names: the file of each image; for an array, its name and the index, `a.npy#3`.
+        labels: the class name of each image, or None if the data has no labels.
     """
 
     images: NDArray[Any]
@@ -49,7 +49,7 @@ class InputImages:
         return len(self.images)
 
     def indices(self, spec: ModelSpec) -> NDArray[np.int64] | None:
-        """The model's class index of each, i64[N]; None if the model lacks one of the classes."""
+        """Convert the labels to class indices i64[N]; None if the model lacks any of them."""
         if self.labels is None or not set(self.labels) <= set(spec.classes):
             return None
         index = {name: i for i, name in enumerate(spec.classes)}
@@ -59,10 +59,9 @@ class InputImages:
 def read_inputs(
     source: InputOptions, spec: ModelSpec
 ) -> tuple[InputImages, int | NDArray[np.int64] | None]:
-    """Read the images, and the label of each: the --label, or else those that the data has.
+    """Read the images and their labels: --label, or else the labels that the data has.
 
-    Raises:
-        UsageError, InputError: see `single_label` and `read_images`.
+    For the errors raised, see `single_label` and `read_images`.
     """
     label = single_label(source.labels, spec)
     images = read_images(source.inputs, spec.image, source.limit, resize=source.resize)
@@ -82,31 +81,31 @@ def read_images(
         inputs: image files, folders, IDX files or folders of them, `.npy`, `.npz`, `mnist` or
             `digits` (their test split), or `-` for standard input. The sub-folder of an image is
             its label.
-        spec: the images that the model takes.
-        limit: stop after this many.
+        spec: size and mode of the images that the model takes.
+        limit: stop after this many images.
         resize: resize image files to the model's size, as `vae-train --size` does.
 
     Raises:
         NotFound: a path that does not exist, or a folder without images.
         InputError: an image of another size, one that cannot be read, or no image at all.
     """
-    parts: list[InputImages] = []
-    for part in _parts(inputs, spec, spec.shape[1:] if resize else None):
-        parts.append(part)
-        if limit is not None and sum(map(len, parts)) >= limit:
+    found: list[InputImages] = []
+    for one in _read_each(inputs, spec, spec.shape[1:] if resize else None):
+        found.append(one)
+        if limit is not None and sum(map(len, found)) >= limit:
             break
-    one_dtype = len({part.images.dtype for part in parts}) == 1
-    images = [part.images if one_dtype else to_float32(part.images) for part in parts]
+    one_dtype = len({one.images.dtype for one in found}) == 1
+    images = [one.images if one_dtype else to_float32(one.images) for one in found]
     whole = images[0] if len(images) == 1 else np.concatenate(images)
     if not len(whole):
         raise InputError(f"{', '.join(inputs)}: no images, expected at least one")
-    names = [name for part in parts for name in part.names]
-    labels = [label for part in parts for label in part.labels or ()]
+    names = [name for one in found for name in one.names]
+    labels = [label for one in found for label in one.labels or ()]
     all_labelled = len(labels) == len(names)
     return InputImages(whole[:limit], names[:limit], labels[:limit] if all_labelled else None)
 
 
-def _parts(inputs: tuple[str, ...], spec: ImageSpec, size: Size) -> Iterator[InputImages]:
+def _read_each(inputs: tuple[str, ...], spec: ImageSpec, size: Size) -> Iterator[InputImages]:
     for name in inputs:
         path = Path(name)
         if name == "-":
@@ -159,7 +158,7 @@ def _read_stdin() -> bytes:
 
 
 def _from_image(raw: bytes, spec: ImageSpec, name: str, size: Size) -> InputImages:
-    """Decode one image file and convert it to the model's mode, with a note on the conversion."""
+    """Decode one image file and convert it to the model's mode; report any conversion."""
     try:
         image = read_image(raw, size=size, log=lambda line: print_status(f"note: {name}: {line}"))
         if len(image) != spec.channels:
@@ -230,7 +229,7 @@ def read_latents(
 def _parse_csv(raw: bytes, source: str) -> NDArray[np.float32]:
     try:
         rows = [line.split(",") for line in raw.decode().splitlines() if line.strip()]
-        with np.errstate(over="ignore"):  # to infinity, which `as_latents` refuses with its place
+        with np.errstate(over="ignore"):  # `as_latents` refuses an infinity and names its place
             return np.array([[float(cell) for cell in row] for row in rows], np.float32)
     except ValueError as error:
         raise InputError(

@@ -70,7 +70,7 @@ def command(
 def _read_ends(
     model: Autoencoder, ends: tuple[str, ...], *, resize: bool
 ) -> tuple[list[NDArray[Any]], int | None]:
-    """Read two images or latents, and the class index that the files give to both of them."""
+    """Read two images or latents, and the class index if the files give both the same one."""
     from ..arrays import as_labels
     from ..errors import UsageError
     from .inputs import read_images, read_latents

@@ -1,6 +1,6 @@
 """Options that several commands share, as decorators and frozen dataclasses.
 
-Imports click alone, so that `--help` is instant.
+Imports only click and the errors, so that `--help` is instant.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 ANIMATIONS = (".gif", ".webp")
 TABLES = (".npy", ".npz", ".csv")
-FOLDER = ""  # a name without an extension
+FOLDER = ""  # the extension of a folder's name
 IMAGES = (*PICTURES, *TABLES, FOLDER)
-MAX_PIXELS = 64_000_000  # of one picture: image viewers still open it
+MAX_PIXELS = 64_000_000  # per picture; image viewers can still open that
 
 
 # Values
@@ -66,7 +66,7 @@ class InputOptions:
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How latents are drawn: --prior, --temperature and --truncation."""
+    """How to sample latents: --prior, --temperature and --truncation."""
 
     prior: str = "fitted"
     temperature: float = 1.0
@@ -75,18 +75,18 @@ class SamplingOptions:
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """Where a result goes: the file of --out, standard output, the terminal, a line of JSON.
+    """Where a result goes: to a file, standard output, the terminal, or a JSON summary.
 
     Attributes:
         default: the output without --out and --show.
-        default_extension: the type of the output where neither --format nor --out names one.
-        out: see --out; None if it was not given.
+        default_extension: the output type if neither --format nor --out names one.
+        out: see --out.
         format: see --format.
-        as_json: whether to print a JSON summary.
-        show: whether to show the images in the terminal.
-        columns: images in each row of a grid.
+        as_json: print a JSON summary.
+        show: show the images in the terminal.
+        columns: images per row of a grid.
         scale: output pixels per image pixel.
-        max_pixels: refuse to draw a picture of more pixels.
+        max_pixels: refuse to draw a larger picture.
     """
 
     default: str | None = None
@@ -101,7 +101,7 @@ class OutputOptions:
 
     @property
     def path(self) -> str | None:
-        """The file or folder to write; `-` is standard output, None is no file at all."""
+        """The file or folder to write; `-` is standard output, and None means no output file."""
         return self.default if self.out is None and not self.show else self.out
 
     @property
@@ -131,7 +131,7 @@ class OutputOptions:
             extensions: the types that the command can write.
 
         Raises:
-            UsageError: another type, or both the result and JSON on standard output.
+            UsageError: an unknown type, or both the result and JSON on standard output.
             FileError: the folder is missing or read-only.
         """
         if self.path == "":
@@ -148,7 +148,7 @@ class OutputOptions:
             check_parent_folder(Path(str(self.path)))
 
     def _check_name(self, path: Path) -> None:
-        """Refuse a file in place of a folder, the reverse, and a name of another type."""
+        """Refuse an existing file for a folder, a folder for a file, and a misleading name."""
         if self.extension == FOLDER and path.exists() and not path.is_dir():
             raise FileError(f"{path}: a file, but a name without an extension means a folder")
         if self.extension != FOLDER and path.is_dir():
@@ -165,14 +165,14 @@ def check_count(n: int, max_images: int) -> None:
     """Refuse to make more than `max_images` images.
 
     Raises:
-        LimitError: names the option that allows it.
+        LimitError: `n` is larger; the message names the option that allows it.
     """
     if n > max_images:
         raise LimitError(f"{n:,} images, limit {max_images:,}. Use --max-images {n} to allow it.")
 
 
 def single_label(labels: tuple[str, ...], spec: ModelSpec) -> int | None:
-    """The class index of the only --label, or None if there is no label.
+    """Return the class index of the only --label, or None if there is no label.
 
     Raises:
         UsageError: more than one label, an unknown class, or a model without classes.
@@ -221,14 +221,14 @@ def flag(name: str, *names: str, help: str) -> Decorator:
 
 
 def seed(help: str, default: int | None = 0) -> Decorator:
-    """--seed; a default of None stands for a random seed."""
+    """--seed; with a default of None, the seed is random."""
     shown: Any = "random" if default is None else True
     seeds = click.IntRange(0, 2**64 - 1)
     return click.option("--seed", type=seeds, default=default, show_default=shown, help=help)
 
 
 def label(help: str = "Class index or name for all images.") -> Decorator:
-    """--label, which may be repeated; see `single_label` for a command that takes one."""
+    """--label, which may be repeated; a command that takes only one uses `single_label`."""
     return click.option("--label", "--digit", "-l", "labels", multiple=True, help=help)
 
 
@@ -251,17 +251,32 @@ bundle = click.option(
     show_default="the embedded mnist",
     help="Folder or .zip written by vae-export.",
 )
+variant = click.option(
+    "--variant",
+    default="fp32",
+    help="Variant of the graphs, if the bundle has it: fp16, int8, uint8.",
+)
+device = click.option(
+    "--device", default="auto", help="Device to run on: auto, cpu, cuda or cuda:N."
+)
 as_json = flag("--json", "as_json", help="Print a JSON summary.")
-resize = flag("--resize", help="Resize image files to the size of the model.")
+resize = flag("--resize", help="Resize image files to the model's size.")
 max_images = integer(
     "--max-images", default=1_000_000, help="Refuse to make more images than this."
 )
 
 
-def _collect(
+def collect(
     parameter: str, cls: type[Any], options: Sequence[Decorator], **constants: Any
 ) -> Decorator:
-    """Add options to a command, which gets their values as one dataclass."""
+    """Add options to a command and pass their values to it as one dataclass.
+
+    Args:
+        parameter: the command's parameter for the dataclass.
+        cls: the dataclass; options that are not among its fields stay parameters of the command.
+        options: the options, in the order of the help.
+        constants: values of fields that are not options.
+    """
     names = {field.name for field in fields(cls)} - set(constants)
 
     def decorate(command: Callable[..., Any]) -> Any:
@@ -279,30 +294,25 @@ def _collect(
 
 
 def inputs(default_limit: int | None = None) -> Decorator:
-    """INPUTS, --label, --limit and --resize; the command gets them as `source`."""
+    """INPUTS, --label, --limit and --resize, passed to the command as `source`."""
     argument = click.argument("inputs", nargs=-1, required=True)
-    return _collect("source", InputOptions, (argument, label(), limit(default_limit), resize))
+    return collect("source", InputOptions, (argument, label(), limit(default_limit), resize))
 
 
-def model(*, variant: bool = True) -> Decorator:
-    """The options of `ModelOptions`; the command gets them as `model_options`.
+def model(*, all_variants: bool = False) -> Decorator:
+    """The options of `ModelOptions`, passed to the command as `model_options`.
 
     Args:
-        variant: False for a command that runs every variant.
+        all_variants: True for a command that runs every variant.
     """
-    options = [
+    options = (
         bundle,
-        click.option("--variant", default="fp32",
-                     help="Variant of the graphs to run, where the bundle has it: fp16, int8, "
-                     "uint8."),
-        click.option("--device", default="auto",
-                     help="Device to run on: auto, cpu, cuda or cuda:N."),
+        *(() if all_variants else (variant,)),
+        device,
         integer("--threads", default=1, help="Number of CPU threads."),
         flag("--tf32", help="Let CUDA round to TF32: faster, but not the same pixels."),
-    ]  # fmt: skip
-    if not variant:
-        del options[1]
-    return _collect("model_options", ModelOptions, options)
+    )
+    return collect("model_options", ModelOptions, options)
 
 
 SAMPLING = (
@@ -316,33 +326,33 @@ SAMPLING = (
 
 
 def sampling() -> Decorator:
-    """The options of `SamplingOptions`; the command gets them as `sampling`."""
-    return _collect("sampling", SamplingOptions, SAMPLING)
+    """The options of `SamplingOptions`, passed to the command as `sampling`."""
+    return collect("sampling", SamplingOptions, SAMPLING)
 
 
 def output(default: str, help: str, *, extension: str = "", pictures: bool = True) -> Decorator:
-    """The options of `OutputOptions`; the command gets them as `output`.
+    """The options of `OutputOptions`, passed to the command as `output`.
 
     Args:
         default: the output without --out.
-        help: the types of output, in words.
-        extension: the type on standard output, where `default` does not name one.
-        pictures: whether the result can be drawn.
+        help: describes the types of output.
+        extension: the type on standard output, if `default` does not name one.
+        pictures: whether the result can be drawn as a picture.
     """
     help = f"Output: {help}; - is standard output. [default: {default}]"
     options = [
         click.option("--out", "-o", metavar="PATH", help=help),
-        click.option("--format", "-f", help="Output type, where its name has no extension."),
+        click.option("--format", "-f", help="Output type, if the name has no extension."),
         as_json,
     ]
     if pictures:
         options += [
             flag("--show", help="Show the images in the terminal; write a file only with --out."),
-            integer("--columns", "--grid", max=10_000, help="Images in each row of the grid."),
+            integer("--columns", "--grid", max=10_000, help="Images per row of a grid."),
             integer("--scale", max=64, help="Output pixels per image pixel. "
                     "[default: grids of about 500 pixels]"),
             integer("--max-pixels", default=MAX_PIXELS,
-                    help="Refuse to draw a picture of more pixels than this."),
+                    help="Refuse to draw a picture with more pixels."),
         ]  # fmt: skip
     constants = {"default": default, "default_extension": extension or Path(default).suffix}
-    return _collect("output", OutputOptions, options, **constants)
+    return collect("output", OutputOptions, options, **constants)

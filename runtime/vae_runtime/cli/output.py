@@ -15,8 +15,7 @@ import numpy as np
 
 from ..console import pluralize, print_json, print_status, write_stdout
 from ..errors import InputError, LimitError
-from ..files.atomic import writing, writing_many
-from ..files.streaming import write_pieces
+from ..files.atomic import write_large, writing, writing_many
 from ..images import encode_animation, encode_image, grid, grid_columns, to_uint8
 from .options import ANIMATIONS, FOLDER, PICTURES, OutputOptions
 from .terminal import render
@@ -29,12 +28,12 @@ _GRID_SIZE = 500  # pixels that small grids are enlarged to
 
 @dataclass(frozen=True)
 class Column:
-    """An array of known shape whose rows are computed batch by batch, as they are written.
+    """An array of known shape whose rows are computed batch by batch while they are written.
 
     Attributes:
-        shape: of the whole array; the first axis counts the rows.
-        dtype: of the whole array.
-        batches: yields the rows in their order; may be called again.
+        shape: shape of the whole array; its first axis counts the rows.
+        dtype: data type of the whole array.
+        batches: yields the rows in order; may be called more than once.
     """
 
     shape: tuple[int, ...]
@@ -51,7 +50,7 @@ class Column:
         return np.concatenate(list(self.batches()))
 
     def npy(self) -> Iterator[bytes | memoryview]:
-        """The bytes of an `.npy` file; a batch is not copied unless it needs conversion."""
+        """Yield the bytes of an `.npy` file; a batch is copied only if it needs conversion."""
         header = io.BytesIO()
         np.lib.format.write_array_header_2_0(
             header,
@@ -66,11 +65,11 @@ class Column:
             yield np.ascontiguousarray(batch, self.dtype).reshape(-1).view(np.uint8).data
 
     def csv(self) -> Iterator[bytes]:
-        """One line of comma-separated numbers per row; images as bytes, 0 to 255."""
+        """Yield one line of comma-separated numbers per row; pixels are 0 to 255."""
         for batch in self.batches():
             numbers = to_uint8(batch) if len(self.shape) == 4 else batch
             for row in numbers.reshape(len(batch), -1):
-                # NumPy's own str of a float32 is the shortest that reads back as the same number.
+                # NumPy prints the shortest text that parses back to the same float32.
                 values = row if row.dtype.kind == "f" else row.tolist()
                 yield (",".join(map(str, values)) + "\n").encode()
 
@@ -83,19 +82,19 @@ def write_images(
 ) -> None:
     """Write images [N, C, H, W], and show them with --show.
 
-    A picture is a grid; `.npy` and `.npz` keep the numbers (`.npz` the `extra` arrays too); `.csv`
-    has one line of pixel values (0 to 255) per image; a folder gets one PNG per image. Only a
-    picture needs all images in memory.
+    A picture file gets a grid of all images. `.npy` and `.npz` get the numbers, and `.npz` the
+    `extra` arrays too. `.csv` gets one line of pixel values (0 to 255) per image, a folder one PNG
+    per image. Only a picture needs all images in memory.
 
     Args:
         images: f32 in [0, 1], or u8.
         output: the checked options.
         extra: further arrays for `.npz`.
-        columns: images in each row of a grid, unless --columns is given; 0 makes it square.
+        columns: images per row of a grid if --columns is not given; 0 makes it square.
 
     Raises:
         InputError: a picture of no images.
-        LimitError: a picture of more than --max-pixels pixels.
+        LimitError: a picture with more than --max-pixels pixels.
     """
     to_picture = output.path is not None and output.extension in PICTURES
     if output.show or to_picture:
@@ -123,17 +122,15 @@ def write_images(
 def write_table(
     main: Column, output: OutputOptions, extra: dict[str, Column], name: str = "images"
 ) -> None:
-    """Write an array as numbers; an `.npz` gets the `extra` arrays too."""
-    if output.extension == ".npy":
-        write_bytes(main.npy(), output)
-    elif output.extension == ".npz":
+    """Write an array to `.npy`, `.npz` or `.csv`; an `.npz` gets the `extra` arrays too."""
+    if output.extension == ".npz":
         write_bytes(_npz({name: main, **extra}), output)
     else:
-        write_bytes(main.csv(), output)
+        write_bytes(main.npy() if output.extension == ".npy" else main.csv(), output)
 
 
 def write_folder(images: Column, folder: Path, scale: int) -> None:
-    """Write one numbered PNG per image; create the folder if need be."""
+    """Write one numbered PNG per image; create the folder if it is missing."""
     folder.mkdir(exist_ok=True)
     digits = max(3, len(str(images.shape[0] - 1)))
     with writing_many(folder) as put:
@@ -148,7 +145,7 @@ def write_strips(strips: NDArray[Any], output: OutputOptions) -> None:
     A picture has one row per strip; each frame of an animation is a grid of all strips at one step.
 
     Raises:
-        LimitError: a picture, or all frames together, of more than --max-pixels pixels.
+        LimitError: a picture, or all frames together, with more than --max-pixels pixels.
     """
     rows, steps = strips.shape[:2]
     images = strips.reshape(rows * steps, *strips.shape[2:])
@@ -164,23 +161,23 @@ def write_strips(strips: NDArray[Any], output: OutputOptions) -> None:
     write_bytes([encode_animation(frames, output.extension, scale=scale)], output)
 
 
-def write_bytes(pieces: Iterable[bytes | memoryview], output: OutputOptions) -> None:
-    """Write bytes to the output file, atomically, or piece by piece to standard output.
+def write_bytes(chunks: Iterable[bytes | memoryview], output: OutputOptions) -> None:
+    """Write bytes to the output file atomically, or chunk by chunk to standard output.
 
     Raises:
-        FileError: no space, no permission; a previous file was kept.
+        FileError: no space or no permission; a previous file is kept.
     """
     if output.path == "-":
-        write_stdout(pieces)
+        write_stdout(chunks)
         return
     with writing(Path(str(output.path))) as temporary:
-        write_pieces(temporary, pieces)
+        write_large(temporary, chunks)
 
 
 def show_images(images: NDArray[Any], output: OutputOptions, columns: int) -> None:
     """With --show, print images [N, C, H, W] as a grid to the terminal."""
     if output.show:
-        # Standard output belongs to the result or the JSON where one of them goes there.
+        # Standard output is reserved for the result or the JSON if either goes there.
         stream = sys.stderr if output.path == "-" or output.as_json else sys.stdout
         click.echo(render(grid(images, columns), stream), file=stream, color=True)
 
@@ -194,7 +191,7 @@ def report(text: str, output: OutputOptions, **summary: Any) -> None:
 
 
 def describe_images(n: int, output: OutputOptions) -> str:
-    """`4 images to grid.png`, for the closing line."""
+    """Describe the output for the closing line, such as `4 images to grid.png`."""
     return pluralize(n, "image") + output.to_path + ("/" if output.extension == FOLDER else "")
 
 
@@ -213,32 +210,32 @@ def _grid_scale(shape: tuple[int, ...], columns: int) -> int:
 
 
 class _Buffer(io.RawIOBase):
-    """A stream that is emptied as it fills, so that a zip is never in memory whole."""
+    """A stream that hands out what was written, so the whole zip is never in memory."""
 
     def __init__(self) -> None:
-        self.pieces: list[bytes] = []
+        self.chunks: list[bytes] = []
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Any) -> int:
-        self.pieces.append(bytes(data))
+        self.chunks.append(bytes(data))
         return len(data)
 
     def take(self) -> bytes:
-        whole, self.pieces = b"".join(self.pieces), []
+        whole, self.chunks = b"".join(self.chunks), []
         return whole
 
 
 def _npz(columns: dict[str, Column]) -> Iterator[bytes]:
-    """The bytes of an uncompressed `.npz`, piece by piece; the same arrays give the same bytes."""
+    """Yield the bytes of an uncompressed `.npz`; the same arrays give the same bytes."""
     buffer = _Buffer()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, column in columns.items():
             # A ZipInfo made from a name alone carries a fixed date.
             info = zipfile.ZipInfo(f"{name}.npy")
             with archive.open(info, "w", force_zip64=True) as member:
-                for piece in column.npy():
-                    member.write(piece)
+                for chunk in column.npy():
+                    member.write(chunk)
                     yield buffer.take()
     yield buffer.take()

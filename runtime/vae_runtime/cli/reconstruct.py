@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import click
 
+from ..console import pluralize
 from . import options
 
 EPILOG = """\b
@@ -27,11 +28,7 @@ Examples:
     help="Standard deviation of noise to add; a model of vae-train --noise removes it.",
 )
 @options.seed("Seed for the added noise.")
-@click.option(
-    "--error/--no-error",
-    default=True,
-    help="Add a row with |original - reconstruction|.",
-)
+@click.option("--error/--no-error", default=True, help="Add a row of |original - reconstruction|.")
 @options.output(
     "reconstruction.png", "a picture, .npy, .npz, .csv or a folder (a name without a dot)"
 )
@@ -48,13 +45,12 @@ def command(
 
     Reports the error of each image. INPUTS are image files, folders, IDX files, .npz or
     .npy, or - for standard input. A conditional model uses --label, or else the labels that the
-    data has. The picture has the originals above, then with --noise the noisy images, then the
-    reconstructions, and the error below.
+    data has. The rows of the picture are, from the top, the originals, the noisy images (with
+    --noise), the reconstructions and the error.
     """
     import numpy as np
 
     from ..arrays import to_float32
-    from ..console import pluralize
     from ..images import interleave
     from .inputs import read_inputs
     from .output import Column, report, write_images

@@ -38,7 +38,7 @@ Examples:
 @options.max_images
 @click.option("--latents", metavar="FILE", help="Decode these latents instead: .npy, .npz or .csv.")
 @options.sampling()
-@options.output("sample.png", "a grid picture, .npy, .npz, .csv or a folder (a name without a dot)")
+@options.output("sample.png", "an image grid, .npy, .npz, .csv or a folder (a name without a dot)")
 @options.model()
 def command(
     labels: tuple[str, ...],
@@ -52,8 +52,8 @@ def command(
 ) -> None:
     """Sample images from the latent prior.
 
-    A conditional model takes labels, and a grid has one row per --label. An .npz also holds the
-    latents (z) and the labels.
+    A conditional model takes labels; a grid has one row per --label. An .npz also holds the latents
+    (z) and the labels.
     """
     from ..prior import fresh_seed
     from .decode import decode_file
@@ -89,7 +89,7 @@ def _refuse_sampling_options() -> None:
 
 
 def _class_indices(labels: tuple[str, ...], spec: ModelSpec) -> list[int]:
-    """The classes asked for; `all` is every class, unless a class has that name."""
+    """Return the class indices; `all` means every class, unless one has that name."""
     from ..arrays import label_index
 
     if "all" in labels and spec.classes and "all" not in spec.classes:
@@ -102,11 +102,11 @@ def _sample(
 ) -> tuple[Column, dict[str, Column]]:
     """Sample n images per class, class after class.
 
-    Image i of them all has index i in the seed's sequence, so the result does not depend on the
-    batches.
+    Image i overall uses element i of the seed's sequence, so the result does not depend on the
+    batch size.
 
     Returns:
-        The images f32[classes·n, C, H, W], the latents `z`, and if there are classes the `labels`.
+        The images f32[classes·n, C, H, W]; the latents `z` and, if there are classes, `labels`.
     """
     import numpy as np
 
@@ -125,15 +125,9 @@ def _sample(
                 z = model.sample_latents(rows, label, seed, start=start, **how)
                 yield model.decode(z, label) if decode else z
 
-    def images() -> Iterator[NDArray[Any]]:
-        return progress(batches(decode=True), total, BATCH_SIZE)
-
-    def labels() -> Iterator[NDArray[Any]]:
-        for label in classes:
-            for first in range(0, n, BATCH_SIZE):
-                yield np.full(min(BATCH_SIZE, n - first), label, np.int64)
-
+    images = Column((total, *model.spec.image.shape), "<f4",
+                    lambda: progress(batches(decode=True), total, BATCH_SIZE))  # fmt: skip
     extra = {"z": Column((total, model.spec.latent_dim), "<f4", lambda: batches(decode=False))}
     if classes:
-        extra["labels"] = Column((total,), "<i8", labels)
-    return Column((total, *model.spec.image.shape), "<f4", images), extra
+        extra["labels"] = Column.of(np.repeat(np.array(classes, "<i8"), n))
+    return images, extra

@@ -1,4 +1,4 @@
-"""`vae-run score`: score how well a model knows each image."""
+"""`vae-run score`: score how well a model fits each image."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..console import pluralize, print_status
+from ..errors import UsageError
 from . import options
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def command(
     output: options.OutputOptions,
     model_options: options.ModelOptions,
 ) -> None:
-    """Score how well a model knows each image.
+    """Score how well a model fits each image.
 
     Reports squared error per pixel, KL and negative ELBO in nats, one line per image. Images unlike
     the training data score high: with --threshold, a column marks anomalies. INPUTS are image
@@ -92,7 +94,6 @@ def _report(
     by: str,
     device: str,
 ) -> None:
-    from ..console import pluralize, print_status
     from .output import report
 
     text = f"{pluralize(len(rows), 'image')} scored"
@@ -110,8 +111,6 @@ def _parse_threshold(
     text: str | None, normal: tuple[str, ...]
 ) -> tuple[float | None, float | None]:
     """Parse --threshold: `120.5` → (120.5, None); the percentile `p99` → (None, 99.0)."""
-    from ..errors import UsageError
-
     if text is None:
         if normal:
             raise UsageError("--normal needs --threshold, for example --threshold p99")

@@ -12,8 +12,7 @@ from ..errors import FileError
 from . import options
 
 if TYPE_CHECKING:
-    from ..studio.build import Parts
-    from ..studio.serve import StudioServer
+    from ..studio.build import PageContent
 
 EPILOG = """\b
 Examples:
@@ -53,65 +52,59 @@ _PORT = 8765
 def command(
     bundle: str, out: str | None, port: int | None, opens: bool, data: str | None, limit: int
 ) -> None:
-    """Make a web page that runs a bundle in the browser.
-
-    The page has sliders, drawing, morphs and maps.
-    """
+    """Make a web page that runs a bundle in the browser: sliders, drawing, morphs and maps."""
     output = options.OutputOptions(out=out, default_extension=".html")
     if out is not None:
         output.check(".html", ".htm", options.FOLDER)
-    parts = _parts(bundle, data, limit)
+    content = _content(bundle, data, limit)
     if out is None:
-        _serve(parts, port, opens=opens)
+        _serve(content, port, opens=opens)
     elif output.extension == options.FOLDER:
         from ..studio.build import write_folder
 
-        print_status(f"wrote {out}, {write_folder(parts, Path(out)):,} bytes")
+        print_status(f"wrote {out}, {write_folder(content, Path(out)):,} bytes")
     else:
         from ..studio.single_file import single_file
         from .output import write_bytes
 
-        raw = single_file(parts)
+        raw = single_file(content)
         write_bytes([raw], output)
         print_status(f"wrote {out}, {len(raw):,} bytes")
 
 
-def _parts(bundle: str, data: str | None, limit: int) -> Parts:
+def _content(bundle: str, data: str | None, limit: int) -> PageContent:
     from ..bundle.reader import open_bundle
-    from ..studio.build import Parts, page_files
+    from ..studio.build import PageContent, page_files
 
     page_files()  # fails early where onnxruntime-web is missing
     opened = open_bundle(bundle)
     name = Path(bundle).name or bundle
     if data is None:
-        return Parts(opened, name)
+        return PageContent(opened, name)
     from ..datasets import load_held_out
     from ..studio.build import encode_points
 
     image = opened.manifest.spec.image
     images = load_held_out(data, print_status, size=image.shape[1:], mode=image.mode)
-    return Parts(opened, name, encode_points(opened, images, limit))
+    return PageContent(opened, name, encode_points(opened, images, limit))
 
 
-def _serve(parts: Parts, port: int | None, *, opens: bool) -> None:
+def _serve(content: PageContent, port: int | None, *, opens: bool) -> None:
+    """Serve until Ctrl-C on the given port, or else on the usual one or any free one."""
     from ..studio.build import folder_files
+    from ..studio.serve import StudioServer
 
-    with _server(folder_files(parts), port) as server:
+    files = folder_files(content)
+    try:
+        server = StudioServer(files, _PORT if port is None else port)
+    except FileError:
+        if port is not None:
+            raise
+        server = StudioServer(files, 0)
+    with server:
         print_status(f"serving {server.url} until Ctrl-C")
         if opens:
             import webbrowser
 
             webbrowser.open(server.url)
         server.serve_forever()
-
-
-def _server(files: dict[str, bytes], port: int | None) -> StudioServer:
-    """A server on the given port; by default on the usual port, or a free one if that is taken."""
-    from ..studio.serve import StudioServer
-
-    if port is not None:
-        return StudioServer(files, port)
-    try:
-        return StudioServer(files, _PORT)
-    except FileError:
-        return StudioServer(files, 0)

@@ -1,4 +1,4 @@
-"""Images in a terminal: two pixels per character in colour, letters elsewhere."""
+"""Render images as text: in ANSI colour for a terminal, as letters elsewhere."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ _LETTERS = " .:-=+*#%@"  # from dark to bright
 _RESET = "\x1b[0m"
 
 
-def render(picture: NDArray[np.uint8], stream: IO[str], width: int | None = None) -> str:
-    """Render a picture u8[C, H, W] as text.
+def render(image: NDArray[np.uint8], stream: IO[str], width: int | None = None) -> str:
+    """Render an image u8[C, H, W] as text.
 
-    In a terminal each character is an upper half block: its foreground is one pixel, its background
-    the pixel below, in 24-bit ANSI colour. Elsewhere, or with NO_COLOR set, the text is made of
-    letters for ten grey levels.
+    In a terminal, each character is an upper half block in 24-bit colour: its foreground is one
+    pixel and its background the pixel below. Elsewhere, or if NO_COLOR is set, ten characters from
+    dark to bright show grey levels.
 
     Args:
-        picture: shrunk to fit the width.
+        image: shrunk to fit the width.
         stream: where the text will be printed; only a terminal gets colour.
-        width: characters per line; by default the terminal's width, 80 in a pipe.
+        width: characters per line; by default the terminal's width, or 80 without a terminal.
     """
     colour = stream.isatty() and "NO_COLOR" not in os.environ
     width = width or (shutil.get_terminal_size().columns if stream.isatty() else 80)
-    pixels = _shrink(picture, width)
+    pixels = _shrink(image, width)
     return _half_blocks(pixels) if colour else _letters(pixels)
 
 
-def _shrink(picture: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
+def _shrink(image: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
     """Average blocks of k×k pixels for at most `width` columns: u8[C, H, W] → u8[H', W', 3]."""
-    rgb = np.repeat(picture, 3, axis=0) if len(picture) == 1 else picture
+    rgb = np.repeat(image, 3, axis=0) if len(image) == 1 else image
     k = -(-rgb.shape[2] // width)
     if k > 1:
         h, w = rgb.shape[1] // k * k, rgb.shape[2] // k * k
@@ -60,7 +60,7 @@ def _half_blocks(pixels: NDArray[np.uint8]) -> str:
 
 
 def _letters(pixels: NDArray[np.uint8]) -> str:
-    """One letter per two rows of pixels, since a character is twice as high as it is wide."""
+    """Use one letter for two rows of pixels, since a character is twice as high as it is wide."""
     grey = pixels[: len(pixels) // 2 * 2].astype(np.float64).mean(axis=2)
     rows: Any = (grey[::2] + grey[1::2]) / 2
     levels = np.rint(rows * ((len(_LETTERS) - 1) / 255)).astype(int)

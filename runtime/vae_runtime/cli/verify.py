@@ -20,7 +20,7 @@ Examples:
     help="Largest error allowed in any graph. [default: 1e-5, more for variants that round]",
 )
 @options.as_json
-@options.model(variant=False)
+@options.model(all_variants=True)
 def command(tolerance: float | None, as_json: bool, model_options: options.ModelOptions) -> None:
     """Compare this machine's results with torch's.
 

@@ -1,4 +1,4 @@
-"""A data set: pixels as bytes, class indices and class names, in memory or read on use."""
+"""A data set of images and labels, held in memory or read on demand."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Dataset:
     """Images of one size, with or without labels.
 
     Attributes:
-        name: used in reports and manifests.
-        images: u8[N, C, H, W], 0 to 255; or `LazyImages`, which reads them when they are used.
+        name: shown in reports and manifests.
+        images: u8[N, C, H, W], 0 to 255; or `LazyImages`, which reads them on demand.
         labels: i64[N], indices into `classes`; None if the data has no labels.
         classes: the name of each class; empty if the data has no labels.
 
@@ -74,25 +74,25 @@ class Dataset:
         return replace(self, images=np.asarray(self.images))
 
     def batches(self, rows: int = 4096) -> Iterator[NDArray[np.uint8]]:
-        """Read all images in their order, at most `rows` at a time: u8[n, C, H, W]."""
+        """Yield all images in order, at most `rows` at a time: u8[n, C, H, W]."""
         for start in range(0, len(self), rows):
             yield self.images[start : start + rows]
 
 
 Read = Callable[[NDArray[np.intp]], NDArray[np.uint8]]
-"""Reads the images u8[n, C, H, W] of rows i[n], in any order."""
+"""A function that reads the images u8[n, C, H, W] of rows i[n], which may be in any order."""
 
 
 def lazy_images(read: Read, shape: tuple[int, ...], n: int) -> NDArray[np.uint8]:
-    """Defer reading the first `n` rows; a `Dataset` uses the result like an array."""
+    """Return `LazyImages` of the first `n` rows, typed as the array that a `Dataset` uses."""
     return cast("NDArray[np.uint8]", LazyImages(read, shape, np.arange(n)))
 
 
 class LazyImages:
-    """A stand-in for u8[N, C, H, W]: indexing and `numpy.asarray` read images, `take` does not.
+    """Images u8[N, C, H, W] that indexing and `numpy.asarray` read; `take` reads nothing.
 
     Args:
-        read: reads the images of stored rows.
+        read: reads images by stored row.
         shape: (C, H, W).
         rows: i[N], the stored row of each image.
     """

@@ -15,17 +15,17 @@ from .dataset import Dataset
 def load_folder(
     folder: Path, split: str, size: tuple[int, int] | None = None, mode: str | None = None
 ) -> Dataset:
-    """Read `FOLDER/CLASS/*.png` (or .jpg .jpeg .webp .bmp); classes in the order of their names.
+    """Read `FOLDER/CLASS/*.png` (or .jpg .jpeg .webp .bmp); the classes are sorted by name.
 
-    If there are `FOLDER/train` and `FOLDER/test`, the split selects one of them and the classes are
-    those of `train`; otherwise all images are training data. Images outside class folders make a
-    data set without labels. Names that begin with a dot are ignored.
+    If there is `FOLDER/train`, the split selects `train` or `test` in it, and `train` determines
+    the classes; otherwise all images are training data. Images without class folders make a data
+    set without labels. Names that begin with a dot are ignored.
 
     Args:
         folder: the folder of images.
         split: `train` or `test`.
-        size: (H, W) to resize every image to; None requires images of one size.
-        mode: `L` or `RGB` to convert to; None keeps grey if all images are grey.
+        size: (H, W) to resize every image to; None expects images of one size.
+        mode: `L` or `RGB` to convert to; None means grey if all images are grey, else colour.
 
     Raises:
         NotFound: no images, or no test split.

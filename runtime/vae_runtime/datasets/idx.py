@@ -1,7 +1,7 @@
 """Read IDX files, the format of MNIST and similar data sets, gzipped or not.
 
 The format: two zero bytes, a type code, the number of dimensions, each dimension as a big-endian
-u32, then the values. Only unsigned bytes (type 8) are read, as images and labels are stored.
+u32, then the values. Only unsigned bytes (type 8) are supported: images and labels are stored so.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ MAX_BYTES = 4 << 30  # of one uncompressed file
 def read_idx(path: Path, max_bytes: int = MAX_BYTES) -> NDArray[np.uint8]:
     """Read one IDX file of unsigned bytes.
 
-    The header is compared with the payload before anything of its size is allocated.
+    Memory grows with the bytes that are read, so a false header cannot exhaust it.
 
     Returns:
-        u8 of the shape in the header.
+        An array u8 of the shape in the header.
 
     Raises:
         NotFound: there is no such file.
         FileError: the file cannot be read.
-        InputError: not an IDX file, a damaged gzip, or a header that does not fit the payload.
-        LimitError: the header promises more than `max_bytes`.
+        InputError: not an IDX file, a damaged gzip, or a header that does not match the payload.
+        LimitError: the header declares more than `max_bytes`.
     """
     with _reading(path):
         with path.open("rb") as file:
@@ -46,13 +46,13 @@ def read_idx(path: Path, max_bytes: int = MAX_BYTES) -> NDArray[np.uint8]:
             shape = _read_header(stream, path)
             expected = prod(shape)
             if expected > max_bytes:
-                raise LimitError(f"{path}: header promises {expected} bytes, limit {max_bytes}")
+                raise LimitError(f"{path}: header declares {expected} bytes, limit {max_bytes}")
             return np.frombuffer(_read_values(stream, expected, path), np.uint8).reshape(shape)
 
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Turn the errors of opening and reading a file into ours."""
+    """Translate the errors of opening and reading a file into ours."""
     try:
         yield
     except FileNotFoundError as error:
@@ -79,19 +79,19 @@ def _read_header(stream: BinaryIO, path: Path) -> tuple[int, ...]:
 
 
 def _read_values(stream: BinaryIO, expected: int, path: Path) -> bytearray:
-    """Read exactly `expected` bytes in pieces, so that a false header costs no memory."""
-    pieces, missing = [], expected
-    while missing and (piece := stream.read(min(missing, 1 << 20))):
-        pieces.append(piece)
-        missing -= len(piece)
+    """Read exactly `expected` bytes in chunks, so that a false header costs no memory."""
+    values = bytearray()
+    while chunk := stream.read(min(expected - len(values), 1 << 20)):
+        values += chunk
+    missing = len(values) < expected
     if missing or stream.read(1):
-        seen = f"only {expected - missing}" if missing else "more than that"
-        raise InputError(f"{path}: header promises {expected} bytes of data, the file has {seen}")
-    return bytearray().join(pieces)
+        seen = f"only {len(values)}" if missing else "more than that"
+        raise InputError(f"{path}: header declares {expected} bytes of data, the file has {seen}")
+    return values
 
 
 def is_idx_folder(folder: Path) -> bool:
-    """Whether the folder has files with names like those of MNIST."""
+    """Whether the folder has image files named like MNIST's."""
     return any(folder.glob("*images?idx[34]-ubyte*"))
 
 
@@ -99,8 +99,8 @@ def map_idx(path: Path) -> NDArray[np.uint8]:
     """Map one uncompressed IDX file of unsigned bytes into memory; only its header is read.
 
     Returns:
-        u8 of the shape in the header, read from the file when it is used. The file must not change:
-        if it is cut short in the meantime, the process dies.
+        An array u8 of the shape in the header, read from the file when it is used. The file must
+        not change: if it is truncated in the meantime, the process dies.
 
     Raises:
         NotFound, FileError, InputError: see `read_idx`.
@@ -110,20 +110,20 @@ def map_idx(path: Path) -> NDArray[np.uint8]:
         start = file.tell()
         seen, expected = file.seek(0, 2) - start, prod(shape)
         if seen != expected or not expected:
-            raise InputError(f"{path}: header promises {expected} bytes of data, found {seen}")
+            raise InputError(f"{path}: header declares {expected} bytes of data, found {seen}")
         return np.memmap(file, np.uint8, "r", start, shape)
 
 
 def load_idx(folder: Path, split: str, *, lazy: bool = False) -> Dataset:
     """Read `train-images-idx3-ubyte[.gz]` and its labels (`t10k-…` for the test split).
 
-    Four dimensions are N, H, W, C. Labels may be absent. The second hyphen may be a dot, as in some
-    copies of MNIST.
+    Four dimensions mean N, H, W, C. The labels are optional. The second hyphen may be a dot, as in
+    some copies of MNIST.
 
     Args:
         folder: the folder of the files.
         split: `train` or `test`.
-        lazy: read images that are not gzipped only when they are used.
+        lazy: read images on demand, unless they are gzipped.
 
     Raises:
         NotFound: the folder has no images for this split.
@@ -156,6 +156,6 @@ def load_idx(folder: Path, split: str, *, lazy: bool = False) -> Dataset:
 
 
 def _find(folder: Path, pattern: str) -> Path | None:
-    """The file that matches the pattern, uncompressed or else with `.gz` at the end."""
+    """Find the first file that matches the pattern, or else the first that also ends in `.gz`."""
     found = [*sorted(folder.glob(pattern)), *sorted(folder.glob(f"{pattern}.gz"))]
     return found[0] if found else None

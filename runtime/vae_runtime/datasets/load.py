@@ -34,7 +34,7 @@ def load_dataset(
         split: `train` or `test`.
         size: (H, W) to resize image files to; other data must have this size already.
         mode: `L` or `RGB` to convert image files to; other data must have this mode already.
-        lazy: read the images of Parquet and of uncompressed IDX files only when they are used.
+        lazy: read the images of Parquet and of uncompressed IDX files on demand.
 
     Raises:
         NotFound: no such data, or no such split.
@@ -64,13 +64,9 @@ def load_held_out(
     size: tuple[int, int] | None = None,
     mode: str | None = None,
 ) -> Dataset:
-    """Load the test split; of data without one, log that and load the training images.
+    """Load the test split; if there is none, log that and load the training images.
 
-    Args:
-        source: see `load_dataset`, also for the errors raised.
-        log: called with one line if there is no test split.
-        size: see `load_dataset`.
-        mode: see `load_dataset`.
+    `log` is called with one line. For the other arguments and the errors, see `load_dataset`.
     """
     data = load_test(source, size=size, mode=mode)
     if data is None:
@@ -86,7 +82,7 @@ def load_test(
     mode: str | None = None,
     lazy: bool = False,
 ) -> Dataset | None:
-    """Load the test split, or None if there is none; for the arguments see `load_dataset`."""
+    """Load the test split, or return None if there is none; see `load_dataset`."""
     try:
         return load_dataset(source, "test", size=size, mode=mode, lazy=lazy)
     except NotFound:

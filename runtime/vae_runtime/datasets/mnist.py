@@ -25,7 +25,7 @@ MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
     "https://github.com/golbin/TensorFlow-MNIST/raw/master/mnist/data/",
 )
-# Checksums of the uncompressed content, since mirrors use different gzip headers.
+# Checksums of the uncompressed content, because mirrors use different gzip headers.
 SHA256 = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
@@ -37,7 +37,7 @@ _TIMEOUT_S = 20
 
 
 def cache_folder() -> Path:
-    """`$VAE_ONNX_CACHE`, else `$XDG_CACHE_HOME/vae-onnx`, else `~/.cache/vae-onnx`."""
+    """Return `$VAE_ONNX_CACHE`, else `$XDG_CACHE_HOME/vae-onnx`, else `~/.cache/vae-onnx`."""
     if own := os.environ.get("VAE_ONNX_CACHE"):
         return Path(own)
     base = os.environ.get("XDG_CACHE_HOME")
@@ -45,18 +45,23 @@ def cache_folder() -> Path:
 
 
 def load_mnist(split: str, folder: Path | None = None, mirrors: Sequence[str] = MIRRORS) -> Dataset:
-    """Load the 60,000 (`train`) or 10,000 (`test`) digits, from the cache or else from a mirror.
+    """Load the 60,000 (`train`) or 10,000 (`test`) digits from the cache, or else from a mirror.
 
     Raises:
-        FileError: no mirror has the right bytes, or the cache cannot be written; the message says
-            what to do instead.
+        FileError: no mirror has the right bytes, or the cache cannot be written.
     """
     folder = folder or cache_folder() / "mnist"
     prefix = "train" if split == "train" else "t10k"
     for name in SHA256:
         if name.startswith(prefix) and not (folder / f"{name}.gz").exists():
             content = _download(name, mirrors)
-            _create(folder)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise FileError(
+                    f"{folder}: {describe_os_error(error)}. "
+                    "Name another folder in the environment variable VAE_ONNX_CACHE."
+                ) from error
             write_atomic(folder / f"{name}.gz", gzip.compress(content, 6, mtime=0))
     data = load_idx(folder, split)
     return Dataset("mnist", data.images, data.labels, data.classes)
@@ -77,19 +82,9 @@ def _download(name: str, mirrors: Sequence[str]) -> bytes:
         if hashlib.sha256(content).hexdigest() == SHA256[name]:
             return content
         failures.append(f"{mirror}: wrong sha256")
-    # The remedy comes first, since a message is cut after 600 characters.
+    # The remedy comes first because messages are cut off after 600 characters.
     raise FileError(
         f"mnist: {name} could not be downloaded. Put the four .gz files in a folder and use "
         "that folder in place of mnist, or use digits, which needs no network. "
         f"Tried: {'; '.join(failures)}"
     )
-
-
-def _create(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(
-            f"{folder}: {describe_os_error(error)}. "
-            "Name another folder in the environment variable VAE_ONNX_CACHE."
-        ) from error

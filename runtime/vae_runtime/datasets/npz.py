@@ -18,16 +18,17 @@ _MAX_CLASSES = 65_536
 
 
 def load_npz(path: Path, split: str) -> Dataset:
-    """Read `images` and the optional `labels` and `classes`; for `test`, `test_images` and so on.
+    """Read `images`, `labels` and `classes`; for the test split, `test_images` and `test_labels`.
 
-    Images are [N, H, W], [N, C, H, W] or [N, H, W, C]; bytes, or floats in [0, 1], which are
-    rounded to bytes. Without `classes`, the class names are the numbers up to the largest label.
+    Images are [N, H, W], [N, C, H, W] or [N, H, W, C], as bytes or as floats in [0, 1], which are
+    rounded to bytes. Labels are optional. Without `classes`, the class names are the numbers up to
+    the largest label of both splits.
 
     Raises:
         NotFound: no such file, or no images for this split.
         FileError: the file cannot be read.
         InputError: not an `.npz` of plain arrays, or arrays of another dtype, shape or range.
-        LimitError: more than four gigabytes of arrays.
+        LimitError: more than 4 GiB of arrays.
     """
     arrays = read_npz(read_bytes(path, max_bytes=MAX_BYTES), str(path), NUMBERS + TEXT, MAX_BYTES)
     prefix = "" if split == "train" else "test_"
@@ -55,7 +56,7 @@ def _check_labels(labels: NDArray[Any], path: Path) -> NDArray[np.int64]:
 
 
 def _classes(arrays: dict[str, NDArray[Any]], path: Path) -> tuple[str, ...]:
-    """The class names in the file, or else numbers that cover the labels of both splits."""
+    """Return the class names in the file, or numbers that cover the labels of both splits."""
     names = arrays.get("classes")
     if names is not None:
         if names.ndim != 1:
@@ -78,7 +79,7 @@ def _to_bytes(images: NDArray[Any], path: Path) -> NDArray[np.uint8]:
     if images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
         images = images.transpose(0, 3, 1, 2)
     if images.dtype.kind == "f":
-        if not (images.min() >= 0 and images.max() <= 1):  # a NaN is neither
+        if not (images.min() >= 0 and images.max() <= 1):  # both are false for a NaN
             raise InputError(
                 f"{path}: float images run from {images.min():g} to {images.max():g}, expected "
                 "finite numbers in [0, 1]. Divide pixels of 0 to 255 by 255."

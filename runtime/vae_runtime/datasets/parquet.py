@@ -1,4 +1,4 @@
-"""Parquet files as a data set: a row group is read when one of its rows is used."""
+"""Use Parquet files as a data set; a row group is read when one of its rows is used."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from ..files.atomic import writing
 from ..images import read_image, to_uint8
 from .dataset import Dataset, lazy_images
 
-_GROUPS_KEPT = 2  # in memory, so that reading rows in order reads each group once
-_GROUP_ROWS = 16_384  # when writing; jobs are divided along row groups
+_GROUPS_KEPT = 2  # cached in memory: reading rows in order reads each group once
+_GROUP_ROWS = 16_384  # per row group when writing; jobs are divided along row groups
 
 
 def load_parquet(
@@ -30,9 +30,9 @@ def load_parquet(
 ) -> Dataset:
     """Open Parquet files as a data set; labels are read now, images when they are used.
 
-    The columns are `image` and optionally `label`, as `vae_runtime.arrow` reads them. The classes
-    are the distinct strings of `label`, sorted by value if all are numbers. Files whose names begin
-    with `train` or `test` are those splits; if there are none, all files are training data.
+    The columns are `image` and optionally `label`, in the forms that `vae_runtime.arrow` reads. The
+    classes are the distinct strings of `label`, sorted by value if all are numbers. Files whose
+    names begin with `train` or `test` form these splits; without any, all files are training data.
 
     Args:
         source: a file, a folder or a glob.
@@ -42,8 +42,8 @@ def load_parquet(
 
     Raises:
         NotFound: no such file, or none for the split.
-        InputError: not Parquet, no rows, no images, or a missing label. A bad image is refused
-            when it is read.
+        InputError: not Parquet, no rows, no images, or a missing label. A bad image raises it
+            only when it is read.
     """
     files = _files_of_split(find_parquet(source), source, split)
     groups = [(file, k, rows) for file in files for k, rows in enumerate(_row_groups(file)) if rows]
@@ -64,7 +64,7 @@ def load_parquet(
 
 
 class _Stored:
-    """Reads rows from row groups, of which the last few are kept."""
+    """Reads images by row number; caches the row groups read last."""
 
     def __init__(
         self, groups: Sequence[tuple[str, int]], starts: NDArray[np.intp], spec: ImageSpec
@@ -124,7 +124,7 @@ def _column(file: str, group: int, name: str) -> Any:
 
 
 def _spec(column: Any, source: str, size: tuple[int, int] | None, mode: str | None) -> ImageSpec:
-    """The shape of all images, judged by the first."""
+    """Infer the shape of all images from the first one."""
     array = to_array(column)
     first = array.slice(0, 1).to_pylist()[0]
     first = first.get("bytes") if isinstance(first, dict) else first
@@ -171,7 +171,7 @@ def _read_labels(column: Any, source: str) -> tuple[NDArray[np.int64], tuple[str
 
 
 def write_dataset(data: Dataset, path: Path) -> None:
-    """Write a column `image`, C·H·W bytes per row, and a column `label` of class names, if any.
+    """Write a column `image` of C·H·W bytes per row and, if there are labels, their class names.
 
     Raises:
         FileError: the file cannot be written; a previous one is kept.

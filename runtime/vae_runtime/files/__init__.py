@@ -1,1 +1,1 @@
-"""Files: read within limits, written atomically or as a stream."""
+"""Read files within limits, write them atomically."""

@@ -1,7 +1,10 @@
-"""Write files and folders atomically: readers see the old one or the new one, never a half.
+"""Write files and folders atomically: readers see the old content or the new, never a mixture.
 
-What is being written has a temporary name beside its target. The writer holds a lock on it, so that
-the next writer in that folder can remove what a dead process left and leave a living one's alone.
+New content is written under a temporary name beside its target and then renamed. The writer holds a
+lock on the temporary file, which tells the next writer in that folder whether its process is alive:
+temporary files of dead processes are removed.
+
+`write_large` does the writing for arrays that would fill the system's page cache.
 """
 
 from __future__ import annotations
@@ -12,8 +15,11 @@ import functools
 import os
 import re
 import shutil
+import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from io import FileIO
+from mmap import mmap
 from pathlib import Path
 
 from ..errors import FileError, describe_os_error
@@ -23,8 +29,9 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-_MAX_NAME = 200  # bytes of the target's name kept in the temporary one; file systems allow 255
+_MAX_NAME = 200  # bytes of the target's name in the temporary name; file systems allow 255 in all
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.part", re.DOTALL)
+BLOCK = 4 << 20  # bytes per direct write
 _CURRENT_FOLDER = -100  # AT_FDCWD
 _SWAP = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
 
@@ -33,8 +40,7 @@ def write_atomic(path: Path, data: bytes | memoryview) -> None:
     """Write `data` to a temporary file beside `path`, flush it to the disk, then rename it.
 
     Raises:
-        FileError: the disk is full, or the folder is missing or not writable; a previous file is
-            untouched.
+        FileError: the disk is full, or the folder is missing or read-only; a previous file is kept.
     """
     with writing(path) as temporary_path:
         temporary_path.write_bytes(data)
@@ -42,10 +48,10 @@ def write_atomic(path: Path, data: bytes | memoryview) -> None:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; the file written there becomes `path` at the end.
+    """Yield a temporary path beside `path`; the file written there is renamed to `path` at the end.
 
-    If the block raises, the temporary file is removed and a previous `path` is untouched. A link is
-    followed. A device or a pipe is written to directly: renaming would put a file in its place.
+    If the block raises, the temporary file is removed and a previous `path` is kept. Symbolic links
+    are followed. A device or pipe is yielded itself, because renaming would replace it by a file.
 
     Raises:
         FileError: see `write_atomic`.
@@ -64,10 +70,10 @@ def writing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def writing_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; with the plain files put there it becomes `path`.
+    """Yield a temporary folder for plain files beside `path`; it is renamed to `path` at the end.
 
-    A previous folder is swapped out in one step where the system can do that, then removed; if the
-    block raises, it is untouched. The caller decides whether it may be replaced.
+    A previous folder is swapped with the new one, atomically where the system supports it, and then
+    removed. If the block raises, it is kept. Callers check that it may be replaced.
 
     Raises:
         FileError: see `write_atomic`.
@@ -90,12 +96,12 @@ def writing_folder(path: Path) -> Iterator[Path]:
 def writing_many(folder: Path) -> Iterator[Callable[[str, bytes], None]]:
     """Yield a function (name, bytes) that writes one file of `folder` atomically.
 
-    For thousands of small files: all share one temporary folder, and only the folder is flushed to
-    the disk, once, at the end. A process that dies leaves no half file; a power cut may take back
-    the last seconds. The function is not thread-safe.
+    For thousands of small files, this is faster than `write_atomic`: all share one temporary file,
+    and only the folder is flushed to the disk, once, at the end. A process that dies leaves no
+    truncated file, but a power cut may lose the last seconds. The function is not thread-safe.
 
     Raises:
-        FileError: see `write_atomic`; also raised by the function.
+        FileError: see `write_atomic`; the yielded function raises it too.
     """
     with (
         _file_errors(folder, "previous files kept"),
@@ -104,7 +110,7 @@ def writing_many(folder: Path) -> Iterator[Callable[[str, bytes], None]]:
         part, prefix = str(temporary_path / "file"), f"{folder}{os.sep}"
 
         def write(name: str, data: bytes) -> None:
-            # Paths as text: as objects they take a tenth of the time of a whole small image.
+            # Strings, because Path objects would take a tenth of the time of a small image.
             try:
                 with open(part, "wb") as file:  # noqa: PTH123
                     file.write(data)
@@ -117,21 +123,62 @@ def writing_many(folder: Path) -> Iterator[Callable[[str, bytes], None]]:
 
 
 def append_line(path: Path, line: bytes) -> None:
-    """Append a whole line or nothing; half a line that a dead process left is removed first.
+    """Append a whole line or nothing; first remove an unfinished last line of a dead process.
 
     Raises:
-        FileError: it cannot be written; the lines before are kept.
+        FileError: the line cannot be written; the previous lines are kept.
     """
     with _file_errors(path, "previous lines kept"), path.open("a+b", buffering=0) as file:
         size = _size_of_whole_lines(path)
         file.truncate(size)
         try:
-            view = memoryview(line + b"\n")
-            while view:
-                view = view[file.write(view) :]
+            _write_all(file, memoryview(line + b"\n"))
         except OSError:
             file.truncate(size)
             raise
+
+
+def write_large(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    """Write the parts to `path` one after another, past the page cache, without flushing it.
+
+    Full blocks go to the disk directly (O_DIRECT) where the file system supports that. Writing the
+    3.1 GB of a million digits took 2.3 to 2.8 s this way, but 2.0 to 12.7 s through the page cache,
+    whenever the kernel had to find and clear free pages. A second thread for the writing made no
+    measurable difference.
+
+    Raises:
+        OSError: the system's error; the file is truncated there.
+    """
+    # Direct writes need a page-aligned buffer of whole pages.
+    block, filled = memoryview(mmap(-1, BLOCK)), 0
+    with path.open("wb", buffering=0) as file:
+        handle = file.fileno()
+        for part in parts:
+            start = 0
+            while start < len(part):
+                size = min(len(part) - start, BLOCK - filled)
+                block[filled : filled + size] = part[start : start + size]
+                start, filled = start + size, filled + size
+                if filled == BLOCK:
+                    _set_direct(handle, on=True)
+                    _write_all(file, block)
+                    filled = 0
+        _set_direct(handle, on=False)
+        _write_all(file, block[:filled])
+
+
+def _set_direct(handle: int, *, on: bool) -> None:
+    """Turn direct writes on or off, if the file and its file system support them."""
+    if fcntl is None or not hasattr(os, "O_DIRECT") or not stat.S_ISREG(os.fstat(handle).st_mode):
+        return
+    flags = fcntl.fcntl(handle, fcntl.F_GETFL) & ~os.O_DIRECT
+    with contextlib.suppress(OSError):  # a file system in memory, for example
+        fcntl.fcntl(handle, fcntl.F_SETFL, flags | (os.O_DIRECT if on else 0))
+
+
+def _write_all(file: FileIO, data: memoryview) -> None:
+    while data:
+        data = data[file.write(data) :]
 
 
 @contextlib.contextmanager
@@ -139,11 +186,11 @@ def temporary(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
     """Yield a new path beside `target` that `make` created, and remove it at the end.
 
     Args:
-        target: what it will become.
-        make: creates a file or a folder at a path, and fails if there is one.
+        target: the path that it will be renamed to.
+        make: creates a file or a folder at a path, and fails if the path exists.
 
     Raises:
-        OSError: it cannot be created.
+        OSError: the path cannot be created.
     """
     _remove_abandoned(target.parent)
     path, lock = _create_locked(target, make)
@@ -156,7 +203,7 @@ def temporary(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a whole folder, if there is one; what cannot be removed stays."""
+    """Remove a file or a whole folder; ignore it if that is impossible or there is none."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -167,8 +214,8 @@ def remove(path: Path) -> None:
 def swap(new: Path, old: Path) -> None:
     """Swap two directories of one file system.
 
-    Atomic on Linux and macOS where the file system supports it. Elsewhere it takes three renames: a
-    process that is killed between them leaves the old directory beside its place, with a name that
+    The swap is atomic on Linux and macOS if the file system supports that. Elsewhere it takes three
+    renames, and a process that is killed between them leaves the old directory under a name that
     ends in `.old`.
 
     Raises:
@@ -187,7 +234,7 @@ def swap(new: Path, old: Path) -> None:
 
 
 def _swap_atomically(new: Path, old: Path) -> bool:
-    """Return whether the system could do it; if not, nothing was changed."""
+    """Try to swap two directories in one system call; return whether that worked."""
     a, b = os.fsencode(new), os.fsencode(old)
     flags = ctypes.c_uint(_SWAP)
     try:
@@ -203,7 +250,7 @@ def _swap_atomically(new: Path, old: Path) -> bool:
 
 
 def _create_locked(target: Path, make: Callable[[Path], None]) -> tuple[Path, int | None]:
-    """Create a new path, locked where the system has locks; return it and the lock's handle."""
+    """Create a new path and lock it; return the path, and the lock's handle if there are locks."""
     kept = os.fsencode(target.name)[:_MAX_NAME].decode(errors="ignore")
     while True:
         path = target.with_name(f".{kept}.{os.urandom(6).hex()}.part")
@@ -211,7 +258,7 @@ def _create_locked(target: Path, make: Callable[[Path], None]) -> tuple[Path, in
         lock = None
         try:
             lock = _lock(path)
-            # Before it was locked, another process may have taken it for abandoned.
+            # Another process may have removed it as abandoned before it was locked.
             if fcntl is None or path.exists():
                 return path, lock
         except BlockingIOError:
@@ -224,10 +271,10 @@ def _create_locked(target: Path, make: Callable[[Path], None]) -> tuple[Path, in
 
 
 def _lock(path: Path) -> int | None:
-    """Return a handle that holds the lock until it is closed; None where there are no locks.
+    """Return a handle that locks `path` until it is closed; None where there are no locks.
 
     Raises:
-        BlockingIOError: another process holds it.
+        BlockingIOError: another process holds the lock.
     """
     if fcntl is None:
         return None
@@ -246,13 +293,13 @@ def _lock(path: Path) -> int | None:
 
 @functools.lru_cache(maxsize=256)
 def _remove_abandoned(folder: Path) -> None:
-    """Remove temporary files of dead processes; once per process, for listing takes time."""
+    """Remove temporary files of dead processes; once per process, because listing takes time."""
     if fcntl is None:
         return
     try:
         found = [entry.path for entry in os.scandir(folder) if _TEMPORARY.fullmatch(entry.name)]
     except OSError:
-        return  # creating the file will fail too, and say why
+        return  # creating the file will fail too, with a message
     for name in found:
         with contextlib.suppress(BlockingIOError):  # its writer is alive
             lock = _lock(Path(name))
@@ -276,8 +323,7 @@ def _size_of_whole_lines(path: Path) -> int:
 
 
 def _make_file(path: Path) -> None:
-    """Create a file with the permissions that the umask allows; fail if there is one."""
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    path.touch(exist_ok=False)  # with the permissions that the umask allows
 
 
 def _make_folder(path: Path) -> None:

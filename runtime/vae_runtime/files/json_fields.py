@@ -21,14 +21,13 @@ _LARGEST = sys.float_info.max
 
 
 def parse_json(raw: bytes | str, message: str) -> Any:
-    """Parse JSON (RFC 8259), refusing what its readers in other languages would read differently.
+    """Parse JSON (RFC 8259) strictly; refuse text that other JSON readers may read differently.
 
-    Refused are another encoding than UTF-8, a byte order mark, a key that occurs twice in an
-    object, nesting beyond `MAX_DEPTH`, NaN and Infinity, a number outside the range of float64, and
-    half a surrogate pair in a string.
+    Refused: an encoding other than UTF-8, a byte order mark, duplicate keys, nesting beyond
+    `MAX_DEPTH`, NaN and Infinity, numbers outside the range of float64, and lone surrogates.
 
     Raises:
-        InputError: `message`.
+        InputError: the text is refused; its message is `message`.
     """
     try:
         text = raw if isinstance(raw, str) else raw.decode()
@@ -42,7 +41,9 @@ def parse_json(raw: bytes | str, message: str) -> Any:
 
 
 def finite(value: Any) -> Any:
-    """Copy plain values for JSON, with null in the place of numbers that are not finite."""
+    """Copy a value for JSON: arrays become lists, and numbers that are not finite become null."""
+    if hasattr(value, "tolist"):
+        return finite(value.tolist())
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -51,16 +52,16 @@ def finite(value: Any) -> Any:
 
 
 def take(data: object, key: str, kind: type[T], where: str) -> T:
-    """Return `data[key]`, which must be a `kind`; a bool is no int.
+    """Return `data[key]`, which must be of type `kind`; a bool does not count as an int.
 
     Args:
         data: a JSON object.
-        key: a key that it must have.
+        key: a required key.
         kind: `str`, `int`, `float`, `list` or `dict`.
         where: the start of the error message.
 
     Raises:
-        InputError: `data` is no object, the key is missing, or the value is of another type.
+        InputError: `data` is not an object, the key is missing, or the value has another type.
     """
     if not isinstance(data, dict):
         raise InputError(f"{where}: expected a JSON object, got {type(data).__name__}")
@@ -81,23 +82,24 @@ def take_list(data: object, key: str, kind: type[T], where: str) -> tuple[T, ...
     return tuple(values)
 
 
-def take_number(data: dict[str, Any], key: str, where: str) -> float:
-    """Return `data[key]`, a number with or without a fraction: other languages write 1.0 as 1."""
-    return float(take(data, key, int if isinstance(data.get(key), int) else float, where))
+def take_number(data: object, key: str, where: str) -> float:
+    """Return the number `data[key]`, which may be an int: other languages write 1.0 as 1."""
+    whole = isinstance(data, dict) and isinstance(data.get(key), int)
+    return float(take(data, key, int if whole else float, where))
 
 
 def take_array(data: object, key: str, where: str) -> NDArray[np.float64]:
     """Return `data[key]`, nested lists of numbers of equal lengths, as an array.
 
     Raises:
-        InputError: the key is missing, the lists are ragged, or they hold anything but numbers.
+        InputError: the key is missing, or the lists are ragged or hold something but numbers.
     """
     values = take(data, key, list, where)
     try:
         array = np.asarray(values)
     except ValueError as error:
         raise InputError(f"{where}: the lists of {key} are of different lengths") from error
-    # NumPy takes [true, 0.5] for two numbers.
+    # NumPy would convert [true, 0.5] to two numbers.
     if array.dtype.kind not in "iuf" or _holds_bool(values):
         raise InputError(f"{where}: {key} must hold numbers only")
     return array.astype(np.float64)
@@ -123,11 +125,11 @@ def _check_values(value: Any) -> None:
             numbers = [item for item in values if isinstance(item, (int, float))]
             if max(map(abs, numbers), default=0) > _LARGEST:
                 raise ValueError("a number outside the range of float64")
-            if len(numbers) == len(values):  # long arrays end here
+            if len(numbers) == len(values):  # the usual case for long arrays
                 continue
             for item in values:
                 if isinstance(item, str):
-                    item.encode()  # raises UnicodeEncodeError for half a surrogate pair
+                    item.encode()  # raises UnicodeEncodeError for a lone surrogate
                 elif isinstance(item, list):
                     below.append(item)
                 elif isinstance(item, dict):

@@ -1,7 +1,7 @@
 """Read untrusted `.npy` and `.npz` files safely.
 
-NumPy's own readers allocate an array of any size that the header names before they read it, and
-unpack a member of a zip without a bound.
+NumPy's readers allocate whatever size a header claims before they read the data, and decompress
+members of a zip without a limit.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ NUMBERS = "fiub"
 TEXT = "U"
 _MAX_HEADER = 10_000
 _DESCR = re.compile(r"[<>|=](O|[fiubcUSVmM][0-9]{1,9})")
-# A header exactly as NumPy writes it, in C order and without big-endian numbers.
+# A header exactly as NumPy writes it for little-endian numbers in C order.
 _NUMPY_HEADER = re.compile(
     r"\{'descr': '[<|][a-z]\d', 'fortran_order': False, 'shape': \((\d+, ?)*\d*\), \} *\n"
 )
-# What zipfile, zlib, ast and numpy raise on bytes that are no such file.
+# Exceptions that zipfile, zlib, ast and numpy raise on malformed files.
 _REFUSED = (
     ValueError, OSError, EOFError, LookupError, TypeError, RuntimeError, SyntaxError,
     OverflowError, struct.error, zipfile.BadZipFile, zlib.error,
@@ -51,14 +51,13 @@ def read_npz(
     Args:
         raw: the file's bytes.
         where: the start of every error message.
-        kinds: kinds of dtypes to accept, as in `dtype.kind`; never objects.
-        max_bytes: of all arrays together, unpacked.
-        numpy_only: accept only headers as NumPy writes them, in C order and little-endian.
+        kinds: accepted values of `dtype.kind`; objects are always refused.
+        max_bytes: the largest total size of the decompressed arrays.
+        numpy_only: accept only little-endian arrays in C order with headers as NumPy writes them.
 
     Raises:
-        InputError: not an `.npz`, or one that holds other things or sizes that its bytes do not
-            fill.
-        LimitError: more than `max_bytes`.
+        InputError: not an `.npz`, another dtype, or a header that contradicts the data.
+        LimitError: the arrays are larger than `max_bytes`.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
@@ -83,7 +82,7 @@ def read_npy(raw: bytes, where: str) -> NDArray[Any]:
     """Read the numbers of an `.npy` file; `where` begins the error message.
 
     Raises:
-        InputError: not an `.npy`, one of objects, or a header that does not fit the bytes.
+        InputError: not an `.npy`, not numbers, or a header that contradicts the data.
     """
     try:
         return _read_array(raw, where, NUMBERS)
@@ -94,11 +93,11 @@ def read_npy(raw: bytes, where: str) -> NDArray[Any]:
 
 
 def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """Unpack exactly as many bytes as the directory says, however many the member holds."""
+    """Decompress a member up to the size that the zip's directory states."""
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError("a compression that NumPy does not use")
     with archive.open(member) as file:
-        raw = file.read(member.file_size)  # read() without a number unpacks everything
+        raw = file.read(member.file_size)  # without a size, read() decompresses everything
     if len(raw) != member.file_size:
         raise ValueError("fewer bytes than the directory says")
     return raw
@@ -118,7 +117,7 @@ def _read_array(raw: bytes, where: str, kinds: str, numpy_only: bool = False) ->
 def _read_header(
     raw: bytes, numpy_only: bool
 ) -> tuple[np.dtype[Any], Literal["C", "F"], tuple[int, ...], int]:
-    """Return dtype, order, shape and where the numbers begin (numpy.lib.format, versions 1, 2)."""
+    """Return dtype, order, shape and the offset of the data (numpy.lib.format, versions 1, 2)."""
     size = {b"\x93NUMPY\1\0": "<H", b"\x93NUMPY\2\0": "<I"}[raw[:8]]
     start = 8 + struct.calcsize(size)
     (length,) = struct.unpack_from(size, raw, 8)
@@ -127,7 +126,7 @@ def _read_header(
     text = raw[start : start + length].decode("latin1")
     if numpy_only and not _NUMPY_HEADER.fullmatch(text):
         raise ValueError("not a header that NumPy writes for an array in C order")
-    # NumPy's own reader hands what it cannot read to a tokenizer for Python 2.
+    # NumPy's reader would fall back to a tokenizer for Python 2.
     header = ast.literal_eval(text.strip())
     descr, fortran, shape = (header[key] for key in ("descr", "fortran_order", "shape"))
     if not _DESCR.fullmatch(descr):

@@ -14,22 +14,22 @@ def read_bytes(path: Path, hint: str = "", max_bytes: int = MAX_BYTES) -> bytes:
     """Read a file.
 
     Args:
-        path: where it is.
-        hint: a sentence for the error message if it is missing: what to do.
-        max_bytes: the size that it may have.
+        path: the file.
+        hint: a sentence to add to the error message if the file is missing.
+        max_bytes: the largest size to read.
 
     Raises:
         NotFound: no such file.
-        FileError: it cannot be read.
-        LimitError: it is larger than `max_bytes`.
+        FileError: the file cannot be read.
+        LimitError: the file is larger than `max_bytes`.
     """
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size > max_bytes:
                 raise LimitError(f"{path}: over {max_bytes >> 20:,} MB")
-            raw = file.read(size + 1)  # not `max_bytes`: that much would be allocated
-            if len(raw) > size:  # a device or a pipe has no size
+            raw = file.read(size + 1)  # `max_bytes` would be allocated at once
+            if len(raw) > size:  # devices and pipes report a size of 0
                 raw += file.read(max_bytes + 1 - len(raw))
     except FileNotFoundError as error:
         raise NotFound(f"{path}: no such file{hint and f'. {hint}'}") from error

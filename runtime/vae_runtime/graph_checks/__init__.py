@@ -1,4 +1,4 @@
-"""Check what an untrusted `.onnx` file holds, from its bytes, before onnxruntime reads it."""
+"""Check the bytes of an untrusted `.onnx` file before onnxruntime reads it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Check the structure of an ONNX file, and the sizes that its constants ask for."""
+"""Check the structure of an ONNX file, and the tensor sizes that its constants request."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections.abc import Iterator
 
 from ..errors import InputError
 from . import operators as ops
-from .nodes import Node, read_node
+from .nodes import Node, Tensor, read_node, read_tensor
 from .protobuf import BYTES, VARINT, Malformed, Schema, Span, integer, many, message, one, text
-from .tensors import Tensor, read_tensor
 
 _MAX_NODES = 20_000
-_MAX_STEPS = 1000  # nodes that compute one size
+_MAX_STEPS = 1000  # values that one size is computed from
 _MODEL: Schema = {
     1: one(VARINT),  # ir_version
     2: one(BYTES),  # producer_name
@@ -49,15 +48,16 @@ def check_graph(raw: bytes, where: str) -> dict[str, str]:
     """Check the bytes of an `.onnx` file without running it or allocating its tensors.
 
     Args:
-        raw: exactly the bytes that onnxruntime is given afterwards.
+        raw: the bytes that will be passed to onnxruntime.
         where: the start of the error message.
 
     Returns:
-        The file's metadata.
+        The metadata of the graph.
 
     Raises:
-        InputError: not ONNX, or it holds what no graph of a bundle needs: sub-graphs, functions,
-            custom operators, tensors outside the file, numbers that crash or exhaust onnxruntime.
+        InputError: not ONNX, or it contains something that no graph of a bundle needs: sub-graphs,
+            functions, custom operators, tensors outside the file, or numbers that crash onnxruntime
+            or exhaust the memory.
     """
     try:
         return _model(raw)
@@ -114,7 +114,7 @@ def _graph(raw: bytes, span: Span) -> None:
 
 
 def _value(raw: bytes, span: Span) -> None:
-    """Check an input or output: a tensor of a plain type and a possible size."""
+    """Check that an input or output is a tensor with an allowed type and a possible shape."""
     value = message(raw, span, _VALUE, "an input or output")
     name = text(raw, value, 1)[:80]
     if 2 not in value:
@@ -135,12 +135,13 @@ def _value(raw: bytes, span: Span) -> None:
 
 
 def _check_sizes(data: bytes, nodes: list[Node], tensors: dict[str, Tensor]) -> None:
-    """Check the constants that sizes are computed from, and refuse division by a constant 0.
+    """Check the constants that output sizes are computed from, and integer division by 0.
 
-    A size computed only from the sizes of other tensors is not bounded here; those are.
+    Sizes that are computed from the shapes of other tensors need no limit, because those shapes are
+    limited themselves.
 
     Raises:
-        Malformed: with the operator, and how many elements it may create.
+        Malformed: an operator would create too many elements, or divides integers by 0.
     """
     makers = {name: node for node in nodes for name in node.outputs if name}
     for node in nodes:
@@ -159,14 +160,13 @@ def _check_size(
     total = 1.0
     for constant in _constants(name, makers, tensors):
         for value in constant.values(data):
-            # NaN is refused too: every comparison with it is false.
-            total *= max(1.0, abs(value)) if value == value else float("inf")
-            if not total <= ops.MAX_ELEMENTS:
+            total *= max(1.0, abs(value)) if value == value else float("inf")  # NaN is refused too
+            if total > ops.MAX_ELEMENTS:
                 raise Malformed(f"{node.op} asks for more than {ops.MAX_ELEMENTS:,} elements")
 
 
 def _constants(name: str, makers: dict[str, Node], tensors: dict[str, Tensor]) -> Iterator[Tensor]:
-    """Yield the constants that a value is computed from, up to the shapes of other tensors."""
+    """Yield the constants that a value is computed from, stopping at shapes of tensors."""
     waiting, seen = [name], {name}
     while waiting:
         current = waiting.pop()

@@ -1,13 +1,15 @@
-"""Check one node of a graph: an allowed operator with attributes in range."""
+"""Check one node or one constant of a graph."""
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 
-from .operators import ALLOWED, BOUNDS, ITEM_SIZES, OTHER
+from .operators import ALLOWED, BOUNDS, FLOAT, INT32, INT64, ITEM_SIZES, OTHER
 from .protobuf import (
     BYTES,
     FIXED32,
+    FIXED64,
     VARINT,
     Malformed,
     Message,
@@ -20,8 +22,28 @@ from .protobuf import (
     one,
     text,
 )  # fmt: skip
-from .tensors import Tensor, read_tensor
 
+_TENSOR: Schema = {
+    1: many(VARINT, BYTES),  # dims
+    2: one(VARINT),  # data_type
+    4: many(FIXED32, BYTES),  # float_data
+    5: many(VARINT, BYTES),  # int32_data
+    7: many(VARINT, BYTES),  # int64_data
+    8: one(BYTES),  # name
+    9: one(BYTES),  # raw_data
+    10: many(FIXED64, BYTES),  # double_data
+    11: many(VARINT, BYTES),  # uint64_data
+    12: one(BYTES),  # doc_string
+    13: many(BYTES),  # external_data
+    14: one(VARINT),  # data_location
+    16: many(BYTES),  # metadata_props
+}
+# The field that lists the values of each element type.
+_LISTS = {1: 4, 2: 5, 3: 5, 4: 5, 5: 5, 6: 5, 7: 7, 9: 5, 10: 5, 11: 10, 12: 11, 13: 11, 16: 5}
+_MAX_DIMS = 16
+_MAX_LISTED = 1 << 16  # integers per tensor that is not stored raw
+_MAX_READ = 64  # elements of a constant that can hold sizes
+_FORMATS = {FLOAT: "f", INT32: "i", INT64: "q"}
 _MAX_ENDS = 4096  # inputs or outputs per node
 _MAX_NUMBERS = 256  # per attribute
 _NODE: Schema = {
@@ -48,12 +70,81 @@ _ATTRIBUTE: Schema = {
     13: one(BYTES),  # doc_string
     20: one(VARINT),  # type
 }
-_NUMBERS = {3: 2, 8: 7}  # the `type` that goes with i and ints
+_NUMBERS = {3: 2, 8: 7}  # the value of `type` for i and ints
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A constant.
+
+    Attributes:
+        name: the name that nodes use.
+        kind: number of the element type, a key of `ITEM_SIZES`.
+        count: number of elements.
+        span: the bytes of its values, if they are stored raw.
+        listed: its values, if they are stored as a list of integers.
+    """
+
+    name: str
+    kind: int
+    count: int
+    span: Span | None
+    listed: tuple[int, ...] = ()
+
+    def values(self, data: bytes) -> tuple[float, ...]:
+        """Return the values of a small tensor whose type can hold sizes, or else nothing."""
+        if self.span is None or self.kind not in _FORMATS or self.count > _MAX_READ:
+            return self.listed
+        return struct.unpack_from(f"<{self.count}{_FORMATS[self.kind]}", data, self.span[0])
+
+
+def read_tensor(data: bytes, span: Span) -> Tensor:
+    """Check one tensor.
+
+    Raises:
+        Malformed: it is stored outside the file, has a type that is not allowed, or does not have
+            as many values as its shape says.
+    """
+    found = message(data, span, _TENSOR, "a tensor")
+    name = text(data, found, 8)
+    shown = f"the tensor {name[:80]!r}"
+    if 13 in found or integer(found, 14):
+        raise Malformed(f"{shown} is stored outside the file")
+    kind = integer(found, 2)
+    if kind not in ITEM_SIZES:
+        raise Malformed(f"{shown} has the element type {kind}")
+    count = 1
+    for size in integers(data, found, 1, _MAX_DIMS):
+        count *= size
+        if size < 0 or count >> 31:
+            raise Malformed(f"{shown} has an impossible shape")
+    if 9 in found:
+        start, end, _ = found[9][0]
+        if end - start != count * ITEM_SIZES[kind] or found.keys() & {4, 5, 7, 10, 11}:
+            raise Malformed(
+                f"{shown} has {end - start} bytes, its shape says {count * ITEM_SIZES[kind]}"
+            )
+        return Tensor(name, kind, count, found[9][0])
+    listed, values = _listed(data, found.get(_LISTS[kind], []), _LISTS[kind])
+    if listed != count or found.keys() & ({4, 5, 7, 10, 11} - {_LISTS[kind]}):
+        raise Malformed(f"{shown} lists {listed} numbers, its shape says {count}")
+    return Tensor(name, kind, count, None, values)
+
+
+def _listed(data: bytes, spans: list[Span], number: int) -> tuple[int, tuple[int, ...]]:
+    """Return the length of a list of numbers, and the numbers if they are integers."""
+    if number not in (4, 10):
+        values = integers(data, {number: spans}, number, _MAX_LISTED)
+        return len(values), tuple(values)
+    count, rest = divmod(sum(b - a for a, b, _ in spans), 4 if number == 4 else 8)
+    if rest:
+        raise Malformed("a list of numbers is truncated")
+    return count, ()
 
 
 @dataclass(frozen=True)
 class Node:
-    """An operator, the names of its inputs and outputs, and its value if it is a constant."""
+    """A node: its operator, the names of its inputs and outputs, and the value of a Constant."""
 
     op: str
     inputs: tuple[str, ...]
@@ -65,7 +156,7 @@ def read_node(data: bytes, span: Span) -> Node:
     """Check one node.
 
     Raises:
-        Malformed: an operator or attribute that is not allowed, or a number out of range.
+        Malformed: an operator or attribute is not allowed, or a number is out of range.
     """
     found = message(data, span, _NODE, "a node")
     op, domain = text(data, found, 4), text(data, found, 7)
@@ -94,9 +185,9 @@ def read_node(data: bytes, span: Span) -> Node:
 
 
 def _check_attribute(data: bytes, found: Message, shown: str) -> Tensor | None:
-    """Check one attribute; return its tensor, or its integers as one, or None."""
+    """Check one attribute; return its tensor, or its integers as a tensor, or None."""
     if 6 in found or 11 in found:
-        raise Malformed(f"{shown} holds a graph of its own")
+        raise Malformed(f"{shown} contains a sub-graph")
     name = shown.partition(".")[2]
     if len(found.get(7, ())) > _MAX_NUMBERS or len(found.get(9, ())) > _MAX_NUMBERS:
         raise Malformed(f"{shown} is too long")
@@ -107,7 +198,7 @@ def _check_attribute(data: bytes, found: Message, shown: str) -> Tensor | None:
             if not low <= value <= high:
                 raise Malformed(f"{shown} is {value}, expected {low} to {high}")
         if integer(found, 20, _NUMBERS[number]) != _NUMBERS[number]:
-            raise Malformed(f"{shown} has another type than it says")
+            raise Malformed(f"{shown} has a type that does not fit its value")
         if name == "to" and not ITEM_SIZES.keys() >= set(values):
             raise Malformed(f"{shown} is {values}, an element type that is not allowed")
         if name in ("value_int", "value_ints"):

@@ -1,7 +1,7 @@
 """The operators of `ai.onnx` that a graph may use, and the ranges of their attributes.
 
-These are what vae-export writes and what encoders and decoders of other projects are made of. None
-has a body, draws random numbers, keeps state, or handles text, sequences, maps or files.
+They cover the graphs of vae-export and typical encoders and decoders of other projects. None of
+them has a sub-graph, draws random numbers, keeps state, or handles text, sequences, maps or files.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _WORDS = """
 """
 ALLOWED = frozenset(_WORDS.split())
 
-# The smallest and largest integer of an attribute. A group, block or count of 0 makes onnxruntime
-# divide by zero, which ends the process.
+# The smallest and largest integer of an attribute. For a group, block size or count of 0,
+# onnxruntime would divide by zero, which crashes the process.
 BOUNDS: dict[str, tuple[int, int]] = {
     "group": (1, 1 << 16),
     "num_groups": (1, 1 << 16),
@@ -48,11 +48,11 @@ BOUNDS: dict[str, tuple[int, int]] = {
 }
 OTHER = (-(1 << 31), 1 << 31)  # any other attribute
 
-# Element types and their size in bytes: float32, integers, bool, float16, float64, bfloat16.
+# Element types and their sizes in bytes: float32, integers, bool, float16, float64, bfloat16.
 ITEM_SIZES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2}
 FLOAT, INT32, INT64 = 1, 6, 7
 
-# Inputs whose values decide how large the output is.
+# Inputs whose values determine the size of the output.
 SIZES: dict[str, tuple[int, ...]] = {
     "ConstantOfShape": (0,),
     "Expand": (1,),
@@ -63,7 +63,7 @@ SIZES: dict[str, tuple[int, ...]] = {
     "Resize": (2, 3),
     "Tile": (1,),
 }
-MAX_ELEMENTS = 1 << 28  # that constants may ask for: 1 GiB of float32
-# Operators whose first input alone is a size; the others select a part of it.
+MAX_ELEMENTS = 1 << 28  # per tensor whose size is a constant: 1 GiB of float32
+# Operators that select elements of their first input; only that input can be a size.
 PICKS = frozenset({"Gather", "GatherElements", "GatherND", "Slice", "Squeeze", "Unsqueeze"})
 DIVIDES = frozenset({"Div", "Mod"})

@@ -1,27 +1,27 @@
-"""Read protobuf messages in place: no copies, no recursion, every length checked."""
+"""Read protobuf messages without copies or recursion, checking every length."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TypeAlias
 
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # how a field is encoded
-Span: TypeAlias = tuple[int, int, int]  # begin, end, encoding; for a VARINT value, end, encoding
-Schema: TypeAlias = dict[int, tuple[tuple[int, ...], bool]]  # field number: encodings, repeated?
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
+Span: TypeAlias = tuple[int, int, int]  # begin, end, wire type; for VARINT: value, end, wire type
+Schema: TypeAlias = dict[int, tuple[tuple[int, ...], bool]]  # field number: wire types, repeated?
 Message: TypeAlias = dict[int, list[Span]]
 
 
 class Malformed(ValueError):
-    """Bytes that are not the expected message; the text says why, without the file's name."""
+    """The bytes are not the expected message; the text does not name the file."""
 
 
 def one(*encodings: int) -> tuple[tuple[int, ...], bool]:
-    """A field that occurs at most once."""
+    """Describe a field that occurs at most once."""
     return encodings, False
 
 
 def many(*encodings: int) -> tuple[tuple[int, ...], bool]:
-    """A repeated field."""
+    """Describe a repeated field."""
     return encodings, True
 
 
@@ -37,7 +37,7 @@ def varint(data: bytes, at: int, end: int) -> tuple[int, int]:
                 break
             return value, at
         shift += 7
-    raise Malformed("not ONNX: a number is cut off or too long")
+    raise Malformed("not ONNX: a number is truncated or too long")
 
 
 def signed(value: int) -> int:
@@ -46,7 +46,7 @@ def signed(value: int) -> int:
 
 
 def fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield number, encoding and content of each field: the span of its bytes, or value and end."""
+    """Yield number, wire type and span of each field; for VARINT, value and end as the span."""
     while at < end:
         tag, at = (data[at], at + 1) if data[at] < 0x80 else varint(data, at, end)
         encoding = tag & 7
@@ -62,16 +62,16 @@ def fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]
         else:
             raise Malformed("not ONNX: a field of unknown encoding")
         if stop > end:
-            raise Malformed("not ONNX: a field reaches beyond its end")
+            raise Malformed("not ONNX: a field is longer than the message")
         yield tag >> 3, encoding, at, stop
         at = stop
 
 
 def message(data: bytes, span: Span, schema: Schema, what: str) -> Message:
-    """Read the fields of one message by number.
+    """Return the fields of one message by number; `what` begins the error message.
 
     Raises:
-        Malformed: a field that `schema` does not list, or a second one where it allows one.
+        Malformed: a field is not in `schema`, has the wrong type or must not be repeated.
     """
     found: Message = {}
     for number, encoding, a, b in fields(data, span[0], span[1]):
@@ -90,7 +90,7 @@ def message(data: bytes, span: Span, schema: Schema, what: str) -> Message:
 
 
 def text(data: bytes, found: Message, number: int) -> str:
-    """Return a text field; empty if it is missing."""
+    """Return a text field, or an empty string if it is missing."""
     if number not in found:
         return ""
     start, end, _ = found[number][0]
@@ -103,7 +103,11 @@ def integer(found: Message, number: int, default: int = 0) -> int:
 
 
 def integers(data: bytes, found: Message, number: int, max_count: int) -> list[int]:
-    """Return a repeated integer field, packed or not: at most `max_count` integers."""
+    """Return a repeated integer field, packed or not.
+
+    Raises:
+        Malformed: there are more than `max_count` integers.
+    """
     values: list[int] = []
     for a, b, encoding in found.get(number, ()):
         if encoding == VARINT:

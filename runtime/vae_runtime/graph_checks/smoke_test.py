@@ -1,8 +1,8 @@
-"""Smoke-test an untrusted graph in a subprocess.
+"""Smoke-test untrusted graphs in a subprocess.
 
-This finds what no check of the bytes can: a graph that crashes the process, never ends, or fills
-the memory. It takes as long as starting Python again, so only commands that inspect bundles of
-unknown origin do it: `vae-run verify`, and `vae-run info` of a lone graph.
+The test finds what checks of the bytes cannot: graphs that crash the process, never end or exhaust
+the memory. It needs another start of Python, so only commands that inspect bundles of unknown
+origin run it: `vae-run verify`, and `vae-run info` for a single graph.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import InputError
 
 _TIMEOUT_S = 60
-_MAX_MEMORY = 8 << 30  # of address space, most of which onnxruntime only reserves
+_MAX_MEMORY = 8 << 30  # bytes of address space, most of which onnxruntime reserves but never uses
 _MODULE = "vae_runtime.graph_checks.smoke_test"
 
 
@@ -22,13 +22,13 @@ def smoke_test(graphs: dict[str, bytes]) -> None:
     """Load each graph and run it on one row of zeros, on the CPU of a subprocess.
 
     Args:
-        graphs: serialized graphs, by their names in error messages.
+        graphs: serialized graphs by name; the names are used in error messages.
 
     Raises:
         InputError: the subprocess crashed or timed out, or onnxruntime refused a graph.
     """
     message = b"".join(len(raw).to_bytes(8, "little") + raw for raw in graphs.values())
-    # -P: do not import from the current folder, which may hold untrusted files.
+    # -P prevents imports from the current folder, which may contain untrusted files.
     command = [sys.executable, "-P", "-m", _MODULE]
     try:
         done = subprocess.run(
@@ -38,7 +38,7 @@ def smoke_test(graphs: dict[str, bytes]) -> None:
         raise InputError(
             f"{next(iter(graphs))}: refused: a smoke test took over {_TIMEOUT_S} seconds"
         ) from error
-    # Only the exit status decides: onnxruntime's messages may quote names from the graph.
+    # Only the exit status decides, because messages of onnxruntime may quote the graph.
     if done.returncode:
         passed = done.stderr.splitlines().count(b"passed")
         where = list(graphs)[min(passed, len(graphs) - 1)]
@@ -72,7 +72,7 @@ def _zeros(session: Any) -> dict[str, Any]:
 def _limit_memory() -> None:
     try:
         import resource
-    except ImportError:  # not a Unix system
+    except ImportError:  # Windows
         return
     for which, wanted in ((resource.RLIMIT_AS, _MAX_MEMORY), (resource.RLIMIT_CORE, 0)):
         hard = resource.getrlimit(which)[1]

@@ -1,1 +1,1 @@
-"""onnxruntime sessions: devices, batches, interruption, diagnosis."""
+"""Run graphs in onnxruntime: sessions, devices, batches, interruption, diagnosis."""

@@ -1,29 +1,29 @@
-"""Run a graph over many rows in batches, several at a time if threads were asked for."""
+"""Run a graph on many rows in batches; with several threads, several batches at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import to_float32
 from .devices import bucket
 
 if TYPE_CHECKING:
     from .session import Session
 
-BATCH_SIZE = 256  # at most; fp32 products slow down above it, and results do not depend on it
-_PIXELS = BATCH_SIZE * 28 * 28  # per batch: large images run fewer at a time, in constant memory
+BATCH_SIZE = 256  # rows per batch, at most: float32 products are slower above; results are equal
+_PIXELS = BATCH_SIZE * 28 * 28  # per batch: large images run in smaller batches, in constant memory
 
 Rows: TypeAlias = Mapping[str, NDArray[Any]]
-Prepare: TypeAlias = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 class Output(NamedTuple):
-    """An output of a graph: the shape of one row, and the dtype to return it in.
+    """An output of a graph: the shape of one row, and the dtype to return.
 
-    `uint8` from a graph that gives floats is quantised.
+    For `uint8`, a float output of the graph is quantised.
     """
 
     shape: tuple[int, ...]
@@ -31,12 +31,12 @@ class Output(NamedTuple):
 
 
 def rows_per_batch(pixels: int) -> int:
-    """How many images of `pixels` numbers run together, 1 to BATCH_SIZE."""
+    """Return the batch size for images of `pixels` numbers: 1 to BATCH_SIZE."""
     return max(1, min(BATCH_SIZE, _PIXELS // pixels))
 
 
 def quantise(values: NDArray[Any], out: NDArray[Any]) -> None:
-    """Round f32 in [0, 1] to the nearest of 256 levels. Overwrites `values`."""
+    """Round f32 in [0, 1] to the nearest of 256 levels, into `out`; overwrites `values`."""
     np.multiply(values, np.float32(255), out=values)
     np.rint(values, out=values)
     np.clip(values, 0, 255, out=values)
@@ -48,34 +48,35 @@ def run_batched(
     inputs: Rows,
     outputs: dict[str, Output],
     batch_size: int = BATCH_SIZE,
-    prepare: Mapping[str, Prepare] | None = None,
 ) -> list[NDArray[Any]]:
-    """Run all rows and return each output whole, in the order of `outputs`.
+    """Run all rows and return the outputs in the order of `outputs`.
 
-    What fits one batch is returned as the session gave it, without a copy. Of several batches, as
-    many run at a time as the session has threads: small matrix products gain more from that than
-    from threads inside each of them.
+    If all rows fit one batch, the session's arrays are returned without a copy. Otherwise as many
+    batches run at a time as the session has threads: small matrix products gain more from that than
+    from threads within each product.
 
     Args:
         session: the graph.
-        inputs: an array of n rows for each input. With n = 0 the session is not called.
-        outputs: what to return, by name.
+        inputs: an array of n rows per input. The input `image` may be u8: it is scaled to [0, 1]
+            batch by batch. With n = 0 the session does not run.
+        outputs: the outputs to return, by name.
         batch_size: rows per run.
-        prepare: a function for the rows of an input, applied batch by batch before they run.
     """
     n, names = len(next(iter(inputs.values()))), list(outputs)
     if 0 < n <= batch_size:
-        found = _run(session, names, _prepared(inputs, prepare) if prepare else inputs, n)
+        found = _run(session, names, inputs, n)
         for i, output in enumerate(outputs.values()):
             if found[i].dtype != output.dtype:
-                found[i] = _quantised(found[i])
+                pixels = np.empty(found[i].shape, output.dtype)
+                quantise(found[i], pixels)
+                found[i] = pixels
         return found
     whole = [np.empty((n, *output.shape), output.dtype) for output in outputs.values()]
 
     def run_one(start: int) -> None:
         stop = min(start + batch_size, n)
         rows = {name: values[start:stop] for name, values in inputs.items()}
-        found = _run(session, names, _prepared(rows, prepare), stop - start)
+        found = _run(session, names, rows, stop - start)
         for values, target in zip(found, whole, strict=True):
             if values.dtype == target.dtype:
                 target[start:stop] = values
@@ -91,25 +92,15 @@ def run_batched(
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(workers) as pool:
-        for _ in pool.map(run_one, starts):  # raises here what a thread raised, and drops the rest
+        for _ in pool.map(run_one, starts):  # re-raises the first error and cancels the rest
             pass
     return whole
 
 
-def _prepared(rows: Rows, prepare: Mapping[str, Prepare] | None) -> Rows:
-    if prepare is None:
-        return rows
-    return {name: prepare[name](v) if name in prepare else v for name, v in rows.items()}
-
-
-def _quantised(values: NDArray[Any]) -> NDArray[np.uint8]:
-    pixels = np.empty(values.shape, np.uint8)
-    quantise(values, pixels)
-    return pixels
-
-
 def _run(session: Session, names: list[str], rows: Rows, n: int) -> list[NDArray[Any]]:
-    """Run one batch; on CUDA, padded to a fixed size with copies of the last row."""
+    """Run one batch; on CUDA, pad it to a fixed size with copies of the last row."""
+    if "image" in rows:
+        rows = {**rows, "image": to_float32(rows["image"])}
     if session.device == "cpu" or bucket(n) == n:
         return session.run(names, **rows)
     extra = bucket(n) - n

@@ -1,9 +1,10 @@
-"""Device selection and CUDA diagnostics."""
+"""Select a device, and find out why CUDA cannot be used."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import re
 import sys
 from types import ModuleType
 from typing import Any
@@ -13,45 +14,44 @@ from ..errors import UsageError
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
 
-# cuDNN makes a new plan for every batch size it has not seen, so batches are padded to these sizes.
+# Batches are padded to these sizes, because cuDNN plans anew for each size that it has not seen.
 BUCKETS = (1, 4, 16, 64, 256)
 
 
 def parse_device(device: str) -> tuple[str, int]:
-    """Split `auto`, `cpu`, `cuda` or `cuda:N` into the word and N.
+    """Split `auto`, `cpu`, `cuda` or `cuda:N` into the name and N, which is 0 by default.
 
     Raises:
-        UsageError: anything else.
+        UsageError: the text has another form.
     """
-    word, _, number = device.partition(":")
-    plain = number.isascii() and number.isdigit()
-    if word not in ("auto", "cpu", "cuda") or (":" in device and not (word == "cuda" and plain)):
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,9})?", device):
         raise UsageError(f"device is {device!r}, expected auto, cpu, cuda or cuda:N")
-    return word, int(number or 0)
+    name, _, number = device.partition(":")
+    return name, int(number or 0)
 
 
 def providers(number: int, *, tf32: bool = False) -> list[Any]:
-    """Return onnxruntime's providers for CUDA device `number`, with the CPU as fallback."""
+    """Return onnxruntime's providers for CUDA device `number`, with the CPU as a fallback."""
     settings = {
         "device_id": number,
-        # TF32 keeps ten bits of the mantissa: faster, but not the pixels that torch computed.
+        # TF32 keeps ten bits of the mantissa: it is faster, but the pixels differ from torch's.
         "use_tf32": int(tf32),
-        # The default search times every algorithm, which takes seconds before the first image.
+        # The default is to time every algorithm, which takes seconds before the first image.
         "cudnn_conv_algo_search": "HEURISTIC",
     }
     return [(CUDA, settings), CPU]
 
 
 def preload(ort: ModuleType) -> None:
-    """Load the CUDA libraries that pip installed, if this onnxruntime can do that."""
+    """Load the CUDA libraries that pip installed, if this onnxruntime has a function for it."""
     if hasattr(ort, "preload_dlls"):
-        # It prints what is missing to standard output, which belongs to the caller.
+        # It prints missing libraries to standard output, which is reserved for results.
         with contextlib.redirect_stdout(sys.stderr if sys.flags.dev_mode else None):
             ort.preload_dlls()
 
 
 def device_of(session: Any) -> str:
-    """Return where an onnxruntime session really runs: `cpu` or `cuda:N`."""
+    """Return the device that an onnxruntime session uses: `cpu` or `cuda:N`."""
     if session.get_providers()[0] != CUDA:
         return "cpu"
     options = session.get_provider_options().get(CUDA, {})
@@ -59,12 +59,12 @@ def device_of(session: Any) -> str:
 
 
 def bucket(n: int) -> int:
-    """Return the smallest padded batch size that holds n rows, or n above the largest."""
+    """Return the smallest padded batch size for n rows, or n if it exceeds the largest."""
     return next((size for size in BUCKETS if size >= n), n)
 
 
 def why_not_cuda(ort: ModuleType, number: int = 0) -> str:
-    """Describe the most likely reason that CUDA device `number` cannot be used here."""
+    """Return the most likely reason why CUDA device `number` cannot be used."""
     if CUDA not in ort.get_available_providers():
         return f"this onnxruntime {ort.__version__} is built for the CPU only"
     found = cuda_devices()
@@ -79,7 +79,7 @@ def why_not_cuda(ort: ModuleType, number: int = 0) -> str:
 
 
 def cuda_devices() -> int | None:
-    """Return how many CUDA devices the driver finds; None if there is no driver."""
+    """Return the number of CUDA devices that the driver finds; None without a driver."""
     name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:
         driver = ctypes.CDLL(name)
@@ -92,8 +92,8 @@ def cuda_devices() -> int | None:
 
 
 def libraries(ort: ModuleType) -> tuple[str, ...]:
-    """Return the names of the CUDA libraries that this onnxruntime needs (Linux)."""
-    # As onnxruntime.preload_dlls names them; cuFFT's version is one less than CUDA's.
+    """Return the file names of the CUDA libraries that this onnxruntime needs on Linux."""
+    # These are the names in onnxruntime.preload_dlls; cuFFT's version is CUDA's minus one.
     version = str(getattr(ort, "cuda_version", "") or "12")
     major = int(version.split(".")[0])
     return (
@@ -107,7 +107,7 @@ def libraries(ort: ModuleType) -> tuple[str, ...]:
 
 
 def missing_libraries(ort: ModuleType) -> list[str]:
-    """Return which of `libraries` do not load, after preloading those that pip installed."""
+    """Return the libraries that do not load, after preloading those that pip installed."""
     if sys.platform != "linux":
         return []
     preload(ort)

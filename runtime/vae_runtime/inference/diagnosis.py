@@ -1,9 +1,9 @@
-"""Diagnose the installation: packages, devices that really work, and commands that fix the rest."""
+"""Diagnose the installation for `vae-run doctor`: packages, working devices, and fixes."""
 
 from __future__ import annotations
 
+import contextlib
 import platform
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from types import ModuleType
@@ -15,7 +15,7 @@ from ..errors import DeviceError, MissingExtra, VaeError
 from .devices import CUDA, cuda_devices, missing_libraries, why_not_cuda
 from .session import BROKEN_INSTALL, Session, onnxruntime
 
-# Each of them installs the same folder `onnxruntime` and overwrites the files of the others.
+# Each of these installs a folder `onnxruntime` and overwrites the files of the others.
 PACKAGES = (
     "onnxruntime",
     "onnxruntime-gpu",
@@ -26,7 +26,7 @@ PACKAGES = (
     "ort-nightly-gpu",
 )
 OLDEST = (1, 19)
-# y = x for one number: the smallest graph to try a device with.
+# A minimal graph to test devices with: y = x for one number.
 _PROBE = bytes.fromhex(
     "080812003a370a100a017812017922084964656e746974791201675a0f0a0178120a0a08080112040a0208016"
     "20f0a0179120a0a08080112040a02080142040a001012"
@@ -38,13 +38,13 @@ class Diagnosis:
     """The result of `vae-run doctor`.
 
     Attributes:
-        versions: of this package, Python, the system, and every onnxruntime package.
-        providers: what this onnxruntime is built with; listing CUDA does not mean that it works.
-        device: where a graph really runs with `auto`; None if it runs nowhere.
-        cuda: `works`, or why not.
+        versions: versions of this package, Python, the system and every onnxruntime package.
+        providers: providers that onnxruntime was built with; CUDA may be listed and still not work.
+        device: the device that `auto` selects; None if no graph runs.
+        cuda: `works`, or the reason why it does not.
         missing: CUDA libraries that do not load.
-        problems: what keeps the installation from working.
-        fixes: commands that solve them or make it faster, in the order to run them.
+        problems: descriptions of what prevents the installation from working.
+        fixes: commands that solve the problems or enable a GPU, in the order to run them.
     """
 
     versions: dict[str, str]
@@ -56,28 +56,18 @@ class Diagnosis:
     fixes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values, with `ok`."""
+        """Return `ok` and the fields as a dictionary."""
         return {"ok": self.ok, **asdict(self)}
 
     @property
     def ok(self) -> bool:
-        """Whether graphs run here and nothing is broken."""
+        """Whether graphs run and no problem was found."""
         return self.device is not None and not self.problems
 
 
-def diagnose(
-    installed: Callable[[], dict[str, str]] | None = None,
-    load: Callable[[], ModuleType] = onnxruntime,
-    probe: Callable[[str], str] | None = None,
-) -> Diagnosis:
-    """Diagnose this machine.
-
-    Args:
-        installed: returns name and version of every onnxruntime package; replaced in tests.
-        load: imports onnxruntime; replaced in tests.
-        probe: runs a tiny graph on a device and returns where it ran; replaced in tests.
-    """
-    packages = (installed or onnxruntime_packages)()
+def diagnose() -> Diagnosis:
+    """Diagnose this machine."""
+    packages = onnxruntime_packages()
     found = Diagnosis(
         {
             "vae-onnx": __version__,
@@ -88,31 +78,29 @@ def diagnose(
     )
     _check_packages(found, packages)
     try:
-        ort = load()
+        ort = onnxruntime()
     except MissingExtra as error:
         _not_importable(found, packages, str(error))
         return found
     found.providers = list(ort.get_available_providers())
-    _check_devices(found, ort, packages, probe or run_probe)
+    _check_devices(found, ort, packages)
     return found
 
 
 def onnxruntime_packages() -> dict[str, str]:
-    """Return name and version of each installed package that provides the module `onnxruntime`."""
+    """Return the versions of the installed packages that provide the module `onnxruntime`."""
     found = {}
     for name in PACKAGES:
-        try:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 
 def run_probe(device: str) -> str:
-    """Run the smallest graph on a device and return where it really ran.
+    """Run a minimal graph and return the device that was used.
 
     Raises:
-        DeviceError: CUDA was asked for and is not available.
+        DeviceError: CUDA was requested and is not available.
     """
     import warnings
 
@@ -153,18 +141,16 @@ def _not_importable(found: Diagnosis, packages: dict[str, str], message: str) ->
     found.fixes = found.fixes or fixes
 
 
-def _check_devices(
-    found: Diagnosis, ort: ModuleType, packages: dict[str, str], probe: Callable[[str], str]
-) -> None:
+def _check_devices(found: Diagnosis, ort: ModuleType, packages: dict[str, str]) -> None:
     try:
-        found.device = probe("auto")
+        found.device = run_probe("auto")
     except VaeError as error:
         found.problems.append(f"no graph runs: {error}")
         found.fixes.append(f"pip install --force-reinstall {next(iter(packages), 'onnxruntime')}")
         return
     try:
         if CUDA in found.providers:
-            probe("cuda")
+            run_probe("cuda")
             found.cuda = "works"
             return
     except DeviceError:

@@ -1,8 +1,8 @@
-"""Stop a running graph on Ctrl-C, so that the process ends within a second.
+"""Stop running graphs on Ctrl-C, so that the process ends within a second.
 
-Python's own handler waits until the running C code returns. So a thread listens on the wake-up
-pipe that the C-level handler writes to, and sets the terminate flag of every run in progress. If
-that does not help in time (one huge operator), it ends the process.
+Python's signal handler waits until running C code returns. Therefore a thread reads the wake-up
+pipe of the C-level handler and sets the terminate flag of every run in progress. If a run does not
+stop in time, for example within one huge operator, the thread ends the process.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _listening = False
 
 
 def listen() -> None:
-    """Handle Ctrl-C from now on; for command lines, whose process ends with the command.
+    """Handle Ctrl-C from now on, in command lines, whose process may be ended.
 
-    Does nothing outside the main thread, or if somebody else handles it.
+    Has no effect outside the main thread, or if another handler is installed.
     """
     global _listening
     if _listening or threading.current_thread() is not threading.main_thread():
         return
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        return  # somebody else handles it
+        return
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -40,13 +40,13 @@ def listen() -> None:
 
 
 def listening() -> bool:
-    """Return whether `listen` is active; without it, runs need not be stoppable."""
+    """Return whether Ctrl-C is handled here, so that runs must be stoppable."""
     return _listening
 
 
 @contextlib.contextmanager
 def stoppable(ort: Any) -> Iterator[Any]:
-    """Yield options for onnxruntime's `run` that let Ctrl-C stop it.
+    """Yield options for onnxruntime's `run` that allow Ctrl-C to stop it.
 
     Raises:
         KeyboardInterrupt: the run was stopped.
@@ -69,7 +69,7 @@ def _handle(reader: int) -> None:
             continue
         for options in list(_runs):
             options.terminate = True
-        # If the main thread gets to run, it ends the process in its own way.
+        # By then the main thread has ended the process, unless it is still in C code.
         time.sleep(GRACE_S)
         os.write(2, b"error: interrupted\n")
         os._exit(EXIT_CODE)

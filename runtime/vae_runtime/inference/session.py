@@ -1,4 +1,4 @@
-"""A graph in onnxruntime: on the device asked for, with few threads, safe after fork and close."""
+"""Run a graph in onnxruntime, with clear errors instead of crashes after close or fork."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_creating = threading.Lock()  # creating sessions is not thread-safe, running them is
-_living: weakref.WeakSet[Session] = weakref.WeakSet()
-_hooked = False
-_cuda_failed = False  # in this process: `auto` then does not try it again for every graph
+_creating = threading.Lock()  # running sessions is thread-safe, but creating them is not
+_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+_cuda_failed = False  # `auto` tries CUDA only once per process
 
 BROKEN_INSTALL = (
-    "onnxruntime is hollow: its two packages overwrote each other. Run: pip uninstall -y "
+    "onnxruntime is broken: its two packages overwrote each other. Run: pip uninstall -y "
     "onnxruntime onnxruntime-gpu && pip install onnxruntime"
 )
 
 
 def onnxruntime() -> ModuleType:
-    """Import onnxruntime with its telemetry switched off.
+    """Import onnxruntime without telemetry.
 
     Raises:
-        MissingExtra: neither `onnxruntime` nor `onnxruntime-gpu` is installed, or a broken mix.
+        MissingExtra: neither `onnxruntime` nor `onnxruntime-gpu` is installed, or the installation
+            is broken.
     """
-    # onnxruntime reads it once, at import.
+    # onnxruntime reads this once, at import.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     try:
         import onnxruntime as ort
@@ -58,10 +58,10 @@ class Session:
     """One graph on one device.
 
     Attributes:
-        device: where it really runs, `cpu` or `cuda:N`.
-        threads: threads per run, and the number of batches that run at a time.
-        metadata: the graph's own text properties.
-        inputs, outputs: onnxruntime's description of each tensor, by name.
+        device: the device in use, `cpu` or `cuda:N`.
+        threads: threads per run; `run_batched` also runs that many batches at a time.
+        metadata: the metadata of the graph.
+        inputs, outputs: onnxruntime's descriptions of the tensors, by name.
     """
 
     def __init__(
@@ -73,13 +73,13 @@ class Session:
             model: the bytes of an `.onnx` file, or an existing `onnxruntime.InferenceSession`,
                 which keeps its own device and threads.
             device: `auto`, `cpu`, `cuda` or `cuda:N`.
-            threads: threads per run; for graphs this small one is the fastest.
-            tf32: lets CUDA round to ten bits of mantissa: faster, but not the same pixels.
+            threads: threads per run; small graphs run fastest on one.
+            tf32: let CUDA round the mantissa to ten bits, which is faster but changes the pixels.
 
         Raises:
-            DeviceError: CUDA was asked for and is not available.
+            DeviceError: CUDA was requested and is not available.
             InputError: onnxruntime refuses the graph.
-            UsageError: an unknown device, or fewer than one thread.
+            UsageError: the device is unknown, or `threads` is less than 1.
         """
         self._ort = onnxruntime()
         wanted = parse_device(device)
@@ -94,16 +94,16 @@ class Session:
         self.metadata: Mapping[str, str] = self._raw.get_modelmeta().custom_metadata_map
         self.inputs: dict[str, Any] = {i.name: i for i in self._raw.get_inputs()}
         self.outputs: dict[str, Any] = {o.name: o for o in self._raw.get_outputs()}
-        _register(self)
+        _sessions.add(self)
 
     @property
     def raw(self) -> Any:
         """The `onnxruntime.InferenceSession` itself.
 
         Raises:
-            StateError: the session was closed, or belongs to the process this one was forked from.
+            StateError: the session was closed, or was created before this process was forked.
         """
-        raw = self._raw  # another thread may close the session meanwhile
+        raw = self._raw  # read once, because another thread may close the session
         if raw is None:
             raise StateError("this model was closed. Load it again.")
         if self._pid != os.getpid():
@@ -114,12 +114,12 @@ class Session:
         return raw
 
     def run(self, outputs: Sequence[str], **inputs: NDArray[Any]) -> list[NDArray[Any]]:
-        """Run the graph by name and return `outputs` in that order.
+        """Run the graph on named inputs and return `outputs` in their order.
 
         Raises:
-            StateError: the session was closed, or belongs to the process this one was forked from.
+            StateError: the session was closed, or was created before this process was forked.
             LimitError: onnxruntime ran out of memory.
-            InputError: onnxruntime refuses these inputs.
+            InputError: onnxruntime refuses the inputs.
         """
         raw = self.raw
         try:
@@ -141,7 +141,7 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Free the memory; the session cannot be used afterwards."""
+        """Free the memory. The session cannot be used afterwards."""
         if self._pid == os.getpid():
             self._raw = None
 
@@ -150,10 +150,11 @@ def _create(
     ort: ModuleType, model: bytes, wanted: tuple[str, int], threads: int, tf32: bool
 ) -> Any:
     """Create a session on a device; `auto` falls back to the CPU if CUDA does not start."""
-    word, number = wanted
-    if word == "cpu" or (word == "auto" and (_cuda_failed or CUDA not in _available(ort))):
+    name, number = wanted
+    available = CUDA in ort.get_available_providers()
+    if name == "cpu" or (name == "auto" and (_cuda_failed or not available)):
         return _on_cpu(ort, model, threads)
-    if CUDA not in _available(ort):
+    if not available:
         raise _no_cuda(ort, number)
     preload(ort)
     try:
@@ -161,14 +162,14 @@ def _create(
             session = ort.InferenceSession(
                 model, _options(ort, threads), providers=providers(number, tf32=tf32)
             )
-        # Without CUDA's libraries onnxruntime silently uses the CPU.
+        # onnxruntime silently uses the CPU if CUDA's libraries are missing.
         if session.get_providers()[0] == CUDA:
             return session
     except Exception as error:
-        _on_cpu(ort, model, threads)  # raises if the CPU refuses the graph too: not CUDA's fault
-        if word == "cuda":
+        _on_cpu(ort, model, threads)  # raises InputError if the graph is at fault and not CUDA
+        if name == "cuda":
             raise _no_cuda(ort, number) from error
-    if word == "cuda":
+    if name == "cuda":
         raise _no_cuda(ort, number)
     _warn_of_fallback(ort)
     return _on_cpu(ort, model, threads)
@@ -187,14 +188,9 @@ def _options(ort: ModuleType, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    # Spinning threads burn the cores that the caller's own work needs.
+    # Threads that spin while they wait would occupy cores that the caller needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
-
-
-def _available(ort: ModuleType) -> list[str]:
-    found: list[str] = ort.get_available_providers()
-    return found
 
 
 def _no_cuda(ort: ModuleType, number: int) -> DeviceError:
@@ -214,21 +210,17 @@ def _warn_of_fallback(ort: ModuleType) -> None:
     )
 
 
-def _register(session: Session) -> None:
-    global _hooked
-    _living.add(session)
-    if not _hooked and hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_abandon)
-        _hooked = True
-
-
 def _abandon() -> None:
-    """In a forked child, keep inherited sessions from ever being destroyed.
+    """In a forked child, prevent inherited sessions from being destroyed.
 
-    Destroying one joins threads that do not exist in the child, which hangs or ends the process.
-    Python drops its own references when it exits, so one is added that nobody holds.
+    Destroying a session joins threads that do not exist in the child, which hangs or crashes it.
+    Python drops its references at exit, so this adds one that is never dropped.
     """
     global _creating
-    _creating = threading.Lock()  # a thread that did not survive the fork may have held it
-    for session in list(_living):
+    _creating = threading.Lock()  # the old lock may be held by a thread that the fork did not copy
+    for session in list(_sessions):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(session._raw))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon)

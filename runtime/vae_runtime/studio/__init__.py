@@ -1,1 +1,1 @@
-"""The latent studio: a page of any bundle, computed in the browser alone."""
+"""The latent studio: a web page that runs any bundle entirely in the browser."""

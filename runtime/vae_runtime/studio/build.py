@@ -1,4 +1,4 @@
-"""Build the page of a bundle: its files, or a folder of them; `single_file` makes it one file."""
+"""Build the page of a bundle as files for a server or a folder; see `single_file` for one file."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 PAGE = "index.html"
 STYLE = "style.css"
-LICENCE = "ATTRIBUTION.md"  # goes wherever the packages from npm go
+LICENCE = "ATTRIBUTION.md"  # accompanies every copy of the packages from npm
 CHARSET = '<meta charset="utf-8">'
-# What the page needs and no more; a server should send it, as `vae-run studio` does.
+# Allows only what the page needs; a server should send it, as `vae-run studio` does.
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "
     "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
-_HEADER_ONLY = "; frame-ancestors"  # browsers ignore this one in a page
-_MAX_POINTS = 1000  # images: enough to see where each class lies
+_HEADER_ONLY = "; frame-ancestors"  # browsers ignore this rule in a page
+_MAX_POINTS = 1000  # images; enough to see where each class lies
 
 
 class Points(NamedTuple):
@@ -40,14 +40,14 @@ class Points(NamedTuple):
 
     Attributes:
         z: f32[n, D].
-        labels: i64[n], their classes, where the data set has any.
+        labels: class indices i64[n]; None if the data set has no labels.
     """
 
     z: NDArray[np.float32]
     labels: NDArray[np.int64] | None
 
     def to_npz(self) -> bytes:
-        """The latents as an `.npz`."""
+        """Encode the latents as an `.npz`."""
         arrays: dict[str, Any] = {"z": np.ascontiguousarray(self.z)}
         if self.labels is not None:
             arrays["label"] = self.labels
@@ -60,13 +60,13 @@ NO_POINTS = Points(np.empty((0, 0), np.float32), None)
 
 
 @dataclass(frozen=True, eq=False)
-class Parts:
-    """What differs from page to page.
+class PageContent:
+    """The content of one page.
 
     Attributes:
-        bundle: what the page shows.
-        name: what Python loads it by, for the programs that the page writes.
-        points: for the map; empty for a page without a data set.
+        bundle: the bundle to show.
+        name: the name or path by which Python loads it, for the programs that the page writes.
+        points: points of the map; empty for a page without a data set.
     """
 
     bundle: Bundle
@@ -75,14 +75,15 @@ class Parts:
 
 
 def page_files() -> dict[str, bytes]:
-    """Read what all pages have in common, by path: HTML, style, modules, the packages from npm.
+    """Read the files that all pages share, by path: HTML, style, modules, packages from npm.
 
     Raises:
         MissingExtra: the packages were not fetched.
     """
     if not present():
         raise MissingExtra(
-            f"the studio's onnxruntime-web is not here. Run: {COMMAND} (needs npm and a network)"
+            f"the studio needs onnxruntime-web, not fetched yet. Run: {COMMAND} (needs npm and a "
+            "network)"
         )
     paths = [HERE / PAGE, HERE / STYLE, HERE / LICENCE, *(ASSETS / n for n in (ORT, WASM, GIF))]
     for folder in ("boot", "engine", "ui"):
@@ -90,18 +91,18 @@ def page_files() -> dict[str, bytes]:
     return {path.relative_to(HERE).as_posix(): path.read_bytes() for path in paths}
 
 
-def folder_files(parts: Parts) -> dict[str, bytes]:
-    """Every file of a page that a web server serves, by path.
+def folder_files(content: PageContent) -> dict[str, bytes]:
+    """Return every file of a page for a web server, by path.
 
-    The page itself holds the policy, for servers that send none.
+    The page itself contains the policy, for servers that send none.
 
     Raises:
         MissingExtra: the packages were not fetched.
     """
     files = page_files() | {
-        "bundle.zip": pack(parts.bundle.read_all()),
-        "points.npz": parts.points.to_npz(),
-        "page.json": json.dumps({"name": parts.name}).encode(),
+        "bundle.zip": pack(content.bundle.read_all()),
+        "points.npz": content.points.to_npz(),
+        "page.json": json.dumps({"name": content.name}).encode(),
     }
     policy = POLICY.partition(_HEADER_ONLY)[0]
     files[PAGE] = with_policy(files[PAGE].decode(), policy).encode()
@@ -110,21 +111,21 @@ def folder_files(parts: Parts) -> dict[str, bytes]:
 
 
 def with_policy(page: str, policy: str) -> str:
-    """Put a Content-Security-Policy into the head of the page."""
+    """Insert a Content-Security-Policy into the page's head."""
     meta = f'{CHARSET}\n<meta http-equiv="Content-Security-Policy" content="{policy}">'
     return page.replace(CHARSET, meta, 1)
 
 
-def write_folder(parts: Parts, folder: Path) -> int:
-    """Write a page as a folder; an earlier one is replaced.
+def write_folder(content: PageContent, folder: Path) -> int:
+    """Write a page as a folder; an earlier studio there is replaced.
 
     Returns:
-        Bytes written.
+        The number of bytes written.
 
     Raises:
         FileError: `folder` is neither a studio nor empty, or cannot be written.
     """
-    files = folder_files(parts)
+    files = folder_files(content)
     try:
         if folder.exists() and any(folder.iterdir()) and not (folder / "page.json").is_file():
             raise FileError(f"{folder}: exists and is not a studio. Choose another --out.")
@@ -142,10 +143,10 @@ def write_folder(parts: Parts, folder: Path) -> int:
 def encode_points(bundle: Bundle, data: Dataset, limit: int = _MAX_POINTS) -> Points:
     """Encode at most `limit` images, spread evenly over the data, for the map.
 
-    An encoder that takes labels gets them where the data's classes are the bundle's.
+    A conditional encoder gets the labels if the data has the same classes as the bundle.
 
     Raises:
-        InputError: images of another shape than the bundle's.
+        InputError: the images and the bundle differ in shape.
     """
     spec = bundle.manifest.spec
     if data.image_shape != spec.image.shape:

@@ -1,8 +1,8 @@
-"""Fetch the page's packages: `python -m vae_runtime.studio.fetch`, or when a wheel is built.
+"""Fetch the page's packages: with `python -m vae_runtime.studio.fetch`, or when a wheel is built.
 
-npm installs the packages that `package-lock.json` pins by their sha512 into a temporary folder, and
-three files of them are kept. This module needs only the standard library, so that the build of a
-wheel can run it.
+npm installs the packages that `package-lock.json` pins by sha512 into a temporary folder; three of
+their files are kept. This module needs only the standard library, so that a wheel's build can run
+it.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ASSETS = HERE / "assets"
 ORT = "ort.min.mjs"
-WASM = "ort-wasm.gz.bin"  # does not end in .gz: some servers would unpack it on the way
+WASM = "ort-wasm.gz.bin"  # does not end in .gz because some servers would unpack it
 GIF = "gifenc.js"
 COMMAND = "python -m vae_runtime.studio.fetch"
 _TIMEOUT = 600  # seconds
-# The first lines of each script hold this, with the version of its package.
+# The first lines of each script contain this text with the version of its package.
 _VERSIONS = {ORT: ("onnxruntime-web", "ONNX Runtime Web v{}\n"), GIF: ("gifenc", "gifenc v{}\n")}
 
 
 def present(folder: Path = ASSETS) -> bool:
-    """Return whether the files are there, in the versions that `package.json` names."""
+    """Whether the files are present in the versions that `package.json` names."""
     versions = json.loads((HERE / "package.json").read_text())["dependencies"]
     for name, (package, text) in _VERSIONS.items():
         path = folder / name
@@ -41,7 +41,7 @@ def present(folder: Path = ASSETS) -> bool:
 
 
 def fetch(folder: Path = ASSETS) -> None:
-    """Install the pinned packages and keep what a page needs in `folder`.
+    """Install the pinned packages and copy what a page needs to `folder`.
 
     Raises:
         OSError: npm or the network is missing, or a package differs from the lock file.
@@ -68,12 +68,12 @@ def fetch(folder: Path = ASSETS) -> None:
 
 
 def _keep(packages: Path, folder: Path) -> None:
-    """Copy two scripts, without the addresses of their source maps, and the wasm, compressed."""
+    """Copy two scripts, without their references to source maps, and the compressed wasm."""
     folder.mkdir(exist_ok=True)
     ort = packages / "onnxruntime-web" / "dist"
     (folder / ORT).write_text(_script(ort / "ort.wasm.bundle.min.mjs"), encoding="utf-8")
     raw = (ort / "ort-wasm-simd-threaded.wasm").read_bytes()
-    (folder / WASM).write_bytes(gzip.compress(raw, 9, mtime=0))  # no date: the same bytes each time
+    (folder / WASM).write_bytes(gzip.compress(raw, 9, mtime=0))  # without a date: reproducible
     gif = packages / "gifenc"
     version = json.loads((gif / "package.json").read_text())["version"]
     script = f"// gifenc v{version}\n{_script(gif / 'dist' / 'gifenc.esm.js')}"

@@ -1,4 +1,4 @@
-"""Serve a studio on 127.0.0.1: a fixed set of files in memory."""
+"""Serve a studio on 127.0.0.1 from a fixed set of files in memory."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(body=False)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Log nothing: the requests of a page interest nobody."""
+        """Log nothing, to keep the terminal for our own messages."""
 
     def _answer(self, *, body: bool) -> None:
         server = self.server
         assert isinstance(server, StudioServer)
-        # Under another name, a page of another site could read ours (DNS rebinding).
+        # With another host name, another site's page could read ours (DNS rebinding).
         known = {f"{name}:{server.server_port}" for name in (HOST, "localhost")}
         if self.headers.get("Host") not in known:
             self.send_error(421)
@@ -92,5 +92,5 @@ class StudioServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """The address of the page."""
+        """The page's address."""
         return f"http://{HOST}:{self.server_port}/"

@@ -1,6 +1,6 @@
-"""Build the page of a bundle as one HTML file that works offline, from a disk.
+"""Build the page of a bundle as one HTML file that works offline, opened from disk.
 
-Modules, the bundle and the wasm are bytes inside the file; `boot/single.js` unpacks them.
+The file contains the modules, the bundle and the wasm; `boot/single.js` unpacks them.
 """
 
 from __future__ import annotations
@@ -15,24 +15,25 @@ import re
 import numpy as np
 
 from ..errors import StateError
-from .build import LICENCE, PAGE, STYLE, Parts, page_files, with_policy
+from .build import LICENCE, PAGE, STYLE, PageContent, page_files, with_policy
 from .fetch import WASM
 
-# Two lines of the page, replaced by what they name.
+# Two lines of the page, which are replaced by the style and the scripts.
 _STYLE_LINE = f'<link rel="stylesheet" href="{STYLE}">'
 _SCRIPT_LINE = '<script type="module" src="boot/folder.js"></script>'
 _ENTRY = "boot/run.js"
 _BOOT = "boot/single.js"
 # `import … from "./x.js"` and `export … from "./x.js"`, at the beginning of a line.
 _FROM = re.compile(rb'^((?:import|export)\s[^"\';]*?from\s*)"(\.[^"\n]+)"', re.MULTILINE)
-_SCHEME = b"studio:"  # of the addresses of modules inside the file
+_SCHEME = b"studio:"  # marks the paths of modules inside the file
 _RESERVED = (0x00, 0x0D, 0x3C)  # NUL, carriage return, `<`: HTML changes them, or reads a tag
-# Blocks of the bundle's files take turns: two decoders share weights, and gzip looks 32 kB back.
+# The bundle's files are interleaved in blocks of this size: two decoders share weights, and gzip
+# finds repetitions only within 32 kB.
 _BLOCK = 4096
 
 
-def single_file(parts: Parts) -> bytes:
-    """Return the whole page.
+def single_file(content: PageContent) -> bytes:
+    """Build the whole page.
 
     Raises:
         MissingExtra: the packages were not fetched.
@@ -40,7 +41,7 @@ def single_file(parts: Parts) -> bytes:
     files = page_files()
     boot, style = files[_BOOT].decode(), files[STYLE].decode()
     if "</script" in boot or "</style" in style:
-        raise StateError("studio: a script or style would end its own element")
+        raise StateError("studio: the script or the style contains its own closing tag")
     policy = (
         f"default-src 'none'; script-src '{_checksum(boot)}' blob: 'wasm-unsafe-eval'; "
         f"style-src '{_checksum(style)}'; img-src blob: data:; base-uri 'none'; form-action 'none'"
@@ -48,21 +49,21 @@ def single_file(parts: Parts) -> bytes:
     head, foot = files[PAGE].decode().split(_SCRIPT_LINE)
     head = with_policy(head, policy).replace(_STYLE_LINE, f"<style>{style}</style>", 1)
     if policy not in head or style not in head:
-        raise StateError(f"studio: {PAGE} has lost a line that a single file needs")
+        raise StateError(f"studio: {PAGE} lacks a line that a single file needs")
     wasm = _element("wasm", files[f"assets/{WASM}"])
-    payload = _element("payload", gzip.compress(_payload(files, parts), 9, mtime=0))
+    payload = _element("payload", gzip.compress(_payload(files, content), 9, mtime=0))
     script = f'<script type="module">{boot}</script>'
     foot = f"{foot}<!--\n{files[LICENCE].decode()}-->\n"
     return b"".join((head.encode(), wasm, payload, script.encode(), foot.encode()))
 
 
 def link_modules(sources: dict[str, bytes], entry: str) -> dict[str, bytes]:
-    """Return the modules that `entry` needs, each after those that it imports.
+    """Return the modules that `entry` needs, each after the modules that it imports.
 
-    Their imports are written `"studio:PATH"`, for the script to replace.
+    Their imports become `"studio:PATH"`, which the page's script replaces.
 
     Raises:
-        StateError: a module is missing, or two import each other.
+        StateError: a module is missing, or modules import each other.
     """
     done: dict[str, bytes] = {}
 
@@ -71,7 +72,7 @@ def link_modules(sources: dict[str, bytes], entry: str) -> dict[str, bytes]:
             return
         if path in above or path not in sources:
             chain = " → ".join((*above, path))
-            raise StateError(f"studio: {chain}: a module that is missing or imports itself")
+            raise StateError(f"studio: {chain}: the last module is missing or imports itself")
         source, imported = _link(path, sources[path])
         for other in imported:
             visit(other, (*above, path))
@@ -82,7 +83,7 @@ def link_modules(sources: dict[str, bytes], entry: str) -> dict[str, bytes]:
 
 
 def _link(path: str, source: bytes) -> tuple[bytes, list[str]]:
-    """Write a module's relative imports as `"studio:PATH"`; return it and those paths."""
+    """Rewrite a module's relative imports as `"studio:PATH"`; return it and the paths."""
     imported: list[str] = []
 
     def absolute(match: re.Match[bytes]) -> bytes:
@@ -94,13 +95,13 @@ def _link(path: str, source: bytes) -> tuple[bytes, list[str]]:
 
 
 def seven_bits(raw: bytes) -> bytes:
-    """Encode bytes as UTF-8 text that HTML leaves as it is: 8 characters for 7 bytes.
+    """Encode bytes as UTF-8 text that HTML does not change: 8 characters for 7 bytes.
 
-    Each character holds seven bits. A reserved one and its successor become one character of two
-    bytes, U+0080 and up, which tells which one it was and holds the bits of the successor.
+    Each character holds seven bits. A reserved character and its successor become one character of
+    two bytes, from U+0080 up, which identifies the reserved one and holds the successor's bits.
     """
     bits = np.unpackbits(np.frombuffer(raw, np.uint8))
-    padding = -len(bits) % 7 + 7  # ends in a whole group of ones, so a reserved one is never last
+    padding = -len(bits) % 7 + 7  # adds a whole group of ones, so a reserved one is never last
     groups = np.pad(bits, (0, padding), constant_values=1).reshape(-1, 7)
     text = np.packbits(groups, axis=1)[:, 0] >> 1
     taken = -1
@@ -112,18 +113,18 @@ def seven_bits(raw: bytes) -> bytes:
 
 
 def _element(name: str, raw: bytes) -> bytes:
-    """Bytes in a `<script>` element that no browser runs."""
+    """Put bytes into a `<script>` element that no browser runs."""
     head = f'<script type="text/plain" id="{name}" data-size="{len(raw)}">'
     return head.encode() + seven_bits(raw) + b"</script>\n"
 
 
-def _payload(files: dict[str, bytes], parts: Parts) -> bytes:
-    """A line of JSON with the names and lengths, the files, then the blocks of the bundle's."""
+def _payload(files: dict[str, bytes], content: PageContent) -> bytes:
+    """Join a line of JSON with names and lengths, the files, and the interleaved bundle."""
     modules = link_modules(files, _ENTRY)
-    plain = modules | {"points.npz": parts.points.to_npz()}
-    bundle = parts.bundle.read_all()
+    plain = modules | {"points.npz": content.points.to_npz()}
+    bundle = content.bundle.read_all()
     head = {
-        "name": parts.name,
+        "name": content.name,
         "modules": list(modules),
         "files": [[name, len(raw)] for name, raw in plain.items()],
         "bundle": [[name, len(raw)] for name, raw in bundle.items()],
@@ -139,5 +140,5 @@ def _payload(files: dict[str, bytes], parts: Parts) -> bytes:
 
 
 def _checksum(text: str) -> str:
-    """The sha256 of an inline script or style, as a Content-Security-Policy names it."""
+    """Return the sha256 of an inline script or style in the form of a Content-Security-Policy."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

@@ -1,10 +1,10 @@
-"""Disable every check of the loaders and writers in turn; some test must fail each time.
+"""Disable every check of the loaders and writers in turn; each time a test must fail.
 
     python -m tests.security.mutate [MODULE...]
 
-The tests that reach a check run without it, the quickest first, until one fails. Survivors are
-printed with their line; those in EQUIVALENT change nothing that can be seen, for the reason given.
-The exit code is 1 where another one survives, or where an entry of EQUIVALENT is of no use.
+For each check, the tests that reach it run without it, the fastest first, until one fails.
+Surviving mutants are printed with their line; EQUIVALENT lists those without visible effect.
+The exit code is 1 if any other mutant survives, or if an entry of EQUIVALENT is not needed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .runs import Tests, with_tests
 
 
 def main() -> None:
-    """Try every module, or those named."""
+    """Disable the checks of every module, or of those named on the command line."""
     os.chdir(ROOT)
     wanted = sys.argv[1:] or names()
     files = dict.fromkeys(test for name in wanted for test in files_of(name))
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def disable(name: str, tests: Tests) -> Counter[str]:
-    """Count the checks of a module that a test needs, and those that none needs."""
+    """Disable each check of a module and count the results."""
     began, tally = time.perf_counter(), Counter[str]()
     path, reasons, used = source_of(name), EQUIVALENT.get(name, {}), set()
     importlib.import_module(name)
@@ -53,7 +53,7 @@ def disable(name: str, tests: Tests) -> Counter[str]:
             print(f"{name}:{mutant.lines.start}: {mutant.what[:110]}: {found}", flush=True)
     for part in reasons.keys() - used:
         tally["stale"] += 1
-        print(f"{name}: {part}: does not survive, take it off the list", flush=True)
+        print(f"{name}: {part}: does not survive, remove it from the list", flush=True)
     print(f"{name}: {dict(tally)}, {time.perf_counter() - began:.0f} s", flush=True)
     return tally
 

@@ -1,9 +1,9 @@
-"""Disable every check of a module's source, one change of its syntax tree each.
+"""Disable each check in the source of a module by one change of its syntax tree.
 
-A check is a `raise`, a `yield` of a sentence, a bare call of a function whose name says that it
-checks, and each operand and each bound (`low <= x < high` has two) of a condition that guards one
-of the first two, that is returned, that a name is given to, or that stands in a dictionary of
-checks by what they are called.
+A check is a `raise`, a `yield` of a message, a bare call of a function whose name begins like
+that of a check, and each operand and each bound (`low <= x < high` has two) of a condition that
+guards a `raise` or `yield`, is returned or assigned, or is a value in a dictionary whose keys
+are messages.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CALLS = re.compile(
 
 
 class Mutant(NamedTuple):
-    """One disabled check: the module, the part of it, and its replacement."""
+    """A disabled check: the module, the node of its syntax tree, and the replacement."""
 
     module: ast.Module
     old: ast.expr | ast.stmt
@@ -29,17 +29,17 @@ class Mutant(NamedTuple):
 
     @property
     def lines(self) -> range:
-        """The lines of the check."""
+        """The range of line numbers that the check covers."""
         return range(self.old.lineno, (self.old.end_lineno or self.old.lineno) + 1)
 
     def tree(self) -> ast.Module:
-        """The module without the check."""
+        """Return the module without the check."""
         new = ast.fix_missing_locations(ast.copy_location(self.new, self.old))
         return copy.deepcopy(self.module, {id(self.old): new})
 
 
 def mutants(source: str) -> Iterator[Mutant]:
-    """Yield every check of a module, disabled."""
+    """Yield a mutant for every check of a module."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.stmt) and _is_check(node):
@@ -59,7 +59,7 @@ def _is_check(node: ast.stmt) -> bool:
 
 
 def _refuses(node: ast.stmt) -> bool:
-    """Whether it raises, or yields a message."""
+    """Return whether the statement raises, or yields a message."""
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Yield):
         return isinstance(node.value.value, ast.JoinedStr)
     return isinstance(node, ast.Raise)
@@ -78,7 +78,7 @@ def _conditions(node: ast.AST) -> Iterator[tuple[ast.expr, bool]]:
 
 
 def _weakened(tree: ast.Module, test: ast.expr, whole: bool) -> Iterator[Mutant]:
-    """Yield the tree without the test, and without each operand and each bound in it."""
+    """Yield mutants without the test, and without each operand and each bound in it."""
     if whole:
         yield _mutant(tree, test, ast.Constant(True))
     for part in _parts(test):
@@ -98,7 +98,7 @@ def _weakened(tree: ast.Module, test: ast.expr, whole: bool) -> Iterator[Mutant]
 
 
 def _parts(test: ast.AST) -> Iterator[ast.AST]:
-    """Yield a condition and its parts, but not the arguments of calls other than `all`."""
+    """Yield a condition and its operands, but not the arguments of calls other than `all`."""
     yield test
     if not isinstance(test, ast.Call) or getattr(test.func, "id", "") in ("all", "any", "bool"):
         for part in ast.iter_child_nodes(test):

@@ -1,4 +1,4 @@
-"""The modules that read untrusted files or write outputs, and the tests that must notice."""
+"""The modules that read untrusted files or write outputs, and the tests of their checks."""
 
 from __future__ import annotations
 
@@ -33,13 +33,11 @@ _EXPORT = ["export/test_contract.py", "export/test_parity_check.py", "export/tes
            "export/test_variants.py", "export/test_targets.py"]  # fmt: skip
 _TESTS: dict[str, list[str]] = {
     "vae_runtime.graph_checks.protobuf": _GRAPHS,
-    "vae_runtime.graph_checks.tensors": _GRAPHS,
     "vae_runtime.graph_checks.nodes": _GRAPHS,
     "vae_runtime.graph_checks.model": _GRAPHS,
     "vae_runtime.bundle.checksums": _GRAPHS,
     "vae_runtime.graph_checks.smoke_test": ["security/test_smoke_test.py"],
     "vae_runtime.bundle.archive": _BUNDLES,
-    "vae_runtime.bundle.golden": _BUNDLES,
     "vae_runtime.bundle.reader": _BUNDLES,
     "vae_runtime.files.json_fields": _BUNDLES,
     "vae_runtime.bundle.spec": [*_BUNDLES, "runtime/test_gaussian.py"],
@@ -78,21 +76,21 @@ _TESTS: dict[str, list[str]] = {
     "vae_export.source": _EXPORT,
     "vae_export.writer": _EXPORT,
 }  # fmt: skip
-# By module: the start of a check that survives, and why disabling it changes nothing.
+# By module: the start of a surviving check, and the reason why disabling it has no effect.
 EQUIVALENT: dict[str, dict[str, str]] = {}
 
 
 def names() -> list[str]:
-    """The modules whose checks are disabled."""
+    """Return the modules whose checks are disabled."""
     return list(_TESTS)
 
 
 def source_of(module: str) -> Path:
-    """The file of a module."""
+    """Return the file of a module."""
     package, *parts = module.split(".")
     return ROOT.joinpath(_FOLDERS[package], package, *parts).with_suffix(".py")
 
 
 def files_of(module: str) -> list[str]:
-    """The files of its tests, as pytest is given them."""
+    """Return the test files of a module, as arguments for pytest."""
     return [f"tests/{name}" for name in _TESTS[module]]

@@ -1,4 +1,4 @@
-"""Run tests against a module with one check disabled: those that reach it, the quickest first.
+"""Run the tests that reach a disabled check, the fastest first.
 
 The tests are collected once. Every run is in a forked child, in which the changed code takes the
 place of that of the functions, wherever they were imported.
@@ -29,16 +29,17 @@ from .checks import Mutant
 _OPTIONS = ["-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist"]
 _OPTIONS += ["-m", "not slow and not cuda", "-k", "not mutants"]  # random mutants are slow
 _OPTIONS += ["-o", "tmp_path_retention_policy=none"]
-_NOT_CHANGED = 2  # exit code of a subprocess that ran no test
-_MEMORY = 6 << 30  # address space of a subprocess: a reader without its limit would take everything
-_SECONDS = 20.0  # of processor time, at least, for a subprocess; ten times that of wall time
+_NOT_CHANGED = 2  # exit code of a subprocess that could not change the code
+# Address space of a subprocess: a reader without its limit would use all memory.
+_MEMORY = 6 << 30
+_SECONDS = 20.0  # processor time of a subprocess, at least; ten times as much wall time
 
 
 class Tests:
-    """The tests of a pytest session, and the lines of some files that each reaches."""
+    """The tests of a pytest session, and the lines of certain files that each test reaches."""
 
     def __init__(self, session: pytest.Session, paths: Iterable[Path]) -> None:
-        """Run all once with the unchanged code; tests that fail are reported and left out."""
+        """Run all tests once with the unchanged code; report and drop those that fail."""
         self._session = session
         self._items = {item.nodeid: item for item in session.items}
         watch = _Watch({str(path) for path in paths})
@@ -59,7 +60,7 @@ class Tests:
             print(f"fails without any change, left out: {test}", flush=True)
 
     def run(self, path: Path, mutant: Mutant) -> str:
-        """`killed` if a test failed, `survived` if none did, `timeout`."""
+        """Run the tests and return `killed` if one failed, `survived` if none did, or `timeout`."""
         wanted = {(str(path), line) for line in mutant.lines}
         reached = [test for test, seen in self.lines.items() if test and seen & wanted]
         order = sorted(reached, key=self.seconds.__getitem__)
@@ -81,7 +82,7 @@ class Tests:
         watch: _Watch | None = None,
         after: Callable[[], None] = lambda: None,
     ) -> int:
-        """Fork a subprocess that changes something and runs tests, all or until one fails."""
+        """Fork a subprocess, call `change` and run tests: all with `watch`, or until one fails."""
         child = os.fork()
         if child:
             return child
@@ -106,10 +107,10 @@ class Tests:
 
 
 def with_tests(files: Sequence[str], paths: Sequence[Path], work: Callable[[Tests], None]) -> None:
-    """Collect the tests of some files, see which lines of `paths` they reach, and `work` with them.
+    """Collect tests, record which lines of `paths` they reach, and call `work` with them.
 
     Raises:
-        SystemExit: they cannot be collected.
+        SystemExit: the tests cannot be collected.
     """
 
     class Plugin:
@@ -126,11 +127,11 @@ def with_tests(files: Sequence[str], paths: Sequence[Path], work: Callable[[Test
 
 
 def swap(path: Path, tree: ast.Module) -> None:
-    """Replace the code of every function of a file by that of the tree."""
-    latents = {_place(code): code for code in _code_objects(compile(tree, str(path), "exec"))}
+    """Replace the code of every function of a file by the code compiled from a tree."""
+    compiled = {_place(code): code for code in _code_objects(compile(tree, str(path), "exec"))}
     for thing in gc.get_objects():
         if type(thing) is FunctionType and thing.__code__.co_filename == str(path):
-            new = latents.get(_place(thing.__code__))
+            new = compiled.get(_place(thing.__code__))
             if new is not None and len(new.co_freevars) == len(thing.__code__.co_freevars):
                 thing.__code__ = new
 
@@ -147,7 +148,7 @@ def _code_objects(code: CodeType) -> Iterator[CodeType]:
 
 
 class _Watch:
-    """Records the processor time of each test, and the lines of some files that it reaches."""
+    """Records the processor time of each test, and the lines of certain files that it reaches."""
 
     def __init__(self, paths: set[str]) -> None:
         self._paths, self._test = paths, ""
@@ -156,7 +157,7 @@ class _Watch:
 
     @contextlib.contextmanager
     def during(self, test: str) -> Iterator[None]:
-        """While one test runs."""
+        """Record while one test runs."""
         began, self._test = time.process_time(), test
         threading.settrace(self._call)
         sys.settrace(self._call)

@@ -1,6 +1,6 @@
 /* Command line for vae.h: write images of one label as PGM (grey) or PPM (colour).
  *
- *     ./vae --label 3 --seed 0 -n 8 > threes.pgm      the same digits as Python's seed=0
+ *     ./vae --label 3 --seed 0 -n 8 > threes.pgm      the same images as seed=0 in Python
  *     ./vae --label 3 --latents z.f32 > two.pgm       decode latents from a file of native float32
  */
 #include <errno.h>
@@ -11,7 +11,7 @@
 
 #include "vae.h"
 
-#define MAX_IMAGES 64 /* side by side in one picture */
+#define MAX_IMAGES 64 /* written side by side */
 
 struct options {
     const char *label, *latents;
@@ -31,7 +31,7 @@ static double number(const char *text, double highest)
     char *end;
     const double value = strtod(text, &end);
     if (end == text || *end || !(value >= 0 && value <= highest))
-        fail("not a number in its range", text);
+        fail("not a number, or out of range", text);
     return value;
 }
 
@@ -62,7 +62,7 @@ static struct options parse(int argc, char **argv)
     return o;
 }
 
-/* A class name or an index; without a label, any class. */
+/* Find the index of a class by its name or number. NULL means no label. */
 static int label_of(const char *text)
 {
     if (!text)
@@ -95,7 +95,7 @@ static unsigned long read_latents(const char *path, float *z)
     return count;
 }
 
-static void write_picture(const float *images, unsigned long count)
+static void write_images(const float *images, unsigned long count)
 {
     printf("P%d\n%lu %d\n255\n", VAE_CHANNELS == 1 ? 5 : 6, count * VAE_WIDTH, VAE_HEIGHT);
     for (int y = 0; y < VAE_HEIGHT; y++)
@@ -120,6 +120,6 @@ int main(int argc, char **argv)
         if (code != VAE_OK)
             fail(code == VAE_BAD_NUMBER ? "not finite" : "out of memory", "latents");
     }
-    write_picture(images[0], count);
+    write_images(images[0], count);
     return fflush(stdout) ? 6 : 0;
 }

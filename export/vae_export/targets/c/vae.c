@@ -1,5 +1,5 @@
-/* Decoding with checked arguments, and the same random numbers and prior as in Python:
- * Philox-4x64-10 (Salmon et al. 2011) and normals by Box and Muller (1958). */
+/* Check arguments and decode; sample latents with the random numbers that Python uses:
+ * Philox-4x64-10 (Salmon et al. 2011), and normals by Box and Muller (1958). */
 #include "vae.h"
 
 #include <math.h>
@@ -9,7 +9,7 @@
 #define BLOCKS ((1 + EVEN_DIM + WORDS - 1) / WORDS)
 #define TWO_PI 6.283185307179586476925286766559
 
-/* Defined in the generated decoder.c; decodes one row. */
+/* Decode one row. Defined in the generated decoder.c. */
 #if VAE_CLASSES
 void vae_graph(const float z[1][VAE_LATENT_DIM], const int64_t label[1],
                float image[1][VAE_CHANNELS][VAE_HEIGHT][VAE_WIDTH]);
@@ -40,7 +40,7 @@ int vae_decode(const float z[VAE_LATENT_DIM], int label, float image[VAE_PIXELS]
     return isnan(image[0]) ? VAE_NO_MEMORY : VAE_OK;
 }
 
-/* The high 64 bits of a product, without a 128-bit integer type. */
+/* Return the high 64 bits of a product; C99 has no 128-bit integers. */
 static uint64_t mulhi(uint64_t a, uint64_t b)
 {
     const uint64_t a0 = (uint32_t)a, a1 = a >> 32, b0 = (uint32_t)b, b1 = b >> 32;
@@ -67,7 +67,7 @@ static void philox(uint64_t seed, uint64_t counter, uint64_t out[WORDS])
 static double unit(uint64_t word) { return (double)(word >> 11) * 0x1p-53; }
 
 #if VAE_PRIOR == VAE_PRIOR_MIXTURE
-/* Mean + L·eps of the component that the first number picks; L is packed row by row. */
+/* Return mean + L·eps of the component that `first` selects; L is packed row by row. */
 static void from_mixture(double first, int label, const double eps[EVEN_DIM],
                          float z[VAE_LATENT_DIM])
 {

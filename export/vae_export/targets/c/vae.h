@@ -1,4 +1,4 @@
-/* One decoder in plain C: needs only libm; no files, no threads, no global state.
+/* One decoder in plain C. It needs only libm, and no files, threads or global state.
  *
  *     float z[VAE_LATENT_DIM], image[VAE_PIXELS];
  *     vae_sample_latents(0, 0, 3, 1.0, z); // seed 0, index 0, label 3: equals Python's seed=0
@@ -17,15 +17,15 @@
 /* Return codes; 0 is success. */
 enum { VAE_OK = 0, VAE_BAD_LABEL = 1, VAE_BAD_NUMBER = 2, VAE_NO_MEMORY = 3 };
 
-/* Sample latents from the prior: number `index` of the endless sequence that `seed` determines, the
+/* Sample latents from the prior: element `index` of the infinite sequence that `seed` defines, the
  * same as in Python. `label` is 0 to VAE_CLASSES - 1, or VAE_NO_LABEL. `temperature` scales the
- * spread around each mean; 1 is the fitted prior. Returns VAE_BAD_LABEL or VAE_BAD_NUMBER for an
- * argument out of range. */
+ * spread around each mean; 1 samples the fitted prior. Returns VAE_OK, or VAE_BAD_LABEL or
+ * VAE_BAD_NUMBER for an argument out of range. */
 int vae_sample_latents(uint64_t seed, uint64_t index, int label, double temperature,
                        float z[VAE_LATENT_DIM]);
 
-/* Decode latents to image[C][H][W] in [0, 1]. Returns VAE_BAD_LABEL for a label out of range,
- * VAE_BAD_NUMBER for latents that are not finite, VAE_NO_MEMORY if malloc fails. */
+/* Decode latents to image[C][H][W] in [0, 1]. Returns VAE_OK, VAE_BAD_LABEL for a label
+ * out of range, VAE_BAD_NUMBER for latents that are not finite, or VAE_NO_MEMORY if malloc fails. */
 int vae_decode(const float z[VAE_LATENT_DIM], int label, float image[VAE_PIXELS]);
 
 #endif

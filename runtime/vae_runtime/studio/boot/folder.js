@@ -1,4 +1,4 @@
-/** A page whose files are beside it: fetch them, then run it. */
+/** Start a page from a folder: fetch its files, then run it. */
 
 import { run } from "./run.js";
 
@@ -9,7 +9,7 @@ async function get(path) {
   return response;
 }
 
-/** The wasm of onnxruntime-web, unpacked here unless the browser has done so because the server said it is gzip. */
+/** Fetch onnxruntime-web's wasm and unpack it, unless the browser has done so because the server declared it as gzip. */
 async function wasm() {
   const raw = await (await get("assets/ort-wasm.gz.bin")).arrayBuffer();
   const packed = new Uint8Array(raw)[0] === 0x1f;

@@ -1,22 +1,22 @@
-/** Start the page from its parts: the same for a folder and for a single file. */
+/** Start the page from its content; a folder and a single file share this code. */
 
 import * as ort from "../assets/ort.min.mjs";
 import { InputError, readNpz } from "../engine/index.js";
 import { start } from "../ui/main.js";
 
 /**
- * @typedef {object} Parts
- * @property {ArrayBuffer} wasm of onnxruntime-web
+ * @typedef {object} PageContent
+ * @property {ArrayBuffer} wasm onnxruntime-web's WebAssembly
  * @property {Uint8Array | Record<string, Uint8Array>} bundle a stored zip, or files by name
- * @property {Uint8Array} points an `.npz` of latents; empty where the page has no data set
- * @property {string} name what Python loads the bundle by
+ * @property {Uint8Array} points an `.npz` of latents; empty for a page without a data set
+ * @property {string} name the name or path by which Python loads the bundle
  */
 
-/** @param {() => Promise<Parts>} load */
+/** @param {() => Promise<PageContent>} load */
 export async function run(load) {
   try {
     const { wasm, bundle, points, name } = await load();
-    // Threads need headers that few hosts send; for models this small one is the fastest.
+    // Threads need headers that few hosts send, and one thread is fastest for models this small.
     ort.env.wasm.numThreads = 1;
     ort.env.wasm.wasmBinary = wasm;
     const found = await readPoints(points);
@@ -29,9 +29,9 @@ export async function run(load) {
 }
 
 /**
- * Latents of a data set that the page was built with, for its map.
+ * Read the latents of the data set that the page was built with, for its map.
  *
- * @param {Uint8Array} raw an `.npz` of `z` f32[n, D] and, where the data has labels, `label` i64[n]
+ * @param {Uint8Array} raw an `.npz` of `z` f32[n, D] and, if the data has labels, `label` i64[n]
  * @returns {Promise<{z: Float32Array, labels: Int32Array | null, n: number}>}
  */
 async function readPoints(raw) {

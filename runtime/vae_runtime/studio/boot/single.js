@@ -1,13 +1,13 @@
 /**
- * A page that is one file: everything is in `#wasm` and `#payload`, gzipped, as text of seven bits per character.
- * `single_file.py` writes it. This script is part of the page, so it can import no module.
+ * Start a page that is a single file. `#wasm` and `#payload` hold everything, gzipped and encoded as text with seven
+ * bits per character by `single_file.py`. This script is inline, so it cannot import modules.
  */
 
-const RESERVED = [0x00, 0x0d, 0x3c]; // HTML would change these, or end the element
+const RESERVED = [0x00, 0x0d, 0x3c]; // HTML would change these or end the element
 
-/** Join the seven bits of each character; one beyond ASCII is a reserved character and the seven bits after it. */
+/** Join the seven bits of each character. One above 127 stands for a reserved character and the seven bits after it. */
 function bytesOf(/** @type {string} */ text, /** @type {number} */ size) {
-  const bytes = new Uint8Array(size); // the last bits are padding; an array ignores writes after its end
+  const bytes = new Uint8Array(size); // the padding at the end is lost: a typed array ignores writes past its end
   let [bits, held, at] = [0, 0, 0];
   const push = (/** @type {number} */ seven) => {
     bits = ((bits << 7) | seven) & 0x7fff;
@@ -26,7 +26,7 @@ function bytesOf(/** @type {string} */ text, /** @type {number} */ size) {
   return bytes;
 }
 
-/** Split the payload: files one after another, then those of the bundle, in blocks that take turns. */
+/** Split the payload into files; the bundle's files come last, interleaved in blocks. */
 function unpack(/** @type {Uint8Array} */ raw) {
   const end = raw.indexOf(10);
   const head = JSON.parse(new TextDecoder().decode(raw.subarray(0, end)));
@@ -48,7 +48,7 @@ function unpack(/** @type {Uint8Array} */ raw) {
   return { files, bundle, modules: head.modules, name: head.name };
 }
 
-/** Give each module the URL of a blob; the modules that it imports come before it. */
+/** Give each module a blob URL. Modules come after the modules that they import. */
 function modules(/** @type {Record<string, Uint8Array>} */ files, /** @type {string[]} */ order) {
   /** @type {Record<string, string>} */
   const urls = {};
@@ -60,7 +60,7 @@ function modules(/** @type {Record<string, Uint8Array>} */ files, /** @type {str
   return urls;
 }
 
-/** Unpack an element, and remove it: its text is megabytes. */
+/** Unpack an element and remove it, because its text takes megabytes. */
 async function take(/** @type {string} */ id) {
   const element = /** @type {HTMLElement} */ (document.getElementById(id));
   const packed = new Response(bytesOf(element.textContent ?? "", Number(element.dataset.size))).body;

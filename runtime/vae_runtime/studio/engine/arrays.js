@@ -1,16 +1,16 @@
-/** Checks a caller's arrays and labels before onnxruntime sees them, as `vae_runtime/arrays.py` does. */
+/** Check a caller's arrays and labels before they reach onnxruntime, as `vae_runtime/arrays.py` does. */
 
 import { InputError, UsageError } from "./errors.js";
 
 /**
- * @typedef {number | string | ArrayLike<number | string> | null} Label a class index or name for all items, or one
- *     for each; null: none
+ * @typedef {number | string | ArrayLike<number | string> | null} Label one class index or name for all items, one per
+ *     item, or null for no label
  */
 
 /**
  * @param {Float32Array} data rows of `width` numbers @param {number} width @param {string} what
- * @returns {number} how many rows
- * @throws {InputError} another kind of array, an incomplete row, a number that is not finite
+ * @returns {number} the number of rows
+ * @throws {InputError} another type of array, an incomplete row, or a number that is not finite
  */
 export function countRows(data, width, what) {
   if (!(data instanceof Float32Array) || data.length % width) {
@@ -21,12 +21,12 @@ export function countRows(data, width, what) {
 }
 
 /**
- * n class indices; the index after the last class means "no label".
+ * Convert labels to n class indices; the index after the last class means "no label".
  *
  * @param {Label} label @param {number} n @param {import("./spec.js").ModelSpec} spec
  * @returns {BigInt64Array}
- * @throws {UsageError} the model takes no label, or an unknown class
- * @throws {InputError} an index out of range, or not n of them
+ * @throws {UsageError} an unknown class, or a label for a model that takes none
+ * @throws {InputError} an index out of range, or another number of labels
  */
 export function asLabels(label, n, { classes, family }) {
   if (label === null) return new BigInt64Array(n).fill(BigInt(classes.length));

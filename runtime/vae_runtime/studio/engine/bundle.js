@@ -1,6 +1,6 @@
 /**
- * Opening a bundle, from one stored `.zip` or from files by name. The sha256 of each file is checked over the very
- * bytes that onnxruntime is given.
+ * Open a bundle from a stored `.zip` or from files by name. The sha256 of each file is checked on the same bytes that
+ * onnxruntime loads.
  */
 
 import { concat, decodeUtf8, sha256 } from "./bytes.js";
@@ -27,12 +27,15 @@ const IGNORED = ["README.md", "LICENSE"];
  * @param {string} name begins every error message
  * @returns {Promise<Bundle>}
  * @throws {InputError} not a bundle, or one that contradicts itself
- * @throws {IntegrityError} bytes that are not those that were exported
- * @throws {LimitError} over a gigabyte
+ * @throws {IntegrityError} the bytes differ from those that were exported
+ * @throws {LimitError} more than 1 GiB
  * @throws {NotFound} a file is missing
  */
 export async function readBundle(source, name) {
-  const files = source instanceof Uint8Array ? await readZip(source, name) : readFolder(source);
+  // File managers leave dot files in folders.
+  const files = source instanceof Uint8Array
+    ? await readZip(source, name)
+    : new Map(Object.entries(source).filter(([file]) => !file.startsWith(".")));
   checkSize([...files.values()].reduce((sum, raw) => sum + raw.length, 0), name);
   const raw = files.get(NAME);
   if (!raw) throw new InputError(`${name}: no ${NAME} inside, so not a bundle. Expected what vae-export wrote.`);
@@ -49,10 +52,6 @@ export async function readBundle(source, name) {
   return bundle;
 }
 
-/** Without what file managers leave in folders. @param {Record<string, Uint8Array>} source @returns {Files} */
-function readFolder(source) {
-  return new Map(Object.entries(source).filter(([name]) => !name.startsWith(".")));
-}
 
 /** @param {Uint8Array} raw @param {string} where @returns {Promise<Files>} */
 async function readZip(raw, where) {
@@ -65,8 +64,7 @@ async function readZip(raw, where) {
 }
 
 /**
- * The members, once the bytes around their contents are found to be those that were written: the comment of a
- * bundle's zip is their sha256.
+ * Read the members and verify the bytes around their contents: the comment of a bundle's zip is the sha256 of these.
  *
  * @param {Uint8Array} raw @param {string} where
  */
@@ -76,7 +74,7 @@ async function readFrame(raw, where) {
     const frame = [];
     let at = 0;
     const packed = members.find(({ stored }) => !stored);
-    if (packed) throw new InputError(`${where}: ${packed.name} is compressed; a bundle's zip is stored`);
+    if (packed) throw new InputError(`${where}: ${packed.name} is compressed, expected stored files`);
     for (const { header, start, size } of members) {
       if (header !== at) throw new BadZip("files overlap, are in another order, or have bytes between them");
       frame.push(raw.subarray(header, start));
@@ -121,7 +119,7 @@ function checkOwner({ name, manifest, files }, file) {
   if (text === undefined) {
     throw new InputError(`${name}/${file}: not a graph of a bundle: it carries no spec. Export it with vae-export.`);
   }
-  // As writers begin it. The rest holds the prior, which is long, and which the manifest has.
+  // Writers begin the text like this. The rest is long, because it holds the prior, which the manifest has too.
   if (text.startsWith(`{"format":"${manifest.data.format}","id":${JSON.stringify(id)}`)) return;
   const own = parseJson(text, `${name}/${file}`)?.id;
   if (own !== id) throw new InputError(`${name}/${file}: belongs to bundle ${own}, expected ${id}. Export again.`);

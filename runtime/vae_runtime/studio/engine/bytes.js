@@ -1,11 +1,11 @@
-/** Bytes: their sha256 (by WebCrypto), joined, as text. */
+/** Hash (with WebCrypto), join and decode bytes. */
 
 import { UsageError } from "./errors.js";
 
 /**
  * @param {Uint8Array} raw
  * @returns {Promise<string>} 64 hexadecimal digits
- * @throws {UsageError} on a page served over plain http, where browsers have no WebCrypto
+ * @throws {UsageError} on a page served over plain http, where browsers offer no WebCrypto
  */
 export async function sha256(raw) {
   const subtle = globalThis.crypto?.subtle;

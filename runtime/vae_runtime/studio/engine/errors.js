@@ -1,13 +1,13 @@
 /**
- * Every error that the engine raises on purpose, with the names and exit codes of the Python runtime. A message is one
+ * Every error that the engine raises on purpose, with the same names and exit codes as in Python. A message is one
  * line: what was seen, what was expected, what to do.
  */
 
-// C0 and C1 controls, line breaks and what reverses text: a name in a file must not fake a second line.
+// C0 and C1 controls, line breaks and marks that reverse text: a name in a file must not fake a second line.
 const CONTROLS = /[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+/g;
 const MAX_LENGTH = 600;
 
-/** @param {unknown} text @returns {string} on a single line of at most 600 characters */
+/** @param {unknown} text @returns {string} a single line of at most 600 characters */
 export function oneLine(text) {
   const line = String(text).replace(CONTROLS, " ").trim();
   return line.length <= MAX_LENGTH ? line : `${line.slice(0, MAX_LENGTH - 1)}…`;
@@ -22,7 +22,7 @@ export class VaeError extends Error {
   }
 }
 
-/** The call is wrong: an unknown name, a number out of its range. */
+/** The call is wrong: an unknown name, or a number out of range. */
 export class UsageError extends VaeError {
   name = "UsageError";
   exitCode = 2;
@@ -34,7 +34,7 @@ export class InputError extends VaeError {
   exitCode = 3;
 }
 
-/** Bytes do not match their sha256, or numbers differ from torch's beyond the tolerance. */
+/** Bytes do not match their sha256, or numbers differ from torch's by more than the tolerance. */
 export class IntegrityError extends VaeError {
   name = "IntegrityError";
   exitCode = 4;
@@ -46,7 +46,7 @@ export class LimitError extends VaeError {
   exitCode = 5;
 }
 
-/** A file that the manifest lists is not there. */
+/** A file that the manifest lists is missing. */
 export class NotFound extends VaeError {
   name = "NotFound";
   exitCode = 6;

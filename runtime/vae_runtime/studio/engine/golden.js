@@ -1,11 +1,11 @@
-/** Golden vectors: torch's own outputs in the bundle, beside what this engine computes. */
+/** Compare this engine with the bundle's golden vectors: inputs and torch's outputs. */
 
 import { need } from "./json.js";
 import { readNpz } from "./npz.js";
 import { expectedTensors } from "./spec.js";
 
-export const TOLERANCE = 1e-5; // of float32 outputs; an error of a latent is relative to its size above 1
-/** @type {Record<string, number>} the tolerances of the variants that round */
+export const TOLERANCE = 1e-5; // for float32 outputs; the error of a latent above 1 is relative
+/** @type {Record<string, number>} tolerances of the variants that round */
 const LOSSY = { fp16: 0.02, int8: 0.25, uint8: 1.01 / 255 };
 
 /**
@@ -13,15 +13,15 @@ const LOSSY = { fp16: 0.02, int8: 0.25, uint8: 1.01 / 255 };
  * @typedef {object} Match one output of one graph, compared with torch's
  * @property {string} file
  * @property {string} output
- * @property {number} rows golden vectors compared
+ * @property {number} rows number of golden vectors
  * @property {number} maxError the largest |ours - torch's| / max(1, |torch's|)
  * @property {number} tolerance
  */
 
 /**
  * @param {import("./bundle.js").Bundle} bundle
- * @returns {Promise<Golden>} the arrays of every graph, with the same number of rows for all of a graph's
- * @throws {InputError} arrays that are missing, or do not fit the graphs
+ * @returns {Promise<Golden>} the arrays of every graph; all arrays of a graph have the same number of rows
+ * @throws {InputError} arrays that are missing or do not fit the graphs
  */
 export async function readGolden({ name, manifest, files }) {
   const { file } = manifest.golden;
@@ -30,7 +30,7 @@ export async function readGolden({ name, manifest, files }) {
     const finite = !(data instanceof Float32Array) || data.every(Number.isFinite);
     need(data.length > 0 && finite, `${name}/${file}: ${key} is empty or not finite`);
   }
-  const classes = BigInt(manifest.spec.classes.length); // which means "no label"
+  const classes = BigInt(manifest.spec.classes.length); // also the index that means "no label"
   for (const { role, inputs } of manifest.graphs) {
     const sides = expectedTensors(manifest.spec, role, "fp32", inputs.length > 1);
     const rows = arrays.get(`${role}.in.${sides[0][0].name}`)?.shape[0];
@@ -38,7 +38,7 @@ export async function readGolden({ name, manifest, files }) {
       for (const { name: tensor, dtype, shape } of tensors) {
         const key = `${role}.${side ? "out" : "in"}.${tensor}`;
         const found = arrays.get(key);
-        need(found !== undefined, `${name}: no golden vectors ${key}. Export it again.`);
+        need(found !== undefined, `${name}: the array ${key} is missing. Export again.`);
         const fits = dtypeOf(found?.data) === dtype && found?.shape.join() === [rows, ...shape.slice(1)].join();
         need(fits, `${name}/${file}: ${key} has another shape or type than its graph`);
         if (tensor === "label") {
@@ -57,12 +57,12 @@ function dtypeOf(data) {
 }
 
 /**
- * Run a graph on its golden vectors.
+ * Run a graph on its golden vectors and compare the outputs with torch's.
  *
  * @param {import("./graph.js").Graph} graph
  * @param {import("./manifest.js").GraphSpec} spec
  * @param {Golden} arrays
- * @returns {Promise<Match[]>} one for each output
+ * @returns {Promise<Match[]>} one per output
  */
 export async function compareGraph(graph, { role, variant, file, inputs, outputs }, arrays) {
   const of = (/** @type {string} */ key) => /** @type {import("./npz.js").NpyArray} */ (arrays.get(`${role}.${key}`));
@@ -76,7 +76,7 @@ export async function compareGraph(graph, { role, variant, file, inputs, outputs
   });
 }
 
-/** @param {any} ours @param {any} theirs @param {number} scale of ours @returns {number} Infinity where one is not finite */
+/** @param {any} ours @param {any} theirs @param {number} scale divides ours @returns {number} Infinity if any is not finite */
 function largestError(ours, theirs, scale) {
   let worst = 0;
   for (let i = 0; i < theirs.length; i += 1) {

@@ -1,4 +1,4 @@
-/** One `.onnx` file, run by the onnxruntime that the host gives. */
+/** One `.onnx` file, run with the onnxruntime that the host provides. */
 
 import { InputError, LimitError } from "./errors.js";
 import { parseJson, take } from "./json.js";
@@ -7,7 +7,7 @@ import { expectedTensors, readSpec } from "./spec.js";
 
 /**
  * @typedef {object} Host
- * @property {any} ort onnxruntime-web, or onnxruntime-node
+ * @property {any} ort onnxruntime-web or onnxruntime-node
  * @property {string[]} [providers] `wasm` by default; `cpu` for onnxruntime-node
  */
 
@@ -26,13 +26,13 @@ export class Graph {
   }
 
   /**
-   * A graph of a bundle that was read.
+   * Load a graph of an opened bundle.
    *
-   * @param {Uint8Array} raw the very bytes whose sha256 was checked
+   * @param {Uint8Array} raw the same bytes whose sha256 was checked
    * @param {import("./spec.js").ModelSpec} spec @param {string} role @param {string} variant
    * @param {Host} host @param {string} where begins every error message
    * @returns {Promise<Graph>}
-   * @throws {InputError} not what the spec says it is, or onnxruntime refuses it
+   * @throws {InputError} its tensors do not fit the spec, or onnxruntime refuses it
    */
   static async load(raw, spec, role, variant, { ort, providers = ["wasm"] }, where) {
     const options = { executionProviders: providers, logSeverityLevel: 4, intraOpNumThreads: 1 };
@@ -44,12 +44,12 @@ export class Graph {
   }
 
   /**
-   * A lone `.onnx` file: its checksum and its own spec are checked first.
+   * Open a single `.onnx` file after verifying its checksum and its spec.
    *
    * @param {Uint8Array} raw @param {Host} host @param {string} where begins every error message
    * @returns {Promise<Graph>}
    * @throws {InputError} not a graph of a bundle
-   * @throws {IntegrityError} bytes that are not those that were exported
+   * @throws {IntegrityError} the bytes differ from those that were exported
    */
   static async open(raw, host, where) {
     const properties = readMetadata(raw, where);
@@ -71,7 +71,7 @@ export class Graph {
   /**
    * @param {Record<string, {data: any, shape: number[]}>} inputs by name
    * @returns {Promise<Record<string, any>>} values by name
-   * @throws {InputError} onnxruntime cannot run it
+   * @throws {InputError} onnxruntime cannot run the graph
    * @throws {LimitError} out of memory
    */
   async run(inputs) {

@@ -1,4 +1,4 @@
-/** The engine: all that a page or another host needs of it. */
+/** The public interface of the engine. */
 
 export { openBundle, Model } from "./model.js";
 export { Graph } from "./graph.js";

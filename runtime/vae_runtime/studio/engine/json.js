@@ -1,6 +1,6 @@
 /**
- * Strict JSON. `JSON.parse` keeps the last of two equal keys and cannot tell `8.0` from `8`, which the bundle
- * format can: see docs/bundle-format.md.
+ * Parse strict JSON. `JSON.parse` accepts duplicate keys and cannot tell `8.0` from `8`; the bundle format does: see
+ * docs/bundle-format.md.
  */
 
 import { decodeUtf8 } from "./bytes.js";
@@ -12,7 +12,7 @@ const NUMBER = /-?(?:0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?/y;
 const WORDS = [["true", true], ["false", false], ["null", null]];
 
 /**
- * Where a whole number was written with a fraction or an exponent, by the object or array that holds it.
+ * The keys of whole numbers that were written with a fraction or an exponent, by the object or array that holds them.
  *
  * @type {WeakMap<object, Set<string | number>>}
  */
@@ -24,8 +24,8 @@ class Refusal extends SyntaxError {}
 /**
  * @param {Uint8Array | string} source @param {string} where begins the error message
  * @returns {any} plain values
- * @throws {InputError} not UTF-8, not JSON, a key twice, nested more than 64 deep, a number outside the range of
- *     float64, half a surrogate pair
+ * @throws {InputError} not UTF-8, not JSON, a duplicate key, nested more than 64 deep, a number outside the range of
+ *     float64, or half a surrogate pair
  */
 export function parseJson(source, where) {
   try {
@@ -42,7 +42,7 @@ function parse(text) {
   let at = 0;
   let isFloat = false; // whether the last number had a fraction or an exponent
 
-  /** Step over white space, and then over `char` if it is next. @param {string} char */
+  /** Skip white space, then `char` if it comes next; return whether it did. @param {string} char */
   function skip(char) {
     while (/[ \t\n\r]/.test(text[at])) at += 1;
     if (text[at] !== char) return false;
@@ -71,7 +71,7 @@ function parse(text) {
 
   /** @param {number} depth */
   function object(depth) {
-    const found = Object.create(null); // where a key `__proto__` is like any other
+    const found = Object.create(null); // without a prototype, the key `__proto__` is like any other
     if (skip("}")) return found;
     do {
       expect('"');
@@ -114,7 +114,7 @@ function parse(text) {
     return result;
   }
 
-  /** The rest of a string, after its opening quote. */
+  /** Read a string after its opening quote. */
   function string() {
     const start = at - 1;
     for (let end = text.indexOf('"', at); end >= 0; end = text.indexOf('"', end + 1)) {
@@ -130,12 +130,12 @@ function parse(text) {
   }
 
   const whole = value(0);
-  skip(" "); // the white space at the end
+  skip(" "); // trailing white space
   if (at < text.length) throw new SyntaxError("text after the value");
   return whole;
 }
 
-/** Whether a value is a whole number, written without a fraction or an exponent. @param {any} data @param {string | number} key */
+/** Whether a value is a whole number written without fraction or exponent. @param {any} data @param {string | number} key */
 export function isInteger(data, key) {
   return Number.isInteger(data[key]) && !writtenAsFloat.get(data)?.has(key);
 }
@@ -154,7 +154,7 @@ const KINDS = {
  * @param {"string" | "integer" | "number" | "array" | "object"} kind
  * @param {string} where begins the error message
  * @returns {any} `data[key]`
- * @throws {InputError} no object, the key is missing, or its value is of another type
+ * @throws {InputError} `data` is not an object, the key is missing, or its value has another type
  */
 export function take(data, key, kind, where) {
   need(isObject(data), `${where}: expected a JSON object`);

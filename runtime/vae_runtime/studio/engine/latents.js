@@ -1,4 +1,4 @@
-/** Arithmetic on latents: interpolation, as in `vae_runtime/latents.py`, and principal axes. */
+/** Interpolation of latents, as in `vae_runtime/latents.py`, and principal components. */
 
 import { UsageError } from "./errors.js";
 
@@ -6,7 +6,7 @@ const MAX_STEPS = 10_000;
 const ROUNDS = 200; // of power iteration
 
 /**
- * From latent vector a to b, both included. `spherical` turns the direction at a constant rate and
+ * Interpolate from latent vector a to b, including both. `spherical` turns the direction at a constant rate and
  * scales the length linearly (White 2016, arXiv 1609.04468).
  *
  * @param {Float32Array} a @param {Float32Array} b @param {number} steps
@@ -19,7 +19,7 @@ export function interpolate(a, b, steps, how = "linear") {
   const lengths = [Math.hypot(...a), Math.hypot(...b)];
   const dot = a.reduce((sum, value, i) => sum + value * b[i], 0);
   const angle = Math.acos(Math.min(1, Math.max(-1, dot / Math.max(lengths[0] * lengths[1], 1e-12))));
-  // Vectors on one ray, or opposite each other, span no plane to turn in.
+  // Parallel or opposite vectors span no plane to turn in.
   const turns = how === "spherical" && Math.sin(angle) > 1e-6;
   const path = new Float32Array(steps * a.length);
   for (let i = 0; i < steps; i += 1) {
@@ -36,10 +36,10 @@ export function interpolate(a, b, steps, how = "linear") {
 }
 
 /**
- * The two directions in which latents vary most, for a map of them.
+ * Compute the two principal components of latents, for the map.
  *
  * @param {Float32Array} z n × D, n ≥ 1 @param {number} dim D
- * @returns the principal axes, and the maps to their plane and back
+ * @returns the components, and functions that map latents to their plane and back
  */
 export function pca(z, dim) {
   const n = z.length / dim;
@@ -63,14 +63,14 @@ export function pca(z, dim) {
     mean,
     axes,
     variance,
-    /** Where latents, m × D, lie in the plane: m × 2. @param {Float32Array} latents */
+    /** Project latents m × D to the plane: m × 2. @param {Float32Array} latents */
     project(latents) {
       return Float32Array.from({ length: (latents.length / dim) * 2 }, (_, k) => {
         const at = (k >> 1) * dim;
         return axes[k & 1].reduce((sum, a, i) => sum + a * (latents[at + i] - mean[i]), 0);
       });
     },
-    /** The latent vector at a point of the plane. @param {number} x @param {number} y */
+    /** Return the latent vector at a point of the plane. @param {number} x @param {number} y */
     lift(x, y) {
       return Float32Array.from(mean, (m, i) => m + x * axes[0][i] + y * axes[1][i]);
     },
@@ -78,10 +78,10 @@ export function pca(z, dim) {
 }
 
 /**
- * The largest eigenvector that is orthogonal to `others`, by power iteration from a fixed start.
+ * Find the largest eigenvector orthogonal to `others`, by power iteration from a fixed start.
  *
  * @param {Float64Array[]} matrix @param {Float64Array[]} others
- * @returns {[Float64Array, number]} of length 1 (0 where nothing is left), and its eigenvalue
+ * @returns {[Float64Array, number]} the unit vector (zero if no variance remains) and its eigenvalue
  */
 function largest(matrix, others) {
   let v = matrix[0].map((_, i) => Math.cos(i + 1 + others.length));
@@ -96,7 +96,7 @@ function largest(matrix, others) {
     if (value < 1e-12) return [v.map(() => 0), 0];
     v = next.map((x) => x / value);
   }
-  // Both signs are right; a positive largest number makes a page look the same each time.
+  // Both signs are valid; making the largest number positive keeps the map reproducible.
   const top = v.reduce((best, x) => (Math.abs(x) > Math.abs(best) ? x : best), 0);
   return [v.map((x) => x * Math.sign(top)), value];
 }

@@ -1,4 +1,4 @@
-/** `manifest.json` of a bundle: the model's spec, and each file's name, length and checksum. */
+/** Read a bundle's `manifest.json`: the model's spec, and the name, length and checksum of each file. */
 
 import { sha256 } from "./bytes.js";
 import { IntegrityError, LimitError } from "./errors.js";
@@ -11,7 +11,7 @@ const ROLES = ["encoder", "decoder", "conditional_decoder"];
 const VARIANTS = ["fp32", "fp16", "int8", "uint8"];
 const PLAIN = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$/;
 const SHA256 = /^[0-9a-f]{64}$/;
-// What it begins with, before 64 digits and `",`: the sha256 of all that follows.
+// The manifest begins with this, 64 digits and `",`: the sha256 of everything after it.
 const CHECKSUM = '{\n "sha256": "';
 const CHECKSUM_SIZE = CHECKSUM.length + 66;
 
@@ -28,15 +28,15 @@ const CHECKSUM_SIZE = CHECKSUM.length + 66;
  * @property {import("./spec.js").ModelSpec} spec
  * @property {GraphSpec[]} graphs
  * @property {FileSpec} golden
- * @property {any} data the JSON itself, with what is for people: training, parity, producer
+ * @property {any} data the parsed JSON, with the information for people: training, parity, producer
  */
 
 /**
  * @param {Uint8Array} raw @param {string} where begins every error message
  * @returns {Promise<Manifest>}
- * @throws {IntegrityError} its bytes are not those that were written
- * @throws {LimitError} over 64 MB
- * @throws {InputError} not JSON, or any value that is missing, wrong or contradicts another
+ * @throws {IntegrityError} the bytes differ from those that were written
+ * @throws {LimitError} more than 64 MB
+ * @throws {InputError} not JSON, or a value that is missing, wrong or contradicts another
  */
 export async function readManifest(raw, where) {
   if (raw.length > MAX_BYTES) throw new LimitError(`${where}: over ${MAX_BYTES} bytes`);
@@ -60,7 +60,7 @@ export async function readManifest(raw, where) {
   return manifest;
 }
 
-/** Whether it begins with its own sha256. @param {Uint8Array} raw @param {string} where */
+/** Whether the bytes begin with their own sha256; a wrong one is an error. @param {Uint8Array} raw @param {string} where */
 async function verifyChecksum(raw, where) {
   const begin = new TextDecoder("latin1").decode(raw.subarray(0, CHECKSUM_SIZE));
   if (!begin.startsWith(CHECKSUM)) return false;
@@ -94,7 +94,7 @@ function readGraph(data, where) {
   };
 }
 
-/** Whether they fit the spec is checked later. @param {any} data @param {string} side @param {string} where @returns {TensorSpec[]} */
+/** `check` compares them with the spec later. @param {any} data @param {string} side @param {string} where @returns {TensorSpec[]} */
 function readTensors(data, side, where) {
   return take(data, side, "array", where).map((/** @type {any} */ tensor) => {
     const name = take(tensor, "name", "string", where);

@@ -1,14 +1,15 @@
-/** How well a model reconstructs an image, as in `vae_runtime/metrics.py`, and what its latent dimensions do. */
+/** Scores of images, as in `vae_runtime/metrics.py`, and the effect of each latent dimension. */
 
 import { Prior } from "./prior.js";
 
-const BASES = 4; // latents that each dimension is moved from
-const MAX_MOVED = 1024; // dimensions that are tried; no page has use for more sliders
-const MIN_EFFECT = 0.05; // of the largest effect: a dimension with less is inactive
+const BASES = 4; // latents in which each dimension is varied
+const MAX_MOVED = 1024; // dimensions to measure; nobody needs more sliders
+const MIN_EFFECT = 0.05; // relative to the largest effect; below it, a dimension is inactive
 
 /**
- * One number per image: mean squared error per pixel of the reconstruction; KL(q(z | image) ‖ N(0, I)) and negative
- * ELBO in nats, z sampled from q; for an AE the negative log likelihood alone.
+ * Score images. Per image: the mean squared error per pixel of the reconstruction from the posterior mean;
+ * KL(q(z | image) ‖ N(0, I)) and the negative ELBO in nats, with z sampled from q. For an AE, KL is 0 and the negative
+ * ELBO is the negative log-likelihood.
  *
  * @param {import("./model.js").Model} model
  * @param {Float32Array} images
@@ -36,12 +37,12 @@ export async function score(model, images, { label = null, samples = 1, seed = 0
 }
 
 /**
- * How much each latent dimension moves the image: latents of the prior are decoded with the dimension set to its
- * mean ± 2 standard deviations.
+ * Measure how much each latent dimension changes the image: samples of the prior are decoded with the dimension set
+ * to its mean ± 2 standard deviations.
  *
  * @param {import("./model.js").Model} model @param {number | null} label
  * @returns {Promise<{order: Int32Array, effect: Float64Array, active: boolean[]}>} `effect`: mean absolute
- *     difference of the two images, per pixel; `order`: dimensions, most effect first
+ *     difference of the two images, per pixel; `order`: dimensions, the largest effect first
  */
 export async function activity(model, label) {
   const d = model.latentDim;
@@ -64,7 +65,7 @@ export async function activity(model, label) {
 }
 
 /**
- * `samples` times z ~ N(mu, exp(log_var)) of each image: sample k of image i is number i · samples + k of the seed.
+ * Sample z ~ N(mu, exp(log_var)) `samples` times per image; sample k of image i has index i · samples + k.
  *
  * @param {Float32Array} mu @param {Float32Array} logVar both n × D @param {number} dim
  * @param {number} samples @param {number | bigint | string} seed @returns {Float32Array[]} n × D each
@@ -88,9 +89,9 @@ function kl(mu, logVar) {
 }
 
 /**
- * Summed over pixels. `bernoulli`: cross-entropy in nats, pixels read as probabilities. `gaussian`:
- * in nats with the standard deviation `sigma`; without one the squared error, which is the Gaussian
- * one with variance 1/2 up to a constant.
+ * The negative log-likelihood in nats, summed over pixels. `bernoulli`: cross-entropy, with pixels as probabilities.
+ * `gaussian`: with the standard deviation `sigma`; without one, the squared error, which is the likelihood for
+ * variance 1/2 up to a constant.
  *
  * @param {Float32Array} decoded @param {Float32Array} image
  * @param {"bernoulli" | "gaussian"} likelihood @param {number | null} sigma @returns {number}

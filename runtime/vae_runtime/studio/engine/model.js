@@ -1,4 +1,4 @@
-/** A whole bundle as one object: sample, encode, decode, score. Runs in pages and under Node. */
+/** A whole bundle as one object that samples, encodes, decodes and scores. Runs in browsers and under Node. */
 
 import { asLabels, countRows } from "./arrays.js";
 import { readBundle } from "./bundle.js";
@@ -8,29 +8,29 @@ import { Graph } from "./graph.js";
 import { activity, score } from "./metrics.js";
 import { Prior } from "./prior.js";
 
-const BATCH = 256; // rows of one run; results do not depend on it
+const BATCH = 256; // rows per run; results do not depend on it
 
 /**
  * @typedef {import("./arrays.js").Label} Label
  * @typedef {import("./prior.js").SampleOptions & {prior?: "fitted" | "normal"}} SampleOptions
- * @typedef {{data: Float32Array | BigInt64Array, row: number[]}} Rows values, and the shape of one row
+ * @typedef {{data: Float32Array | BigInt64Array, row: number[]}} Rows values and the shape of one row
  */
 
 /**
  * @param {Uint8Array | Record<string, Uint8Array>} source a stored zip, or files by name
  * @param {import("./graph.js").Host & {name?: string}} host
  * @returns {Promise<Model>}
- * @throws {VaeError} with the same kind of error as the Python runtime
+ * @throws {VaeError} the same class of error as in the Python runtime
  */
 export async function openBundle(source, { name = "bundle", ...host }) {
   return new Model(await readBundle(source, name), host);
 }
 
-/** Latents are Float32Array n·D, images Float32Array n·C·H·W in [0, 1]. Graphs load when they are first needed. */
+/** Latents are Float32Array n·D, images Float32Array n·C·H·W in [0, 1]. Graphs are loaded when first needed. */
 export class Model {
   /** @type {Map<string, Promise<Graph>>} */
   #graphs = new Map();
-  /** @type {Promise<unknown>} the wasm build has one thread, and may not be entered twice */
+  /** @type {Promise<unknown>} the last work queued: the wasm build has one thread and must not be re-entered */
   #last = Promise.resolve();
   #bundle;
   #host;
@@ -56,7 +56,7 @@ export class Model {
   }
 
   /**
-   * Images that Python's `sample` gives with the same arguments.
+   * Sample images; the same arguments give the same images as in Python.
    *
    * @param {SampleOptions} [options]
    * @returns {Promise<Float32Array>} n·C·H·W
@@ -66,7 +66,7 @@ export class Model {
   }
 
   /**
-   * Latents that Python's `sample_latents` gives with the same arguments.
+   * Sample latents; the same arguments give the same latents as in Python.
    *
    * @param {SampleOptions} [options]
    * @returns {Float32Array} n·D
@@ -78,7 +78,7 @@ export class Model {
   }
 
   /**
-   * @param {Float32Array} z n·D @param {Label} [label] null decodes without a label
+   * @param {Float32Array} z n·D @param {Label} [label] null for no label
    * @returns {Promise<Float32Array>} n·C·H·W
    */
   async decode(z, label = null) {
@@ -92,7 +92,7 @@ export class Model {
 
   /**
    * @param {Float32Array} images n·C·H·W in [0, 1] @param {Label} [label]
-   * @returns {Promise<{mu: Float32Array, logVar: Float32Array | null}>} n·D each; an AE has no variance
+   * @returns {Promise<{mu: Float32Array, logVar: Float32Array | null}>} n·D each; an AE has no log-variance
    */
   async encode(images, label = null) {
     const { channels, height, width, size } = this.image;
@@ -107,7 +107,7 @@ export class Model {
   }
 
   /**
-   * Reconstruction error, KL and negative ELBO of each image.
+   * Compute the reconstruction error, KL and negative ELBO of each image.
    *
    * @param {Float32Array} images
    * @param {{label?: Label, samples?: number, seed?: number | bigint | string}} [options]
@@ -116,17 +116,17 @@ export class Model {
     return score(this, images, options);
   }
 
-  /** How much each dimension moves the image. @param {number | null} [label] */
+  /** Measure how much each dimension changes the image. @param {number | null} [label] */
   activity(label = null) {
     return activity(this, label);
   }
 
   /**
-   * Run graphs on the bundle's golden vectors, torch's own outputs.
+   * Run graphs on the bundle's golden vectors and compare them with torch's outputs.
    *
-   * @param {{variants?: boolean}} [options] variants: also those that round
+   * @param {{variants?: boolean}} [options] variants: also run the variants that round
    * @returns {Promise<{maxAbsError: number, tolerance: number, ok: boolean, rows: number, graphs: import("./golden.js").Match[]}>}
-   *     maxAbsError: of the float32 graphs; an error of a latent is relative to its size above 1
+   *     maxAbsError: the largest error of the float32 graphs; the error of a latent above 1 is relative
    */
   async golden({ variants = false } = {}) {
     const arrays = await readGolden(this.#bundle);
@@ -147,9 +147,9 @@ export class Model {
   }
 
   /**
-   * The images that the bundle's encoder was checked with.
+   * Get the images in the encoder's golden vectors.
    *
-   * @returns {Promise<{images: Float32Array, labels: Int32Array | null, n: number}>} labels where the encoder takes them
+   * @returns {Promise<{images: Float32Array, labels: Int32Array | null, n: number}>} labels if the encoder takes them
    */
   async examples() {
     const arrays = await readGolden(this.#bundle);
@@ -158,7 +158,7 @@ export class Model {
     return { images, labels: labels ? Int32Array.from(labels, Number) : null, n: images.length / this.image.size };
   }
 
-  /** Give all memory back; the model cannot be used afterwards. */
+  /** Free all memory; the model cannot be used afterwards. */
   async close() {
     await this.#last;
     for (const found of await Promise.allSettled(this.#graphs.values())) {
@@ -171,7 +171,7 @@ export class Model {
    * Run n rows in batches.
    *
    * @param {string} role @param {number} n @param {Record<string, Rows>} inputs n rows each
-   * @returns {Promise<Record<string, Float32Array>>} n rows of each output; nothing where n is 0
+   * @returns {Promise<Record<string, Float32Array>>} n rows of each output; empty if n is 0
    */
   async #run(role, n, inputs) {
     const graph = await this.#graph(role);
@@ -210,7 +210,7 @@ export class Model {
     return Graph.load(raw, this.#spec, role, variant, this.#host, `${name}/${file}`);
   }
 
-  /** Do some work after all that was asked for before. @template T @param {() => Promise<T>} work @returns {Promise<T>} */
+  /** Run `work` after all work queued before it. @template T @param {() => Promise<T>} work @returns {Promise<T>} */
   #takeTurn(work) {
     const mine = this.#last.then(work);
     this.#last = mine.catch(() => {});

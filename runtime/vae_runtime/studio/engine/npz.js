@@ -1,4 +1,4 @@
-/** Arrays in the bytes of an untrusted `.npz`: each header must fit its bytes before an array is made. */
+/** Read untrusted `.npz` files: a header must match its bytes before an array is made. */
 
 import { InputError, LimitError } from "./errors.js";
 import { BadZip, readDirectory, unpack } from "./zip.js";
@@ -15,12 +15,12 @@ const KINDS = { "<f4": Float32Array, "<i8": BigInt64Array, "|u1": Uint8Array };
  */
 
 /**
- * Arrays by name, as `numpy.savez` and `numpy.savez_compressed` write them on a little-endian machine.
+ * Read arrays by name, as `numpy.savez` and `numpy.savez_compressed` write them on a little-endian machine.
  *
  * @param {Uint8Array} raw @param {string} where begins every error message
  * @returns {Promise<Map<string, NpyArray>>}
- * @throws {InputError} not an `.npz`, or another element type or order, or sizes that its bytes do not fill
- * @throws {LimitError} over a gigabyte once unpacked
+ * @throws {InputError} not an `.npz`, another data type or order, or a header that does not match its bytes
+ * @throws {LimitError} more than 1 GiB when unpacked
  */
 export async function readNpz(raw, where) {
   try {
@@ -37,7 +37,7 @@ export async function readNpz(raw, where) {
   }
 }
 
-/** @param {Uint8Array} raw in a buffer of its own @returns {NpyArray} @throws {BadZip} */
+/** @param {Uint8Array} raw all of its buffer @returns {NpyArray} @throws {BadZip} */
 function readNpy(raw) {
   const [magic, major] = [String.fromCharCode(...raw.subarray(1, 6)), raw[6]];
   if (raw.length < 16 || raw[0] !== 0x93 || magic !== "NUMPY" || (major !== 1 && major !== 2)) {
@@ -51,6 +51,6 @@ function readNpy(raw) {
   const shape = (found[2].match(/\d+/g) ?? []).map(Number);
   const count = shape.reduce((product, n) => product * n, 1);
   const bytes = raw.slice(begin + length).buffer;
-  if (count * Kind.BYTES_PER_ELEMENT !== bytes.byteLength) throw new BadZip("a header does not fit its bytes");
+  if (count * Kind.BYTES_PER_ELEMENT !== bytes.byteLength) throw new BadZip("a header does not match its bytes");
   return { data: new Kind(bytes), shape };
 }

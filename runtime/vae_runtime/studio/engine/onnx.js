@@ -1,28 +1,28 @@
 /**
- * The text properties of an `.onnx` file, which onnxruntime-web does not give, and the checksum at its end. The
- * graph itself is not looked at: WebAssembly is its sandbox.
+ * Read the metadata of an `.onnx` file, which onnxruntime-web does not expose, and verify the checksum at its end.
+ * The graph itself is not checked: WebAssembly is its sandbox.
  */
 
 import { decodeUtf8, sha256 } from "./bytes.js";
 import { InputError, IntegrityError } from "./errors.js";
 
 const [VARINT, FIXED64, BYTES, FIXED32] = [0, 1, 2, 5]; // protobuf's wire types
-const METADATA_PROPS = 14; // of ModelProto; each entry has a key (field 1) and a value (field 2)
+const METADATA_PROPS = 14; // field of ModelProto; each entry has a key (field 1) and a value (field 2)
 export const SPEC_KEY = "vae_onnx";
 const CHECKSUM_KEY = "vae_onnx_sha256";
-const CHECKSUM_SIZE = 85; // bytes of the last entry, which holds the sha256 of all bytes before it
+const CHECKSUM_SIZE = 85; // bytes of the last entry, which is the sha256 of all bytes before it
 
 /**
  * @param {Uint8Array} raw @param {string} where begins the error message
  * @returns {Map<string, string>}
- * @throws {InputError} not ONNX, or a key twice
+ * @throws {InputError} not ONNX, or a duplicate key
  */
 export function readMetadata(raw, where) {
   try {
     const properties = new Map();
     for (const entry of fields(raw, METADATA_PROPS)) {
       const [key, value] = [1, 2].map((number) => decodeUtf8(fields(entry, number)[0] ?? new Uint8Array()));
-      if (properties.has(key)) throw new TypeError(`'${key}' is there twice`);
+      if (properties.has(key)) throw new TypeError(`duplicate key '${key}'`);
       properties.set(key, value);
     }
     return properties;
@@ -33,10 +33,10 @@ export function readMetadata(raw, where) {
 }
 
 /**
- * Check a lone graph, which no manifest vouches for.
+ * Verify the checksum of a single graph, which has no manifest.
  *
- * @param {Uint8Array} raw @param {Map<string, string>} properties its own @param {string} where
- * @throws {IntegrityError} its bytes do not match the checksum, or there is none
+ * @param {Uint8Array} raw @param {Map<string, string>} properties its metadata @param {string} where
+ * @throws {IntegrityError} the checksum is missing or does not match the bytes
  */
 export async function verifyChecksum(raw, properties, where) {
   if (properties.get(CHECKSUM_KEY) !== (await sha256(raw.subarray(0, -CHECKSUM_SIZE)))) {
@@ -45,7 +45,7 @@ export async function verifyChecksum(raw, properties, where) {
 }
 
 /**
- * The contents of each field `wanted` of a protobuf message.
+ * Get the contents of every field with the number `wanted` in a protobuf message.
  *
  * @param {Uint8Array} raw @param {number} wanted @returns {Uint8Array[]} @throws {TypeError}
  */
@@ -70,7 +70,7 @@ function fields(raw, wanted) {
     else if (wire === BYTES) size = varint();
     else if (wire === FIXED64) size = 8;
     else if (wire === FIXED32) size = 4;
-    else throw new TypeError("an unknown kind of field");
+    else throw new TypeError("an unknown wire type");
     if (at + size > raw.length) throw new TypeError("a field reaches beyond its end");
     if (Math.floor(tag / 8) === wanted && wire === BYTES) found.push(raw.subarray(at, at + size));
     at += size;

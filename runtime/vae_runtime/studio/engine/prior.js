@@ -1,4 +1,4 @@
-/** The distribution that latents are sampled from: the same latents as `vae_runtime/prior.py`. */
+/** The prior that latents are sampled from. The samples are the same as in `vae_runtime/prior.py`. */
 
 import { UsageError } from "./errors.js";
 import { need, take } from "./json.js";
@@ -13,9 +13,9 @@ const MAX_DIMENSIONS = 65536;
  * @typedef {object} SampleOptions
  * @property {number} [n]
  * @property {number | bigint | string} [seed] 0 to 2^64 - 1
- * @property {number | ArrayLike<number> | null} [label] a class index for all, or n of them; null: none
+ * @property {number | ArrayLike<number> | null} [label] one class index for all, n of them, or null for no label
  * @property {number} [temperature] scales the spread around each component's mean
- * @property {number | null} [truncation] redraw normals beyond ± this
+ * @property {number | null} [truncation] redraw normals beyond ± this value
  * @property {number} [start] index of the first sample in the seed's endless sequence
  */
 
@@ -33,7 +33,7 @@ export class Prior {
     const given = ARRAYS.filter((name) => Object.hasOwn(data, name)).join();
     const needed = mixes ? "weights,mean,cholesky" : this.kind === "uniform" ? "low,high" : "";
     need(given === needed, `prior: ${this.kind} has the arrays ${given || "none"}, expected ${needed || "none"}`);
-    /** How many mixtures there are: classes + 1 for `class_gmm`, else 1. */
+    /** Number of mixtures: classes + 1 for `class_gmm`, else 1. */
     this.rows = 1;
     this.components = 1;
     if (mixes) {
@@ -56,25 +56,25 @@ export class Prior {
 
   #check() {
     const { kind, rows, components: m, weights } = this;
-    need(this.low.every((a, i) => a <= this.high[i]), "prior: low must not be above high");
+    need(this.low.every((a, i) => a <= this.high[i]), "prior: low is above high, expected low <= high");
     if (!MIXTURES.includes(kind)) return;
     const fits = kind === "class_gmm" ? rows > 1 : rows === 1 && (m === 1 || kind === "gmm");
-    need(fits && m > 0, `prior: ${kind} with ${rows} mixtures of ${m} components`);
+    need(fits && m > 0, `prior: ${rows} mixtures of ${m} components do not fit ${kind}`);
     for (let row = 0; row < rows; row += 1) {
       const share = weights.subarray(row * m, (row + 1) * m);
       const sum = share.reduce((a, b) => a + b, 0);
       need(
         share.every((w) => w >= 0) && Math.abs(sum - 1) <= 1e-3,
-        "prior: weights must not be negative, and sum to 1 in each row",
+        "prior: expected weights of 0 or more that sum to 1 in each row",
       );
     }
   }
 
   /**
-   * Latents `start` to `start + n` of the endless sequence that belongs to `seed`.
+   * Sample latents `start` to `start + n` of the endless sequence of `seed`.
    *
    * @param {SampleOptions} options @returns {Float32Array} n × D
-   * @throws {UsageError} a number outside its range
+   * @throws {UsageError} a number out of range
    */
   sample({ n = 1, seed = 0, label = null, temperature = 1, truncation = null, start = 0 } = {}) {
     const key = checkOptions(n, seed, temperature, truncation, start);
@@ -87,7 +87,7 @@ export class Prior {
   }
 
   /**
-   * Mean and standard deviation of each dimension, of a class or of all samples.
+   * The mean and standard deviation of each dimension, for one class or for samples without a label.
    *
    * @param {number | null} label @returns {{mean: Float64Array, std: Float64Array}}
    */
@@ -122,7 +122,7 @@ export class Prior {
   }
 
   /**
-   * The mixture of sample i of n; the last one is that of samples without a label.
+   * The mixture of sample i of n; the last mixture is for samples without a label.
    *
    * @param {number | ArrayLike<number> | null} label @param {number} i @param {number} n
    */
@@ -138,22 +138,22 @@ export class Prior {
     return row;
   }
 
-  /** The component of a row, counted over all rows, whose share of [0, 1) holds u. @param {number} row @param {number} u */
+  /** The component of a row whose interval of [0, 1) contains u, as an index over all rows. @param {number} row @param {number} u */
   #pick(row, u) {
     const first = row * this.components;
     let total = 0;
     const sums = this.weights.subarray(first, first + this.components).map((w) => (total += w));
-    // The weights were rounded in the manifest: they do not quite sum to 1.
+    // The manifest rounds the weights, so their sum is not exactly 1.
     return sums.reduce((component, sum) => component + Number(u >= sum / total), first);
   }
 
-  /** Mean and standard deviation of dimension i of a mixture. @param {number} row @param {number} i @returns {[number, number]} */
+  /** The mean and standard deviation of dimension i of a mixture. @param {number} row @param {number} i @returns {[number, number]} */
   #moments(row, i) {
     const { weights, mean, cholesky, latentDim: d } = this;
     const components = Array.from({ length: this.components }, (_, k) => row * this.components + k);
     const centre = components.reduce((sum, c) => sum + weights[c] * mean[c * d + i], 0);
     const variance = components.reduce((sum, c) => {
-      const first = c * ((d * (d + 1)) / 2) + (i * (i + 1)) / 2; // row i of the factor: its squares sum to the variance
+      const first = c * ((d * (d + 1)) / 2) + (i * (i + 1)) / 2; // row i of the factor; its squares sum to the variance
       const own = cholesky.subarray(first, first + i + 1).reduce((s, l) => s + l * l, 0);
       return sum + weights[c] * (own + (mean[c * d + i] - centre) ** 2);
     }, 0);
@@ -182,7 +182,7 @@ function checkOptions(n, seed, temperature, truncation, start) {
 }
 
 /**
- * Nested lists of finite numbers as one flat array; empty where there are none.
+ * Flatten nested lists of finite numbers; an absent key gives an empty array.
  *
  * @param {any} data @param {string} name @param {number[]} shape @returns {Float64Array}
  */

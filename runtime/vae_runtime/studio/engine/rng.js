@@ -1,7 +1,7 @@
 /**
- * Random numbers that are a pure function of (seed, index): Philox-4x64-10 words (Salmon et al. 2011), and
- * normals made from them by Box and Muller (1958). Word for word those of `vae_runtime/rng.py`; the normals may
- * differ in the last bit of the double that Math.log1p, sin and cos give.
+ * Random numbers as a pure function of (seed, index): Philox-4x64-10 words (Salmon et al. 2011), and normals made
+ * from them with the transform of Box and Muller (1958). The words equal those of `vae_runtime/rng.py`; the normals
+ * may differ in the last bit of a double, because Math.log1p, sin and cos do.
  */
 
 const MASK = (1n << 64n) - 1n;
@@ -11,7 +11,7 @@ const ROUNDS = 10;
 const MAX_REDRAWS = 64; // of a truncated normal, before it is clamped
 
 /**
- * The words of samples `start` and up; the first of each picks the component of a mixture.
+ * The words of n samples from index `start` on; the first word of each picks the component of a mixture.
  *
  * @param {bigint} seed @param {number} start @param {number} n @param {number} dim
  * @returns {BigUint64Array[]} n arrays
@@ -20,7 +20,7 @@ export function wordsOf(seed, start, n, dim) {
   const blocks = Math.ceil((1 + dim + (dim % 2)) / 4);
   return Array.from({ length: n }, (_, i) => {
     const words = new BigUint64Array(blocks * 4);
-    // numpy steps the counter before it makes a block.
+    // NumPy increments the counter before it makes a block.
     const first = (BigInt(start) + BigInt(i)) * BigInt(blocks) + 1n;
     for (let b = 0; b < blocks; b += 1) words.set(philox(first + BigInt(b), seed), 4 * b);
     return words;
@@ -50,7 +50,7 @@ export function unit(word) {
  * Standard normals of one sample; an odd `dim` reads dim + 1 words.
  *
  * @param {BigUint64Array} words @param {number} dim
- * @param {number | null} truncation redraw each number until it lies within ± this
+ * @param {number | null} truncation redraw each number until it lies within ± this value
  * @returns {Float64Array}
  */
 export function normals(words, dim, truncation) {
@@ -92,7 +92,7 @@ function mix(words, attempt) {
   });
 }
 
-/** A random seed, small enough to be read aloud. @returns {number} */
+/** A random seed, short enough to write down. @returns {number} */
 export function freshSeed() {
   return crypto.getRandomValues(new Uint32Array(1))[0];
 }

@@ -1,4 +1,4 @@
-/** What all graphs of one bundle have in common, and the tensors that each must have. */
+/** Read the spec that all graphs of a bundle share, and derive the tensors that each graph must have. */
 
 import { need, take } from "./json.js";
 import { Prior } from "./prior.js";
@@ -11,20 +11,20 @@ const MAX_CLASSES = 1_000_000;
 /**
  * @typedef {{name: string, dtype: string, shape: (number | string)[]}} TensorSpec
  * @typedef {object} ModelSpec
- * @property {string} id graphs of two bundles never work together
+ * @property {string} id identifies the bundle; graphs of different bundles are never combined
  * @property {"ae" | "vae" | "cvae"} family
  * @property {{channels: number, height: number, width: number, size: number}} image size: C·H·W
  * @property {number} latentDim
  * @property {string[]} classes empty where the decoder takes no label
  * @property {"bernoulli" | "gaussian"} likelihood
- * @property {number | null} sigma standard deviation of the pixels in a `gaussian` likelihood; null: not learned
+ * @property {number | null} sigma standard deviation of the pixels in a `gaussian` likelihood; null if not learned
  * @property {Prior} prior
  */
 
 /**
  * @param {any} data parsed JSON @param {string} where begins every error message
  * @returns {ModelSpec}
- * @throws {InputError} a value is missing, of another type, out of range, or does not fit another
+ * @throws {InputError} a value is missing, has the wrong type, is out of range, or contradicts another
  */
 export function readSpec(data, where) {
   checkFormat(take(data, "format", "string", where), where);
@@ -78,7 +78,7 @@ export function checkFormat(version, where) {
 }
 
 /**
- * Inputs and outputs that a graph of a model must have, in order.
+ * The inputs and outputs that a graph of a model must have, in order.
  *
  * @param {ModelSpec} spec
  * @param {string} role encoder, decoder or conditional_decoder

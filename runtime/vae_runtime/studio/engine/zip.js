@@ -1,28 +1,28 @@
-/** Zip files, read in place without trusting a header. */
+/** Read untrusted zip files in place. */
 
 const END = 22; // bytes of the end record without its comment
 const ENTRY = 46;
 const LOCAL = 30;
 const DEFLATED = 8;
 
-/** Not a zip, or a damaged one; the text says why, without the file's name. */
+/** Not a zip, or a damaged one; the message gives the reason but not the file's name. */
 export class BadZip extends Error {}
 
 /**
  * @typedef {object} Member
  * @property {string} name
- * @property {boolean} stored as it is: neither compressed nor encrypted
- * @property {boolean} deflated and not encrypted
- * @property {number} header where its local header begins
- * @property {number} start where its content begins
+ * @property {boolean} stored neither compressed nor encrypted
+ * @property {boolean} deflated compressed with deflate and not encrypted
+ * @property {number} header offset of its local header
+ * @property {number} start offset of its content
  * @property {number} packed bytes of its content
- * @property {number} size bytes of its content once unpacked
+ * @property {number} size bytes of its unpacked content
  */
 
 /**
  * @param {Uint8Array} raw
- * @returns {{members: Member[], start: number, comment: Uint8Array}} members in the order of the directory,
- *     which begins at `start`
+ * @returns {{members: Member[], start: number, comment: Uint8Array}} the members in the order of the directory, and
+ *     the offset of the directory
  * @throws {BadZip}
  */
 export function readDirectory(raw) {
@@ -48,7 +48,7 @@ export function readDirectory(raw) {
   return { members, start, comment: raw.subarray(end + END) };
 }
 
-/** Where the end record begins; nothing may follow it. @param {DataView} view */
+/** Find the end record, which must be the last thing in the file. @param {DataView} view */
 function findEnd(view) {
   const last = view.byteLength - END;
   for (let at = last; at >= Math.max(0, last - 0xffff); at -= 1) {
@@ -58,7 +58,7 @@ function findEnd(view) {
 }
 
 /**
- * @param {Uint8Array} raw @param {DataView} view @param {number} at of the entry in the directory
+ * @param {Uint8Array} raw @param {DataView} view @param {number} at offset of the entry in the directory
  * @param {Uint8Array} name @returns {Member}
  */
 function readEntry(raw, view, at, name) {
@@ -87,7 +87,7 @@ function readEntry(raw, view, at, name) {
 }
 
 /**
- * The content of a member, in a buffer of its own; never more bytes than the directory says.
+ * Unpack a member into its own buffer, with never more bytes than the directory says.
  *
  * @param {Uint8Array} raw @param {Member} member @returns {Promise<Uint8Array>} @throws {BadZip}
  */
@@ -102,7 +102,7 @@ export async function unpack(raw, { stored, deflated, start, packed, size }) {
     for (const reader = stream.getReader(); ; ) {
       const { done, value } = await reader.read();
       if (done) break;
-      whole.set(value, at); // a RangeError where it is longer
+      whole.set(value, at); // a RangeError if there are too many bytes
       at += value.length;
     }
   } catch (error) {

@@ -1,8 +1,8 @@
-/** Elements without a framework. */
+/** Helpers for the DOM, without a framework. */
 
 /**
- * An element. Names that begin with `on` are listeners, those that the element knows are properties, the others
- * attributes; null and false are left out. Text only ever becomes text nodes.
+ * Make an element. Props that begin with `on` become listeners, those that the element knows become properties, and
+ * the others attributes; null and false are skipped. Strings among the children become text nodes, never HTML.
  */
 export function h(tag, props = {}, ...children) {
   const node = document.createElement(tag);
@@ -16,7 +16,7 @@ export function h(tag, props = {}, ...children) {
   return node;
 }
 
-/** A titled section of the page; `hint` says in one line what can be done there. */
+/** A titled section of the page; `hint` is one line on how to use it. */
 export function panel(name, title, hint, ...children) {
   const heading = h("h2", { id: `title-${name}` }, title);
   return h(
@@ -27,17 +27,16 @@ export function panel(name, title, hint, ...children) {
   );
 }
 
-/** A button. */
 export function button(text, onclick, props = {}) {
   return h("button", { type: "button", onclick, ...props }, text);
 }
 
-/** A labelled control in one line. */
+/** A label and its control in one line. */
 export function field(text, control, ...after) {
   return h("label", { class: "field" }, h("span", {}, text), control, ...after);
 }
 
-/** A `<select>` of [value, text] pairs that shows `key` of the state; choosing sets it, or calls `choose`. */
+/** A `<select>` of [value, text] pairs that shows `key` of the state. Choosing sets the key or calls `choose`. */
 export function choice(store, key, pairs, props = {}, choose = (value) => store.set({ [key]: value })) {
   const options = pairs.map(([value, text]) => h("option", { value }, text));
   const select = h("select", { onchange: () => choose(select.value), ...props }, ...options);
@@ -45,13 +44,13 @@ export function choice(store, key, pairs, props = {}, choose = (value) => store.
   return select;
 }
 
-/** Where the pointer is in an element: [right, down], each 0 to 1 inside it. */
+/** The position of the pointer in an element: [right, down], 0 to 1 inside it. */
 export function pointerIn(node, event) {
   const box = node.getBoundingClientRect();
   return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
 }
 
-/** The direction of an arrow key, [right, down]; null for another key. Keeps it from scrolling. */
+/** The direction of an arrow key, [right, down], or null for another key. Stops the key from scrolling the page. */
 export function arrowOf(event) {
   const arrow = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] ?? null;
   if (arrow) event.preventDefault();

@@ -1,13 +1,13 @@
-/** Draw, drop or choose an image, and see its latents, its reconstruction and its scores. */
+/** Draw, drop or choose an image, and see its latents, reconstruction and scores. */
 
 import { button, field, h, messageOf, panel, pointerIn } from "./dom.js";
 import { newest } from "./frames.js";
-import { centred, inverted, paintSheet, readPixels, sheetCanvas } from "./pixels.js";
+import { centred, paintSheet, readPixels, sheetCanvas } from "./pixels.js";
 import { posteriorChart } from "./posterior.js";
 import { repeat } from "./store.js";
 
-const PAPER = 280; // about how many canvas pixels the longer side has
-const BRUSH = 0.085; // of that side; at least 1.8 of the model's own pixels
+const PAPER = 280; // approximate canvas pixels of the longer side
+const BRUSH = 0.085; // width relative to that side; at least 1.8 of the model's pixels
 
 export function drawPanel(app) {
   const { model, store, showStatus, signal } = app;
@@ -17,19 +17,19 @@ export function drawPanel(app) {
   const invert = h("input", { type: "checkbox", onchange: () => read() });
   const seen = sheetCanvas(model.image, { role: "img", "aria-label": "What the model sees" });
   const back = sheetCanvas(model.image, { role: "img", "aria-label": "Its reconstruction" });
-  const facts = h("dl", { class: "facts" });
+  const scores = h("dl", { class: "scores" });
   const guess = h("ol", { class: "guess", "aria-label": "Labels that fit best" });
   const chart = posteriorChart(app);
   const caption = `${model.family === "ae" ? "its latents" : "posterior, mean ± 2 σ"}, in the order of the sliders`;
   const result = h(
     "div", { class: "result", hidden: true },
     h("div", { class: "pair" }, figure(seen, "seen"), figure(back, "reconstruction")),
-    facts, guess, figure(chart.node, caption),
+    scores, guess, figure(chart.node, caption),
   );
 
   function read() {
     let pixels = paper.pixels();
-    if (invert.checked) pixels = inverted(pixels);
+    if (invert.checked) pixels = pixels.map((value) => 1 - value);
     if (centre.checked) pixels = centred(pixels, model.image);
     infer(pixels);
   }
@@ -41,7 +41,7 @@ export function drawPanel(app) {
       result.hidden = false;
       paintSheet(seen, pixels, model.image);
       paintSheet(back, found.reconstruction, model.image);
-      facts.replaceChildren(...found.facts.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
+      scores.replaceChildren(...found.scores.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
       guess.replaceChildren(...found.guesses.map(([name, probability]) => bar(name, probability)));
       chart.show(found);
       store.set({ z: found.mu, label: found.label });
@@ -56,7 +56,7 @@ export function drawPanel(app) {
       paper.put(await createImageBitmap(file));
       read();
     } catch {
-      showStatus(`${file.name}: not an image that this browser reads. Expected PNG, JPEG, WebP or BMP.`);
+      showStatus(`${file.name}: not an image that this browser can read. Expected PNG, JPEG, WebP or BMP.`);
     }
   };
   const chooser = h("input", {
@@ -80,7 +80,7 @@ export function drawPanel(app) {
     infer(image);
   };
   return panel(
-    "draw", "Draw or drop", "The latents of what you draw move everything else.",
+    "draw", "Draw or drop", "All panels follow the latents of your drawing.",
     paper.node, chooser,
     h("div", { class: "row" },
       button("Clear", () => { paper.clear(); result.hidden = true; }, { id: "clear" }),
@@ -89,7 +89,7 @@ export function drawPanel(app) {
   );
 }
 
-/** Encode and score the image under every label; the one with the lowest negative ELBO is taken. */
+/** Score the image with every label, then encode it with the label of the lowest negative ELBO. */
 async function understand(model, pixels) {
   const n = model.classes.length || 1;
   const labels = model.classes.length ? Int32Array.from(model.classes.keys()) : null;
@@ -102,10 +102,10 @@ async function understand(model, pixels) {
   const guesses = labels
     ? model.classes.map((name, i) => [name, weights[i] / total]).sort((a, b) => b[1] - a[1]).slice(0, 3)
     : [];
-  const facts = [["error per pixel", score.error[best].toFixed(4)]];
-  if (logVar) facts.push(["KL", `${score.kl[best].toFixed(1)} nats`]);
-  facts.push([logVar ? "negative ELBO" : "misfit", `${score.negativeElbo[best].toFixed(1)}${model.likelihood === "bernoulli" ? " nats" : ""}`]);
-  return { mu, logVar, label, guesses, facts, reconstruction: await model.decode(mu, label) };
+  const scores = [["error per pixel", score.error[best].toFixed(4)]];
+  if (logVar) scores.push(["KL", `${score.kl[best].toFixed(1)} nats`]);
+  scores.push([logVar ? "negative ELBO" : "misfit", `${score.negativeElbo[best].toFixed(1)}${model.likelihood === "bernoulli" ? " nats" : ""}`]);
+  return { mu, logVar, label, guesses, scores, reconstruction: await model.decode(mu, label) };
 }
 
 function drawingArea(shape, changed) {
@@ -149,13 +149,13 @@ function drawingArea(shape, changed) {
     clear,
     pixels: () => readPixels(context, shape, scale),
     node: h("div", { class: "easel" }, h("div", { class: "under" }, canvas, ghost), channels === 1 ? null : field("Brush", colour)),
-    put(picture) {
+    put(image) {
       clear();
       ghost.hidden = true;
-      const fit = Math.min(canvas.width / picture.width, canvas.height / picture.height);
-      const [w, tall] = [picture.width * fit, picture.height * fit];
+      const fit = Math.min(canvas.width / image.width, canvas.height / image.height);
+      const [w, tall] = [image.width * fit, image.height * fit];
       Object.assign(context, { imageSmoothingEnabled: fit < 1, imageSmoothingQuality: "high" });
-      context.drawImage(picture, (canvas.width - w) / 2, (canvas.height - tall) / 2, w, tall);
+      context.drawImage(image, (canvas.width - w) / 2, (canvas.height - tall) / 2, w, tall);
     },
   };
 }

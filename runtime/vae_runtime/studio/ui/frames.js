@@ -1,23 +1,23 @@
 /**
- * Schedules all decoding. Every picture on the page is a view: a function from the state to latents, and a canvas
- * for their images. One decode runs at a time; a view always asks for the newest state, so however fast a slider
- * moves, nothing queues up. The lowest rank goes first, and within a rank the view that was painted longest ago:
- * the cheap pictures of labels do not keep a slow grid waiting.
+ * Schedules all decoding. Every canvas on the page is a view, with a function from the state to the latents to decode.
+ * One decode runs at a time, and a view always decodes the newest state, so nothing queues up however fast a slider
+ * moves. The lowest rank goes first and, within a rank, the view that was painted longest ago, so that views that are
+ * quick to decode do not keep a slow grid waiting.
  */
 
 import { paintSheet } from "./pixels.js";
 
-const BUDGET = 9; // ms of decoding in a row: leaves a 60 Hz frame its time to paint
-const MAX_BATCH = 128; // images in one decode
+const BUDGET = 9; // ms of decoding in a row, which leaves a 60 Hz frame time to paint
+const MAX_BATCH = 128; // images per decode
 
 /**
- * @param model  the engine's
+ * @param model  the engine's model
  * @param store  see store.js
- * @param tell  { error(thrown), busy(boolean) }
+ * @param tell  callbacks { error(thrown), busy(boolean) }
  */
 export function createFrames(model, store, tell) {
   const views = [];
-  const endings = [];
+
   const timing = { one: null, image: 1 };
   const watcher = new IntersectionObserver((entries) => {
     for (const { target, isIntersecting } of entries) {
@@ -72,7 +72,7 @@ export function createFrames(model, store, tell) {
     else paintSheet(view.canvas, job.images, model.image, view.columns, view.gap);
   }
 
-  /** What the view needs decoded now; null if nothing, or if it already shows it. */
+  /** Make the view's next job; null if there is nothing to decode or it already shows that. */
   function ask(view) {
     view.stale = false;
     const { z, labels = null } = view.latents(store.get()) ?? {};
@@ -91,12 +91,12 @@ export function createFrames(model, store, tell) {
     timing,
 
     /**
-     * Show images on a canvas; by default the current one.
+     * Show images on a canvas; by default the current image.
      *
-     * @param view  { canvas, columns, gap: of the sheet of images,
-     *   reads: the keys of the state that change it, latents(state) → { z: Float32Array[n·D], labels } or null,
-     *   rank: 0 for the image itself, 1 by default, 2 for what may wait,
-     *   element: decoded only while this is near the screen, paint(images): instead of a sheet }
+     * @param view  { canvas, columns, gap: layout of the sheet of images,
+     *   reads: keys of the state that the images depend on, latents(state) → { z: Float32Array[n·D], labels } or null,
+     *   rank: 0 for the current image, 1 by default, 2 for the last,
+     *   element: the view is decoded only while this is near the screen, paint(images): replaces painting a sheet }
      */
     add(view) {
       const own = {
@@ -111,14 +111,10 @@ export function createFrames(model, store, tell) {
       });
     },
 
-    /** Call `last` when this model is closed. */
-    onStop: (last) => endings.push(last),
-
-    /** Decode no more: the model is about to be closed. */
+    /** Stop decoding, before the model is closed. */
     stop() {
       watcher.disconnect();
       views.length = 0;
-      for (const last of endings) last();
     },
   };
 }
@@ -133,7 +129,7 @@ function same(a, b) {
   return ArrayBuffer.isView(a) && ArrayBuffer.isView(b) && a.length === b.length && a.every((v, i) => v === b[i]);
 }
 
-/** Run the newest call of `work`; of the calls that come while one runs, only the last is kept. */
+/** Wrap `work` so that one call runs at a time, and only the newest of the calls made meanwhile follows. */
 export function newest(work) {
   let next = null;
   let busy = false;

@@ -1,4 +1,4 @@
-/** A sheet of 10×10 images over any two dimensions; drag on it to set both. */
+/** A sheet of 10×10 images that vary in two dimensions; dragging on it sets both. */
 
 import { arrowOf, choice, field, h, panel, pointerIn } from "./dom.js";
 import { sheetCanvas } from "./pixels.js";
@@ -24,7 +24,7 @@ export function gridPanel(app) {
     latents: ({ z, label, x, y }) => ({ z: sheet(z, [x, range(x)], [y, range(y)]), labels: label }),
   });
 
-  /** Go to a place on the pad (u right, v down; 0 to 1). The ends of both ranges are at the centres of the outer tiles. */
+  /** Go to a position on the pad (u right, v down; 0 to 1). Both ranges end at the centres of the outer tiles. */
   const go = (u, v) => {
     const { z, x, y } = store.get();
     const at = (share, { low, high }) => low + (high - low) * Math.min(1, Math.max(0, (share * SIDE - 0.5) / (SIDE - 1)));
@@ -60,7 +60,7 @@ export function gridPanel(app) {
     ring.style.top = `${100 * (1 - share(y))}%`;
   });
   return panel(
-    "grid", "Traversal", "Two dimensions across the prior. Drag on it, or use the arrow keys.",
+    "grid", "Traversal", "Two dimensions across the prior. Drag, or use the arrow keys.",
     h("div", { class: "row" }, axis(app, "x", "Across"), axis(app, "y", "Up")), pad,
   );
 }

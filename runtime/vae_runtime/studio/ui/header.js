@@ -1,4 +1,4 @@
-/** The name of the model, and what was measured in this page: parity with torch, and the time of one decode. */
+/** The name of the model, and two measurements made in this page: parity with torch, and the time of one decode. */
 
 import { button, h, messageOf } from "./dom.js";
 
@@ -17,11 +17,12 @@ export function header(app, openBundle) {
     h("div", {}, h("h1", {}, "Latent studio"),
       h("p", {}, h("b", {}, model.name), ` · ${parts.filter(Boolean).join(" · ")}`)),
     badge(app),
-    h("div", { class: "row tools" }, opener(openBundle), theme(app), keysButton(app)),
+    h("div", { class: "row tools" }, opener(openBundle), theme(app),
+      button("Keys", () => app.showKeys(), { id: "keys-button", title: "Keyboard shortcuts (?)" })),
   );
 }
 
-function badge({ model, frames, showStatus }) {
+function badge({ model, frames, showStatus, signal }) {
   const parity = h("b", { id: "parity" }, "checking …");
   const speed = h("b", { id: "speed" }, "…");
   const node = h("p", { class: "badge", id: "badge", role: "status" }, "parity with torch ", parity, " · ", speed, " per decode");
@@ -38,16 +39,16 @@ function badge({ model, frames, showStatus }) {
       showStatus(messageOf(error));
     }
   };
-  setTimeout(check, 300); // the first pictures go first
+  setTimeout(check, 300); // after the first images
   const timer = setInterval(() => {
     const { one } = frames.timing;
     if (one !== null) speed.textContent = `${one.toFixed(one < 10 ? 1 : 0)} ms`;
   }, 500);
-  frames.onStop(() => clearInterval(timer));
+  signal.addEventListener("abort", () => clearInterval(timer));
   return node;
 }
 
-/** Choose another bundle: a .zip, or the files of a bundle's folder. */
+/** A button that opens another bundle: a .zip, or the files of a bundle's folder. */
 export function opener(openBundle) {
   const input = h("input", {
     type: "file", multiple: true, accept: ".zip,.json,.onnx,.npz", class: "away", tabindex: -1, id: "bundle-file",
@@ -63,12 +64,8 @@ function theme(app) {
     root.dataset.theme = next();
     write();
     app.repaintMap();
-  }, { id: "theme", title: "Light, dark, or as the system" });
+  }, { id: "theme", title: "Light, dark, or the system's theme" });
   const write = () => { node.textContent = { auto: "◐ Auto", light: "○ Light", dark: "● Dark" }[root.dataset.theme ?? "auto"]; };
   write();
   return node;
-}
-
-function keysButton(app) {
-  return button("Keys", () => app.showKeys(), { id: "keys-button", title: "Keyboard shortcuts (?)" });
 }

@@ -1,4 +1,4 @@
-/** Keyboard shortcuts. Typing in a field is left alone. */
+/** Keyboard shortcuts, which are off while the user types in a field. */
 
 import { button, h } from "./dom.js";
 
@@ -7,15 +7,15 @@ const KEYS = [
   ["R", "reset every dimension", "reset"],
   ["A", "pin A", "pin-a"],
   ["B", "pin B", "pin-b"],
-  ["P", "play the morph, pause", "play"],
+  ["P", "play or pause the morph", "play"],
   ["L", "copy a link to this state", "copy-link"],
 ];
 const OTHERS = [
   ["0 … 9", "label"],
-  ["Delete", "on a slider: reset it"],
-  ["arrows", "on a slider, the grid, the map"],
-  ["Enter", "on the map: take the latents"],
-  ["?", "these keys"],
+  ["Delete", "reset a slider"],
+  ["arrows", "move a slider, the grid or the map"],
+  ["Enter", "take the latents on the map"],
+  ["?", "show these keys"],
 ];
 
 export function keysDialog(app) {

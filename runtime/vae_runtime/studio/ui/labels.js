@@ -1,10 +1,10 @@
-/** The same latents under every label. A tile is also the choice of the label. */
+/** Shows the same latents with every label; clicking a tile chooses the label. */
 
 import { h, panel } from "./dom.js";
 import { paintSheet, sheetCanvas } from "./pixels.js";
 import { repeat } from "./store.js";
 
-/** Null for a model without labels. */
+/** Returns null for a model without labels. */
 export function labelsPanel({ model, store, frames }) {
   if (!model.classes.length) return null;
   const names = [...model.classes, "none"];
@@ -26,7 +26,7 @@ export function labelsPanel({ model, store, frames }) {
       paintSheet(canvas, images.subarray(i * size, (i + 1) * size), model.image);
     }),
   });
-  // Another graph decodes without a label.
+  // Decoding without a label uses another graph.
   frames.add({ canvas: tiles.at(-1).canvas, reads: ["z"], latents: ({ z }) => ({ z, labels: null }) });
-  return panel("labels", "Every label", "The same latents under each label.", strip);
+  return panel("labels", "Every label", "The same latents with each label.", strip);
 }

@@ -1,11 +1,11 @@
-/** The whole state in the address: the part after `#` opens the page as it was. */
+/** Stores the whole state in the address: a link with the part after `#` restores the page. */
 
 const WHOLE = { seed: [0, 2 ** 53 - 1], x: [0, Infinity], y: [0, Infinity], label: [0, Infinity] };
 const REAL = { temperature: [0, 10], t: [0, 1] };
 const WORDS = { prior: ["fitted", "normal"], how: ["linear", "spherical"], plane: ["pca", "grid"] };
 const LATENTS = ["z", "a", "b"];
 
-/** The state as the text after `#`; latents exactly, as little-endian float32 in base64url. */
+/** Encode the state as the text after `#`. Latents are exact: little-endian float32 in base64url. */
 export function toHash(state, model) {
   const params = new URLSearchParams({ id: model.id });
   for (const key of [...Object.keys(WHOLE), ...Object.keys(REAL), ...Object.keys(WORDS)]) {
@@ -16,15 +16,15 @@ export function toHash(state, model) {
 }
 
 /**
- * The state that a link carries; what is missing or out of range is left out.
+ * Decode the state in a link. Values that are missing or out of range are skipped.
  *
- * @returns {{ state: object, notice: string | null }}  the notice says why the link is not followed
+ * @returns {{ state: object, notice: string | null }}  the notice explains why a link was ignored
  */
 export function fromHash(hash, model) {
   const params = new URLSearchParams(hash.replace(/^#/, ""));
   if (!params.has("z")) return { state: {}, notice: null };
   if (params.get("id") !== model.id) {
-    return { state: {}, notice: `This link belongs to bundle ${params.get("id")}, and this is ${model.id}.` };
+    return { state: {}, notice: `This link belongs to bundle ${params.get("id")}, but this is ${model.id}.` };
   }
   const state = {};
   for (const [key, [low, high]] of Object.entries({ ...WHOLE, ...REAL })) {
@@ -58,7 +58,7 @@ function unpack(text, dim) {
   return latents.every(Number.isFinite) ? latents : null;
 }
 
-/** Keep the address in step with the state, and the state with an address that is pasted in. */
+/** Update the address when the state changes, and the state when an address is pasted in. */
 export function followHash({ model, store, showStatus, signal }) {
   let written = location.hash;
   let timer = 0;

@@ -1,4 +1,4 @@
-/** The page: opens a bundle, builds the panels that fit its model, shows what is refused in one line. */
+/** The page: opens a bundle, builds the panels that fit its model, and shows errors in one line. */
 
 import { openBundle } from "../engine/index.js";
 import { h, messageOf } from "./dom.js";
@@ -35,7 +35,7 @@ export async function start(assets) {
   return show(assets.ort, assets.bundle, assets.name, assets.points);
 }
 
-/** Open a bundle and build its page; the one before is closed only after the new one has opened. */
+/** Open a bundle and build its page; the previous bundle is closed only after the new one has opened. */
 async function show(ort, source, name, points) {
   let model;
   try {
@@ -76,7 +76,7 @@ function build(ort, model, activity, points) {
   return { model, app, end: () => { life.abort(); frames.stop(); } };
 }
 
-/** Sampled with seed 0, and the grid on the two dimensions with the most effect. */
+/** Latents of seed 0, and a grid of the two dimensions with the largest effect. */
 function initialState(model, activity) {
   const label = model.classes.length ? Math.min(3, model.classes.length - 1) : null;
   const [x, y = x] = activity.order;
@@ -87,8 +87,8 @@ function initialState(model, activity) {
 }
 
 /**
- * Put the panels (some may be null) into one, two or three columns, whenever the window's width asks for it. They are
- * moved, not reordered by style: so the focus follows what is seen.
+ * Put the panels (some may be null) into one, two or three columns, depending on the window's width. They are moved in
+ * the document rather than reordered by CSS, so that the focus order matches what is seen.
  */
 function arrange(main, panels, signal) {
   const queries = LAYOUTS.map(([query]) => matchMedia(query));
@@ -107,7 +107,7 @@ function close() {
   current = null;
 }
 
-/** No bundle yet, or one that was refused: give the reason, and offer to open another. */
+/** Without a bundle, or after one was refused: give the reason, and offer to open another. */
 function welcome(ort, refusal) {
   root.replaceChildren(h(
     "div", { class: "welcome" }, h("h1", {}, "Latent studio"),
@@ -136,7 +136,7 @@ function takeDrops(open) {
   });
 }
 
-/** One line at the foot of the page, which screen readers read; it goes by itself unless it is an error. */
+/** Show one line at the bottom of the page, also for screen readers. It disappears by itself unless it is an error. */
 function showStatus(text, stays = false) {
   status.textContent = text;
   status.classList.toggle("error", stays);

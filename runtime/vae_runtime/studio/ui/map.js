@@ -1,11 +1,11 @@
-/** Latents as a scatter plot, on principal components or on the dimensions of the grid; hovering decodes. */
+/** A scatter plot of latents on two principal components or the grid's dimensions; hovering decodes. */
 
 import { pca } from "../engine/index.js";
 import { arrowOf, choice, field, h, panel, pointerIn } from "./dom.js";
 import { sheetCanvas } from "./pixels.js";
 import { withDims } from "./store.js";
 
-const NEAR = 12; // CSS pixels within which the pointer takes a point instead of a place
+const NEAR = 12; // CSS pixels within which the pointer selects a point rather than a position
 const STEP = 8; // CSS pixels per arrow key
 
 export function mapPanel(app, cloud) {
@@ -19,7 +19,7 @@ export function mapPanel(app, cloud) {
   }, canvas, bubble);
   const view = { axes: null, scale: null };
 
-  /** The place of latents on the plot, in CSS pixels. */
+  /** The position of latents on the plot, in CSS pixels. */
   const place = (z) => view.scale.to(...view.axes.project(z));
 
   function layout() {
@@ -69,7 +69,7 @@ export function mapPanel(app, cloud) {
     if (hover) ring(hover.at, style.getPropertyValue("--accent"));
   }
 
-  /** What is at a place: the nearest point, or the latents of that place in the plane. */
+  /** The latents at a position: those of the nearest point, or of the position itself in the plane. */
   function under(left, top) {
     let best = -1;
     let distance = NEAR;
@@ -131,13 +131,13 @@ export function mapPanel(app, cloud) {
   return panel("map", "Map", cloud.caption, field("Axes", choice(store, "plane", planes, { id: "plane" })), plot);
 }
 
-/** One hue per class, evenly around the wheel; without classes the accent. */
+/** One hue per class, evenly around the colour wheel; without classes, the accent colour. */
 function hue(label, classes, style) {
   if (label === undefined || label === null || !classes) return style.getPropertyValue("--accent");
   return `oklch(0.66 0.15 ${(360 * label) / classes + 20})`;
 }
 
-/** Between plane coordinates and CSS pixels: the middle 99% of the points fill the plot. */
+/** Convert between plane coordinates and CSS pixels; the middle 99% of the points fill the plot. */
 function scaleOf(points, width, height) {
   const ends = (offset) => {
     const values = points.filter((_, i) => i % 2 === offset).sort();
@@ -154,12 +154,12 @@ function scaleOf(points, width, height) {
 }
 
 /**
- * The two axes of the map: a plane through the latents, and the maps to it and back.
+ * The map's plane through the latents, and functions that map latents to it and back.
  *
  * @param cloud  { z: Float32Array[n·D], n }
  * @param plane  "pca", or "grid" for the two dimensions `dims`
- * @returns  { points: Float32Array[n·2], project(z) → [x, y], lift([x, y], z) → latents at that place }.
- *   On the grid's plane, `lift` keeps the other dimensions of z; on principal components it takes the cloud's mean.
+ * @returns  { points: Float32Array[n·2], project(z) → [x, y], lift([x, y], z) → latents at that position }.
+ *   On the grid's plane, `lift` keeps the other dimensions of z; on principal components, it uses the cloud's mean.
  */
 function axesOf(cloud, plane, dims, dim) {
   if (plane === "pca" && dim > 1) {
@@ -177,10 +177,10 @@ function axesOf(cloud, plane, dims, dim) {
   return { points, project, lift: ([x, y], z) => withDims(z, [up, y], [across, x]) };
 }
 
-/** What the map shows: the encoded test set if the page has one, else samples of the prior. */
+/** The points of the map: the encoded test set if the page has one, else samples of the prior. */
 export function cloudOf(model, points) {
   if (points) {
-    return { ...points, caption: `${points.n.toLocaleString("en")} encoded test images. Hover to decode, click to take.` };
+    return { ...points, caption: `${points.n.toLocaleString("en")} encoded test images. Hover to decode, click to select.` };
   }
   const count = model.classes.length ? Math.ceil(600 / model.classes.length) : 600;
   const groups = model.classes.length ? [...model.classes.keys()] : [null];
@@ -188,5 +188,5 @@ export function cloudOf(model, points) {
   const z = new Float32Array(n * model.latentDim);
   groups.forEach((label, i) => z.set(model.sampleLatents({ n: count, seed: 1 + i, label }), i * count * model.latentDim));
   const labels = model.classes.length ? Int32Array.from({ length: n }, (_, i) => Math.floor(i / count)) : null;
-  return { z, labels, n, caption: `${n} samples of the prior: this page has no test set. Hover to decode, click to take.` };
+  return { z, labels, n, caption: `${n} samples of the prior, as this page has no test set. Hover to decode, click to select.` };
 }

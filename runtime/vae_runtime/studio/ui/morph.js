@@ -1,18 +1,18 @@
-/** Interpolation between two pinned latents: a strip of images, a slider along it, play. */
+/** Interpolation between two pinned latents: a strip of images, a slider and a play button. */
 
 import { interpolate } from "../engine/index.js";
 import { button, choice, field, h, panel, pointerIn } from "./dom.js";
 import { sheetCanvas } from "./pixels.js";
 
 const TILES = 11;
-const FINE = 240; // steps of the slider: a path this fine looks continuous
-const LAP = 4000; // ms from A to B in play
+const FINE = 240; // steps of the slider, enough to look continuous
+const LAP = 4000; // ms from A to B when playing
 
 export function morphPanel(app) {
   const { model, store, frames } = app;
   const strip = sheetCanvas(model.image, { class: "strip", role: "img", "aria-label": "From A to B" }, [TILES, 1, 1]);
   const slider = h("input", {
-    type: "range", min: 0, max: 1, step: 1 / FINE, id: "morph-t", "aria-label": "Place between A and B",
+    type: "range", min: 0, max: 1, step: 1 / FINE, id: "morph-t", "aria-label": "Position between A and B",
     oninput: () => moveTo(slider.valueAsNumber),
   });
   const play = button("Play", () => (player.timer ? player.stop() : player.start()), { id: "play", title: "Play (P)" });
@@ -49,8 +49,8 @@ export function morphPanel(app) {
     slider.value = t;
   });
   return panel(
-    "morph", "Morph", "Pin two images, then walk from one to the other.",
-    h("div", { class: "row" }, pin(app, "a"), pin(app, "b"), field("Way", how)),
+    "morph", "Morph", "Pin two images, then move from one to the other.",
+    h("div", { class: "row" }, pin(app, "a"), pin(app, "b"), field("Path", how)),
     strip, slider, h("div", { class: "row" }, play, gif),
   );
 }
@@ -60,7 +60,7 @@ export function pathOf({ a, b, how }, steps) {
   return a && b ? interpolate(a, b, steps, how) : null;
 }
 
-/** A pin: a button with the pinned image on it. */
+/** A button that pins the current latents and shows their image. */
 function pin(app, key) {
   const { model, store, frames } = app;
   const name = key.toUpperCase();
@@ -76,7 +76,7 @@ function pin(app, key) {
   return node;
 }
 
-/** Moves to and fro by the clock; in a few steps for people who ask for less motion. */
+/** Moves back and forth with the clock; in a few steps for people who prefer reduced motion. */
 function playerOf(play, store, moveTo) {
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
   const player = {

@@ -1,19 +1,20 @@
-/** Float images in [0, 1] on canvases, and canvases as images that a model knows. */
+/** Paint float images in [0, 1] on canvases, and read canvases as images for the model. */
 
 import { h } from "./dom.js";
 
 const OPAQUE = 0xff000000;
 
-/** A canvas of the size of the sheet that will be painted on it, so that nothing jumps when it is. */
+/** A canvas with the size of the sheet that will be painted on it, so that the layout does not jump. */
 export function sheetCanvas({ height, width }, props = {}, [columns, rows, gap] = [1, 1, 0]) {
   const size = { width: columns * (width + gap) - gap, height: rows * (height + gap) - gap };
   return h("canvas", { ...size, ...props });
 }
 
 /**
- * Draw n images as a sheet: `columns` wide, `gap` clear pixels between them, one canvas pixel per pixel.
+ * Draw n images as a sheet of `columns` columns with `gap` transparent pixels between them, at one canvas pixel per
+ * pixel.
  *
- * @param images  Float32Array[n·C·H·W], planes first
+ * @param images  Float32Array[n·C·H·W], channels first
  * @param shape   { channels: 1 or 3, height, width }
  */
 export function paintSheet(canvas, images, shape, columns = 1, gap = 0) {
@@ -40,14 +41,14 @@ export function paintSheet(canvas, images, shape, columns = 1, gap = 0) {
   canvas.getContext("2d").putImageData(data, 0, 0);
 }
 
-/** 0xAABBGGRR, the order of ImageData on every machine that runs a browser. */
+/** 0xAABBGGRR, the byte order of ImageData on little-endian machines. */
 function colour(bytes, at, channels, plane) {
   const red = bytes[at];
   if (channels === 1) return OPAQUE | (red * 0x010101);
   return OPAQUE | (bytes[at + 2 * plane] << 16) | (bytes[at + plane] << 8) | red;
 }
 
-/** The nearest of 256 levels, halves to even, as Python's `to_uint8`: a clamped array rounds like that. */
+/** Round to 256 levels, halves to even, like Python's `to_uint8`: a clamped array rounds this way. */
 export function toBytes(images) {
   const bytes = new Uint8ClampedArray(images.length);
   for (let i = 0; i < bytes.length; i++) bytes[i] = Math.fround(images[i] * 255);
@@ -55,11 +56,11 @@ export function toBytes(images) {
 }
 
 /**
- * What a drawing looks like to the model: the mean of each square of scale×scale canvas pixels.
+ * Read a drawing at the model's resolution: the mean of each square of scale×scale canvas pixels.
  * Grey is 0.299 R + 0.587 G + 0.114 B.
  *
- * @param context  of an opaque canvas, scale·W by scale·H
- * @returns        planes Float32Array[C·H·W] in [0, 1]
+ * @param context  the context of an opaque canvas, scale·W by scale·H
+ * @returns        Float32Array[C·H·W] in [0, 1]
  */
 export function readPixels(context, { channels, height, width }, scale) {
   const { data } = context.getImageData(0, 0, width * scale, height * scale);
@@ -75,14 +76,10 @@ export function readPixels(context, { channels, height, width }, scale) {
   return Float32Array.from({ length: plane }, (_, i) => (0.299 * sums[i] + 0.587 * sums[plane + i] + 0.114 * sums[2 * plane + i]) / whole);
 }
 
-/** Dark on light becomes light on dark. Planes Float32Array[C·H·W] in [0, 1]. */
-export function inverted(pixels) {
-  return pixels.map((value) => 1 - value);
-}
 
 /**
- * Centre a grey drawing as MNIST's were (LeCun et al. 1998): the ink's bounding box is scaled to 20/28 of the side,
- * and its centre of mass moved to the middle. Bilinear; an empty plane stays as it is.
+ * Centre a grey drawing like the digits of MNIST (LeCun et al. 1998): scale the ink's bounding box to 20/28 of the
+ * side and move its centre of mass to the middle, with bilinear interpolation. An empty drawing stays unchanged.
  */
 export function centred(pixels, { height, width }) {
   const ink = { left: width, right: -1, top: height, bottom: -1, mass: 0, x: 0, y: 0 };

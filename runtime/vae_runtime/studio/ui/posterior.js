@@ -1,11 +1,11 @@
-/** The posterior q(z | image), one whisker per dimension: its mean ± 2 standard deviations. */
+/** A chart of the posterior q(z | image): one whisker per dimension, from mean - 2 to mean + 2 standard deviations. */
 
 import { h } from "./dom.js";
 
 const TALL = 90;
 const WIDE = 14;
 
-/** { node, show({ mu, logVar }) }; the same order as the sliders', each scaled to its slider's ends. */
+/** Returns { node, show({ mu, logVar }) }. Dimensions have the order and the ranges of the sliders. */
 export function posteriorChart({ model, activity, range }) {
   const svg = "http://www.w3.org/2000/svg";
   const node = document.createElementNS(svg, "svg");
@@ -21,13 +21,13 @@ export function posteriorChart({ model, activity, range }) {
   return {
     node,
     show({ mu, logVar }) {
-      const words = [];
+      const texts = [];
       const marks = Array.from(activity.order, (dim, place) => {
         const { low, high } = range(dim);
         const y = (value) => TALL * (1 - Math.min(1.02, Math.max(-0.02, (value - low) / (high - low))));
         const deviation = logVar ? Math.exp(logVar[dim] / 2) : 0;
         const x = WIDE * (place + 0.5);
-        words.push(`z${dim} ${mu[dim].toFixed(2)}${logVar ? ` ± ${deviation.toFixed(2)}` : ""}`);
+        texts.push(`z${dim} ${mu[dim].toFixed(2)}${logVar ? ` ± ${deviation.toFixed(2)}` : ""}`);
         const group = make("g", { class: activity.active[dim] ? "active" : "inactive" });
         group.append(
           make("line", { class: "rail", x1: x, x2: x, y1: 0, y2: TALL }),
@@ -35,12 +35,12 @@ export function posteriorChart({ model, activity, range }) {
           make("circle", { cx: x, cy: y(mu[dim]), r: 3 }),
         );
         const title = make("title", {});
-        title.textContent = words.at(-1);
+        title.textContent = texts.at(-1);
         group.append(title);
         return group;
       });
       node.replaceChildren(...marks);
-      node.setAttribute("aria-label", `Posterior: ${words.join(", ")}`);
+      node.setAttribute("aria-label", `Posterior: ${texts.join(", ")}`);
     },
   };
 }

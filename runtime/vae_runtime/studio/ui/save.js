@@ -1,4 +1,4 @@
-/** Save the image: as PNG, GIF, JSON, a link, a program. */
+/** Save the image as PNG, the latents as JSON, the morph as GIF, the state as a link or a program. */
 
 import { GIFEncoder, applyPalette, quantize } from "../assets/gifenc.js";
 import { button, choice, download, field, h, panel } from "./dom.js";
@@ -7,7 +7,7 @@ import { pathOf } from "./morph.js";
 import { paintSheet, toBytes } from "./pixels.js";
 import { LANGUAGES, snippet } from "./snippets.js";
 
-const FRAMES = 25; // of the GIF, one way
+const FRAMES = 25; // of the GIF in one direction
 const GREYS = Array.from({ length: 256 }, (_, level) => [level, level, level]);
 
 export function savePanel(app) {
@@ -21,7 +21,7 @@ export function savePanel(app) {
       showStatus(`${what} copied`);
     } catch {
       window.getSelection().selectAllChildren(listing);
-      showStatus(`This browser does not let the page copy: ${what === "Program" ? "the program is marked, press Ctrl+C" : "copy the address above"}`);
+      showStatus(`This browser does not let the page copy. ${what === "Program" ? "The program is selected: press Ctrl+C." : "Copy the address above."}`);
     }
   };
   const copyLink = () => {
@@ -40,7 +40,7 @@ export function savePanel(app) {
   );
 }
 
-/** The model's own pixels, as `vae-run decode` writes them. */
+/** Save the model's own pixels, as `vae-run decode` does. */
 async function savePng({ model, store }) {
   const { z, label } = store.get();
   const canvas = h("canvas");
@@ -55,7 +55,7 @@ function saveJson({ model, store }) {
   download(new Blob([JSON.stringify(record, null, 1)], { type: "application/json" }), "latents.json");
 }
 
-/** From A to B and back. */
+/** Save the morph from A to B and back. */
 async function saveMorph({ model, store, showStatus }) {
   const path = pathOf(store.get(), FRAMES);
   if (!path) return;
@@ -69,7 +69,7 @@ async function saveMorph({ model, store, showStatus }) {
   showStatus(`morph.gif: ${frames.length} frames`);
 }
 
-/** Enlarged to about 224 pixels; each colour frame gets the 256 colours that fit it best. */
+/** Encode frames as a GIF about 224 pixels high; each colour frame gets the 256 colours that fit it best. */
 export function encodeGif(frames, { channels, height, width }) {
   const scale = Math.max(1, Math.round(224 / height));
   const gif = GIFEncoder();

@@ -1,11 +1,11 @@
-/** A slider for each latent dimension, the one with the most effect first; inactive ones are folded away. */
+/** One slider per latent dimension, the largest effect first; inactive dimensions are folded away. */
 
 import { h, panel } from "./dom.js";
 import { sheetCanvas } from "./pixels.js";
 import { repeat, withDims } from "./store.js";
 
-const SPAN = 3; // standard deviations of the prior to either side
-const TILES = 9; // pictures under a slider
+const SPAN = 3; // standard deviations of the prior in each direction
+const TILES = 9; // images below a slider
 
 export function slidersPanel(app) {
   const { activity } = app;
@@ -16,7 +16,7 @@ export function slidersPanel(app) {
     ? h("details", { class: "folded" }, h("summary", {}, `${folded.length} inactive: they change almost nothing`), ...folded)
     : null;
   return panel(
-    "sliders", "Dimensions", "The one with the most effect comes first. Double-click or Delete resets one.",
+    "sliders", "Dimensions", "The largest effect comes first. Double-click or press Delete to reset one.",
     h("div", { class: "rows" }, ...active), more,
   );
 }
@@ -51,7 +51,7 @@ function row(app, dim) {
   return h("div", { class: "row slider" }, h("label", { htmlFor: name }, name, bar), h("div", { class: "track" }, slider, film(app, dim)), value);
 }
 
-/** The image at nine positions of the slider. Decoded last, when nothing else waits. */
+/** The image at nine positions of the slider. It is decoded last, when nothing else is waiting. */
 function film({ model, frames, range }, dim) {
   const canvas = sheetCanvas(model.image, { class: "film", "aria-hidden": "true" }, [TILES, 1, 1]);
   const { low, high } = range(dim);
@@ -68,7 +68,7 @@ function film({ model, frames, range }, dim) {
   return canvas;
 }
 
-/** The ends and step of a slider in round numbers: mean ± 3 standard deviations of the prior. */
+/** The ends and step of each slider, in round numbers: mean ± 3 standard deviations of the prior. */
 export function rangeOf({ mean, std }) {
   return (dim) => {
     const spread = Math.max(std[dim], 1e-3);

@@ -1,22 +1,19 @@
-/** Programs that make the current image, to be copied: each has the latents written out in full. */
+/** Programs to copy that make the current image. Each contains the latents in full. */
 
 export const LANGUAGES = [["python", "Python"], ["javascript", "JavaScript"], ["c", "C"]];
 
-/**
- * @param model  the engine's
- * @param state  { z, label }
- */
+/** The program in a language, for the engine's `model` and a state { z, label }. */
 export function snippet(language, model, { z, label }) {
   const graph = label === null ? "decoder.onnx" : "conditional_decoder.onnx";
   const given = { ...model.image, name: model.name, dim: model.latentDim, label, graph, z: numbers(z) };
   return { python, javascript, c }[language](given);
 }
 
-/** Nine significant digits give back the same float32. */
+/** Write numbers with nine significant digits, which determine a float32. */
 function numbers(z) {
-  const words = Array.from(z, (value) => String(Number(value.toPrecision(9))));
+  const texts = Array.from(z, (value) => String(Number(value.toPrecision(9))));
   const lines = [];
-  while (words.length) lines.push(words.splice(0, 6).join(", "));
+  while (texts.length) lines.push(texts.splice(0, 6).join(", "));
   return lines.join(",\n    ");
 }
 

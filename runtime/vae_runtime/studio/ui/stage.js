@@ -1,4 +1,4 @@
-/** The image itself, and how new latents are sampled: seed, temperature, prior. */
+/** The current image, and the controls for sampling new latents: seed, temperature, prior. */
 
 import { freshSeed } from "../engine/index.js";
 import { button, choice, field, h, panel } from "./dom.js";
@@ -15,7 +15,7 @@ export function stagePanel(app) {
   return panel("stage", "Image", null, h("div", { class: "frame" }, canvas), sampling(app));
 }
 
-/** The controls of sampling. The same seed gives the same images as in Python. */
+/** The controls for sampling. The same seed gives the same images as in Python. */
 function sampling(app) {
   const { model, store } = app;
   const seed = h("input", {
@@ -39,24 +39,20 @@ function sampling(app) {
     "div", { class: "sampling" },
     h("div", { class: "row" },
       button("Surprise me", () => sample(app, { seed: freshSeed() }), { class: "primary", id: "surprise", title: "Sample new latents (S)" }),
-      button("Reset", () => reset(app), { id: "reset", title: "Set every dimension to the prior's mean (R)" })),
+      button("Reset", () => store.set({ z: Float32Array.from(app.centre) }), { id: "reset", title: "Set every dimension to the prior's mean (R)" })),
     field("Seed", seed),
     field("Temperature", warm, degrees),
     field("Prior", prior),
   );
 }
 
-/** Sample the latents that `model.sample_latents(1, label, seed, …)` gives in Python. */
-export function sample({ model, store }, changes) {
+/** Sample the same latents as `model.sample_latents(1, label, seed, …)` in Python. */
+function sample({ model, store }, changes) {
   const { seed, temperature, prior, label } = { ...store.get(), ...changes };
   store.set({ ...changes, z: model.sampleLatents({ n: 1, seed, label, temperature, prior }) });
 }
 
-export function reset({ store, centre }) {
-  store.set({ z: Float32Array.from(centre) });
-}
-
-/** A small image in a corner, shown while the large one is off the screen. */
+/** A small copy of the image in a corner, shown while the large one is off screen. */
 export function loupe({ model, frames }, stage) {
   const canvas = sheetCanvas(model.image, { class: "loupe", "aria-hidden": "true" });
   frames.add({ canvas, rank: 0 });

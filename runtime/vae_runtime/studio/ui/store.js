@@ -1,14 +1,14 @@
-/** The state of the page: one frozen object, replaced as a whole; listeners are told what changed. */
+/** The page's state: one frozen object that is replaced as a whole. Listeners learn which keys changed. */
 
 /**
  * State:
- *   z            Float32Array[D], the latents that everything shows
+ *   z            Float32Array[D], the latents that all panels show
  *   label        class index, or null for none
  *   seed, temperature, prior    how the latents were last sampled
  *   x, y         the two dimensions of the grid
  *   a, b         pinned latents, or null
- *   how, t       the morph: "linear" or "spherical", and the place on it, 0 to 1
- *   language     of the program that is shown
+ *   how, t       the morph: "linear" or "spherical", and the position, 0 to 1
+ *   language     language of the program shown
  *   plane        the map's axes: "pca" or "grid"
  *   hover        { z, label, at } under the pointer on the map, or null
  */
@@ -43,7 +43,7 @@ export function withDims(z, ...pairs) {
   return next;
 }
 
-/** n copies of z, one after another; `change(row, i)` may change each. */
+/** n copies of z in one array; `change(row, i)` may modify copy i. */
 export function repeat(z, n, change = () => {}) {
   const all = new Float32Array(n * z.length);
   for (let i = 0; i < n; i++) {
