@@ -36,7 +36,7 @@ CVAE: dict[str, Any] = {"family": "cvae", "image_shape": (1, 28, 28), "classes":
         ({"family": "vae", "classes": 0, "null_label": True}, "null_label"),
         ({"backbone": "conv", "hidden": (12,)}, "multiples of 8"),
         ({"backbone": "conv", "hidden": (16,), "relu_code": True}, "relu_code"),
-        ({"backbone": "conv", "hidden": (8, 8, 8, 8, 8)}, "1x1 of 28x28"),
+        ({"backbone": "conv", "hidden": (8, 8, 8, 8, 8)}, "28x28 is halved to 1x1"),
     ],
 )
 def test_a_config_refuses_what_cannot_be_built_and_names_it(

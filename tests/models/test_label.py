@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from vae_models import build, preset
-from vae_models.label import LabelTable
+from vae_models.cvae import LabelTable
 from vae_models.mlp import film
 
 
