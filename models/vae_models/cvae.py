@@ -35,7 +35,8 @@ class LabelTable(nn.Module):
         """Multiply the difference between each class's row and the row for "no label" by `factor`.
 
         This is classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598) applied to the
-        weights, before any ReLU, instead of to the outputs of two passes. A factor of 1 has no effect.
+        weights, before any ReLU, instead of to the outputs of two passes. A factor
+        of 1 has no effect.
 
         Raises:
             ValueError: the table has no row for "no label".
@@ -55,8 +56,8 @@ class LabelTable(nn.Module):
 class CVAE(VAE):
     """A VAE whose decoder, and optionally its encoder, is conditioned on the label.
 
-    Labels are i64[N] in [0, classes]. The value `classes` means "no label", and None in place of the
-    tensor means that no image has one.
+    Labels are i64[N] in [0, classes]. The value `classes` means "no label", and None in place
+    of the tensor means that no image has one.
     """
 
     def __init__(self, config: ModelConfig) -> None:

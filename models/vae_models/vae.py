@@ -45,7 +45,7 @@ class VAE(nn.Module):
         return self.heads(self.encoder(image))
 
     def heads(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Map features f32[N, features] to mu and log_var, the latter clamped to ± LOG_VAR_LIMIT."""
+        """Map f32[N, features] to mu and log_var; log_var is clamped to ± LOG_VAR_LIMIT."""
         log_var = self.log_var(features).clamp(-LOG_VAR_LIMIT, LOG_VAR_LIMIT)
         return self.mu(features), log_var
 

@@ -54,7 +54,7 @@ def test_a_checkpoint_comes_back_bit_for_bit(family: Any, tmp_path: Path) -> Non
     after = load_checkpoint(path)
     assert after.sha256 == sha256
     assert (after.model, after.train, after.classes) == (before.model, before.train, before.classes)
-    assert after.facts == before.facts
+    assert after.metadata == before.metadata
     assert after.prior.to_json() == before.prior.to_json()
     assert list(after.state) == list(before.state)
     assert all(torch.equal(after.state[name], before.state[name]) for name in before.state)
@@ -247,7 +247,7 @@ def test_a_failed_write_keeps_the_previous_file(
 
     monkeypatch.setattr(files, "_sync", full)
     with pytest.raises(FileError, match="disk full, previous file kept"):
-        save_checkpoint(replace(made(), facts={}), saved)
+        save_checkpoint(replace(made(), metadata={}), saved)
     assert saved.read_bytes() == before
     assert list(saved.parent.iterdir()) == [saved]
 

@@ -54,7 +54,7 @@ def test_digits_run_end_to_end(family: str, preset: str, tmp_path: Path) -> None
     assert checkpoint.model.family == family
     assert checkpoint.model.image_shape == (1, 8, 8)
     assert checkpoint.train.seed == 3
-    assert checkpoint.facts["data"]["test"] == 297
+    assert checkpoint.metadata["data"]["test"] == 297
     assert checkpoint.classes == (tuple("0123456789") if family == "cvae" else ())
     assert checkpoint.prior.kind == ("class_gmm" if family == "cvae" else "gmm")
     (record,) = [json.loads(line) for line in metrics.read_text().splitlines()]
@@ -62,8 +62,8 @@ def test_digits_run_end_to_end(family: str, preset: str, tmp_path: Path) -> None
     assert (record["validation_loss"] is None) == (preset == "reference")
     for name in ("loss", "reconstruction", "kl", "seconds", "images_per_second"):
         assert np.isfinite(record[name])
-    assert record["loss"] == checkpoint.facts["metrics"]["loss"]
-    assert f"test: loss {checkpoint.facts['metrics']['test_loss']:.2f}" in done.stderr
+    assert record["loss"] == checkpoint.metadata["metrics"]["loss"]
+    assert f"test: loss {checkpoint.metadata['metrics']['test_loss']:.2f}" in done.stderr
 
 
 def test_the_default_convolutions_run_end_to_end(tmp_path: Path) -> None:
@@ -96,16 +96,16 @@ def test_every_option_reaches_the_checkpoint(tmp_path: Path) -> None:
     assert (train.label_dropout, train.validation) == (0.2, 0.1)
     assert (train.kl_warmup, train.free_bits, train.noise) == (0.5, 0.1, 0.2)
     assert (train.ema, train.patience, train.binarise) == (0.9, 4, False)
-    assert checkpoint.facts["best_epoch"] == 1
+    assert checkpoint.metadata["best_epoch"] == 1
     assert checkpoint.prior.weights is not None
     assert checkpoint.prior.weights.shape == (1, 3)
-    assert checkpoint.facts["data"]["training"] == 1350
+    assert checkpoint.metadata["data"]["training"] == 1350
 
 
 def test_the_command_is_kept_without_folders(tmp_path: Path) -> None:
     out = tmp_path / "my model.pt"
     invoke("ae", *DIGITS, *SMALL[:-2], "--prior=normal", f"--out={out}", "-q")
-    command = load_checkpoint(out).facts["command"]
+    command = load_checkpoint(out).metadata["command"]
     assert command.startswith("vae-train ae --data digits --epochs 1 --seed 3 --no-report ")
     assert command.endswith("--prior=normal '--out=my model.pt' -q")
     assert str(tmp_path) not in command
@@ -135,7 +135,7 @@ def test_metrics_are_not_written_twice(tmp_path: Path) -> None:
     own = tmp_path / "a.run/metrics.jsonl"
     own.parent.mkdir()
     done = invoke("ae", *DIGITS, *SMALL, "--out", tmp_path / "a.pt", "--metrics", own)
-    assert "is written in any case" in str(done.exception)
+    assert "vae-train writes this file anyway" in str(done.exception)
 
 
 def test_metrics_are_appended_to_what_is_there(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_a_folder_of_colour_images_is_resized_and_trained_on(tmp_path: Path) -> 
     checkpoint = load_checkpoint(out)
     assert checkpoint.model.image_shape == (3, 6, 5)
     assert checkpoint.classes == ("cat", "dog")
-    assert "test" not in checkpoint.facts["data"]
+    assert "test" not in checkpoint.metadata["data"]
 
 
 def test_the_test_split_is_read_as_the_training_split_was(tmp_path: Path) -> None:
@@ -179,6 +179,6 @@ def test_the_test_split_is_read_as_the_training_split_was(tmp_path: Path) -> Non
     done = invoke("cvae", "--data", tmp_path / "pets", "--epochs", "1", "--out", out, *SMALL)
     assert done.exit_code == 0, done.output
     checkpoint = load_checkpoint(out)
-    assert checkpoint.facts["data"]["test"] == 1
+    assert checkpoint.metadata["data"]["test"] == 1
     assert checkpoint.example_labels is not None
     assert checkpoint.example_labels.tolist() == [1]  # dog, by the names of the training split

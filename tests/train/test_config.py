@@ -73,9 +73,9 @@ def test_the_last_epochs_may_sample_more_latents() -> None:
     [
         (
             {"importance_samples": 1},
-            "^importance_epochs is 2 of 5 epochs with .* 1, expected",
+            "^importance_epochs is 2 with 5 epochs and .* 1, expected",
         ),
-        ({"importance_epochs": 6}, "^importance_epochs is 6 of 5 epochs with .* 4, expected"),
+        ({"importance_epochs": 6}, "^importance_epochs is 6 with 5 epochs and .* 4, expected"),
         ({"patience": 1, "validation": 0.1}, "^patience is 1 with importance_epochs 2: "),
     ],
 )

@@ -63,7 +63,7 @@ def test_a_file_is_equal_to_flags_and_so_is_what_a_run_writes(tmp_path: Path) ->
     a, b, c = (load_checkpoint(out) for out in outs)
     assert a.model == b.model == c.model
     assert a.train == b.train == c.train
-    assert a.facts["metrics"] == b.facts["metrics"] == c.facts["metrics"]
+    assert a.metadata["metrics"] == b.metadata["metrics"] == c.metadata["metrics"]
     assert (a.train.noise, a.train.learning_rate, a.model.hidden) == (0.25, 1e-3, (16, 8))
     texts = {each.read_text() for each in written}
     assert len(texts) == 1

@@ -75,7 +75,7 @@ def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
         np.testing.assert_allclose([epoch[name] for epoch in two], losses, rtol=1e-5)
     for name, tensor in expected.state.items():
         torch.testing.assert_close(found.state[name], tensor, rtol=0, atol=1e-4)
-    assert found.facts["metrics"].keys() == expected.facts["metrics"].keys()
+    assert found.metadata["metrics"].keys() == expected.metadata["metrics"].keys()
     assert found.sigma == pytest.approx(expected.sigma, rel=1e-5)
 
 

@@ -157,8 +157,8 @@ def test_a_prior_that_does_not_fit_the_family_is_refused(
         ("cvae", 101, 1000, "auto", None, "prior class_gmm of 101 dimensions has 5,258,253"),
         ("vae", 84, 0, "gmm", 1283, "prior gmm of 84 dimensions"),
         ("vae", 2000, 0, "gaussian", None, "prior gaussian of 2000 dimensions"),
-        ("vae", 4, 0, "gaussian", 3, "components is 3, and prior gaussian has none"),
-        ("vae", 4, 0, "normal", 1, "components is 1, and prior normal has none"),
+        ("vae", 4, 0, "gaussian", 3, "components is 3, but prior gaussian has none"),
+        ("vae", 4, 0, "normal", 1, "components is 1, but prior normal has none"),
     ],
 )
 def test_a_prior_that_no_checkpoint_holds_is_refused(

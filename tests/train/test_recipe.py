@@ -222,7 +222,7 @@ def test_binarised_pixels_are_ones_as_often_as_they_are_bright() -> None:
     [
         ({"binarise": True, "objective": "mse"}, "binarise needs objective bce"),
         ({"binarise": 1}, "binarise is 1"),
-        ({"free_bits": 0.1, "importance_samples": 2}, "Set only one of the two"),
+        ({"free_bits": 0.1, "importance_samples": 2}, "Set only one of them"),
         ({"patience": 3}, "early stopping needs held-out"),
     ],
 )

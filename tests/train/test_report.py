@@ -64,7 +64,7 @@ def checkpoint(family: Any = "cvae", prior: Prior | None = None, **changes: Any)
         prior or Prior.normal(4),
         torch.zeros(1, 1, 8, 8, dtype=torch.uint8),
         classes=tuple("abcd") if family == "cvae" else (),
-        facts={
+        metadata={
             "command": "vae-train <cvae>",
             "data": {"name": "corners", "training": 190, "classes": list("abcd")},
             "epochs": 2,
@@ -128,9 +128,9 @@ def test_a_good_run_is_not_warned_of() -> None:
         (
             {"sample_distance": 0.07},
             "samples_off",
-            "Samples are 0.07 away from test images (Fréchet distance on principal components, "
-            "relative to the variance of the images); reconstructions are 0.03 away, training "
-            "images 0.01.",
+            "The Fréchet distance between samples and test images is 0.07 (on principal "
+            "components, relative to the variance of the images); it is 0.03 for reconstructions "
+            "and 0.01 for training images.",
         ),
     ],
 )
@@ -198,12 +198,9 @@ def test_a_readable_label_is_harmless_where_each_class_has_its_own_mixture() -> 
                 cholesky=np.tile(packed, (5, 1, 1)))  # fmt: skip
     (finding,) = find_problems(replace(GOOD, probe_accuracy=0.9), trained(prior=own))
     assert finding.level == "note"
-    assert (
-        "It does not harm samples here, since the fitted prior (class_gmm)" in finding.explanation
-    )
-    assert (
-        find_problems(replace(GOOD, probe_accuracy=0.9), trained("vae")) == []
-    )  # whose latents should contain it
+    assert "This does not harm samples, since the fitted prior (class_gmm)" in finding.explanation
+    # The latents of a plain VAE should contain the label.
+    assert find_problems(replace(GOOD, probe_accuracy=0.9), trained("vae")) == []
 
 
 def test_an_ae_is_not_told_about_kl() -> None:

@@ -20,8 +20,8 @@ def test_losses_of_two_objectives_are_not_compared() -> None:
     def said(metrics: set[str] | None = None, **changes: Any) -> list[str]:
         made = replace(about.checkpoint, train=replace(TrainConfig(), **changes))
         if metrics is not None:
-            facts = made.facts | {"metrics": dict.fromkeys(metrics, 30.0)}
-            made = replace(made, facts=facts)
+            metadata = made.metadata | {"metrics": dict.fromkeys(metrics, 30.0)}
+            made = replace(made, metadata=metadata)
         return [found.code for found in find_problems(far, replace(about, checkpoint=made))]
 
     assert said() == said(kl_warmup=1.5) == ["overfit"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def test_the_folder_and_its_one_page(family: str, tmp_path: Path) -> None:
     assert "vae-train &lt;cvae&gt;" in text
     found = json.loads((tmp_path / "m.run" / "report.json").read_text())
     assert found["format"] == 1
-    assert found["measurements"] == report.measurements.to_json()
+    assert found["measurements"] == asdict(report.measurements)
     assert [f["code"] for f in found["findings"]] == [f.code for f in report.findings]
     assert "worse_than_pca" in {f.code for f in report.findings}  # of an untrained model
     assert f"Warning: {report.findings[0].observation}" in text

@@ -121,7 +121,7 @@ def test_stopped_at_every_second_step_it_ends_in_the_same_bits(
 def test_the_command_is_that_of_the_first_start(folder: RunFolder) -> None:
     stop_at(folder, 2, command="vae-train cvae")
     again = run(folder, resume=True, command="vae-train cvae --save-every 0")
-    assert again.facts["command"] == "vae-train cvae"
+    assert again.metadata["command"] == "vae-train cvae"
 
 
 def test_metrics_written_after_the_last_save_are_written_again(folder: RunFolder) -> None:
@@ -178,7 +178,7 @@ def test_another_number_of_threads_is_warned_of(folder: RunFolder) -> None:
     stop_at(folder, 3)
     said: list[str] = []
     run(folder, resume=True, threads=2, log=said.append)
-    assert "resuming with --threads 2 a run with --threads 1" in said[0]
+    assert "started with --threads 1 and is resumed with --threads 2" in said[0]
     assert said[1] == "resuming at epoch 1, after 4 steps"
 
 
@@ -218,8 +218,8 @@ def test_a_state_that_does_not_fit_is_refused(change: dict[str, Any], folder: Ru
     "content",
     [
         {"format": 1},
-        {"format": 1, "facts": {}, "state": {}},
-        {"format": 3, "facts": [], "state": {}},
+        {"format": 1, "run": {}, "state": {}},
+        {"format": 3, "run": [], "state": {}},
         [],
     ],
 )

@@ -46,25 +46,25 @@ def run(family: Any = "cvae", **changes: Any) -> Checkpoint:
 
 def test_the_checkpoint_tells_what_was_done_and_measured() -> None:
     checkpoint = run(test=dataset(20), command="vae-train cvae", prior="normal")
-    facts = checkpoint.facts
-    assert facts["command"] == "vae-train cvae"
-    assert facts["data"] == {
+    metadata = checkpoint.metadata
+    assert metadata["command"] == "vae-train cvae"
+    assert metadata["data"] == {
         "name": "squares",
         "training": 54,
         "test": 20,
         "classes": ["zero", "one", "two"],
     }
-    assert facts["epochs"] == 1
-    assert facts["parameters"] == sum(p.numel() for p in checkpoint.build().parameters())
-    assert set(facts["metrics"]) == {
+    assert metadata["epochs"] == 1
+    assert metadata["parameters"] == sum(p.numel() for p in checkpoint.build().parameters())
+    assert set(metadata["metrics"]) == {
         f"{part}{term}"
         for part in ("", "validation_", "test_")
         for term in ("loss", "reconstruction", "kl")
     }
-    assert all(np.isfinite(v) for v in facts["metrics"].values())
-    assert set(facts["versions"]) == {"vae-onnx", "torch", "python"}
-    assert all(type(v) is str for v in facts["versions"].values())  # torch's own is not
-    assert json.loads(json.dumps(facts)) == facts
+    assert all(np.isfinite(v) for v in metadata["metrics"].values())
+    assert set(metadata["versions"]) == {"vae-onnx", "torch", "python"}
+    assert all(type(v) is str for v in metadata["versions"].values())  # torch's own is not
+    assert json.loads(json.dumps(metadata)) == metadata
 
 
 def test_examples_come_from_the_test_split_where_there_is_one() -> None:
@@ -89,7 +89,7 @@ def test_the_same_seed_gives_the_same_checkpoint() -> None:
     a, b = run(), run()
     assert all(torch.equal(a.state[name], b.state[name]) for name in a.state)
     assert a.prior.to_json() == b.prior.to_json()
-    assert a.facts["metrics"] == b.facts["metrics"]
+    assert a.metadata["metrics"] == b.metadata["metrics"]
 
 
 def test_the_callers_random_numbers_and_threads_are_left_alone() -> None:
@@ -146,7 +146,7 @@ def test_two_channels_are_refused_because_no_bundle_can_hold_them() -> None:
 
 def test_a_test_split_may_lack_the_last_class() -> None:
     part = dataset(20, labels=np.arange(20) % 2, classes=NAMES[:2])
-    assert run(test=part, prior="normal").facts["data"]["test"] == 20
+    assert run(test=part, prior="normal").metadata["data"]["test"] == 20
 
 
 def test_auto_finds_a_device() -> None:
