@@ -39,7 +39,7 @@ CVAE: dict[str, Any] = {"family": "cvae", "image_shape": (1, 28, 28), "classes":
         ({"backbone": "conv", "hidden": (8, 8, 8, 8, 8)}, "28x28 is halved to 1x1"),
     ],
 )
-def test_a_config_refuses_what_cannot_be_built_and_names_it(
+def test_a_config_that_cannot_be_built_is_refused_by_field(
     changes: dict[str, Any], named: str
 ) -> None:
     with pytest.raises(ValueError, match=named):
@@ -47,13 +47,13 @@ def test_a_config_refuses_what_cannot_be_built_and_names_it(
 
 
 @pytest.mark.parametrize("hidden", [(8, 8, 8, 8), (8, 8, 8, 8, 16)])
-def test_eight_channels_are_enough_where_a_picture_is_left(hidden: tuple[int, ...]) -> None:
+def test_eight_channels_are_enough_above_1x1(hidden: tuple[int, ...]) -> None:
     assert ModelConfig(**CVAE, backbone="conv", hidden=hidden).hidden == hidden
 
 
 @pytest.mark.parametrize("family", ["ae", "vae", "cvae"])
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_config_survives_its_dictionary(name: str, family: Any) -> None:
+def test_a_config_round_trips_through_a_dictionary(name: str, family: Any) -> None:
     config = preset(name, family, (3, 37, 53), 62, latent_dim=5)
     data = config.to_dict()
     assert data["image_shape"] == [3, 37, 53]
@@ -74,11 +74,11 @@ def test_a_dictionary_without_the_image_shape_is_refused() -> None:
         ModelConfig.from_dict(data)
 
 
-def test_pixels_counts_channels_too() -> None:
+def test_pixels_include_channels() -> None:
     assert ModelConfig("ae", (3, 4, 5)).pixels == 60
 
 
-def test_the_reference_preset_is_the_tutorials_shape() -> None:
+def test_the_reference_preset_is_the_tutorials_model() -> None:
     config = preset("reference", "cvae", (1, 28, 28), 10)
     assert config == ModelConfig(
         "cvae",
@@ -98,13 +98,13 @@ def test_the_reference_preset_is_the_tutorials_shape() -> None:
     ("shape", "channels"),
     [((1, 28, 28), (32, 64)), ((3, 64, 48), (32, 64, 64)), ((1, 8, 8), (32,)), ((1, 1, 9), (32,))],
 )
-def test_the_default_preset_halves_down_to_four_to_seven(
+def test_the_default_preset_halves_down_to_4_to_7_pixels(
     shape: tuple[int, int, int], channels: tuple[int, ...]
 ) -> None:
     assert preset("default", "vae", shape).hidden == channels
 
 
-def test_the_best_preset_is_the_default_one_twice_as_wide() -> None:
+def test_the_best_preset_is_twice_as_wide_as_the_default() -> None:
     wide = preset("best", "cvae", (1, 28, 28), 10)
     assert wide.hidden == (64, 128)
     assert replace(wide, hidden=(32, 64)) == preset("default", "cvae", (1, 28, 28), 10)
@@ -125,7 +125,7 @@ def test_only_a_cvae_gets_classes_and_label_joins_from_a_preset() -> None:
     assert plain.decoder_join == "none"
 
 
-def test_overrides_of_none_leave_the_preset_as_it_is() -> None:
+def test_overrides_of_none_keep_the_preset() -> None:
     expected = preset("default", "vae", (1, 28, 28))
     assert preset("default", "vae", (1, 28, 28), hidden=None, latent_dim=None) == expected
     assert preset("default", "vae", (1, 28, 28), backbone="mlp").hidden == (512, 256)

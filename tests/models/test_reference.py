@@ -65,7 +65,7 @@ def test_the_cvae_adds_one_label_projector() -> None:
     assert len(shapes(model)) == 14
 
 
-def test_the_autoencoder_computes_what_the_tutorial_does() -> None:
+def test_the_autoencoder_computes_the_same_as_the_tutorial() -> None:
     model = reference("ae")
     image = torch.rand(4, 1, 28, 28)
     z = encode(model, image)
@@ -74,7 +74,7 @@ def test_the_autoencoder_computes_what_the_tutorial_does() -> None:
     torch.testing.assert_close(model.decode(z).flatten(1), decode(model, z))
 
 
-def test_the_vae_computes_what_the_tutorial_does() -> None:
+def test_the_vae_computes_the_same_as_the_tutorial() -> None:
     model = reference("vae")
     image = torch.rand(4, 1, 28, 28)
     features = encode(model, image)

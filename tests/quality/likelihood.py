@@ -71,9 +71,6 @@ def _whitening(prior: Prior) -> tuple[Tensor, Tensor, Tensor]:
         L⁻¹ f64[R, D, M·D]; the offset L⁻¹·mean f64[R, M, D] to subtract; and the log weight minus
         the log normaliser of each component, f64[R, M].
     """
-    assert prior.weights is not None
-    assert prior.mean is not None
-    assert prior.cholesky is not None
     dim = prior.latent_dim
     lower = np.tril_indices(dim)
     factor = torch.zeros(*prior.weights.shape, dim, dim, dtype=torch.float64)

@@ -121,7 +121,6 @@ def samples(checkpoint: Checkpoint, bench: Bench) -> Found:
     """Judge 1,000 samples per class from the fitted prior, and the reconstructed test digits."""
     labels = np.repeat(np.arange(10), SAMPLES_PER_CLASS)
     test = bench.test.labels
-    assert test is not None
     model = checkpoint.build()
     assert isinstance(model, CVAE)
 

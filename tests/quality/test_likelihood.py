@@ -75,7 +75,7 @@ def by_quadrature(
 
 
 @pytest.mark.parametrize("family", ["vae", "cvae"])
-def test_many_samples_give_the_likelihood_of_quadrature(family: str) -> None:
+def test_many_samples_approach_the_likelihood_by_quadrature(family: str) -> None:
     model, data = tiny(family), random_images(6, labelled=family == "cvae")
     image, label = binarised(data, 0).batch(torch.arange(6))
     exact = by_quadrature(model, image, label)
@@ -102,9 +102,6 @@ def mixtures(rows: int, dim: int) -> Prior:
 
 def test_the_density_of_a_mixture_equals_that_of_torch_distributions() -> None:
     prior = mixtures(4, 5)
-    assert prior.weights is not None
-    assert prior.mean is not None
-    assert prior.cholesky is not None
     z = torch.randn(40, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     found = density_of(prior)(z, torch.arange(40) % 3)
     lower = np.tril_indices(5)
@@ -130,7 +127,7 @@ def test_a_uniform_prior_is_refused() -> None:
 
 
 @pytest.mark.parametrize("family", ["vae", "cvae"])
-def test_the_likelihood_under_a_fitted_prior_is_that_of_quadrature(family: str) -> None:
+def test_the_likelihood_under_a_fitted_prior_matches_quadrature(family: str) -> None:
     model, data = tiny(family), random_images(6, labelled=family == "cvae")
     both = (standard_normal, density_of(mixtures(1 if family == "vae" else 4, 2)))
     image, label = binarised(data, 0).batch(torch.arange(6))
@@ -147,7 +144,6 @@ def test_the_likelihood_under_a_fitted_prior_is_that_of_quadrature(family: str) 
 def test_the_likelihood_of_a_cvae_is_conditional_on_the_label() -> None:
     model: Any = tiny("cvae")
     data = random_images(6, labelled=True)
-    assert data.labels is not None
     nn.init.normal_(model.decoder_labels.linear.weight)
     wrong = Images(data.pixels, (data.labels + 1) % 3)
     apart = [nll(model, part, few=50, many=1000, subset=6)[0].nll for part in (data, wrong)]
@@ -193,7 +189,7 @@ def test_the_bound_rises_with_the_number_of_samples() -> None:
     assert found[0] - found[2] > 0.1
 
 
-def test_pixels_are_binarised_with_their_grey_levels_probability_and_repeatably() -> None:
+def test_binarisation_follows_gray_levels_and_is_repeatable() -> None:
     grey = Images(torch.full((400, 1, 4, 4), 64, dtype=torch.uint8), None)
     binary = binarised(grey, 0)
     assert set(binary.pixels.unique().tolist()) == {0, 255}

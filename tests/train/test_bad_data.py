@@ -128,7 +128,7 @@ INPUT, USAGE, FILE = 3, 2, 6
         (no_labels, USAGE),
     ],
 )
-def test_a_folder_that_cannot_be_trained_on(
+def test_unusable_folders_are_refused(
     make: Callable[[Path], str], code: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     data, out = tmp_path / "data", tmp_path / "model.pt"
@@ -169,7 +169,7 @@ IMAGES = np.zeros((6, 8, 8), np.uint8)
         ),
     ],
 )
-def test_arrays_that_cannot_be_trained_on(
+def test_unusable_arrays_are_refused(
     arrays: dict[str, np.ndarray],
     expected: str,
     tmp_path: Path,
@@ -182,7 +182,7 @@ def test_arrays_that_cannot_be_trained_on(
     assert [path.name for path in tmp_path.iterdir()] == ["data.npz"]
 
 
-def test_mixed_sizes_are_resized_when_asked(tmp_path: Path) -> None:
+def test_size_makes_mixed_sizes_usable(tmp_path: Path) -> None:
     from vae_train import load_checkpoint
     from vae_train.cli import cli
 

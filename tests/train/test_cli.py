@@ -97,12 +97,11 @@ def test_every_option_reaches_the_checkpoint(tmp_path: Path) -> None:
     assert (train.kl_warmup, train.free_bits, train.noise) == (0.5, 0.1, 0.2)
     assert (train.ema, train.patience, train.binarise) == (0.9, 4, False)
     assert checkpoint.metadata["best_epoch"] == 1
-    assert checkpoint.prior.weights is not None
     assert checkpoint.prior.weights.shape == (1, 3)
     assert checkpoint.metadata["data"]["training"] == 1350
 
 
-def test_the_command_is_kept_without_folders(tmp_path: Path) -> None:
+def test_the_recorded_command_contains_no_folders(tmp_path: Path) -> None:
     out = tmp_path / "my model.pt"
     invoke("ae", *DIGITS, *SMALL[:-2], "--prior=normal", f"--out={out}", "-q")
     command = load_checkpoint(out).metadata["command"]
@@ -111,34 +110,34 @@ def test_the_command_is_kept_without_folders(tmp_path: Path) -> None:
     assert str(tmp_path) not in command
 
 
-def test_paths_are_cut_to_their_last_part() -> None:
+def test_recorded_paths_are_reduced_to_file_names() -> None:
     typed = ["cvae", "--data", "../shared/data/mnist/", "--out=/home/me/a=b.pt", "--lr", "1e-3"]
     typed.insert(1, "--resume")  # a run that was stopped is the same run
     assert recorded_command(typed) == "vae-train cvae --data mnist --out=a=b.pt --lr 1e-3"
 
 
-def test_a_number_after_a_dot_belongs_to_the_name(tmp_path: Path) -> None:
+def test_a_number_after_a_dot_is_no_extension(tmp_path: Path) -> None:
     for name in ("beta0.5", "beta0.9", "a.ckpt"):
         assert invoke("ae", *DIGITS, *SMALL, "--out", tmp_path / name).exit_code == 0
     folders = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
     assert folders == ["a.run", "beta0.5.run", "beta0.9.run"]
 
 
-def test_the_config_of_a_normal_prior_is_taken_again(tmp_path: Path) -> None:
+def test_the_config_of_a_run_with_a_normal_prior_can_be_reused(tmp_path: Path) -> None:
     words = ("vae", *DIGITS, *SMALL[:-2], "--prior", "normal")
     assert invoke(*words, "--out", tmp_path / "a.pt").exit_code == 0
     again = invoke("--config", tmp_path / "a.run/config.toml", "--out", tmp_path / "b.pt", "-q")
     assert again.exit_code == 0, again.output
 
 
-def test_metrics_are_not_written_twice(tmp_path: Path) -> None:
+def test_metrics_cannot_name_the_file_of_the_run_folder(tmp_path: Path) -> None:
     own = tmp_path / "a.run/metrics.jsonl"
     own.parent.mkdir()
     done = invoke("ae", *DIGITS, *SMALL, "--out", tmp_path / "a.pt", "--metrics", own)
     assert "vae-train writes this file anyway" in str(done.exception)
 
 
-def test_metrics_are_appended_to_what_is_there(tmp_path: Path) -> None:
+def test_metrics_are_appended_to_an_existing_file(tmp_path: Path) -> None:
     metrics = tmp_path / "metrics.jsonl"
     for _ in range(2):
         done = invoke(
@@ -170,7 +169,7 @@ def test_a_folder_of_colour_images_is_resized_and_trained_on(tmp_path: Path) -> 
     assert "test" not in checkpoint.metadata["data"]
 
 
-def test_the_test_split_is_read_as_the_training_split_was(tmp_path: Path) -> None:
+def test_the_test_split_is_read_like_the_training_split(tmp_path: Path) -> None:
     """Grey test images and colour training images must not end in two shapes."""
     picture_folder(tmp_path / "pets" / "train", ("cat", "dog"))
     (tmp_path / "pets" / "test" / "dog").mkdir(parents=True)
@@ -180,5 +179,4 @@ def test_the_test_split_is_read_as_the_training_split_was(tmp_path: Path) -> Non
     assert done.exit_code == 0, done.output
     checkpoint = load_checkpoint(out)
     assert checkpoint.metadata["data"]["test"] == 1
-    assert checkpoint.example_labels is not None
     assert checkpoint.example_labels.tolist() == [1]  # dog, by the names of the training split

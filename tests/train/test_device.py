@@ -30,7 +30,7 @@ print(kept, faults())
 """
 
 
-def test_no_memory_is_an_error_of_the_users() -> None:
+def test_running_out_of_memory_is_a_limit_error() -> None:
     with (
         pytest.raises(LimitError, match=r"^out of memory\. Make --batch-size"),
         catch_out_of_memory(),
@@ -53,7 +53,7 @@ def measured(word: str) -> tuple[str, int]:
 @pytest.mark.skipif(
     sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc"
 )
-def test_large_blocks_that_were_freed_are_used_again() -> None:
+def test_freed_large_blocks_are_reused() -> None:
     kept, faults = measured("keep")
     assert kept == "True"
     assert faults < 50

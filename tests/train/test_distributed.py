@@ -40,7 +40,7 @@ OPTIONS = [
 
 
 @pytest.mark.slow
-def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
+def test_two_processes_train_the_same_model_as_one(tmp_path: Path) -> None:
     """The two read Parquet, a part each; the one has all in memory."""
     pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra arrow")
     from vae_runtime.datasets.parquet import write_dataset
@@ -99,7 +99,7 @@ def count_reads(rank: int, folder: str, source: str) -> None:
 
 
 @pytest.mark.slow
-def test_what_one_process_refuses_all_refuse(tmp_path: Path) -> None:
+def test_an_error_in_the_first_process_stops_all(tmp_path: Path) -> None:
     launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "vae_train"]
     words = ["--data", str(tmp_path / "none.npz"), "--out", str(tmp_path / "model.pt")]
     done = subprocess.run(
@@ -112,7 +112,7 @@ def test_what_one_process_refuses_all_refuse(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_process_reads_no_images_but_its_own(tmp_path: Path) -> None:
+def test_a_process_reads_only_its_own_images(tmp_path: Path) -> None:
     data = load_dataset("digits")
     (tmp_path / "idx").mkdir()
     header = b"\0\0\x08\x03" + np.array([len(data), 8, 8], ">u4").tobytes()
@@ -147,7 +147,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
         raise AssertionError
 
 
-def test_a_stream_serves_what_images_hold() -> None:
+def test_streamed_images_equal_images_in_memory() -> None:
     data = load_dataset("digits")
     held = to_device(data, torch.device("cpu"), labelled=True)
     streamed = stream(data, torch.device("cpu"), labelled=True)
@@ -171,7 +171,7 @@ def test_a_stream_serves_what_images_hold() -> None:
         ({"validation": 0.001}, "digits: 2 validation images for 4 processes"),
     ],
 )
-def test_what_cannot_be_shared_out_is_refused(changes: dict[str, Any], named: str) -> None:
+def test_data_that_cannot_be_sharded_is_refused(changes: dict[str, Any], named: str) -> None:
     data = load_dataset("digits")
     model = preset("default", "ae", data.image_shape, backbone="mlp")
     config = TrainConfig(**({"batch_size": 52} | changes))
@@ -194,13 +194,13 @@ def test_processes_hold_disjoint_parts_of_every_batch(world: int) -> None:
         assert torch.equal(after, own_after)
 
 
-def test_images_that_do_not_share_out_are_left_aside() -> None:
+def test_images_beyond_a_multiple_of_the_shards_are_left_out() -> None:
     parts = [ProcessGroup(rank, 3, 3).own_slice(11) for rank in range(3)]
     assert parts == [slice(0, 3), slice(3, 6), slice(6, 9)]
     assert ProcessGroup().own_slice(11) == slice(0, 11)
 
 
-def test_one_shard_is_the_plain_permutation() -> None:
+def test_one_shard_is_a_plain_permutation() -> None:
     generator = torch.Generator().manual_seed(9)
     state = generator.get_state()
     order, after = shuffle(17, ProcessGroup(), state)
@@ -208,7 +208,7 @@ def test_one_shard_is_the_plain_permutation() -> None:
     assert torch.equal(after, generator.get_state())
 
 
-def test_the_rows_of_a_process_are_cut_out_of_what_all_draw() -> None:
+def test_a_process_keeps_its_own_rows_of_the_random_numbers() -> None:
     drawn = torch.arange(2 * 4 * 3).view(2, 4, 3)  # K, shards, n
     assert ProcessGroup(shards=4).own_rows(drawn).tolist() == drawn.flatten(1).tolist()
     assert ProcessGroup(1, 2, 4).own_rows(drawn).tolist() == drawn[:, 2:].flatten(1).tolist()

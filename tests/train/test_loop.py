@@ -82,7 +82,7 @@ def test_the_loss_goes_down(family: Any, objective: str) -> None:
 
 
 @pytest.mark.parametrize("backbone", ["mlp", "conv"])
-def test_bf16_trains_to_almost_the_same_losses_and_keeps_float32_weights(backbone: str) -> None:
+def test_bf16_gives_almost_the_same_losses_and_keeps_float32_weights(backbone: str) -> None:
     losses = []
     for precision in ("float32", "bf16"):
         made = model("cvae", backbone=backbone, hidden=(16,))
@@ -93,7 +93,7 @@ def test_bf16_trains_to_almost_the_same_losses_and_keeps_float32_weights(backbon
     assert losses[0] != losses[1]  # it did run in another precision
 
 
-def test_steps_and_epochs_are_recorded_command() -> None:
+def test_steps_and_epochs_are_reported() -> None:
     steps: list[Step] = []
     epochs: list[Epoch] = []
     data = images(50)
@@ -118,7 +118,7 @@ def test_steps_and_epochs_are_recorded_command() -> None:
         )
 
 
-def test_without_validation_data_nothing_is_said_of_it() -> None:
+def test_without_validation_data_there_are_no_validation_losses() -> None:
     (epoch,) = trained("ae", epochs=1)[1]
     assert (epoch.validation_loss, epoch.validation_reconstruction, epoch.validation_kl) == (
         None,
@@ -128,7 +128,7 @@ def test_without_validation_data_nothing_is_said_of_it() -> None:
     assert epoch.kl == 0
 
 
-def test_every_image_is_seen_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_image_is_seen_once_per_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     data = images(37)
     data.pixels[:, 0, 0, 0] = torch.arange(37)  # each image carries its number
     made = watched(monkeypatch)
@@ -140,14 +140,14 @@ def test_every_image_is_seen_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> N
     assert not torch.equal(first, second)  # shuffled anew
 
 
-def test_validation_does_not_change_the_training() -> None:
+def test_validation_does_not_affect_training() -> None:
     a, b = model("cvae"), model("cvae")
     fit(a, images(), None, config(label_dropout=0.3))
     fit(b, images(), images(9), config(label_dropout=0.3))
     assert equal(a.state_dict(), b.state_dict())
 
 
-def test_evaluate_is_repeatable_and_leaves_the_weights_alone() -> None:
+def test_evaluate_is_repeatable_and_does_not_change_the_weights() -> None:
     made = model("vae")
     before = {name: p.clone() for name, p in made.state_dict().items()}
     first = evaluate(made, images(), config())
@@ -157,7 +157,7 @@ def test_evaluate_is_repeatable_and_leaves_the_weights_alone() -> None:
     assert not made.training
 
 
-def test_evaluate_takes_the_mean_over_images_not_over_batches() -> None:
+def test_evaluate_averages_over_images_not_over_batches() -> None:
     data = images(300)  # one batch of 256, one of 44
     made = model("ae")
     total, error, kl = evaluate(made, data, config(objective="mse"))

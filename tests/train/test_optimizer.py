@@ -30,7 +30,7 @@ def transposed(gradient: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("eps", [1e-8, 1e-8 * 784])
-def test_every_step_is_that_of_torch(eps: float) -> None:
+def test_every_step_equals_that_of_torch(eps: float) -> None:
     ours, theirs = weights(), weights()
     adam, torchs = Adam(ours, eps), torch.optim.Adam(theirs, eps=eps, fused=True)
     for step in range(20):
@@ -47,7 +47,7 @@ def test_every_step_is_that_of_torch(eps: float) -> None:
         assert torch.equal(adam.exp_avg_sq[k], torchs.state[weight]["exp_avg_sq"])
 
 
-def test_moments_go_on_in_another() -> None:
+def test_moments_can_be_loaded_into_another_optimizer() -> None:
     once, again = weights(), weights()
     first, second = Adam(once, 1e-8), Adam(again, 1e-8)
     first.step(gradients(1), 0.1)
@@ -59,7 +59,7 @@ def test_moments_go_on_in_another() -> None:
 
 
 @pytest.mark.parametrize("change", [{"exp_avg": []}, {"steps": torch.zeros(3)}])
-def test_moments_of_others_are_refused(change: dict[str, Any]) -> None:
+def test_moments_of_other_shapes_are_refused(change: dict[str, Any]) -> None:
     adam = Adam(weights(), 1e-8)
     with pytest.raises((ValueError, RuntimeError)):
         adam.load_dict(adam.to_dict() | change)

@@ -18,7 +18,7 @@ from vae_train.data import Images
 from vae_train.prior import check_prior, fit_prior, sample_latents
 
 
-def test_no_more_images_are_encoded_than_a_mixture_is_fitted_to(
+def test_only_as_many_images_are_encoded_as_a_mixture_needs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_MAX_LATENTS", 60)
@@ -37,7 +37,6 @@ def test_no_more_images_are_encoded_than_a_mixture_is_fitted_to(
     seen.clear()
     prior = fit_prior(passing("ae", 2), data, "uniform").prior
     assert seen == [200]  # the box is that of all latents
-    assert prior.low is not None
     np.testing.assert_allclose(prior.low, values.min(0), atol=0.003)
     seen.clear()
     conditioned = build(preset("default", "cvae", (1, 1, 2), 2, backbone="mlp", hidden=(4,)))
@@ -48,21 +47,19 @@ def test_no_more_images_are_encoded_than_a_mixture_is_fitted_to(
     assert seen == [200]  # the encoder sees no label: both are the same latents
 
 
-def test_a_prior_does_not_grow_beyond_what_a_graph_can_carry(
+def test_the_picked_number_of_components_is_limited_by_the_size_of_the_graph(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     values, _ = blobs(1500)
     monkeypatch.setattr(module, "_MAX_PICKED_NUMBERS", 2 * (1 + 2 + 3))
     prior = fit_prior(passing("ae", 2), pictures(values)).prior
-    assert prior.weights is not None
     assert prior.weights.shape == (1, 1)  # of 1, 3, 5 … only 1 fits
     asked = fit_prior(passing("ae", 2), pictures(values), components=4).prior
-    assert asked.weights is not None
     assert asked.weights.shape == (1, 4)  # what was asked for is not cut
 
 
 @pytest.mark.parametrize("seed", [0, 2**63 - 1])
-def test_the_fit_follows_from_the_seed(seed: int) -> None:
+def test_the_fit_is_determined_by_the_seed(seed: int) -> None:
     values, labels = blobs(300)
     model, data = passing("cvae", 2, classes=2), pictures(values, labels)
     fits = [fit_prior(model, data, components=3, seed=seed).prior.to_json() for _ in range(2)]
@@ -73,7 +70,7 @@ def test_the_fit_follows_from_the_seed(seed: int) -> None:
     )
 
 
-def test_a_fitted_prior_survives_json() -> None:
+def test_a_fitted_prior_round_trips_through_json() -> None:
     values, labels = blobs(300)
     prior = fit_prior(passing("cvae", 2, classes=2), pictures(values, labels)).prior
     again = Prior.from_json(prior.to_json())
@@ -82,7 +79,7 @@ def test_a_fitted_prior_survives_json() -> None:
     )
 
 
-def test_latents_of_a_vae_are_draws_and_those_of_an_ae_are_not() -> None:
+def test_latents_of_a_vae_are_sampled_and_those_of_an_ae_are_not() -> None:
     values, _ = blobs(500)
     data = pictures(values)
     exact = np.rint(values * 255) / 255
@@ -97,7 +94,7 @@ def test_latents_of_a_vae_are_draws_and_those_of_an_ae_are_not() -> None:
 
 
 @pytest.mark.parametrize("share", [None, 0.0, 0.5, 1.0])
-def test_a_prior_is_fitted_to_latents_of_a_share_of_the_posteriors_deviation(
+def test_the_spread_scales_the_posterior_deviation_that_the_prior_is_fitted_to(
     share: float | None,
 ) -> None:
     values, _ = blobs(6000)
@@ -110,7 +107,7 @@ def test_a_prior_is_fitted_to_latents_of_a_share_of_the_posteriors_deviation(
     np.testing.assert_allclose(means, np.rint(values * 255) / 255, atol=1e-6)
 
 
-def test_so_is_the_prior_of_a_class(
+def test_the_spread_applies_to_the_prior_of_each_class(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_TAIL", 0.0)
@@ -123,7 +120,7 @@ def test_so_is_the_prior_of_a_class(
         np.testing.assert_allclose(covariance(fitted, k, 0), expected, atol=3e-3)
 
 
-def test_a_class_leaves_its_tail_out_and_latents_without_a_label_keep_theirs() -> None:
+def test_the_tail_is_dropped_from_classes_but_not_from_latents_without_a_label() -> None:
     rng = np.random.default_rng(0)
     values = np.clip(0.3 + 0.05 * rng.normal(size=(4000, 2)), 0, 1)
     wrong = np.arange(0, 4000, 81)  # 1.25% of each class lie here and there, far away
@@ -161,7 +158,7 @@ def test_a_prior_that_does_not_fit_the_family_is_refused(
         ("vae", 4, 0, "normal", 1, "components is 1, but prior normal has none"),
     ],
 )
-def test_a_prior_that_no_checkpoint_holds_is_refused(
+def test_a_prior_too_large_or_with_superfluous_components_is_refused(
     family: Any, dim: int, classes: int, kind: str, components: int | None, named: str
 ) -> None:
     config = preset(
@@ -177,7 +174,7 @@ def test_class_gmm_without_labels_is_refused() -> None:
         fit_prior(passing("cvae", 2, classes=2), pictures(blobs(10)[0]))
 
 
-def test_latents_that_are_no_numbers_are_said_to_be_so() -> None:
+def test_latents_that_are_not_finite_are_reported() -> None:
     model = passing("ae", 2)
     model.head.bias = nn.Parameter(torch.tensor([float("nan"), 0.0]))
     with pytest.raises(UsageError, match="not finite"):

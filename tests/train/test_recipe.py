@@ -84,7 +84,7 @@ def test_a_linear_vae_finds_the_subspace_of_probabilistic_pca_and_its_sigma() ->
     assert np.sqrt(state.variance) == pytest.approx(sigma, rel=0.1)
 
 
-def test_sigma_is_the_root_mean_square_error_of_what_was_drawn() -> None:
+def test_sigma_is_the_root_mean_square_error_of_decoded_samples() -> None:
     data = images()
     made = model("vae")
     state = fit(made, data, None, config(objective="gaussian", epochs=40))
@@ -92,14 +92,14 @@ def test_sigma_is_the_root_mean_square_error_of_what_was_drawn() -> None:
     assert state.variance == pytest.approx(squared, rel=0.05)
 
 
-def test_the_kl_warms_up_step_by_step() -> None:
+def test_the_kl_weight_rises_at_every_step() -> None:
     recipe = config(beta=2.0, kl_warmup=1.5)
     weights = [kl_weight(recipe, step, 4) for step in range(8)]
     assert weights == pytest.approx([2 * step / 6 for step in range(6)] + [2, 2])
     assert kl_weight(config(beta=3.0), 0, 4) == 3
 
 
-def test_the_first_step_of_a_warm_up_has_no_kl() -> None:
+def test_the_first_warm_up_step_has_no_kl_term() -> None:
     losses: list[Any] = []
     fit(model("vae"), images(64), None, config(kl_warmup=1, epochs=2), losses.append)
     first, second = losses
@@ -118,7 +118,7 @@ def test_free_bits_keep_dimensions_alive() -> None:
     assert 0.4 < spent[1] < D * 0.5 + 0.1
 
 
-def test_one_cycle_begins_low_peaks_and_ends_near_nothing() -> None:
+def test_one_cycle_starts_low_peaks_and_ends_near_zero() -> None:
     recipe = config(learning_rate=1.0)
     rates = [learning_rate(recipe, step, 100) for step in range(100)]
     assert rates[0] == pytest.approx(1 / 25)
@@ -128,7 +128,7 @@ def test_one_cycle_begins_low_peaks_and_ends_near_nothing() -> None:
     assert learning_rate(replace(recipe, schedule="constant"), 7, 10) == 1.0
 
 
-def test_the_average_is_that_of_the_weights_after_each_step() -> None:
+def test_ema_averages_the_weights_after_each_step() -> None:
     made = model("ae")
     state = State(made, config(ema=0.6))
     expected = [p.detach().clone() for p in made.parameters()]
@@ -145,7 +145,7 @@ def test_the_average_is_that_of_the_weights_after_each_step() -> None:
         torch.testing.assert_close(weight.detach(), mean)
 
 
-def test_the_averaged_weights_are_what_is_validated() -> None:
+def test_validation_uses_the_averaged_weights() -> None:
     made, data = model("vae"), images(128)
     history = fit(made, data, data, config(ema=0.9, epochs=3)).history
     assert evaluate(made, data, config())[0] == history[-1].validation_loss
@@ -196,7 +196,7 @@ def test_early_stopping_ends_with_the_best_weights_and_their_moments() -> None:
     assert not all(torch.equal(last[name], t) for name, t in made.state_dict().items())
 
 
-def test_noise_is_seen_by_the_encoder_alone() -> None:
+def test_only_the_encoder_sees_noise() -> None:
     made, data = model("vae"), images(64)
     noise = torch.Generator().manual_seed(0)
     batch = BatchMaker(data, made.config, config(noise=0.5), ProcessGroup(), noise).make(
@@ -207,7 +207,7 @@ def test_noise_is_seen_by_the_encoder_alone() -> None:
     assert (batch.encoder_input - batch.image).std() == pytest.approx(0.33, abs=0.05)  # clipped
 
 
-def test_binarised_pixels_are_ones_as_often_as_they_are_bright() -> None:
+def test_binarised_pixels_are_1_with_their_gray_level_as_probability() -> None:
     data = Images(torch.full((400, *SHAPE), 51, dtype=torch.uint8), None)
     noise = torch.Generator().manual_seed(0)
     batches = BatchMaker(data, model("vae").config, config(binarise=True), ProcessGroup(), noise)
@@ -226,13 +226,15 @@ def test_binarised_pixels_are_ones_as_often_as_they_are_bright() -> None:
         ({"patience": 3}, "early stopping needs held-out"),
     ],
 )
-def test_what_does_not_go_together_is_refused(changes: dict[str, Any], named: str) -> None:
+def test_contradictory_settings_are_refused(changes: dict[str, Any], named: str) -> None:
     with pytest.raises(UsageError, match=named):
         config(**changes)
 
 
 @pytest.mark.parametrize("native", [True, False])
-def test_auto_is_bf16_where_the_processor_has_it(native: bool, monkeypatch: Any) -> None:
+def test_auto_precision_is_bf16_if_the_processor_supports_it(
+    native: bool, monkeypatch: Any
+) -> None:
     monkeypatch.setattr(
         torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native, "avx2": True}
     )

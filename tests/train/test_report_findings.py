@@ -13,7 +13,7 @@ from vae_train import TrainConfig
 from vae_train.report.findings import find_problems
 
 
-def test_losses_of_two_objectives_are_not_compared() -> None:
+def test_losses_of_different_objectives_are_not_compared() -> None:
     far = replace(GOOD, held_out_loss=150.0)
     about = trained()
 
@@ -31,7 +31,7 @@ def test_losses_of_two_objectives_are_not_compared() -> None:
     assert said({"loss", "validation_loss"}, contrast=1.2) == ["overfit"]
 
 
-def test_an_ae_is_not_told_to_raise_beta() -> None:
+def test_an_ae_is_not_advised_to_raise_beta() -> None:
     far = replace(GOOD, kl=None, held_out_loss=150.0, sample_distance=9.0)
     found = find_problems(far, trained("ae", prior=Prior("gmm", 4, weights=np.ones((1, 1)),
                    mean=np.zeros((1, 1, 4)), cholesky=np.eye(4)[np.tril_indices(4)][None, None]
@@ -40,7 +40,7 @@ def test_an_ae_is_not_told_to_raise_beta() -> None:
     assert not any("--beta" in finding.advice for finding in found)
 
 
-def test_of_few_images_no_dimension_is_called_inactive() -> None:
+def test_inactive_units_are_not_reported_for_few_images() -> None:
     inactive = replace(GOOD, active_units=0)
     assert [f.code for f in find_problems(inactive, trained())] == ["inactive_units"]
     assert find_problems(replace(inactive, images=9), trained()) == []

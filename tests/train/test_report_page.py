@@ -39,7 +39,7 @@ class Page(HTMLParser):
 
 
 @pytest.mark.parametrize("family", ["ae", "vae", "cvae"])
-def test_the_folder_and_its_one_page(family: str, tmp_path: Path) -> None:
+def test_the_report_folder_and_page(family: str, tmp_path: Path) -> None:
     report = write_report(trained(family), tmp_path / "m.run", "Training of <m>.pt")
     names = ["losses", "samples", "reconstructions", "traversals", "units"]
     files = {path.name for path in (tmp_path / "m.run").iterdir()}
@@ -74,7 +74,7 @@ def test_the_same_run_gives_the_same_files(tmp_path: Path) -> None:
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
 
-def test_sheets_are_as_large_as_their_images(tmp_path: Path) -> None:
+def test_the_size_of_a_grid_follows_from_its_images(tmp_path: Path) -> None:
     report = write_report(trained(), tmp_path / "run", "t")
     sizes = {p.name: Image.open(io.BytesIO(p.png)).size for p in report.pictures}
     scale, cell = 7, 8 + 2  # 56 // 8, and the gap
@@ -83,7 +83,7 @@ def test_sheets_are_as_large_as_their_images(tmp_path: Path) -> None:
     assert sizes["traversals"] == (scale * (11 * cell - 2), scale * (4 * cell - 2))
 
 
-def test_training_ends_in_a_report(tmp_path: Path) -> None:
+def test_training_writes_a_report(tmp_path: Path) -> None:
     out = tmp_path / "model.pt"
     done = invoke("cvae", *DIGITS, "--out", out)
     assert done.exit_code == 0, done.output
@@ -97,7 +97,7 @@ def test_training_ends_in_a_report(tmp_path: Path) -> None:
         )
 
 
-def test_no_report_writes_none(tmp_path: Path) -> None:
+def test_no_report_writes_no_report(tmp_path: Path) -> None:
     done = invoke("ae", *DIGITS, "--no-report", "--out", tmp_path / "model.pt")
     assert done.exit_code == 0, done.output
     assert not (tmp_path / "model.run" / "report.html").exists()
@@ -105,7 +105,7 @@ def test_no_report_writes_none(tmp_path: Path) -> None:
     assert "warning:" not in done.stderr
 
 
-def test_a_file_in_the_folders_place_is_refused_before_training(
+def test_a_file_in_place_of_the_run_folder_is_refused_before_training(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "model.run").write_text("mine")
@@ -114,7 +114,7 @@ def test_a_file_in_the_folders_place_is_refused_before_training(
     assert (tmp_path / "model.run").read_text() == "mine"
 
 
-def test_without_tensorboard_the_option_says_what_to_install(
+def test_the_tensorboard_option_without_tensorboard_says_what_to_install(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without(monkeypatch, "tensorboard")
@@ -125,7 +125,7 @@ def test_without_tensorboard_the_option_says_what_to_install(
     )
 
 
-def test_tensorboard_gets_scalars_and_pictures(tmp_path: Path) -> None:
+def test_tensorboard_receives_scalars_and_pictures(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -95,7 +95,7 @@ def folder(tmp_path: Path) -> RunFolder:
     ],
     ids=["full", "gaussian", "ae", "importance", "importance at the end"],
 )
-def test_stopped_at_any_step_it_ends_in_the_same_bits(
+def test_a_run_stopped_at_any_step_resumes_bit_for_bit(
     family: str, config: TrainConfig, tmp_path: Path
 ) -> None:
     expected = digest(run(None, config, family=family), tmp_path)
@@ -107,7 +107,7 @@ def test_stopped_at_any_step_it_ends_in_the_same_bits(
         assert digest(again, tmp_path) == expected, step
 
 
-def test_stopped_at_every_second_step_it_ends_in_the_same_bits(
+def test_a_run_stopped_at_every_second_step_resumes_bit_for_bit(
     folder: RunFolder, tmp_path: Path
 ) -> None:
     expected = digest(run(None), tmp_path)
@@ -118,7 +118,7 @@ def test_stopped_at_every_second_step_it_ends_in_the_same_bits(
     assert [line["epoch"] for line in lines] == [1, 2, 3]
 
 
-def test_the_command_is_that_of_the_first_start(folder: RunFolder) -> None:
+def test_a_resumed_run_keeps_its_first_command(folder: RunFolder) -> None:
     stop_at(folder, 2, command="vae-train cvae")
     again = run(folder, resume=True, command="vae-train cvae --save-every 0")
     assert again.metadata["command"] == "vae-train cvae"
@@ -133,7 +133,7 @@ def test_metrics_written_after_the_last_save_are_written_again(folder: RunFolder
     assert [line["epoch"] for line in lines] == [1, 2, 3]
 
 
-def test_a_resumed_epoch_has_the_means_and_the_seconds_of_all_its_steps(folder: RunFolder) -> None:
+def test_a_resumed_epoch_counts_the_seconds_before_the_stop(folder: RunFolder) -> None:
     stop_at(folder, 2)
     _, state = folder.load()
     run(folder, resume=True)
@@ -149,7 +149,7 @@ def test_an_unfinished_run_is_not_overwritten(folder: RunFolder) -> None:
     assert folder.state.read_bytes() == before
 
 
-def test_nothing_to_resume_is_said_and_training_begins(folder: RunFolder) -> None:
+def test_resume_without_a_saved_state_starts_from_the_beginning(folder: RunFolder) -> None:
     said: list[str] = []
     run(folder, resume=True, log=said.append)
     assert said == [f"{folder.path}: nothing to resume, starting from the beginning"]
@@ -165,7 +165,7 @@ def test_nothing_to_resume_is_said_and_training_begins(folder: RunFolder) -> Non
         ({"data": dataset(seed=1)}, "data was "),
     ],
 )
-def test_another_run_is_refused_by_the_field_that_differs(
+def test_another_run_is_refused_with_the_fields_that_differ(
     changes: dict[str, Any], named: str, folder: RunFolder
 ) -> None:
     stop_at(folder, 3)
@@ -174,7 +174,7 @@ def test_another_run_is_refused_by_the_field_that_differs(
     assert named in str(refused.value)
 
 
-def test_another_number_of_threads_is_warned_of(folder: RunFolder) -> None:
+def test_another_number_of_threads_is_reported(folder: RunFolder) -> None:
     stop_at(folder, 3)
     said: list[str] = []
     run(folder, resume=True, threads=2, log=said.append)
@@ -230,7 +230,7 @@ def test_a_state_of_another_format_is_refused(content: Any, folder: RunFolder) -
         run(folder, resume=True)
 
 
-def test_the_state_is_saved_as_often_as_asked(tmp_path: Path, monkeypatch: Any) -> None:
+def test_the_state_is_saved_at_the_given_interval(tmp_path: Path, monkeypatch: Any) -> None:
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     folder, saves = RunFolder(tmp_path / "model.run", save_every=5), []
@@ -259,7 +259,7 @@ def test_the_state_is_saved_as_often_as_asked(tmp_path: Path, monkeypatch: Any) 
 
 
 @pytest.mark.slow
-def test_killed_again_and_again_it_ends_in_the_same_checkpoint() -> None:
+def test_a_run_killed_repeatedly_gives_the_same_checkpoint() -> None:
     script = Path(__file__).with_name("kills.py")
     done = subprocess.run(
         [sys.executable, script, "--kills", "12"], capture_output=True, text=True, timeout=300
@@ -271,7 +271,9 @@ def test_killed_again_and_again_it_ends_in_the_same_checkpoint() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_says_how_to_go_on(number: signal.Signals, tmp_path: Path) -> None:
+def test_a_signal_saves_the_state_and_prints_how_to_resume(
+    number: signal.Signals, tmp_path: Path
+) -> None:
     out = tmp_path / "model.pt"
     state = tmp_path / "model.run" / "state.pt"
     words = [*RECIPE, "--epochs", "5000", "--patience", "5000", "--out", str(out)]

@@ -96,7 +96,6 @@ def batches(images: Images) -> Iterator[tuple[Tensor, Tensor]]:
     for _ in range(EPOCHS):
         for index in torch.randperm(len(images), generator=order).split(BATCH):
             image, label = images.batch(index)
-            assert label is not None
             yield image.flatten(1), label
 
 
@@ -150,7 +149,7 @@ CASES: dict[str, tuple[Any, type[nn.Module], Loss, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_our_loss_curve_is_the_tutorials(case: str, images: Images) -> None:
+def test_our_loss_curve_equals_the_tutorials(case: str, images: Images) -> None:
     family, module, objective, changes = CASES[case]
     shape = tuple(images.pixels.shape[1:])
     config = recipe("reference", family, int(np.prod(shape)), epochs=EPOCHS, seed=SEED, **changes)
@@ -169,7 +168,7 @@ def test_our_loss_curve_is_the_tutorials(case: str, images: Images) -> None:
     assert np.mean(expected[-5:]) < 0.8 * np.mean(expected[:5])  # it did learn
 
 
-def test_the_data_set_is_scaled_as_the_tutorials(images: Images) -> None:
+def test_images_are_scaled_like_the_tutorials(images: Images) -> None:
     x, _ = images.batch(torch.arange(3))
     expected = images.pixels[:3].double() / 255
     torch.testing.assert_close(x.double(), expected, rtol=1e-7, atol=0)

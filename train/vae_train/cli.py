@@ -143,7 +143,7 @@ class _RecordingCommand(click.Command):
 @click.option(
     "--prior-spread",
     type=float,
-    help="Fit the prior to latents with this fraction of the posterior's standard deviation.",
+    help="Fit the prior to latents sampled with this fraction of the posterior's deviation.",
 )
 @size_option
 @click.option(

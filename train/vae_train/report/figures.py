@@ -153,7 +153,7 @@ def draw_reconstructions(trained: TrainedModel) -> tuple[bytes, str]:
     labels = None if trained.labels is None else trained.labels[:n]
     decoded = trained.decode(trained.encode(images, labels).mu, labels)
     layers, columns = interleave([flatten(images).reshape(decoded.shape), decoded], _COLUMNS)
-    caption = f"Rows in pairs: {trained.split} images, and their reconstructions below."
+    caption = f"In pairs of rows: {trained.split} images above, their reconstructions below."
     return _to_sheet(layers, columns), caption
 
 
