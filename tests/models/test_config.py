@@ -1,4 +1,4 @@
-"""What a model may be made of: ranges, presets, and a dictionary there and back."""
+"""Model configs: ranges, presets, and conversion to dictionaries."""
 
 from __future__ import annotations
 
@@ -81,17 +81,9 @@ def test_pixels_include_channels() -> None:
 def test_the_reference_preset_is_the_tutorials_model() -> None:
     config = preset("reference", "cvae", (1, 28, 28), 10)
     assert config == ModelConfig(
-        "cvae",
-        (1, 28, 28),
-        latent_dim=8,
-        classes=10,
-        backbone="mlp",
-        hidden=(256,),
-        relu_code=True,
-        label_join="add",
-        encoder_join="none",
-        null_label=False,
-    )
+        "cvae", (1, 28, 28), latent_dim=8, classes=10, backbone="mlp", hidden=(256,),
+        relu_code=True, label_join="add", encoder_join="none", null_label=False,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -115,11 +107,8 @@ def test_the_best_preset_is_twice_as_wide_as_the_default() -> None:
 
 def test_only_a_cvae_gets_classes_and_label_joins_from_a_preset() -> None:
     conditional = preset("default", "cvae", (1, 28, 28), 10)
-    assert (conditional.classes, conditional.encoder_join, conditional.null_label) == (
-        10,
-        "film",
-        True,
-    )
+    joins = (conditional.classes, conditional.encoder_join, conditional.null_label)
+    assert joins == (10, "film", True)
     plain = preset("default", "vae", (1, 28, 28), 10)
     assert (plain.classes, plain.encoder_join, plain.null_label) == (0, "none", False)
     assert plain.decoder_join == "none"

@@ -1,4 +1,4 @@
-"""Every combination builds, has the right shapes and learns in every parameter."""
+"""Every combination of options builds, has the right shapes, and trains every parameter."""
 
 from __future__ import annotations
 
@@ -33,12 +33,8 @@ def labels(config: ModelConfig, n: int = 3) -> Tensor:
 def forward(model: Any, image: Tensor, label: Tensor | None) -> Output:
     noise = torch.Generator().manual_seed(2)
     if isinstance(model, CVAE):
-        output: Output = model(image, label, generator=noise)
-    elif isinstance(model, VAE):
-        output = model(image, generator=noise)
-    else:
-        output = model(image)
-    return output
+        return model(image, label, generator=noise)
+    return model(image, generator=noise) if isinstance(model, VAE) else model(image)
 
 
 def check_shapes(model: Any, config: ModelConfig, n: int = 3) -> None:
@@ -57,7 +53,7 @@ def check_shapes(model: Any, config: ModelConfig, n: int = 3) -> None:
 
 
 def check_gradients(model: nn.Module, config: ModelConfig) -> None:
-    """Every parameter gets a gradient that is finite and not zero everywhere."""
+    """Check that each parameter has a finite gradient that is not zero everywhere."""
     for name, parameter in model.named_parameters():
         if "_labels" in name:  # FiLM starts as the identity, where some gradients vanish
             nn.init.normal_(parameter, std=0.5)
@@ -90,16 +86,9 @@ def test_shapes_and_gradients(shape: Any, backbone: str, family: Any) -> None:
 def test_shapes_and_gradients_of_every_label_join(
     backbone: str, encoder_join: str, label_join: str
 ) -> None:
-    config = preset(
-        "default",
-        "cvae",
-        (1, 9, 7),
-        3,
-        backbone=backbone,
-        hidden=SMALL[backbone],
-        label_join=label_join,
-        encoder_join=encoder_join,
-    )
+    joins = {"label_join": label_join, "encoder_join": encoder_join}
+    small = {"backbone": backbone, "hidden": SMALL[backbone]}
+    config = preset("default", "cvae", (1, 9, 7), 3, **small, **joins)
     model = made(config)
     check_shapes(model, config)
     check_gradients(model, config)
@@ -138,15 +127,8 @@ def test_one_class_and_many(backbone: str, classes: int) -> None:
 @pytest.mark.parametrize("label_join", JOINS)
 @pytest.mark.parametrize("backbone", ["mlp", "conv"])
 def test_the_label_changes_the_image(backbone: str, label_join: str) -> None:
-    config = preset(
-        "default",
-        "cvae",
-        (1, 8, 8),
-        2,
-        backbone=backbone,
-        hidden=SMALL[backbone],
-        label_join=label_join,
-    )
+    small = {"backbone": backbone, "hidden": SMALL[backbone], "label_join": label_join}
+    config = preset("default", "cvae", (1, 8, 8), 2, **small)
     model = made(config)
     nn.init.normal_(model.decoder_labels.linear.weight)
     z = torch.randn(2, config.latent_dim)

@@ -1,4 +1,4 @@
-"""How a label is combined with z or features: embeddings, no label, FiLM."""
+"""Label embeddings, missing labels, FiLM and guidance."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_each_layer_of_a_trunk_takes_its_own_film_slice() -> None:
     z, label = torch.randn(3, config.latent_dim), torch.arange(3)
     row = model.decoder_labels(label, 3)
     first, second = model.decoder.trunk.layers
-    # The decoder's widths are 4 then 5, and each layer takes its scales, then its shifts.
+    # The decoder's widths are 4 and 5; each layer takes its scales, then its shifts.
     h = (first(z) * (1 + row[:, 0:4]) + row[:, 4:8]).relu()
     h = (second(h) * (1 + row[:, 8:13]) + row[:, 13:18]).relu()
     torch.testing.assert_close(model.decode_logits(z, label).flatten(1), model.decoder.head(h))

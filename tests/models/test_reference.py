@@ -1,4 +1,4 @@
-"""The reference preset is the tutorial's recipe to the letter: layers, their order, formulas."""
+"""The reference preset equals the tutorial's recipe: layers, their order and formulas."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def linear(x: Tensor, layer: nn.Linear) -> Tensor:
 
 
 def encode(model: Any, image: Tensor) -> Tensor:
-    """Linear(784, 256) ReLU Linear(256, h) ReLU, written out."""
+    """Compute Linear(784, 256) ReLU Linear(256, h) ReLU."""
     first, second = model.encoder.trunk.layers
     return linear(linear(image.flatten(1), first).relu(), second).relu()
 
 
 def decode(model: Any, z: Tensor) -> Tensor:
-    """Linear(h, 256) ReLU Linear(256, 784) Sigmoid, written out."""
+    """Compute Linear(h, 256) ReLU Linear(256, 784) Sigmoid."""
     (first,) = model.decoder.trunk.layers
     return linear(linear(z, first).relu(), model.decoder.head).sigmoid()
 

@@ -30,23 +30,14 @@ from vae_train.data import Images
 def tiny(family: Any, latent_dim: int = 2, **changes: Any) -> VAE:
     """A small model of 1×4×4 images whose decoder depends strongly on the latents."""
     torch.manual_seed(3)
-    config = preset(
-        "default",
-        family,
-        (1, 4, 4),
-        3,
-        backbone="mlp",
-        hidden=(8,),
-        latent_dim=latent_dim,
-        **changes,
-    )
+    changes = {"backbone": "mlp", "hidden": (8,), "latent_dim": latent_dim} | changes
+    config = preset("default", family, (1, 4, 4), 3, **changes)
     model: Any = build(config).eval()
     with torch.no_grad():
         for parameter in model.decoder.parameters():
             parameter.mul_(3)
         model.log_var.bias.fill_(0.5)  # importance sampling needs a wide proposal
-    built: VAE = model
-    return built
+    return model
 
 
 def random_images(n: int, labelled: bool = False) -> Images:
@@ -79,9 +70,8 @@ def test_many_samples_approach_the_likelihood_by_quadrature(family: str) -> None
     model, data = tiny(family), random_images(6, labelled=family == "cvae")
     image, label = binarised(data, 0).batch(torch.arange(6))
     exact = by_quadrature(model, image, label)
-    found = log_mean_exp(log_weights(model, image, label, 4000, torch.Generator().manual_seed(1)))[
-        0
-    ]
+    noise = torch.Generator().manual_seed(1)
+    found = log_mean_exp(log_weights(model, image, label, 4000, noise))[0]
     torch.testing.assert_close(found, exact, atol=0.05, rtol=0)
     (estimate,) = nll(model, data, few=50, many=4000, subset=6)
     assert estimate.nll == pytest.approx(-float(exact.mean()), abs=0.03)
@@ -190,12 +180,12 @@ def test_the_bound_rises_with_the_number_of_samples() -> None:
 
 
 def test_binarisation_follows_gray_levels_and_is_repeatable() -> None:
-    grey = Images(torch.full((400, 1, 4, 4), 64, dtype=torch.uint8), None)
-    binary = binarised(grey, 0)
+    gray = Images(torch.full((400, 1, 4, 4), 64, dtype=torch.uint8), None)
+    binary = binarised(gray, 0)
     assert set(binary.pixels.unique().tolist()) == {0, 255}
     assert float(binary.pixels.float().mean()) == pytest.approx(64, abs=3)
-    assert torch.equal(binary.pixels, binarised(grey, 0).pixels)
-    assert not torch.equal(binary.pixels, binarised(grey, 1).pixels)
+    assert torch.equal(binary.pixels, binarised(gray, 0).pixels)
+    assert not torch.equal(binary.pixels, binarised(gray, 1).pixels)
     ends = Images(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1), None)
     assert torch.equal(binarised(ends, 0).pixels, ends.pixels)
 

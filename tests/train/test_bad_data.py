@@ -1,4 +1,4 @@
-"""Data that `vae-train` refuses before it trains, each with the whole line of its answer."""
+"""Data that `vae-train` refuses before training, with the complete error line for each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.train.test_cli import refused
 
 
 def idx(*shape: int, told: tuple[int, ...] | None = None) -> bytes:
-    """An IDX file of zeros, whose header may tell another shape."""
+    """An IDX file of zeros, whose header may claim another shape."""
     told = told or shape
     return (
         bytes([0, 0, 8, len(told)])
@@ -135,7 +135,7 @@ def test_unusable_folders_are_refused(
     data.mkdir()
     expected = make(data)
     assert refused(capfd, "cvae", "--data", data, "--out", out) == (code, f"error: {expected}\n")
-    assert [path.name for path in tmp_path.iterdir()] == ["data"]  # nothing was begun
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]  # no run folder was created
 
 
 IMAGES = np.zeros((6, 8, 8), np.uint8)

@@ -1,4 +1,4 @@
-"""A checkpoint comes back bit for bit, or is refused."""
+"""A checkpoint is read back bit for bit, or refused."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
 
 
 def write_with_checksum(path: Path, content: Any) -> Path:
-    """Any content with a correct checksum, as a newer version or an attacker may write it."""
+    """Write any content with a correct checksum, as a newer version or an attacker might."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
     path.write_bytes(zip_with_checksum(buffer.getvalue()))

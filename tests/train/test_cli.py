@@ -23,7 +23,7 @@ def invoke(*arguments: str | Path) -> Result:
 
 
 def refused(capfd: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str]:
-    """The exit code of the console script, run in this process, and the one line it printed."""
+    """Run the console script in this process; return its exit code and the line it printed."""
     before = sys.argv
     sys.argv = ["vae-train", *map(str, arguments)]
     try:
@@ -112,7 +112,7 @@ def test_the_recorded_command_contains_no_folders(tmp_path: Path) -> None:
 
 def test_recorded_paths_are_reduced_to_file_names() -> None:
     typed = ["cvae", "--data", "../shared/data/mnist/", "--out=/home/me/a=b.pt", "--lr", "1e-3"]
-    typed.insert(1, "--resume")  # a run that was stopped is the same run
+    typed.insert(1, "--resume")  # an interrupted run records the same command
     assert recorded_command(typed) == "vae-train cvae --data mnist --out=a=b.pt --lr 1e-3"
 
 
@@ -159,7 +159,7 @@ def picture_folder(folder: Path, classes: tuple[str, ...], size: tuple[int, int]
     return folder
 
 
-def test_a_folder_of_colour_images_is_resized_and_trained_on(tmp_path: Path) -> None:
+def test_a_folder_of_color_images_is_resized_and_trained_on(tmp_path: Path) -> None:
     data, out = picture_folder(tmp_path / "pets", ("cat", "dog")), tmp_path / "model.pt"
     done = invoke(*("cvae", "--data", data, "--epochs", "1", "--size", "6x5", "--out", out, *SMALL))
     assert done.exit_code == 0, done.output
@@ -170,13 +170,13 @@ def test_a_folder_of_colour_images_is_resized_and_trained_on(tmp_path: Path) -> 
 
 
 def test_the_test_split_is_read_like_the_training_split(tmp_path: Path) -> None:
-    """Grey test images and colour training images must not end in two shapes."""
+    """Gray test images must get the shape of color training images."""
     picture_folder(tmp_path / "pets" / "train", ("cat", "dog"))
     (tmp_path / "pets" / "test" / "dog").mkdir(parents=True)
-    Image.new("L", (9, 8), 99).save(tmp_path / "pets" / "test" / "dog" / "grey.png")
+    Image.new("L", (9, 8), 99).save(tmp_path / "pets" / "test" / "dog" / "gray.png")
     out = tmp_path / "model.pt"
     done = invoke("cvae", "--data", tmp_path / "pets", "--epochs", "1", "--out", out, *SMALL)
     assert done.exit_code == 0, done.output
     checkpoint = load_checkpoint(out)
     assert checkpoint.metadata["data"]["test"] == 1
-    assert checkpoint.example_labels.tolist() == [1]  # dog, by the names of the training split
+    assert checkpoint.example_labels.tolist() == [1]  # the index of dog in the training split

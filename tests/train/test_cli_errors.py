@@ -1,4 +1,4 @@
-"""Errors of `vae-train`: one line, the fitting exit code, no files left."""
+"""Errors of `vae-train`: one line, the right exit code, and no files left."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_the_scale_of_a_gaussian_reaches_the_checkpoint(tmp_path: Path) -> None:
     done = invoke("vae", *DIGITS, *SMALL, "--objective", "gaussian", "-q", "--out", out)
     assert done.exit_code == 0, done.output
     sigma = load_checkpoint(out).sigma
-    assert 0.15 < sigma < 0.5  # after one epoch no better than a mean image
+    assert 0.15 < sigma < 0.5  # after one epoch, about the error of the mean image
 
 
 def test_usage_errors_keep_their_class_for_callers(tmp_path: Path) -> None:

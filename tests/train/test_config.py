@@ -1,4 +1,4 @@
-"""The ranges of the training config, and the configs of the presets."""
+"""Ranges of the training config, and the recipes of the presets."""
 
 from __future__ import annotations
 
@@ -121,7 +121,9 @@ def test_the_default_recipe(family: str, dropout: float, objective: str) -> None
     assert (config.beta, config.epochs) == (0.5 if family == "cvae" else 1, 16)
     assert config.guidance == (1.3 if family == "cvae" else 1)
     assert config.contrast == (1.2 if family == "cvae" else 1)
-    assert recipe("default", family, 784, objective="gaussian").contrast == 1  # grey is no ink
+    assert (
+        recipe("default", family, 784, objective="gaussian").contrast == 1
+    )  # gray levels are not ink
     assert config.prior_spread == (0.5 if family == "cvae" else 0.75)
     assert recipe("reference", family, 784).prior_spread == config.prior_spread
     assert recipe("best", family, 784) == replace(config, epochs=30)

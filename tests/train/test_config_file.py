@@ -1,4 +1,4 @@
-"""A file of options means what the same options mean on a command line."""
+"""Options in a file have the same meaning as on the command line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ latent-dim = 3
 objective = "mse"
 beta = 2
 epochs = 1
-learning_rate = 1e-3   # either spelling
+learning_rate = 1e-3   # underscores are accepted too
 noise = 0.25
 prior = "normal"
 precision = "float32"
@@ -71,14 +71,14 @@ def test_a_config_file_equals_options_and_equals_the_config_that_a_run_writes(
     assert len(texts) == 1
     values = tomllib.loads(texts.pop())
     assert (values["family"], values["batch-size"], values["prior"]) == ("cvae", 128, "normal")
-    assert not {"out", "quiet", "device"} & values.keys()  # they do not decide what is trained
+    assert not {"out", "quiet", "device"} & values.keys()  # they do not affect the result
 
 
 def test_command_line_options_override_the_file(tmp_path: Path) -> None:
     path, out = tmp_path / "run.toml", tmp_path / "model.pt"
     path.write_text(FILE)
     done = invoke("ae", "--config", path, "--beta", "3", "--out", out)
-    assert isinstance(done.exception, UsageError)  # the family, too, is that of the command line
+    assert isinstance(done.exception, UsageError)  # the command line also overrides the family
     assert "--beta is for vae and cvae only" in str(done.exception)
     assert invoke("vae", "--config", path, "--latent-dim", "2", "--out", out).exit_code == 0
     checkpoint = load_checkpoint(out)

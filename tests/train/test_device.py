@@ -22,7 +22,7 @@ kept = keep_freed_memory() if sys.argv[1] == "keep" else False
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(20):
-        np.ones(40 << 17)  # 40 MB: above any limit that glibc itself would learn
+        np.ones(40 << 17)  # 40 MB, above the largest threshold that glibc adapts to
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 faults()
@@ -57,4 +57,4 @@ def test_freed_large_blocks_are_reused() -> None:
     kept, faults = measured("keep")
     assert kept == "True"
     assert faults < 50
-    assert measured("leave")[1] > 200  # even where pages are of 2 MB
+    assert measured("leave")[1] > 200  # even with 2 MB pages

@@ -1,4 +1,4 @@
-"""Two real processes that train one model, beside one process that does the work of both."""
+"""Two processes that train one model give the same result as one process."""
 
 from __future__ import annotations
 
@@ -24,24 +24,14 @@ from vae_train.state import Epoch
 OPTIONS = [
     *("cvae", "--backbone", "mlp", "--hidden", "16", "--latent-dim", "3"),
     *("--epochs", "3", "--batch-size", "50", "--prior", "normal", "--precision", "float32"),
-    *(
-        "--validation",
-        "0.1",
-        "--free-bits",
-        "0.2",
-        "--objective",
-        "gaussian",
-        "--noise",
-        "0.1",
-        "--ema",
-        "0.9",
-    ),
+    *("--validation", "0.1", "--free-bits", "0.2", "--objective", "gaussian"),
+    *("--noise", "0.1", "--ema", "0.9"),
 ]
 
 
 @pytest.mark.slow
 def test_two_processes_train_the_same_model_as_one(tmp_path: Path) -> None:
-    """The two read Parquet, a part each; the one has all in memory."""
+    """The two processes each read half of a Parquet file; the single one holds all in memory."""
     pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra arrow")
     from vae_runtime.datasets.parquet import write_dataset
 
@@ -54,7 +44,9 @@ def test_two_processes_train_the_same_model_as_one(tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("wrote ") == done.stderr.count("epoch 2/3") == 1  # one speaks
+    assert (
+        done.stderr.count("wrote ") == done.stderr.count("epoch 2/3") == 1
+    )  # only one process prints
     lines = (tmp_path / "model.run" / "metrics.jsonl").read_text().splitlines()
     two = [json.loads(line) for line in lines]
     found = load_checkpoint(out)
@@ -69,7 +61,7 @@ def test_two_processes_train_the_same_model_as_one(tmp_path: Path) -> None:
         group=ProcessGroup(shards=2),
         on_epoch=one.append,
     )
-    # Sums are rounded in another order, and Adam carries that on: five digits stay.
+    # Sums are rounded in another order, and Adam amplifies the difference.
     for name in ("loss", "reconstruction", "kl", "validation_loss"):
         losses = [getattr(epoch, name) for epoch in one]
         np.testing.assert_allclose([epoch[name] for epoch in two], losses, rtol=1e-5)
@@ -80,7 +72,7 @@ def test_two_processes_train_the_same_model_as_one(tmp_path: Path) -> None:
 
 
 def count_reads(rank: int, folder: str, source: str) -> None:
-    """One of two processes: trains, and notes which rows it read, and what threads it left."""
+    """Train as one of two processes; record which rows were read and which threads remain."""
     data: Any = load_dataset(source, lazy=True)
     read = data.images._read
     rows: list[list[int]] = []
@@ -119,13 +111,13 @@ def test_a_process_reads_only_its_own_images(tmp_path: Path) -> None:
     file = tmp_path / "idx" / "train-images-idx3-ubyte"
     file.write_bytes(header + data.images.tobytes())
     torch.multiprocessing.spawn(count_reads, (str(tmp_path), str(file.parent)), 2)
-    noted = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
-    assert not [name for each in noted for name in each["threads"] if "gloo" in name]
-    read = [each["rows"] for each in noted]
+    recorded = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    assert not [name for each in recorded for name in each["threads"] if "gloo" in name]
+    read = [each["rows"] for each in recorded]
     assert len(data) == 1500
-    # 600 of the 1,200 to train on, 150 of the 300 held out, and the examples that are kept.
+    # 64 examples, 150 of the 300 held-out images, and 600 of the 1,200 training images.
     assert sorted(map(len, read[1])) == [64, 150, 600]
-    # The first takes the fingerprint of all besides, in pieces.
+    # The first process also reads all images, in batches, for the fingerprint.
     others = [rows for rows in read[0] if len(rows) < 1500]
     assert len(read[0]) == len(others) + 1
     assert sorted(map(len, others)) == [64, 150, 600]

@@ -1,4 +1,4 @@
-"""Every example of `vae-train --help` is one that it takes, and the page names every option."""
+"""The examples of `vae-train --help` are valid, and the documentation lists every option."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The steps of the loop: learning rate, what is drawn, what is hidden, what is recorded."""
+"""The steps of the loop: learning rate, label dropout, data splits and errors."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ def test_label_dropout_hides_the_given_fraction_of_labels(
     labels = torch.stack([batch.label for batch in made if batch.label is not None])
     hidden = (labels == 3).float().mean().item()
     assert hidden == pytest.approx(share, abs=0.03)
-    # What is not hidden is unchanged: the classes are 100 images each.
+    # Labels that are not hidden are unchanged: each class has 100 images.
     for k in range(3):
         assert (labels == k).float().mean().item() == pytest.approx((1 - share) / 3, abs=0.03)
-    assert data.labels.max() == 2  # the data itself was not written to
+    assert data.labels.max() == 2  # the data was not modified
 
 
 def test_a_loss_that_is_not_finite_stops_training_at_once() -> None:
@@ -99,7 +99,7 @@ def test_the_validation_split_is_disjoint_and_complete(n: int, share: float, hel
     a, b = training.images.ravel().tolist(), validation.images.ravel().tolist()
     assert len(b) == held
     assert sorted(a + b) == list(range(n))
-    for part in (training, validation):  # labels go with their images
+    for part in (training, validation):  # labels stay with their images
         assert (part.labels == part.images.ravel() % 4).all()
 
 
@@ -148,4 +148,4 @@ def test_losses_on_cuda_equal_those_on_the_cpu(family: Any) -> None:
         made = model(family).to(name)
         placed = Images(data.pixels.to(name), None if data.labels is None else data.labels.to(name))
         losses.append([e.loss for e in fit(made, placed, placed, config(epochs=3)).history])
-    np.testing.assert_allclose(losses[0], losses[1], rtol=0.05)  # other noise is drawn there
+    np.testing.assert_allclose(losses[0], losses[1], rtol=0.05)  # CUDA draws other noise

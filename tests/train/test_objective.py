@@ -1,4 +1,4 @@
-"""The losses beside closed forms and torch's own distributions."""
+"""Compare the losses with closed forms and with torch.distributions."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_bce_is_the_bernoulli_negative_log_likelihood() -> None:
     logits, image = 4 * torch.randn(3, 2, 4, 5), torch.rand(3, 2, 4, 5)
     found = reconstruction(logits, image, "bce")
     expected = F.binary_cross_entropy(logits.sigmoid(), image, reduction="none").sum((1, 2, 3))
-    # The sigmoid of a large logit has few digits left; the logits themselves have all.
+    # The sigmoid of a large logit loses precision; the logits do not.
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=0)
     binary = image.round()
     log_prob = Bernoulli(logits=logits).log_prob(binary).sum((1, 2, 3))
@@ -91,7 +91,7 @@ def test_the_squared_error_is_recovered_from_the_density() -> None:
     nll = reconstruction(logits, image, "gaussian", variance=0.04).mean().item()
     expected = (logits.sigmoid() - image).square().mean().item()
     assert mean_squared_error(nll, 40, 0.04) == pytest.approx(expected, rel=1e-5)
-    # It is the variance under which the image is likeliest.
+    # This is the variance that makes the image most likely.
     best, *others = (
         reconstruction(logits, image, "gaussian", variance=expected * f).mean().item()
         for f in (1, 0.98, 1.02)
@@ -105,12 +105,12 @@ def test_beta_weights_the_kl() -> None:
 
 
 def test_free_bits_on_a_worked_example() -> None:
-    # Means of the two dimensions: 1.5 and 0.25. Half a nat is free in each.
+    # The means of the two dimensions are 1.5 and 0.25, and half a nat is free in each.
     kl = torch.tensor([[1.0, 0.5], [2.0, 0.0]], requires_grad=True)
     loss = total_loss(LossTerms(torch.zeros(2), kl).means(), beta=2, free_bits=0.5)
     assert loss.item() == 2 * (1.5 + 0.5)
     loss.backward()  # type: ignore[no-untyped-call]
-    assert kl.grad.tolist() == [[1, 0], [1, 0]]  # the second spends for nothing
+    assert kl.grad.tolist() == [[1, 0], [1, 0]]  # the second dimension costs nothing
 
 
 def test_free_bits_are_counted_over_all_processes() -> None:
@@ -172,14 +172,13 @@ def test_losses_are_float32_at_any_precision_of_the_model(objective: Any) -> Non
 
 def bound(made: Any, given: Batch) -> Tensor:
     config = TrainConfig(importance_samples=max(2, len(given.eps)))
-    found: Tensor = LossModule(made, config)(given, 1.0, 0.1).bound
-    return found
+    return LossModule(made, config)(given, 1.0, 0.1).bound
 
 
 def test_one_importance_sample_is_the_elbo_estimate() -> None:
     nll, ratio = torch.rand(1, 5), torch.randn(1, 5)
     torch.testing.assert_close(importance_bound(nll, ratio), (nll - ratio)[0])
-    # Its expectation is the ELBO whose KL is in closed form.
+    # Its expectation is the ELBO, whose KL has a closed form.
     made, given = model(), batch(n=2, k=20_000)
     mu, log_var = made.encode(given.image)
     z = mu + (log_var / 2).exp() * given.eps

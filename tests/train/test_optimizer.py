@@ -1,4 +1,4 @@
-"""Our Adam takes the steps of torch.optim.Adam, bit for bit."""
+"""Our Adam takes the same steps as torch.optim.Adam, bit for bit."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def weights() -> list[Tensor]:
 
 
 def gradients(step: int) -> list[Tensor]:
-    """Of a size that differs from step to step."""
+    """Gradients whose magnitude differs from step to step."""
     generator = torch.Generator().manual_seed(step)
     return [10.0 ** (3 * step % 7 - 4) * torch.randn(s, generator=generator) for s in SHAPES]
 
 
 def transposed(gradient: Tensor) -> Tensor:
-    """The same numbers, last dimension first in memory."""
+    """The same numbers with the last two dimensions swapped in memory."""
     return gradient.mT.contiguous().mT if gradient.ndim > 1 else gradient
 
 

@@ -1,4 +1,4 @@
-"""Other data than MNIST, from `vae-train` by `vae-export` to `vae-run`, a few steps of each."""
+"""Data other than MNIST: train, export and run a small model on each kind."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def fashion(folder: Path) -> Path:
 
 
 def pictures(folder: Path, height: int, width: int, classes: tuple[str, ...]) -> Path:
-    """A folder of colour images, one sub-folder a class."""
+    """A folder of color images with one sub-folder per class."""
     for k, name in enumerate(classes):
         (folder / name).mkdir(parents=True)
         for i, image in enumerate(shapes(24, height, width, 3, seed=k)):
@@ -76,7 +76,7 @@ def arrays(path: Path, n: int, *shape: int, classes: int = 0) -> Path:
 
 
 def whole_way(folder: Path, *words: str | Path) -> tuple[vae_runtime.Autoencoder, Path]:
-    """Train, export, verify; the loaded bundle and where it is."""
+    """Train, export and verify; return the loaded bundle and its path."""
     line(vae_train, *words, *QUICK, "--out", folder / "model.pt")
     line(vae_export, "--ckpt", folder / "model.pt", "--out", folder / "bundle")
     line(vae_run, "verify", "-b", folder / "bundle")
@@ -86,7 +86,7 @@ def whole_way(folder: Path, *words: str | Path) -> tuple[vae_runtime.Autoencoder
 
 
 def sampled(bundle: Path, *words: str) -> tuple[str, tuple[int, int]]:
-    """The mode and (H, W) of the picture of one sample."""
+    """Write one sample as a PNG; return its mode and (H, W)."""
     out = bundle.with_name("sample.png")
     line(vae_run, "sample", "-b", bundle, "-n", "1", "--scale", "1", "-o", out, *words)
     with Image.open(out) as image:
@@ -99,10 +99,10 @@ def test_fashion(tmp_path: Path) -> None:
     assert model.spec.classes == tuple("0123456789")
     assert sampled(bundle, "--label", "7") == ("L", (28, 28))
     done = line(vae_run, "evaluate", data, "-b", bundle, "--samples", "1", "--json")
-    assert json.loads(done.stdout)["n"] == 40  # of its test split
+    assert json.loads(done.stdout)["n"] == 40  # images in the test split
 
 
-def test_colour_images_of_32_by_32(tmp_path: Path) -> None:
+def test_color_images_of_32_by_32(tmp_path: Path) -> None:
     data = pictures(tmp_path / "pets", 32, 32, ("cat", "dog"))
     model, bundle = whole_way(tmp_path, "cvae", "--data", data, *SMALL)
     assert (model.spec.image.shape, model.spec.classes) == ((3, 32, 32), ("cat", "dog"))
@@ -112,7 +112,7 @@ def test_colour_images_of_32_by_32(tmp_path: Path) -> None:
     assert out.exists()
 
 
-def test_colour_images_of_64_by_64_with_convolutions(tmp_path: Path) -> None:
+def test_color_images_of_64_by_64_with_convolutions(tmp_path: Path) -> None:
     data = pictures(tmp_path / "pets", 64, 64, ("cat", "dog"))
     small = ("--hidden", "8,8,8", "--latent-dim", "4", "--batch-size", "16")
     model, bundle = whole_way(tmp_path, "vae", "--data", data, *small)

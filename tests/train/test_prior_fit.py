@@ -1,4 +1,4 @@
-"""A prior fitted to latents: what is found, in every kind and family."""
+"""Fit every kind of prior to known latents of every family."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 
 
 class Passing(nn.Module):
-    """An encoder whose z is the image itself, so that the latents are known."""
+    """An encoder that outputs the image itself, so that the latents are known."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -30,17 +30,9 @@ class Passing(nn.Module):
 
 
 def passing(family: Any, dim: int, classes: int = 0, spread: float = -10.0) -> Any:
-    """A model whose posterior mean is the first `dim` pixels of the image."""
-    config = preset(
-        "default",
-        family,
-        (1, 1, dim),
-        classes,
-        backbone="mlp",
-        hidden=(4,),
-        latent_dim=dim,
-        encoder_join="none",
-    )
+    """A model whose posterior mean equals the pixels of the image."""
+    changes = {"hidden": (4,), "latent_dim": dim, "encoder_join": "none"}
+    config = preset("default", family, (1, 1, dim), classes, backbone="mlp", **changes)
     model: Any = build(config)
     model.encoder = Passing(dim)
     for head in [model.head] if family == "ae" else [model.mu]:
@@ -68,8 +60,7 @@ def blobs(n: int, seed: int = 0) -> tuple[Array, NDArray[np.int64]]:
 def covariance(prior: Prior, row: int, component: int) -> Array:
     factor = np.zeros((prior.latent_dim,) * 2)
     factor[np.tril_indices(prior.latent_dim)] = prior.cholesky[row, component]
-    found: Array = factor @ factor.T
-    return found
+    return factor @ factor.T
 
 
 @pytest.mark.parametrize("family", ["ae", "vae"])
@@ -99,7 +90,7 @@ def test_the_score_is_the_log_likelihood_of_held_out_latents() -> None:
     rng = np.random.default_rng(1)
     values = np.clip(0.5 + 0.1 * rng.normal(size=(4000, 2)), 0, 1)
     fitted = fit_prior(passing("ae", 2), pictures(values), "gaussian")
-    # The negative entropy of N(., .1² I) in two dimensions.
+    # The negative entropy of N(·, 0.1² I) in two dimensions.
     expected = -(1 + np.log(2 * np.pi) + 2 * np.log(0.1))
     assert fitted.held_out_log_likelihood == pytest.approx(expected, abs=0.1)
 
@@ -157,8 +148,8 @@ def test_a_rare_class_gets_fewer_components_without_affecting_the_others() -> No
     np.testing.assert_allclose(prior.weights.sum(1), 1)
     only = prior.sample(50, label=2, seed=0)
     np.testing.assert_allclose(only, np.tile([0.1, 0.9], (50, 1)), atol=0.01)
-    nothing = prior.sample(2000, label=3, seed=0)  # the latents of all
-    np.testing.assert_allclose(nothing.mean(0), values.mean(0), atol=0.03)  # but for their tail
+    nothing = prior.sample(2000, label=3, seed=0)  # fitted to all latents
+    np.testing.assert_allclose(nothing.mean(0), values.mean(0), atol=0.03)  # all but the tail
 
 
 def test_the_number_of_components_is_limited_by_the_latents() -> None:
@@ -186,7 +177,7 @@ def test_inactive_units_do_not_break_the_fit(dead: int) -> None:
 
 
 def test_latents_with_a_large_mean_and_different_scales_are_fitted_accurately() -> None:
-    """The fit runs in float32, which has no digits to spare for a mean of 10,000."""
+    """The fit runs in float32, which would lose precision with a mean of 10,000."""
     values, _ = blobs(2000)
     model = passing("ae", 2)
     model.head.weight = nn.Parameter(torch.diag(torch.tensor([1.0, 100.0])))

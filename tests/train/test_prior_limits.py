@@ -1,4 +1,4 @@
-"""A prior fitted to latents: how many, with which seed, from which draws; what is refused."""
+"""Fit priors to latents: sampling, seeds, limits and errors."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def test_only_as_many_images_are_encoded_as_a_mixture_needs(
     assert seen == [60]
     seen.clear()
     prior = fit_prior(passing("ae", 2), data, "uniform").prior
-    assert seen == [200]  # the box is that of all latents
+    assert seen == [200]  # the box must contain all latents
     np.testing.assert_allclose(prior.low, values.min(0), atol=0.003)
     seen.clear()
     conditioned = build(preset("default", "cvae", (1, 1, 2), 2, backbone="mlp", hidden=(4,)))
     fit_prior(conditioned, data)
-    assert seen == [200, 60]  # with labels, then as if there were none
+    assert seen == [200, 60]  # with labels, then without
     seen.clear()
     fit_prior(passing("cvae", 2, classes=2), data)
-    assert seen == [200]  # the encoder sees no label: both are the same latents
+    assert seen == [200]  # the encoder sees no label, so both would be equal
 
 
 def test_the_picked_number_of_components_is_limited_by_the_size_of_the_graph(
@@ -53,9 +53,9 @@ def test_the_picked_number_of_components_is_limited_by_the_size_of_the_graph(
     values, _ = blobs(1500)
     monkeypatch.setattr(module, "_MAX_PICKED_NUMBERS", 2 * (1 + 2 + 3))
     prior = fit_prior(passing("ae", 2), pictures(values)).prior
-    assert prior.weights.shape == (1, 1)  # of 1, 3, 5 … only 1 fits
+    assert prior.weights.shape == (1, 1)  # of 1, 3, 5 …, only 1 is within the limit
     asked = fit_prior(passing("ae", 2), pictures(values), components=4).prior
-    assert asked.weights.shape == (1, 4)  # what was asked for is not cut
+    assert asked.weights.shape == (1, 4)  # an explicit number is not reduced
 
 
 @pytest.mark.parametrize("seed", [0, 2**63 - 1])
@@ -123,7 +123,7 @@ def test_the_spread_applies_to_the_prior_of_each_class(
 def test_the_tail_is_dropped_from_classes_but_not_from_latents_without_a_label() -> None:
     rng = np.random.default_rng(0)
     values = np.clip(0.3 + 0.05 * rng.normal(size=(4000, 2)), 0, 1)
-    wrong = np.arange(0, 4000, 81)  # 1.25% of each class lie here and there, far away
+    wrong = np.arange(0, 4000, 81)  # move 1.25% of each class far away
     values[wrong] = rng.uniform(0.7, 1, (len(wrong), 2))
     labels = np.arange(4000) % 2
     prior = fit_prior(passing("cvae", 2, classes=2), pictures(values, labels)).prior

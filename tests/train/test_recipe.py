@@ -1,4 +1,4 @@
-"""What each part of a recipe does to a training run, on numbers that are known otherwise."""
+"""Check the effect of each training option against independently known numbers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHAPE, PIXELS, D = (1, 5, 6), 30, 3
 
 
 def images(n: int = 512) -> Images:
-    """Pictures near one half, where the sigmoid is a line: three strong directions and noise."""
+    """Images near 0.5, where the sigmoid is almost linear: three strong directions and noise."""
     rng = np.random.default_rng(0)
     directions = np.linalg.qr(rng.normal(size=(PIXELS, D)))[0] * [60, 45, 30]
     pixels = 128 + rng.normal(size=(n, D)) @ directions.T + rng.normal(0, 3, (n, PIXELS))
@@ -40,7 +40,7 @@ def model(family: Any, **changes: Any) -> Any:
 
 
 def linear(family: Any) -> AE | VAE:
-    """A model of the family with one matrix on the way in and one on the way out."""
+    """A model with a single linear layer in both encoder and decoder."""
     made: AE | VAE = model(family, hidden=(PIXELS,))
     made.encoder = nn.Flatten()  # type: ignore[assignment]
     made.decoder = nn.Sequential(nn.Linear(D, PIXELS), nn.Unflatten(1, SHAPE))  # type: ignore[assignment]
@@ -71,7 +71,7 @@ def test_a_linear_autoencoder_reaches_the_error_of_pca() -> None:
 
 
 def test_a_linear_vae_finds_the_subspace_of_probabilistic_pca_and_its_sigma() -> None:
-    """Lucas et al. 2019: a linear VAE's optimum is pPCA's, whose noise is what PCA leaves over."""
+    """Lucas et al. 2019: the optimum of a linear VAE is that of probabilistic PCA."""
     data = images()
     made = linear("vae")
     state = fit(made, data, None, config(objective="gaussian", **LONG))
@@ -108,7 +108,7 @@ def test_the_first_warm_up_step_has_no_kl_term() -> None:
 
 
 def test_free_bits_keep_dimensions_alive() -> None:
-    """With a weight that makes any code too dear, only what is free is spent."""
+    """With a KL weight that suppresses all information, only the free nats are used."""
     spent = []
     for free in (0.0, 0.5):
         made = model("vae")
@@ -141,7 +141,7 @@ def test_ema_averages_the_weights_after_each_step() -> None:
             mean.mul_(decay).add_(weight.detach(), alpha=1 - decay)
 
     fit(made, images(), None, config(ema=0.6), state=state, save=follow)
-    for mean, weight in zip(expected, made.parameters(), strict=True):  # it is what is left
+    for mean, weight in zip(expected, made.parameters(), strict=True):  # the average is kept
         torch.testing.assert_close(weight.detach(), mean)
 
 
@@ -157,7 +157,7 @@ def epochs(*losses: float | None) -> list[Epoch]:
 
 def test_patience_counts_the_epochs_after_the_best() -> None:
     recipe = config(patience=2, validation=0.1)
-    assert best_epoch(epochs(3, 1, 2, 1)) == 1  # the first of equals
+    assert best_epoch(epochs(3, 1, 2, 1)) == 1  # the first of several equal losses
     assert not out_of_patience([], recipe)
     assert not out_of_patience(epochs(3, 1, 2), recipe)
     assert out_of_patience(epochs(3, 1, 2, 1), recipe)
@@ -170,7 +170,7 @@ def moments(state: State) -> list[Tensor]:
 
 
 def test_early_stopping_ends_with_the_best_weights_and_their_moments() -> None:
-    """Trained on one set and held to another, a wide model soon gets worse."""
+    """A wide model trained on random images soon overfits."""
     rng = np.random.default_rng(1)
     data, held = (
         Images(torch.from_numpy(rng.integers(0, 256, (40, *SHAPE), np.uint8)), None) for _ in "ab"
@@ -204,7 +204,9 @@ def test_only_the_encoder_sees_noise() -> None:
     )
     assert torch.equal(batch.image, data.pixels.float() / 255)
     assert 0 <= batch.encoder_input.min() < batch.encoder_input.max() <= 1
-    assert (batch.encoder_input - batch.image).std() == pytest.approx(0.33, abs=0.05)  # clipped
+    assert (batch.encoder_input - batch.image).std() == pytest.approx(
+        0.33, abs=0.05
+    )  # less than 0.5 because of clipping
 
 
 def test_binarised_pixels_are_1_with_their_gray_level_as_probability() -> None:
@@ -214,7 +216,7 @@ def test_binarised_pixels_are_1_with_their_gray_level_as_probability() -> None:
     first, second = (batches.make(torch.arange(400)).image for _ in range(2))
     assert set(first.unique().tolist()) == {0, 1}
     assert first.mean().item() == pytest.approx(51 / 255, abs=0.01)
-    assert not torch.equal(first, second)  # drawn anew at every step
+    assert not torch.equal(first, second)  # sampled again at every step
 
 
 @pytest.mark.parametrize(

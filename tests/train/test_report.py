@@ -42,7 +42,7 @@ GOOD = Measurements(
 
 
 def images(n: int = 200, seed: int = 0, classes: int = 4) -> Dataset:
-    """Squares in one of four corners, which is their class, of random brightness."""
+    """Squares of random brightness in one of four corners, which is the class."""
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % classes
     pixels = rng.integers(0, 40, (n, 1, 8, 8))
@@ -234,7 +234,7 @@ def test_fewer_large_images_are_used() -> None:
 
 
 def test_the_measurements_equal_their_definitions() -> None:
-    """Each against its definition, taken another way."""
+    """Compute each measurement in another way, from its definition."""
     about = trained()
     measured = measure(about)
     model, data = about.checkpoint.build(), about.held_out
@@ -280,9 +280,9 @@ def test_the_probe_finds_exactly_the_information_in_the_latents() -> None:
     told = noise + 6 * np.eye(4)[labels][:, :3].astype(np.float32)
     assert linear_probe(told, labels, 0) == (pytest.approx(1, abs=0.02), 4)
     assert linear_probe(noise, labels, 0) == (pytest.approx(0.25, abs=0.06), 4)
-    rare = np.where(np.arange(1000) < 950, 0, 1)  # guessing the common class is no reading
+    rare = np.where(np.arange(1000) < 950, 0, 1)  # guessing the common class is not rewarded
     assert linear_probe(noise, rare, 0) == (pytest.approx(0.5, abs=0.12), 2)
-    few = np.where(np.arange(1000) < 991, rare, 7)  # a class of nine is not judged
+    few = np.where(np.arange(1000) < 991, rare, 7)  # a class of nine images is left out
     assert linear_probe(noise, few, 0) == (pytest.approx(0.5, abs=0.12), 2)
     assert linear_probe(noise, np.zeros(1000, int), 0) is None
     assert linear_probe(noise[:12], labels[:12], 0) is None

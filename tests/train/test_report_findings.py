@@ -1,4 +1,4 @@
-"""When the report must not warn, or must leave out a piece of advice."""
+"""Cases in which the report must not warn, or must omit some advice."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_losses_of_different_objectives_are_not_compared() -> None:
         return [found.code for found in find_problems(far, replace(about, checkpoint=made))]
 
     assert said() == said(kl_warmup=1.5) == ["overfit"]
-    assert said(kl_warmup=2.0) == []  # of two epochs: the KL never had its whole weight
+    assert said(kl_warmup=2.0) == []  # of two epochs, so the KL term never had its full weight
     assert said({"loss", "test_loss"}) == ["overfit"]
     assert said({"loss", "test_loss"}, contrast=1.2) == []
     assert said({"loss", "validation_loss"}, contrast=1.2) == ["overfit"]

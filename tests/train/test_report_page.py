@@ -1,4 +1,4 @@
-"""The folder, the page and the pictures that a run ends with."""
+"""The report folder of a run: its page, pictures and JSON file."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def test_the_report_folder_and_page(family: str, tmp_path: Path) -> None:
     for picture in report.pictures:
         with Image.open(io.BytesIO(picture.png)) as image:
             image.load()
-            assert np.asarray(image).std() > 1  # something is drawn
+            assert np.asarray(image).std() > 1  # not blank
     text = (tmp_path / "m.run" / "report.html").read_text()
     page = Page(text)
     assert all(source.startswith("data:image/png;base64,") for source in page.sources)
     assert not re.search(r"https?://|@import|url\(", text)
-    assert len(page.sources) == len(names) + 2  # charts have a twin for a dark page
+    assert len(page.sources) == len(names) + 2  # two charts also have a dark version
     last = "Variance per latent dimension" if family == "ae" else "KL per latent dimension"
     assert page.headings == [
         "Measurements", "Loss curves", "Samples", "Reconstructions", "Traversals", last,
@@ -63,7 +63,7 @@ def test_the_report_folder_and_page(family: str, tmp_path: Path) -> None:
     assert found["format"] == 1
     assert found["measurements"] == asdict(report.measurements)
     assert [f["code"] for f in found["findings"]] == [f.code for f in report.findings]
-    assert "worse_than_pca" in {f.code for f in report.findings}  # of an untrained model
+    assert "worse_than_pca" in {f.code for f in report.findings}  # the model is untrained
     assert f"Warning: {report.findings[0].observation}" in text
 
 
@@ -78,7 +78,10 @@ def test_the_size_of_a_grid_follows_from_its_images(tmp_path: Path) -> None:
     report = write_report(trained(), tmp_path / "run", "t")
     sizes = {p.name: Image.open(io.BytesIO(p.png)).size for p in report.pictures}
     scale, cell = 7, 8 + 2  # 56 // 8, and the gap
-    assert sizes["samples"] == (scale * (10 * cell - 2), scale * (4 * cell - 2))  # a row a class
+    assert sizes["samples"] == (
+        scale * (10 * cell - 2),
+        scale * (4 * cell - 2),
+    )  # one row per class
     assert sizes["reconstructions"] == (scale * (10 * cell - 2), scale * (6 * cell - 2))
     assert sizes["traversals"] == (scale * (11 * cell - 2), scale * (4 * cell - 2))
 
@@ -90,7 +93,7 @@ def test_training_writes_a_report(tmp_path: Path) -> None:
     folder = tmp_path / "model.run"
     assert f"report: {folder / 'report.html'}" in done.stderr
     found = json.loads((folder / "report.json").read_text())
-    assert found["findings"]  # one epoch is not enough
+    assert found["findings"]  # one epoch is too few for a good model
     for finding in found["findings"]:
         assert (
             f"{finding['level']}: {finding['observation']} Try: {finding['advice']}" in done.stderr

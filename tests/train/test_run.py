@@ -1,4 +1,4 @@
-"""A run as a whole: what its checkpoint tells, and what is refused before it starts."""
+"""A complete run: what its checkpoint records, and what is refused before it starts."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ def test_the_checkpoint_records_command_data_and_metrics() -> None:
     }
     assert all(np.isfinite(v) for v in metadata["metrics"].values())
     assert set(metadata["versions"]) == {"vae-onnx", "torch", "python"}
-    assert all(type(v) is str for v in metadata["versions"].values())  # torch's own is not
+    assert all(
+        type(v) is str for v in metadata["versions"].values()
+    )  # torch.__version__ is a subclass of str
     assert json.loads(json.dumps(metadata)) == metadata
 
 
@@ -216,7 +218,9 @@ def test_contrast_only_scales_the_logits(backbone: Any) -> None:
 
 def test_sigma_is_measured_after_contrast_is_applied() -> None:
     how = config(objective="gaussian", epochs=40, learning_rate=1e-2)
-    levels = 60 + 60 * (np.arange(60) % 3)  # grey, which contrast pushes away from the middle
+    levels = 60 + 60 * (
+        np.arange(60) % 3
+    )  # gray levels, which contrast pushes away from the middle
     pixels = np.broadcast_to(levels[:, None, None, None], (60, 1, 6, 6)).astype(np.uint8)
     rows = dataset(images=pixels)
     plain, hard = (train(rows, model("vae"), replace(how, contrast=c)) for c in (1.0, 3.0))
@@ -247,7 +251,7 @@ def test_epochs_before_the_importance_epochs_draw_one_sample() -> None:
     plain = epochs()
     late = epochs(importance_samples=50, importance_epochs=1)
     assert late[:2] == plain[:2]
-    assert late[2] < plain[2] - 0.01  # the bound of many draws is lower: nearer to -log p(x)
+    assert late[2] < plain[2] - 0.01  # more samples give a lower bound, nearer to -log p(x)
 
 
 def test_the_spread_only_changes_the_prior() -> None:
