@@ -124,8 +124,8 @@ def test_a_number_after_a_dot_is_no_extension(tmp_path: Path) -> None:
 
 
 def test_the_config_of_a_run_with_a_normal_prior_can_be_reused(tmp_path: Path) -> None:
-    words = ("vae", *DIGITS, *SMALL[:-2], "--prior", "normal")
-    assert invoke(*words, "--out", tmp_path / "a.pt").exit_code == 0
+    arguments = ("vae", *DIGITS, *SMALL[:-2], "--prior", "normal")
+    assert invoke(*arguments, "--out", tmp_path / "a.pt").exit_code == 0
     again = invoke("--config", tmp_path / "a.run/config.toml", "--out", tmp_path / "b.pt", "-q")
     assert again.exit_code == 0, again.output
 
@@ -149,7 +149,7 @@ def test_metrics_are_appended_to_an_existing_file(tmp_path: Path) -> None:
     assert epochs == [1, 2, 1, 2]
 
 
-def picture_folder(folder: Path, classes: tuple[str, ...], size: tuple[int, int] = (8, 9)) -> Path:
+def image_folder(folder: Path, classes: tuple[str, ...], size: tuple[int, int] = (8, 9)) -> Path:
     rng = np.random.default_rng(0)
     for name in classes:
         (folder / name).mkdir(parents=True)
@@ -160,7 +160,7 @@ def picture_folder(folder: Path, classes: tuple[str, ...], size: tuple[int, int]
 
 
 def test_a_folder_of_color_images_is_resized_and_trained_on(tmp_path: Path) -> None:
-    data, out = picture_folder(tmp_path / "pets", ("cat", "dog")), tmp_path / "model.pt"
+    data, out = image_folder(tmp_path / "pets", ("cat", "dog")), tmp_path / "model.pt"
     done = invoke(*("cvae", "--data", data, "--epochs", "1", "--size", "6x5", "--out", out, *SMALL))
     assert done.exit_code == 0, done.output
     checkpoint = load_checkpoint(out)
@@ -171,7 +171,7 @@ def test_a_folder_of_color_images_is_resized_and_trained_on(tmp_path: Path) -> N
 
 def test_the_test_split_is_read_like_the_training_split(tmp_path: Path) -> None:
     """Gray test images must get the shape of color training images."""
-    picture_folder(tmp_path / "pets" / "train", ("cat", "dog"))
+    image_folder(tmp_path / "pets" / "train", ("cat", "dog"))
     (tmp_path / "pets" / "test" / "dog").mkdir(parents=True)
     Image.new("L", (9, 8), 99).save(tmp_path / "pets" / "test" / "dog" / "gray.png")
     out = tmp_path / "model.pt"

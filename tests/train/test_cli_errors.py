@@ -80,7 +80,7 @@ def test_data_and_out_are_required(
 ) -> None:
     given = {"--data": "digits", "--out": str(tmp_path / "model.pt")}
     del given[missing]
-    code, line = refused(capfd, "ae", *[word for pair in given.items() for word in pair])
+    code, line = refused(capfd, "ae", *[argument for pair in given.items() for argument in pair])
     assert code == 2
     assert missing in line
 
@@ -114,8 +114,8 @@ def test_an_unwritable_path_is_refused_before_training(
 ) -> None:
     place = tmp_path if kind == "folder" else tmp_path / "missing" / "file"
     given = {"--out": tmp_path / "model.pt"} | {option: place}
-    words = [word for pair in given.items() for word in pair]
-    code, line = refused(capfd, "ae", "--data", "digits", *words)
+    arguments = [argument for pair in given.items() for argument in pair]
+    code, line = refused(capfd, "ae", "--data", "digits", *arguments)
     assert code == FileError.exit_code == 6
     assert str(place) in line
     assert "epoch" not in line
@@ -180,8 +180,8 @@ def test_the_script_in_its_own_process(tmp_path: Path) -> None:
     """Exit code, streams and checkpoint as a shell sees them."""
     out = tmp_path / "model.pt"
     command = [sys.executable, "-W", "error", "-c", "from vae_train.cli import main; main()", "ae"]
-    words = [*DIGITS, *SMALL, "--out", str(out)]
-    done = subprocess.run([*command, *words], capture_output=True, text=True, timeout=120)
+    arguments = [*DIGITS, *SMALL, "--out", str(out)]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     lines = done.stderr.splitlines()
     assert [line.split(":")[0] for line in lines] == ["epoch 1/1", "test", f"wrote {out}. Next"]

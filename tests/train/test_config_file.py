@@ -57,10 +57,10 @@ def test_a_config_file_equals_options_and_equals_the_config_that_a_run_writes(
     path.write_text(FILE)
     outs = [tmp_path / f"{name}.pt" for name in "abc"]
     written = [out.with_suffix(".run") / "config.toml" for out in outs]
-    for out, words in zip(
+    for out, arguments in zip(
         outs, [("--config", path), FLAGS, ("--config", written[0], "--quiet")], strict=True
     ):
-        done = invoke(*words, "--out", out)
+        done = invoke(*arguments, "--out", out)
         assert done.exit_code == 0, done.output
     a, b, c = (load_checkpoint(out) for out in outs)
     assert a.model == b.model == c.model

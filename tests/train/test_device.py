@@ -42,9 +42,9 @@ def test_running_out_of_memory_is_a_limit_error() -> None:
         raise RuntimeError("shape")
 
 
-def measured(word: str) -> tuple[str, int]:
+def measured(mode: str) -> tuple[str, int]:
     run = subprocess.run(
-        [sys.executable, "-c", _FAULTS, word], capture_output=True, text=True, check=True
+        [sys.executable, "-c", _FAULTS, mode], capture_output=True, text=True, check=True
     )
     kept, faults = run.stdout.split()
     return kept, int(faults)

@@ -93,9 +93,9 @@ def count_reads(rank: int, folder: str, source: str) -> None:
 @pytest.mark.slow
 def test_an_error_in_the_first_process_stops_all(tmp_path: Path) -> None:
     launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "vae_train"]
-    words = ["--data", str(tmp_path / "none.npz"), "--out", str(tmp_path / "model.pt")]
+    arguments = ["--data", str(tmp_path / "none.npz"), "--out", str(tmp_path / "model.pt")]
     done = subprocess.run(
-        [sys.executable, "-m", *launch, *OPTIONS, *words], capture_output=True, text=True,
+        [sys.executable, "-m", *launch, *OPTIONS, *arguments], capture_output=True, text=True,
         timeout=240,
     )  # fmt: skip
     assert done.returncode != 0

@@ -46,19 +46,19 @@ def test_constant_keeps_the_learning_rate(monkeypatch: pytest.MonkeyPatch) -> No
     assert rates == {0.002}
 
 
-@pytest.mark.parametrize("share", [0.0, 0.25, 0.9])
+@pytest.mark.parametrize("fraction", [0.0, 0.25, 0.9])
 def test_label_dropout_hides_the_given_fraction_of_labels(
-    share: float, monkeypatch: pytest.MonkeyPatch
+    fraction: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = watched(monkeypatch)
     data = images(300)
-    fit(model("cvae"), data, None, config(epochs=10, label_dropout=share, batch_size=300))
+    fit(model("cvae"), data, None, config(epochs=10, label_dropout=fraction, batch_size=300))
     labels = torch.stack([batch.label for batch in made if batch.label is not None])
     hidden = (labels == 3).float().mean().item()
-    assert hidden == pytest.approx(share, abs=0.03)
+    assert hidden == pytest.approx(fraction, abs=0.03)
     # Labels that are not hidden are unchanged: each class has 100 images.
     for k in range(3):
-        assert (labels == k).float().mean().item() == pytest.approx((1 - share) / 3, abs=0.03)
+        assert (labels == k).float().mean().item() == pytest.approx((1 - fraction) / 3, abs=0.03)
     assert data.labels.max() == 2  # the data was not modified
 
 
@@ -93,9 +93,9 @@ def dataset(n: int) -> Dataset:
     return Dataset("numbers", pixels, np.arange(n) % 4, ("a", "b", "c", "d"))
 
 
-@pytest.mark.parametrize(("n", "share", "held"), [(100, 0.2, 20), (99, 0.05, 5), (7, 0.5, 4)])
-def test_the_validation_split_is_disjoint_and_complete(n: int, share: float, held: int) -> None:
-    training, validation = split(dataset(n), share, seed=3)
+@pytest.mark.parametrize(("n", "fraction", "held"), [(100, 0.2, 20), (99, 0.05, 5), (7, 0.5, 4)])
+def test_the_validation_split_is_disjoint_and_complete(n: int, fraction: float, held: int) -> None:
+    training, validation = split(dataset(n), fraction, seed=3)
     a, b = training.images.ravel().tolist(), validation.images.ravel().tolist()
     assert len(b) == held
     assert sorted(a + b) == list(range(n))
@@ -109,10 +109,10 @@ def test_the_validation_split_is_determined_by_the_seed() -> None:
     assert not np.array_equal(a.images, c.images)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.001])
-def test_a_fraction_near_zero_holds_nothing_out(share: float) -> None:
+@pytest.mark.parametrize("fraction", [0.0, 0.001])
+def test_a_fraction_near_zero_holds_nothing_out(fraction: float) -> None:
     data = dataset(100)
-    assert split(data, share, 0) == (data, None)
+    assert split(data, fraction, 0) == (data, None)
 
 
 def test_a_fraction_that_leaves_nothing_to_train_on_is_refused() -> None:

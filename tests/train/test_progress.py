@@ -18,9 +18,9 @@ def test_one_line_is_printed_per_epoch(
 ) -> None:
     with Progress(5, terms=terms) as progress:
         progress.epoch(EPOCH)
-    said = capsys.readouterr()
+    printed = capsys.readouterr()
     line = f"epoch 2/5: {losses} validation 9.75 (950 images/s, 0:03:00 left)\n"
-    assert (said.err, said.out) == (line, "")
+    assert (printed.err, printed.out) == (line, "")
 
 
 def test_quiet_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,8 +84,8 @@ def trained(family: Any = "cvae", **changes: Any) -> TrainedModel:
     return TrainedModel.from_run(checkpoint(family, **changes), HISTORY, images(), images(150, 1))
 
 
-def found(measured: Measurements, about: TrainedModel) -> list[tuple[str, str]]:
-    return [(finding.code, finding.level) for finding in find_problems(measured, about)]
+def found(measured: Measurements, run: TrainedModel) -> list[tuple[str, str]]:
+    return [(finding.code, finding.level) for finding in find_problems(measured, run)]
 
 
 def test_a_good_run_has_no_findings() -> None:
@@ -158,8 +158,8 @@ def test_the_default_preset_is_not_advised_if_it_was_used(
 
 
 def test_the_default_preset_is_advised_for_the_reference_model() -> None:
-    about = trained("vae", relu_code=True)
-    (finding,) = find_problems(replace(GOOD, mse=0.03), about)
+    run = trained("vae", relu_code=True)
+    (finding,) = find_problems(replace(GOOD, mse=0.03), run)
     assert finding.advice == "more --epochs, a lower --beta or the default preset."
 
 
@@ -185,11 +185,11 @@ def test_at_the_limit_there_is_no_warning(changes: dict[str, Any]) -> None:
 
 def test_a_density_near_zero_is_not_compared_relatively() -> None:
     plain = checkpoint("vae")
-    about = replace(trained("vae"), checkpoint=replace(plain, train=TrainConfig("gaussian")))
+    run = replace(trained("vae"), checkpoint=replace(plain, train=TrainConfig("gaussian")))
     near = replace(GOOD, training_loss=0.1, held_out_loss=0.4, best_held_out_loss=0.4)
-    assert find_problems(near, about) == []
+    assert find_problems(near, run) == []
     far = replace(near, held_out_loss=0.5, best_held_out_loss=0.5)  # .05 · 64 pixels · .1 = .32
-    assert [finding.code for finding in find_problems(far, about)] == ["overfit"]
+    assert [finding.code for finding in find_problems(far, run)] == ["overfit"]
 
 
 def test_a_label_in_the_latents_is_harmless_if_each_class_has_a_mixture() -> None:
@@ -214,9 +214,9 @@ def test_without_held_out_images_the_report_says_so() -> None:
     data = images()
     plain = checkpoint("vae")
     plain = replace(plain, train=TrainConfig(validation=0.0))
-    about = TrainedModel.from_run(plain, HISTORY, data)
-    assert about.split == "training"
-    assert found(replace(GOOD, split="training"), about) == [("nothing_held_out", "note")]
+    run = TrainedModel.from_run(plain, HISTORY, data)
+    assert run.split == "training"
+    assert found(replace(GOOD, split="training"), run) == [("nothing_held_out", "note")]
 
 
 def test_evaluation_uses_the_test_split_or_else_validation_images() -> None:
@@ -229,15 +229,15 @@ def test_fewer_large_images_are_used() -> None:
     config = ModelConfig("ae", (3, 200, 200), backbone="mlp", hidden=(2,), latent_dim=1)
     large = replace(checkpoint("ae"), model=config)
     data = Dataset("large", np.zeros((80, 3, 200, 200), np.uint8))
-    about = TrainedModel.from_run(large, HISTORY, data, data)
-    assert (len(about.training), len(about.held_out)) == (66, 33)
+    run = TrainedModel.from_run(large, HISTORY, data, data)
+    assert (len(run.training), len(run.held_out)) == (66, 33)
 
 
 def test_the_measurements_equal_their_definitions() -> None:
     """Compute each measurement in another way, from its definition."""
-    about = trained()
-    measured = measure(about)
-    model, data = about.checkpoint.build(), about.held_out
+    run = trained()
+    measured = measure(run)
+    model, data = run.checkpoint.build(), run.held_out
     with torch.no_grad():
         image = torch.tensor(data.images).float() / 255
         label = torch.tensor(data.labels)

@@ -15,20 +15,20 @@ from vae_train.report.findings import find_problems
 
 def test_losses_of_different_objectives_are_not_compared() -> None:
     far = replace(GOOD, held_out_loss=150.0)
-    about = trained()
+    run = trained()
 
-    def said(metrics: set[str] | None = None, **changes: Any) -> list[str]:
-        made = replace(about.checkpoint, train=replace(TrainConfig(), **changes))
+    def codes(metrics: set[str] | None = None, **changes: Any) -> list[str]:
+        made = replace(run.checkpoint, train=replace(TrainConfig(), **changes))
         if metrics is not None:
             metadata = made.metadata | {"metrics": dict.fromkeys(metrics, 30.0)}
             made = replace(made, metadata=metadata)
-        return [found.code for found in find_problems(far, replace(about, checkpoint=made))]
+        return [found.code for found in find_problems(far, replace(run, checkpoint=made))]
 
-    assert said() == said(kl_warmup=1.5) == ["overfit"]
-    assert said(kl_warmup=2.0) == []  # of two epochs, so the KL term never had its full weight
-    assert said({"loss", "test_loss"}) == ["overfit"]
-    assert said({"loss", "test_loss"}, contrast=1.2) == []
-    assert said({"loss", "validation_loss"}, contrast=1.2) == ["overfit"]
+    assert codes() == codes(kl_warmup=1.5) == ["overfit"]
+    assert codes(kl_warmup=2.0) == []  # of two epochs, so the KL term never had its full weight
+    assert codes({"loss", "test_loss"}) == ["overfit"]
+    assert codes({"loss", "test_loss"}, contrast=1.2) == []
+    assert codes({"loss", "validation_loss"}, contrast=1.2) == ["overfit"]
 
 
 def test_an_ae_is_not_advised_to_raise_beta() -> None:

@@ -112,8 +112,8 @@ def test_a_file_in_place_of_the_run_folder_is_refused_before_training(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "model.run").write_text("mine")
-    code, said = refused(capfd, "ae", *DIGITS, "--out", tmp_path / "model.pt")
-    assert (code, str(tmp_path / "model.run") in said) == (6, True)
+    code, line = refused(capfd, "ae", *DIGITS, "--out", tmp_path / "model.pt")
+    assert (code, str(tmp_path / "model.run") in line) == (6, True)
     assert (tmp_path / "model.run").read_text() == "mine"
 
 
@@ -121,9 +121,9 @@ def test_the_tensorboard_option_without_tensorboard_says_what_to_install(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without(monkeypatch, "tensorboard")
-    code, said = refused(capfd, "ae", *DIGITS, "--tensorboard", "--out", tmp_path / "model.pt")
+    code, line = refused(capfd, "ae", *DIGITS, "--tensorboard", "--out", tmp_path / "model.pt")
     assert code == 2
-    assert said == (
+    assert line == (
         "error: --tensorboard needs tensorboard, not installed here. Run: pip install tensorboard\n"
     )
 

@@ -136,9 +136,9 @@ def test_an_unfinished_run_is_not_overwritten(folder: RunFolder) -> None:
 
 
 def test_resume_without_a_saved_state_starts_from_the_beginning(folder: RunFolder) -> None:
-    said: list[str] = []
-    run(folder, resume=True, log=said.append)
-    assert said == [f"{folder.path}: nothing to resume, starting from the beginning"]
+    messages: list[str] = []
+    run(folder, resume=True, log=messages.append)
+    assert messages == [f"{folder.path}: nothing to resume, starting from the beginning"]
 
 
 @pytest.mark.parametrize(
@@ -162,10 +162,10 @@ def test_another_run_is_refused_with_the_fields_that_differ(
 
 def test_another_number_of_threads_is_reported(folder: RunFolder) -> None:
     stop_at(folder, 3)
-    said: list[str] = []
-    run(folder, resume=True, threads=2, log=said.append)
-    assert "started with --threads 1 and is resumed with --threads 2" in said[0]
-    assert said[1] == "resuming at epoch 1, after 4 steps"
+    messages: list[str] = []
+    run(folder, resume=True, threads=2, log=messages.append)
+    assert "started with --threads 1 and is resumed with --threads 2" in messages[0]
+    assert messages[1] == "resuming at epoch 1, after 4 steps"
 
 
 def test_a_damaged_state_is_refused(folder: RunFolder) -> None:
@@ -250,9 +250,9 @@ def test_a_signal_saves_the_state_and_prints_how_to_resume(
 ) -> None:
     out = tmp_path / "model.pt"
     state = tmp_path / "model.run" / "state.pt"
-    words = [*RECIPE, "--epochs", "5000", "--patience", "5000", "--out", str(out)]
+    arguments = [*RECIPE, "--epochs", "5000", "--patience", "5000", "--out", str(out)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "vae_train", *words], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "vae_train", *arguments], stderr=subprocess.PIPE, text=True
     )
     while not state.exists():
         assert process.poll() is None
@@ -268,8 +268,8 @@ def test_a_signal_saves_the_state_and_prints_how_to_resume(
 
 def test_a_finished_run_leaves_no_state(tmp_path: Path) -> None:
     out = tmp_path / "model.pt"
-    words = [*RECIPE, "--epochs", "1", "--patience", "0", "--out", str(out)]
-    done = CliRunner().invoke(cli, words)
+    arguments = [*RECIPE, "--epochs", "1", "--patience", "0", "--out", str(out)]
+    done = CliRunner().invoke(cli, arguments)
     assert done.exit_code == 0, done.output
     left = sorted(path.name for path in out.with_suffix(".run").iterdir())
     assert left == ["config.toml", "metrics.jsonl"]

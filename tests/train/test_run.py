@@ -155,17 +155,17 @@ def test_auto_finds_a_device() -> None:
     assert pick_device("cpu") == torch.device("cpu")
 
 
-@pytest.mark.parametrize("word", ["gpu", "cuda:", "cuda:x", "CUDA", "", "mps", "cuda:-1"])
-def test_an_unknown_device_is_a_usage_error(word: str) -> None:
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "CUDA", "", "mps", "cuda:-1"])
+def test_an_unknown_device_is_a_usage_error(device: str) -> None:
     with pytest.raises(UsageError, match="expected auto, cpu, cuda or cuda:N"):
-        pick_device(word)
+        pick_device(device)
 
 
-@pytest.mark.parametrize("word", ["cuda", "cuda:0", "cuda:99"])
-def test_a_missing_cuda_device_is_refused(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:99"])
+def test_a_missing_cuda_device_is_refused(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(DeviceError, match="sees 0 CUDA devices"):
-        pick_device(word)
+        pick_device(device)
 
 
 def test_only_existing_devices_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,7 +255,7 @@ def test_epochs_before_the_importance_epochs_draw_one_sample() -> None:
 
 
 def test_the_spread_only_changes_the_prior() -> None:
-    narrow, wide = (train(dataset(), model(), config(prior_spread=share)) for share in (0.0, 1.0))
+    narrow, wide = (train(dataset(), model(), config(prior_spread=spread)) for spread in (0.0, 1.0))
     assert all(torch.equal(narrow.state[k], wide.state[k]) for k in narrow.state)
-    drawn = [each.prior.sample(4000, seed=0).std(0) for each in (narrow, wide)]
-    assert (drawn[1] > drawn[0]).all()
+    deviations = [each.prior.sample(4000, seed=0).std(0) for each in (narrow, wide)]
+    assert (deviations[1] > deviations[0]).all()

@@ -66,16 +66,13 @@ _DARK = _Colors("#eeeeee", "#aaaaaa", "#444444", "#7db3f0", "#ff8a80", "#161616"
 
 def draw_pictures(trained: TrainedModel, measured: Measurements) -> list[Picture]:
     """Draw all pictures of a report."""
-    samples, samples_caption = draw_samples(trained)
-    pairs, pairs_caption = draw_reconstructions(trained)
-    strips, strips_caption = draw_traversals(trained, measured)
     bars = "Variance per latent dimension" if measured.kl is None else "KL per latent dimension"
     return [
         Picture("losses", "Loss curves", "Mean losses per epoch.",
                 draw_losses(trained, _LIGHT), draw_losses(trained, _DARK)),
-        Picture("samples", "Samples", samples_caption, samples),
-        Picture("reconstructions", "Reconstructions", pairs_caption, pairs),
-        Picture("traversals", "Traversals", strips_caption, strips),
+        draw_samples(trained),
+        draw_reconstructions(trained),
+        draw_traversals(trained, measured),
         Picture("units", bars, "Largest first; inactive dimensions are red.",
                 draw_units(trained, measured, _LIGHT), draw_units(trained, measured, _DARK)),
     ]  # fmt: skip
@@ -130,8 +127,8 @@ def draw_units(trained: TrainedModel, measured: Measurements, colors: _Colors) -
     return _to_png(figure)
 
 
-def draw_samples(trained: TrainedModel) -> tuple[bytes, str]:
-    """Draw samples from the fitted prior, for a CVAE one row per class; also the caption."""
+def draw_samples(trained: TrainedModel) -> Picture:
+    """Draw samples from the fitted prior, for a CVAE one row per class."""
     checkpoint = trained.checkpoint
     model, prior = checkpoint.model, checkpoint.prior
     conditional = model.family == "cvae"
@@ -143,29 +140,29 @@ def draw_samples(trained: TrainedModel) -> tuple[bytes, str]:
         names = ", ".join(checkpoint.classes[:rows])
         more = f", the first {rows} of {model.classes}" if rows < model.classes else ""
         caption += f", one row per class{more}: {names}"
-    return _to_sheet(trained.decode(z, labels), _COLUMNS), caption + "."
+    return Picture("samples", "Samples", f"{caption}.", _to_png_grid(trained.decode(z, labels)))
 
 
-def draw_reconstructions(trained: TrainedModel) -> tuple[bytes, str]:
-    """Draw held-out images above their reconstructions; also the caption."""
+def draw_reconstructions(trained: TrainedModel) -> Picture:
+    """Draw held-out images above their reconstructions."""
     n = 3 * _COLUMNS
     images = trained.held_out.images[:n]
     labels = None if trained.labels is None else trained.labels[:n]
     decoded = trained.decode(trained.encode(images, labels).mu, labels)
     layers, columns = interleave([flatten(images).reshape(decoded.shape), decoded], _COLUMNS)
     caption = f"In pairs of rows: {trained.split} images above, their reconstructions below."
-    return _to_sheet(layers, columns), caption
+    return Picture("reconstructions", "Reconstructions", caption, _to_png_grid(layers, columns))
 
 
-def draw_traversals(trained: TrainedModel, measured: Measurements) -> tuple[bytes, str]:
-    """Draw one row per latent dimension of one image, varying only that one; also the caption."""
+def draw_traversals(trained: TrainedModel, measured: Measurements) -> Picture:
+    """Draw one row per latent dimension of one image, in which only that dimension varies."""
     order = _most_used(measured)[:_MAX_ROWS]
     label = None if trained.labels is None else trained.labels[:1]
     start = trained.encode(trained.held_out.images[:1], label).mu[0]
     mean, std = trained.checkpoint.prior.spread(None if label is None else int(label[0]))
     paths = [traversal(start, int(dim), _STEPS, _SPAN, mean, std) for dim in order]
     z = np.concatenate(paths)
-    sheet = _to_sheet(trained.decode(z, None if label is None else label.repeat(len(z))), _STEPS)
+    decoded = trained.decode(z, None if label is None else label.repeat(len(z)))
     which = "latent dimension"
     if len(order) < measured.latent_dim:
         which = f"of the {len(order)} most used latent dimensions"
@@ -174,7 +171,7 @@ def draw_traversals(trained: TrainedModel, measured: Measurements) -> tuple[byte
         "standard deviations in each direction. Dimensions from the top: "
         f"{', '.join(map(str, order))}."
     )
-    return sheet, caption
+    return Picture("traversals", "Traversals", caption, _to_png_grid(decoded, _STEPS))
 
 
 def _most_used(measured: Measurements) -> NDArray[np.intp]:
@@ -182,7 +179,7 @@ def _most_used(measured: Measurements) -> NDArray[np.intp]:
     return np.argsort(measured.variance if measured.kl is None else measured.kl)[::-1]
 
 
-def _to_sheet(images: NDArray[np.float32], columns: int) -> bytes:
+def _to_png_grid(images: NDArray[np.float32], columns: int = _COLUMNS) -> bytes:
     """Encode a grid of images as PNG; enlarge small images by an integer factor."""
     return encode_image(grid(images, columns), scale=max(1, _THUMBNAIL // max(images.shape[2:])))
 
