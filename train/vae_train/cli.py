@@ -107,9 +107,7 @@ class _RecordingCommand(click.Command):
     "--learning-rate", "--lr", type=float, help="Learning rate of Adam; with one_cycle, its peak."
 )
 @click.option(
-    "--schedule",
-    type=click.Choice(["constant", "one_cycle"]),
-    help="Learning rate schedule.",
+    "--schedule", type=click.Choice(["constant", "one_cycle"]), help="Learning rate schedule."
 )
 @click.option(
     "--precision",

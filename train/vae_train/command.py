@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import click
 
@@ -29,9 +28,11 @@ from .state import Epoch
 
 def run_command(options: TrainOptions, command: str) -> None:
     """Train with these options; `command` is the command line to record in the checkpoint."""
-    for path in (options.out, options.metrics):
-        if path is not None:
-            _check_output(path)
+    # Refuse output files that cannot be written now, not after hours of training.
+    for path in filter(None, (options.out, options.metrics)):
+        if path.is_dir():
+            raise FileError(f"{path}: is a folder, expected a file")
+        check_parent_folder(path)
     if not options.no_report:
         require("vae-train", "matplotlib")
     keep_freed_memory()
@@ -99,8 +100,8 @@ def _write_results(
         trained = TrainedModel.from_run(checkpoint, folder.history(), data, test)
         with use_threads(options.threads):
             report = write_report(trained, folder.path, f"Training of {options.out.name}")
-        for line in report.lines():
-            print_status(line)
+        for finding in report.findings:
+            print_status(f"{finding.level}: {finding.observation} Try: {finding.advice}")
         print_status(f"report: {folder.path / 'report.html'}")
         pictures = report.pictures
     if tensorboard:
@@ -147,13 +148,6 @@ def _run_folder(options: TrainOptions, model: ModelConfig, config: TrainConfig) 
             f"{options.metrics}: vae-train writes this file anyway. Use another file for --metrics."
         )
     return folder
-
-
-def _check_output(path: Path) -> None:
-    """Refuse an output file that cannot be written, before hours of training."""
-    if path.is_dir():
-        raise FileError(f"{path}: is a folder, expected a file")
-    check_parent_folder(path)
 
 
 def _print_test_losses(checkpoint: Checkpoint) -> None:

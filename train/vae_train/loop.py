@@ -116,7 +116,7 @@ def fit(
             losses = Losses(*means)
             check_finite(losses.loss, f"loss at epoch {epoch}, step {step + 1},", config)
             images = len(indices[step]) * group.world_size
-            state.end_step(list(losses), images)
+            state.end_step(losses, images)
             if config.objective == "gaussian":
                 state.learn_variance(losses.reconstruction, model.config.pixels)
             state.seconds = time.perf_counter() - start

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from math import inf
@@ -69,7 +69,7 @@ class State:
         self.history: list[Epoch] = []
         self.best: dict[str, Any] | None = None
 
-    def end_step(self, means: list[float], images: int) -> None:
+    def end_step(self, means: Sequence[float], images: int) -> None:
         """Count an optimizer step; `means` are its loss, reconstruction and KL per image."""
         self.step += 1
         self.sums = [a + b * images for a, b in zip(self.sums, means, strict=True)]

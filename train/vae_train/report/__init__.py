@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -37,11 +36,6 @@ class Report:
     measurements: Measurements
     findings: list[Finding]
     pictures: list[Picture]
-
-    def lines(self) -> Iterator[str]:
-        """Yield one line per finding, for a terminal."""
-        for finding in self.findings:
-            yield f"{finding.level}: {finding.observation} Try: {finding.advice}"
 
 
 def write_report(trained: TrainedModel, folder: Path, title: str) -> Report:
