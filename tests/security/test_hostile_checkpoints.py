@@ -47,7 +47,8 @@ def mixtures(rows: int) -> Prior:
         {"examples": torch.zeros(4, 1, 6, 5)}, {"examples": torch.zeros(4, 1, 6, 6).byte()},
         {"example_labels": torch.tensor([0, 1, 2, 4])}, {"example_labels": torch.tensor([0, 1])},
         {"example_labels": torch.tensor([0, 1, 2, -1])}, {"example_labels": torch.zeros(4)},
-        {"prior": mixtures(3)}, {"classes": (1, 2, 3)}, {"classes": ("a", "b")}, {"metadata": ["a"]},
+        {"prior": mixtures(3)}, {"classes": (1, 2, 3)}, {"classes": ("a", "b")},
+        {"metadata": ["a"]},
     ],
     ids=lambda change: next(iter(change)),
 )  # fmt: skip

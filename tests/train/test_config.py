@@ -1,4 +1,4 @@
-"""Ranges of the training config, and the recipes of the presets."""
+"""The training config: ranges, and the recipe that belongs to each preset."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Identity(nn.Module):
 
 
 def identity_model(family: Any, dim: int, classes: int = 0, spread: float = -10.0) -> Any:
-    """A model whose posterior mean equals the pixels of the image."""
+    """A model whose posterior mean equals the pixels."""
     changes = {"hidden": (4,), "latent_dim": dim, "encoder_join": "none"}
     config = preset("default", family, (1, 1, dim), classes, backbone="mlp", **changes)
     model: Any = build(config)

@@ -99,8 +99,8 @@ def test_a_good_run_has_no_findings() -> None:
         (
             {"mse": 0.0206},
             "worse_than_pca",
-            "The squared error is 0.0206 per pixel on test images; PCA (principal component "
-            "analysis) with 4 components has 0.0200.",
+            "The squared error is 0.0206 per pixel on test images; that of PCA (principal "
+            "component analysis) with 4 components is 0.0200.",
         ),
         (
             {"kl": [0.1, 0.1, 0.1, 0.1], "active_units": 1},

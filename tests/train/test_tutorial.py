@@ -99,7 +99,7 @@ def batches(images: Images) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def tutorial_losses(model: Any, images: Images, objective: Loss) -> list[float]:
-    """Run the training loop of the tutorial."""
+    """Run the tutorial's training loop."""
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     noise = torch.Generator().manual_seed(SEED)
     losses = []

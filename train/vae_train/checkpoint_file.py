@@ -165,7 +165,7 @@ class _PickleChecker(pickle.Unpickler):
         raise ValueError(f"the name {module}.{name}")
 
     def persistent_load(self, pid: Any) -> None:
-        """Skip storages: torch compares their sizes with the entries of the zip."""
+        """Skip storages: torch compares their sizes with the zip entries."""
 
 
 def _check_tensor_arguments(

@@ -42,7 +42,7 @@ _RANGES: dict[str, tuple[type, float, float, str]] = {
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a model is trained.
+    """The settings of a training run.
 
     Attributes:
         objective: the reconstruction term, summed over pixels and averaged over the batch. `bce` is
@@ -63,7 +63,7 @@ class TrainConfig:
         binarise: sample each pixel as 0 or 1 at every step, with its gray level as the probability.
         epochs: passes over the training data.
         batch_size: images per step.
-        learning_rate: of Adam; with the `one_cycle` schedule (Smith 2018), its peak.
+        learning_rate: learning rate of Adam; its peak with the `one_cycle` schedule (Smith 2018).
         schedule: `constant`, or `one_cycle`: rise over 15% of the steps, then fall to zero.
         adam_eps: Adam's epsilon.
         label_dropout: fraction of labels replaced by "no label"; needs a model with a null label.
@@ -81,7 +81,7 @@ class TrainConfig:
             the checkpoint use in place of the weights; 0 uses the weights themselves.
         precision: `bf16` multiplies matrices in bfloat16 and keeps weights and losses in float32.
             `auto` is resolved before training: `bf16` if the device has instructions for it.
-        seed: seeds the weights, the order of the images and all noise.
+        seed: seed of the weights, the order of the images and all noise.
 
     Raises:
         UsageError: a field is out of range, or two fields contradict each other; the message names

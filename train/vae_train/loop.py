@@ -111,7 +111,7 @@ def fit(
             beta = kl_weight(config, state.step, steps)
             rate = learning_rate(config, state.step, steps * config.epochs)
             own_losses = _update(compute, state, batch, beta, rate, config.free_bits, group)
-            # Exchange the losses and whether to stop at once: all processes must agree on both.
+            # Processes must agree on the losses and on whether to stop; one exchange does both.
             *means, stopping = group.means([*own_losses, float(stop_signal() > 0)])
             losses = Losses(*means)
             check_finite(losses.loss, f"loss at epoch {epoch}, step {step + 1},", config)

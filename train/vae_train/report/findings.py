@@ -108,8 +108,8 @@ def worse_than_pca(measured: Measurements, trained: TrainedModel) -> Finding | N
     return Finding(
         "worse_than_pca",
         "warning",
-        f"The squared error is {measured.mse:.4f} per pixel on {measured.split} images; PCA "
-        f"(principal component analysis) with {measured.latent_dim} components has "
+        f"The squared error is {measured.mse:.4f} per pixel on {measured.split} images; that of "
+        f"PCA (principal component analysis) with {measured.latent_dim} components is "
         f"{measured.pca_mse:.4f}.",
         explanation,
         f"more --epochs{lower_beta} or {other}.",
@@ -136,7 +136,7 @@ def label_in_latents(measured: Measurements, trained: TrainedModel) -> Finding |
     else:
         explanation += (
             "Latents that are sampled independently of the label can contradict it, and the "
-            "decoder may follow the latents instead of the label."
+            "decoder may follow them instead."
         )
         suggestions.append("--prior class_gmm")
     if trained.checkpoint.model.encoder_join == "none":
