@@ -43,8 +43,6 @@ MAX_FILE = 400
 MAX_FUNCTION = 60
 SMALL = 60  # lines; a smaller module with one caller belongs into that caller, unless named here
 SMALL_WITH_ONE_CALLER = {
-    "vae_models.label": "one layer per file",
-    "vae_models.presets": "the named configurations",
     "vae_export.precision.uint8": "one variant per file",
 }
 

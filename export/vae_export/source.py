@@ -30,7 +30,7 @@ class Source:
         graphs: in the order of the bundle; their modules are in evaluation mode.
         images: real images for the parity check, f32[N, C, H, W] in [0, 1], N ≥ 1.
         labels: their labels, i64[N], or None.
-        training: information about the training, for the manifest.
+        training: metadata of the training, for the manifest.
         sha256: checksum of the checkpoint or weights file; may be empty.
     """
 
@@ -82,19 +82,19 @@ def from_checkpoint(checkpoint: Checkpoint, data: Dataset | None = None) -> Sour
         labels = matching_labels(data, checkpoint.classes)
     recipe = {"recipe": checkpoint.train.to_dict(), "model": config.to_dict()}
     graphs = graphs_of(checkpoint.build())
-    return Source(spec, graphs, images, labels, checkpoint.facts | recipe, checkpoint.sha256)
+    return Source(spec, graphs, images, labels, checkpoint.metadata | recipe, checkpoint.sha256)
 
 
 def _training_data(checkpoint: Checkpoint) -> Dataset | None:
-    """Load the test split of the data set that the checkpoint names, if it is available offline."""
-    facts = checkpoint.facts.get("data", {})
-    data = _offline_test_split(str(facts.get("name", "")))
+    """The test split of the data set that the checkpoint names, if it is available offline."""
+    data_set = checkpoint.metadata.get("data", {})
+    data = _offline_test_split(str(data_set.get("name", "")))
     if data is None:
         return None
     # A user's folder may have the name of a known data set.
     same = (data.image_shape, list(data.classes)) == (
         checkpoint.model.image_shape,
-        facts.get("classes"),
+        data_set.get("classes"),
     )
     return data if same else None
 

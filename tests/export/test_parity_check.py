@@ -149,7 +149,7 @@ def test_labels_of_other_classes_are_not_used(checkpoint_of: Any) -> None:
     checkpoint = checkpoint_of("cvae-mlp")
     own = {"data": {"name": "digits", "classes": ["3", "7", "9"]}}
     assert len(from_checkpoint(checkpoint).images) > len(checkpoint.examples)
-    source = from_checkpoint(replace(checkpoint, facts=checkpoint.facts | own))
+    source = from_checkpoint(replace(checkpoint, metadata=checkpoint.metadata | own))
     assert len(source.images) == len(checkpoint.examples)
     classes = tuple("abcdefghijkl")
     data = Dataset("z", np.zeros((4, 1, 8, 8), np.uint8), np.array([0, 1, 11, 10]), classes)
@@ -180,7 +180,7 @@ def test_images_of_another_shape_are_refused(checkpoint_of: Any) -> None:
 def test_without_its_data_set_the_images_in_the_checkpoint_are_used(name: str) -> None:
     from tests.train.test_checkpoint import made
 
-    checkpoint = replace(made(), facts={"data": {"name": name}})
+    checkpoint = replace(made(), metadata={"data": {"name": name}})
     expected = checkpoint.examples.numpy().astype(np.float32) / np.float32(255)
     assert np.array_equal(from_checkpoint(checkpoint).images, expected)
 
