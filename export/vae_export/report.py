@@ -102,7 +102,7 @@ def _histogram_svg(counts: NDArray[np.int64], tolerance: float) -> str:
     with mpl.rc_context({"svg.hashsalt": "parity", "svg.fonttype": "none"}):
         figure = Figure(figsize=(8, 1.8))
         axes = figure.add_axes((0.09, 0.14, 0.9, 0.84), yscale="log", xlim=(edges[0], edges[-1]))
-        # A clip path would need a reference, url(#id).
+        # Without clipping: a clip path is referenced by url(#id), and the page has no url().
         axes.bar(edges[:-1], np.maximum(shown - bottom, 0), 0.92 / BINS_PER_DECADE, bottom,
                  align="edge", color=_BAR, clip_on=False)  # fmt: skip
         axes.axvline(np.log10(tolerance), color=_LIMIT, linestyle="--", clip_on=False)
