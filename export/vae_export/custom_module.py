@@ -150,7 +150,7 @@ def load_factory(name: str) -> Modules:
 
 
 def load_weights(module: Modules, path: Path) -> str:
-    """Load a state dict; the keys of a pair's begin with `encoder.` or `decoder.`.
+    """Load a state dict. For a pair of modules, its keys begin with `encoder.` or `decoder.`.
 
     Returns:
         The sha256 of the file.
@@ -304,7 +304,7 @@ def _fit_prior(
 
 
 def _check_images(decoder: CustomDecoder, z: Tensor, data: Dataset) -> None:
-    """Check that decoded images have the shape of the data and a range of [0, 1]."""
+    """Check that decoded images have the shape of the data, and pixels in [0, 1]."""
     with _user_code("decode", data):
         image = decoder(z)
     if tuple(image.shape[1:]) != data.image_shape:

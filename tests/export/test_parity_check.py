@@ -21,6 +21,7 @@ from vae_export.graphs import Graph
 from vae_export.parity import BATCHES, parity_inputs, run_batches
 from vae_export.source import from_checkpoint
 from vae_export.writer import check_target
+from vae_runtime.datasets import Dataset
 from vae_runtime.errors import FileError, IntegrityError, UsageError
 
 Damage = Callable[[onnx.ModelProto], None]
@@ -144,8 +145,6 @@ def test_other_folders_are_never_replaced(tmp_path: Path) -> None:
 
 def test_labels_of_other_classes_are_not_used(checkpoint_of: Any) -> None:
     """Test a folder named `digits` with its own classes, and --data with more classes."""
-    from vae_runtime.datasets import Dataset
-
     checkpoint = checkpoint_of("cvae-mlp")
     own = {"data": {"name": "digits", "classes": ["3", "7", "9"]}}
     assert len(from_checkpoint(checkpoint).images) > len(checkpoint.examples)
@@ -165,8 +164,6 @@ def test_a_variant_that_does_not_fit_is_refused_before_the_parity_check(checkpoi
 
 
 def test_images_of_another_shape_are_refused(checkpoint_of: Any) -> None:
-    from vae_runtime.datasets import Dataset
-
     data = Dataset("big", np.zeros((2, 1, 9, 9), np.uint8))
     with pytest.raises(UsageError) as caught:
         export_checkpoint(checkpoint_of("vae-mlp"), None, data=data)
