@@ -82,7 +82,7 @@ def wheel_in(folder: Path) -> Path:
 
 
 def test_the_checkers_find_nothing(built: Path, tools: Path) -> None:
-    # W002, duplicates: an attribution stands beside its file and where licences are looked for.
+    # W002, duplicates: an attribution is beside its file and where licences are looked for.
     words = ["--ignore", "W002", "--toplevel", ",".join(PACKAGES)]
     command(tools / "check-wheel-contents", *words, wheel_in(built))
     found = command(tools / "twine", "check", "--strict", *built.iterdir())

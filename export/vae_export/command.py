@@ -35,7 +35,7 @@ def run_export(request: ExportRequest) -> None:
     """
     for folder in (request.c_code, request.report, request.triton):
         if folder and Path(folder).is_file():
-            raise FileError(f"{folder}: is a file, expected a folder")
+            raise FileError(f"{folder}: is a file, expected a folder. Choose another path.")
     if request.c_code is not None:
         require_generator()
     out = _bundle_path(request)

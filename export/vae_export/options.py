@@ -1,4 +1,4 @@
-"""Options of an export, as frozen dataclasses. This module imports no torch: `--help` is fast."""
+"""Options of an export, as frozen dataclasses; without torch, so that `--help` is fast."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 Every output of onnxruntime is compared with torch in float64. The tolerance is the error of float32
 itself: four times the error of torch in float32, plus 1e-6 for the final rounding. torch computes
-each distinct row once, and onnxruntime in several batches, so a graph whose rows influence each
-other fails.
+each distinct row once; onnxruntime computes it in batches of several sizes. So a graph whose rows
+influence each other fails.
 """
 
 from __future__ import annotations

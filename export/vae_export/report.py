@@ -38,12 +38,12 @@ def write_report(exported: Exported, folder: Path) -> None:
     """
     require("vae-export --report", "matplotlib")
     make_folder(folder)
-    data = json.dumps(report_data(exported), indent=1, allow_nan=False)
+    data = json.dumps(_report_data(exported), indent=1, allow_nan=False)
     write_atomic(folder / "parity.json", data.encode())
-    write_atomic(folder / "parity.html", report_html(exported).encode())
+    write_atomic(folder / "parity.html", _report_html(exported).encode())
 
 
-def report_data(exported: Exported) -> dict[str, Any]:
+def _report_data(exported: Exported) -> dict[str, Any]:
     """Collect the manifest's parity entry, worst cases, histograms and variants, as JSON."""
     manifest = exported.manifest
     return {
@@ -63,7 +63,7 @@ def report_data(exported: Exported) -> dict[str, Any]:
     }
 
 
-def report_html(exported: Exported) -> str:
+def _report_html(exported: Exported) -> str:
     """Build an HTML page without scripts or external resources."""
     manifest = exported.manifest
     batches = ", ".join(str(n) for n in manifest.parity["batches"])
@@ -79,22 +79,17 @@ def report_html(exported: Exported) -> str:
     for result in exported.parity:
         for case in result.worst:
             name = escape(f"{case.graph}.{case.output}", quote=True)
-            svg = histogram_svg(result.histogram[case.output], case.tolerance)
+            svg = _histogram_svg(result.histogram[case.output], case.tolerance)
             svg = svg.replace("<svg ", f'<svg role="img" aria-label="{name}" ', 1)
             parts.append(f"<figure><figcaption>{name}</figcaption>{svg}</figure>")
     style = "svg { width: 100%; height: auto; }"
     return html_document(f"Parity of bundle {manifest.spec.id}", parts, style)
 
 
-def histogram_svg(counts: NDArray[np.int64], tolerance: float) -> str:
-    """Draw a histogram of errors, with counts on a log scale and a line at the tolerance.
+def _histogram_svg(counts: NDArray[np.int64], tolerance: float) -> str:
+    """Draw a histogram of `ParityResult` as an `<svg>`, with a line at the tolerance.
 
-    Args:
-        counts: elements per quarter of a decade from 10**DECADES[0] on.
-        tolerance: the largest error that passes.
-
-    Returns:
-        An `<svg>` element. The same values give the same text.
+    Counts are on a log scale. The same values give the same text.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -107,7 +102,7 @@ def histogram_svg(counts: NDArray[np.int64], tolerance: float) -> str:
     with mpl.rc_context({"svg.hashsalt": "parity", "svg.fonttype": "none"}):
         figure = Figure(figsize=(8, 1.8))
         axes = figure.add_axes((0.09, 0.14, 0.9, 0.84), yscale="log", xlim=(edges[0], edges[-1]))
-        # A clip path would need a reference, url(#id).
+        # Without clipping: a clip path is referenced by url(#id), and the page has no url().
         axes.bar(edges[:-1], np.maximum(shown - bottom, 0), 0.92 / BINS_PER_DECADE, bottom,
                  align="edge", color=_BAR, clip_on=False)  # fmt: skip
         axes.axvline(np.log10(tolerance), color=_LIMIT, linestyle="--", clip_on=False)

@@ -30,7 +30,7 @@ class Source:
         graphs: in the order of the bundle; their modules are in evaluation mode.
         images: real images for the parity check, f32[N, C, H, W] in [0, 1], N ≥ 1.
         labels: their labels, i64[N], or None.
-        training: information about the training, for the manifest.
+        training: metadata of the training, for the manifest.
         sha256: checksum of the checkpoint or weights file; may be empty.
         forward: how a custom module's own `forward` compared, for the manifest; may be empty.
     """
@@ -67,7 +67,7 @@ def from_checkpoint(checkpoint: Checkpoint, data: Dataset | None = None) -> Sour
         sigma=checkpoint.sigma,
     )
     if data is None:
-        data = _training_data(checkpoint)
+        data = _offline_data(checkpoint)
     if data is None:
         images = to_float32(checkpoint.examples.numpy())
         known = checkpoint.example_labels
@@ -84,35 +84,23 @@ def from_checkpoint(checkpoint: Checkpoint, data: Dataset | None = None) -> Sour
         labels = matching_labels(data, checkpoint.classes)
     recipe = {"recipe": checkpoint.train.to_dict(), "model": config.to_dict()}
     graphs = graphs_of(checkpoint.build())
-    return Source(spec, graphs, images, labels, checkpoint.facts | recipe, checkpoint.sha256)
+    return Source(spec, graphs, images, labels, checkpoint.metadata | recipe, checkpoint.sha256)
 
 
-def _training_data(checkpoint: Checkpoint) -> Dataset | None:
+def _offline_data(checkpoint: Checkpoint) -> Dataset | None:
     """Load the test split of the data set that the checkpoint names, if it is available offline."""
-    facts = checkpoint.facts.get("data", {})
-    data = _offline_test_split(str(facts.get("name", "")))
-    if data is None:
+    trained_on = checkpoint.metadata.get("data", {})
+    name = trained_on.get("name")
+    cached = (cache_folder() / "mnist" / f"{file}.gz" for file in SHA256 if file.startswith("t10k"))
+    if name != "digits" and not (name == "mnist" and all(path.is_file() for path in cached)):
+        return None
+    try:
+        data = load_dataset(name, "test")
+    except MissingExtra:  # digits come with scikit-learn
         return None
     # A user's folder may have the name of a known data set.
-    same = (data.image_shape, list(data.classes)) == (
-        checkpoint.model.image_shape,
-        facts.get("classes"),
-    )
-    return data if same else None
-
-
-def _offline_test_split(name: str) -> Dataset | None:
-    """Load the test split of a named data set, if it is available offline."""
-    if name == "mnist":
-        names = [file for file in SHA256 if file.startswith("t10k")]
-        if all((cache_folder() / "mnist" / f"{file}.gz").is_file() for file in names):
-            return load_dataset("mnist", "test")
-    elif name == "digits":
-        try:
-            return load_dataset("digits", "test")
-        except MissingExtra:
-            return None
-    return None
+    known = (checkpoint.model.image_shape, trained_on.get("classes"))
+    return data if (data.image_shape, list(data.classes)) == known else None
 
 
 def matching_labels(data: Dataset, classes: tuple[str, ...]) -> NDArray[np.int64] | None:

@@ -74,7 +74,7 @@ def trace(graph: Graph, example: dict[str, Tensor], opset: int = DEFAULT_OPSET) 
                 f"{user_line(_root_cause(error))}"
             ) from error
     assert converted is not None
-    make_reshapes_static(converted.model)
+    _make_reshapes_static(converted.model)
     ClearMetadataAndDocStringPass()(converted.model)
     proto = ir.to_proto(converted.model)
     # Intermediate shapes are redundant: onnxruntime infers them again.
@@ -116,7 +116,7 @@ def _quiet() -> Iterator[None]:
 # Reshape nodes
 
 
-def make_reshapes_static(model: ir.Model) -> None:
+def _make_reshapes_static(model: ir.Model) -> None:
     """Give each Reshape a constant shape, with 0 ("as in the input") for the batch.
 
     torch writes -1 or a Shape node even if all axes but the first are known. onnxruntime cannot
@@ -162,28 +162,17 @@ def _static_dims(node: ir.Node) -> list[int] | None:
 # Random operators
 
 
-def refuse_random(
-    program: ExportedProgram, module: nn.Module, arguments: tuple[Tensor, ...], role: str
-) -> None:
-    """Refuse a traced module if an output depends on a random operator.
+def _refuse_random(program: ExportedProgram, graph: Graph, arguments: tuple[Tensor, ...]) -> None:
+    """Refuse a trace in which an output depends on a random operator.
 
     Random nodes that no output depends on are harmless: they do not reach the graph.
-
-    Args:
-        program: the trace.
-        module: the traced module; it is run again to find the line that calls a random operator.
-        arguments: its inputs.
-        role: the graph's role, for the error.
-
-    Raises:
-        InputError: names the operator and the line that called it.
     """
     for node in _nodes_in_use(program):
         if _is_random(node):
             same = [other for other in program.graph.nodes if other.target == node.target]
-            origin = _origin(module, arguments, node.target, same.index(node))
+            origin = _origin(graph.module, arguments, node.target, same.index(node))
             raise InputError(
-                f"{role}: {node.target} is random, called at {origin}. A graph must be "
+                f"{graph.role}: {node.target} is random, called at {origin}. A graph must be "
                 "deterministic. Return the mean or the distribution's parameters."
             )
 

@@ -105,7 +105,7 @@ def bundle_id(models: list[onnx.ModelProto], spec: ModelSpec) -> str:
 
 
 def _normalise(model: onnx.ModelProto, graph: Graph, spec: ModelSpec, variant: str) -> None:
-    """Remove all that depends on where, when or with which versions the file was made."""
+    """Remove everything that depends on where, when or with which versions it was made."""
     model.producer_name = PRODUCER
     model.producer_version = ""
     model.doc_string = ""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from .autoencoder import AE
-from .config import Family, LabelJoin, ModelConfig
+from .config import PRESETS, Family, LabelJoin, ModelConfig, preset
 from .cvae import CVAE
 from .output import Output
-from .presets import PRESETS, preset
 from .vae import VAE
 
 __all__ = [
@@ -24,6 +23,6 @@ __all__ = [
 
 
 def build(config: ModelConfig) -> AE | VAE | CVAE:
-    """Build the module that `config` describes; weights are drawn from torch's global generator."""
+    """Build the model that `config` describes; torch's global generator initializes its weights."""
     families: dict[Family, type[AE | VAE | CVAE]] = {"ae": AE, "vae": VAE, "cvae": CVAE}
     return families[config.family](config)

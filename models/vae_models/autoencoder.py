@@ -1,4 +1,4 @@
-"""The plain autoencoder (Rumelhart et al. 1986), and the parts that all families share."""
+"""The plain autoencoder (Rumelhart et al. 1986), and functions that all families share."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def scale_logits(decoder: MLPDecoder | ConvDecoder, factor: float) -> None:
 
 
 class AE(nn.Module):
-    """Image → z → image, without a distribution over z."""
+    """A deterministic autoencoder: image → z → image."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.encoder = make_encoder(config)
-        # In the reference recipe, the last layer of the encoder already gives z.
+        # In the reference recipe, the last layer of the encoder already outputs z.
         self.head: nn.Module = (
             nn.Identity()
             if config.relu_code
@@ -44,20 +44,20 @@ class AE(nn.Module):
         self.decoder = make_decoder(config)
 
     def encode(self, image: Tensor) -> Tensor:
-        """f32[N, C, H, W] in [0, 1] → z, f32[N, D]."""
+        """Encode images f32[N, C, H, W] in [0, 1] to z f32[N, D]."""
         z: Tensor = self.head(self.encoder(image))
         return z
 
     def decode_logits(self, z: Tensor) -> Tensor:
-        """f32[N, D] → f32[N, C, H, W], before the sigmoid."""
+        """Decode z f32[N, D] to logits f32[N, C, H, W], before the sigmoid."""
         logits: Tensor = self.decoder(z)
         return logits
 
     def decode(self, z: Tensor) -> Tensor:
-        """f32[N, D] → f32[N, C, H, W] in [0, 1]."""
+        """Decode z f32[N, D] to images f32[N, C, H, W] in [0, 1]."""
         return torch.sigmoid(self.decode_logits(z))
 
     def forward(self, image: Tensor) -> Output:
-        """f32[N, C, H, W] in [0, 1] → logits and z."""
+        """Encode and decode images f32[N, C, H, W] in [0, 1]."""
         z = self.encode(image)
         return Output(self.decode_logits(z), z)

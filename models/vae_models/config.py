@@ -1,9 +1,10 @@
-"""The shape of a model: one frozen dataclass, stored in every checkpoint."""
+"""The model configuration, a frozen dataclass stored in every checkpoint, and its presets."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from math import log2
 from typing import Any, Literal, get_args
 
 Family = Literal["ae", "vae", "cvae"]
@@ -11,13 +12,15 @@ Backbone = Literal["mlp", "conv"]
 LabelJoin = Literal["add", "mean", "product", "concat", "film"]
 EncoderJoin = Literal["none", "concat", "film"]
 
-MAX_WIDTH = 65_536  # of any layer, image side, latent vector or list of classes
-GROUPS = 8  # of every group norm; the channels of `conv` are multiples of it
+MAX_WIDTH = 65_536  # limit for layer widths, image sides, latent dimensions and classes
+GROUPS = 8  # in every group norm; the channels of `conv` must be multiples of it
+PRESETS = ("default", "best", "reference")
+_FINEST = {"default": 32, "best": 64}  # channels at the finest resolution
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The shape of a model.
+    """The architecture of a model.
 
     Attributes:
         family: `ae`, `vae` or `cvae`.
@@ -26,7 +29,7 @@ class ModelConfig:
         classes: number of classes K; 0 unless the family is `cvae`.
         backbone: `mlp` (flattened pixels) or `conv` (residual blocks on the image).
         hidden: widths of the encoder's hidden layers for `mlp`, mirrored in the decoder; for
-            `conv` the channels at each resolution below that of the image, finest first.
+            `conv` the channels at each resolution below the image's own, finest first.
         relu_code: put Linear(·, D) and ReLU after the hidden layers, as the reference recipe does.
             The z of an AE is then never negative, and the heads of a VAE read that narrow layer.
         label_join: how the decoder of a `cvae` combines the label with z. `add`, `mean` and
@@ -83,27 +86,27 @@ class ModelConfig:
             raise ValueError("relu_code needs the mlp backbone, this is 'conv'")
         if any(c % GROUPS for c in self.hidden):
             raise ValueError(f"hidden is {self.hidden}, conv needs multiples of {GROUPS}")
-        # A group norm over a single number always gives 0.
+        # A group norm over a single number always outputs 0.
         _, h, w = self.image_shape
         if any(max(h, w) <= 2**i and c == GROUPS for i, c in enumerate(self.hidden, 1)):
             raise ValueError(
-                f"hidden is {self.hidden}: where halving has left 1x1 of {h}x{w}, conv needs more "
-                f"than {GROUPS} channels"
+                f"hidden is {self.hidden}: once {h}x{w} is halved to 1x1, conv needs more than "
+                f"{GROUPS} channels"
             )
 
     @property
     def decoder_join(self) -> str:
-        """How the decoder is conditioned: `label_join`, or `none` for a model without labels."""
+        """How the decoder is conditioned: `label_join`, or `none` if the model has no labels."""
         return self.label_join if self.family == "cvae" else "none"
 
     @property
     def pixels(self) -> int:
-        """Numbers per image: C·H·W."""
+        """The number of values per image, C·H·W."""
         c, h, w = self.image_shape
         return c * h * w
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, strings and lists, as checkpoints and manifests store them."""
+        """Return plain numbers, strings and lists, as checkpoints and manifests store them."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     @classmethod
@@ -126,7 +129,7 @@ class ModelConfig:
 
 
 def _whole(values: Sequence[object]) -> bool:
-    """Whether all are whole numbers from 1 to `MAX_WIDTH`; a bool does not count."""
+    """Whether all are integers from 1 to `MAX_WIDTH`; a bool does not count."""
     return all(type(v) is int and 1 <= v <= MAX_WIDTH for v in values)
 
 
@@ -136,3 +139,46 @@ _ALLOWED = {
     "label_join": get_args(LabelJoin),
     "encoder_join": get_args(EncoderJoin),
 }
+
+
+def preset(
+    name: str, family: Family, image_shape: tuple[int, int, int], classes: int = 0, **overrides: Any
+) -> ModelConfig:
+    """Build the config of a preset, with any field overridden.
+
+    Args:
+        name: `reference` (one hidden layer of 256, 8 latent dimensions after a ReLU, label added to
+            z), `default` (convolutions, FiLM in encoder and decoder, a null label) or `best` (the
+            same at twice the width, for longer training).
+        family: `ae`, `vae` or `cvae`.
+        image_shape: (C, H, W).
+        classes: number of classes; ignored unless the family is `cvae`.
+        overrides: fields of `ModelConfig`; None keeps the preset's value.
+
+    Raises:
+        ValueError: the preset is unknown, or `ModelConfig` refuses the combination.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"preset is {name!r}, expected one of {PRESETS}")
+    conditional = family == "cvae"
+    changes = {key: value for key, value in overrides.items() if value is not None}
+    backbone = changes.get("backbone", "mlp" if name == "reference" else "conv")
+    base = ModelConfig(family, image_shape, classes=classes if conditional else 0)
+    if name == "reference":
+        config = replace(base, latent_dim=8, relu_code=True, label_join="add")
+    else:
+        config = replace(
+            base,
+            hidden=_hidden(image_shape, backbone, _FINEST[name]),
+            encoder_join="film" if conditional else "none",
+            null_label=conditional,
+        )
+    return replace(config, **changes | {"backbone": backbone})
+
+
+def _hidden(image_shape: tuple[int, int, int], backbone: Backbone, finest: int) -> tuple[int, ...]:
+    """Choose the hidden layers; `conv` halves the image until its shorter side is 4 to 7."""
+    if backbone == "mlp":
+        return (16 * finest, 8 * finest)
+    halvings = max(1, int(log2(min(image_shape[1:]) / 4)))
+    return tuple(min(finest * 2**i, 2 * finest) for i in range(halvings))

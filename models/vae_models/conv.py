@@ -1,8 +1,8 @@
 """Residual convolutional encoder and decoder trunks, for any H, W and any number of channels.
 
 Each resolution has one residual block (He et al. 2016) of GroupNorm (Wu & He 2018), SiLU and 3x3
-convolutions. Halving rounds odd sizes up, and doubling crops them again, so that 28x28 and 37x53
-both come back exactly.
+convolutions. The encoder rounds odd sizes up when it halves them, and the decoder crops after
+doubling, so that any size comes back exactly.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        """f32[N, C, H, W], f32[N, 2·C] or None → f32[N, C, H, W]."""
+        """Map f32[N, C, H, W] to the same shape; `label` is f32[N, 2·C] or None."""
         h = self.norm2(self.conv1(F.silu(self.norm1(x))))
         h = h if label is None else film(h, label)
         out: Tensor = x + self.conv2(F.silu(h))
@@ -36,7 +36,7 @@ class ResidualBlock(nn.Module):
 
 
 def sizes(image_shape: tuple[int, int, int], levels: int) -> list[tuple[int, int]]:
-    """(H, W) of the image and of `levels` resolutions below it, each half as large, rounded up."""
+    """List (H, W) of the image and of `levels` halvings of it, rounded up."""
     h, w = image_shape[1:]
     return [(-(-h // 2**i), -(-w // 2**i)) for i in range(levels + 1)]
 
@@ -60,7 +60,7 @@ class ConvEncoder(nn.Module):
         self.features = channels[-1] * h * w + (self.label_width if self.join == "concat" else 0)
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
-        """f32[N, C, H, W], f32[N, label_width] → f32[N, features]."""
+        """Map images f32[N, C, H, W] and labels f32[N, label_width] to f32[N, features]."""
         x = image
         parts = film_parts(label, self.film_widths, self.join)
         for down, block, part in zip([self.stem, *self.downs], self.blocks, parts, strict=True):
@@ -74,10 +74,10 @@ class ConvEncoder(nn.Module):
 class ConvDecoder(nn.Module):
     """z to image logits: a residual block and an upsampling at each resolution.
 
-    Upsampling is a convolution to four times the channels and a pixel shuffle (Shi et al. 2016),
-    since some runtimes run transposed convolutions slowly or wrongly. No layer runs at the full
+    Upsampling is a convolution to four times the channels followed by a pixel shuffle (Shi et al.
+    2016), since some runtimes run transposed convolutions slowly or wrongly. No layer runs at full
     resolution, where thin layers cost much time for little quality: the head predicts 2x2 pixels
-    at each position of the half resolution, and the last shuffle puts them in order.
+    at each position of the half resolution, and the last shuffle arranges them.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -97,7 +97,7 @@ class ConvDecoder(nn.Module):
         self.head = nn.Conv2d(2 * channels[-1], 4 * config.image_shape[0], 3, padding=1)
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """f32[N, D], f32[N, label_width] → f32[N, C, H, W]."""
+        """Map z f32[N, D] and labels f32[N, label_width] to logits f32[N, C, H, W]."""
         parts = film_parts(label, self.film_widths, self.join)
         if self.join == "concat" and label is not None:
             z = torch.cat([z, label], 1)

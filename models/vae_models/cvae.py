@@ -1,4 +1,4 @@
-"""The conditional variational autoencoder (Sohn et al. 2015)."""
+"""The conditional variational autoencoder (Sohn et al. 2015) and its label embeddings."""
 
 from __future__ import annotations
 
@@ -6,15 +6,58 @@ import torch
 from torch import Tensor, nn
 
 from .config import ModelConfig
-from .label import LabelTable
 from .output import Output
 from .vae import VAE, sample_posterior
+
+
+class LabelTable(nn.Module):
+    """A linear layer on the one-hot label, with or without ReLU, computed as a table lookup.
+
+    A linear layer applied to a one-hot vector selects one column of its weight. With all columns in
+    a table, the exported graph needs a single Gather.
+    """
+
+    def __init__(self, classes: int, width: int, *, relu: bool, null_label: bool) -> None:
+        super().__init__()
+        self.classes = classes
+        self.relu = relu
+        self.null_label = null_label
+        self.linear = nn.Linear(classes + null_label, width)
+
+    def table(self) -> Tensor:
+        """The rows f32[classes + 1, width] for each class and, last, for "no label"."""
+        rows = self.linear.weight.t() + self.linear.bias
+        rows = torch.relu(rows) if self.relu else rows
+        return rows if self.null_label else torch.cat([rows, rows.mean(0, keepdim=True)])
+
+    @torch.no_grad()
+    def guide(self, factor: float) -> None:
+        """Multiply the difference between each class's row and the row for "no label" by `factor`.
+
+        This is classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598) applied to the
+        weights, before any ReLU, instead of to the outputs of two passes. A factor
+        of 1 has no effect.
+
+        Raises:
+            ValueError: the table has no row for "no label".
+        """
+        if not self.null_label:
+            raise ValueError("guidance needs a model with null_label")
+        rows = self.linear.weight  # (width, classes + 1): the bias cancels in differences
+        rows.copy_(torch.lerp(rows[:, -1:].expand_as(rows), rows, factor))
+
+    def forward(self, label: Tensor | None, n: int) -> Tensor:
+        """Look up the rows f32[n, width] of labels i64[n]; None selects "no label" for all."""
+        if label is None:
+            label = torch.full((n,), self.classes, device=self.linear.weight.device)
+        return self.table()[label]
 
 
 class CVAE(VAE):
     """A VAE whose decoder, and optionally its encoder, is conditioned on the label.
 
-    Labels are i64[N] in [0, classes]; the value `classes`, or None for the tensor, means no label.
+    Labels are i64[N] in [0, classes]. The value `classes` means "no label", and None in place
+    of the tensor means that no image has one.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -27,20 +70,20 @@ class CVAE(VAE):
         )
 
     def encode(self, image: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """f32[N, C, H, W] in [0, 1] and labels → mu and log_var, each f32[N, D]."""
+        """Encode images f32[N, C, H, W] in [0, 1] to mu and log_var, each f32[N, D]."""
         row = None if self.encoder_labels is None else self.encoder_labels(label, len(image))
         return self.encode_row(image, row)
 
     def encode_row(self, image: Tensor, row: Tensor | None) -> tuple[Tensor, Tensor]:
-        """As `encode`, from the label's embedding for the encoder, f32[N, label_width]."""
+        """Like `encode`, given the encoder's label embedding f32[N, label_width]."""
         return self.heads(self.encoder(image, row))
 
     def decode_logits(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """f32[N, D] and labels → f32[N, C, H, W], before the sigmoid."""
+        """Decode z f32[N, D] to logits f32[N, C, H, W], before the sigmoid."""
         return self.decode_row(z, self.decoder_labels(label, len(z)))
 
     def decode_row(self, z: Tensor, row: Tensor) -> Tensor:
-        """As `decode_logits`, from the label's embedding for the decoder, f32[N, label_width]."""
+        """Like `decode_logits`, given the decoder's label embedding f32[N, label_width]."""
         join = self.config.label_join
         if join == "add":
             z = z + row
@@ -52,7 +95,7 @@ class CVAE(VAE):
         return logits
 
     def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """f32[N, D] and labels → f32[N, C, H, W] in [0, 1]."""
+        """Decode z f32[N, D] to images f32[N, C, H, W] in [0, 1]."""
         return torch.sigmoid(self.decode_logits(z, label))
 
     def forward(
@@ -62,7 +105,7 @@ class CVAE(VAE):
         *,
         generator: torch.Generator | None = None,
     ) -> Output:
-        """Encode, sample one z per image from `generator`, decode with the same labels."""
+        """Encode, sample one z per image with noise from `generator`, and decode; same labels."""
         mu, log_var = self.encode(image, label)
         z = sample_posterior(mu, log_var, generator)
         return Output(self.decode_logits(z, label), z, mu, log_var)

@@ -11,14 +11,14 @@ from .config import ModelConfig
 
 
 def film(x: Tensor, scale_shift: Tensor) -> Tensor:
-    """(1 + scale)·x + shift per feature or channel; `scale_shift` is f32[N, 2·features]."""
+    """Return (1 + scale)·x + shift per feature or channel; `scale_shift` is f32[N, 2·features]."""
     per_feature = (-1,) + (1,) * (x.dim() - 2)
     scale, shift = (torch.unflatten(s, 1, per_feature) for s in scale_shift.chunk(2, 1))
     return x * (1 + scale) + shift
 
 
 def film_parts(label: Tensor | None, widths: list[int], join: str) -> list[Tensor | None]:
-    """Split the label's embedding into one part per layer or block; all None without FiLM."""
+    """Split the label embedding into one tensor per layer or block, or None without FiLM."""
     if label is None or join != "film":
         return [None] * len(widths)
     return list(torch.split(label, widths, 1))
@@ -31,10 +31,10 @@ class MLPTrunk(nn.Module):
         """Create the layers.
 
         Args:
-            widths: from the input to the last layer.
-            join: how the label enters: `concat` at the input, `film` at every layer; with any
-                other value it does not.
-            label_width: width of the label's embedding, where it is concatenated.
+            widths: of the input and of each layer.
+            join: `concat` adds the label to the input, `film` conditions every layer, and any
+                other value ignores the label.
+            label_width: width of the label embedding for `concat`.
         """
         super().__init__()
         self.join = join
@@ -44,7 +44,7 @@ class MLPTrunk(nn.Module):
         self.film_widths = [2 * width for width in others]
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        """f32[N, widths[0]] and the label's embedding → f32[N, widths[-1]]."""
+        """Map f32[N, widths[0]] and the label embedding to f32[N, widths[-1]]."""
         parts = film_parts(label, self.film_widths, self.join)
         if self.join == "concat" and label is not None:
             x = torch.cat([x, label], 1)
@@ -55,7 +55,7 @@ class MLPTrunk(nn.Module):
 
 
 class MLPEncoder(nn.Module):
-    """Image to features, on flattened pixels."""
+    """The fully connected encoder: flattened pixels to features."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -68,13 +68,13 @@ class MLPEncoder(nn.Module):
         self.features = widths[-1]
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
-        """f32[N, C, H, W], f32[N, label_width] → f32[N, features]."""
+        """Map images f32[N, C, H, W] and labels f32[N, label_width] to f32[N, features]."""
         features: Tensor = self.trunk(image.flatten(1), label)
         return features
 
 
 class MLPDecoder(nn.Module):
-    """z to image logits: the encoder's hidden layers in reverse."""
+    """The fully connected decoder: z to logits, with the encoder's hidden layers in reverse."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -87,6 +87,6 @@ class MLPDecoder(nn.Module):
         self.head = nn.Linear(widths[-1], config.pixels)
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """f32[N, D], f32[N, label_width] → f32[N, C, H, W]."""
+        """Map z f32[N, D] and labels f32[N, label_width] to logits f32[N, C, H, W]."""
         logits: Tensor = self.head(self.trunk(z, label))
         return torch.unflatten(logits, 1, self.image_shape)

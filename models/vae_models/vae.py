@@ -9,7 +9,7 @@ from .autoencoder import make_decoder, make_encoder
 from .config import ModelConfig
 from .output import Output
 
-# exp(±LOG_VAR_LIMIT) does not overflow in fp16, and no trained posterior comes near it.
+# exp(±LOG_VAR_LIMIT) fits into fp16, and no trained posterior comes near the limit.
 LOG_VAR_LIMIT = 10.0
 
 
@@ -18,7 +18,7 @@ def sample_posterior(
 ) -> Tensor:
     """Sample z ~ N(mu, exp(log_var)) with noise from `generator`; all f32[N, D].
 
-    Under autocast the noise, and therefore z, stays in float32.
+    Under autocast, the noise and therefore z stay in float32.
     """
     eps = torch.randn(mu.shape, generator=generator, device=mu.device)
     return reparameterize(mu, log_var, eps)
@@ -30,7 +30,7 @@ def reparameterize(mu: Tensor, log_var: Tensor, eps: Tensor) -> Tensor:
 
 
 class VAE(nn.Module):
-    """Image → q(z | image) = N(mu, exp(log_var)) → image."""
+    """A VAE with a diagonal Gaussian posterior: q(z | image) = N(mu, exp(log_var))."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -41,25 +41,25 @@ class VAE(nn.Module):
         self.decoder = make_decoder(config)
 
     def encode(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """f32[N, C, H, W] in [0, 1] → mu and log_var, each f32[N, D]."""
+        """Encode images f32[N, C, H, W] in [0, 1] to mu and log_var, each f32[N, D]."""
         return self.heads(self.encoder(image))
 
     def heads(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """f32[N, features] → mu and log_var, the latter clamped to ± LOG_VAR_LIMIT."""
+        """Map f32[N, features] to mu and log_var; log_var is clamped to ± LOG_VAR_LIMIT."""
         log_var = self.log_var(features).clamp(-LOG_VAR_LIMIT, LOG_VAR_LIMIT)
         return self.mu(features), log_var
 
     def decode_logits(self, z: Tensor) -> Tensor:
-        """f32[N, D] → f32[N, C, H, W], before the sigmoid."""
+        """Decode z f32[N, D] to logits f32[N, C, H, W], before the sigmoid."""
         logits: Tensor = self.decoder(z)
         return logits
 
     def decode(self, z: Tensor) -> Tensor:
-        """f32[N, D] → f32[N, C, H, W] in [0, 1]."""
+        """Decode z f32[N, D] to images f32[N, C, H, W] in [0, 1]."""
         return torch.sigmoid(self.decode_logits(z))
 
     def forward(self, image: Tensor, *, generator: torch.Generator | None = None) -> Output:
-        """Encode, sample one z per image from `generator`, decode."""
+        """Encode, sample one z per image with noise from `generator`, and decode."""
         mu, log_var = self.encode(image)
         z = sample_posterior(mu, log_var, generator)
         return Output(self.decode_logits(z), z, mu, log_var)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,18 @@ import pytest
 
 from tests.runtime.conftest import Run
 
-from .pages import EXPORT, PYTHON, ROOT, RULES, RUN, TRAIN, Example, find_examples
+from .pages import (
+    EXPORT,
+    PYTHON,
+    ROOT,
+    RULES,
+    RUN,
+    TRAIN,
+    Example,
+    _blocks,
+    _split,
+    find_examples,
+)  # fmt: skip
 from .workspace import execute
 
 pytestmark = pytest.mark.torch_free
@@ -66,8 +78,6 @@ torch = pytest.mark.skipif(
 @pytest.mark.parametrize("line", commands(TRAIN))
 def test_vae_train(line: str, examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Train for one epoch on twenty images."""
-    import shlex
-
     from vae_train.cli import cli
 
     monkeypatch.chdir(examples)
@@ -94,8 +104,6 @@ def test_vae_train(line: str, examples: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_vae_export(
     line: str, examples: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import shlex
-
     from vae_export.cli import cli
     from vae_runtime.studio import fetch
 
@@ -140,8 +148,6 @@ Text.
 
 
 def test_examples_are_found_in_a_page() -> None:
-    from .pages import _blocks, _split
-
     found = [
         example
         for line, language, text in _blocks(PAGE)

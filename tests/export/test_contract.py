@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -178,8 +179,6 @@ def test_other_opsets_are_refused(checkpoint_of: Any, opset: int) -> None:
 
 
 def test_the_id_follows_from_the_weights(exported_of: Any, checkpoint_of: Any) -> None:
-    from dataclasses import replace
-
     checkpoint = checkpoint_of("vae-mlp")
     state = {name: tensor.clone() for name, tensor in checkpoint.state.items()}
     state["decoder.head.bias"][0] += 0.5

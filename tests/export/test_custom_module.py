@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -154,8 +155,6 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], type[VaeError], str]] = {
 
 
 def generic(text: str) -> str:
-    import re
-
     text = re.sub(r"custom_modules\.py:\d+", "custom_modules.py:LINE", text)
     return re.sub(r"from -?[\d.]+ to -?[\d.]+", "from LOW to HIGH", text)
 

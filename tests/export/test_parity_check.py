@@ -21,6 +21,7 @@ from vae_export.graphs import Graph
 from vae_export.parity import BATCHES, parity_inputs, run_batches
 from vae_export.source import from_checkpoint
 from vae_export.writer import check_target
+from vae_runtime.datasets import Dataset
 from vae_runtime.errors import FileError, IntegrityError, UsageError
 
 Damage = Callable[[onnx.ModelProto], None]
@@ -144,12 +145,10 @@ def test_other_folders_are_never_replaced(tmp_path: Path) -> None:
 
 def test_labels_of_other_classes_are_not_used(checkpoint_of: Any) -> None:
     """Test a folder named `digits` with its own classes, and --data with more classes."""
-    from vae_runtime.datasets import Dataset
-
     checkpoint = checkpoint_of("cvae-mlp")
     own = {"data": {"name": "digits", "classes": ["3", "7", "9"]}}
     assert len(from_checkpoint(checkpoint).images) > len(checkpoint.examples)
-    source = from_checkpoint(replace(checkpoint, facts=checkpoint.facts | own))
+    source = from_checkpoint(replace(checkpoint, metadata=checkpoint.metadata | own))
     assert len(source.images) == len(checkpoint.examples)
     classes = tuple("abcdefghijkl")
     data = Dataset("z", np.zeros((4, 1, 8, 8), np.uint8), np.array([0, 1, 11, 10]), classes)
@@ -165,8 +164,6 @@ def test_a_variant_that_does_not_fit_is_refused_before_the_parity_check(checkpoi
 
 
 def test_images_of_another_shape_are_refused(checkpoint_of: Any) -> None:
-    from vae_runtime.datasets import Dataset
-
     data = Dataset("big", np.zeros((2, 1, 9, 9), np.uint8))
     with pytest.raises(UsageError) as caught:
         export_checkpoint(checkpoint_of("vae-mlp"), None, data=data)
@@ -180,7 +177,7 @@ def test_images_of_another_shape_are_refused(checkpoint_of: Any) -> None:
 def test_without_its_data_set_the_images_in_the_checkpoint_are_used(name: str) -> None:
     from tests.train.test_checkpoint import made
 
-    checkpoint = replace(made(), facts={"data": {"name": name}})
+    checkpoint = replace(made(), metadata={"data": {"name": name}})
     expected = checkpoint.examples.numpy().astype(np.float32) / np.float32(255)
     assert np.array_equal(from_checkpoint(checkpoint).images, expected)
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from vae_export import export_checkpoint
+from vae_export.precision import variants
 from vae_export.precision.int8 import LEVELS, round_columns
-from vae_export.precision.variants import VariantResult
+from vae_export.precision.variants import VariantResult, to_uint8_output
 from vae_runtime.bundle.manifest import Manifest
 from vae_runtime.bundle.spec import METADATA_KEY, parse_spec
 from vae_runtime.errors import IntegrityError, UsageError
@@ -68,10 +69,6 @@ def test_uint8_is_the_rounded_fp32_graph_bit_for_bit(
 
 
 def test_uint8_rounds_every_float_near_a_half_as_numpy_does() -> None:
-    from onnx import TensorProto, helper
-
-    from vae_export.precision.variants import to_uint8_output
-
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch"])
     z = helper.make_tensor_value_info("z", TensorProto.FLOAT, ["batch"])
     graph = helper.make_graph([helper.make_node("Identity", ["z"], ["image"])], "g", [z], [image])
@@ -159,10 +156,8 @@ def test_fp16_refuses_weights_beyond_its_range(checkpoint_of: Any) -> None:
 def test_a_lossy_variant_is_refused_unless_it_is_allowed(
     checkpoint_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import vae_export.precision.variants as module
-
     checkpoint = checkpoint_of("vae-mlp")
-    monkeypatch.setattr(module, "MIN_PSNR", 150.0)
+    monkeypatch.setattr(variants, "MIN_PSNR", 150.0)
     with pytest.raises(IntegrityError) as caught:
         export_checkpoint(checkpoint, None, variants=("fp16",))
     text = str(caught.value)

@@ -1,4 +1,4 @@
-"""Where torch is not installed, these tests are not collected."""
+"""Seed torch for each test, and do not collect the tests if torch is not installed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if importlib.util.find_spec("torch") is None:
 
 @pytest.fixture(autouse=True)
 def seeded() -> Iterator[None]:
-    """Each test draws the same random numbers, alone or among others, and leaves one thread."""
+    """Give each test the same random numbers, whichever tests run before it, and one thread."""
     import torch
 
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""What a model may be made of: ranges, presets, and a dictionary there and back."""
+"""Model configs: ranges, presets, and conversion to dictionaries."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ CVAE: dict[str, Any] = {"family": "cvae", "image_shape": (1, 28, 28), "classes":
         ({"family": "vae", "classes": 0, "null_label": True}, "null_label"),
         ({"backbone": "conv", "hidden": (12,)}, "multiples of 8"),
         ({"backbone": "conv", "hidden": (16,), "relu_code": True}, "relu_code"),
-        ({"backbone": "conv", "hidden": (8, 8, 8, 8, 8)}, "1x1 of 28x28"),
+        ({"backbone": "conv", "hidden": (8, 8, 8, 8, 8)}, "28x28 is halved to 1x1"),
     ],
 )
-def test_a_config_refuses_what_cannot_be_built_and_names_it(
+def test_a_config_that_cannot_be_built_is_refused_by_field(
     changes: dict[str, Any], named: str
 ) -> None:
     with pytest.raises(ValueError, match=named):
@@ -47,13 +47,13 @@ def test_a_config_refuses_what_cannot_be_built_and_names_it(
 
 
 @pytest.mark.parametrize("hidden", [(8, 8, 8, 8), (8, 8, 8, 8, 16)])
-def test_eight_channels_are_enough_where_a_picture_is_left(hidden: tuple[int, ...]) -> None:
+def test_eight_channels_are_enough_above_1x1(hidden: tuple[int, ...]) -> None:
     assert ModelConfig(**CVAE, backbone="conv", hidden=hidden).hidden == hidden
 
 
 @pytest.mark.parametrize("family", ["ae", "vae", "cvae"])
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_config_survives_its_dictionary(name: str, family: Any) -> None:
+def test_a_config_round_trips_through_a_dictionary(name: str, family: Any) -> None:
     config = preset(name, family, (3, 37, 53), 62, latent_dim=5)
     data = config.to_dict()
     assert data["image_shape"] == [3, 37, 53]
@@ -74,37 +74,29 @@ def test_a_dictionary_without_the_image_shape_is_refused() -> None:
         ModelConfig.from_dict(data)
 
 
-def test_pixels_counts_channels_too() -> None:
+def test_pixels_include_channels() -> None:
     assert ModelConfig("ae", (3, 4, 5)).pixels == 60
 
 
-def test_the_reference_preset_is_the_tutorials_shape() -> None:
+def test_the_reference_preset_is_the_tutorials_model() -> None:
     config = preset("reference", "cvae", (1, 28, 28), 10)
     assert config == ModelConfig(
-        "cvae",
-        (1, 28, 28),
-        latent_dim=8,
-        classes=10,
-        backbone="mlp",
-        hidden=(256,),
-        relu_code=True,
-        label_join="add",
-        encoder_join="none",
-        null_label=False,
-    )
+        "cvae", (1, 28, 28), latent_dim=8, classes=10, backbone="mlp", hidden=(256,),
+        relu_code=True, label_join="add", encoder_join="none", null_label=False,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("shape", "channels"),
     [((1, 28, 28), (32, 64)), ((3, 64, 48), (32, 64, 64)), ((1, 8, 8), (32,)), ((1, 1, 9), (32,))],
 )
-def test_the_default_preset_halves_down_to_four_to_seven(
+def test_the_default_preset_halves_down_to_4_to_7_pixels(
     shape: tuple[int, int, int], channels: tuple[int, ...]
 ) -> None:
     assert preset("default", "vae", shape).hidden == channels
 
 
-def test_the_best_preset_is_the_default_one_twice_as_wide() -> None:
+def test_the_best_preset_is_twice_as_wide_as_the_default() -> None:
     wide = preset("best", "cvae", (1, 28, 28), 10)
     assert wide.hidden == (64, 128)
     assert replace(wide, hidden=(32, 64)) == preset("default", "cvae", (1, 28, 28), 10)
@@ -115,17 +107,14 @@ def test_the_best_preset_is_the_default_one_twice_as_wide() -> None:
 
 def test_only_a_cvae_gets_classes_and_label_joins_from_a_preset() -> None:
     conditional = preset("default", "cvae", (1, 28, 28), 10)
-    assert (conditional.classes, conditional.encoder_join, conditional.null_label) == (
-        10,
-        "film",
-        True,
-    )
+    joins = (conditional.classes, conditional.encoder_join, conditional.null_label)
+    assert joins == (10, "film", True)
     plain = preset("default", "vae", (1, 28, 28), 10)
     assert (plain.classes, plain.encoder_join, plain.null_label) == (0, "none", False)
     assert plain.decoder_join == "none"
 
 
-def test_overrides_of_none_leave_the_preset_as_it_is() -> None:
+def test_overrides_of_none_keep_the_preset() -> None:
     expected = preset("default", "vae", (1, 28, 28))
     assert preset("default", "vae", (1, 28, 28), hidden=None, latent_dim=None) == expected
     assert preset("default", "vae", (1, 28, 28), backbone="mlp").hidden == (512, 256)

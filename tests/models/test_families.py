@@ -1,4 +1,4 @@
-"""Every combination builds, has the right shapes and learns in every parameter."""
+"""Every combination of options builds, has the right shapes, and trains every parameter."""
 
 from __future__ import annotations
 
@@ -33,12 +33,8 @@ def labels(config: ModelConfig, n: int = 3) -> Tensor:
 def forward(model: Any, image: Tensor, label: Tensor | None) -> Output:
     noise = torch.Generator().manual_seed(2)
     if isinstance(model, CVAE):
-        output: Output = model(image, label, generator=noise)
-    elif isinstance(model, VAE):
-        output = model(image, generator=noise)
-    else:
-        output = model(image)
-    return output
+        return model(image, label, generator=noise)
+    return model(image, generator=noise) if isinstance(model, VAE) else model(image)
 
 
 def check_shapes(model: Any, config: ModelConfig, n: int = 3) -> None:
@@ -53,13 +49,11 @@ def check_shapes(model: Any, config: ModelConfig, n: int = 3) -> None:
         assert output.mu is None
         assert output.log_var is None
     else:
-        assert output.mu is not None
-        assert output.log_var is not None
         assert output.mu.shape == output.log_var.shape == (n, config.latent_dim)
 
 
 def check_gradients(model: nn.Module, config: ModelConfig) -> None:
-    """Every parameter gets a gradient that is finite and not zero everywhere."""
+    """Check that each parameter has a finite gradient that is not zero everywhere."""
     for name, parameter in model.named_parameters():
         if "_labels" in name:  # FiLM starts as the identity, where some gradients vanish
             nn.init.normal_(parameter, std=0.5)
@@ -89,19 +83,12 @@ def test_shapes_and_gradients(shape: Any, backbone: str, family: Any) -> None:
 @pytest.mark.parametrize("label_join", JOINS)
 @pytest.mark.parametrize("encoder_join", ENCODER_JOINS)
 @pytest.mark.parametrize("backbone", ["mlp", "conv"])
-def test_shapes_and_gradients_of_every_way_to_join_the_label(
+def test_shapes_and_gradients_of_every_label_join(
     backbone: str, encoder_join: str, label_join: str
 ) -> None:
-    config = preset(
-        "default",
-        "cvae",
-        (1, 9, 7),
-        3,
-        backbone=backbone,
-        hidden=SMALL[backbone],
-        label_join=label_join,
-        encoder_join=encoder_join,
-    )
+    joins = {"label_join": label_join, "encoder_join": encoder_join}
+    small = {"backbone": backbone, "hidden": SMALL[backbone]}
+    config = preset("default", "cvae", (1, 9, 7), 3, **small, **joins)
     model = made(config)
     check_shapes(model, config)
     check_gradients(model, config)
@@ -110,7 +97,7 @@ def test_shapes_and_gradients_of_every_way_to_join_the_label(
 @pytest.mark.parametrize("family", ["ae", "vae", "cvae"])
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_every_preset_takes_every_image_shape(shape: Any, name: str, family: Any) -> None:
+def test_every_preset_accepts_every_image_shape(shape: Any, name: str, family: Any) -> None:
     config = preset(name, family, shape, 10)
     with torch.no_grad():
         check_shapes(made(config), config)
@@ -139,16 +126,9 @@ def test_one_class_and_many(backbone: str, classes: int) -> None:
 
 @pytest.mark.parametrize("label_join", JOINS)
 @pytest.mark.parametrize("backbone", ["mlp", "conv"])
-def test_the_label_changes_the_picture(backbone: str, label_join: str) -> None:
-    config = preset(
-        "default",
-        "cvae",
-        (1, 8, 8),
-        2,
-        backbone=backbone,
-        hidden=SMALL[backbone],
-        label_join=label_join,
-    )
+def test_the_label_changes_the_image(backbone: str, label_join: str) -> None:
+    small = {"backbone": backbone, "hidden": SMALL[backbone], "label_join": label_join}
+    config = preset("default", "cvae", (1, 8, 8), 2, **small)
     model = made(config)
     nn.init.normal_(model.decoder_labels.linear.weight)
     z = torch.randn(2, config.latent_dim)
@@ -160,7 +140,7 @@ def test_the_label_changes_the_picture(backbone: str, label_join: str) -> None:
 
 @pytest.mark.parametrize("family", ["ae", "vae", "cvae"])
 @pytest.mark.parametrize("name", PRESETS)
-def test_decoded_pixels_lie_in_0_to_1_however_far_z_lies(name: str, family: Any) -> None:
+def test_decoded_pixels_are_in_0_to_1_for_any_z(name: str, family: Any) -> None:
     config = preset(name, family, (1, 8, 8), 3)
     model = made(config)
     far = torch.cat([torch.zeros(1, config.latent_dim), 1e4 * torch.randn(8, config.latent_dim)])
@@ -187,7 +167,7 @@ def test_z_is_sampled_from_the_posterior() -> None:
     torch.testing.assert_close(drawn, expected)
 
 
-def test_the_same_generator_gives_the_same_pass() -> None:
+def test_the_same_generator_gives_the_same_output() -> None:
     config = preset("reference", "vae", (1, 4, 4))
     model = made(config)
     a, b = (forward(model, images(config), None) for _ in range(2))
@@ -204,7 +184,7 @@ def test_a_plain_autoencoder_has_no_noise() -> None:
 
 
 @pytest.mark.parametrize("family", ["ae", "vae"])
-def test_label_options_leave_families_without_labels_alone(family: Any) -> None:
+def test_label_options_do_not_affect_families_without_labels(family: Any) -> None:
     plain = made(preset("default", family, (1, 8, 8), backbone="mlp"))
     joined = made(preset("default", family, (1, 8, 8), backbone="mlp", label_join="concat"))
     shapes = {name: p.shape for name, p in plain.named_parameters()}
@@ -212,7 +192,7 @@ def test_label_options_leave_families_without_labels_alone(family: Any) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 37, 53)])
-def test_images_of_a_batch_do_not_touch_each_other(shape: Any) -> None:
+def test_images_of_a_batch_do_not_affect_each_other(shape: Any) -> None:
     config = preset("default", "ae", shape)
     model = made(config)
     image = images(config, 2)

@@ -1,4 +1,4 @@
-"""How a label is combined with z or features: embeddings, no label, FiLM."""
+"""Label embeddings, missing labels, FiLM and guidance."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from vae_models import build, preset
-from vae_models.label import LabelTable
+from vae_models.cvae import LabelTable
 from vae_models.mlp import film
 
 
@@ -37,13 +37,13 @@ def test_no_label_is_the_index_after_the_last_class(null_label: bool) -> None:
     assert labels(None, 3).shape == (3, 7)
 
 
-def test_no_label_has_a_row_of_its_own_where_the_config_says_so() -> None:
+def test_no_label_has_its_own_row_with_null_label() -> None:
     labels = table(null_label=True)
     own = (labels.linear.weight[:, 5] + labels.linear.bias).relu()
     torch.testing.assert_close(labels(None, 1)[0], own, rtol=0, atol=0)
 
 
-def test_no_label_is_else_the_mean_of_all_rows() -> None:
+def test_no_label_is_the_mean_of_all_rows_without_null_label() -> None:
     labels = table()
     torch.testing.assert_close(labels(None, 1)[0], labels(torch.arange(5), 5).mean(0))
 
@@ -63,7 +63,7 @@ def test_film_scales_and_shifts_each_feature(shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("backbone", ["mlp", "conv"])
-def test_film_starts_as_if_there_were_no_label(backbone: str) -> None:
+def test_film_starts_as_the_identity(backbone: str) -> None:
     config = preset("default", "cvae", (1, 8, 8), 4, backbone=backbone)
     torch.manual_seed(0)
     model: Any = build(config)
@@ -73,7 +73,7 @@ def test_film_starts_as_if_there_were_no_label(backbone: str) -> None:
     assert torch.equal(model.decode(z, torch.arange(5))[0], model.decode(z, torch.arange(5))[4])
 
 
-def test_film_in_a_trunk_takes_each_layers_own_slice() -> None:
+def test_each_layer_of_a_trunk_takes_its_own_film_slice() -> None:
     config = preset(
         "default", "cvae", (1, 2, 2), 3, backbone="mlp", hidden=(5, 4), encoder_join="none"
     )
@@ -83,13 +83,13 @@ def test_film_in_a_trunk_takes_each_layers_own_slice() -> None:
     z, label = torch.randn(3, config.latent_dim), torch.arange(3)
     row = model.decoder_labels(label, 3)
     first, second = model.decoder.trunk.layers
-    # The decoder's widths are 4 then 5, and each layer takes its scales, then its shifts.
+    # The decoder's widths are 4 and 5; each layer takes its scales, then its shifts.
     h = (first(z) * (1 + row[:, 0:4]) + row[:, 4:8]).relu()
     h = (second(h) * (1 + row[:, 8:13]) + row[:, 13:18]).relu()
     torch.testing.assert_close(model.decode_logits(z, label).flatten(1), model.decoder.head(h))
 
 
-def test_rows_can_be_handed_over_in_place_of_labels() -> None:
+def test_rows_can_replace_labels() -> None:
     config = preset("default", "cvae", (1, 8, 8), 3, backbone="mlp")
     torch.manual_seed(0)
     model: Any = build(config)

@@ -1,4 +1,4 @@
-"""The reference preset is the tutorial's recipe to the letter: layers, their order, formulas."""
+"""The reference preset equals the tutorial's recipe: layers, their order and formulas."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def linear(x: Tensor, layer: nn.Linear) -> Tensor:
 
 
 def encode(model: Any, image: Tensor) -> Tensor:
-    """Linear(784, 256) ReLU Linear(256, h) ReLU, written out."""
+    """Compute Linear(784, 256) ReLU Linear(256, h) ReLU."""
     first, second = model.encoder.trunk.layers
     return linear(linear(image.flatten(1), first).relu(), second).relu()
 
 
 def decode(model: Any, z: Tensor) -> Tensor:
-    """Linear(h, 256) ReLU Linear(256, 784) Sigmoid, written out."""
+    """Compute Linear(h, 256) ReLU Linear(256, 784) Sigmoid."""
     (first,) = model.decoder.trunk.layers
     return linear(linear(z, first).relu(), model.decoder.head).sigmoid()
 
@@ -65,7 +65,7 @@ def test_the_cvae_adds_one_label_projector() -> None:
     assert len(shapes(model)) == 14
 
 
-def test_the_autoencoder_computes_what_the_tutorial_does() -> None:
+def test_the_autoencoder_computes_the_same_as_the_tutorial() -> None:
     model = reference("ae")
     image = torch.rand(4, 1, 28, 28)
     z = encode(model, image)
@@ -74,7 +74,7 @@ def test_the_autoencoder_computes_what_the_tutorial_does() -> None:
     torch.testing.assert_close(model.decode(z).flatten(1), decode(model, z))
 
 
-def test_the_vae_computes_what_the_tutorial_does() -> None:
+def test_the_vae_computes_the_same_as_the_tutorial() -> None:
     model = reference("vae")
     image = torch.rand(4, 1, 28, 28)
     features = encode(model, image)

@@ -40,8 +40,8 @@ def measured(path: Path, data: Any) -> dict[str, Any]:
     return {
         "model": f"{config.family} {config.backbone} {widths} ({preset})",
         "latent_dim": config.latent_dim,
-        "parameters": checkpoint.facts["parameters"],
-        "epochs": checkpoint.facts["epochs"],
+        "parameters": checkpoint.metadata["parameters"],
+        "epochs": checkpoint.metadata["epochs"],
         "parity": [asdict(case) for result in done.parity for case in result.worst],
         "variants": [asdict(m) for m in done.variants],
     }

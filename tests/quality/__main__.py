@@ -43,7 +43,6 @@ def measure(
     bundle: vae.Autoencoder, judge: Judge, test: Dataset, temperature: float
 ) -> dict[str, dict[str, float]]:
     """Judge a bundle's samples and its reconstructions of the test digits."""
-    assert test.labels is not None
     conditional = bool(bundle.spec.classes)
     labels = np.repeat(np.arange(10), SAMPLES_PER_CLASS) if conditional else None
 

@@ -2,7 +2,7 @@
 
     python -m tests.quality.annotate FILE
 
-The figures of the quality table go into the checkpoint's training facts as `quality`, and from
+The figures of the quality table go into the checkpoint's training metadata as `quality`, and from
 there into the manifest of every bundle exported from it.
 """
 
@@ -37,7 +37,7 @@ def main(file: Path, data: str, path: Path) -> None:
         "classifier_accuracy": round(judge.accuracy, 4),
         **samples(checkpoint, Bench(train, test, judge, 1, 2, 2)),
     }
-    save_checkpoint(replace(checkpoint, facts=checkpoint.facts | {"quality": quality}), file)
+    save_checkpoint(replace(checkpoint, metadata=checkpoint.metadata | {"quality": quality}), file)
     print(quality)
 
 

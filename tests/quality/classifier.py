@@ -17,7 +17,7 @@ from vae_train.data import Images, to_device
 
 
 class Classifier(nn.Module):
-    """Classify greyscale 28×28 images; the last hidden layer has 128 features."""
+    """Classify grayscale 28×28 images; the last hidden layer has 128 features."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,28 +40,25 @@ class Classifier(nn.Module):
         return nn.Conv2d(a, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.ReLU()
 
     def features(self, image: Tensor) -> Tensor:
-        """f32[N, 1, 28, 28] in [0, 1] → f32[N, 128]."""
-        features: Tensor = self.body(image)
-        return features
+        """Compute the features f32[N, 128] of images f32[N, 1, 28, 28] in [0, 1]."""
+        return self.body(image)
 
     def forward(self, image: Tensor) -> Tensor:
-        """f32[N, 1, 28, 28] in [0, 1] → logits f32[N, 10]."""
-        logits: Tensor = self.head(self.features(image))
-        return logits
+        """Compute the logits f32[N, 10] of images f32[N, 1, 28, 28] in [0, 1]."""
+        return self.head(self.features(image))
 
 
 def train_classifier(
     data: Images, epochs: int = 6, batch_size: int = 128, precision: str = "bf16", seed: int = 0
 ) -> Classifier:
     """Train on labelled images with random shifts of up to two pixels."""
-    assert data.labels is not None
     torch.manual_seed(seed)
     order = torch.Generator().manual_seed(seed)
     model = Classifier()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=1e-2, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=1e-2, fused=True)
     steps = epochs * -(-len(data) // batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, 3e-3, total_steps=steps + 1, pct_start=0.2, cycle_momentum=False
+        optimizer, 3e-3, total_steps=steps + 1, pct_start=0.2, cycle_momentum=False
     )
     for _ in range(epochs):
         model.train()
@@ -71,9 +68,9 @@ def train_classifier(
             image = F.pad(image, (2, 2, 2, 2))[:, :, dy : dy + 28, dx : dx + 28]
             with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
                 logits = model(image)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             F.cross_entropy(logits.float(), label, label_smoothing=0.05).backward()
-            optimiser.step()
+            optimizer.step()
             schedule.step()
     return model.eval()
 

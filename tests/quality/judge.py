@@ -15,8 +15,8 @@ from vae_train.report.measure import frechet
 
 SAMPLES_PER_CLASS = 1000
 SEEDS = 5  # independent sets of samples
-_NEIGHBOURS = 3000  # images on each side of precision and recall
-_FLOOR = 10_000  # training digits that the floor is measured with
+_NEIGHBOURS = 3000  # real and generated images each, for precision and recall
+_FLOOR = 10_000  # training digits to measure the floor with
 
 Array = NDArray[np.floating]
 
@@ -28,8 +28,8 @@ class Judge:
     Attributes:
         model: the classifier.
         features: f32[N, 128] of all test digits.
-        floor: Fréchet distance of 10,000 training digits to the test digits.
-        accuracy: on the test digits.
+        floor: Fréchet distance of 10,000 training digits from the test digits.
+        accuracy: accuracy of the classifier on the test digits.
     """
 
     model: Classifier
@@ -87,12 +87,12 @@ class Judge:
 
 
 def pixels(data: Dataset) -> Array:
-    """The images of a data set as f32[N, C, H, W] in [0, 1]."""
+    """Convert the images of a data set to f32[N, C, H, W] in [0, 1]."""
     return data.images.astype(np.float32) / 255
 
 
 def precision_recall(real: Array, fake: Array, k: int = 3) -> tuple[float, float]:
-    """Precision and recall of Kynkäänniemi et al. 2019, arXiv 1904.06991.
+    """Compute precision and recall as in Kynkäänniemi et al. 2019, arXiv 1904.06991.
 
     Precision is the fraction of fake features within the k-nearest-neighbour ball of a real one;
     recall is the reverse.

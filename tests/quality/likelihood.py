@@ -1,7 +1,7 @@
-"""log p(x) of a VAE, log p(x | label) of a CVAE, by importance sampling, in nats.
+"""Estimate log p(x) of a VAE, or log p(x | label) of a CVAE, by importance sampling, in nats.
 
 The protocol of the published figures: each pixel of the test set is binarised once, to 1 with its
-grey level's probability, and log p(x) is estimated with K posterior samples per image (Burda et al.
+gray level's probability, and log p(x) is estimated with K posterior samples per image (Burda et al.
 2015, arXiv 1509.00519, equation 8). The estimate is a lower bound that tightens as K grows.
 
 K = 5,000 for all test images costs 50 million decoded images. The paired estimate uses a small K
@@ -38,9 +38,9 @@ def standard_normal(z: Tensor, label: Tensor | None) -> Tensor:
 
 
 def density_of(prior: Prior) -> Density:
-    """The log density of a prior made of Gaussians.
+    """Return the log density of a prior made of Gaussians.
 
-    If the prior has one mixture per class, the label selects it; without a label it is the last.
+    If the prior has one mixture per class, the label selects it; without a label, the last is used.
 
     Raises:
         ValueError: the prior is `uniform`, whose density is 0 outside its box.
@@ -71,9 +71,6 @@ def _whitening(prior: Prior) -> tuple[Tensor, Tensor, Tensor]:
         L⁻¹ f64[R, D, M·D]; the offset L⁻¹·mean f64[R, M, D] to subtract; and the log weight minus
         the log normaliser of each component, f64[R, M].
     """
-    assert prior.weights is not None
-    assert prior.mean is not None
-    assert prior.cholesky is not None
     dim = prior.latent_dim
     lower = np.tril_indices(dim)
     factor = torch.zeros(*prior.weights.shape, dim, dim, dtype=torch.float64)
@@ -114,7 +111,7 @@ class Likelihood:
 
 
 def binarised(data: Images, seed: int) -> Images:
-    """Set each pixel to 0 or to 255, the latter with its grey level's probability."""
+    """Set each pixel to 0 or to 255, the latter with its gray level's probability."""
     noise = torch.Generator().manual_seed(seed)
     return Images(torch.bernoulli(data.pixels / 255, generator=noise).byte() * 255, data.labels)
 
@@ -179,7 +176,7 @@ def nll(
 
     Args:
         model: a VAE, or a CVAE with labelled data.
-        data: greyscale images; they are binarised with `seed`.
+        data: grayscale images; they are binarised with `seed`.
         densities: the log densities of the priors.
         few: posterior samples for every image.
         many: posterior samples for the images of the subset, a larger multiple of `few`.

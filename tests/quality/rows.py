@@ -49,7 +49,7 @@ class Figure:
 
     Attributes:
         key: its key in the results of a measure.
-        title: for the table.
+        title: its title in the table.
         target: the value to reach.
         higher_is_better: whether the target is a lower bound.
         best: the target of the `best` preset, if it differs.
@@ -67,9 +67,9 @@ class Row:
     """A model and its figures.
 
     Attributes:
-        name: of its files.
-        title: for the table.
-        arguments: for `vae-train`, in addition to data, seed and preset.
+        name: the stem of its file names.
+        title: its title in the table.
+        arguments: of `vae-train`, in addition to data, seed and preset.
         measures: the functions that compute its figures.
         figures: those that have a target.
     """
@@ -82,7 +82,7 @@ class Row:
 
 
 def mse(checkpoint: Checkpoint, bench: Bench) -> Found:
-    """Mean squared error per pixel of the reconstructed test digits, and of PCA's."""
+    """Compute the mean squared error per pixel of the reconstructed test digits, and of PCA."""
     model = checkpoint.build()
     assert isinstance(model, AE)
     real = pixels(bench.test)
@@ -94,7 +94,7 @@ def mse(checkpoint: Checkpoint, bench: Bench) -> Found:
 
 
 def pca_error(train: NDArray[np.floating], test: NDArray[np.floating], dim: int) -> float:
-    """Mean squared error per pixel of `test` projected on the first `dim` axes of `train`."""
+    """Compute the error per pixel of `test` projected on the first `dim` axes of `train`."""
     x, y = (part.reshape(len(part), -1).astype(np.float64) for part in (train, test))
     mean = x.mean(0)
     x, y = x - mean, y - mean
@@ -103,10 +103,10 @@ def pca_error(train: NDArray[np.floating], test: NDArray[np.floating], dim: int)
 
 
 def likelihood(checkpoint: Checkpoint, bench: Bench) -> Found:
-    """Negative log-likelihood of the binarised test digits in nats, with its parts.
+    """Estimate the negative log-likelihood of the binarised test digits, in nats.
 
-    `nll` and its parts are under N(0, I), the prior of training; `fitted_nll` and the other
-    `fitted_…` are under the prior that was fitted to the latents, which `sample` uses.
+    Keys without a prefix are under N(0, I), the prior of training; `fitted_…` are under the prior
+    that was fitted to the latents, which `sample` uses.
     """
     model = checkpoint.build()
     assert not isinstance(model, AE)
@@ -121,7 +121,6 @@ def samples(checkpoint: Checkpoint, bench: Bench) -> Found:
     """Judge 1,000 samples per class from the fitted prior, and the reconstructed test digits."""
     labels = np.repeat(np.arange(10), SAMPLES_PER_CLASS)
     test = bench.test.labels
-    assert test is not None
     model = checkpoint.build()
     assert isinstance(model, CVAE)
 

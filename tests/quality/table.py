@@ -46,7 +46,7 @@ def train_row(row: Row, seed: int, preset: str, data: str, threads: int, out: Pa
 
 
 def measure_row(row: Row, seed: int, preset: str, checkpoint: Path, bench: Bench) -> Record:
-    """Measure one training run: the record for the table and its JSON file."""
+    """Measure one training run; return the record for the table and its JSON file."""
     trained = load_checkpoint(checkpoint)
     found: dict[str, float] = {}
     for measure in row.measures:
@@ -74,7 +74,7 @@ def measure_row(row: Row, seed: int, preset: str, checkpoint: Path, bench: Bench
 
 
 def markdown(records: Sequence[Record], seeds: Sequence[int]) -> str:
-    """The results as Markdown: one line per figure of each row, one column per seed."""
+    """Format the results as Markdown, with one line per figure and one column per seed."""
     lines = ["# Quality results", "", "Written by `python -m tests.quality.table`. "
              "A missed target is marked ✗.", ""]  # fmt: skip
     for preset in [p for p in PRESETS if p != "reference"]:
@@ -91,7 +91,7 @@ def markdown(records: Sequence[Record], seeds: Sequence[int]) -> str:
 
 
 def _trained(records: dict[tuple[str, int], Record]) -> list[str]:
-    """One line per training run: date, size, duration, and figures without a target."""
+    """Format one line per training run: date, size, duration, and figures without a target."""
     columns = ["model", "seed", "date", "parameters", "epochs", "training", "other figures"]
     lines = [_line(columns), _line(["---"] * len(columns))]
     for (name, seed), record in sorted(records.items()):

@@ -13,7 +13,7 @@ def test_the_distance_of_a_set_to_itself_is_zero() -> None:
     assert frechet(features, features) == pytest.approx(0, abs=1e-6)
 
 
-def test_frechet_distance_of_a_shift_and_of_a_scale_follows_the_formula() -> None:
+def test_the_frechet_distance_of_a_shift_and_of_a_scaling() -> None:
     features = np.random.default_rng(0).standard_normal((500, 6))
     # Means differ by 3 in each of 6 dimensions: 6 · 3².
     assert frechet(features, features + 3) == pytest.approx(54, rel=1e-9)
@@ -23,7 +23,7 @@ def test_frechet_distance_of_a_shift_and_of_a_scale_follows_the_formula() -> Non
     assert frechet(centred, 2 * centred) == pytest.approx(expected, rel=1e-6)
 
 
-def test_a_missing_mode_lowers_recall_and_not_precision() -> None:
+def test_a_missing_mode_lowers_recall_but_not_precision() -> None:
     rng = np.random.default_rng(0)
     left, right = rng.standard_normal((2, 300, 2)) + np.array([[[-50, 0]], [[50, 0]]])
     real = np.concatenate([left, right])

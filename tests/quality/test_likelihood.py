@@ -30,23 +30,14 @@ from vae_train.data import Images
 def tiny(family: Any, latent_dim: int = 2, **changes: Any) -> VAE:
     """A small model of 1×4×4 images whose decoder depends strongly on the latents."""
     torch.manual_seed(3)
-    config = preset(
-        "default",
-        family,
-        (1, 4, 4),
-        3,
-        backbone="mlp",
-        hidden=(8,),
-        latent_dim=latent_dim,
-        **changes,
-    )
+    changes = {"backbone": "mlp", "hidden": (8,), "latent_dim": latent_dim} | changes
+    config = preset("default", family, (1, 4, 4), 3, **changes)
     model: Any = build(config).eval()
     with torch.no_grad():
         for parameter in model.decoder.parameters():
             parameter.mul_(3)
         model.log_var.bias.fill_(0.5)  # importance sampling needs a wide proposal
-    built: VAE = model
-    return built
+    return model
 
 
 def random_images(n: int, labelled: bool = False) -> Images:
@@ -75,13 +66,12 @@ def by_quadrature(
 
 
 @pytest.mark.parametrize("family", ["vae", "cvae"])
-def test_many_samples_give_the_likelihood_of_quadrature(family: str) -> None:
+def test_many_samples_approach_the_likelihood_by_quadrature(family: str) -> None:
     model, data = tiny(family), random_images(6, labelled=family == "cvae")
     image, label = binarised(data, 0).batch(torch.arange(6))
     exact = by_quadrature(model, image, label)
-    found = log_mean_exp(log_weights(model, image, label, 4000, torch.Generator().manual_seed(1)))[
-        0
-    ]
+    noise = torch.Generator().manual_seed(1)
+    found = log_mean_exp(log_weights(model, image, label, 4000, noise))[0]
     torch.testing.assert_close(found, exact, atol=0.05, rtol=0)
     (estimate,) = nll(model, data, few=50, many=4000, subset=6)
     assert estimate.nll == pytest.approx(-float(exact.mean()), abs=0.03)
@@ -102,9 +92,6 @@ def mixtures(rows: int, dim: int) -> Prior:
 
 def test_the_density_of_a_mixture_equals_that_of_torch_distributions() -> None:
     prior = mixtures(4, 5)
-    assert prior.weights is not None
-    assert prior.mean is not None
-    assert prior.cholesky is not None
     z = torch.randn(40, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     found = density_of(prior)(z, torch.arange(40) % 3)
     lower = np.tril_indices(5)
@@ -130,7 +117,7 @@ def test_a_uniform_prior_is_refused() -> None:
 
 
 @pytest.mark.parametrize("family", ["vae", "cvae"])
-def test_the_likelihood_under_a_fitted_prior_is_that_of_quadrature(family: str) -> None:
+def test_the_likelihood_under_a_fitted_prior_matches_quadrature(family: str) -> None:
     model, data = tiny(family), random_images(6, labelled=family == "cvae")
     both = (standard_normal, density_of(mixtures(1 if family == "vae" else 4, 2)))
     image, label = binarised(data, 0).batch(torch.arange(6))
@@ -147,7 +134,6 @@ def test_the_likelihood_under_a_fitted_prior_is_that_of_quadrature(family: str) 
 def test_the_likelihood_of_a_cvae_is_conditional_on_the_label() -> None:
     model: Any = tiny("cvae")
     data = random_images(6, labelled=True)
-    assert data.labels is not None
     nn.init.normal_(model.decoder_labels.linear.weight)
     wrong = Images(data.pixels, (data.labels + 1) % 3)
     apart = [nll(model, part, few=50, many=1000, subset=6)[0].nll for part in (data, wrong)]
@@ -193,13 +179,13 @@ def test_the_bound_rises_with_the_number_of_samples() -> None:
     assert found[0] - found[2] > 0.1
 
 
-def test_pixels_are_binarised_with_their_grey_levels_probability_and_repeatably() -> None:
-    grey = Images(torch.full((400, 1, 4, 4), 64, dtype=torch.uint8), None)
-    binary = binarised(grey, 0)
+def test_binarisation_follows_gray_levels_and_is_repeatable() -> None:
+    gray = Images(torch.full((400, 1, 4, 4), 64, dtype=torch.uint8), None)
+    binary = binarised(gray, 0)
     assert set(binary.pixels.unique().tolist()) == {0, 255}
     assert float(binary.pixels.float().mean()) == pytest.approx(64, abs=3)
-    assert torch.equal(binary.pixels, binarised(grey, 0).pixels)
-    assert not torch.equal(binary.pixels, binarised(grey, 1).pixels)
+    assert torch.equal(binary.pixels, binarised(gray, 0).pixels)
+    assert not torch.equal(binary.pixels, binarised(gray, 1).pixels)
     ends = Images(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1), None)
     assert torch.equal(binarised(ends, 0).pixels, ends.pixels)
 

@@ -1,4 +1,4 @@
-"""The arithmetic of the quality table, on untrained models and invented records."""
+"""The computations for the quality table, on untrained models and made-up records."""
 
 from __future__ import annotations
 

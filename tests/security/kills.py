@@ -149,14 +149,14 @@ def _checkpoint(path: Path, k: int) -> None:
     examples = torch.zeros((4, 1, 8, 8), dtype=torch.uint8)
     state = build(model).state_dict()
     save_checkpoint(
-        Checkpoint(model, state, TrainConfig(), prior, examples, facts={"version": k}), path
+        Checkpoint(model, state, TrainConfig(), prior, examples, metadata={"version": k}), path
     )
 
 
 def _checkpoint_version(path: Path) -> int:
     from vae_train import load_checkpoint
 
-    return int(load_checkpoint(path).facts["version"])
+    return int(load_checkpoint(path).metadata["version"])
 
 
 def kill(artefact: Artefact, path: Path, seconds: float) -> None:

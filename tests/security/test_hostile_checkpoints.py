@@ -47,7 +47,8 @@ def mixtures(rows: int) -> Prior:
         {"examples": torch.zeros(4, 1, 6, 5)}, {"examples": torch.zeros(4, 1, 6, 6).byte()},
         {"example_labels": torch.tensor([0, 1, 2, 4])}, {"example_labels": torch.tensor([0, 1])},
         {"example_labels": torch.tensor([0, 1, 2, -1])}, {"example_labels": torch.zeros(4)},
-        {"prior": mixtures(3)}, {"classes": (1, 2, 3)}, {"classes": ("a", "b")}, {"facts": ["a"]},
+        {"prior": mixtures(3)}, {"classes": (1, 2, 3)}, {"classes": ("a", "b")},
+        {"metadata": ["a"]},
     ],
     ids=lambda change: next(iter(change)),
 )  # fmt: skip
@@ -146,7 +147,7 @@ def test_torch_does_not_refuse_them(name: str) -> None:
 def test_files_that_resemble_bombs_are_read() -> None:
     raw = archive(tensor((4,), (1,), 4), more={"archive/data/0": b"\0" * 16})
     assert load_untrusted(raw, "x.pt")["state"].shape == (4,)
-    load_untrusted(archive(pickle.dumps({"facts": laughs(3)}, 2)), "x.pt")
+    load_untrusted(archive(pickle.dumps({"metadata": laughs(3)}, 2)), "x.pt")
 
 
 def test_an_ordered_dict_cannot_copy_a_list_many_times() -> None:

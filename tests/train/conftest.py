@@ -1,4 +1,4 @@
-"""Where torch is not installed, these tests are not collected."""
+"""Seed torch for each test, and do not collect the tests if torch is not installed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Kill `vae-train` at random moments, resume it, and compare with a run that nobody disturbed.
+"""Kill `vae-train` at random moments, resume it, and compare with an uninterrupted run.
 
-    python tests/train/kills.py --kills 100        # prints one line a run, and the totals
+    python tests/train/kills.py --kills 100        # prints one line per run, and the totals
 
 Each run is a process of its own and dies by SIGKILL. It is forked after the imports, which take
 longer than the training.
@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-# Everything that has a state of its own: label dropout, noise, averages, best weights, warm-up.
+# Options with a state to save: label dropout, noise, averages, best weights, warm-up.
 RECIPE = [
     *("cvae", "--data", "digits", "--backbone", "mlp", "--hidden", "24", "--latent-dim", "4"),
     *("--epochs", "12", "--batch-size", "64", "--components", "1", "--quiet", "--save-every", "0"),
@@ -29,7 +29,7 @@ RECIPE = [
 
 
 def start(out: Path, log: Path) -> multiprocessing.Process:
-    """A process that runs `vae-train … --resume` and prints to `log`."""
+    """Start a process that runs `vae-train … --resume` and prints to `log`."""
     process = multiprocessing.get_context("fork").Process(target=_train, args=(out, log))
     process.start()
     return process  # type: ignore[return-value]
@@ -43,8 +43,8 @@ def _train(out: Path, log: Path) -> None:
     main()
 
 
-def whole(out: Path, log: Path) -> float:
-    """Write a checkpoint that nobody disturbed; the seconds it took."""
+def uninterrupted(out: Path, log: Path) -> float:
+    """Write a checkpoint without interruption; return the seconds it took."""
     began = time.monotonic()
     process = start(out, log)
     process.join()
@@ -52,15 +52,16 @@ def whole(out: Path, log: Path) -> float:
     return time.monotonic() - began
 
 
-def killed(out: Path, log: Path, most: int, seconds: float, rng: random.Random) -> int:
-    """Write a checkpoint, killed up to `most` times within `seconds` of a start; count the kills.
+def killed(out: Path, log: Path, max_kills: int, seconds: float, rng: random.Random) -> int:
+    """Write a checkpoint, killing up to `max_kills` processes within `seconds` of their start.
 
-    So a kill may fall into the start, a step, a save, the prior's fit or the checkpoint's writing.
+    A kill may hit the start, a step, a save, the fit of the prior or the writing of the checkpoint.
+    Returns the number of kills.
     """
     hits = 0
     while True:
         process = start(out, log)
-        process.join(rng.uniform(0, seconds) if hits < most else None)
+        process.join(rng.uniform(0, seconds) if hits < max_kills else None)
         if not process.is_alive():
             _check(process, log)
             return hits
@@ -75,24 +76,24 @@ def _check(process: multiprocessing.Process, log: Path) -> None:
 
 
 def epochs(out: Path) -> list[int]:
-    """The epochs in the metrics beside a checkpoint."""
+    """Read the epochs from the metrics file of a checkpoint."""
     lines = (out.with_suffix(".run") / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line)["epoch"] for line in lines]
 
 
 def digest(path: Path) -> str:
-    """The sha256 of a file."""
+    """Compute the sha256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def main() -> None:
-    """Run until so many kills have hit; exit with 1 if anything differs."""
+    """Run until `--kills` processes were killed; exit with 1 if any result differs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--each", type=int, default=10, help="kills of one run, at most")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    # What a process would import after its start.
+    # Import here what each process would otherwise import after its start.
     import sklearn.datasets
     import sklearn.mixture  # noqa: F401
 
@@ -102,12 +103,12 @@ def main() -> None:
     hits = wrong = runs = 0
     with tempfile.TemporaryDirectory() as name:
         log, out = Path(name) / "log", Path(name) / "model.pt"
-        seconds = whole(out, log)
+        seconds = uninterrupted(out, log)
         expected = digest(out)
-        print(f"whole run: {seconds:.1f} s, sha256 {expected[:16]}", flush=True)
+        print(f"uninterrupted run: {seconds:.1f} s, sha256 {expected[:16]}", flush=True)
         while hits < options.kills:
             out_of = min(options.each, options.kills - hits)
-            # The recorded command names the file, so both must be called the same.
+            # The checkpoint records the file name, so it must be the same for all runs.
             out = Path(name) / str(runs) / "model.pt"
             out.parent.mkdir()
             hit = killed(out, log, out_of, seconds / 2, rng)

@@ -1,4 +1,4 @@
-"""Data that `vae-train` refuses before it trains, each with the whole line of its answer."""
+"""Data that `vae-train` refuses before training, with the complete error line for each."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from PIL import Image
 from tests.train.test_cli import refused
 
 
-def idx(*shape: int, told: tuple[int, ...] | None = None) -> bytes:
-    """An IDX file of zeros, whose header may tell another shape."""
-    told = told or shape
+def idx(*shape: int, claimed: tuple[int, ...] | None = None) -> bytes:
+    """An IDX file of zeros, whose header may claim another shape."""
+    claimed = claimed or shape
     return (
-        bytes([0, 0, 8, len(told)])
-        + struct.pack(f">{len(told)}I", *told)
+        bytes([0, 0, 8, len(claimed)])
+        + struct.pack(f">{len(claimed)}I", *claimed)
         + bytes(int(np.prod(shape)))
     )
 
@@ -30,7 +30,7 @@ def idx_folder(folder: Path, images: bytes, labels: bytes, *, gz: str = "") -> N
 
 
 def lying_header(folder: Path) -> str:
-    idx_folder(folder, idx(6, 5, 4, told=(60, 5, 4)), idx(60))
+    idx_folder(folder, idx(6, 5, 4, claimed=(60, 5, 4)), idx(60))
     return (
         f"{folder}/train-images-idx3-ubyte: header declares 1200 bytes of data, "
         "the file has only 120"
@@ -38,7 +38,7 @@ def lying_header(folder: Path) -> str:
 
 
 def lying_labels(folder: Path) -> str:
-    idx_folder(folder, idx(6, 5, 4), idx(7, told=(6,)))
+    idx_folder(folder, idx(6, 5, 4), idx(7, claimed=(6,)))
     return (
         f"{folder}/train-labels-idx1-ubyte: header declares 6 bytes of data, "
         "the file has more than that"
@@ -56,7 +56,7 @@ def truncated_test_split(folder: Path) -> str:
     return f"{folder}/t10k-images-idx3-ubyte.gz: damaged or truncated gzip. Download it again."
 
 
-def other_count(folder: Path) -> str:
+def different_counts(folder: Path) -> str:
     idx_folder(folder, idx(6, 5, 4), idx(5))
     return f"{folder}/train-labels-idx1-ubyte: labels [5] for 6 images in train-images-idx3-ubyte"
 
@@ -66,33 +66,33 @@ def swapped_files(folder: Path) -> str:
     return f"{folder}/train-images-idx3-ubyte: 1 dimensions, expected 3 (N, H, W) or 4"
 
 
-def picture(path: Path, height: int = 8, width: int = 8) -> None:
+def save_image(path: Path, height: int = 8, width: int = 8) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("L", (width, height), 90).save(path)
 
 
 def unreadable_image(folder: Path) -> str:
-    picture(folder / "cat" / "a.png")
-    (folder / "cat" / "b.png").write_text("not a picture")
+    save_image(folder / "cat" / "a.png")
+    (folder / "cat" / "b.png").write_text("not an image")
     return f"{folder}/cat/b.png: not an image. Expected PNG, JPEG, WEBP, BMP"
 
 
 def damaged_image(folder: Path) -> str:
-    picture(folder / "cat" / "a.png", 64, 64)
+    save_image(folder / "cat" / "a.png", 64, 64)
     whole = (folder / "cat" / "a.png").read_bytes()
     (folder / "cat" / "b.png").write_bytes(whole[: len(whole) // 2])
     return f"{folder}/cat/b.png: truncated: the end of the PNG is missing"
 
 
 def mixed_sizes(folder: Path) -> str:
-    picture(folder / "cat" / "a.png", 8, 9)
-    picture(folder / "dog" / "b.png", 8, 10)
+    save_image(folder / "cat" / "a.png", 8, 9)
+    save_image(folder / "dog" / "b.png", 8, 10)
     return f"{folder}/dog/b.png: 8x10 pixels, expected 8x9 like a.png. Resize all with --size 8x9."
 
 
 def loose_images(folder: Path) -> str:
-    picture(folder / "cat" / "a.png")
-    picture(folder / "loose.png")
+    save_image(folder / "cat" / "a.png")
+    save_image(folder / "loose.png")
     return (
         f"{folder}/loose.png: an image beside the class folders cat, …; expected either images or "
         "class folders. Move it into a class folder."
@@ -104,7 +104,7 @@ def empty_folder(folder: Path) -> str:
 
 
 def no_labels(folder: Path) -> str:
-    picture(folder / "a.png")
+    save_image(folder / "a.png")
     return f"{folder.name}: no labels, and a cvae needs them. Train ae or vae."
 
 
@@ -118,7 +118,7 @@ INPUT, USAGE, FILE = 3, 2, 6
         (lying_labels, INPUT),
         (truncated_gzip, INPUT),
         (truncated_test_split, INPUT),
-        (other_count, INPUT),
+        (different_counts, INPUT),
         (swapped_files, INPUT),
         (unreadable_image, INPUT),
         (damaged_image, INPUT),
@@ -128,14 +128,14 @@ INPUT, USAGE, FILE = 3, 2, 6
         (no_labels, USAGE),
     ],
 )
-def test_a_folder_that_cannot_be_trained_on(
+def test_unusable_folders_are_refused(
     make: Callable[[Path], str], code: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     data, out = tmp_path / "data", tmp_path / "model.pt"
     data.mkdir()
     expected = make(data)
     assert refused(capfd, "cvae", "--data", data, "--out", out) == (code, f"error: {expected}\n")
-    assert [path.name for path in tmp_path.iterdir()] == ["data"]  # nothing was begun
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]  # no run folder was created
 
 
 IMAGES = np.zeros((6, 8, 8), np.uint8)
@@ -169,7 +169,7 @@ IMAGES = np.zeros((6, 8, 8), np.uint8)
         ),
     ],
 )
-def test_arrays_that_cannot_be_trained_on(
+def test_unusable_arrays_are_refused(
     arrays: dict[str, np.ndarray],
     expected: str,
     tmp_path: Path,
@@ -182,13 +182,13 @@ def test_arrays_that_cannot_be_trained_on(
     assert [path.name for path in tmp_path.iterdir()] == ["data.npz"]
 
 
-def test_mixed_sizes_are_resized_when_asked(tmp_path: Path) -> None:
+def test_size_makes_mixed_sizes_usable(tmp_path: Path) -> None:
     from vae_train import load_checkpoint
     from vae_train.cli import cli
 
     mixed_sizes(tmp_path / "data")
-    words = ("ae", "--data", tmp_path / "data", "--size", "8x9", "--epochs", "1", "--no-report")
+    arguments = ("ae", "--data", tmp_path / "data", "--size", "8x9", "--epochs", "1", "--no-report")
     small = ("--backbone", "mlp", "--hidden", "4", "--latent-dim", "1", "--prior", "normal", "-q")
     out = tmp_path / "model.pt"
-    cli([str(word) for word in (*words, *small, "--out", out)], standalone_mode=False)
+    cli([str(argument) for argument in (*arguments, *small, "--out", out)], standalone_mode=False)
     assert load_checkpoint(out).model.image_shape == (1, 8, 9)

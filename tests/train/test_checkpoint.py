@@ -1,4 +1,4 @@
-"""A checkpoint comes back bit for bit, or is refused."""
+"""A checkpoint is read back bit for bit, or refused."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def saved(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("family", ["ae", "vae", "cvae"])
-def test_a_checkpoint_comes_back_bit_for_bit(family: Any, tmp_path: Path) -> None:
+def test_a_checkpoint_is_read_back_bit_for_bit(family: Any, tmp_path: Path) -> None:
     before, path = made(family), tmp_path / "model.pt"
     sha256 = save_checkpoint(before, path)
     after = load_checkpoint(path)
     assert after.sha256 == sha256
     assert (after.model, after.train, after.classes) == (before.model, before.train, before.classes)
-    assert after.facts == before.facts
+    assert after.metadata == before.metadata
     assert after.prior.to_json() == before.prior.to_json()
     assert list(after.state) == list(before.state)
     assert all(torch.equal(after.state[name], before.state[name]) for name in before.state)
@@ -63,7 +63,7 @@ def test_a_checkpoint_comes_back_bit_for_bit(family: Any, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("sigma", [0.0, -1.0, float("nan"), float("inf"), None, "0.1", 1])
-def test_a_gaussian_without_a_fitting_scale_is_refused(sigma: Any, saved: Path) -> None:
+def test_the_gaussian_objective_needs_a_valid_sigma(sigma: Any, saved: Path) -> None:
     gaussian = replace(made(), train=TrainConfig(objective="gaussian"), sigma=0.1)
     save_checkpoint(gaussian, saved)
     assert load_checkpoint(saved).sigma == 0.1
@@ -72,13 +72,13 @@ def test_a_gaussian_without_a_fitting_scale_is_refused(sigma: Any, saved: Path) 
         load_checkpoint(saved)
 
 
-def test_a_scale_is_for_the_gaussian_objective_alone(saved: Path) -> None:
+def test_only_the_gaussian_objective_has_a_sigma(saved: Path) -> None:
     save_checkpoint(replace(made(), sigma=0.1), saved)
     with pytest.raises(InputError, match="do not fit"):
         load_checkpoint(saved)
 
 
-def test_the_module_comes_back_with_its_weights(saved: Path) -> None:
+def test_build_restores_the_weights(saved: Path) -> None:
     model = load_checkpoint(saved).build()
     expected = made().state
     assert not model.training
@@ -91,7 +91,7 @@ def test_the_same_checkpoint_gives_the_same_bytes(saved: Path, tmp_path: Path) -
     assert again.read_bytes() == saved.read_bytes()
 
 
-def test_torch_reads_it_without_unpickling_objects(saved: Path) -> None:
+def test_torch_reads_it_with_weights_only(saved: Path) -> None:
     data = torch.load(saved, weights_only=True)
     assert data["format"] == 1
     assert data["model"]["family"] == "cvae"
@@ -99,7 +99,7 @@ def test_torch_reads_it_without_unpickling_objects(saved: Path) -> None:
     assert zipfile.ZipFile(saved).testzip() is None
 
 
-def test_every_flipped_bit_is_found(saved: Path) -> None:
+def test_every_flipped_bit_is_detected(saved: Path) -> None:
     raw = bytearray(saved.read_bytes())
     rng = np.random.default_rng(0)
     for offset in [0, 3, len(raw) - 1, len(raw) - 70, *rng.integers(0, len(raw), 200).tolist()]:
@@ -113,7 +113,7 @@ def test_every_flipped_bit_is_found(saved: Path) -> None:
     load_checkpoint(saved)
 
 
-def test_every_truncation_is_found(saved: Path) -> None:
+def test_every_truncation_is_detected(saved: Path) -> None:
     raw = saved.read_bytes()
     rng = np.random.default_rng(0)
     for length in [0, 1, 4, 71, len(raw) - 1, *rng.integers(0, len(raw), 50).tolist()]:
@@ -122,46 +122,46 @@ def test_every_truncation_is_found(saved: Path) -> None:
             load_checkpoint(saved)
 
 
-def test_bytes_after_the_end_are_found(saved: Path) -> None:
+def test_trailing_bytes_are_detected(saved: Path) -> None:
     saved.write_bytes(saved.read_bytes() + b"\0")
     with pytest.raises(IntegrityError):
         load_checkpoint(saved)
 
 
 @pytest.mark.parametrize("raw", [b"hello", b"\x89PNG\r\n" * 40, b"{}" * 100])
-def test_another_kind_of_file_is_refused_as_such(raw: bytes, tmp_path: Path) -> None:
+def test_another_kind_of_file_is_refused(raw: bytes, tmp_path: Path) -> None:
     path = tmp_path / "other.bin"
     path.write_bytes(raw)
     with pytest.raises(InputError, match="not a checkpoint"):
         load_checkpoint(path)
 
 
-def test_a_checkpoint_of_plain_torch_is_refused_with_a_way_out(tmp_path: Path) -> None:
+def test_a_plain_torch_checkpoint_is_refused_with_advice(tmp_path: Path) -> None:
     path = tmp_path / "plain.pt"
     torch.save({"state_dict": {"weight": torch.zeros(3)}}, path)
     with pytest.raises(IntegrityError, match=r"not written by vae-train.*vae-export --model"):
         load_checkpoint(path)
 
 
-def test_no_such_file(tmp_path: Path) -> None:
+def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"none\.pt.*vae-train"):
         load_checkpoint(tmp_path / "none.pt")
 
 
-def test_a_folder_is_no_checkpoint(tmp_path: Path) -> None:
+def test_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="directory"):
         load_checkpoint(tmp_path)
 
 
 def write_with_checksum(path: Path, content: Any) -> Path:
-    """Any content with a correct checksum, as a newer version or an attacker may write it."""
+    """Write any content with a correct checksum, as a newer version or an attacker might."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
     path.write_bytes(zip_with_checksum(buffer.getvalue()))
     return path
 
 
-def test_a_newer_format_is_refused_with_the_upgrade(saved: Path) -> None:
+def test_a_newer_format_is_refused_with_the_upgrade_command(saved: Path) -> None:
     content = torch.load(saved, weights_only=True) | {"format": 2, "model": "told otherwise"}
     with pytest.raises(InputError, match=r"format 2, this version reads 1.*pip install -U"):
         load_checkpoint(write_with_checksum(saved, content))
@@ -186,14 +186,14 @@ def test_a_newer_format_is_refused_with_the_upgrade(saved: Path) -> None:
         {"examples": None},
     ],
 )
-def test_parts_that_do_not_fit_are_refused(change: dict[str, Any], saved: Path) -> None:
+def test_inconsistent_content_is_refused(change: dict[str, Any], saved: Path) -> None:
     content = torch.load(saved, weights_only=True) | change
     with pytest.raises(InputError):
         load_checkpoint(write_with_checksum(saved, content))
 
 
 @pytest.mark.parametrize("part", ["format", "model", "state", "train", "prior", "examples"])
-def test_a_missing_part_is_refused(part: str, saved: Path) -> None:
+def test_missing_content_is_refused(part: str, saved: Path) -> None:
     content = torch.load(saved, weights_only=True)
     del content[part]
     with pytest.raises(InputError, match="not a checkpoint"):
@@ -212,7 +212,7 @@ def test_weights_of_another_shape_or_type_are_refused(change: Any, saved: Path) 
         load_checkpoint(write_with_checksum(saved, content))
 
 
-def test_a_config_of_a_giant_is_refused_without_making_it(saved: Path) -> None:
+def test_a_huge_model_is_refused_without_building_it(saved: Path) -> None:
     content = torch.load(saved, weights_only=True)
     content["model"] |= {"hidden": [65536, 65536, 65536]}  # 34 GB of weights
     with pytest.raises(InputError, match="do not fit"):
@@ -220,7 +220,7 @@ def test_a_config_of_a_giant_is_refused_without_making_it(saved: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [[1, 2], "text", 3, torch.zeros(2), None])
-def test_content_that_is_no_dictionary_is_refused(content: Any, tmp_path: Path) -> None:
+def test_content_other_than_a_dictionary_is_refused(content: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a checkpoint"):
         load_checkpoint(write_with_checksum(tmp_path / "model.pt", content))
 
@@ -247,12 +247,12 @@ def test_a_failed_write_keeps_the_previous_file(
 
     monkeypatch.setattr(files, "_sync", full)
     with pytest.raises(FileError, match="disk full, previous file kept"):
-        save_checkpoint(replace(made(), facts={}), saved)
+        save_checkpoint(replace(made(), metadata={}), saved)
     assert saved.read_bytes() == before
     assert list(saved.parent.iterdir()) == [saved]
 
 
-def test_a_view_of_a_large_tensor_does_not_drag_all_of_it_into_the_file(tmp_path: Path) -> None:
+def test_a_view_is_saved_without_the_rest_of_its_tensor(tmp_path: Path) -> None:
     checkpoint = made()
     wide = torch.zeros(1000, 1000)
     state = {

@@ -23,7 +23,7 @@ def invoke(*arguments: str | Path) -> Result:
 
 
 def refused(capfd: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str]:
-    """The exit code of the console script, run in this process, and the one line it printed."""
+    """Run the console script in this process; return its exit code and the line it printed."""
     before = sys.argv
     sys.argv = ["vae-train", *map(str, arguments)]
     try:
@@ -54,7 +54,7 @@ def test_digits_run_end_to_end(family: str, preset: str, tmp_path: Path) -> None
     assert checkpoint.model.family == family
     assert checkpoint.model.image_shape == (1, 8, 8)
     assert checkpoint.train.seed == 3
-    assert checkpoint.facts["data"]["test"] == 297
+    assert checkpoint.metadata["data"]["test"] == 297
     assert checkpoint.classes == (tuple("0123456789") if family == "cvae" else ())
     assert checkpoint.prior.kind == ("class_gmm" if family == "cvae" else "gmm")
     (record,) = [json.loads(line) for line in metrics.read_text().splitlines()]
@@ -62,8 +62,8 @@ def test_digits_run_end_to_end(family: str, preset: str, tmp_path: Path) -> None
     assert (record["validation_loss"] is None) == (preset == "reference")
     for name in ("loss", "reconstruction", "kl", "seconds", "images_per_second"):
         assert np.isfinite(record[name])
-    assert record["loss"] == checkpoint.facts["metrics"]["loss"]
-    assert f"test: loss {checkpoint.facts['metrics']['test_loss']:.2f}" in done.stderr
+    assert record["loss"] == checkpoint.metadata["metrics"]["loss"]
+    assert f"test: loss {checkpoint.metadata['metrics']['test_loss']:.2f}" in done.stderr
 
 
 def test_the_default_convolutions_run_end_to_end(tmp_path: Path) -> None:
@@ -96,49 +96,48 @@ def test_every_option_reaches_the_checkpoint(tmp_path: Path) -> None:
     assert (train.label_dropout, train.validation) == (0.2, 0.1)
     assert (train.kl_warmup, train.free_bits, train.noise) == (0.5, 0.1, 0.2)
     assert (train.ema, train.patience, train.binarise) == (0.9, 4, False)
-    assert checkpoint.facts["best_epoch"] == 1
-    assert checkpoint.prior.weights is not None
+    assert checkpoint.metadata["best_epoch"] == 1
     assert checkpoint.prior.weights.shape == (1, 3)
-    assert checkpoint.facts["data"]["training"] == 1350
+    assert checkpoint.metadata["data"]["training"] == 1350
 
 
-def test_the_command_is_kept_without_folders(tmp_path: Path) -> None:
+def test_the_recorded_command_contains_no_folders(tmp_path: Path) -> None:
     out = tmp_path / "my model.pt"
     invoke("ae", *DIGITS, *SMALL[:-2], "--prior=normal", f"--out={out}", "-q")
-    command = load_checkpoint(out).facts["command"]
+    command = load_checkpoint(out).metadata["command"]
     assert command.startswith("vae-train ae --data digits --epochs 1 --seed 3 --no-report ")
     assert command.endswith("--prior=normal '--out=my model.pt' -q")
     assert str(tmp_path) not in command
 
 
-def test_paths_are_cut_to_their_last_part() -> None:
+def test_recorded_paths_are_reduced_to_file_names() -> None:
     typed = ["cvae", "--data", "../shared/data/mnist/", "--out=/home/me/a=b.pt", "--lr", "1e-3"]
-    typed.insert(1, "--resume")  # a run that was stopped is the same run
+    typed.insert(1, "--resume")  # an interrupted run records the same command
     assert recorded_command(typed) == "vae-train cvae --data mnist --out=a=b.pt --lr 1e-3"
 
 
-def test_a_number_after_a_dot_belongs_to_the_name(tmp_path: Path) -> None:
+def test_a_number_after_a_dot_is_no_extension(tmp_path: Path) -> None:
     for name in ("beta0.5", "beta0.9", "a.ckpt"):
         assert invoke("ae", *DIGITS, *SMALL, "--out", tmp_path / name).exit_code == 0
     folders = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
     assert folders == ["a.run", "beta0.5.run", "beta0.9.run"]
 
 
-def test_the_config_of_a_normal_prior_is_taken_again(tmp_path: Path) -> None:
-    words = ("vae", *DIGITS, *SMALL[:-2], "--prior", "normal")
-    assert invoke(*words, "--out", tmp_path / "a.pt").exit_code == 0
+def test_the_config_of_a_run_with_a_normal_prior_can_be_reused(tmp_path: Path) -> None:
+    arguments = ("vae", *DIGITS, *SMALL[:-2], "--prior", "normal")
+    assert invoke(*arguments, "--out", tmp_path / "a.pt").exit_code == 0
     again = invoke("--config", tmp_path / "a.run/config.toml", "--out", tmp_path / "b.pt", "-q")
     assert again.exit_code == 0, again.output
 
 
-def test_metrics_are_not_written_twice(tmp_path: Path) -> None:
+def test_metrics_cannot_name_the_file_of_the_run_folder(tmp_path: Path) -> None:
     own = tmp_path / "a.run/metrics.jsonl"
     own.parent.mkdir()
     done = invoke("ae", *DIGITS, *SMALL, "--out", tmp_path / "a.pt", "--metrics", own)
-    assert "is written in any case" in str(done.exception)
+    assert "vae-train writes this file anyway" in str(done.exception)
 
 
-def test_metrics_are_appended_to_what_is_there(tmp_path: Path) -> None:
+def test_metrics_are_appended_to_an_existing_file(tmp_path: Path) -> None:
     metrics = tmp_path / "metrics.jsonl"
     for _ in range(2):
         done = invoke(
@@ -150,7 +149,7 @@ def test_metrics_are_appended_to_what_is_there(tmp_path: Path) -> None:
     assert epochs == [1, 2, 1, 2]
 
 
-def picture_folder(folder: Path, classes: tuple[str, ...], size: tuple[int, int] = (8, 9)) -> Path:
+def image_folder(folder: Path, classes: tuple[str, ...], size: tuple[int, int] = (8, 9)) -> Path:
     rng = np.random.default_rng(0)
     for name in classes:
         (folder / name).mkdir(parents=True)
@@ -160,25 +159,24 @@ def picture_folder(folder: Path, classes: tuple[str, ...], size: tuple[int, int]
     return folder
 
 
-def test_a_folder_of_colour_images_is_resized_and_trained_on(tmp_path: Path) -> None:
-    data, out = picture_folder(tmp_path / "pets", ("cat", "dog")), tmp_path / "model.pt"
+def test_a_folder_of_color_images_is_resized_and_trained_on(tmp_path: Path) -> None:
+    data, out = image_folder(tmp_path / "pets", ("cat", "dog")), tmp_path / "model.pt"
     done = invoke(*("cvae", "--data", data, "--epochs", "1", "--size", "6x5", "--out", out, *SMALL))
     assert done.exit_code == 0, done.output
     checkpoint = load_checkpoint(out)
     assert checkpoint.model.image_shape == (3, 6, 5)
     assert checkpoint.classes == ("cat", "dog")
-    assert "test" not in checkpoint.facts["data"]
+    assert "test" not in checkpoint.metadata["data"]
 
 
-def test_the_test_split_is_read_as_the_training_split_was(tmp_path: Path) -> None:
-    """Grey test images and colour training images must not end in two shapes."""
-    picture_folder(tmp_path / "pets" / "train", ("cat", "dog"))
+def test_the_test_split_is_read_like_the_training_split(tmp_path: Path) -> None:
+    """Gray test images must get the shape of color training images."""
+    image_folder(tmp_path / "pets" / "train", ("cat", "dog"))
     (tmp_path / "pets" / "test" / "dog").mkdir(parents=True)
-    Image.new("L", (9, 8), 99).save(tmp_path / "pets" / "test" / "dog" / "grey.png")
+    Image.new("L", (9, 8), 99).save(tmp_path / "pets" / "test" / "dog" / "gray.png")
     out = tmp_path / "model.pt"
     done = invoke("cvae", "--data", tmp_path / "pets", "--epochs", "1", "--out", out, *SMALL)
     assert done.exit_code == 0, done.output
     checkpoint = load_checkpoint(out)
-    assert checkpoint.facts["data"]["test"] == 1
-    assert checkpoint.example_labels is not None
-    assert checkpoint.example_labels.tolist() == [1]  # dog, by the names of the training split
+    assert checkpoint.metadata["data"]["test"] == 1
+    assert checkpoint.example_labels.tolist() == [1]  # the index of dog in the training split

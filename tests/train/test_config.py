@@ -1,4 +1,4 @@
-"""The ranges of the training config, and the configs of the presets."""
+"""The training config: ranges, and the recipe that belongs to each preset."""
 
 from __future__ import annotations
 
@@ -43,24 +43,24 @@ from vae_train.config import recipe
         {"seed": 2**63},
     ],
 )
-def test_a_number_outside_its_range_is_refused_by_name(wrong: dict[str, Any]) -> None:
+def test_a_value_out_of_range_is_refused_by_name(wrong: dict[str, Any]) -> None:
     (name,) = wrong
     with pytest.raises(UsageError, match=f"^{name} is .*expected"):
         TrainConfig(**wrong)
 
 
-def test_a_whole_number_is_a_fine_float() -> None:
+def test_an_integer_is_accepted_as_a_float() -> None:
     assert TrainConfig(beta=2, validation=0, label_dropout=0).beta == 2
 
 
-def test_free_bits_and_importance_samples_go_alone() -> None:
+def test_free_bits_and_importance_samples_exclude_each_other() -> None:
     assert TrainConfig(free_bits=0.5).importance_samples == 1
     assert TrainConfig(importance_samples=2).free_bits == 0
     with pytest.raises(UsageError, match=r"^free_bits is 0\.5 with 2 importance_samples: "):
         TrainConfig(free_bits=0.5, importance_samples=2)
 
 
-def test_the_last_epochs_may_sample_more_latents() -> None:
+def test_the_final_epochs_may_draw_more_samples() -> None:
     config = TrainConfig(epochs=5, importance_samples=4, importance_epochs=2)
     drawn = [config.for_epoch(epoch).importance_samples for epoch in range(1, 6)]
     assert drawn == [1, 1, 1, 4, 4]
@@ -73,19 +73,19 @@ def test_the_last_epochs_may_sample_more_latents() -> None:
     [
         (
             {"importance_samples": 1},
-            "^importance_epochs is 2 of 5 epochs with .* 1, expected",
+            "^importance_epochs is 2 with 5 epochs and .* 1, expected",
         ),
-        ({"importance_epochs": 6}, "^importance_epochs is 6 of 5 epochs with .* 4, expected"),
+        ({"importance_epochs": 6}, "^importance_epochs is 6 with 5 epochs and .* 4, expected"),
         ({"patience": 1, "validation": 0.1}, "^patience is 1 with importance_epochs 2: "),
     ],
 )
-def test_importance_epochs_that_make_no_sense(wrong: dict[str, Any], text: str) -> None:
+def test_inconsistent_importance_epochs_are_refused(wrong: dict[str, Any], text: str) -> None:
     sound: dict[str, Any] = {"epochs": 5, "importance_samples": 4, "importance_epochs": 2}
     with pytest.raises(UsageError, match=text):
         TrainConfig(**sound | wrong)
 
 
-def test_a_config_survives_its_dictionary() -> None:
+def test_a_config_round_trips_through_a_dictionary() -> None:
     config = TrainConfig(objective="mse", beta=3, seed=7, precision="bf16")
     assert TrainConfig.from_dict(config.to_dict()) == config
 
@@ -106,7 +106,7 @@ def test_the_reference_recipe(family: str, objective: str, eps: float) -> None:
     assert config.adam_eps == pytest.approx(eps)
 
 
-def test_the_references_other_objective() -> None:
+def test_the_other_objective_of_the_reference_recipe() -> None:
     config = recipe("reference", "vae", 784, objective="mse", beta=3)
     assert (config.objective, config.beta) == ("mse", 3)
 
@@ -121,13 +121,15 @@ def test_the_default_recipe(family: str, dropout: float, objective: str) -> None
     assert (config.beta, config.epochs) == (0.5 if family == "cvae" else 1, 16)
     assert config.guidance == (1.3 if family == "cvae" else 1)
     assert config.contrast == (1.2 if family == "cvae" else 1)
-    assert recipe("default", family, 784, objective="gaussian").contrast == 1  # grey is no ink
+    assert (
+        recipe("default", family, 784, objective="gaussian").contrast == 1
+    )  # gray levels are not ink
     assert config.prior_spread == (0.5 if family == "cvae" else 0.75)
     assert recipe("reference", family, 784).prior_spread == config.prior_spread
     assert recipe("best", family, 784) == replace(config, epochs=30)
 
 
-def test_guidance_goes_with_label_dropout() -> None:
+def test_guidance_needs_label_dropout() -> None:
     assert recipe("default", "cvae", 784, label_dropout=0.0).guidance == 1
     assert recipe("default", "cvae", 784, label_dropout=0.2).guidance == 1.3
     assert recipe("default", "cvae", 784, guidance=2.0).guidance == 2
@@ -137,6 +139,6 @@ def test_guidance_goes_with_label_dropout() -> None:
         recipe("reference", "cvae", 784, guidance=1.1)
 
 
-def test_overrides_of_none_leave_the_recipe_as_it_is() -> None:
+def test_overrides_of_none_keep_the_recipe() -> None:
     assert recipe("default", "vae", 9, beta=None, seed=None) == recipe("default", "vae", 9)
     assert recipe("default", "vae", 9, beta=2.0).beta == 2

@@ -1,4 +1,4 @@
-"""A file of options means what the same options mean on a command line."""
+"""Options in a file have the same meaning as on the command line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ latent-dim = 3
 objective = "mse"
 beta = 2
 epochs = 1
-learning_rate = 1e-3   # either spelling
+learning_rate = 1e-3   # underscores are accepted too
 noise = 0.25
 prior = "normal"
 precision = "float32"
@@ -50,33 +50,35 @@ def refused(text: str, tmp_path: Path) -> BaseException:
     return done.exception
 
 
-def test_a_file_is_equal_to_flags_and_so_is_what_a_run_writes(tmp_path: Path) -> None:
+def test_a_config_file_equals_options_and_equals_the_config_that_a_run_writes(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "run.toml"
     path.write_text(FILE)
     outs = [tmp_path / f"{name}.pt" for name in "abc"]
     written = [out.with_suffix(".run") / "config.toml" for out in outs]
-    for out, words in zip(
+    for out, arguments in zip(
         outs, [("--config", path), FLAGS, ("--config", written[0], "--quiet")], strict=True
     ):
-        done = invoke(*words, "--out", out)
+        done = invoke(*arguments, "--out", out)
         assert done.exit_code == 0, done.output
     a, b, c = (load_checkpoint(out) for out in outs)
     assert a.model == b.model == c.model
     assert a.train == b.train == c.train
-    assert a.facts["metrics"] == b.facts["metrics"] == c.facts["metrics"]
+    assert a.metadata["metrics"] == b.metadata["metrics"] == c.metadata["metrics"]
     assert (a.train.noise, a.train.learning_rate, a.model.hidden) == (0.25, 1e-3, (16, 8))
     texts = {each.read_text() for each in written}
     assert len(texts) == 1
     values = tomllib.loads(texts.pop())
     assert (values["family"], values["batch-size"], values["prior"]) == ("cvae", 128, "normal")
-    assert not {"out", "quiet", "device"} & values.keys()  # they do not decide what is trained
+    assert not {"out", "quiet", "device"} & values.keys()  # they do not affect the result
 
 
-def test_flags_win(tmp_path: Path) -> None:
+def test_command_line_options_override_the_file(tmp_path: Path) -> None:
     path, out = tmp_path / "run.toml", tmp_path / "model.pt"
     path.write_text(FILE)
     done = invoke("ae", "--config", path, "--beta", "3", "--out", out)
-    assert isinstance(done.exception, UsageError)  # the family, too, is that of the command line
+    assert isinstance(done.exception, UsageError)  # the command line also overrides the family
     assert "--beta is for vae and cvae only" in str(done.exception)
     assert invoke("vae", "--config", path, "--latent-dim", "2", "--out", out).exit_code == 0
     checkpoint = load_checkpoint(out)
@@ -96,7 +98,7 @@ def test_flags_win(tmp_path: Path) -> None:
         ("hidden = [1.5]", "hidden is [1.5], expected a number, a string or a list"),
     ],
 )
-def test_a_key_or_a_value_that_is_wrong_is_named(line: str, named: str, tmp_path: Path) -> None:
+def test_errors_name_the_wrong_key_or_value(line: str, named: str, tmp_path: Path) -> None:
     error = refused(line, tmp_path)
     assert isinstance(error, UsageError)
     assert named in str(error)
@@ -104,7 +106,7 @@ def test_a_key_or_a_value_that_is_wrong_is_named(line: str, named: str, tmp_path
 
 
 @pytest.mark.parametrize("line", ["epochs = 1.5", "epochs = 0", "objective = 'l1'", "beta = 'x'"])
-def test_values_are_checked_as_flags_are(line: str, tmp_path: Path) -> None:
+def test_values_are_checked_like_command_line_options(line: str, tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_text(f"family = 'vae'\ndata = 'digits'\n{line}")
     done = invoke("--config", path, "--out", tmp_path / "model.pt")
@@ -112,11 +114,11 @@ def test_values_are_checked_as_flags_are(line: str, tmp_path: Path) -> None:
     assert f"'--{line.split()[0]}'" in done.stderr
 
 
-def test_what_is_no_toml_is_an_input_error(tmp_path: Path) -> None:
+def test_invalid_toml_is_an_input_error(tmp_path: Path) -> None:
     assert isinstance(refused("beta 2", tmp_path), InputError)
 
 
-def test_a_file_that_is_missing_is_not_found(tmp_path: Path) -> None:
+def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
     done = invoke("--config", tmp_path / "none.toml", "--out", tmp_path / "model.pt")
     assert isinstance(done.exception, NotFound)
 
@@ -131,7 +133,7 @@ VALUES: dict[str, Any] = {
 }
 
 
-def test_what_is_written_comes_back(tmp_path: Path) -> None:
+def test_written_values_are_read_back(tmp_path: Path) -> None:
     assert tomllib.loads(to_toml(VALUES)) == VALUES
     assert to_toml(VALUES) == to_toml(dict(VALUES))
     assert to_toml({"latent_dim": (1, 2), "none": None}) == "latent-dim = [1, 2]\n"

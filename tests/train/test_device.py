@@ -22,7 +22,7 @@ kept = keep_freed_memory() if sys.argv[1] == "keep" else False
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(20):
-        np.ones(40 << 17)  # 40 MB: above any limit that glibc itself would learn
+        np.ones(40 << 17)  # 40 MB, above the largest threshold that glibc adapts to
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 faults()
@@ -30,7 +30,7 @@ print(kept, faults())
 """
 
 
-def test_no_memory_is_an_error_of_the_users() -> None:
+def test_running_out_of_memory_is_a_limit_error() -> None:
     with (
         pytest.raises(LimitError, match=r"^out of memory\. Make --batch-size"),
         catch_out_of_memory(),
@@ -42,9 +42,9 @@ def test_no_memory_is_an_error_of_the_users() -> None:
         raise RuntimeError("shape")
 
 
-def measured(word: str) -> tuple[str, int]:
+def measured(mode: str) -> tuple[str, int]:
     run = subprocess.run(
-        [sys.executable, "-c", _FAULTS, word], capture_output=True, text=True, check=True
+        [sys.executable, "-c", _FAULTS, mode], capture_output=True, text=True, check=True
     )
     kept, faults = run.stdout.split()
     return kept, int(faults)
@@ -53,8 +53,8 @@ def measured(word: str) -> tuple[str, int]:
 @pytest.mark.skipif(
     sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc"
 )
-def test_large_blocks_that_were_freed_are_used_again() -> None:
+def test_freed_large_blocks_are_reused() -> None:
     kept, faults = measured("keep")
     assert kept == "True"
     assert faults < 50
-    assert measured("leave")[1] > 200  # even where pages are of 2 MB
+    assert measured("leave")[1] > 200  # even with 2 MB pages

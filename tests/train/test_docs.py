@@ -1,4 +1,4 @@
-"""Every example of `vae-train --help` is one that it takes, and the page names every option."""
+"""The examples of `vae-train --help` are valid, and the documentation lists every option."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ LINES = re.findall(r"^ *(?:torchrun .*-m vae_train|vae-train) (.+)$", EPILOG, re
 
 
 @pytest.mark.parametrize("line", sorted(set(LINES)))
-def test_command(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_example_of_the_help_is_accepted(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (toml,) = re.findall(r"```toml\n(.*?)```", PAGES[0], re.DOTALL)
     (tmp_path / "run.toml").write_text(toml)
@@ -31,7 +33,7 @@ def test_the_help_has_examples() -> None:
     assert len(set(LINES)) >= 6
 
 
-def test_every_option_is_on_the_page() -> None:
+def test_every_option_is_documented() -> None:
     text = PAGES[1][PAGES[1].index("## vae-train") :]
     options = {option.opts[0] for option in cli.params if option.opts[0].startswith("--")}
     assert not {name for name in options - {"--version"} if f"`{name}`" not in text}

@@ -1,4 +1,4 @@
-"""The loop: the same seed, the same weights; every image once; evaluation."""
+"""The training loop: determinism, coverage of the data, reports and evaluation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Weights = dict[str, Tensor]
 
 
 def images(n: int = 50, classes: int = 3) -> Images:
-    """Bright squares whose place is the class."""
+    """Noisy images with a bright band whose position is the class."""
     rng = np.random.default_rng(0)
     labels = torch.arange(n) % classes
     pixels = torch.from_numpy(rng.integers(0, 60, (n, *SHAPE))).to(torch.uint8)
@@ -48,7 +48,7 @@ def trained(family: Any, **changes: Any) -> tuple[Weights, list[Epoch]]:
 
 
 def watched(monkeypatch: pytest.MonkeyPatch) -> list[Batch]:
-    """A list to which each batch is added as it is made."""
+    """Return a list to which each batch is added when it is made."""
     made: list[Batch] = []
     plain = BatchMaker.make
 
@@ -82,7 +82,7 @@ def test_the_loss_goes_down(family: Any, objective: str) -> None:
 
 
 @pytest.mark.parametrize("backbone", ["mlp", "conv"])
-def test_bf16_trains_to_almost_the_same_losses_and_keeps_float32_weights(backbone: str) -> None:
+def test_bf16_gives_almost_the_same_losses_and_keeps_float32_weights(backbone: str) -> None:
     losses = []
     for precision in ("float32", "bf16"):
         made = model("cvae", backbone=backbone, hidden=(16,))
@@ -90,10 +90,10 @@ def test_bf16_trains_to_almost_the_same_losses_and_keeps_float32_weights(backbon
         assert {p.dtype for p in made.parameters()} == {torch.float32}
         losses.append([epoch.loss for epoch in history])
     np.testing.assert_allclose(losses[0], losses[1], rtol=0.02)
-    assert losses[0] != losses[1]  # it did run in another precision
+    assert losses[0] != losses[1]  # the precision has an effect
 
 
-def test_steps_and_epochs_are_recorded_command() -> None:
+def test_steps_and_epochs_are_reported() -> None:
     steps: list[Step] = []
     epochs: list[Epoch] = []
     data = images(50)
@@ -107,57 +107,51 @@ def test_steps_and_epochs_are_recorded_command() -> None:
     assert all(s.images_per_second > 0 for s in steps)
     for epoch in history:
         own = [s for s in steps if s.epoch == epoch.epoch]
-        sizes = [16, 16, 16, 2]  # the last batch is small and weighs less
+        sizes = [16, 16, 16, 2]  # the last batch is smaller and has less weight
         for name in ("loss", "reconstruction", "kl"):
             values = [getattr(s, name) for s in own]
             assert getattr(epoch, name) == pytest.approx(np.average(values, weights=sizes))
         assert epoch.loss == pytest.approx(epoch.reconstruction + 2 * epoch.kl, rel=1e-5)
-        assert epoch.validation_loss == pytest.approx(
-            epoch.validation_reconstruction + 2 * epoch.validation_kl,
-            rel=1e-5,  # type: ignore[operator]
-        )
+        validation = epoch.validation_reconstruction + 2 * epoch.validation_kl
+        assert epoch.validation_loss == pytest.approx(validation, rel=1e-5)
 
 
-def test_without_validation_data_nothing_is_said_of_it() -> None:
+def test_without_validation_data_there_are_no_validation_losses() -> None:
     (epoch,) = trained("ae", epochs=1)[1]
-    assert (epoch.validation_loss, epoch.validation_reconstruction, epoch.validation_kl) == (
-        None,
-        None,
-        None,
-    )
+    assert epoch.validation_loss is epoch.validation_reconstruction is epoch.validation_kl is None
     assert epoch.kl == 0
 
 
-def test_every_image_is_seen_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_image_is_seen_once_per_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     data = images(37)
-    data.pixels[:, 0, 0, 0] = torch.arange(37)  # each image carries its number
+    data.pixels[:, 0, 0, 0] = torch.arange(37)  # each image contains its index
     made = watched(monkeypatch)
     fit(model("ae"), data, None, config(epochs=2))
     seen = [(batch.image[:, 0, 0, 0] * 255).round() for batch in made]
     first, second = torch.cat(seen[:3]), torch.cat(seen[3:])
     assert torch.equal(first.sort().values, torch.arange(37.0))
     assert torch.equal(second.sort().values, torch.arange(37.0))
-    assert not torch.equal(first, second)  # shuffled anew
+    assert not torch.equal(first, second)  # shuffled again
 
 
-def test_validation_does_not_change_the_training() -> None:
+def test_validation_does_not_affect_training() -> None:
     a, b = model("cvae"), model("cvae")
     fit(a, images(), None, config(label_dropout=0.3))
     fit(b, images(), images(9), config(label_dropout=0.3))
     assert equal(a.state_dict(), b.state_dict())
 
 
-def test_evaluate_is_repeatable_and_leaves_the_weights_alone() -> None:
+def test_evaluate_is_repeatable_and_does_not_change_the_weights() -> None:
     made = model("vae")
     before = {name: p.clone() for name, p in made.state_dict().items()}
     first = evaluate(made, images(), config())
     assert evaluate(made, images(), config()) == first
     assert equal(made.state_dict(), before)
-    assert evaluate(made, images(), config(seed=1)) != first  # other latents are drawn
+    assert evaluate(made, images(), config(seed=1)) != first  # other latents are sampled
     assert not made.training
 
 
-def test_evaluate_takes_the_mean_over_images_not_over_batches() -> None:
+def test_evaluate_averages_over_images_not_over_batches() -> None:
     data = images(300)  # one batch of 256, one of 44
     made = model("ae")
     total, error, kl = evaluate(made, data, config(objective="mse"))

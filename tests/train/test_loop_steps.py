@@ -1,4 +1,4 @@
-"""The steps of the loop: learning rate, what is drawn, what is hidden, what is recorded."""
+"""The steps of the loop: learning rate, label dropout, data splits and errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vae_train.loop import Step, fit
 from vae_train.optimizer import Adam
 
 
-def test_one_cycle_rises_to_its_peak_then_falls_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_cycle_rises_to_its_peak_then_falls_to_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     rates: list[float] = []
 
     monkeypatch.setattr(Adam, "step", lambda adam, gradients, rate: rates.append(rate))
@@ -33,7 +33,7 @@ def test_one_cycle_rises_to_its_peak_then_falls_to_nothing(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("steps", range(1, 9))
-def test_one_cycle_takes_any_number_of_steps(steps: int) -> None:
+def test_one_cycle_accepts_any_number_of_steps(steps: int) -> None:
     history = fit(model("ae"), images(16 * steps), None, config(epochs=1)).history
     assert np.isfinite(history[0].loss)
 
@@ -46,31 +46,32 @@ def test_constant_keeps_the_learning_rate(monkeypatch: pytest.MonkeyPatch) -> No
     assert rates == {0.002}
 
 
-@pytest.mark.parametrize("share", [0.0, 0.25, 0.9])
-def test_label_dropout_hides_its_share_of_the_labels(
-    share: float, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fraction", [0.0, 0.25, 0.9])
+def test_label_dropout_hides_the_given_fraction_of_labels(
+    fraction: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = watched(monkeypatch)
     data = images(300)
-    fit(model("cvae"), data, None, config(epochs=10, label_dropout=share, batch_size=300))
+    fit(model("cvae"), data, None, config(epochs=10, label_dropout=fraction, batch_size=300))
     labels = torch.stack([batch.label for batch in made if batch.label is not None])
     hidden = (labels == 3).float().mean().item()
-    assert hidden == pytest.approx(share, abs=0.03)
-    # What is not hidden is unchanged: the classes are 100 images each.
+    assert hidden == pytest.approx(fraction, abs=0.03)
+    # Labels that are not hidden are unchanged: each class has 100 images.
     for k in range(3):
-        assert (labels == k).float().mean().item() == pytest.approx((1 - share) / 3, abs=0.03)
-    assert data.labels is not None
-    assert data.labels.max() == 2  # the data itself was not written to
+        assert (labels == k).float().mean().item() == pytest.approx((1 - fraction) / 3, abs=0.03)
+    assert data.labels.max() == 2  # the data was not modified
 
 
-def test_a_loss_that_is_no_number_stops_the_training_at_once() -> None:
+def test_a_loss_that_is_not_finite_stops_training_at_once() -> None:
     steps: list[Step] = []
     with pytest.raises(UsageError, match=r"the loss at epoch 1, step 1, is (inf|nan).*learning"):
         fit(model("vae"), images(), None, config(beta=1e39), on_step=steps.append)
     assert not steps
 
 
-def test_a_validation_loss_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_validation_loss_that_is_not_finite_stops_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(loop, "evaluate", lambda *_, **__: (math.nan, 1.0, 1.0))
     with pytest.raises(UsageError, match="the validation loss of epoch 1 is nan"):
         fit(model("vae"), images(), images(), config())
@@ -92,49 +93,43 @@ def dataset(n: int) -> Dataset:
     return Dataset("numbers", pixels, np.arange(n) % 4, ("a", "b", "c", "d"))
 
 
-@pytest.mark.parametrize(("n", "share", "held"), [(100, 0.2, 20), (99, 0.05, 5), (7, 0.5, 4)])
-def test_the_validation_split_is_disjoint_and_whole(n: int, share: float, held: int) -> None:
-    training, validation = split(dataset(n), share, seed=3)
-    assert validation is not None
+@pytest.mark.parametrize(("n", "fraction", "held"), [(100, 0.2, 20), (99, 0.05, 5), (7, 0.5, 4)])
+def test_the_validation_split_is_disjoint_and_complete(n: int, fraction: float, held: int) -> None:
+    training, validation = split(dataset(n), fraction, seed=3)
     a, b = training.images.ravel().tolist(), validation.images.ravel().tolist()
     assert len(b) == held
     assert sorted(a + b) == list(range(n))
-    for part in (training, validation):  # labels go with their images
-        assert part.labels is not None
+    for part in (training, validation):  # labels stay with their images
         assert (part.labels == part.images.ravel() % 4).all()
 
 
-def test_the_validation_split_follows_from_the_seed() -> None:
+def test_the_validation_split_is_determined_by_the_seed() -> None:
     a, b, c = (split(dataset(100), 0.2, seed)[1] for seed in (1, 1, 2))
-    assert a is not None
-    assert b is not None
-    assert c is not None
     assert np.array_equal(a.images, b.images)
     assert not np.array_equal(a.images, c.images)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.001])
-def test_no_share_holds_nothing_out(share: float) -> None:
+@pytest.mark.parametrize("fraction", [0.0, 0.001])
+def test_a_fraction_near_zero_holds_nothing_out(fraction: float) -> None:
     data = dataset(100)
-    assert split(data, share, 0) == (data, None)
+    assert split(data, fraction, 0) == (data, None)
 
 
-def test_a_share_that_leaves_nothing_to_train_on_is_refused() -> None:
+def test_a_fraction_that_leaves_nothing_to_train_on_is_refused() -> None:
     with pytest.raises(UsageError, match=r"validation is 0\.99.*of 10 images"):
         split(dataset(10), 0.99, 0)
 
 
-def test_labels_travel_only_where_the_model_reads_them() -> None:
+def test_labels_are_copied_only_for_models_that_read_them() -> None:
     data = dataset(8)
     assert to_device(data, CPU, labelled=False).labels is None
     labelled = to_device(data, CPU, labelled=True)
-    assert labelled.labels is not None
     assert labelled.labels.dtype == torch.int64
     labelled.pixels[0] = 99
     assert data.images[0, 0, 0, 0] == 0  # a copy
 
 
-def test_batches_come_in_order_scaled_to_0_to_1() -> None:
+def test_batches_are_in_order_and_scaled_to_0_to_1() -> None:
     data = to_device(dataset(200), CPU, labelled=True)
     parts = list(data.batches(64))
     assert [len(image) for image, _ in parts] == [64, 64, 64, 8]
@@ -146,11 +141,11 @@ def test_batches_come_in_order_scaled_to_0_to_1() -> None:
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("family", ["ae", "vae", "cvae"])
-def test_training_on_cuda_gives_the_losses_of_the_cpu(family: Any) -> None:
+def test_losses_on_cuda_equal_those_on_the_cpu(family: Any) -> None:
     losses = []
     for name in ("cpu", "cuda"):
         data = images()
         made = model(family).to(name)
         placed = Images(data.pixels.to(name), None if data.labels is None else data.labels.to(name))
-        losses.append([e.loss for e in fit(made, placed, placed, config(epochs=3))])
-    np.testing.assert_allclose(losses[0], losses[1], rtol=0.05)  # other noise is drawn there
+        losses.append([e.loss for e in fit(made, placed, placed, config(epochs=3)).history])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=0.05)  # CUDA draws other noise

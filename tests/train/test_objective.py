@@ -1,4 +1,4 @@
-"""The losses beside closed forms and torch's own distributions."""
+"""Compare the losses with closed forms and with torch.distributions."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def test_kl_in_closed_form() -> None:
     torch.testing.assert_close(kl_to_standard_normal(mu, log_var), expected)
 
 
-def test_kl_is_that_of_torch_distributions() -> None:
+def test_kl_equals_that_of_torch_distributions() -> None:
     mu, log_var = 3 * torch.randn(64, 5), torch.randn(64, 5)
     posterior = Normal(mu, (0.5 * log_var).exp())
     expected = kl_divergence(posterior, Normal(0.0, 1.0))
     torch.testing.assert_close(kl_to_standard_normal(mu, log_var), expected)
 
 
-def test_the_log_ratio_is_that_of_torch_distributions() -> None:
+def test_the_log_ratio_equals_that_of_torch_distributions() -> None:
     mu, log_var, eps = torch.randn(4, 5), torch.randn(4, 5), torch.randn(7, 4, 5)
     posterior = Normal(mu, (0.5 * log_var).exp())
     z = mu + posterior.stddev * eps
@@ -60,14 +60,14 @@ def test_bce_is_the_bernoulli_negative_log_likelihood() -> None:
     logits, image = 4 * torch.randn(3, 2, 4, 5), torch.rand(3, 2, 4, 5)
     found = reconstruction(logits, image, "bce")
     expected = F.binary_cross_entropy(logits.sigmoid(), image, reduction="none").sum((1, 2, 3))
-    # The sigmoid of a large logit has few digits left; the logits themselves have all.
+    # The sigmoid of a large logit loses precision; the logits do not.
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=0)
     binary = image.round()
     log_prob = Bernoulli(logits=logits).log_prob(binary).sum((1, 2, 3))
     torch.testing.assert_close(reconstruction(logits, binary, "bce"), -log_prob)
 
 
-def test_bce_stays_finite_where_the_sigmoid_is_exactly_0_or_1() -> None:
+def test_bce_is_finite_even_if_the_sigmoid_is_0_or_1() -> None:
     logits = torch.tensor([-200.0, 200.0]).view(1, 1, 1, 2)
     image = torch.tensor([1.0, 0.0]).view(1, 1, 1, 2)
     assert reconstruction(logits, image, "bce").item() == 400
@@ -86,12 +86,12 @@ def test_gaussian_is_the_negative_log_density() -> None:
     torch.testing.assert_close(found, expected)
 
 
-def test_the_squared_error_comes_back_out_of_the_density() -> None:
+def test_the_squared_error_is_recovered_from_the_density() -> None:
     logits, image = torch.randn(3, 2, 4, 5), torch.rand(3, 2, 4, 5)
     nll = reconstruction(logits, image, "gaussian", variance=0.04).mean().item()
     expected = (logits.sigmoid() - image).square().mean().item()
     assert mean_squared_error(nll, 40, 0.04) == pytest.approx(expected, rel=1e-5)
-    # It is the variance under which the image is likeliest.
+    # This is the variance that makes the image most likely.
     best, *others = (
         reconstruction(logits, image, "gaussian", variance=expected * f).mean().item()
         for f in (1, 0.98, 1.02)
@@ -99,19 +99,18 @@ def test_the_squared_error_comes_back_out_of_the_density() -> None:
     assert best < min(others)
 
 
-def test_the_total_weighs_the_kl() -> None:
+def test_beta_weights_the_kl() -> None:
     terms = LossTerms(torch.tensor([1.0, 3.0]), torch.tensor([[1.0, 0.0], [2.0, 1.0]]))
     assert total_loss(terms.means(), beta=3).item() == 2 + 3 * (1.5 + 0.5)
 
 
-def test_free_bits_on_numbers_by_hand() -> None:
-    # Means of the two dimensions: 1.5 and 0.25. Half a nat is free in each.
+def test_free_bits_on_a_worked_example() -> None:
+    # The means of the two dimensions are 1.5 and 0.25, and half a nat is free in each.
     kl = torch.tensor([[1.0, 0.5], [2.0, 0.0]], requires_grad=True)
     loss = total_loss(LossTerms(torch.zeros(2), kl).means(), beta=2, free_bits=0.5)
     assert loss.item() == 2 * (1.5 + 0.5)
     loss.backward()  # type: ignore[no-untyped-call]
-    assert kl.grad is not None
-    assert kl.grad.tolist() == [[1, 0], [1, 0]]  # the second spends for nothing
+    assert kl.grad.tolist() == [[1, 0], [1, 0]]  # the second dimension costs nothing
 
 
 def test_free_bits_are_counted_over_all_processes() -> None:
@@ -132,7 +131,7 @@ def batch(n: int = 4, k: int = 1) -> Batch:
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("family", ["ae", "vae", "cvae"])
-def test_a_pass_gives_terms_of_each_image(family: Any, objective: Any) -> None:
+def test_a_forward_pass_returns_terms_per_image(family: Any, objective: Any) -> None:
     config = TrainConfig(objective=objective)
     made, given = model(family), batch()
     terms = LossModule(made, config)(given, 1.0, 0.1)
@@ -148,7 +147,7 @@ def test_a_pass_gives_terms_of_each_image(family: Any, objective: Any) -> None:
 
 
 @pytest.mark.parametrize("family", ["vae", "cvae"])
-def test_an_image_compares_with_each_of_its_reconstructions(family: Any) -> None:
+def test_each_image_is_compared_with_all_its_reconstructions(family: Any) -> None:
     made, given = model(family), batch(k=5)
     found = LossModule(made, TrainConfig(importance_samples=5))(given, 1.0, 0.1).reconstruction
     one = LossModule(made, TrainConfig())
@@ -162,7 +161,7 @@ def test_an_autoencoder_has_no_kl() -> None:
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_losses_are_float32_whatever_precision_the_model_ran_in(objective: Any) -> None:
+def test_losses_are_float32_at_any_precision_of_the_model(objective: Any) -> None:
     config = TrainConfig(objective=objective, precision="bf16", importance_samples=2)
     terms = LossModule(model(), config)(batch(k=2), 1.0, 0.1)
     assert {t.dtype for t in terms if t is not None} == {torch.float32}
@@ -173,14 +172,13 @@ def test_losses_are_float32_whatever_precision_the_model_ran_in(objective: Any) 
 
 def bound(made: Any, given: Batch) -> Tensor:
     config = TrainConfig(importance_samples=max(2, len(given.eps)))
-    found: Tensor = LossModule(made, config)(given, 1.0, 0.1).bound
-    return found
+    return LossModule(made, config)(given, 1.0, 0.1).bound
 
 
 def test_one_importance_sample_is_the_elbo_estimate() -> None:
     nll, ratio = torch.rand(1, 5), torch.randn(1, 5)
     torch.testing.assert_close(importance_bound(nll, ratio), (nll - ratio)[0])
-    # Its expectation is the ELBO whose KL is in closed form.
+    # Its expectation is the ELBO, whose KL has a closed form.
     made, given = model(), batch(n=2, k=20_000)
     mu, log_var = made.encode(given.image)
     z = mu + (log_var / 2).exp() * given.eps
@@ -190,7 +188,7 @@ def test_one_importance_sample_is_the_elbo_estimate() -> None:
     )
 
 
-def test_equal_samples_give_the_bound_of_one() -> None:
+def test_equal_samples_give_the_bound_of_one_sample() -> None:
     given = batch(k=1)
     same = given._replace(eps=given.eps.expand(6, -1, -1).contiguous())
     made = model()
@@ -218,13 +216,13 @@ def test_the_bound_tightens_with_more_samples() -> None:
     assert means[0] > means[1] > means[2]
 
 
-def test_the_bound_is_stable_where_every_likelihood_underflows() -> None:
+def test_the_bound_is_stable_if_all_likelihoods_underflow() -> None:
     nll = torch.tensor([[5000.0], [5001.0]])
     found = importance_bound(nll, torch.zeros(2, 1)).item()
     assert found == pytest.approx(5000 + log(2) - log(1 + 2.718281828**-1), abs=1e-3)
 
 
-def test_constants() -> None:
+def test_the_gaussian_constant() -> None:
     zero = torch.zeros(1, 1, 1, 1)
     half = torch.full((1, 1, 1, 1), 0.5)
     assert reconstruction(zero, half, "gaussian", 1.0).item() == pytest.approx(log(2 * pi) / 2)

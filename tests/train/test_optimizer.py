@@ -1,4 +1,4 @@
-"""Our Adam takes the steps of torch.optim.Adam, bit for bit."""
+"""Our Adam takes the same steps as torch.optim.Adam, bit for bit."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def weights() -> list[Tensor]:
 
 
 def gradients(step: int) -> list[Tensor]:
-    """Of a size that differs from step to step."""
+    """Gradients whose magnitude differs from step to step."""
     generator = torch.Generator().manual_seed(step)
     return [10.0 ** (3 * step % 7 - 4) * torch.randn(s, generator=generator) for s in SHAPES]
 
 
 def transposed(gradient: Tensor) -> Tensor:
-    """The same numbers, last dimension first in memory."""
+    """The same numbers with the last two dimensions swapped in memory."""
     return gradient.mT.contiguous().mT if gradient.ndim > 1 else gradient
 
 
 @pytest.mark.parametrize("eps", [1e-8, 1e-8 * 784])
-def test_every_step_is_that_of_torch(eps: float) -> None:
+def test_every_step_equals_that_of_torch(eps: float) -> None:
     ours, theirs = weights(), weights()
     adam, torchs = Adam(ours, eps), torch.optim.Adam(theirs, eps=eps, fused=True)
     for step in range(20):
@@ -47,7 +47,7 @@ def test_every_step_is_that_of_torch(eps: float) -> None:
         assert torch.equal(adam.exp_avg_sq[k], torchs.state[weight]["exp_avg_sq"])
 
 
-def test_moments_go_on_in_another() -> None:
+def test_moments_can_be_loaded_into_another_optimizer() -> None:
     once, again = weights(), weights()
     first, second = Adam(once, 1e-8), Adam(again, 1e-8)
     first.step(gradients(1), 0.1)
@@ -59,7 +59,7 @@ def test_moments_go_on_in_another() -> None:
 
 
 @pytest.mark.parametrize("change", [{"exp_avg": []}, {"steps": torch.zeros(3)}])
-def test_moments_of_others_are_refused(change: dict[str, Any]) -> None:
+def test_moments_of_other_shapes_are_refused(change: dict[str, Any]) -> None:
     adam = Adam(weights(), 1e-8)
     with pytest.raises((ValueError, RuntimeError)):
         adam.load_dict(adam.to_dict() | change)

@@ -1,4 +1,4 @@
-"""Other data than MNIST, from `vae-train` by `vae-export` to `vae-run`, a few steps of each."""
+"""Data other than MNIST: train, export and run a small model on each kind."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ SMALL = ("--backbone", "mlp", "--hidden", "16", "--latent-dim", "3", "--batch-si
 QUICK = ("--epochs", "2", "--components", "1", "-q")
 
 
-def line(command: click.Command, *words: str | Path) -> Result:
-    done = CliRunner().invoke(command, [str(word) for word in words], catch_exceptions=False)
+def run(command: click.Command, *arguments: str | Path) -> Result:
+    done = CliRunner().invoke(
+        command, [str(argument) for argument in arguments], catch_exceptions=False
+    )
     assert done.exit_code == 0, done.output
     return done
 
@@ -58,8 +60,8 @@ def fashion(folder: Path) -> Path:
     return folder
 
 
-def pictures(folder: Path, height: int, width: int, classes: tuple[str, ...]) -> Path:
-    """A folder of colour images, one sub-folder a class."""
+def image_folder(folder: Path, height: int, width: int, classes: tuple[str, ...]) -> Path:
+    """A folder of color images with one sub-folder per class."""
     for k, name in enumerate(classes):
         (folder / name).mkdir(parents=True)
         for i, image in enumerate(shapes(24, height, width, 3, seed=k)):
@@ -75,47 +77,47 @@ def arrays(path: Path, n: int, *shape: int, classes: int = 0) -> Path:
     return path
 
 
-def whole_way(folder: Path, *words: str | Path) -> tuple[vae_runtime.Autoencoder, Path]:
-    """Train, export, verify; the loaded bundle and where it is."""
-    line(vae_train, *words, *QUICK, "--out", folder / "model.pt")
-    line(vae_export, "--ckpt", folder / "model.pt", "--out", folder / "bundle")
-    line(vae_run, "verify", "-b", folder / "bundle")
+def train_and_export(folder: Path, *arguments: str | Path) -> tuple[vae_runtime.Autoencoder, Path]:
+    """Train, export and verify; return the loaded bundle and its path."""
+    run(vae_train, *arguments, *QUICK, "--out", folder / "model.pt")
+    run(vae_export, "--ckpt", folder / "model.pt", "--out", folder / "bundle")
+    run(vae_run, "verify", "-b", folder / "bundle")
     report = json.loads((folder / "model.run" / "report.json").read_text())
     assert report["measurements"]["mse"] > 0
     return vae_runtime.load(folder / "bundle"), folder / "bundle"
 
 
-def sampled(bundle: Path, *words: str) -> tuple[str, tuple[int, int]]:
-    """The mode and (H, W) of the picture of one sample."""
+def sampled(bundle: Path, *arguments: str) -> tuple[str, tuple[int, int]]:
+    """Write one sample as a PNG; return its mode and (H, W)."""
     out = bundle.with_name("sample.png")
-    line(vae_run, "sample", "-b", bundle, "-n", "1", "--scale", "1", "-o", out, *words)
+    run(vae_run, "sample", "-b", bundle, "-n", "1", "--scale", "1", "-o", out, *arguments)
     with Image.open(out) as image:
         return image.mode, (image.height, image.width)
 
 
 def test_fashion(tmp_path: Path) -> None:
     data = fashion(tmp_path / "fashion")
-    model, bundle = whole_way(tmp_path, "cvae", "--data", data, *SMALL)
+    model, bundle = train_and_export(tmp_path, "cvae", "--data", data, *SMALL)
     assert model.spec.classes == tuple("0123456789")
     assert sampled(bundle, "--label", "7") == ("L", (28, 28))
-    done = line(vae_run, "evaluate", data, "-b", bundle, "--samples", "1", "--json")
-    assert json.loads(done.stdout)["n"] == 40  # of its test split
+    done = run(vae_run, "evaluate", data, "-b", bundle, "--samples", "1", "--json")
+    assert json.loads(done.stdout)["n"] == 40  # images in the test split
 
 
-def test_colour_images_of_32_by_32(tmp_path: Path) -> None:
-    data = pictures(tmp_path / "pets", 32, 32, ("cat", "dog"))
-    model, bundle = whole_way(tmp_path, "cvae", "--data", data, *SMALL)
+def test_color_images_of_32_by_32(tmp_path: Path) -> None:
+    data = image_folder(tmp_path / "pets", 32, 32, ("cat", "dog"))
+    model, bundle = train_and_export(tmp_path, "cvae", "--data", data, *SMALL)
     assert (model.spec.image.shape, model.spec.classes) == ((3, 32, 32), ("cat", "dog"))
     assert sampled(bundle, "--label", "dog") == ("RGB", (32, 32))
     out = tmp_path / "both.png"
-    line(vae_run, "reconstruct", data / "cat" / "0.png", "-b", bundle, "-l", "cat", "-o", out)
+    run(vae_run, "reconstruct", data / "cat" / "0.png", "-b", bundle, "-l", "cat", "-o", out)
     assert out.exists()
 
 
-def test_colour_images_of_64_by_64_with_convolutions(tmp_path: Path) -> None:
-    data = pictures(tmp_path / "pets", 64, 64, ("cat", "dog"))
+def test_color_images_of_64_by_64_with_convolutions(tmp_path: Path) -> None:
+    data = image_folder(tmp_path / "pets", 64, 64, ("cat", "dog"))
     small = ("--hidden", "8,8,8", "--latent-dim", "4", "--batch-size", "16")
-    model, bundle = whole_way(tmp_path, "vae", "--data", data, *small)
+    model, bundle = train_and_export(tmp_path, "vae", "--data", data, *small)
     assert model.spec.image.shape == (3, 64, 64)
     assert sampled(bundle) == ("RGB", (64, 64))
 
@@ -123,22 +125,22 @@ def test_colour_images_of_64_by_64_with_convolutions(tmp_path: Path) -> None:
 def test_tall_images_with_convolutions(tmp_path: Path) -> None:
     data = arrays(tmp_path / "tall.npz", 48, 21, 10)
     small = ("--backbone", "conv", "--hidden", "8,8")
-    model, bundle = whole_way(tmp_path, "ae", "--data", data, *small)
+    model, bundle = train_and_export(tmp_path, "ae", "--data", data, *small)
     assert model.spec.image.shape == (1, 21, 10)
     assert sampled(bundle) == ("L", (21, 10))
 
 
 def test_62_classes(tmp_path: Path) -> None:
     data = arrays(tmp_path / "letters.npz", 186, 16, 16, classes=62)
-    model, bundle = whole_way(tmp_path, "cvae", "--data", data, *SMALL)
+    model, bundle = train_and_export(tmp_path, "cvae", "--data", data, *SMALL)
     assert len(model.spec.classes) == 62
     assert sampled(bundle, "--label", "61") == ("L", (16, 16))
     with pytest.raises(InputError, match="62 is out of range, expected 0 to 61"):
-        line(vae_run, "sample", "-b", bundle, "--label", "62")
+        run(vae_run, "sample", "-b", bundle, "--label", "62")
 
 
 def test_one_class_of_wide_images(tmp_path: Path) -> None:
-    data = pictures(tmp_path / "wide", 12, 30, ("only",))
-    model, bundle = whole_way(tmp_path, "cvae", "--data", data, *SMALL)
+    data = image_folder(tmp_path / "wide", 12, 30, ("only",))
+    model, bundle = train_and_export(tmp_path, "cvae", "--data", data, *SMALL)
     assert (model.spec.image.shape, model.spec.classes) == ((3, 12, 30), ("only",))
     assert sampled(bundle, "--label", "only") == ("RGB", (12, 30))

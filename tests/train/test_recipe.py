@@ -1,4 +1,4 @@
-"""What each part of a recipe does to a training run, on numbers that are known otherwise."""
+"""Check the effect of each training option against independently known numbers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHAPE, PIXELS, D = (1, 5, 6), 30, 3
 
 
 def images(n: int = 512) -> Images:
-    """Pictures near one half, where the sigmoid is a line: three strong directions and noise."""
+    """Images near 0.5, where the sigmoid is almost linear: three strong directions and noise."""
     rng = np.random.default_rng(0)
     directions = np.linalg.qr(rng.normal(size=(PIXELS, D)))[0] * [60, 45, 30]
     pixels = 128 + rng.normal(size=(n, D)) @ directions.T + rng.normal(0, 3, (n, PIXELS))
@@ -40,7 +40,7 @@ def model(family: Any, **changes: Any) -> Any:
 
 
 def linear(family: Any) -> AE | VAE:
-    """A model of the family with one matrix on the way in and one on the way out."""
+    """A model with a single linear layer in both encoder and decoder."""
     made: AE | VAE = model(family, hidden=(PIXELS,))
     made.encoder = nn.Flatten()  # type: ignore[assignment]
     made.decoder = nn.Sequential(nn.Linear(D, PIXELS), nn.Unflatten(1, SHAPE))  # type: ignore[assignment]
@@ -71,7 +71,7 @@ def test_a_linear_autoencoder_reaches_the_error_of_pca() -> None:
 
 
 def test_a_linear_vae_finds_the_subspace_of_probabilistic_pca_and_its_sigma() -> None:
-    """Lucas et al. 2019: a linear VAE's optimum is pPCA's, whose noise is what PCA leaves over."""
+    """Lucas et al. 2019: the optimum of a linear VAE is that of probabilistic PCA."""
     data = images()
     made = linear("vae")
     state = fit(made, data, None, config(objective="gaussian", **LONG))
@@ -84,7 +84,7 @@ def test_a_linear_vae_finds_the_subspace_of_probabilistic_pca_and_its_sigma() ->
     assert np.sqrt(state.variance) == pytest.approx(sigma, rel=0.1)
 
 
-def test_sigma_is_the_root_mean_square_error_of_what_was_drawn() -> None:
+def test_sigma_is_the_root_mean_square_error_of_decoded_samples() -> None:
     data = images()
     made = model("vae")
     state = fit(made, data, None, config(objective="gaussian", epochs=40))
@@ -92,14 +92,14 @@ def test_sigma_is_the_root_mean_square_error_of_what_was_drawn() -> None:
     assert state.variance == pytest.approx(squared, rel=0.05)
 
 
-def test_the_kl_warms_up_step_by_step() -> None:
+def test_the_kl_weight_rises_at_every_step() -> None:
     recipe = config(beta=2.0, kl_warmup=1.5)
     weights = [kl_weight(recipe, step, 4) for step in range(8)]
     assert weights == pytest.approx([2 * step / 6 for step in range(6)] + [2, 2])
     assert kl_weight(config(beta=3.0), 0, 4) == 3
 
 
-def test_the_first_step_of_a_warm_up_has_no_kl() -> None:
+def test_the_first_warm_up_step_has_no_kl_term() -> None:
     losses: list[Any] = []
     fit(model("vae"), images(64), None, config(kl_warmup=1, epochs=2), losses.append)
     first, second = losses
@@ -108,7 +108,7 @@ def test_the_first_step_of_a_warm_up_has_no_kl() -> None:
 
 
 def test_free_bits_keep_dimensions_alive() -> None:
-    """With a weight that makes any code too dear, only what is free is spent."""
+    """With a KL weight that suppresses all information, only the free nats are used."""
     spent = []
     for free in (0.0, 0.5):
         made = model("vae")
@@ -118,7 +118,7 @@ def test_free_bits_keep_dimensions_alive() -> None:
     assert 0.4 < spent[1] < D * 0.5 + 0.1
 
 
-def test_one_cycle_begins_low_peaks_and_ends_near_nothing() -> None:
+def test_one_cycle_starts_low_peaks_and_ends_near_zero() -> None:
     recipe = config(learning_rate=1.0)
     rates = [learning_rate(recipe, step, 100) for step in range(100)]
     assert rates[0] == pytest.approx(1 / 25)
@@ -128,7 +128,7 @@ def test_one_cycle_begins_low_peaks_and_ends_near_nothing() -> None:
     assert learning_rate(replace(recipe, schedule="constant"), 7, 10) == 1.0
 
 
-def test_the_average_is_that_of_the_weights_after_each_step() -> None:
+def test_ema_averages_the_weights_after_each_step() -> None:
     made = model("ae")
     state = State(made, config(ema=0.6))
     expected = [p.detach().clone() for p in made.parameters()]
@@ -141,11 +141,11 @@ def test_the_average_is_that_of_the_weights_after_each_step() -> None:
             mean.mul_(decay).add_(weight.detach(), alpha=1 - decay)
 
     fit(made, images(), None, config(ema=0.6), state=state, save=follow)
-    for mean, weight in zip(expected, made.parameters(), strict=True):  # it is what is left
+    for mean, weight in zip(expected, made.parameters(), strict=True):  # the average is kept
         torch.testing.assert_close(weight.detach(), mean)
 
 
-def test_the_averaged_weights_are_what_is_validated() -> None:
+def test_validation_uses_the_averaged_weights() -> None:
     made, data = model("vae"), images(128)
     history = fit(made, data, data, config(ema=0.9, epochs=3)).history
     assert evaluate(made, data, config())[0] == history[-1].validation_loss
@@ -157,7 +157,7 @@ def epochs(*losses: float | None) -> list[Epoch]:
 
 def test_patience_counts_the_epochs_after_the_best() -> None:
     recipe = config(patience=2, validation=0.1)
-    assert best_epoch(epochs(3, 1, 2, 1)) == 1  # the first of equals
+    assert best_epoch(epochs(3, 1, 2, 1)) == 1  # the first of several equal losses
     assert not out_of_patience([], recipe)
     assert not out_of_patience(epochs(3, 1, 2), recipe)
     assert out_of_patience(epochs(3, 1, 2, 1), recipe)
@@ -170,7 +170,7 @@ def moments(state: State) -> list[Tensor]:
 
 
 def test_early_stopping_ends_with_the_best_weights_and_their_moments() -> None:
-    """Trained on one set and held to another, a wide model soon gets worse."""
+    """A wide model trained on random images soon overfits."""
     rng = np.random.default_rng(1)
     data, held = (
         Images(torch.from_numpy(rng.integers(0, 256, (40, *SHAPE), np.uint8)), None) for _ in "ab"
@@ -196,7 +196,7 @@ def test_early_stopping_ends_with_the_best_weights_and_their_moments() -> None:
     assert not all(torch.equal(last[name], t) for name, t in made.state_dict().items())
 
 
-def test_noise_is_seen_by_the_encoder_alone() -> None:
+def test_only_the_encoder_sees_noise() -> None:
     made, data = model("vae"), images(64)
     noise = torch.Generator().manual_seed(0)
     batch = BatchMaker(data, made.config, config(noise=0.5), ProcessGroup(), noise).make(
@@ -204,17 +204,19 @@ def test_noise_is_seen_by_the_encoder_alone() -> None:
     )
     assert torch.equal(batch.image, data.pixels.float() / 255)
     assert 0 <= batch.encoder_input.min() < batch.encoder_input.max() <= 1
-    assert (batch.encoder_input - batch.image).std() == pytest.approx(0.33, abs=0.05)  # clipped
+    assert (batch.encoder_input - batch.image).std() == pytest.approx(
+        0.33, abs=0.05
+    )  # less than 0.5 because of clipping
 
 
-def test_binarised_pixels_are_ones_as_often_as_they_are_bright() -> None:
+def test_binarised_pixels_are_1_with_their_gray_level_as_probability() -> None:
     data = Images(torch.full((400, *SHAPE), 51, dtype=torch.uint8), None)
     noise = torch.Generator().manual_seed(0)
     batches = BatchMaker(data, model("vae").config, config(binarise=True), ProcessGroup(), noise)
     first, second = (batches.make(torch.arange(400)).image for _ in range(2))
     assert set(first.unique().tolist()) == {0, 1}
     assert first.mean().item() == pytest.approx(51 / 255, abs=0.01)
-    assert not torch.equal(first, second)  # drawn anew at every step
+    assert not torch.equal(first, second)  # sampled again at every step
 
 
 @pytest.mark.parametrize(
@@ -222,17 +224,19 @@ def test_binarised_pixels_are_ones_as_often_as_they_are_bright() -> None:
     [
         ({"binarise": True, "objective": "mse"}, "binarise needs objective bce"),
         ({"binarise": 1}, "binarise is 1"),
-        ({"free_bits": 0.1, "importance_samples": 2}, "Set only one of the two"),
+        ({"free_bits": 0.1, "importance_samples": 2}, "Set only one of them"),
         ({"patience": 3}, "early stopping needs held-out"),
     ],
 )
-def test_what_does_not_go_together_is_refused(changes: dict[str, Any], named: str) -> None:
+def test_contradictory_settings_are_refused(changes: dict[str, Any], named: str) -> None:
     with pytest.raises(UsageError, match=named):
         config(**changes)
 
 
 @pytest.mark.parametrize("native", [True, False])
-def test_auto_is_bf16_where_the_processor_has_it(native: bool, monkeypatch: Any) -> None:
+def test_auto_precision_is_bf16_if_the_processor_supports_it(
+    native: bool, monkeypatch: Any
+) -> None:
     monkeypatch.setattr(
         torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native, "avx2": True}
     )

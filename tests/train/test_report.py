@@ -42,7 +42,7 @@ GOOD = Measurements(
 
 
 def images(n: int = 200, seed: int = 0, classes: int = 4) -> Dataset:
-    """Squares in one of four corners, which is their class, of random brightness."""
+    """Squares of random brightness in one of four corners, which is the class."""
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % classes
     pixels = rng.integers(0, 40, (n, 1, 8, 8))
@@ -64,7 +64,7 @@ def checkpoint(family: Any = "cvae", prior: Prior | None = None, **changes: Any)
         prior or Prior.normal(4),
         torch.zeros(1, 1, 8, 8, dtype=torch.uint8),
         classes=tuple("abcd") if family == "cvae" else (),
-        facts={
+        metadata={
             "command": "vae-train <cvae>",
             "data": {"name": "corners", "training": 190, "classes": list("abcd")},
             "epochs": 2,
@@ -84,11 +84,11 @@ def trained(family: Any = "cvae", **changes: Any) -> TrainedModel:
     return TrainedModel.from_run(checkpoint(family, **changes), HISTORY, images(), images(150, 1))
 
 
-def found(measured: Measurements, about: TrainedModel) -> list[tuple[str, str]]:
-    return [(finding.code, finding.level) for finding in find_problems(measured, about)]
+def found(measured: Measurements, run: TrainedModel) -> list[tuple[str, str]]:
+    return [(finding.code, finding.level) for finding in find_problems(measured, run)]
 
 
-def test_a_good_run_is_not_warned_of() -> None:
+def test_a_good_run_has_no_findings() -> None:
     assert find_problems(GOOD, trained()) == []
 
 
@@ -99,8 +99,8 @@ def test_a_good_run_is_not_warned_of() -> None:
         (
             {"mse": 0.0206},
             "worse_than_pca",
-            "The squared error is 0.0206 per pixel on test images; PCA (principal component "
-            "analysis) with 4 components has 0.0200.",
+            "The squared error is 0.0206 per pixel on test images; that of PCA (principal "
+            "component analysis) with 4 components is 0.0200.",
         ),
         (
             {"kl": [0.1, 0.1, 0.1, 0.1], "active_units": 1},
@@ -128,9 +128,9 @@ def test_a_good_run_is_not_warned_of() -> None:
         (
             {"sample_distance": 0.07},
             "samples_off",
-            "Samples are 0.07 away from test images (Fréchet distance on principal components, "
-            "relative to the variance of the images); reconstructions are 0.03 away, training "
-            "images 0.01.",
+            "The Fréchet distance between samples and test images is 0.07 (on principal "
+            "components, relative to the variance of the images); it is 0.03 for reconstructions "
+            "and 0.01 for training images.",
         ),
     ],
 )
@@ -150,16 +150,16 @@ def test_each_warning_reports_the_numbers(
         ("ae", {"kl": None}, "more --epochs or larger --hidden."),
     ],
 )
-def test_the_default_preset_is_not_advised_to_who_has_it(
+def test_the_default_preset_is_not_advised_if_it_was_used(
     family: str, changes: dict[str, Any], advice: str
 ) -> None:
     (finding,) = find_problems(replace(GOOD, mse=0.03, **changes), trained(family))
     assert finding.advice == advice
 
 
-def test_the_default_preset_is_advised_to_who_has_the_reference() -> None:
-    about = trained("vae", relu_code=True)
-    (finding,) = find_problems(replace(GOOD, mse=0.03), about)
+def test_the_default_preset_is_advised_for_the_reference_model() -> None:
+    run = trained("vae", relu_code=True)
+    (finding,) = find_problems(replace(GOOD, mse=0.03), run)
     assert finding.advice == "more --epochs, a lower --beta or the default preset."
 
 
@@ -183,30 +183,27 @@ def test_at_the_limit_there_is_no_warning(changes: dict[str, Any]) -> None:
     assert find_problems(replace(GOOD, **changes), trained()) == []
 
 
-def test_a_density_near_zero_is_not_measured_in_shares() -> None:
+def test_a_density_near_zero_is_not_compared_relatively() -> None:
     plain = checkpoint("vae")
-    about = replace(trained("vae"), checkpoint=replace(plain, train=TrainConfig("gaussian")))
+    run = replace(trained("vae"), checkpoint=replace(plain, train=TrainConfig("gaussian")))
     near = replace(GOOD, training_loss=0.1, held_out_loss=0.4, best_held_out_loss=0.4)
-    assert find_problems(near, about) == []
+    assert find_problems(near, run) == []
     far = replace(near, held_out_loss=0.5, best_held_out_loss=0.5)  # .05 · 64 pixels · .1 = .32
-    assert [finding.code for finding in find_problems(far, about)] == ["overfit"]
+    assert [finding.code for finding in find_problems(far, run)] == ["overfit"]
 
 
-def test_a_readable_label_is_harmless_where_each_class_has_its_own_mixture() -> None:
+def test_a_label_in_the_latents_is_harmless_if_each_class_has_a_mixture() -> None:
     packed = np.eye(4)[np.tril_indices(4)]
     own = Prior("class_gmm", 4, weights=np.ones((5, 1)), mean=np.zeros((5, 1, 4)),
                 cholesky=np.tile(packed, (5, 1, 1)))  # fmt: skip
     (finding,) = find_problems(replace(GOOD, probe_accuracy=0.9), trained(prior=own))
     assert finding.level == "note"
-    assert (
-        "It does not harm samples here, since the fitted prior (class_gmm)" in finding.explanation
-    )
-    assert (
-        find_problems(replace(GOOD, probe_accuracy=0.9), trained("vae")) == []
-    )  # whose latents should contain it
+    assert "This does not harm samples, since the fitted prior (class_gmm)" in finding.explanation
+    # The latents of a plain VAE should contain the label.
+    assert find_problems(replace(GOOD, probe_accuracy=0.9), trained("vae")) == []
 
 
-def test_an_ae_is_not_told_about_kl() -> None:
+def test_findings_about_an_ae_do_not_mention_kl() -> None:
     measured = replace(GOOD, kl=None, active_units=3, mse=0.03)
     found = find_problems(measured, trained("ae"))
     assert [finding.code for finding in found] == ["inactive_units", "worse_than_pca"]
@@ -217,30 +214,30 @@ def test_without_held_out_images_the_report_says_so() -> None:
     data = images()
     plain = checkpoint("vae")
     plain = replace(plain, train=TrainConfig(validation=0.0))
-    about = TrainedModel.from_run(plain, HISTORY, data)
-    assert about.split == "training"
-    assert found(replace(GOOD, split="training"), about) == [("nothing_held_out", "note")]
+    run = TrainedModel.from_run(plain, HISTORY, data)
+    assert run.split == "training"
+    assert found(replace(GOOD, split="training"), run) == [("nothing_held_out", "note")]
 
 
-def test_it_judges_by_the_test_split_else_by_what_was_held_out() -> None:
+def test_evaluation_uses_the_test_split_or_else_validation_images() -> None:
     assert trained().split == "test"
     held = TrainedModel.from_run(checkpoint(), HISTORY, images())
     assert (held.split, len(held.held_out), len(held.training)) == ("validation", 10, 190)
 
 
-def test_large_images_are_looked_at_in_small_numbers() -> None:
+def test_fewer_large_images_are_used() -> None:
     config = ModelConfig("ae", (3, 200, 200), backbone="mlp", hidden=(2,), latent_dim=1)
     large = replace(checkpoint("ae"), model=config)
     data = Dataset("large", np.zeros((80, 3, 200, 200), np.uint8))
-    about = TrainedModel.from_run(large, HISTORY, data, data)
-    assert (len(about.training), len(about.held_out)) == (66, 33)
+    run = TrainedModel.from_run(large, HISTORY, data, data)
+    assert (len(run.training), len(run.held_out)) == (66, 33)
 
 
-def test_the_figures_are_those_of_the_model() -> None:
-    """Each against its definition, taken another way."""
-    about = trained()
-    measured = measure(about)
-    model, data = about.checkpoint.build(), about.held_out
+def test_the_measurements_equal_their_definitions() -> None:
+    """Compute each measurement in another way, from its definition."""
+    run = trained()
+    measured = measure(run)
+    model, data = run.checkpoint.build(), run.held_out
     with torch.no_grad():
         image = torch.tensor(data.images).float() / 255
         label = torch.tensor(data.labels)
@@ -253,12 +250,10 @@ def test_the_figures_are_those_of_the_model() -> None:
     assert measured.mse == pytest.approx(float((again - image).square().mean()), rel=1e-5)
     assert (measured.images, measured.split, measured.latent_dim) == (150, "test", 4)
     assert (measured.training_loss, measured.held_out_loss) == (30.0, 31.0)
-    assert measured.sample_distance is not None
-    assert measured.training_distance is not None
     assert measured.sample_distance > 5 * measured.training_distance  # the model is untrained
 
 
-def test_pca_is_the_best_linear_code() -> None:
+def test_pca_is_the_best_linear_projection() -> None:
     rows = flatten(images(300).images)
     fit, other = rows[:200], rows[200:]
     centred = fit - fit.mean(0)
@@ -278,21 +273,21 @@ def test_the_frechet_distance_of_known_gaussians() -> None:
     assert frechet(a[:, :1], b[:, :1]) == pytest.approx(2, rel=0.02)
 
 
-def test_the_probe_reads_what_is_there_and_no_more() -> None:
+def test_the_probe_finds_exactly_the_information_in_the_latents() -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(1000) % 4
     noise = rng.normal(size=(1000, 3)).astype(np.float32)
     told = noise + 6 * np.eye(4)[labels][:, :3].astype(np.float32)
     assert linear_probe(told, labels, 0) == (pytest.approx(1, abs=0.02), 4)
     assert linear_probe(noise, labels, 0) == (pytest.approx(0.25, abs=0.06), 4)
-    rare = np.where(np.arange(1000) < 950, 0, 1)  # guessing the common class is no reading
+    rare = np.where(np.arange(1000) < 950, 0, 1)  # guessing the common class is not rewarded
     assert linear_probe(noise, rare, 0) == (pytest.approx(0.5, abs=0.12), 2)
-    few = np.where(np.arange(1000) < 991, rare, 7)  # a class of nine is not judged
+    few = np.where(np.arange(1000) < 991, rare, 7)  # a class of nine images is left out
     assert linear_probe(noise, few, 0) == (pytest.approx(0.5, abs=0.12), 2)
     assert linear_probe(noise, np.zeros(1000, int), 0) is None
     assert linear_probe(noise[:12], labels[:12], 0) is None
 
 
-def test_the_probe_limit_is_three_tenths_of_ten_classes() -> None:
+def test_the_probe_limit_is_0_3_for_ten_classes() -> None:
     assert probe_limit(10) == pytest.approx(0.3)
     assert 1 / 62 < probe_limit(62) < 0.3 < probe_limit(2) < 1

@@ -1,4 +1,4 @@
-"""When the report must not warn, or must leave out a piece of advice."""
+"""Cases in which the report must not warn, or must omit some advice."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from vae_train import TrainConfig
 from vae_train.report.findings import find_problems
 
 
-def test_losses_of_two_objectives_are_not_compared() -> None:
+def test_losses_of_different_objectives_are_not_compared() -> None:
     far = replace(GOOD, held_out_loss=150.0)
-    about = trained()
+    run = trained()
 
-    def said(metrics: set[str] | None = None, **changes: Any) -> list[str]:
-        made = replace(about.checkpoint, train=replace(TrainConfig(), **changes))
+    def codes(metrics: set[str] | None = None, **changes: Any) -> list[str]:
+        made = replace(run.checkpoint, train=replace(TrainConfig(), **changes))
         if metrics is not None:
-            facts = made.facts | {"metrics": dict.fromkeys(metrics, 30.0)}
-            made = replace(made, facts=facts)
-        return [found.code for found in find_problems(far, replace(about, checkpoint=made))]
+            metadata = made.metadata | {"metrics": dict.fromkeys(metrics, 30.0)}
+            made = replace(made, metadata=metadata)
+        return [found.code for found in find_problems(far, replace(run, checkpoint=made))]
 
-    assert said() == said(kl_warmup=1.5) == ["overfit"]
-    assert said(kl_warmup=2.0) == []  # of two epochs: the KL never had its whole weight
-    assert said({"loss", "test_loss"}) == ["overfit"]
-    assert said({"loss", "test_loss"}, contrast=1.2) == []
-    assert said({"loss", "validation_loss"}, contrast=1.2) == ["overfit"]
+    assert codes() == codes(kl_warmup=1.5) == ["overfit"]
+    assert codes(kl_warmup=2.0) == []  # of two epochs, so the KL term never had its full weight
+    assert codes({"loss", "test_loss"}) == ["overfit"]
+    assert codes({"loss", "test_loss"}, contrast=1.2) == []
+    assert codes({"loss", "validation_loss"}, contrast=1.2) == ["overfit"]
 
 
-def test_an_ae_is_not_told_to_raise_beta() -> None:
+def test_an_ae_is_not_advised_to_raise_beta() -> None:
     far = replace(GOOD, kl=None, held_out_loss=150.0, sample_distance=9.0)
     found = find_problems(far, trained("ae", prior=Prior("gmm", 4, weights=np.ones((1, 1)),
                    mean=np.zeros((1, 1, 4)), cholesky=np.eye(4)[np.tril_indices(4)][None, None]
@@ -40,7 +40,7 @@ def test_an_ae_is_not_told_to_raise_beta() -> None:
     assert not any("--beta" in finding.advice for finding in found)
 
 
-def test_of_few_images_no_dimension_is_called_inactive() -> None:
+def test_inactive_units_are_not_reported_for_few_images() -> None:
     inactive = replace(GOOD, active_units=0)
     assert [f.code for f in find_problems(inactive, trained())] == ["inactive_units"]
     assert find_problems(replace(inactive, images=9), trained()) == []

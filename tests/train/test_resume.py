@@ -1,4 +1,4 @@
-"""A run that is stopped anywhere and resumed ends in the same bits as one that nobody disturbed."""
+"""A run that is stopped anywhere and resumed equals an uninterrupted run, bit for bit."""
 
 from __future__ import annotations
 
@@ -12,13 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 
-from vae_models import ModelConfig, preset
-from vae_runtime.datasets import Dataset
 from vae_runtime.errors import InputError, IntegrityError, UsageError
 from vae_train import Checkpoint, TrainConfig, train
 from vae_train.checkpoint import save_checkpoint
@@ -28,23 +25,12 @@ from vae_train.loop import Step, Stopped
 from vae_train.run_folder import RunFolder
 
 from .kills import RECIPE
+from .test_run import dataset, model
 
-# 54 images in batches of 16: four steps an epoch, the last one small.
+# 54 images in batches of 16: four steps per epoch, the last one smaller.
 STEPS, EPOCHS = 4, 3
 
-
-def dataset(n: int = 60, seed: int = 0) -> Dataset:
-    rng = np.random.default_rng(seed)
-    images = rng.integers(0, 256, (n, 1, 6, 6), np.uint8)
-    return Dataset("squares", images, np.arange(n) % 3, ("zero", "one", "two"))
-
-
-def model(family: Any = "cvae", **changes: Any) -> ModelConfig:
-    changes = {"backbone": "mlp", "hidden": (8,), "latent_dim": 2} | changes
-    return preset("default", family, (1, 6, 6), 3, **changes)
-
-
-# Everything that has a state of its own.
+# All options that have a state to save.
 FULL = TrainConfig(
     epochs=EPOCHS, batch_size=16, validation=0.1, label_dropout=0.2, ema=0.9, patience=3,
     kl_warmup=1.5, noise=0.1, binarise=True,
@@ -62,7 +48,7 @@ def run(folder: RunFolder | None, config: TrainConfig = FULL, **changes: Any) ->
 
 
 def stop_at(folder: RunFolder, step: int, **changes: Any) -> None:
-    """Ask to stop when `step` steps of this call are done: training stops after the next one."""
+    """Send a signal after `step` steps of this call; training stops after the next one."""
     seen: list[Step] = []
 
     def on_step(done: Step) -> None:
@@ -95,11 +81,11 @@ def folder(tmp_path: Path) -> RunFolder:
     ],
     ids=["full", "gaussian", "ae", "importance", "importance at the end"],
 )
-def test_stopped_at_any_step_it_ends_in_the_same_bits(
+def test_a_run_stopped_at_any_step_resumes_bit_for_bit(
     family: str, config: TrainConfig, tmp_path: Path
 ) -> None:
     expected = digest(run(None, config, family=family), tmp_path)
-    # The last one stops after the last step, whose epoch is not counted yet.
+    # The last of these stops after the last step, before its epoch is counted.
     for step in range(1, STEPS * EPOCHS):
         folder = RunFolder(tmp_path / f"{step}.run")
         stop_at(folder, step, config=config, family=family)
@@ -107,7 +93,7 @@ def test_stopped_at_any_step_it_ends_in_the_same_bits(
         assert digest(again, tmp_path) == expected, step
 
 
-def test_stopped_at_every_second_step_it_ends_in_the_same_bits(
+def test_a_run_stopped_at_every_second_step_resumes_bit_for_bit(
     folder: RunFolder, tmp_path: Path
 ) -> None:
     expected = digest(run(None), tmp_path)
@@ -118,10 +104,10 @@ def test_stopped_at_every_second_step_it_ends_in_the_same_bits(
     assert [line["epoch"] for line in lines] == [1, 2, 3]
 
 
-def test_the_command_is_that_of_the_first_start(folder: RunFolder) -> None:
+def test_a_resumed_run_keeps_its_first_command(folder: RunFolder) -> None:
     stop_at(folder, 2, command="vae-train cvae")
     again = run(folder, resume=True, command="vae-train cvae --save-every 0")
-    assert again.facts["command"] == "vae-train cvae"
+    assert again.metadata["command"] == "vae-train cvae"
 
 
 def test_metrics_written_after_the_last_save_are_written_again(folder: RunFolder) -> None:
@@ -133,7 +119,7 @@ def test_metrics_written_after_the_last_save_are_written_again(folder: RunFolder
     assert [line["epoch"] for line in lines] == [1, 2, 3]
 
 
-def test_a_resumed_epoch_has_the_means_and_the_seconds_of_all_its_steps(folder: RunFolder) -> None:
+def test_a_resumed_epoch_counts_the_seconds_before_the_stop(folder: RunFolder) -> None:
     stop_at(folder, 2)
     _, state = folder.load()
     run(folder, resume=True)
@@ -149,10 +135,10 @@ def test_an_unfinished_run_is_not_overwritten(folder: RunFolder) -> None:
     assert folder.state.read_bytes() == before
 
 
-def test_nothing_to_resume_is_said_and_training_begins(folder: RunFolder) -> None:
-    said: list[str] = []
-    run(folder, resume=True, log=said.append)
-    assert said == [f"{folder.path}: nothing to resume, starting from the beginning"]
+def test_resume_without_a_saved_state_starts_from_the_beginning(folder: RunFolder) -> None:
+    messages: list[str] = []
+    run(folder, resume=True, log=messages.append)
+    assert messages == [f"{folder.path}: nothing to resume, starting from the beginning"]
 
 
 @pytest.mark.parametrize(
@@ -162,10 +148,10 @@ def test_nothing_to_resume_is_said_and_training_begins(folder: RunFolder) -> Non
         ({"config": replace(FULL, epochs=4)}, "train.epochs was 3, is 4"),
         ({"model_config": model(latent_dim=3)}, "model.latent_dim was 2, is 3"),
         ({"prior": "gaussian"}, "prior.kind was 'normal', is 'gaussian'"),
-        ({"data": dataset(seed=1)}, "data was "),
+        ({"data": dataset(61)}, "data was "),
     ],
 )
-def test_another_run_is_refused_by_the_field_that_differs(
+def test_another_run_is_refused_with_the_fields_that_differ(
     changes: dict[str, Any], named: str, folder: RunFolder
 ) -> None:
     stop_at(folder, 3)
@@ -174,12 +160,12 @@ def test_another_run_is_refused_by_the_field_that_differs(
     assert named in str(refused.value)
 
 
-def test_another_number_of_threads_is_warned_of(folder: RunFolder) -> None:
+def test_another_number_of_threads_is_reported(folder: RunFolder) -> None:
     stop_at(folder, 3)
-    said: list[str] = []
-    run(folder, resume=True, threads=2, log=said.append)
-    assert "resuming with --threads 2 a run with --threads 1" in said[0]
-    assert said[1] == "resuming at epoch 1, after 4 steps"
+    messages: list[str] = []
+    run(folder, resume=True, threads=2, log=messages.append)
+    assert "started with --threads 1 and is resumed with --threads 2" in messages[0]
+    assert messages[1] == "resuming at epoch 1, after 4 steps"
 
 
 def test_a_damaged_state_is_refused(folder: RunFolder) -> None:
@@ -218,8 +204,8 @@ def test_a_state_that_does_not_fit_is_refused(change: dict[str, Any], folder: Ru
     "content",
     [
         {"format": 1},
-        {"format": 1, "facts": {}, "state": {}},
-        {"format": 3, "facts": [], "state": {}},
+        {"format": 1, "run": {}, "state": {}},
+        {"format": 3, "run": [], "state": {}},
         [],
     ],
 )
@@ -230,7 +216,7 @@ def test_a_state_of_another_format_is_refused(content: Any, folder: RunFolder) -
         run(folder, resume=True)
 
 
-def test_the_state_is_saved_as_often_as_asked(tmp_path: Path, monkeypatch: Any) -> None:
+def test_the_state_is_saved_at_the_given_interval(tmp_path: Path, monkeypatch: Any) -> None:
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     folder, saves = RunFolder(tmp_path / "model.run", save_every=5), []
@@ -241,25 +227,13 @@ def test_the_state_is_saved_as_often_as_asked(tmp_path: Path, monkeypatch: Any) 
         clock[0] += 2
 
     run(folder, on_step=on_step)
-    # Seen before the step's own save: at 2, 4, 6 seconds and so on, each third is due.
-    assert saves == [
-        False,
-        False,
-        False,
-        True,
-        False,
-        False,
-        True,
-        False,
-        False,
-        True,
-        False,
-        False,
-    ]
+    # Steps take 2 seconds, so every third step is followed by a save, which the next step sees.
+    assert [number for number, saved in enumerate(saves, 1) if saved] == [4, 7, 10]
+    assert len(saves) == STEPS * EPOCHS
 
 
 @pytest.mark.slow
-def test_killed_again_and_again_it_ends_in_the_same_checkpoint() -> None:
+def test_a_run_killed_repeatedly_gives_the_same_checkpoint() -> None:
     script = Path(__file__).with_name("kills.py")
     done = subprocess.run(
         [sys.executable, script, "--kills", "12"], capture_output=True, text=True, timeout=300
@@ -271,12 +245,14 @@ def test_killed_again_and_again_it_ends_in_the_same_checkpoint() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_says_how_to_go_on(number: signal.Signals, tmp_path: Path) -> None:
+def test_a_signal_saves_the_state_and_prints_how_to_resume(
+    number: signal.Signals, tmp_path: Path
+) -> None:
     out = tmp_path / "model.pt"
     state = tmp_path / "model.run" / "state.pt"
-    words = [*RECIPE, "--epochs", "5000", "--patience", "5000", "--out", str(out)]
+    arguments = [*RECIPE, "--epochs", "5000", "--patience", "5000", "--out", str(out)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "vae_train", *words], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "vae_train", *arguments], stderr=subprocess.PIPE, text=True
     )
     while not state.exists():
         assert process.poll() is None
@@ -292,8 +268,8 @@ def test_a_signal_saves_and_says_how_to_go_on(number: signal.Signals, tmp_path: 
 
 def test_a_finished_run_leaves_no_state(tmp_path: Path) -> None:
     out = tmp_path / "model.pt"
-    words = [*RECIPE, "--epochs", "1", "--patience", "0", "--out", str(out)]
-    done = CliRunner().invoke(cli, words)
+    arguments = [*RECIPE, "--epochs", "1", "--patience", "0", "--out", str(out)]
+    done = CliRunner().invoke(cli, arguments)
     assert done.exit_code == 0, done.output
     left = sorted(path.name for path in out.with_suffix(".run").iterdir())
     assert left == ["config.toml", "metrics.jsonl"]

@@ -1,4 +1,4 @@
-"""A run as a whole: what its checkpoint tells, and what is refused before it starts."""
+"""A complete run: what its checkpoint records, and what is refused before it starts."""
 
 from __future__ import annotations
 
@@ -44,35 +44,36 @@ def run(family: Any = "cvae", **changes: Any) -> Checkpoint:
     return train(dataset(), model(family), config(), **changes)
 
 
-def test_the_checkpoint_tells_what_was_done_and_measured() -> None:
+def test_the_checkpoint_records_command_data_and_metrics() -> None:
     checkpoint = run(test=dataset(20), command="vae-train cvae", prior="normal")
-    facts = checkpoint.facts
-    assert facts["command"] == "vae-train cvae"
-    assert facts["data"] == {
+    metadata = checkpoint.metadata
+    assert metadata["command"] == "vae-train cvae"
+    assert metadata["data"] == {
         "name": "squares",
         "training": 54,
         "test": 20,
         "classes": ["zero", "one", "two"],
     }
-    assert facts["epochs"] == 1
-    assert facts["parameters"] == sum(p.numel() for p in checkpoint.build().parameters())
-    assert set(facts["metrics"]) == {
+    assert metadata["epochs"] == 1
+    assert metadata["parameters"] == sum(p.numel() for p in checkpoint.build().parameters())
+    assert set(metadata["metrics"]) == {
         f"{part}{term}"
         for part in ("", "validation_", "test_")
         for term in ("loss", "reconstruction", "kl")
     }
-    assert all(np.isfinite(v) for v in facts["metrics"].values())
-    assert set(facts["versions"]) == {"vae-onnx", "torch", "python"}
-    assert all(type(v) is str for v in facts["versions"].values())  # torch's own is not
-    assert json.loads(json.dumps(facts)) == facts
+    assert all(np.isfinite(v) for v in metadata["metrics"].values())
+    assert set(metadata["versions"]) == {"vae-onnx", "torch", "python"}
+    assert all(
+        type(v) is str for v in metadata["versions"].values()
+    )  # torch.__version__ is a subclass of str
+    assert json.loads(json.dumps(metadata)) == metadata
 
 
-def test_examples_come_from_the_test_split_where_there_is_one() -> None:
+def test_examples_come_from_the_test_split_if_there_is_one() -> None:
     data, test = dataset(100), dataset(70)
     checkpoint = train(data, model(), config(), test=test, prior="normal")
     assert checkpoint.examples.dtype == torch.uint8
     assert np.array_equal(checkpoint.examples.numpy(), test.images[:64])
-    assert checkpoint.example_labels is not None
     assert checkpoint.example_labels.tolist() == [k % 3 for k in range(64)]
     without = train(data, model(), config(), prior="normal")
     assert np.array_equal(without.examples.numpy(), data.images[:64])
@@ -89,10 +90,10 @@ def test_the_same_seed_gives_the_same_checkpoint() -> None:
     a, b = run(), run()
     assert all(torch.equal(a.state[name], b.state[name]) for name in a.state)
     assert a.prior.to_json() == b.prior.to_json()
-    assert a.facts["metrics"] == b.facts["metrics"]
+    assert a.metadata["metrics"] == b.metadata["metrics"]
 
 
-def test_the_callers_random_numbers_and_threads_are_left_alone() -> None:
+def test_the_callers_random_state_and_threads_are_restored() -> None:
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
@@ -102,7 +103,7 @@ def test_the_callers_random_numbers_and_threads_are_left_alone() -> None:
     assert torch.get_num_threads() == before
 
 
-def test_threads_are_those_asked_for_while_training() -> None:
+def test_training_uses_the_given_number_of_threads() -> None:
     seen: set[int] = set()
     run(threads=2, prior="normal", on_step=lambda step: seen.add(torch.get_num_threads()))
     assert seen == {2}
@@ -129,7 +130,7 @@ def test_threads_are_those_asked_for_while_training() -> None:
         ({"device": "tpu"}, "tpu"),
     ],
 )
-def test_what_does_not_go_together_is_refused_before_any_training(
+def test_incompatible_arguments_are_refused_before_training(
     changes: dict[str, Any], named: str
 ) -> None:
     steps: list[Any] = []
@@ -139,14 +140,14 @@ def test_what_does_not_go_together_is_refused_before_any_training(
     assert not steps
 
 
-def test_two_channels_are_refused_because_no_bundle_can_hold_them() -> None:
+def test_two_channels_are_refused() -> None:
     with pytest.raises(UsageError, match="2 channels, expected 1 or 3"):
         train(dataset(shape=(2, 6, 6)), preset("default", "ae", (2, 6, 6)), config())
 
 
 def test_a_test_split_may_lack_the_last_class() -> None:
     part = dataset(20, labels=np.arange(20) % 2, classes=NAMES[:2])
-    assert run(test=part, prior="normal").facts["data"]["test"] == 20
+    assert run(test=part, prior="normal").metadata["data"]["test"] == 20
 
 
 def test_auto_finds_a_device() -> None:
@@ -154,22 +155,20 @@ def test_auto_finds_a_device() -> None:
     assert pick_device("cpu") == torch.device("cpu")
 
 
-@pytest.mark.parametrize("word", ["gpu", "cuda:", "cuda:x", "CUDA", "", "mps", "cuda:-1"])
-def test_an_unknown_device_is_a_usage_error(word: str) -> None:
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "CUDA", "", "mps", "cuda:-1"])
+def test_an_unknown_device_is_a_usage_error(device: str) -> None:
     with pytest.raises(UsageError, match="expected auto, cpu, cuda or cuda:N"):
-        pick_device(word)
+        pick_device(device)
 
 
-@pytest.mark.parametrize("word", ["cuda", "cuda:0", "cuda:99"])
-def test_a_cuda_device_that_is_not_there_is_refused(
-    word: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:99"])
+def test_a_missing_cuda_device_is_refused(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(DeviceError, match="sees 0 CUDA devices"):
-        pick_device(word)
+        pick_device(device)
 
 
-def test_only_the_devices_that_are_there_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_existing_devices_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert pick_device("cuda:1") == torch.device("cuda:1")
@@ -178,7 +177,7 @@ def test_only_the_devices_that_are_there_are_taken(monkeypatch: pytest.MonkeyPat
         pick_device("cuda:2")
 
 
-def test_records_are_lines_of_json(tmp_path: Path) -> None:
+def test_records_are_json_lines(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     append_json_line(path, {"epoch": 1, "loss": 2.5})
     append_json_line(path, {"epoch": 2, "loss": None})
@@ -191,7 +190,7 @@ def test_a_record_that_cannot_be_written_is_a_file_error(tmp_path: Path) -> None
         append_json_line(tmp_path / "missing" / "metrics.jsonl", {})
 
 
-def test_guidance_changes_what_the_decoder_makes_of_a_label_and_nothing_else() -> None:
+def test_guidance_changes_only_the_label_weights_of_the_decoder() -> None:
     plain, guided = (
         train(dataset(), model(), config(label_dropout=0.2, guidance=factor))
         for factor in (1.0, 2.0)
@@ -205,7 +204,7 @@ def test_guidance_changes_what_the_decoder_makes_of_a_label_and_nothing_else() -
 
 
 @pytest.mark.parametrize("backbone", ["mlp", "conv"])
-def test_contrast_scales_the_logits_and_nothing_else(backbone: Any) -> None:
+def test_contrast_only_scales_the_logits(backbone: Any) -> None:
     plain, hard = (
         train(dataset(), model(backbone=backbone), config(contrast=factor)) for factor in (1.0, 1.5)
     )
@@ -217,9 +216,11 @@ def test_contrast_scales_the_logits_and_nothing_else(backbone: Any) -> None:
     assert plain.prior.to_json() == hard.prior.to_json()
 
 
-def test_a_learned_scale_is_that_of_what_the_sharpened_model_draws() -> None:
+def test_sigma_is_measured_after_contrast_is_applied() -> None:
     how = config(objective="gaussian", epochs=40, learning_rate=1e-2)
-    levels = 60 + 60 * (np.arange(60) % 3)  # grey, which contrast pushes away from the middle
+    levels = 60 + 60 * (
+        np.arange(60) % 3
+    )  # gray levels, which contrast pushes away from the middle
     pixels = np.broadcast_to(levels[:, None, None, None], (60, 1, 6, 6)).astype(np.uint8)
     rows = dataset(images=pixels)
     plain, hard = (train(rows, model("vae"), replace(how, contrast=c)) for c in (1.0, 3.0))
@@ -234,13 +235,13 @@ def test_a_learned_scale_is_that_of_what_the_sharpened_model_draws() -> None:
     assert hard.sigma > 1.2 * plain.sigma  # type: ignore[operator]
 
 
-def test_patience_needs_images_that_are_held_out() -> None:
+def test_patience_needs_held_out_images() -> None:
     how = config(validation=0.05, patience=2, epochs=5)
     with pytest.raises(UsageError, match=r"validation is 0.05 of 8 images, which is none"):
         train(dataset(8), model("vae"), how)
 
 
-def test_the_epochs_before_the_importance_epochs_are_those_of_one_draw() -> None:
+def test_epochs_before_the_importance_epochs_draw_one_sample() -> None:
     def epochs(**changes: Any) -> list[float]:
         seen: list[Any] = []
         how = config(epochs=3, schedule="constant", **changes)
@@ -250,11 +251,11 @@ def test_the_epochs_before_the_importance_epochs_are_those_of_one_draw() -> None
     plain = epochs()
     late = epochs(importance_samples=50, importance_epochs=1)
     assert late[:2] == plain[:2]
-    assert late[2] < plain[2] - 0.01  # the bound of many draws is lower: nearer to -log p(x)
+    assert late[2] < plain[2] - 0.01  # more samples give a lower bound, nearer to -log p(x)
 
 
-def test_the_spread_changes_the_prior_and_nothing_else() -> None:
-    narrow, wide = (train(dataset(), model(), config(prior_spread=share)) for share in (0.0, 1.0))
+def test_the_spread_only_changes_the_prior() -> None:
+    narrow, wide = (train(dataset(), model(), config(prior_spread=spread)) for spread in (0.0, 1.0))
     assert all(torch.equal(narrow.state[k], wide.state[k]) for k in narrow.state)
-    drawn = [each.prior.sample(4000, seed=0).std(0) for each in (narrow, wide)]
-    assert (drawn[1] > drawn[0]).all()
+    deviations = [each.prior.sample(4000, seed=0).std(0) for each in (narrow, wide)]
+    assert (deviations[1] > deviations[0]).all()

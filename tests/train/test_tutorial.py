@@ -1,4 +1,4 @@
-"""The tutorial's own loop and ours give the same loss at every step.
+"""The training loop gives the same loss at every step as the loop of a tutorial.
 
 The tutorial is written out here in plain torch, from its recipe: modules, losses, Adam. Both start
 from the same weights and see the same batches and the same noise.
@@ -23,15 +23,15 @@ from vae_train.data import Images, to_device
 from vae_train.loop import Step, fit
 
 H, HIDDEN, BATCH, EPOCHS, SEED = 8, 256, 32, 2, 5
-STEPS = 40  # of each epoch
+STEPS = 40  # per epoch
 Loss = Any
 
 
 @pytest.fixture(scope="module")
 def images(mnist_or_none: Path | None) -> Images:
-    """A slice of MNIST, or of scikit-learn's digits where MNIST is not at hand."""
+    """A slice of MNIST, or of scikit-learn's digits if MNIST is not available."""
     data = load_dataset(mnist_or_none, "test") if mnist_or_none else load_dataset("digits")
-    # The last batch is smaller than the others, as it is in a real epoch.
+    # The last batch is smaller than the others, as in a real epoch.
     return to_device(data.take(slice(0, BATCH * STEPS - 5)), torch.device("cpu"), labelled=True)
 
 
@@ -70,8 +70,7 @@ class TutorialCVAE(TutorialVAE):
         self.projector = nn.Sequential(nn.Linear(10, H), nn.ReLU())
 
     def join(self, z: Tensor, label: Tensor) -> Tensor:
-        projected: Tensor = z + self.projector(F.one_hot(label, 10).float())
-        return projected
+        return z + self.projector(F.one_hot(label, 10).float())
 
 
 def kl(mu: Tensor, log_var: Tensor) -> Tensor:
@@ -91,26 +90,25 @@ def cross_entropy_and_kl(x: Tensor, y: Tensor, mu: Tensor, log_var: Tensor) -> T
 
 
 def batches(images: Images) -> Iterator[tuple[Tensor, Tensor]]:
-    """Flattened images and labels in the order that our loop takes them."""
+    """Yield flattened images and labels in the order in which our loop takes them."""
     order = torch.Generator().manual_seed(SEED)
     for _ in range(EPOCHS):
         for index in torch.randperm(len(images), generator=order).split(BATCH):
             image, label = images.batch(index)
-            assert label is not None
             yield image.flatten(1), label
 
 
 def tutorial_losses(model: Any, images: Images, objective: Loss) -> list[float]:
-    """The tutorial's training loop."""
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    """Run the tutorial's training loop."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     noise = torch.Generator().manual_seed(SEED)
     losses = []
     for x, label in batches(images):
         eps = torch.randn(len(x), H, generator=noise)
         loss = objective(x, *model(x, label, eps))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     return losses
 
@@ -122,7 +120,7 @@ def our_losses(model: Any, images: Images, config: TrainConfig) -> list[float]:
 
 
 def copy_weights(tutorial: nn.Module, ours: nn.Module) -> None:
-    """Both hold the same layers; only their names differ."""
+    """Copy the weights; both models have the same layers under different names."""
     names = {
         "encoder.0": "encoder.trunk.layers.0",
         "encoder.2": "encoder.trunk.layers.1",
@@ -137,7 +135,7 @@ def copy_weights(tutorial: nn.Module, ours: nn.Module) -> None:
         f"{names[key.rpartition('.')[0]]}.{key.rpartition('.')[2]}": value.clone()
         for key, value in state.items()
     }
-    ours.load_state_dict(renamed)  # strict: no layer more, none less
+    ours.load_state_dict(renamed)  # strict: no layer is missing or superfluous
 
 
 CASES: dict[str, tuple[Any, type[nn.Module], Loss, dict[str, Any]]] = {
@@ -150,7 +148,7 @@ CASES: dict[str, tuple[Any, type[nn.Module], Loss, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_our_loss_curve_is_the_tutorials(case: str, images: Images) -> None:
+def test_our_loss_curve_equals_the_tutorials(case: str, images: Images) -> None:
     family, module, objective, changes = CASES[case]
     shape = tuple(images.pixels.shape[1:])
     config = recipe("reference", family, int(np.prod(shape)), epochs=EPOCHS, seed=SEED, **changes)
@@ -162,14 +160,14 @@ def test_our_loss_curve_is_the_tutorials(case: str, images: Images) -> None:
     expected = tutorial_losses(tutorial, images, objective)
     found = our_losses(ours, images, config)
 
-    if family == "ae":  # the tutorial averages over pixels where we sum
+    if family == "ae":  # the tutorial averages over pixels, we sum
         found = [loss / float(np.prod(shape)) for loss in found]
     assert len(found) == len(expected) == EPOCHS * STEPS
     np.testing.assert_allclose(found, expected, rtol=1e-4)
-    assert np.mean(expected[-5:]) < 0.8 * np.mean(expected[:5])  # it did learn
+    assert np.mean(expected[-5:]) < 0.8 * np.mean(expected[:5])  # the model did learn
 
 
-def test_the_data_set_is_scaled_as_the_tutorials(images: Images) -> None:
+def test_images_are_scaled_like_the_tutorials(images: Images) -> None:
     x, _ = images.batch(torch.arange(3))
     expected = images.pixels[:3].double() / 255
     torch.testing.assert_close(x.double(), expected, rtol=1e-7, atol=0)

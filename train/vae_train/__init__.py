@@ -1,4 +1,4 @@
-"""Train autoencoders: `train` does what the command `vae-train` does."""
+"""Train autoencoders. `train` is the Python counterpart of the command `vae-train`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    # Import torch only when it is needed: the command line prints its help without it.
+    # Import torch only when it is needed, so that `vae-train --help` works without it.
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

@@ -1,4 +1,4 @@
-"""Checkpoints: the result of a training run, with all that an export needs, in one file."""
+"""Checkpoints: the result of a training run and all that an export needs, in one file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A trained model and what is known about it.
+    """A trained model with its configuration, prior, examples and metadata.
 
     Attributes:
         model: the model's config.
@@ -31,14 +31,14 @@ class Checkpoint:
         train: the training config.
         prior: the fitted latent prior.
         classes: class names; empty without labels.
-        facts: data set, command, epochs, metrics and versions, as plain values; the exporter copies
-            them to the manifest.
-        examples: u8[≤64, C, H, W], real images, of the test split if there is one. The exporter
+        metadata: data set, command, epochs, metrics and versions, as plain values; the exporter
+            copies them to the manifest.
+        examples: u8[≤64, C, H, W], real images, from the test split if there is one. The exporter
             compares its graphs with torch on them and stores the results as golden vectors.
         example_labels: i64[≤64]; None without labels.
-        sigma: standard deviation, for pixels in [0, 1], of the Gaussian likelihood that the decoder
-            was trained with; None for other objectives.
-        sha256: the checksum of the file it was read from; empty if there was none.
+        sigma: standard deviation of the decoder's Gaussian likelihood, for pixels in [0, 1]; None
+            for other objectives.
+        sha256: checksum of the file that the checkpoint was read from, else empty.
     """
 
     model: ModelConfig
@@ -48,7 +48,7 @@ class Checkpoint:
     examples: Tensor
     example_labels: Tensor | None = None
     classes: tuple[str, ...] = ()
-    facts: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
     sigma: float | None = None
     sha256: str = ""
 
@@ -68,14 +68,14 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> str:
     content = {
         "format": FORMAT,
         "model": checkpoint.model.to_dict(),
-        # torch would store the whole tensor that a view belongs to.
+        # Without a copy, torch would store the whole tensor that a view belongs to.
         "state": {name: t.detach().cpu().clone() for name, t in checkpoint.state.items()},
         "train": checkpoint.train.to_dict(),
         "prior": checkpoint.prior.to_json(),
         "examples": checkpoint.examples.cpu(),
         "example_labels": checkpoint.example_labels,
         "classes": list(checkpoint.classes),
-        "facts": checkpoint.facts,
+        "metadata": checkpoint.metadata,
     }
     if checkpoint.sigma is not None:
         content["sigma"] = checkpoint.sigma
@@ -83,12 +83,12 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> str:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint. It may come from anyone: no code in it is run, and memory is bounded.
+    """Read a checkpoint, which may be untrusted: no code is run, and memory is bounded.
 
     Raises:
         NotFound: there is no such file.
         IntegrityError: the checksum is missing or wrong.
-        InputError: the file is not a checkpoint of this project, or of a newer format.
+        InputError: the file is not a checkpoint of this project, or has a newer format.
     """
     data, sha256 = read_checkpoint_file(path)
     try:
@@ -105,23 +105,24 @@ def load_checkpoint(path: Path) -> Checkpoint:
             data["examples"],
             data["example_labels"],
             tuple(data["classes"]),
-            data["facts"],
+            data["metadata"],
             data.get("sigma"),
             sha256,
         )
-        fits = _parts_fit(checkpoint)
+        consistent = _is_consistent(checkpoint)
     except InputError:
         raise
     except MALFORMED as error:
         raise InputError(f"{path}: not a checkpoint that vae-train wrote") from error
-    if not fits:
+    if not consistent:
         raise InputError(f"{path}: its tensors, classes or prior do not fit its model config")
     return checkpoint
 
 
-def _parts_fit(checkpoint: Checkpoint) -> bool:
-    """Whether the parts agree with each other; checked without allocating the model's weights."""
+def _is_consistent(checkpoint: Checkpoint) -> bool:
+    """Whether weights, prior, classes and examples fit the model config."""
     model = checkpoint.model
+    # On the meta device, a huge model takes no memory.
     with torch.device("meta"):
         expected = build(model).state_dict()
     state = checkpoint.state
@@ -137,7 +138,7 @@ def _parts_fit(checkpoint: Checkpoint) -> bool:
         and checkpoint.examples.dtype == torch.uint8
         and _labels_fit(checkpoint)
         and all(isinstance(name, str) for name in checkpoint.classes)
-        and isinstance(checkpoint.facts, dict)
+        and isinstance(checkpoint.metadata, dict)
         and _sigma_fits(checkpoint)
     )
 

@@ -1,14 +1,14 @@
-"""Files of tensors and plain values, as `torch.save` writes them, safe to read from anyone.
+"""Read and write files of tensors and plain values; reading is safe for untrusted files.
 
-`torch.load(weights_only=True)` runs no code, but it does not notice flipped bits, and a small
-hostile file can make it allocate any amount of memory. What it refuses by itself is left to it; the
-checks here cover the rest:
+`torch.save` writes the files. `torch.load(weights_only=True)` runs no code, but it does not detect
+flipped bits, and a small hostile file can make it allocate any amount of memory. The checks here
+cover what torch does not refuse by itself:
 
-- the file's sha256, in the comment of the zip
+- a wrong or missing sha256, which is in the comment of the zip
 - compressed or duplicate entries, and entries that are larger in total than the file
-- calls of `bytearray`, `torch.Tensor` and other functions that torch allows, and calls that copy
-  the same large argument many times
-- tensors that are larger than the storage they are views of
+- calls of `bytearray`, `torch.Tensor` and other functions that torch allows, and repeated calls
+  that each copy the same large argument
+- tensors larger than the storage that they are views of
 - values nested in a cycle, too deeply, or too often to be written as JSON
 """
 
@@ -48,7 +48,7 @@ _STORAGES = {
     "FloatStorage", "DoubleStorage", "HalfStorage", "BFloat16Storage", "LongStorage", "IntStorage",
     "ShortStorage", "CharStorage", "ByteStorage", "BoolStorage",
 }  # fmt: skip
-# What zipfile, pickletools and torch raise on a malformed file, and readers on unexpected content.
+# From zipfile, pickletools and torch on a malformed file, and readers on unexpected content.
 MALFORMED = (
     ValueError, TypeError, LookupError, AttributeError, EOFError, RuntimeError, OSError,
     OverflowError, struct.error, zipfile.BadZipFile, pickle.UnpicklingError,
@@ -77,14 +77,14 @@ def read_checkpoint_file(path: Path) -> tuple[Any, str]:
     Raises:
         NotFound: there is no such file.
         IntegrityError: the checksum is missing or wrong.
-        InputError: the file is not of this kind, or hostile.
+        InputError: the file is of another kind, malformed or hostile.
     """
     raw = read_bytes(path, "Train a checkpoint with vae-train.")
     if not verify_zip(raw, str(path)):
         if not _ZIP_START.startswith(raw[: len(_ZIP_START)]):
             raise InputError(f"{path}: not a checkpoint: it is not a zip file")
         raise IntegrityError(
-            f"{path}: carries no sha256: truncated, or not written by vae-train. "
+            f"{path}: has no sha256: truncated, or not written by vae-train. "
             "For your own model, use vae-export --model."
         )
     return load_untrusted(raw, path), hashlib.sha256(raw).hexdigest()
@@ -94,8 +94,8 @@ def load_untrusted(raw: bytes, where: object) -> Any:
     """Load tensors and plain values from the bytes of a file that may be hostile.
 
     Args:
-        raw: the whole file.
-        where: the file's name, for the error.
+        raw: the content of the file.
+        where: the name of the file, for the error.
 
     Raises:
         InputError: the bytes are malformed or hostile.
@@ -111,14 +111,14 @@ def load_untrusted(raw: bytes, where: object) -> Any:
 def _checked_copy(raw: bytes) -> io.BytesIO:
     """Check the zip and its pickle, and write the entries to a new zip.
 
-    torch reads the copy, so that it cannot understand the directory of a crafted zip in another way
-    than the checks did.
+    torch reads the copy, so that it cannot interpret the directory of a crafted zip in another way
+    than these checks.
     """
     with zipfile.ZipFile(io.BytesIO(raw)) as archive:
         entries = archive.infolist()
         if len(entries) > _MAX_ENTRIES:
             raise ValueError("too many entries")
-        # torch ignores the case of names in places.
+        # In places, torch ignores the case of names.
         if len({entry.filename.lower() for entry in entries}) < len(entries):
             raise ValueError("duplicate entries")
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
@@ -136,7 +136,7 @@ def _checked_copy(raw: bytes) -> io.BytesIO:
 
 
 def _check_pickle(program: bytes) -> None:
-    """Allow only what tensors and plain values need, and no call that multiplies its arguments."""
+    """Allow only what tensors and plain values need, and no call that copies its arguments."""
     if len(program) > _MAX_PICKLE_BYTES:
         raise ValueError("the pickle is too large")
     memo_size = 0
@@ -144,7 +144,7 @@ def _check_pickle(program: bytes) -> None:
         if opcode.name not in _OPCODES:
             raise ValueError(f"opcode {opcode.name}")
         if opcode.name.endswith("BINPUT"):
-            # Python's unpickler allocates its memo up to the largest index.
+            # Python's unpickler allocates a memo as long as the largest index.
             if argument not in range(memo_size + 1):
                 raise ValueError("memo indices are not in order")
             memo_size += 1
@@ -152,7 +152,7 @@ def _check_pickle(program: bytes) -> None:
 
 
 class _PickleChecker(pickle.Unpickler):
-    """Unpickles with harmless functions in place of torch's, which check their arguments."""
+    """An unpickler that replaces torch's functions with harmless ones that check arguments."""
 
     def find_class(self, module: str, name: str) -> Any:
         """Allow the names that `torch.save` writes for tensors."""
@@ -165,7 +165,7 @@ class _PickleChecker(pickle.Unpickler):
         raise ValueError(f"the name {module}.{name}")
 
     def persistent_load(self, pid: Any) -> None:
-        """Leave the storages to torch, which compares their sizes with the zip's entries."""
+        """Skip storages: torch compares their sizes with the zip entries."""
 
 
 def _check_tensor_arguments(
@@ -176,11 +176,11 @@ def _check_tensor_arguments(
 
 
 def _empty_hooks() -> OrderedDict[str, Any]:
-    return OrderedDict()  # an OrderedDict with arguments would copy them at each call
+    return OrderedDict()  # takes no arguments, since an OrderedDict would copy them
 
 
 def _check_values(content: Any) -> None:
-    """Limit the number of values and their depth, and tensors to the size of their storage."""
+    """Limit the number and depth of values, and the size of tensors to that of their storage."""
     level, total = [content], 0
     for _ in range(_MAX_DEPTH):
         below: list[Any] = []

@@ -29,7 +29,7 @@ Examples:
 
 
 class _RecordingCommand(click.Command):
-    """Keeps the arguments as they were typed, to be recorded in the checkpoint."""
+    """A command that keeps its arguments as typed, so that the checkpoint can record them."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta["arguments"] = list(args)
@@ -43,7 +43,7 @@ class _RecordingCommand(click.Command):
 @click.option(
     "--data",
     required=True,
-    help="mnist, digits, a folder of IDX files or images, an .npz file, or Parquet.",
+    help="Training data: mnist, digits, a folder of IDX files or images, an .npz file, or Parquet.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Checkpoint to write.")
 @click.option(
@@ -51,9 +51,13 @@ class _RecordingCommand(click.Command):
     type=click.Choice(["default", "best", "reference"]),
     default="default",
     show_default=True,
-    help="Model and training config that the other options adjust.",
+    help="Starting point for model and training; other options override it.",
 )
-@click.option("--backbone", type=click.Choice(["mlp", "conv"]), help="Kind of layers.")
+@click.option(
+    "--backbone",
+    type=click.Choice(["mlp", "conv"]),
+    help="Fully connected or convolutional network.",
+)
 @click.option("--latent-dim", type=click.IntRange(1, 4096), help="Number of latent dimensions.")
 @click.option(
     "--hidden", help="Widths (mlp) or channels (conv) of the hidden layers, for example 512,256."
@@ -66,49 +70,57 @@ class _RecordingCommand(click.Command):
 @click.option(
     "--encoder-join",
     type=click.Choice(["none", "concat", "film"]),
-    help="How the encoder sees the label.",
+    help="How the label enters the encoder.",
 )
 @click.option(
     "--objective",
     type=click.Choice(["bce", "mse", "gaussian"]),
-    help="Reconstruction term of the loss.",
+    help="Reconstruction loss: Bernoulli, squared error or Gaussian.",
 )
 @click.option("--beta", type=float, help="Weight of the KL term.")
-@click.option("--kl-warmup", type=float, help="Epochs over which that weight rises from 0.")
-@click.option("--free-bits", type=float, help="Unpenalized nats of KL per latent dimension.")
+@click.option(
+    "--kl-warmup", type=float, help="Epochs over which the KL weight rises from 0 to --beta."
+)
+@click.option(
+    "--free-bits", type=float, help="Nats of KL per latent dimension that are not penalized."
+)
 @click.option(
     "--importance-samples",
     "-k",
     type=click.IntRange(1),
-    help="Latent samples per image; with 2 or more, train the importance-weighted bound (IWAE).",
+    help="Latent samples per image; with 2 or more, optimize the importance-weighted bound (IWAE).",
 )
 @click.option(
     "--importance-epochs",
     type=click.IntRange(0),
-    help="Use --importance-samples only in this many last epochs.",
+    help="Number of final epochs that use --importance-samples; 0 means all.",
 )
-@click.option("--noise", type=float, help="Standard deviation of noise on the encoder's input.")
 @click.option(
-    "--binarise/--no-binarise", default=None, help="Sample each pixel as 0 or 1 at every step."
+    "--noise", type=float, help="Standard deviation of the noise added to the encoder's input."
+)
+@click.option(
+    "--binarise/--no-binarise", default=None, help="At every step, sample each pixel as 0 or 1."
 )
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the training data.")
-@click.option("--batch-size", type=click.IntRange(1), help="Images per step.")
+@click.option("--batch-size", type=click.IntRange(1), help="Images per training step.")
 @click.option(
-    "--learning-rate", "--lr", type=float, help="Adam's learning rate; with one_cycle, its peak."
+    "--learning-rate", "--lr", type=float, help="Learning rate of Adam; with one_cycle, its peak."
 )
 @click.option(
-    "--schedule",
-    type=click.Choice(["constant", "one_cycle"]),
-    help="How the learning rate changes over time.",
+    "--schedule", type=click.Choice(["constant", "one_cycle"]), help="Learning rate schedule."
 )
 @click.option(
     "--precision",
     type=click.Choice(["auto", "float32", "bf16"]),
-    help="Number format of the matrix products.",
+    help="Precision of matrix multiplications.",
 )
-@click.option("--ema", type=float, help="Average weights with this decay per step, such as 0.999.")
-@click.option("--label-dropout", type=float, help="Fraction of labels to hide during training.")
-@click.option("--guidance", type=float, help="After training, scale each class's effect.")
+@click.option(
+    "--ema", type=float, help="Average the weights with this decay per step, for example 0.999."
+)
+@click.option("--label-dropout", type=float, help="Fraction of labels to drop during training.")
+@click.option(
+    "--guidance", type=float, help="After training, scale the label's effect on the decoder."
+)
 @click.option("--contrast", type=float, help="After training, scale the decoder's logits.")
 @click.option("--validation", type=float, help="Fraction of the training data to hold out.")
 @click.option(
@@ -123,47 +135,53 @@ class _RecordingCommand(click.Command):
     type=click.Choice(["auto", "normal", "uniform", "gaussian", "gmm", "class_gmm"]),
     help="Latent prior to fit after training.",
 )
-@click.option("--components", type=click.IntRange(1), help="Gaussians per mixture of the prior.")
+@click.option(
+    "--components", type=click.IntRange(1), help="Gaussians per mixture in the fitted prior."
+)
 @click.option(
     "--prior-spread",
     type=float,
-    help="Fraction of the posterior's standard deviation that the prior includes.",
+    help="Fit the prior to latents sampled with this fraction of the posterior's deviation.",
 )
 @size_option
 @click.option(
-    "--mode", type=click.Choice(["L", "RGB"]), help="Convert image files to gray or color."
+    "--mode",
+    type=click.Choice(["L", "RGB"]),
+    help="Convert image files to grayscale (L) or color (RGB).",
 )
 @click.option(
     "--metrics",
     type=click.Path(path_type=Path),
-    help="Append the metrics of each epoch to this file, as JSON lines.",
+    help="Append each epoch's metrics to this file, as JSON lines.",
 )
-@click.option("--no-report", is_flag=True, help="Do not write report.html and its pictures.")
+@click.option("--no-report", is_flag=True, help="Do not write report.html and its figures.")
 @click.option("--tensorboard", is_flag=True, help="Also write an event file for TensorBoard.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--device", default="auto", show_default=True, help="Where to train: auto, cpu, cuda or cuda:N."
+)
 @click.option(
     "--threads",
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="OpenMP threads; a second one helps only conv models.",
+    help="OpenMP threads; more than one helps only conv models.",
 )
 @click.option(
     "--seed",
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="Seed of the weights, the order of the data and all noise.",
+    help="Random seed for weights, data order and noise.",
 )
-@click.option("--resume", is_flag=True, help="Continue the stopped run that writes this --out.")
+@click.option("--resume", is_flag=True, help="Continue the interrupted run with the same --out.")
 @click.option(
     "--save-every",
     type=click.FloatRange(0),
     default=30.0,
     show_default=True,
-    help="Seconds between two saves of the state for --resume.",
+    help="Seconds between saves of the state that --resume needs.",
 )
-@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+@click.option("--quiet", "-q", is_flag=True, help="Do not show progress.")
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
@@ -175,11 +193,11 @@ class _RecordingCommand(click.Command):
 @click.version_option(__version__, prog_name="vae-train")
 @click.pass_context
 def cli(context: click.Context, /, size: str | None, hidden: str | None, **options: Any) -> None:
-    """Train an AE, a VAE or a conditional VAE and write a checkpoint.
+    """Train an AE, VAE or conditional VAE (CVAE) and write a checkpoint.
 
-    After training, a prior is fitted to the latents, and the model is scored on the test split if
-    there is one. The folder with the checkpoint's name and the ending .run keeps the options, the
-    metrics, a report and, until the run is finished, its state.
+    After training, vae-train fits a prior to the latents and, if the data has a test split,
+    evaluates the model on it. The run folder (cvae.run for cvae.pt) holds the options, the metrics,
+    a report and, until training is complete, the state for --resume.
     """
     require("vae-train", "torch", "sklearn", "rich")
     from .command import run_command
@@ -191,25 +209,32 @@ def cli(context: click.Context, /, size: str | None, hidden: str | None, **optio
 
 
 def recorded_command(arguments: list[str]) -> str:
-    """The command line to record, with paths reduced to their last part.
+    """Format the command line to record, with only the last component of each path.
 
-    `--resume` is left out, so that a run that was stopped gives the same checkpoint.
+    `--resume` is left out, so that an interrupted run gives the same checkpoint as an uninterrupted
+    one.
 
     Raises:
         UsageError: an argument is not valid UTF-8.
     """
-    words = []
-    for word in (word for word in arguments if word != "--resume"):
-        option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
-        words.append(option + equals + (Path(value).name if "/" in value else value))
-    command = shlex.join(["vae-train", *words])
+    recorded = ["vae-train"]
+    for argument in arguments:
+        if argument == "--resume":
+            continue
+        option, equals, value = "", "", argument
+        if argument.startswith("--"):
+            option, equals, value = argument.partition("=")
+        recorded.append(option + equals + (Path(value).name if "/" in value else value))
+    command = shlex.join(recorded)
     try:
         command.encode()
     except UnicodeEncodeError:
-        raise UsageError(f"{command!a}: a name that is not UTF-8 cannot be recorded") from None
+        raise UsageError(
+            f"{command!a}: a name is not UTF-8 and cannot be recorded. Rename the file."
+        ) from None
     return command
 
 
 def main() -> None:
-    """The console script."""
+    """Run the console script `vae-train`."""
     run(cli, "vae-train")

@@ -1,9 +1,8 @@
-"""What `vae-train` does: load the data, train, and write the checkpoint and its report."""
+"""Run `vae-train`: load the data, train, and write the checkpoint and its report."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import click
 
@@ -28,15 +27,12 @@ from .state import Epoch
 
 
 def run_command(options: TrainOptions, command: str) -> None:
-    """Run `vae-train`.
-
-    Args:
-        options: the options.
-        command: the command line to record in the checkpoint.
-    """
-    for path in (options.out, options.metrics):
-        if path is not None:
-            _check_output(path)
+    """Train with these options; `command` is the command line to record in the checkpoint."""
+    # Refuse output files that cannot be written now, not after hours of training.
+    for path in filter(None, (options.out, options.metrics)):
+        if path.is_dir():
+            raise FileError(f"{path}: is a folder, expected a file")
+        check_parent_folder(path)
     if not options.no_report:
         require("vae-train", "matplotlib")
     keep_freed_memory()
@@ -96,7 +92,7 @@ def _write_results(
     folder: RunFolder,
     tensorboard: TensorBoard | None,
 ) -> None:
-    """Write the checkpoint and the report, and tell the user about them."""
+    """Write the checkpoint and the report, and print what was written."""
     save_checkpoint(checkpoint, options.out)
     _print_test_losses(checkpoint)
     pictures = []
@@ -104,13 +100,14 @@ def _write_results(
         trained = TrainedModel.from_run(checkpoint, folder.history(), data, test)
         with use_threads(options.threads):
             report = write_report(trained, folder.path, f"Training of {options.out.name}")
-        for line in report.lines():
-            print_status(line)
+        for finding in report.findings:
+            print_status(f"{finding.level}: {finding.observation} Try: {finding.advice}")
         print_status(f"report: {folder.path / 'report.html'}")
         pictures = report.pictures
     if tensorboard:
         tensorboard.close(pictures)
-    folder.finish()  # until here, --resume would repeat the rest
+    # The state is kept until here, so that --resume can repeat the steps above if one fails.
+    folder.state.unlink(missing_ok=True)
     # Without an extension, vae-export cannot derive the name of the bundle.
     bundle = "" if without_extension(options.out) != options.out else " --out bundle"
     print_status(f"wrote {options.out}. Next: vae-export --ckpt {options.out}{bundle}")
@@ -126,7 +123,7 @@ def _load_data(options: TrainOptions, group: ProcessGroup) -> tuple[Dataset, Dat
         mode = ImageSpec(*data.image_shape).mode
         loaded.append((data, load_test(options.data, size=options.size, mode=mode, lazy=lazy)))
 
-    group.run_on_first(load)  # it may have to download them for all
+    group.run_on_first(load)  # it may have to download the data for all processes
     if not loaded:
         load()
     return loaded[0]
@@ -148,20 +145,13 @@ def _run_folder(options: TrainOptions, model: ModelConfig, config: TrainConfig) 
     folder = RunFolder.for_checkpoint(options.out, options.save_every, toml)
     if options.metrics and options.metrics.resolve() == folder.metrics.resolve():
         raise UsageError(
-            f"{options.metrics}: is written in any case. Name another file for --metrics."
+            f"{options.metrics}: vae-train writes this file anyway. Use another file for --metrics."
         )
     return folder
 
 
-def _check_output(path: Path) -> None:
-    """Refuse a file that cannot be written, before hours of training."""
-    if path.is_dir():
-        raise FileError(f"{path}: is a folder, expected the name of a file")
-    check_parent_folder(path)
-
-
 def _print_test_losses(checkpoint: Checkpoint) -> None:
-    metrics = checkpoint.facts["metrics"]
+    metrics = checkpoint.metadata["metrics"]
     if "test_loss" not in metrics:
         return
     error = metrics["test_reconstruction"]

@@ -17,7 +17,7 @@ _CHOICES = {
     "schedule": get_args(Schedule),
     "precision": get_args(Precision),
 }
-# Name: type, lower bound, upper bound (excluded), and the range in words.
+# Name: type, lower bound, upper bound (excluded), and the range as text.
 _RANGES: dict[str, tuple[type, float, float, str]] = {
     "beta": (float, 0, inf, "0 or more"),
     "kl_warmup": (float, 0, inf, "0 or more"),
@@ -42,7 +42,7 @@ _RANGES: dict[str, tuple[type, float, float, str]] = {
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a model is trained.
+    """The settings of a training run.
 
     Attributes:
         objective: the reconstruction term, summed over pixels and averaged over the batch. `bce` is
@@ -50,36 +50,38 @@ class TrainConfig:
             error, `gaussian` the Gaussian negative log-likelihood in nats with one learned scale
             for all pixels (Rybkin et al. 2021, arXiv 2006.13202).
         beta: weight of the KL term (Higgins et al. 2017).
-        kl_warmup: number of epochs, whole or not, over which that weight rises from 0 to beta.
+        kl_warmup: number of epochs, possibly fractional, over which that weight rises from 0 to
+            beta.
         free_bits: nats of KL per latent dimension, averaged over the batch, that are not penalized
             (Kingma et al. 2016, arXiv 1606.04934).
-        importance_samples: latent samples per image. From 2 on, the loss is the importance-weighted
-            (IWAE) bound of Burda et al. 2015 (arXiv 1509.00519).
-        importance_epochs: how many of the last epochs draw that many samples, while the epochs
-            before draw one; 0 means all epochs.
+        importance_samples: latent samples per image. With 2 or more, the loss is the
+            importance-weighted (IWAE) bound of Burda et al. 2015 (arXiv 1509.00519).
+        importance_epochs: number of final epochs that draw that many samples; earlier epochs draw
+            one. 0 means all epochs.
         noise: standard deviation, for pixels in [0, 1], of the noise added to the encoder's input
             but not to the target of the loss (Vincent et al. 2008).
         binarise: sample each pixel as 0 or 1 at every step, with its gray level as the probability.
         epochs: passes over the training data.
         batch_size: images per step.
-        learning_rate: of Adam; with the `one_cycle` schedule (Smith 2018), its peak.
+        learning_rate: learning rate of Adam; its peak with the `one_cycle` schedule (Smith 2018).
         schedule: `constant`, or `one_cycle`: rise over 15% of the steps, then fall to zero.
         adam_eps: Adam's epsilon.
         label_dropout: fraction of labels replaced by "no label"; needs a model with a null label.
-        guidance: after training, each class's effect on the decoder, as its difference from "no
-            label", is multiplied by this. Above 1, classes are easier to recognize and vary less.
+        guidance: after training, each class's effect on the decoder, measured as its difference
+            from "no label", is multiplied by this. Above 1, classes are easier to recognize and
+            vary less.
         contrast: after training, the decoder's logits are multiplied by this. Above 1, edges are
-            harder and samples vary slightly more.
+            sharper and samples vary slightly more.
         prior_spread: the prior is fitted to latents sampled with this fraction of the posterior's
-            standard deviation. 1 fits the density of all latents; less gives sharper samples.
+            standard deviation. 1 fits the true density of latents; less gives sharper samples.
         validation: fraction of the training data that is held out.
         patience: stop after this many epochs without a lower validation loss, and keep the best
             weights and their optimizer state; 0 never stops early.
-        ema: decay per step of an exponential moving average of the weights, which is then validated
-            and kept in place of the weights; 0 keeps the weights themselves.
+        ema: decay per step of an exponential moving average of the weights, which validation and
+            the checkpoint use in place of the weights; 0 uses the weights themselves.
         precision: `bf16` multiplies matrices in bfloat16 and keeps weights and losses in float32.
-            `auto` is resolved before training: `bf16` where the device has instructions for it.
-        seed: seeds the weights, the order of the images and all noise.
+            `auto` is resolved before training: `bf16` if the device has instructions for it.
+        seed: seed of the weights, the order of the images and all noise.
 
     Raises:
         UsageError: a field is out of range, or two fields contradict each other; the message names
@@ -115,7 +117,7 @@ class TrainConfig:
                 raise UsageError(f"{name} is {getattr(self, name)!r}, expected one of {allowed}")
         for name, (kind, low, high, text) in _RANGES.items():
             value = getattr(self, name)
-            number = type(value) in (int, kind)  # an int may stand for a float; a bool is neither
+            number = type(value) in (int, kind)  # accept an int as a float, but no bool as an int
             if not number or not low <= value < high:
                 raise UsageError(f"{name} is {value!r}, expected {text}")
         if type(self.binarise) is not bool:
@@ -125,13 +127,13 @@ class TrainConfig:
     def _check_together(self) -> None:
         if self.binarise and self.objective != "bce":
             raise UsageError(
-                f"binarise needs objective bce, this is {self.objective}: the other objectives are "
-                "densities of gray levels"
+                f"binarise needs objective bce, this is {self.objective}, which models gray "
+                "levels. Use bce, or do not binarise."
             )
         if self.free_bits and self.importance_samples > 1:
             raise UsageError(
                 f"free_bits is {self.free_bits} with {self.importance_samples} importance_samples: "
-                "the importance-weighted bound has no KL term for them. Set only one of the two."
+                "the importance-weighted bound has no KL term. Set only one of them."
             )
         self._check_importance_epochs()
         if self.guidance != 1 and not self.label_dropout:
@@ -150,24 +152,24 @@ class TrainConfig:
             return
         if self.importance_samples == 1 or self.importance_epochs > self.epochs:
             raise UsageError(
-                f"importance_epochs is {self.importance_epochs} of {self.epochs} epochs with "
-                f"importance_samples {self.importance_samples}, expected at most all epochs and "
-                "at least 2 samples"
+                f"importance_epochs is {self.importance_epochs} with {self.epochs} epochs and "
+                f"importance_samples {self.importance_samples}, expected at most the number of "
+                "epochs, and 2 or more samples"
             )
         if self.patience:
             raise UsageError(
                 f"patience is {self.patience} with importance_epochs {self.importance_epochs}: the "
-                "losses before and after the switch are not comparable. Set only one of the two."
+                "losses before and after the switch are not comparable. Set only one of them."
             )
 
     def for_epoch(self, epoch: int) -> TrainConfig:
-        """The config of one epoch, counted from 1: `importance_epochs` applied."""
+        """Resolve `importance_epochs` for one epoch, counted from 1."""
         if self.importance_epochs and epoch <= self.epochs - self.importance_epochs:
             return replace(self, importance_samples=1, importance_epochs=0)
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and strings, as checkpoints store them."""
+        """Return plain numbers and strings, as checkpoints store them."""
         return asdict(self)
 
     @classmethod
@@ -185,21 +187,21 @@ _EPOCHS = {"default": 16, "best": 30}
 def recipe(preset: str, family: str, pixels: int, **overrides: Any) -> TrainConfig:
     """Build the training config of a preset, with any field overridden.
 
-    `reference` is the recipe of the common tutorials: Adam 1e-3, batches of 32, ten epochs; MSE for
-    the AE, summed BCE + KL for the others (`objective="mse", beta=3` is its other objective).
-    `best` is `default` for more epochs.
+    `reference` is the recipe of common tutorials: Adam 1e-3, batches of 32, ten epochs; MSE for the
+    AE, and summed BCE + KL for the others (or summed MSE + 3·KL, with `objective="mse", beta=3`).
+    `best` is `default` with more epochs.
 
     Args:
         preset: `default`, `best` or `reference`.
         family: `ae`, `vae` or `cvae`.
-        pixels: numbers per image, C·H·W.
+        pixels: values per image, C·H·W.
         overrides: fields of `TrainConfig`; None keeps the preset's value.
     """
     if preset == "reference":
         config = TrainConfig(batch_size=32, learning_rate=1e-3, schedule="constant", validation=0.0)
         if family == "ae":
-            # The tutorials average over pixels where this project sums. The gradients are `pixels`
-            # times larger, and Adam takes the same steps if its epsilon is as well.
+            # The tutorials average over pixels, while this project sums. The gradients are `pixels`
+            # times as large, so Adam takes the same steps if its epsilon is too.
             config = replace(config, objective="mse", adam_eps=1e-8 * pixels)
     else:
         config = TrainConfig(epochs=_EPOCHS[preset], precision="auto")
@@ -207,9 +209,9 @@ def recipe(preset: str, family: str, pixels: int, **overrides: Any) -> TrainConf
             config = replace(config, objective="mse")
         if family == "cvae":
             # A beta below 1 keeps more of the image in z and gives sharper digits. The latents then
-            # fit N(0, I) less well, which does not matter to samples from the fitted prior.
+            # fit N(0, I) less well, but samples come from the fitted prior.
             guidance = 1.3 if overrides.get("label_dropout") != 0 else 1.0
-            # For ink on paper. In a photograph it would push every tone away from gray.
+            # This suits ink on paper. In a photograph it would push every tone away from gray.
             contrast = 1.2 if overrides.get("objective") in (None, "bce") else 1.0
             config = replace(
                 config, beta=0.5, label_dropout=0.1, guidance=guidance, contrast=contrast

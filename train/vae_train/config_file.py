@@ -1,8 +1,8 @@
 """`vae-train --config run.toml`: the options of a command line in a TOML file.
 
-The keys are the names of the options without the leading dashes. A value is what would follow the
-option on the command line; use a list where the option takes commas, and true or false for a
-switch. Options on the command line override those in the file.
+The keys are the names of the options without the leading dashes. The values are what would follow
+the options on the command line: use a list for values separated by commas, and true or false for a
+flag. Options on the command line override those in the file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NOT_IN_FILES = ("config", "resume", "help", "version")
 
 
 def load_defaults(context: click.Context, _: click.Parameter, path: Path | None) -> Path | None:
-    """Callback of `--config`: make the values in the file the defaults of the options.
+    """Use the values in the file as defaults of the options; the callback of `--config`.
 
     Raises:
         NotFound: there is no such file.
@@ -43,7 +43,7 @@ def load_defaults(context: click.Context, _: click.Parameter, path: Path | None)
 
 
 def to_toml(values: Mapping[str, Any]) -> str:
-    """Write one line per value, in order, that `load_defaults` can read back; skip None."""
+    """Format one line per value, in order, for `load_defaults` to read; skip None."""
     lines = [
         f"{key.replace('_', '-')} = {_literal(v)}" for key, v in values.items() if v is not None
     ]
@@ -58,7 +58,7 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise FileError(f"{path}: {describe_os_error(error)}") from error
     except ValueError as error:  # invalid TOML or UTF-8
-        raise InputError(f"{path}: not TOML: {error}") from error
+        raise InputError(f"{path}: invalid TOML: {error}") from error
 
 
 def _closest(key: str, names: list[str | None]) -> str:
@@ -68,15 +68,14 @@ def _closest(key: str, names: list[str | None]) -> str:
 
 
 def _as_typed(path: Path, key: str, value: Any, option: click.Parameter) -> Any:
-    """The value as it would be typed on a command line, so that click checks both the same way."""
-    switch = isinstance(option, click.Option) and option.is_flag
-    if switch != isinstance(value, bool):
-        raise UsageError(
-            f"{path}: {key} is {value!r}, expected {'true or false' if switch else 'a value'}"
-        )
-    if switch:
+    """Convert a value to what would be typed, so that click checks both in the same way."""
+    flag = isinstance(option, click.Option) and option.is_flag
+    if flag != isinstance(value, bool):
+        expected = "true or false" if flag else "a value"
+        raise UsageError(f"{path}: {key} is {value!r}, expected {expected}")
+    if flag:
         return value
-    if isinstance(value, list) and all(type(part) in (int, str) for part in value):
+    if isinstance(value, list) and all(type(item) in (int, str) for item in value):
         return ",".join(map(str, value))
     if type(value) not in (int, float, str):
         raise UsageError(f"{path}: {key} is {value!r}, expected a number, a string or a list")
@@ -84,7 +83,5 @@ def _as_typed(path: Path, key: str, value: Any, option: click.Parameter) -> Any:
 
 
 def _literal(value: Any) -> str:
-    """Format a TOML value. JSON strings and lists are valid TOML except for the DEL character."""
-    if isinstance(value, tuple):
-        value = list(value)
+    """Format a TOML value: JSON strings and lists are valid TOML, except for the DEL character."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

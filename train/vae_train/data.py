@@ -1,4 +1,4 @@
-"""Training data as tensors: kept as bytes, divided among processes, scaled one batch at a time."""
+"""Training data as tensors: stored as bytes, sharded over processes, scaled batch by batch."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .config import TrainConfig
 from .distributed import ProcessGroup
 from .objective import Batch
 
-_EVALUATION_LATENTS = 256  # decoded at a time
+_EVALUATION_LATENTS = 256  # to decode per batch
 
 
 class ImageSource(ABC):
-    """Labelled or unlabelled images that are read one batch at a time.
+    """Images, labelled or not, that are read one batch at a time.
 
     Attributes:
         labels: i64[N], or None.
@@ -41,15 +41,15 @@ class ImageSource(ABC):
 
     @abstractmethod
     def select(self, index: Tensor) -> Images:
-        """The images at `index` i64[B]."""
+        """Select the images at `index` i64[B]."""
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Images f32[B, C, H, W] in [0, 1] and labels i64[B] or None, at `index` i64[B]."""
+        """Return the images at `index` i64[B], f32[B, C, H, W] in [0, 1], and their labels."""
         selected = self.select(index)
         return selected.pixels.float().div_(255), selected.labels
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """All images in order, `size` at a time."""
+        """Yield all images in order, `size` at a time."""
         for index in torch.split(torch.arange(len(self), device=self.device), size):
             yield self.batch(index)
 
@@ -66,19 +66,19 @@ class Images(ImageSource):
 
     @property
     def device(self) -> torch.device:
-        """The device of the pixels."""
+        """The device that holds the pixels."""
         return self.pixels.device
 
     def select(self, index: Tensor) -> Images:
-        """The images at `index` i64[B]."""
-        # index_select copies whole images, indexing with brackets copies byte by byte.
+        """Select the images at `index` i64[B]."""
+        # index_select copies whole images, whereas indexing with brackets copies byte by byte.
         pixels = self.pixels.index_select(0, index)
         return Images(pixels, None if self.labels is None else self.labels[index])
 
 
 @dataclass(frozen=True)
 class StreamedImages(ImageSource):
-    """Images of a data set that is too large for memory; each batch is read when it is used.
+    """Images of a data set too large for memory; each batch is read when it is needed.
 
     Attributes:
         data: the data set.
@@ -125,18 +125,18 @@ def _labels(data: Dataset, device: torch.device, *, labelled: bool) -> Tensor | 
 
 
 def split(data: Dataset, validation: float, seed: int) -> tuple[Dataset, Dataset | None]:
-    """Split off the fraction `validation` of the images, chosen at random by `seed`.
+    """Hold out a random fraction of the images for validation.
 
     Returns:
-        The training part, and the held-out part or None if it would be empty.
+        The training images, and the held-out images or None if there would be none.
 
     Raises:
-        UsageError: nothing would be left to train on.
+        UsageError: no images would be left to train on.
     """
     held_out = round(len(data) * validation)
     if held_out == len(data):
         raise UsageError(
-            f"validation is {validation}: of {len(data)} images none is left to train on"
+            f"validation is {validation} of {len(data)} images: none is left to train on"
         )
     if held_out == 0:
         return data, None
@@ -146,7 +146,7 @@ def split(data: Dataset, validation: float, seed: int) -> tuple[Dataset, Dataset
 
 @dataclass(frozen=True, eq=False)
 class ShardedData:
-    """The data of one training run, as one of its processes holds it.
+    """The data of a training run, as held by one of its processes.
 
     Attributes:
         training: the training images of all processes.
@@ -154,8 +154,8 @@ class ShardedData:
         own_validation: the held-out images of this process, on its device, or None.
         device: the device of this process.
         labelled: whether the model reads labels.
-        streamed: whether images outside this process's part are read from the data set when needed;
-            True with several processes, of which none holds all images.
+        streamed: whether images that this process does not hold are read from the data set when
+            needed; True with several processes, of which none holds all images.
     """
 
     training: Dataset
@@ -175,7 +175,7 @@ class ShardedData:
         *,
         labelled: bool,
     ) -> ShardedData:
-        """Split the data into training and validation, and load the part of this process.
+        """Split the data into training and validation, and load the images of this process.
 
         Raises:
             UsageError: there are fewer images than processes, or no validation images although
@@ -184,28 +184,28 @@ class ShardedData:
         training, validation = split(data, config.validation, config.seed)
         if config.patience and validation is None:
             raise UsageError(
-                f"validation is {config.validation} of {len(training)} images, which is none, and "
-                "patience needs some. Raise it, or leave out --patience."
+                f"validation is {config.validation} of {len(training)} images, which is none, but "
+                "patience needs some. Raise --validation, or leave out --patience."
             )
-        for part, name in ((training, "training"), (validation, "validation")):
-            if part is not None and len(part) < group.shards:
+        for images, name in ((training, "training"), (validation, "validation")):
+            if images is not None and len(images) < group.shards:
                 raise UsageError(
-                    f"{part.name}: {len(part)} {name} images for {group.shards} processes"
+                    f"{images.name}: {len(images)} {name} images for {group.shards} processes"
                 )
 
-        def own(part: Dataset) -> Images:
-            return to_device(part.take(group.own_slice(len(part))), device, labelled=labelled)
+        def own(images: Dataset) -> Images:
+            return to_device(images.take(group.own_slice(len(images))), device, labelled=labelled)
 
         own_validation = None if validation is None else own(validation)
         streamed = group.world_size > 1
         return cls(training, own(training), own_validation, device, labelled, streamed)
 
     def all_training(self) -> ImageSource:
-        """The training images of all processes."""
+        """Return the training images of all processes."""
         return self.whole(self.training) if self.streamed else self.own_training
 
     def whole(self, data: Dataset) -> ImageSource:
-        """All images of `data`, in memory unless other processes hold parts of it."""
+        """Return all images of `data`, in memory unless the data is sharded."""
         place = stream if self.streamed else to_device
         return place(data, self.device, labelled=self.labelled)
 
@@ -214,17 +214,17 @@ def shuffle(n: int, group: ProcessGroup, generator_state: Tensor) -> tuple[Tenso
     """Shuffle the `n` images that a process holds, each shard separately.
 
     Args:
-        n: number of images held.
-        group: the processes, which say how many shards the images are.
-        generator_state: state u8[...] of the generator that draws the order.
+        n: the number of images that the process holds.
+        group: the processes and their shards.
+        generator_state: u8[...], the state of the generator that draws the order.
 
     Returns:
-        Indices i64[held_shards, n / held_shards], and the state of the generator afterwards.
+        Indices i64[held_shards, n / held_shards], and the new state of the generator.
     """
     generator = torch.Generator()
     generator.set_state(generator_state)
     length = n // group.held_shards
-    # Draw the order of every shard, so that it does not depend on which process holds the shard.
+    # Draw the order of every shard, so that it does not depend on which process holds it.
     orders = [torch.randperm(length, generator=generator) for _ in range(group.shards)]
     own = group.own_rows(torch.stack(orders).unsqueeze(0)).view(group.held_shards, length)
     return own + length * torch.arange(group.held_shards)[:, None], generator.get_state()
@@ -232,9 +232,9 @@ def shuffle(n: int, group: ProcessGroup, generator_state: Tensor) -> tuple[Tenso
 
 @dataclass(frozen=True)
 class BatchMaker:
-    """Makes the batches of the images that a process holds, including everything random in them.
+    """Makes batches of the images that a process holds, including everything random in them.
 
-    Every process draws the random numbers of the whole batch and keeps those of its own rows, so
+    Every process draws the random numbers of the whole batch and keeps those of its own images, so
     that an image gets the same noise whatever the number of processes.
     """
 
@@ -250,18 +250,18 @@ class BatchMaker:
         Returns:
             Indices i64[held_shards·size] for each batch.
         """
-        # Once per epoch: in the midst of a step this small operation takes ten times as long,
-        # since the large ones evict it from the processor's caches.
-        return [part.flatten() for part in torch.split(order.to(self.data.device), size, 1)]
+        # Do this once per epoch: between the large operations of a step, this small one takes ten
+        # times as long, since they evict its data from the processor's caches.
+        return [index.flatten() for index in torch.split(order.to(self.data.device), size, 1)]
 
     def make(self, index: Tensor, label_dropout: float = 0.0) -> Batch:
         """Make the batch of the images at `index` i64[held_shards·n].
 
-        The order of the draws below is fixed: it decides which random numbers an image gets.
+        The order of the draws below decides which random numbers an image gets; do not change it.
 
         Args:
-            index: which images.
-            label_dropout: fraction of labels replaced by "no label".
+            index: selects the images.
+            label_dropout: fraction of labels to replace with "no label".
         """
         image, label = self.data.batch(index)
         n, config = len(index) // self.group.held_shards, self.config
@@ -279,7 +279,7 @@ class BatchMaker:
         return Batch(image, encoder_input, label, eps)
 
     def all(self) -> Iterator[Batch]:
-        """All images in order, with their labels."""
+        """Yield all images in order, with their labels."""
         order = torch.arange(len(self.data)).view(self.group.held_shards, -1)
         latents_per_image = self.group.shards * self.config.importance_samples
         for index in self.split(order, max(1, _EVALUATION_LATENTS // latents_per_image)):
@@ -293,11 +293,11 @@ class BatchMaker:
 
 
 def fingerprint(data: Dataset) -> str:
-    """The sha256 of all that a model can learn from: pixels, shapes, labels and class names."""
-    facts = (data.images.shape, data.classes, data.labels is not None)
-    digest = hashlib.sha256(repr(facts).encode())
-    for piece in data.batches():
-        digest.update(np.ascontiguousarray(piece).data)
+    """Compute the sha256 of all that a model learns from: pixels, shape, labels, class names."""
+    header = (data.images.shape, data.classes, data.labels is not None)
+    digest = hashlib.sha256(repr(header).encode())
+    for batch in data.batches():
+        digest.update(np.ascontiguousarray(batch).data)
     if data.labels is not None:
         digest.update(np.ascontiguousarray(data.labels).data)
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Where and how torch computes: device, precision, threads and memory."""
+"""Device, precision, threads and memory of torch."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def pick_device(device: str) -> torch.device:
 
 
 def pick_precision(precision: Precision, device: torch.device) -> Precision:
-    """Resolve `auto`: `bf16` where the device has the instructions for it, else `float32`."""
+    """Resolve `auto` to `bf16` if the device has the instructions for it, else to `float32`."""
     if precision != "auto":
         return precision
     if device.type == "cuda":
@@ -63,7 +63,7 @@ def use_threads(count: int) -> Iterator[None]:
 
 
 def keep_freed_memory() -> bool:
-    """Make glibc's malloc keep the memory that this process frees, for the life of the process.
+    """Make glibc's malloc keep freed memory for the life of the process.
 
     By default glibc returns each large block to the kernel, which must clear every page again when
     a training step allocates the same tensors. Keeping them takes 15% off an epoch of the default
@@ -82,7 +82,7 @@ def keep_freed_memory() -> bool:
 
 @contextmanager
 def catch_out_of_memory() -> Iterator[None]:
-    """Turn torch's out-of-memory errors into one that says what to do.
+    """Replace torch's out-of-memory errors with one that says what to do.
 
     Raises:
         LimitError: torch could not allocate memory inside the block.
@@ -90,7 +90,7 @@ def catch_out_of_memory() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        # On a CPU, the error has no class of its own.
+        # On a CPU, torch raises a plain RuntimeError.
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
             raise LimitError(
                 "out of memory. Make --batch-size, --hidden or --importance-samples smaller."

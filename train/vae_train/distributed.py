@@ -1,4 +1,4 @@
-"""Training in several processes: torchrun's process group and the sharding of the data."""
+"""Train in several processes: torchrun's process group, and sharding."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ProcessGroup:
         return self.shards // self.world_size
 
     def own_slice(self, n: int) -> slice:
-        """The part of `n` images that this process holds.
+        """Return the slice of `n` images that this process holds.
 
         Up to `shards` - 1 images at the end are left out, so that all shards have equal length.
         """
@@ -62,21 +62,21 @@ class ProcessGroup:
         return whole.flatten(1, 2)
 
     def mean_(self, values: Tensor) -> Tensor:
-        """Average `values` in place over all processes; each gets the same bits."""
+        """Average `values` in place over all processes; each gets exactly the same result."""
         if self.world_size > 1:
             dist.all_reduce(values)
             values /= self.world_size
         return values
 
     def means(self, values: list[float]) -> list[float]:
-        """Average each number over all processes; each process gets the same bits."""
+        """Average each number over all processes; each gets exactly the same result."""
         if self.world_size == 1:
             return values
         averaged: list[float] = self.mean_(torch.tensor(values)).tolist()
         return averaged
 
     def gradients(self, loss: Tensor, weights: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Gradients of the mean of `loss` over all processes.
+        """Compute the gradients of the mean of `loss` over all processes.
 
         With several processes, `loss` must come from a module that `wrap` returned.
         """
@@ -84,11 +84,11 @@ class ProcessGroup:
             return torch.autograd.grad(loss, weights)
         for weight in weights:
             weight.grad = None
-        torch.autograd.backward(loss)  # DistributedDataParallel averages what it leaves in `grad`
+        torch.autograd.backward(loss)  # DistributedDataParallel averages the `grad` of each weight
         return [weight.grad for weight in weights if weight.grad is not None]
 
     def run_on_first(self, function: Callable[[], T]) -> T:
-        """Call `function` in the first process; return its result, or raise its error, in all."""
+        """Call `function` in the first process; return its result or raise its error in all."""
         if self.world_size == 1:
             return function()
         box: list[Any] = [None]
@@ -119,7 +119,7 @@ def join_processes(device: str) -> Iterator[tuple[ProcessGroup, str]]:
         The group, and the device of this process.
 
     Raises:
-        UsageError: several processes were told to share one GPU.
+        UsageError: `device` names one GPU for several processes.
         DeviceError: there are more processes than GPUs.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1")) if dist.is_torchelastic_launched() else 1
@@ -133,7 +133,7 @@ def join_processes(device: str) -> Iterator[tuple[ProcessGroup, str]]:
     if device != "cpu" and torch.cuda.is_available():
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(pick_device(device))
-    # gloo exchanges the few numbers besides the gradients, which are in CPU memory.
+    # gloo exchanges the few numbers in CPU memory that are not gradients.
     with process_group("cuda:nccl,cpu:gloo" if device.startswith("cuda:") else "gloo"):
         yield ProcessGroup(dist.get_rank(), world_size, world_size), device
 
@@ -142,15 +142,15 @@ def join_processes(device: str) -> Iterator[tuple[ProcessGroup, str]]:
 def process_group(backend: str, **options: Any) -> Iterator[None]:
     """Initialize torch's process group for the block, and end its threads afterwards.
 
-    A thread of gloo that is still alive while the interpreter shuts down may release a tensor then,
-    which aborts the process after its work is done.
+    If a gloo thread is still alive while the interpreter shuts down, it may release a tensor, which
+    aborts the process after its work is done.
 
     Args:
         backend: for example `"gloo"`.
         options: further arguments of `torch.distributed.init_process_group`.
     """
-    # DistributedDataParallel imports this module, whose functions take the current group as their
-    # default argument. Imported inside the block, it would keep the group and its threads alive.
+    # DistributedDataParallel imports this module, whose functions have the current group as a
+    # default argument. If first imported inside the block, it would keep the group's threads alive.
     import torch.distributed.nn  # noqa: F401
 
     dist.init_process_group(backend, **options)

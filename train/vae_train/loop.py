@@ -1,4 +1,4 @@
-"""The training loop, to be read from top to bottom."""
+"""The training loop; read it from top to bottom."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .distributed import ProcessGroup
 from .objective import Batch, LossModule, LossTerms, Model, total_loss
 from .state import Epoch, State, best_epoch
 
-_RISE = 0.15  # fraction of the steps in which `one_cycle` rises
-_START = 1 / 25  # its initial learning rate, as a fraction of the peak
+_RISE = 0.15  # fraction of the steps over which `one_cycle` rises to its peak
+_START = 1 / 25  # its initial learning rate, relative to the peak
 
 
 class Losses(NamedTuple):
-    """Means over images: the loss, its reconstruction term and its KL term."""
+    """The loss, its reconstruction term and its KL term, as means over images."""
 
     loss: float
     reconstruction: float
@@ -34,7 +34,7 @@ class Losses(NamedTuple):
 
 @dataclass(frozen=True)
 class Step:
-    """One optimizer step, for progress bars and logs. Losses are means over the batch."""
+    """One optimizer step, for progress bars and logs; losses are means over the batch."""
 
     epoch: int
     step: int
@@ -46,7 +46,7 @@ class Step:
 
 
 class Stopped(Exception):
-    """A signal asked training to stop, and it stopped after a step, with its state saved.
+    """Training was stopped by a signal, after a complete step and with its state saved.
 
     Attributes:
         signal: the number of the signal.
@@ -76,18 +76,19 @@ def fit(
         model: the model, on the same device as the data.
         data: the training images that this process holds.
         validation: the held-out images that this process holds, or None.
-        config: how to train; its precision must be resolved.
+        config: how to train; `precision` must not be `auto`.
         on_step: called after every step.
         on_epoch: called after every epoch.
         state: the state to continue from, of the same model; None starts a new run.
         group: the processes that train together.
         save: called with the state after every step and at the end; the second argument is True in
             the last call.
-        stop_signal: called at every step; a signal number other than 0 stops after that step.
+        stop_signal: called at every step; if it returns a signal number instead of 0, training
+            stops after that step.
 
     Returns:
-        The final state with the history of the epochs. The model has the weights to keep: the best
-        ones with `patience`, averaged with `ema`.
+        The final state with the history of all epochs. The model holds the weights to keep: those
+        of the best epoch with `patience`, averaged with `ema`.
 
     Raises:
         UsageError: the loss is not finite.
@@ -110,12 +111,12 @@ def fit(
             beta = kl_weight(config, state.step, steps)
             rate = learning_rate(config, state.step, steps * config.epochs)
             own_losses = _update(compute, state, batch, beta, rate, config.free_bits, group)
-            # The processes must agree on the losses and on whether to stop: one exchange for both.
+            # Processes must agree on the losses and on whether to stop; one exchange does both.
             *means, stopping = group.means([*own_losses, float(stop_signal() > 0)])
             losses = Losses(*means)
             check_finite(losses.loss, f"loss at epoch {epoch}, step {step + 1},", config)
             images = len(indices[step]) * group.world_size
-            state.end_step(list(losses), images)
+            state.end_step(losses, images)
             if config.objective == "gaussian":
                 state.learn_variance(losses.reconstruction, model.config.pixels)
             state.seconds = time.perf_counter() - start
@@ -123,7 +124,7 @@ def fit(
             on_step(Step(epoch, step + 1, steps, *losses, done / state.seconds))
             save(state, stopping > 0)
             if stopping:
-                raise Stopped(stop_signal() or SIGINT)  # another process may have got the signal
+                raise Stopped(stop_signal() or SIGINT)  # SIGINT if another process got the signal
         images = len(data) * group.world_size
         record = _end_of_epoch(state, epoch, images, validation, epoch_config, group)
         state.end_epoch(record, next_shuffle_state, keep_best=config.patience > 0)
@@ -144,20 +145,7 @@ def _update(
     free_bits: float,
     group: ProcessGroup,
 ) -> Losses:
-    """Take one step of the optimizer.
-
-    Args:
-        compute: a `LossModule`, wrapped for several processes or not.
-        state: the state whose model and optimizer are updated.
-        batch: the images of this process.
-        beta: weight of the KL term.
-        learning_rate: of this step.
-        free_bits: see `total_loss`.
-        group: the processes.
-
-    Returns:
-        Means over the batch of this process.
-    """
+    """Take one optimizer step; return the mean losses over the batch of this process."""
     terms: LossTerms = compute(batch, beta, state.variance)
     means = terms.means()
     batch_kl = group.mean_(means.kl.detach().clone()) if free_bits else None
@@ -174,7 +162,7 @@ def _end_of_epoch(
     config: TrainConfig,
     group: ProcessGroup,
 ) -> Epoch:
-    """Average the losses of the epoch over its images, and validate the averaged weights."""
+    """Average the losses over the images of the epoch, and validate the averaged weights."""
     losses = Losses(*(value / images for value in state.sums))
     held_out: tuple[float, ...] = ()
     if validation is not None:
@@ -193,9 +181,9 @@ def evaluate(
     variance: float = 0.5,
     group: ProcessGroup = ProcessGroup(),  # noqa: B008 - frozen
 ) -> Losses:
-    """Compute the training objective in float32 over `data`, with the full weight of the KL term.
+    """Compute the training objective over `data`, in float32 and with the full KL weight.
 
-    All random numbers are drawn from the same seed in each call, so that epochs are comparable.
+    Each call draws its random numbers from the same seed, so that epochs are comparable.
 
     Args:
         model: the model, which is left in evaluation mode.
@@ -207,7 +195,7 @@ def evaluate(
     model.eval()
     noise = torch.Generator(data.device).manual_seed(config.seed)
     compute = LossModule(model, replace(config, precision="float32"))
-    rows = []  # per batch f64[1 + D + 1]: sums of the reconstruction, of the KL and of the bound
+    rows = []  # per batch f64[1 + D + 1]: summed reconstruction, KL and bound
     for batch in BatchMaker(data, model.config, config, group, noise).all():
         terms: LossTerms = compute(batch, config.beta, variance)
         bound = terms.reconstruction if terms.bound is None else terms.bound
@@ -220,7 +208,7 @@ def evaluate(
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
-    """The learning rate at step `step` of `steps`, counted from 0."""
+    """Return the learning rate at step `step` of `steps`, counted from 0."""
     if config.schedule == "constant":
         return config.learning_rate
     top = _RISE * steps
@@ -232,13 +220,13 @@ def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
 
 
 def kl_weight(config: TrainConfig, step: int, steps: int) -> float:
-    """The weight of the KL term at step `step`, counted from 0, with `steps` per epoch."""
+    """Return the KL weight at step `step`, counted from 0, with `steps` steps per epoch."""
     warmup = config.kl_warmup * steps
     return config.beta * (min(1.0, step / warmup) if warmup else 1.0)
 
 
 def out_of_patience(history: list[Epoch], config: TrainConfig) -> bool:
-    """Whether the last `patience` epochs brought no lower validation loss."""
+    """Return whether none of the last `patience` epochs lowered the validation loss."""
     if not config.patience or not history:
         return False
     return len(history) - 1 - best_epoch(history) >= config.patience
@@ -248,7 +236,7 @@ def check_finite(value: float, name: str, config: TrainConfig) -> None:
     """Stop training that has diverged.
 
     Raises:
-        UsageError: `value` is not finite; the message says what to lower.
+        UsageError: `value` is not finite.
     """
     if not math.isfinite(value):
         raise UsageError(

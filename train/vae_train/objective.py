@@ -26,8 +26,8 @@ class Batch(NamedTuple):
 
     Attributes:
         image: f32[N, C, H, W] in [0, 1], the target of the loss.
-        encoder_input: f32[N, C, H, W] in [0, 1]; `image`, or `image` with noise.
-        label: i64[N], or None where the model has no labels.
+        encoder_input: f32[N, C, H, W] in [0, 1]; `image`, with or without noise.
+        label: i64[N], or None if the model has no labels.
         eps: f32[K, N, D], standard normal noise for K latent samples per image.
     """
 
@@ -41,9 +41,9 @@ class LossTerms(NamedTuple):
     """The terms of a loss, per image.
 
     Attributes:
-        reconstruction: f32[N], mean over the K latent samples of an image.
+        reconstruction: f32[N], mean over the K latent samples per image.
         kl: f32[N, D], per latent dimension; f32[N, 0] for an AE.
-        bound: f32[N], the negative importance-weighted bound; None where K is 1.
+        bound: f32[N], the negative importance-weighted bound; None if K is 1.
     """
 
     reconstruction: Tensor
@@ -51,13 +51,13 @@ class LossTerms(NamedTuple):
     bound: Tensor | None = None
 
     def means(self) -> LossTerms:
-        """Means over the batch: reconstruction f32[], KL f32[D], bound f32[] or None."""
+        """Average over the batch: reconstruction f32[], KL f32[D], bound f32[] or None."""
         bound = None if self.bound is None else self.bound.mean(0)
         return LossTerms(self.reconstruction.mean(0), self.kl.mean(0), bound)
 
 
 class LossModule(nn.Module):
-    """A model together with its objective: the module that several processes wrap."""
+    """A model and its objective in one module, for `DistributedDataParallel` to wrap."""
 
     def __init__(self, model: Model, config: TrainConfig) -> None:
         super().__init__()
@@ -102,10 +102,10 @@ def total_loss(
     Args:
         means: means of the terms over the batch.
         beta: weight of the KL term.
-        free_bits: nats that are not penalized; a latent dimension with a KL below this counts as
-            this much, without a gradient.
-        batch_kl: f32[D], the KL per dimension averaged over the whole batch, where `means` are
-            those of one process's part of it.
+        free_bits: nats of KL that are not penalized: a latent dimension below this value counts as
+            this value and has no gradient.
+        batch_kl: f32[D], the KL per dimension averaged over the whole batch, if `means` covers only
+            the images of one process.
     """
     if means.bound is not None:
         return means.bound
@@ -119,7 +119,7 @@ def total_loss(
 def reconstruction(
     logits: Tensor, image: Tensor, objective: Objective, variance: float = 0.5
 ) -> Tensor:
-    """Compute -log p(image | z) in nats, or the squared error for `mse`, of each image.
+    """Compute -log p(image | z) in nats per image; for `mse`, the squared error.
 
     Args:
         logits: f32[N, C, H, W], before the sigmoid.
@@ -139,28 +139,36 @@ def reconstruction(
 
 
 def gaussian(error: Tensor, pixels: int, variance: float) -> Tensor:
-    """-log N(image; decoded, variance) in nats; `error` is the squared error summed over pixels."""
+    """Compute -log N(image; decoded, variance) in nats; `error` is summed over pixels."""
     return error / (2 * variance) + pixels / 2 * log(2 * pi * variance)
 
 
 def mean_squared_error(nll: float, pixels: int, variance: float) -> float:
-    """Inverse of `gaussian`: the squared error per pixel, which is also the likeliest variance."""
+    """Invert `gaussian`: return the squared error per pixel, also the most likely variance."""
     return 2 * variance * (nll / pixels - log(2 * pi * variance) / 2)
 
 
 def kl_to_standard_normal(mu: Tensor, log_var: Tensor) -> Tensor:
-    """KL(N(mu, exp(log_var)) ‖ N(0, 1)) per dimension, f32[N, D]; Kingma & Welling 2014, app. B."""
+    """Compute KL(N(mu, exp(log_var)) ‖ N(0, 1)) per dimension, f32[N, D].
+
+    Source: Kingma & Welling 2014, appendix B.
+    """
     mu, log_var = mu.float(), log_var.float()
     return 0.5 * torch.addcmul(torch.expm1(log_var) - log_var, mu, mu)
 
 
 def log_ratio(z: Tensor, log_var: Tensor, eps: Tensor) -> Tensor:
-    """Log N(z; 0, I) - log N(z; mu, exp(log_var)) for z = mu + exp(log_var / 2)·eps, f32[K, N]."""
+    """Compute log N(z; 0, I) - log N(z; mu, exp(log_var)), f32[K, N].
+
+    Here z = mu + exp(log_var / 2)·eps.
+    """
     return 0.5 * (eps.square() + log_var.float() - z.float().square()).sum(-1)
 
 
 def importance_bound(nll: Tensor, ratio: Tensor) -> Tensor:
-    """-log of the mean over K of p(image | z)·p(z) / q(z | image), f32[N]; Burda et al. 2015.
+    """Compute -log of the mean over K of p(image | z)·p(z) / q(z | image), f32[N].
+
+    Source: Burda et al. 2015, arXiv 1509.00519.
 
     Args:
         nll: f32[K, N], -log p(image | z).

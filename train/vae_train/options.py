@@ -15,7 +15,7 @@ from .config_file import to_toml
 if TYPE_CHECKING:
     from vae_models import Family, ModelConfig
 
-# Families that an option applies to; all others apply to every family.
+# The families that an option applies to; options not listed apply to every family.
 _FAMILIES = {
     "label_join": ("cvae",),
     "encoder_join": ("cvae",),
@@ -33,7 +33,7 @@ _MODEL_FIELDS = ("backbone", "latent_dim", "hidden", "label_join", "encoder_join
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """What was asked for on the command line; None where the preset decides.
+    """The options of one command line; None leaves the value to the preset.
 
     The fields from `backbone` to `encoder_join` are those of `ModelConfig`, the fields from
     `objective` to `seed` those of `TrainConfig`.
@@ -91,24 +91,24 @@ class TrainOptions:
                 raise UsageError(f"--{name.replace('_', '-')} is for {' and '.join(families)} only")
         if self.prior == "normal" and self.prior_spread is not None:
             raise UsageError(
-                "--prior-spread needs a fitted prior, and --prior normal is not fitted"
+                "--prior-spread needs a fitted prior, but --prior normal is not fitted. Omit one."
             )
 
     @property
     def model_overrides(self) -> dict[str, Any]:
-        """The fields of `ModelConfig`."""
+        """The options that are fields of `ModelConfig`."""
         return {name: getattr(self, name) for name in _MODEL_FIELDS}
 
     @property
     def config_overrides(self) -> dict[str, Any]:
-        """The fields of `TrainConfig`."""
+        """The options that are fields of `TrainConfig`."""
         given = asdict(self)
         return {
             field.name: given[field.name] for field in fields(TrainConfig) if field.name in given
         }
 
     def to_toml(self, model: ModelConfig, config: TrainConfig) -> str:
-        """Everything that decides the result, as a file for `--config`; presets are resolved."""
+        """Format all options that affect the result for `--config`, with presets resolved."""
         values: dict[str, Any] = {"family": self.family, "data": self.data, "preset": self.preset}
         values |= {name: getattr(model, name) for name in self.model_overrides}
         values |= {name: getattr(config, name) for name in self.config_overrides}
@@ -125,11 +125,11 @@ def parse_hidden(text: str | None) -> tuple[int, ...] | None:
     """Parse widths separated by commas: `512,256` → (512, 256).
 
     Raises:
-        UsageError: the text is something else.
+        UsageError: the text has another format.
     """
     if text is None:
         return None
-    parts = [part.strip() for part in text.split(",")]
-    if not all(is_small_integer(part) for part in parts):
+    widths = [width.strip() for width in text.split(",")]
+    if not all(is_small_integer(width) for width in widths):
         raise UsageError(f"hidden {text!r}: expected whole numbers, for example 512,256")
-    return tuple(int(part) for part in parts)
+    return tuple(map(int, widths))

@@ -1,7 +1,8 @@
 """Fit the latent prior to the latents of the training data.
 
-Sampling from a density fitted to the latents instead of N(0, I) closes the gap between the prior
-and the aggregate posterior (Ghosh et al. 2020, arXiv 1903.12436), and makes a plain AE generative.
+Sampling from a density fitted to the latents, instead of from N(0, I), closes the gap between the
+prior and the aggregate posterior, and makes a plain AE generative (Ghosh et al. 2020, arXiv
+1903.12436).
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ from .objective import Model
 
 Floats = NDArray[np.float64]
 
-_MAX_LATENTS = 20_000  # that one mixture is fitted to
-# Numbers in all mixtures together. They are stored as text in every exported graph.
-_MAX_PICKED_NUMBERS = 32_000  # where the number of components is picked here
+_MAX_LATENTS = 20_000  # to fit one mixture to
+# Limits for the numbers in all mixtures together, which every exported graph stores as text.
 _MAX_NUMBERS = 1_000_000
-_TAIL = 0.05  # fraction of a class's latents, the least likely ones, that its mixture ignores
-_TAIL_COMPONENTS = 5  # of the mixture that decides which latents are the least likely
+_MAX_PICKED_NUMBERS = 32_000  # if the number of components is picked automatically
+_TAIL = 0.05  # fraction of each class's latents that its mixture ignores, the least likely ones
+_TAIL_COMPONENTS = 5  # in the mixture that decides which latents are least likely
 _CANDIDATES = (1, 3, 5, 10, 15, 20, 30, 60)  # numbers of components to try
-_MIN_GAIN = 0.01  # nats per latent on held-out latents that more components must gain
+_MIN_GAIN = 0.01  # nats per held-out latent vector that more components must gain
 _HELD_OUT = 0.1
-_RIDGE = 3e-3  # added to each variance, relative to that dimension's own
-_TOLERANCE = 2e-3  # nats per latent; smaller gains do not carry over to held-out latents
+_RIDGE = 3e-3  # added to each variance, relative to the variance of its dimension
+_TOLERANCE = 2e-3  # nats per latent vector; smaller gains do not carry over to held-out latents
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class FittedPrior:
     Attributes:
         prior: the prior.
         held_out_log_likelihood: mean log-likelihood in nats per latent vector; for `class_gmm`, the
-            mean over its mixtures. The latents are sampled as those that the prior was fitted to.
+            mean over its mixtures. Held-out latents are sampled like those that were fitted.
     """
 
     prior: Prior
@@ -56,14 +57,14 @@ class FittedPrior:
 def sample_latents(
     model: Model, data: ImageSource, seed: int, *, labelled: bool = True, spread: float = 1.0
 ) -> Floats:
-    """Sample one z per image from the posterior (for an AE, encode it): f64[N, D].
+    """Sample one z per image from its posterior; for an AE, encode it. Returns f64[N, D].
 
     Args:
         model: a trained model.
         data: the images.
         seed: seed of the samples.
-        labelled: whether a CVAE's encoder is given the labels.
-        spread: factor on the posterior's standard deviation; 0 returns the means.
+        labelled: whether to give the labels to the encoder of a CVAE.
+        spread: factor applied to the posterior's standard deviation; 0 returns the means.
     """
     model.eval()
     noise = torch.Generator(data.device).manual_seed(seed)
@@ -86,8 +87,8 @@ def check_prior(kind: str, components: int | None, config: ModelConfig) -> str:
         The kind, with `auto` resolved.
 
     Raises:
-        UsageError: the kind is unknown, or `class_gmm` without labels; `components` is set for a
-            prior that has none; or the prior is too large for a checkpoint.
+        UsageError: the kind is unknown, or needs labels and the model has none; `components` is set
+            for a prior without components; or the prior is too large for a checkpoint.
     """
     if kind not in ("auto", *KINDS):
         raise UsageError(f"prior is {kind!r}, expected one of {('auto', *KINDS)}")
@@ -97,21 +98,23 @@ def check_prior(kind: str, components: int | None, config: ModelConfig) -> str:
         kind = "class_gmm" if config.family == "cvae" else "gmm"
     if kind in ("normal", "uniform", "gaussian"):
         if components is not None:
-            raise UsageError(f"components is {components}, and prior {kind} has none. Use gmm.")
+            raise UsageError(
+                f"components is {components}, but prior {kind} has none. Use --prior gmm."
+            )
         if kind != "gaussian":
             return kind
     dim, rows = config.latent_dim, config.classes + 1 if kind == "class_gmm" else 1
     numbers = rows * (components or 1) * _numbers_per_component(dim)
     if numbers > _MAX_NUMBERS:
         raise UsageError(
-            f"prior {kind} of {dim} dimensions has {numbers:,} numbers, a checkpoint holds at most "
+            f"prior {kind} of {dim} dimensions has {numbers:,} numbers, expected at most "
             f"{_MAX_NUMBERS:,}. Use --prior normal, or smaller --components or --latent-dim."
         )
     return kind
 
 
 def _numbers_per_component(dim: int) -> int:
-    """Its weight, its mean, and the lower triangle of its covariance."""
+    """Count a weight, a mean, and the lower triangle of a covariance."""
     return 1 + dim + dim * (dim + 1) // 2
 
 
@@ -125,7 +128,8 @@ def fit_prior(
 ) -> FittedPrior:
     """Fit a prior of `kind` to the latents of `data`.
 
-    For `class_gmm`, the least likely 5% of each class's latents are ignored: see `_without_tail`.
+    For `class_gmm`, the least likely 5% of each class's latents are ignored; `_without_tail` gives
+    the reason.
 
     Args:
         model: a trained model.
@@ -134,12 +138,13 @@ def fit_prior(
         components: Gaussians in each mixture, fewer if there are fewer latents; None picks the
             number by the likelihood of held-out latents.
         seed: seed of the posterior samples and of the fit.
-        spread: factor on the posterior's standard deviation when the latents are sampled. Images
-            decode from the posterior mean, and a prior as wide as the posterior samples more blur
-            than images show; a narrower one explains the latents of new images less well.
+        spread: factor applied to the posterior's standard deviation when latents are sampled. A
+            prior as wide as the posterior gives samples that are blurrier than reconstructions,
+            which decode the posterior mean; a narrower one explains the latents of new images less
+            well.
 
     Raises:
-        UsageError: see `check_prior`; or the latents are not finite.
+        UsageError: `check_prior` refuses the prior, or the latents are not finite.
     """
     kind = check_prior(kind, components, model.config)
     dim = model.config.latent_dim
@@ -148,7 +153,7 @@ def fit_prior(
     subset = _random_subset(data, seed)
     z = sample_latents(model, subset if kind in ("gaussian", "gmm") else data, seed, spread=spread)
     if not np.isfinite(z).all():
-        raise UsageError("training diverged: latents are not finite. Lower the learning rate.")
+        raise UsageError("training diverged: the latents are not finite. Lower the learning rate.")
     groups = [z]
     if kind == "class_gmm":
         if data.labels is None:
@@ -166,11 +171,11 @@ def fit_prior(
 def fit_latents(
     groups: list[Floats], kind: str, components: int | None = None, seed: int = 0
 ) -> FittedPrior:
-    """Fit a prior of `kind` to given latents, of any model.
+    """Fit a prior of `kind` to latents from any model.
 
     Args:
-        groups: one array f64[n, D]; for `class_gmm` one per class, followed by the latents that
-            were encoded without a label.
+        groups: one array f64[n, D]; for `class_gmm`, one per class, followed by latents encoded
+            without a label.
         kind: one of `vae_runtime.prior.KINDS`.
         components: Gaussians in each mixture; None picks the number by held-out likelihood.
         seed: seed of the fit.
@@ -185,7 +190,7 @@ def fit_latents(
 
 
 def _random_subset(data: ImageSource, seed: int) -> ImageSource:
-    """At most as many images as a mixture is fitted to."""
+    """Select as many images as one mixture is fitted to."""
     if len(data) <= _MAX_LATENTS:
         return data
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
@@ -195,7 +200,7 @@ def _random_subset(data: ImageSource, seed: int) -> ImageSource:
 def _fit_mixtures(
     kind: str, groups: list[Floats], dim: int, components: int | None, seed: int
 ) -> FittedPrior:
-    """Fit one mixture per group; pad those with fewer components with components of weight 0."""
+    """Fit one mixture per group; pad the smaller ones with components of weight 0."""
     import sklearn.mixture  # noqa: F401 - the limit below applies to libraries already loaded
     from threadpoolctl import threadpool_limits
 
@@ -205,8 +210,8 @@ def _fit_mixtures(
     # The matrices are too small for several threads: with two, the fit took 20 times as long.
     with threadpool_limits(1):
         for group in groups:
-            # All mixtures are stored at the size of the largest. The one of latents without a label
-            # should not enlarge the others.
+            # All mixtures are stored at the size of the largest. The mixture for latents without a
+            # label must not enlarge the others.
             unlabelled = len(fitted) == len(groups) - 1
             if fitted and unlabelled:
                 max_components = max(len(f.weights) for f in fitted)
@@ -250,14 +255,13 @@ def _fit_mixture(
 
     Args:
         latents: f64[n, D] in random order; the first tenth is held out.
-        components: number of Gaussians, fewer if there are fewer latents; None picks the number by
-            the likelihood of the held-out latents.
+        components: number of Gaussians, or None to pick it by held-out likelihood.
         max_components: the largest number to pick.
-        tail: fraction of the latents, the least likely ones, that are ignored.
+        tail: fraction of the latents to ignore, the least likely ones.
         seed: seed of the fit.
     """
     center, scale = latents.mean(0), latents.std(0)
-    # Dimensions that never vary get a small scale instead of 0.
+    # A dimension that never varies gets a small scale instead of 0.
     scale = np.maximum(scale, 1e-3 * np.sqrt(np.mean(scale**2)) + 1e-9)
     unit = ((latents - center) / scale).astype(np.float32)
     unit = unit if len(unit) > 1 else np.repeat(unit, 2, 0)
@@ -282,17 +286,17 @@ def _fit_mixture(
 
 
 def _affordable(latents: NDArray[np.float32], max_components: int) -> list[int]:
-    """Numbers of components to try; a full covariance needs several latents per dimension."""
+    """List numbers of components to try; a full covariance needs several latents per dimension."""
     n, dim = latents.shape
     return [m for m in _CANDIDATES if m <= max_components and n >= 5 * m * dim] or [1]
 
 
 def _without_tail(latents: NDArray[np.float32], tail: float, seed: int) -> NDArray[np.float32]:
-    """Drop the fraction `tail` that a small mixture finds least likely.
+    """Drop the fraction `tail` of latents that a small mixture finds least likely.
 
-    Within a class, these are mostly mislabelled or unreadable digits. A mixture covers them with
-    wide components, and samples from those look like no digit. Latents that were encoded without a
-    label keep their tail, which may be a rare class.
+    Within a class, these are mostly mislabelled or unreadable digits. A mixture would cover them
+    with wide components, whose samples look like no digit. Latents encoded without a label keep
+    their tail, which may be a rare class.
     """
     if len(latents) * tail < 1:
         return latents
@@ -311,6 +315,6 @@ def _expectation_maximization(latents: NDArray[np.float32], m: int, seed: int) -
         m, reg_covar=_RIDGE, max_iter=60, tol=_TOLERANCE, random_state=seed % 2**32
     )
     with warnings.catch_warnings():
-        # A fit that has not converged, or with two identical components, is good enough.
+        # A fit that has not converged, or has two identical components, is good enough.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return mixture.fit(latents)

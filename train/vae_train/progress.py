@@ -1,4 +1,4 @@
-"""Follow a training run: a progress bar on standard error, and event files for TensorBoard."""
+"""Report the progress of a training run, on standard error and to TensorBoard."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _REDRAW_S = 0.1
 
 
 class Progress(progress.Progress):
-    """A bar on a terminal and one line per epoch; nothing if `quiet`.
+    """Shows a progress bar on a terminal and prints one line per epoch.
 
     Args:
-        epochs: the number of epochs in all.
-        terms: whether the loss has a reconstruction and a KL term to show.
-        quiet: whether to print nothing.
+        epochs: the total number of epochs.
+        terms: whether to show the reconstruction and KL terms of the loss.
+        quiet: print nothing.
     """
 
     def __init__(self, epochs: int, *, terms: bool = True, quiet: bool = False) -> None:
@@ -61,15 +61,14 @@ class Progress(progress.Progress):
 
     def epoch(self, epoch: Epoch) -> None:
         """Print the losses of a finished epoch."""
-        held_out = (
-            "" if epoch.validation_loss is None else f" validation {epoch.validation_loss:.2f}"
-        )
+        validation = epoch.validation_loss
+        held_out = "" if validation is None else f" validation {validation:.2f}"
         left = timedelta(seconds=round(epoch.seconds * (self._epochs - epoch.epoch)))
         self.console.print(
             f"epoch {epoch.epoch}/{self._epochs}: "
             f"{self._losses(epoch, 'reconstruction')}{held_out} "
             f"({epoch.images_per_second:,.0f} images/s, {left} left)",
-            soft_wrap=True,  # rich would break the line at its guess of the width
+            soft_wrap=True,  # or rich would break the line at the width it assumes
         )
 
     def _losses(self, means: Step | Epoch, reconstruction: str) -> str:

@@ -1,4 +1,4 @@
-"""From a data set and two configs to a checkpoint."""
+"""Train a model, fit its prior, measure it, and assemble the checkpoint."""
 
 from __future__ import annotations
 
@@ -57,19 +57,19 @@ def train(
     """Train a model, fit its prior and measure it.
 
     Args:
-        data: the training images; with labels for a CVAE. If they are read lazily
-            (`load_dataset(…, lazy=True)`), each of several processes holds only its own part.
+        data: the training images; labelled for a CVAE. If they are read lazily
+            (`load_dataset(…, lazy=True)`), each of several processes holds only its own images.
         model_config: the model to build.
         config: how to train it.
-        test: a test split to evaluate the final model on.
+        test: the test split to evaluate the final model on, if any.
         prior: see `fit_prior`.
         components: see `fit_prior`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        threads: torch's OpenMP threads; more than one slows small models down.
+        threads: OpenMP threads for torch; more than one slows small models down.
         command: the command line to record in the checkpoint.
-        folder: where state and metrics are saved during training; None saves nothing.
+        folder: where to save state and metrics during training; None saves nothing.
         resume: continue from the state in `folder`, if there is one.
-        group: the processes that train together. Each is given all of `data` and returns the same
+        group: the processes that train together. Each takes all of `data` and returns the same
             checkpoint.
         interruptible: on Ctrl-C or SIGTERM, finish the current step and raise `Stopped`.
         on_step: called after each optimizer step.
@@ -77,7 +77,7 @@ def train(
         log: called with one-line messages for the user.
 
     Raises:
-        UsageError: data, model and config contradict each other or the state in `folder` (found
+        UsageError: data, model and config contradict each other or the state in `folder` (checked
             before training), or the loss is not finite.
         DeviceError: the CUDA device does not exist.
         Stopped: training was interrupted; the state is saved in `folder`.
@@ -120,9 +120,9 @@ def train(
             return fitted, _final_metrics(state, config, test_images)
 
         fitted, measured = group.run_on_first(finish)
-    facts = _provenance(data, test, len(sharded.training), run.command) | measured
-    facts["prior_held_out_log_likelihood"] = fitted.held_out_log_likelihood
-    return _checkpoint(state, config, fitted.prior, data if test is None else test, facts)
+    metadata = _provenance(data, test, len(sharded.training), run.command) | measured
+    metadata["prior_held_out_log_likelihood"] = fitted.held_out_log_likelihood
+    return _checkpoint(state, config, fitted.prior, data if test is None else test, metadata)
 
 
 def check_run(
@@ -132,20 +132,21 @@ def check_run(
     config: TrainConfig,
     group: ProcessGroup,
 ) -> None:
-    """Check that data, model and config go together, before anything is trained.
+    """Check that data, model and config are compatible, before training starts.
 
     Raises:
-        UsageError: with what was seen and what was expected.
+        UsageError: they are not.
     """
-    for part in (data,) if test is None else (data, test):
-        _check_images(part, model)
+    _check_images(data, model)
+    if test is not None:
+        _check_images(test, model)
     if config.label_dropout and not model.null_label:
         raise UsageError(
             f"label_dropout is {config.label_dropout}, expected 0: this {model.family} cannot "
-            "represent a missing label (the default preset's cvae can)"
+            "represent a missing label, but the cvae of the default preset can"
         )
     if config.importance_samples > 1 and model.family == "ae":
-        raise UsageError("importance_samples is for vae and cvae: an ae samples no latents")
+        raise UsageError("importance_samples is for vae and cvae only: an ae samples no latents")
     if config.batch_size % group.shards:
         raise UsageError(
             f"batch_size is {config.batch_size}, expected a multiple of {group.shards} processes"
@@ -165,7 +166,7 @@ def check_labels(data: Dataset) -> None:
     """Refuse an unlabelled data set for a CVAE.
 
     Raises:
-        UsageError: with what to train instead.
+        UsageError: the data set has no labels.
     """
     if data.labels is None:
         raise UsageError(f"{data.name}: no labels, and a cvae needs them. Train ae or vae.")
@@ -187,10 +188,10 @@ def _check_images(data: Dataset, model: ModelConfig) -> None:
 def stop_on_signal() -> Iterator[Callable[[], int]]:
     """Catch the first SIGINT or SIGTERM inside the block.
 
-    A second signal has its usual effect. Outside the main thread, no signal is caught.
+    A second signal has its usual effect. In threads other than the main one, none is caught.
 
     Yields:
-        A function that returns the number of the signal, or 0 if there was none.
+        A function that returns the number of the signal, or 0 if none was received.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -215,7 +216,7 @@ def stop_on_signal() -> Iterator[Callable[[], int]]:
 def _apply_guidance_and_contrast(
     state: State, sharded: ShardedData, config: TrainConfig, group: ProcessGroup
 ) -> None:
-    """Fold guidance and contrast into the weights, and update a learned variance to match."""
+    """Fold guidance and contrast into the weights, and update a learned variance accordingly."""
     model = state.model
     guided = isinstance(model, CVAE) and config.guidance != 1
     if isinstance(model, CVAE) and guided:
@@ -228,7 +229,7 @@ def _apply_guidance_and_contrast(
 
 
 def _final_metrics(state: State, config: TrainConfig, test: ImageSource | None) -> dict[str, Any]:
-    """The losses of the epoch whose weights were kept, and on the test split if there is one."""
+    """Collect the losses of the epoch whose weights were kept and, if any, of the test split."""
     kept = best_epoch(state.history) if config.patience else len(state.history) - 1
     other = ("epoch", "seconds", "images_per_second")
     epoch = asdict(state.history[kept])
@@ -237,16 +238,16 @@ def _final_metrics(state: State, config: TrainConfig, test: ImageSource | None) 
         losses = evaluate(state.model, test, config, variance=state.variance)
         check_finite(losses.loss, "test loss", config)
         metrics |= {f"test_{name}": value for name, value in losses._asdict().items()}
-    facts = {
+    metadata = {
         "epochs": len(state.history),
         "parameters": sum(p.numel() for p in state.model.parameters()),
         "metrics": metrics,
     }
-    return facts | ({"best_epoch": kept + 1} if config.patience else {})
+    return metadata | ({"best_epoch": kept + 1} if config.patience else {})
 
 
 def _provenance(data: Dataset, test: Dataset | None, training: int, command: str) -> dict[str, Any]:
-    """The command, the data and the versions that a checkpoint was made with."""
+    """Describe the command, the data and the versions that a checkpoint was made with."""
     counts = {"training": training} | ({} if test is None else {"test": len(test)})
     return {
         "command": command,
@@ -260,7 +261,7 @@ def _provenance(data: Dataset, test: Dataset | None, training: int, command: str
 
 
 def _checkpoint(
-    state: State, config: TrainConfig, prior: Prior, data: Dataset, facts: dict[str, Any]
+    state: State, config: TrainConfig, prior: Prior, data: Dataset, metadata: dict[str, Any]
 ) -> Checkpoint:
     """Assemble the checkpoint; its examples are the first images of `data`."""
     labelled = state.model.config.family == "cvae"
@@ -272,7 +273,7 @@ def _checkpoint(
         prior,
         torch.tensor(np.asarray(examples.images)),
         torch.tensor(examples.labels) if labelled else None,
-        tuple(facts["data"]["classes"]) if labelled else (),
-        facts,
+        tuple(metadata["data"]["classes"]) if labelled else (),
+        metadata,
         math.sqrt(state.variance) if config.objective == "gaussian" else None,
     )

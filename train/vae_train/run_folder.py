@@ -1,8 +1,8 @@
-"""The run folder next to a checkpoint, `cvae.run/` for `cvae.pt`, and how a stopped run is resumed.
+"""The run folder next to a checkpoint (`cvae.run/` for `cvae.pt`), and resuming from it.
 
-config.toml    the resolved options; `vae-train --config` accepts it
+config.toml    the resolved options, for `vae-train --config`
 metrics.jsonl  one line per epoch
-state.pt       the state to resume from; removed when the run is finished
+state.pt       the state to resume from, removed when the run is finished
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _EXTENSIONS = (".pt", ".pth", ".ckpt")
 
 
 def without_extension(checkpoint: Path) -> Path:
-    """The path without `.pt`, `.pth` or `.ckpt`; other suffixes, as in `beta0.5`, are kept."""
+    """Strip `.pt`, `.pth` or `.ckpt` from a path, but no other suffix, as in `beta0.5`."""
     return checkpoint.with_suffix("") if checkpoint.suffix in _EXTENSIONS else checkpoint
 
 
 class RunFolder:
-    """The files of one run. Call `make` before anything is written.
+    """The files of one run. Call `make` before writing any of them.
 
     Attributes:
         path: the folder.
@@ -41,12 +41,12 @@ class RunFolder:
     """
 
     def __init__(self, path: Path, save_every: float = 30.0, config: str = "") -> None:
-        """Name the folder without creating it.
+        """Describe the folder without creating it.
 
         Args:
             path: the folder.
-            save_every: seconds from one save of the state to the next; 0 saves every step.
-            config: the text of `config.toml`.
+            save_every: seconds between saves of the state; 0 saves after every step.
+            config: the content of `config.toml`.
         """
         self.path = path
         self.config = config
@@ -57,13 +57,13 @@ class RunFolder:
 
     @classmethod
     def for_checkpoint(cls, out: Path, save_every: float = 30.0, config: str = "") -> RunFolder:
-        """The folder of the run that writes the checkpoint `out`.
+        """Return the folder of the run that writes the checkpoint `out`.
 
         Raises:
             UsageError: `save_every` is not a finite number.
         """
         if not math.isfinite(save_every):
-            raise UsageError(f"save_every is {save_every}, expected seconds")
+            raise UsageError(f"save_every is {save_every}, expected a number of seconds")
         name = without_extension(out)
         return cls(name.with_name(f"{name.name}.run"), save_every, config)
 
@@ -79,53 +79,40 @@ class RunFolder:
             reason = describe_os_error(error)
             raise FileError(f"{self.path}: {reason}, expected a run folder here") from error
 
-    def save(self, state: State, facts: dict[str, Any], *, now: bool) -> None:
-        """Write the state if the last save is long enough ago, or `now`.
+    def save(self, state: State, run: dict[str, Any], *, now: bool) -> None:
+        """Write the state if `save_every` seconds have passed since the last save, or `now`.
 
         Args:
             state: the state after a step.
-            facts: plain values that `load` returns.
-            now: whether to save in any case.
+            run: a description of the run, as plain values; `load` returns it.
+            now: save in any case.
         """
         if now or time.monotonic() - self._last_save >= self._save_every:
-            content = {"format": FORMAT, "facts": facts, "state": state.to_dict()}
+            content = {"format": FORMAT, "run": run, "state": state.to_dict()}
             write_checkpoint_file(content, self.state)
             self._last_save = time.monotonic()
 
     def load(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Read the facts, and the state for `restore`, that `save` wrote.
+        """Read the description of the run and the state, as a dictionary, that `save` wrote.
 
         Raises:
             NotFound: there is no saved state.
             IntegrityError: the checksum is missing or wrong.
-            InputError: the file is not a state, or has another format.
+            InputError: the file is not a saved state, or has another format.
         """
         content, _ = read_checkpoint_file(self.state)
         try:
-            found, facts, state = (content[key] for key in ("format", "facts", "state"))
-            if found != FORMAT or not isinstance(facts, dict):
+            found, run, state = (content[key] for key in ("format", "run", "state"))
+            if found != FORMAT or not isinstance(run, dict):
                 raise ValueError(found)
         except MALFORMED as error:
             raise InputError(
                 f"{self.state}: not a state that this version wrote. Delete it to start again."
             ) from error
-        return facts, state
-
-    def restore(self, state: State, data: dict[str, Any]) -> None:
-        """Put the state that `load` returned into a new `state`.
-
-        Raises:
-            InputError: it is the state of another model.
-        """
-        try:
-            state.load_dict(data)
-        except MALFORMED as error:
-            raise InputError(
-                f"{self.state}: does not fit the model. Delete it to start again."
-            ) from error
+        return run, state
 
     def start(self, history: list[Epoch]) -> None:
-        """Write the config and the metrics of the finished epochs; remove temporary files."""
+        """Write the config and the metrics of finished epochs; remove temporary files."""
         for part in self.path.glob(".*.part"):  # left by a process that was killed
             part.unlink(missing_ok=True)
         if self.config:
@@ -137,10 +124,6 @@ class RunFolder:
         """Read the finished epochs, including those before a resume."""
         lines = self.metrics.read_text(encoding="utf-8").splitlines()
         return [Epoch(**json.loads(line)) for line in lines]
-
-    def finish(self) -> None:
-        """Remove the saved state, once the checkpoint is written."""
-        self.state.unlink(missing_ok=True)
 
 
 def append_json_line(path: Path, record: dict[str, Any]) -> None:
@@ -154,15 +137,15 @@ def append_json_line(path: Path, record: dict[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class ResumableRun:
-    """What identifies a run, and where its state is saved.
+    """A run that can be resumed: what identifies it, and where its state is saved.
 
     Attributes:
-        identity: what must not change when the run is resumed: model, training config, data, prior,
-            processes.
-        threads: torch's threads; with another number, sums are rounded differently.
+        identity: what must be the same when the run is resumed: model, training config, data,
+            prior, device type and number of processes.
+        threads: the number of OpenMP threads; another number rounds sums differently.
         command: the command line that started the run.
-        folder: where state and metrics are saved; None saves nothing.
-        group: the processes, of which only the first writes.
+        folder: where to save state and metrics; None saves nothing.
+        group: the processes, of which only the first writes files.
     """
 
     identity: dict[str, Any]
@@ -176,25 +159,26 @@ class ResumableRun:
 
         Args:
             state: a new state.
-            resume: continue from the saved state, or start if there is none.
+            resume: continue from the saved state, or start from the beginning if there is none.
             log: called with one-line messages for the user.
 
         Returns:
-            The run, with the command line of its first start.
+            The run, with the command line that first started it.
 
         Raises:
-            UsageError: there is a saved state and `resume` is False, or it is of another run.
-            IntegrityError, InputError: the saved state is damaged.
+            UsageError: there is a saved state and `resume` is False, or it belongs to another run.
+            IntegrityError: the saved state is damaged.
+            InputError: the saved state does not fit the model.
         """
         folder = self.folder
         if folder is None:
             return self
 
-        def make_and_look() -> bool:
+        def make_folder() -> bool:
             folder.make()
             return folder.state.exists()
 
-        saved = self.group.run_on_first(make_and_look)
+        saved = self.group.run_on_first(make_folder)
         if saved and not resume:
             raise UsageError(
                 f"{folder.state}: belongs to an unfinished run. Add --resume to continue it, or "
@@ -208,25 +192,30 @@ class ResumableRun:
         return run
 
     def _load(self, folder: RunFolder, state: State, log: Callable[[str], None]) -> ResumableRun:
-        facts, saved = self.group.run_on_first(folder.load)
-        changes = differences(facts.get("identity"), self.identity)
+        run, saved = self.group.run_on_first(folder.load)
+        changes = differences(run.get("identity"), self.identity)
         if changes:
             raise UsageError(f"{folder.state}: belongs to another run: {'; '.join(changes)}")
-        folder.restore(state, saved)
-        if facts.get("threads") != self.threads:
+        try:
+            state.load_dict(saved)
+        except MALFORMED as error:
+            raise InputError(
+                f"{folder.state}: does not fit the model. Delete it to start again."
+            ) from error
+        if run.get("threads") != self.threads:
             log(
-                f"resuming with --threads {self.threads} a run with --threads "
-                f"{facts.get('threads')}: sums are rounded in another order, so the result will "
-                "differ in the last bits"
+                f"the run was started with --threads {run.get('threads')} and is resumed with "
+                f"--threads {self.threads}: sums are rounded in another order, so the result "
+                "will differ in the last bits"
             )
         log(f"resuming at epoch {len(state.history) + 1}, after {state.step} steps")
-        return replace(self, command=str(facts.get("command", "")))
+        return replace(self, command=str(run.get("command", "")))
 
     def save(self, state: State, last: bool) -> None:
-        """Save the state if it is time to, or if this is the `last` call."""
+        """Save the state if the last save is long enough ago, or if this is the `last` call."""
         if self.folder and self.group.is_first:
-            facts = {"identity": self.identity, "threads": self.threads, "command": self.command}
-            self.folder.save(state, facts, now=last)
+            run = {"identity": self.identity, "threads": self.threads, "command": self.command}
+            self.folder.save(state, run, now=last)
 
     def record(self, epoch: Epoch) -> None:
         """Append the metrics of a finished epoch."""
@@ -235,7 +224,7 @@ class ResumableRun:
 
 
 def differences(saved: Any, current: Any, name: str = "") -> list[str]:
-    """Describe each field that differs, by its dotted name."""
+    """Describe each field that differs, with its dotted name."""
     if isinstance(saved, dict) and isinstance(current, dict):
         return [
             line

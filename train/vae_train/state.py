@@ -1,9 +1,9 @@
-"""The state of a training run between two steps: all that is needed to resume it bit for bit."""
+"""The state of a training run between two steps, complete enough to resume it bit for bit."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from math import inf
@@ -16,14 +16,14 @@ from .config import TrainConfig
 from .objective import Model, mean_squared_error
 from .optimizer import Adam, copy_each
 
-_INITIAL_VARIANCE = 0.1  # of pixels; forgotten within a few steps
+_INITIAL_VARIANCE = 0.1  # of pixels; the moving average forgets it within a few steps
 _MIN_VARIANCE = 1e-6
 _VARIANCE_DECAY = 0.99
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """Mean losses over one epoch of training, and over the validation data at its end."""
+    """Mean losses over one epoch of training and, at its end, over the validation images."""
 
     epoch: int
     loss: float
@@ -43,10 +43,10 @@ class State:
         model: the model with its current weights.
         optimizer: Adam with its moments.
         ema_weights: the moving average of the weights; None without `ema`.
-        variance: the variance of the pixels that the `gaussian` objective has learned.
-        noise: the generator of all random numbers inside a step.
+        variance: the pixel variance learned by the `gaussian` objective.
+        noise: the generator of all random numbers within a step.
         shuffle_state: u8[...], the state of the shuffling generator at the start of the epoch.
-        step: the number of optimizer steps done.
+        step: the number of completed optimizer steps.
         sums: loss, reconstruction and KL, summed over the images of the epoch so far.
         seconds: duration of the epoch so far.
         history: the finished epochs.
@@ -69,8 +69,8 @@ class State:
         self.history: list[Epoch] = []
         self.best: dict[str, Any] | None = None
 
-    def end_step(self, means: list[float], images: int) -> None:
-        """Count an optimizer step; `means` are loss, reconstruction and KL of its `images`."""
+    def end_step(self, means: Sequence[float], images: int) -> None:
+        """Count an optimizer step; `means` are its loss, reconstruction and KL per image."""
         self.step += 1
         self.sums = [a + b * images for a, b in zip(self.sums, means, strict=True)]
         if self.ema_weights is not None:
@@ -80,11 +80,11 @@ class State:
                     mean.lerp_(current, weight)
 
     def learn_variance(self, nll: float, pixels: int) -> None:
-        """Move the variance towards the mean squared error per pixel of a batch.
+        """Move the variance towards the batch's mean squared error per pixel.
 
         Args:
             nll: the batch's negative log-likelihood under the current variance, in nats.
-            pixels: numbers per image.
+            pixels: values per image.
         """
         self.set_variance(nll, pixels, 1 - _ramp(self.step, _VARIANCE_DECAY))
 
@@ -94,7 +94,7 @@ class State:
         self.variance = max(_MIN_VARIANCE, self.variance + weight * (error - self.variance))
 
     def end_epoch(self, epoch: Epoch, shuffle_state: Tensor, *, keep_best: bool) -> None:
-        """Add a finished epoch; `shuffle_state` is that of the generator for the next one."""
+        """Record a finished epoch; `shuffle_state` is the generator's state for the next one."""
         self.history.append(epoch)
         self.sums, self.seconds, self.shuffle_state = [0.0, 0.0, 0.0], 0.0, shuffle_state
         if keep_best and best_epoch(self.history) == len(self.history) - 1:
@@ -102,7 +102,7 @@ class State:
 
     @contextmanager
     def averaged_model(self) -> Iterator[Model]:
-        """Put the averaged weights, if any, into the model for the duration of the block."""
+        """Use the averaged weights, if any, inside the block."""
         if self.ema_weights is None:
             yield self.model
             return
@@ -115,14 +115,14 @@ class State:
             copy_each(weights, own)
 
     def finish(self) -> None:
-        """Put the weights to keep into the model: the best ones, averaged with `ema`."""
+        """Load the weights to keep into the model: the best ones, averaged with `ema`."""
         if self.best is not None:
             self._learn(self.best)
         if self.ema_weights is not None:
             copy_each(self.optimizer.weights, self.ema_weights)
 
     def to_dict(self) -> dict[str, Any]:
-        """Tensors and plain values; the tensors are not copied."""
+        """Return tensors and plain values; the tensors are not copied."""
         return {
             **self._learned(),
             "noise": self.noise.get_state(),
@@ -144,7 +144,7 @@ class State:
         if data["best"] is not None:
             self._check(data["best"])
         self.noise.set_state(data["noise"])
-        torch.Generator().set_state(data["shuffle_state"])  # raises if it is not valid
+        torch.Generator().set_state(data["shuffle_state"])  # raises an error if invalid
         self.shuffle_state = data["shuffle_state"]
         self.step = int(data["step"])
         self.sums = [float(value) for value in data["sums"]]
@@ -169,21 +169,21 @@ class State:
         self.variance = float(data["variance"])
 
     def _check(self, data: dict[str, Any]) -> None:
-        """Check the shapes, which torch would broadcast or accept silently."""
+        """Check shapes that torch would otherwise broadcast or accept silently."""
         shapes = [weight.shape for weight in self.optimizer.weights]
         lists = [data["moments"]["exp_avg"], data["moments"]["exp_avg_sq"]]
         if self.ema_weights is not None:
             lists.append(data["ema_weights"])
         if any([t.shape for t in tensors] != shapes for tensors in lists):
-            raise ValueError("the shapes of moments or averages differ from those of the weights")
+            raise ValueError("moments or averages differ in shape from the weights")
 
 
 def best_epoch(history: list[Epoch]) -> int:
-    """The index of the epoch with the lowest validation loss; the first one if several tie."""
+    """Return the index of the epoch with the lowest validation loss, the first if several tie."""
     losses = [inf if e.validation_loss is None else e.validation_loss for e in history]
     return losses.index(min(losses))
 
 
 def _ramp(step: int, max_decay: float) -> float:
-    """The decay of a moving average; small at first, so that it soon forgets its initial value."""
+    """Ramp up the decay of a moving average, so that it soon forgets its initial value."""
     return min(max_decay, (1 + step) / (10 + step))

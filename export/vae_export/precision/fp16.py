@@ -29,7 +29,7 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     opset = result.opset_import[0].version
     for tensor in graph.initializer:
         _halve(tensor)
-    # Inputs and outputs keep their names and types; all values between them become float16.
+    # Inputs and outputs keep their names and types; float32 values between them become float16.
     inputs = {v.name for v in graph.input if v.type.tensor_type.elem_type == _FLOAT}
     outputs = {v.name for v in graph.output if v.type.tensor_type.elem_type == _FLOAT}
     inner = {name: f"{name}_half" for name in inputs | outputs}

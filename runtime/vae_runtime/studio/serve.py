@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import PurePosixPath
+from typing import Any
 
 from ..errors import FileError, describe_os_error
 from .build import PAGE, POLICY
@@ -89,6 +91,11 @@ class StudioServer(ThreadingHTTPServer):
         except OSError as error:
             reason = describe_os_error(error)
             raise FileError(f"port {port}: {reason}. Use another --port.") from error
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Stay quiet if the client has left; report anything else."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
     @property
     def url(self) -> str:

@@ -24,8 +24,8 @@ _MAX_NAMED_BARS = 24
 _COLUMNS = 10
 _ROWS = 10
 _MAX_ROWS = 16  # classes or dimensions shown
-_STEPS = 11  # of a traversal
-_SPAN = 3.0  # standard deviations to either side
+_STEPS = 11  # per traversal
+_SPAN = 3.0  # standard deviations in each direction
 _THUMBNAIL = 56  # pixels; smaller images are enlarged to about this size
 
 
@@ -34,11 +34,11 @@ class Picture:
     """A picture of a report.
 
     Attributes:
-        name: the file's name without `.png`.
+        name: the name of its file, without `.png`.
         heading: its title on the page.
         caption: what it shows.
-        png: the file.
-        dark: the same for a dark page, if it differs.
+        png: the content of the file.
+        dark: a version for a dark page, if it differs.
     """
 
     name: str
@@ -66,16 +66,13 @@ _DARK = _Colors("#eeeeee", "#aaaaaa", "#444444", "#7db3f0", "#ff8a80", "#161616"
 
 def draw_pictures(trained: TrainedModel, measured: Measurements) -> list[Picture]:
     """Draw all pictures of a report."""
-    samples, samples_caption = draw_samples(trained)
-    pairs, pairs_caption = draw_reconstructions(trained)
-    strips, strips_caption = draw_traversals(trained, measured)
     bars = "Variance per latent dimension" if measured.kl is None else "KL per latent dimension"
     return [
-        Picture("losses", "Loss curves", "Mean losses of each epoch.",
+        Picture("losses", "Loss curves", "Mean losses per epoch.",
                 draw_losses(trained, _LIGHT), draw_losses(trained, _DARK)),
-        Picture("samples", "Samples", samples_caption, samples),
-        Picture("reconstructions", "Reconstructions", pairs_caption, pairs),
-        Picture("traversals", "Traversals", strips_caption, strips),
+        draw_samples(trained),
+        draw_reconstructions(trained),
+        draw_traversals(trained, measured),
         Picture("units", bars, "Largest first; inactive dimensions are red.",
                 draw_units(trained, measured, _LIGHT), draw_units(trained, measured, _DARK)),
     ]  # fmt: skip
@@ -93,16 +90,16 @@ def draw_losses(trained: TrainedModel, colors: _Colors) -> bytes:
     for row, name in enumerate(names, 1):
         axes = figure.add_subplot(len(names), 1, row)
         _style(axes, colors)
-        for part, prefix, color, line in (
+        for split, prefix, color, line in (
             ("training", "", colors.main, "-"),
             ("validation", "validation_", colors.accent, "--"),
         ):
             values = [getattr(epoch, prefix + name) for epoch in trained.history]
             if None not in values:
-                axes.plot(epochs, values, line, color=color, marker=marker, ms=3, label=part)
+                axes.plot(epochs, values, line, color=color, marker=marker, ms=3, label=split)
         axes.set_ylabel("KL" if name == "kl" else name)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.set_xlim(0.9, epochs[-1] + 0.1)  # epochs count from 1
+        axes.set_xlim(0.9, epochs[-1] + 0.1)  # epochs are counted from 1
         if row == 1 and len(axes.lines) > 1:
             axes.legend(frameon=False, labelcolor=colors.text)
     figure.axes[-1].set_xlabel("epoch")
@@ -130,8 +127,8 @@ def draw_units(trained: TrainedModel, measured: Measurements, colors: _Colors) -
     return _to_png(figure)
 
 
-def draw_samples(trained: TrainedModel) -> tuple[bytes, str]:
-    """Draw samples from the fitted prior, for a CVAE one row per class; also their caption."""
+def draw_samples(trained: TrainedModel) -> Picture:
+    """Draw samples from the fitted prior, for a CVAE one row per class."""
     checkpoint = trained.checkpoint
     model, prior = checkpoint.model, checkpoint.prior
     conditional = model.family == "cvae"
@@ -143,49 +140,47 @@ def draw_samples(trained: TrainedModel) -> tuple[bytes, str]:
         names = ", ".join(checkpoint.classes[:rows])
         more = f", the first {rows} of {model.classes}" if rows < model.classes else ""
         caption += f", one row per class{more}: {names}"
-    return _to_sheet(trained.decode(z, labels), _COLUMNS), caption + "."
+    return Picture("samples", "Samples", f"{caption}.", _to_png_grid(trained.decode(z, labels)))
 
 
-def draw_reconstructions(trained: TrainedModel) -> tuple[bytes, str]:
-    """Draw held-out images with their reconstructions below them; also the caption."""
+def draw_reconstructions(trained: TrainedModel) -> Picture:
+    """Draw held-out images above their reconstructions."""
     n = 3 * _COLUMNS
     images = trained.held_out.images[:n]
     labels = None if trained.labels is None else trained.labels[:n]
     decoded = trained.decode(trained.encode(images, labels).mu, labels)
     layers, columns = interleave([flatten(images).reshape(decoded.shape), decoded], _COLUMNS)
-    caption = f"In each pair of rows, {trained.split} images above and their reconstructions below."
-    return _to_sheet(layers, columns), caption
+    caption = f"In pairs of rows: {trained.split} images above, their reconstructions below."
+    return Picture("reconstructions", "Reconstructions", caption, _to_png_grid(layers, columns))
 
 
-def draw_traversals(trained: TrainedModel, measured: Measurements) -> tuple[bytes, str]:
-    """Vary each latent dimension of one image in turn, one row per dimension; also the caption."""
+def draw_traversals(trained: TrainedModel, measured: Measurements) -> Picture:
+    """Draw one row per latent dimension of one image, in which only that dimension varies."""
     order = _most_used(measured)[:_MAX_ROWS]
     label = None if trained.labels is None else trained.labels[:1]
     start = trained.encode(trained.held_out.images[:1], label).mu[0]
     mean, std = trained.checkpoint.prior.spread(None if label is None else int(label[0]))
     paths = [traversal(start, int(dim), _STEPS, _SPAN, mean, std) for dim in order]
     z = np.concatenate(paths)
-    sheet = _to_sheet(trained.decode(z, None if label is None else label.repeat(len(z))), _STEPS)
-    every = len(order) == measured.latent_dim
-    which = (
-        "Each row varies one latent dimension"
-        if every
-        else (f"Each row varies one of the {len(order)} most used latent dimensions")
-    )
+    decoded = trained.decode(z, None if label is None else label.repeat(len(z)))
+    which = "latent dimension"
+    if len(order) < measured.latent_dim:
+        which = f"of the {len(order)} most used latent dimensions"
     caption = (
-        f"{which} of one {trained.split} image by up to {_SPAN:g} standard deviations to either "
-        f"side. From the top: {', '.join(map(str, order))}."
+        f"Each row varies one {which} of the same {trained.split} image by up to {_SPAN:g} "
+        "standard deviations in each direction. Dimensions from the top: "
+        f"{', '.join(map(str, order))}."
     )
-    return sheet, caption
+    return Picture("traversals", "Traversals", caption, _to_png_grid(decoded, _STEPS))
 
 
 def _most_used(measured: Measurements) -> NDArray[np.intp]:
-    """The latent dimensions in descending order of their KL, for an AE of their variance."""
+    """Sort the latent dimensions by KL, or for an AE by variance, in descending order."""
     return np.argsort(measured.variance if measured.kl is None else measured.kl)[::-1]
 
 
-def _to_sheet(images: NDArray[np.float32], columns: int) -> bytes:
-    """Encode a grid of images as PNG, small images enlarged by a whole factor."""
+def _to_png_grid(images: NDArray[np.float32], columns: int = _COLUMNS) -> bytes:
+    """Encode a grid of images as PNG; enlarge small images by an integer factor."""
     return encode_image(grid(images, columns), scale=max(1, _THUMBNAIL // max(images.shape[2:])))
 
 
@@ -208,6 +203,8 @@ def _style(axes: Axes, colors: _Colors) -> None:
 
 def _to_png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    metadata: dict[str, Any] = {"Software": None}  # no version: the same run gives the same bytes
+    metadata: dict[str, Any] = {
+        "Software": None
+    }  # no version, so that the same run gives the same bytes
     figure.savefig(buffer, format="png", dpi=160, metadata=metadata)
     return buffer.getvalue()

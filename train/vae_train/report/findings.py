@@ -1,9 +1,9 @@
-"""What the measurements say about a model, and what to try."""
+"""Findings: problems that the measurements reveal, and what to try."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from vae_runtime.console import pluralize
 
@@ -11,25 +11,26 @@ from .measure import Measurements
 from .trained_model import TrainedModel
 
 _MIN_IMAGES = 10  # for a meaningful variance
-_COLLAPSED = 0.5  # nats per image; latents with less KL carry almost no information
-_OVERFIT = 0.1  # how far the held-out loss may exceed the training loss, relative to it
-# Nats per pixel. A density in nats crosses zero, where a relative difference means nothing.
+_COLLAPSED = 0.5  # nats of KL per image; latents with less carry almost no information
+_OVERFIT = 0.1  # allowed gap between held-out and training loss, relative to the training loss
+_ROSE = 0.02  # allowed rise of the held-out loss from its minimum, relative to the training loss
+# Nats per pixel. A density in nats can be 0, where a relative difference is meaningless, so losses
+# are compared relative to this at least.
 _MIN_SCALE = 0.05
-_ROSE = 0.02  # how far the held-out loss may have risen from its lowest, relative to the loss
-_FAR = 2.0  # times the distance of reconstructions or of other real images
+_FAR = 2.0  # allowed distance of samples, relative to that of reconstructions or real images
 _NEAR = 0.05  # a distance below this, relative to the variance of the images, is negligible
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to know about a run.
+    """One observation about a run, with its explanation and advice.
 
     Attributes:
         code: a short name for programs.
-        level: `warning`, or `note` if it does no harm.
-        observation: the numbers.
-        explanation: what they say about the model.
-        advice: what to try, as it follows the word "Try:".
+        level: `warning`, or `note` if it is harmless.
+        observation: the measured numbers.
+        explanation: what they mean for the model.
+        advice: what to try, phrased to follow the word "Try:".
     """
 
     code: str
@@ -38,67 +39,64 @@ class Finding:
     explanation: str
     advice: str
 
-    def to_json(self) -> dict[str, str]:
-        """Plain values."""
-        return asdict(self)
-
 
 def find_problems(measured: Measurements, trained: TrainedModel) -> list[Finding]:
-    """Apply every rule; warnings come before notes."""
+    """Apply all rules; list warnings before notes."""
     findings = [f for rule in RULES if (f := rule(measured, trained)) is not None]
     return sorted(findings, key=lambda f: f.level != "warning")
 
 
 def posterior_collapse(measured: Measurements, trained: TrainedModel) -> Finding | None:
-    """The posterior is the prior, whatever the image."""
+    """Detect a posterior that equals N(0, I) for every image."""
     kl = measured.total_kl
     if kl is None or kl >= _COLLAPSED:
         return None
-    of_a_class = " for every image of a class" if _is_conditional(trained) else " for every image"
+    inputs = "images of a class" if _is_conditional(trained) else "images"
     return Finding(
         "posterior_collapse",
         "warning",
         f"The KL divergence from N(0, I) is {kl:.2f} nats per image, close to 0; "
         f"{_count_active(measured)}.",
         "The posterior has collapsed to N(0, I): the latents carry no information about the "
-        f"image, and the decoder draws the same picture{of_a_class}.",
+        f"image, so the reconstructions of all {inputs} look alike.",
         f"a --beta below {trained.checkpoint.train.beta:g}, more --epochs or a smaller "
         "--learning-rate.",
     )
 
 
 def inactive_units(measured: Measurements, trained: TrainedModel) -> Finding | None:
-    """The model does not use some dimensions."""
+    """Detect latent dimensions that the model does not use."""
     active, dim = measured.active_units, measured.latent_dim
     if active == dim or measured.images < _MIN_IMAGES:
         return None
-    if posterior_collapse(measured, trained):  # already says so
+    if posterior_collapse(measured, trained):  # reports the number of active dimensions itself
         return None
     inactive = pluralize(dim - active, "latent dimension")
     if measured.kl is None:
-        explanation = f"{inactive} never changed with the image, and stored nothing."
+        explanation = f"{inactive} had the same value for every image, and so stored nothing."
         advice = "a smaller --learning-rate or another --seed."
         if trained.checkpoint.model.relu_code:
             advice = (
-                "another --seed, or the default preset: in the reference recipe, the ReLU in front "
-                "of the latents often disables dimensions in the first steps."
+                "another --seed, or the default preset: in the reference recipe, the ReLU before "
+                "the latents often disables dimensions in the first steps."
             )
     else:
         explanation = (
-            f"{inactive} held only noise, whatever the image, and the decoder ignores it. This "
-            "does not harm samples, but fewer dimensions would do, or the weight of the KL term is "
-            "too high."
+            f"{inactive} held only noise, which the decoder ignores. Samples do not suffer, but "
+            "either fewer dimensions are enough or the weight of the KL term is too high."
         )
-        advice = f"a lower --beta for more detail, or --latent-dim {max(1, active)} for less size."
+        advice = (
+            f"a lower --beta for more detail, or --latent-dim {max(1, active)} for a smaller model."
+        )
     observation = f"{_count_active(measured)}."
     return Finding("inactive_units", "warning", observation, explanation, advice)
 
 
 def worse_than_pca(measured: Measurements, trained: TrainedModel) -> Finding | None:
-    """A linear projection to as many dimensions reconstructs better."""
+    """Detect reconstructions worse than those of PCA with as many dimensions."""
     if measured.pca_mse is None or measured.mse <= measured.pca_mse:
         return None
-    explanation = "A linear projection that is fitted in seconds reconstructs better."
+    explanation = "PCA, a linear projection that takes seconds to fit, reconstructs better."
     lower_beta = ""
     if measured.kl is not None:
         explanation += (
@@ -110,8 +108,8 @@ def worse_than_pca(measured: Measurements, trained: TrainedModel) -> Finding | N
     return Finding(
         "worse_than_pca",
         "warning",
-        f"The squared error is {measured.mse:.4f} per pixel on {measured.split} images; PCA "
-        f"(principal component analysis) with {measured.latent_dim} components has "
+        f"The squared error is {measured.mse:.4f} per pixel on {measured.split} images; that of "
+        f"PCA (principal component analysis) with {measured.latent_dim} components is "
         f"{measured.pca_mse:.4f}.",
         explanation,
         f"more --epochs{lower_beta} or {other}.",
@@ -119,7 +117,7 @@ def worse_than_pca(measured: Measurements, trained: TrainedModel) -> Finding | N
 
 
 def label_in_latents(measured: Measurements, trained: TrainedModel) -> Finding | None:
-    """The latents of a CVAE repeat what the label says."""
+    """Detect latents of a CVAE that reveal the label."""
     accuracy, chance = measured.probe_accuracy, measured.chance_accuracy
     limit = measured.probe_limit
     if not _is_conditional(trained) or accuracy is None or chance is None or limit is None:
@@ -131,14 +129,14 @@ def label_in_latents(measured: Measurements, trained: TrainedModel) -> Finding |
     per_class = trained.checkpoint.prior.kind == "class_gmm"
     if per_class:
         explanation += (
-            "It does not harm samples here, since the fitted prior (class_gmm) has a mixture for "
-            "each class. It matters if you sample z from N(0, I), or decode one image's latents "
-            "with another label."
+            "This does not harm samples, since the fitted prior (class_gmm) has a mixture for each "
+            "class. It matters if you sample z from N(0, I), or decode an image's latents with "
+            "another label."
         )
     else:
         explanation += (
-            "Latents that are sampled without regard to the label will contradict it, and the "
-            "decoder may follow the latents."
+            "Latents that are sampled independently of the label can contradict it, and the "
+            "decoder may follow them instead."
         )
         suggestions.append("--prior class_gmm")
     if trained.checkpoint.model.encoder_join == "none":
@@ -155,7 +153,7 @@ def label_in_latents(measured: Measurements, trained: TrainedModel) -> Finding |
 
 
 def overfit(measured: Measurements, trained: TrainedModel) -> Finding | None:
-    """The loss is much lower on the training images than on others."""
+    """Detect a loss that is much lower on training images than on held-out ones."""
     held_out, training = measured.held_out_loss, measured.training_loss
     if held_out is None or not _losses_are_comparable(trained):
         return None
@@ -171,36 +169,34 @@ def overfit(measured: Measurements, trained: TrainedModel) -> Finding | None:
     )
     if rise > _ROSE:
         observation += f" Its lowest value on held-out images was {best:.2f}."
-    beta = (
-        " or a smaller --hidden."
-        if measured.kl is None
-        else (", a smaller --hidden or a higher --beta.")
-    )
+    smaller = " or a smaller --hidden."
+    if measured.kl is not None:
+        smaller = ", a smaller --hidden or a higher --beta."
     return Finding(
         "overfit",
         "warning",
         observation,
-        "The model is overfitting: it memorizes its training images, and samples may be copies of "
+        "The model is overfitting: it memorizes its training images, so samples may be copies of "
         "them.",
-        f"more data, fewer --epochs{beta}",
+        f"more data, fewer --epochs{smaller}",
     )
 
 
 def _losses_are_comparable(trained: TrainedModel) -> bool:
     """Whether training and held-out losses measure the same objective.
 
-    While the weight of the KL term rises, only the training loss is computed with the lower weight;
-    guidance and contrast change the model between the last epoch and the test.
+    While the KL weight rises, only the training loss is computed with the lower weight. Guidance
+    and contrast change the model after the last epoch, before it is evaluated on the test split.
     """
-    config, facts = trained.checkpoint.train, trained.checkpoint.facts
-    if facts.get("best_epoch", facts["epochs"]) <= config.kl_warmup:
+    config, metadata = trained.checkpoint.train, trained.checkpoint.metadata
+    if metadata.get("best_epoch", metadata["epochs"]) <= config.kl_warmup:
         return False
-    validated = "validation_loss" in facts["metrics"]
+    validated = "validation_loss" in metadata["metrics"]
     return validated or (config.guidance == 1 and config.contrast == 1)
 
 
 def samples_off(measured: Measurements, trained: TrainedModel) -> Finding | None:
-    """Samples differ from the data by more than the decoder's blur explains."""
+    """Detect samples that differ from the data by more than the decoder's blur explains."""
     samples, blur = measured.sample_distance, measured.reconstruction_distance
     real = measured.training_distance
     if samples is None or blur is None or real is None:
@@ -217,24 +213,25 @@ def samples_off(measured: Measurements, trained: TrainedModel) -> Finding | None
     return Finding(
         "samples_off",
         "warning",
-        f"Samples are {samples:.2f} away from {measured.split} images (Fréchet distance on "
-        f"principal components, relative to the variance of the images); reconstructions are "
-        f"{blur:.2f} away, training images {real:.2f}.",
-        "The decoder can draw realistic images, but the prior gives it latents that no image has.",
+        f"The Fréchet distance between samples and {measured.split} images is {samples:.2f} (on "
+        "principal components, relative to the variance of the images); it is "
+        f"{blur:.2f} for reconstructions and {real:.2f} for training images.",
+        "The decoder can produce realistic images, but the prior samples latents that no image "
+        "has.",
         advice,
     )
 
 
 def nothing_held_out(measured: Measurements, trained: TrainedModel) -> Finding | None:
-    """All measurements are on training images."""
+    """Note that all measurements are on training images."""
     if measured.split != "training":
         return None
     return Finding(
         "nothing_held_out",
         "note",
         "There is no test split, and no image was held out from training.",
-        "Everything here was measured on images that the model was trained on, so overfitting "
-        "cannot be seen.",
+        "Everything was measured on images that the model was trained on, so this report cannot "
+        "detect overfitting.",
         "--validation 0.1, or a data set with a test split.",
     )
 

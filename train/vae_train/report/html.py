@@ -1,4 +1,4 @@
-"""The page of a report: findings first, then measurements and pictures, in one HTML file."""
+"""Render a report as one HTML file: findings first, then measurements and pictures."""
 
 from __future__ import annotations
 
@@ -45,24 +45,25 @@ def render_report(
 
 def _summary(trained: TrainedModel) -> tuple[str, ...]:
     checkpoint = trained.checkpoint
-    facts, model = checkpoint.facts, checkpoint.model
+    metadata, model = checkpoint.metadata, checkpoint.model
     c, h, w = model.image_shape
     classes = f", {pluralize(model.classes, 'class', 'classes')}" if model.classes else ""
-    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
-    data = facts["data"]
+    versions = ", ".join(f"{name} {version}" for name, version in metadata["versions"].items())
+    data = metadata["data"]
     seconds = sum(epoch.seconds for epoch in trained.history)
     return (
-        facts["command"],
-        f"Model: {model.family}, {model.backbone}, {facts['parameters']:,} parameters, images of "
-        f"{c}×{h}×{w} (channels, height, width), "
+        metadata["command"],
+        f"Model: {model.family}, {model.backbone}, {metadata['parameters']:,} parameters, images "
+        f"of {c}×{h}×{w} (channels, height, width), "
         f"{pluralize(model.latent_dim, 'latent dimension')}{classes}.",
-        f"Training: {pluralize(data['training'], 'image')} of {data['name']}, "
-        f"{pluralize(facts['epochs'], 'epoch')}, {seconds:,.1f} s. {versions}.",
+        f"Training: {pluralize(metadata['epochs'], 'epoch')} on "
+        f"{pluralize(data['training'], 'image')} of {data['name']} in {seconds:,.1f} s, with "
+        f"{versions}.",
     )
 
 
 def _to_html(text: str) -> str:
-    """Escape plain text; an option is not broken at its hyphens."""
+    """Escape plain text, and mark options so that a browser does not break them at hyphens."""
     return re.sub(r"--[a-z][a-z-]*", r"<code>\g<0></code>", escape(text))
 
 
@@ -75,30 +76,30 @@ def _finding(finding: Finding) -> str:
 
 
 def _measurement_rows(measured: Measurements, trained: TrainedModel) -> list[tuple[str, str, str]]:
-    """Name, value and notes of each measurement that was taken."""
+    """List the name, value and notes of each measurement that was taken."""
     checkpoint, dim = trained.checkpoint, measured.latent_dim
     objective = checkpoint.train.objective
     unit = "squared error" if objective == "mse" else "nats (natural-log units)"
-    metrics = checkpoint.facts["metrics"]
-    latent_likelihood = checkpoint.facts["prior_held_out_log_likelihood"]
+    metrics = checkpoint.metadata["metrics"]
+    latent_likelihood = checkpoint.metadata["prior_held_out_log_likelihood"]
     rows = [
         ("training loss", _number(measured.training_loss, 2),
-         f"{unit} per image, objective {objective}; during the epoch that was kept"),
-        ("validation loss", _number(metrics.get("validation_loss"), 2), "after that epoch"),
-        ("test loss", _number(metrics.get("test_loss"), 2), "of the final model, all test images"),
+         f"{unit} per image (objective {objective}), in the epoch whose weights were kept"),
+        ("validation loss", _number(metrics.get("validation_loss"), 2), "after the same epoch"),
+        ("test loss", _number(metrics.get("test_loss"), 2), "final model, on all test images"),
         ("squared error", _number(measured.mse, 4),
          f"per pixel; PCA with {pluralize(dim, 'component')}: {_number(measured.pca_mse, 4)}"),
         ("active units", str(measured.active_units),
-         f"of {pluralize(dim, 'latent dimension')}: those that vary with the image"),
+         f"of {pluralize(dim, 'latent dimension')}; an active unit varies with the image"),
         ("KL divergence", _number(measured.total_kl, 2),
-         "nats per image, of the posterior from N(0, I)"),
-        ("accuracy of the linear probe", _number(measured.probe_accuracy, 3),
-         "predicting the label from the latents; they reveal it above "
-         f"{_number(measured.probe_limit, 2)}"),
-        ("distance of samples", _number(measured.sample_distance, 3),
+         "nats per image, of the posterior relative to N(0, I)"),
+        ("linear probe accuracy", _number(measured.probe_accuracy, 3),
+         "for predicting the label from the latents; above "
+         f"{_number(measured.probe_limit, 2)}, the latents reveal the label"),
+        ("Fréchet distance of samples", _number(measured.sample_distance, 3),
          f"reconstructions: {_number(measured.reconstruction_distance, 3)}, "
          f"training images: {_number(measured.training_distance, 3)}"),
-        ("log-likelihood of latents", _number(latent_likelihood, 2),
+        ("latent log-likelihood", _number(latent_likelihood, 2),
          f"nats per held-out latent vector, under the fitted prior ({checkpoint.prior.kind})"),
     ]  # fmt: skip
     return [row for row in rows if row[1] != "-"]
@@ -110,19 +111,19 @@ def _number(value: float | None, digits: int) -> str:
 
 def _method(measured: Measurements) -> list[str]:
     lines = [
-        f"Measured on {measured.images:,} {measured.split} images chosen at random. PCA (principal "
-        f"component analysis) was fitted to {measured.pca_images:,} training images."
+        f"Measured on {measured.images:,} random {measured.split} images. PCA (principal component "
+        f"analysis) was fitted to {measured.pca_images:,} training images."
     ]
     if measured.sample_distance is not None:
         lines.append(
-            "Distances are Fréchet distances from those images on the principal components of the "
-            "pixels, relative to the variance of the images: 0 is the same distribution."
+            "Fréchet distances are to those images, on the principal components of the pixels and "
+            "relative to the variance of the images: 0 means the same distribution."
         )
     return lines
 
 
 def _picture(picture: Picture) -> str:
-    """Embed a picture; the browser picks the dark version for a dark page."""
+    """Embed a picture, with its dark version for browsers in dark mode."""
     kind = "chart" if picture.dark else "pixels"
     alt = escape(picture.caption, quote=True)
     image = f'<img class="{kind}" alt="{alt}" src="{data_uri(picture.png)}">'

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,41 +16,41 @@ from .trained_model import EncodedImages, TrainedModel
 Floats = NDArray[np.floating]
 
 _COMPONENTS = 32  # principal components on which images are compared
-_MIN_IMAGES = 4 * _COMPONENTS  # for a covariance of them
+_MIN_IMAGES = 4 * _COMPONENTS  # needed to estimate their covariance
 _MAX_SAMPLES = 1_000
-_MAX_PCA_COMPONENTS = 512  # can be fitted in seconds
-# The latents of an AE have no fixed scale: a dimension is inactive if its variance is 10,000 times
-# below that of the most active one.
+_MAX_PCA_COMPONENTS = 512  # that can be fitted in seconds
+# The latents of an AE have no fixed scale, so this threshold is relative to the largest variance.
 _INACTIVE = 1e-4
 _MIN_PER_CLASS = 10  # a class with fewer images is left out of the linear probe
 
 
 @dataclass(frozen=True)
 class Measurements:
-    """What was measured, on images that the model was not trained on if there are any.
+    """Measurements on held-out images, or on training images if none were held out.
 
     Attributes:
-        split: where those images are from: `test`, `validation` or `training`.
-        images: how many there are.
+        split: the source of those images: `test`, `validation` or `training`.
+        images: the number of images.
         latent_dim: D.
-        variance: variance over the images of the posterior mean of each dimension; D numbers.
+        variance: D numbers, the variance of each dimension's posterior mean over the images.
         active_units: the number of dimensions whose variance is above the threshold.
-        kl: KL of each dimension to N(0, 1) in nats, averaged over the images; None for an AE.
-        mse: mean squared error per pixel of the reconstructions from the posterior means.
-        pca_mse: the same for PCA with D components, fitted to `pca_images` training images; None if
-            D exceeds 512 or is not below the number of those images and of their pixels.
+        kl: D numbers, the KL of each dimension from N(0, 1) in nats, averaged over the images; None
+            for an AE.
+        mse: mean squared error per pixel of reconstructions from the posterior means.
+        pca_mse: the same for PCA with D components, fitted to `pca_images` training images; None
+            unless D is below 512 and below the number of those images and of their pixels.
         pca_images: the number of training images that PCA was fitted to.
         probe_accuracy: accuracy of a linear probe from latents to labels; None without labels.
         chance_accuracy: accuracy of guessing among the same classes; None without labels.
         probe_limit: the accuracy above which the latents reveal the label; None without labels.
         training_loss: training loss of the epoch whose weights were kept.
         held_out_loss: loss after that epoch on all validation images, else on all test images; None
-            if nothing was held out.
+            if no images were held out.
         best_held_out_loss: the lowest validation loss of any epoch; None without validation images.
         sample_distance: Fréchet distance between samples and images, on principal components of the
             pixels, relative to the variance of the images; None if there are too few images.
-        reconstruction_distance: the same for reconstructions, that is, for the decoder's blur.
-        training_distance: the same for training images, that is, for another set of real images.
+        reconstruction_distance: the same for reconstructions, which shows the decoder's blur.
+        training_distance: the same for training images, another set of real images.
     """
 
     split: str
@@ -74,16 +74,12 @@ class Measurements:
 
     @property
     def total_kl(self) -> float | None:
-        """KL in nats per image, summed over the dimensions; None for an AE."""
+        """The KL in nats per image, summed over the dimensions; None for an AE."""
         return None if self.kl is None else sum(self.kl)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
 
 def measure(trained: TrainedModel) -> Measurements:
-    """Take all measurements. The number of images is limited, so that this takes seconds."""
+    """Take all measurements, on few enough images that this takes seconds."""
     checkpoint, images = trained.checkpoint, trained.held_out.images
     dim, seed = checkpoint.model.latent_dim, checkpoint.train.seed
     encoded = trained.encode(images, trained.labels)
@@ -94,7 +90,7 @@ def measure(trained: TrainedModel) -> Measurements:
     comparable = dim < min(len(trained.training), _MAX_PCA_COMPONENTS, checkpoint.model.pixels)
     pca = PCA.fit(trained.training.images, max(dim if comparable else 0, _COMPONENTS), seed)
     probe = _probe_latents(trained, encoded)
-    metrics = checkpoint.facts["metrics"]
+    metrics = checkpoint.metadata["metrics"]
     validation = [e.validation_loss for e in trained.history if e.validation_loss is not None]
     distances = _distances(trained, pca, decoded)
     return Measurements(
@@ -120,21 +116,21 @@ def measure(trained: TrainedModel) -> Measurements:
 
 
 def is_active(variance: NDArray[np.float64], family: str) -> NDArray[np.bool_]:
-    """Which dimensions vary with the image, bool[D] (active units; Burda et al. 2015, sec. 5.2)."""
+    """Mark the active units, bool[D]: dimensions that vary with the image (Burda et al. 2015)."""
     threshold = _INACTIVE * float(variance.max()) if family == "ae" else ACTIVE
     active: NDArray[np.bool_] = variance > threshold
     return active
 
 
 def flatten(images: NDArray[Any]) -> NDArray[np.float32]:
-    """Images [N, C, H, W], u8 or f32 in [0, 1] → f32[N, C·H·W] in [0, 1]."""
+    """Flatten images [N, C, H, W], u8 or f32 in [0, 1], to f32[N, C·H·W] in [0, 1]."""
     return to_float32(images).reshape(len(images), -1)
 
 
 def _distances(
     trained: TrainedModel, pca: PCA, decoded: NDArray[np.float32]
 ) -> tuple[float, float, float] | tuple[None, None, None]:
-    """The distances of samples, reconstructions and training images from the held-out images."""
+    """Compute the distances of samples, reconstructions and training images to held-out images."""
     images = trained.held_out.images
     n = min(len(images), len(trained.training), _MAX_SAMPLES)
     if n < _MIN_IMAGES:
@@ -142,9 +138,9 @@ def _distances(
     pca = PCA(pca.mean, pca.axes[:_COMPONENTS])
     real = pca.project(flatten(images[:n]))
     variance = float(real.astype(np.float64).var(axis=0).sum())
-    if variance < 1e-6:  # all images are the same
+    if variance < 1e-6:  # all images are equal
         return None, None, None
-    # A CVAE samples the classes of the held-out images.
+    # A CVAE samples the same classes as the held-out images.
     labels = None if trained.labels is None else np.resize(trained.labels, n)
     checkpoint = trained.checkpoint
     z = checkpoint.prior.sample(n, labels, seed=checkpoint.train.seed)
@@ -156,11 +152,11 @@ def _distances(
 
 @dataclass(frozen=True, eq=False)
 class PCA:
-    """Principal component analysis, the linear autoencoder that needs no training.
+    """Principal component analysis, the optimal linear autoencoder.
 
     Attributes:
         mean: f32[P], the mean image.
-        axes: f32[K, P], the principal components, the largest first.
+        axes: f32[K, P], the principal components, largest first.
     """
 
     mean: Floats
@@ -168,7 +164,7 @@ class PCA:
 
     @classmethod
     def fit(cls, images: NDArray[np.uint8], components: int, seed: int) -> PCA:
-        """Fit to images u8[N, C, H, W]; with fewer components if there are fewer images."""
+        """Fit to images u8[N, C, H, W], with fewer components if there are fewer images."""
         from sklearn import decomposition
 
         pixels = flatten(images)
@@ -177,12 +173,12 @@ class PCA:
         return cls(fitted.mean_.astype(np.float32), fitted.components_.astype(np.float32))
 
     def project(self, pixels: Floats) -> Floats:
-        """Pixels f32[N, P] → coordinates f32[N, K]."""
+        """Project pixels f32[N, P] to coordinates f32[N, K]."""
         coordinates: Floats = (pixels - self.mean) @ self.axes.T
         return coordinates
 
     def error(self, pixels: Floats, components: int) -> float:
-        """Mean squared error per pixel of reconstructing f32[N, P] from the first components."""
+        """Compute the mean squared error per pixel of f32[N, P] with the first `components`."""
         centered = pixels - self.mean
         total = np.square(centered, dtype=np.float64).sum()
         kept = np.square(centered @ self.axes[:components].T, dtype=np.float64).sum()
@@ -190,9 +186,10 @@ class PCA:
 
 
 def frechet(a: Floats, b: Floats) -> float:
-    """Fréchet distance between Gaussians fitted to two sets f32[N, K] (Heusel et al. 2017).
+    """Compute the Fréchet distance between Gaussians fitted to two sets f32[N, K].
 
-    The trace of the matrix root is the sum of the roots of the eigenvalues of Σa·Σb.
+    Source: Heusel et al. 2017, arXiv 1706.08500. The trace of the root of Σa·Σb is the sum of the
+    roots of its eigenvalues.
     """
     mean = (a.mean(0) - b.mean(0)).astype(np.float64)
     first, second = np.atleast_2d(np.cov(a, rowvar=False)), np.atleast_2d(np.cov(b, rowvar=False))
@@ -201,10 +198,10 @@ def frechet(a: Floats, b: Floats) -> float:
 
 
 class ProbeResult(NamedTuple):
-    """How well a linear probe did.
+    """The result of a linear probe.
 
     Attributes:
-        accuracy: 0 to 1, the mean over the classes.
+        accuracy: 0 to 1, the mean over classes.
         classes: the number of classes.
     """
 
@@ -215,10 +212,10 @@ class ProbeResult(NamedTuple):
 def linear_probe(
     latents: NDArray[np.float32], labels: NDArray[np.int64], seed: int
 ) -> ProbeResult | None:
-    """Predict labels from latents by logistic regression, fitted to one half, scored on the other.
+    """Predict labels from latents by logistic regression; fit to one half, score on the other.
 
-    The accuracy is the mean over the classes, so that guessing scores 1 / classes however uneven
-    they are.
+    The accuracy is the mean over classes, so that guessing scores 1 / classes even if classes
+    differ in size.
 
     Args:
         latents: f32[N, D].
@@ -249,9 +246,9 @@ def linear_probe(
 
 
 def probe_limit(classes: int) -> float:
-    """The accuracy above which latents reveal the label: 0.3 for ten classes.
+    """Return the accuracy above which latents reveal the label: 0.3 for ten classes.
 
-    For any number of classes, it is two ninths of the way from guessing (1 / classes) to 1.
+    For any number of classes, this is two ninths of the way from guessing (1 / classes) to 1.
     """
     return 1 / classes + (1 - 1 / classes) * 2 / 9
 
@@ -263,7 +260,7 @@ def _probe_latents(trained: TrainedModel, encoded: EncodedImages) -> ProbeResult
     seed = trained.checkpoint.train.seed
     z = encoded.mu
     if encoded.log_var is not None:
-        # Samples, as the decoder sees them: in a collapsed dimension the means still differ, but
-        # by far less than the noise.
+        # Probe samples, as the decoder sees them: in a collapsed dimension, the means still differ,
+        # but by far less than the noise.
         z = sample_posterior(encoded.mu, encoded.log_var, seed, 0)
     return linear_probe(z, labels, seed)

@@ -1,4 +1,4 @@
-"""The input of a report: the trained model as NumPy functions, and the images to judge it by."""
+"""The input of a report: the trained model as NumPy functions, and images to evaluate it on."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Labels = NDArray[np.int64] | None
 
 _MAX_HELD_OUT_IMAGES = 1_500
 _MAX_HELD_OUT_PIXELS = 4_000_000
-_MAX_TRAINING_PIXELS = 8_000_000  # that PCA is fitted to
+_MAX_TRAINING_PIXELS = 8_000_000  # to fit PCA to
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class EncodedImages:
     log_var: NDArray[np.float32] | None
 
     def kl(self) -> NDArray[np.float64] | None:
-        """KL of each dimension to N(0, 1), in nats, averaged over the images: f64[D]."""
+        """Compute the KL of each dimension from N(0, 1), averaged over images: f64[D] in nats."""
         if self.log_var is None:
             return None
         kl = kl_to_standard_normal(torch.from_numpy(self.mu), torch.from_numpy(self.log_var))
@@ -51,14 +51,14 @@ class EncodedImages:
 
 @dataclass(frozen=True, eq=False)
 class TrainedModel:
-    """A finished run, and as many images as a report can process in seconds.
+    """A finished run and a limited number of images, so that a report takes seconds.
 
     Attributes:
         checkpoint: the model and its training metrics.
         history: the epochs, in order.
         training: a random sample of the training images.
-        held_out: a random sample of the images to judge the model by.
-        split: where `held_out` is from: `test`, `validation`, or else `training`.
+        held_out: a random sample of the images to evaluate the model on.
+        split: the source of `held_out`: `test`, `validation` or `training`.
     """
 
     checkpoint: Checkpoint
@@ -75,7 +75,7 @@ class TrainedModel:
         data: Dataset,
         test: Dataset | None = None,
     ) -> TrainedModel:
-        """Judge by the test split, else by the validation images, else by the training images."""
+        """Evaluate on the test split, else on validation images, else on training images."""
         config, pixels = checkpoint.train, checkpoint.model.pixels
         training, validation = split(data, config.validation, config.seed)
         held_out, name = training, "training"
@@ -128,12 +128,12 @@ class TrainedModel:
 
 
 def _random_sample(data: Dataset, limit: int, seed: int) -> Dataset:
-    """At most `limit` images, but at least one."""
+    """Draw at most `limit` images, but at least one."""
     order = np.random.default_rng(seed).permutation(len(data))
     return data.take(order[: max(1, limit)]).read()
 
 
 def _batches(array: NDArray[np.float32], labels: Labels) -> Iterator[tuple[Tensor, Tensor | None]]:
     for first in range(0, len(array), BATCH_SIZE):
-        part = slice(first, first + BATCH_SIZE)
-        yield torch.tensor(array[part]), None if labels is None else torch.tensor(labels[part])
+        rows = slice(first, first + BATCH_SIZE)
+        yield torch.tensor(array[rows]), None if labels is None else torch.tensor(labels[rows])
