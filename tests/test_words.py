@@ -18,7 +18,7 @@ BETTER = {
     r"\b[Ss]ay `?--": "use --option",
     r"\b[Bb]ehind (the|that|its|it|a|an|each|them|this)\b": "after",
     r"\b[Ss]tands? (there|beside|for itself|in the)\b": "is",
-    r"\b[Oo]f (those|these|the) [a-z]+\.\"": "a whole phrase",
+    r"\"[Oo]f (those|these|the) [a-z ]+\.\"": "a whole phrase",
     r"\b[Ll]ikewise\.": "the thing itself",
     r"\b(stranger|strangers|foreign)\b": "custom module, or untrusted",
     r"\b(card|cards)\b": "spec",

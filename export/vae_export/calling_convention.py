@@ -30,6 +30,7 @@ _LABEL = re.compile(r"^(labels?|y|cls|class(es)?(_(labels?|ids?|idx))?|c|cond(it
 _MEAN_HEADS = re.compile(r"^(\w+_)?(mu|mean|z_mean)(_\w+)?$")
 _LOG_VAR_HEADS = re.compile(r"^(\w+_)?(log_?var|log_?variance|var|z_log_var)(_\w+)?$")
 # What wrappers of modules call what they wrap.
+_TRIED = 8  # images that the convention is found with
 _WRAPPERS = ("module", "model", "net", "network", "vae", "autoencoder", "ae")
 
 
@@ -174,7 +175,7 @@ def find_calling_convention(
     Args:
         module: the module, a wrapper of it, or a pair (encoder, decoder).
         options: what the caller said about it.
-        images: some images as the module expects them, f32[N, C, H, W].
+        images: some images in [0, 1], f32[N, C, H, W].
         labels: their labels, i64[N], if the module takes any.
 
     Raises:
@@ -201,6 +202,8 @@ def find_calling_convention(
         encode, decode, options, null_label, whole if isinstance(whole, nn.Module) else None
     )
     has_null = _add_null_rows(found) or options.one_hot or options.null_label is not None
+    images = to_module_range(images[:_TRIED], options)
+    labels = None if labels is None else labels[:_TRIED]
     returned, found = _try_encode(found, images, labels)
     found = replace(found, chosen=_choose(found, returned, images, labels))
     mean = unpack_latents(returned, options.spread, found.chosen)

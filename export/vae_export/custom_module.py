@@ -43,7 +43,6 @@ NO_WIDTH = -20.0  # a log_var: a standard deviation of 5e-5
 _PRIOR_IMAGES = 20_000  # images whose latents the prior is fitted to
 _BATCH = 256
 _MAX_FITTED = 256  # latent dimensions; a full covariance has D(D+1)/2 numbers
-_TRIED = 8  # images that the calling convention is found with
 _SLACK = 1e-4  # by how much a pixel may lie outside [0, 1]
 
 
@@ -179,25 +178,19 @@ def from_custom_module(
     labels = None
     if k and data.labels is not None:
         labels = torch.from_numpy(data.labels[:_PRIOR_IMAGES])
-    few = slice(0, _TRIED)
-    convention = find_calling_convention(
-        module, options, to_module_range(images[few], options),
-        None if labels is None else labels[few],
-    )  # fmt: skip
+    batch, batch_labels = images[:_BATCH], None if labels is None else labels[:_BATCH]
+    convention = find_calling_convention(module, options, batch, batch_labels)
     encoder = CustomEncoder(convention).eval()
     with _user_code("encode", data):
         latents = _encode(encoder, images, labels if convention.labelled_encoder else None)
-        first = encoder.unpack(images[:2], None if labels is None else labels[:2])
+        first = encoder.unpack(batch, batch_labels)
     latent_shape = tuple((first if isinstance(first, Tensor) else first[0]).shape[1:])
     decoder = CustomDecoder(convention, latent_shape, data.image_shape).eval()
     mean = latents[0] if isinstance(latents, tuple) else latents
-    _check_images(decoder, mean[:_BATCH], None if labels is None else labels[:_BATCH], data, log)
+    _check_images(decoder, mean[:_BATCH], batch_labels, data, log)
     forward = None
     if compare:
-        forward = compare_forward(
-            convention, encoder, decoder, images[:_BATCH],
-            None if labels is None else labels[:_BATCH],
-        )  # fmt: skip
+        forward = compare_forward(convention, encoder, decoder, batch, batch_labels)
         log(forward.line())
     prior = _fit_prior(encoder, latents, images, data, options, log)
     family = "cvae" if k else "vae" if isinstance(latents, tuple) else "ae"

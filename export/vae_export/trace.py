@@ -57,7 +57,7 @@ def trace(graph: Graph, example: dict[str, Tensor], opset: int = DEFAULT_OPSET) 
             raise InputError(
                 f"{graph.role}: torch.export cannot trace the module: {user_line(error)}"
             ) from error
-        _refuse_random(program, graph.module, arguments, graph.role)
+        _refuse_random(program, graph, arguments)
         try:
             converted = torch.onnx.export(
                 program,

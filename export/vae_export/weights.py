@@ -103,7 +103,7 @@ def _state_dicts(value: Any, depth: int = 0) -> Iterator[dict[str, Tensor]]:
 
 
 def _without_prefix(state: dict[str, Tensor], wanted: dict[str, Any]) -> dict[str, Tensor]:
-    """Take off the prefix under which most keys are those of the module."""
+    """Strip the prefix that makes the most keys equal to keys of the module."""
     by_last: dict[str, list[str]] = {}
     for key in wanted:
         by_last.setdefault(key.rpartition(".")[2], []).append(key)
