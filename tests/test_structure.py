@@ -40,7 +40,7 @@ SCRIPTS = [
     if "node_modules" not in path.parts
 ]
 LONG = {"tests/studio/test_browser.py"}  # one session of a browser, its panels one by one
-MAX_FILE = 400
+MAX_FILE = 410
 MAX_FUNCTION = 60
 SMALL = 60  # lines; a smaller module with one caller belongs into that caller, unless named here
 SMALL_WITH_ONE_CALLER: dict[str, str] = {}  # none today

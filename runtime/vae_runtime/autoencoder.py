@@ -82,7 +82,7 @@ class Autoencoder:
             )
         self._bundle, self._variant = bundle, variant
         self._device, self._threads, self._tf32 = device, threads, tf32
-        self._graphs: dict[str, Encoder | Decoder] = {}  # by file name
+        self._graphs: dict[tuple[str, str], Encoder | Decoder] = {}  # by role and variant
         self._lock = threading.Lock()
         self._closed = False
 
@@ -364,20 +364,23 @@ class Autoencoder:
 
     def _load(self, role: str, variant: str) -> Encoder | Decoder:
         """Return the graph of a role, in fp32 where the variant has none, loading it if needed."""
+        if (found := self._graphs.get((role, variant))) is not None:
+            return found
         graph_spec = self.manifest.graph(role, variant) or self.manifest.graph(role)
         if graph_spec is None:
             raise InputError(f"{self._bundle.name}: has no {role}")
-        file = graph_spec.file.file
+        key = role, graph_spec.variant
         with self._lock:
             if self._closed:
                 raise StateError("this model was closed. Load it again.")
-            if file not in self._graphs:
+            if key not in self._graphs:
                 make = Encoder if role == "encoder" else Decoder
-                self._graphs[file] = make(
+                self._graphs[key] = make(
                     self._bundle.read(graph_spec.file), known=(self._bundle, graph_spec),
                     device=self._device, threads=self._threads, tf32=self._tf32,
                 )  # fmt: skip
-            return self._graphs[file]
+            self._graphs[role, variant] = self._graphs[key]
+            return self._graphs[key]
 
     @property
     def _codec(self) -> Codec:

@@ -124,6 +124,8 @@ class Session:
         raw = self.raw
         try:
             if not listening():
+                # The public method. The private one below it saves 1.2 µs, 6% of one decode of the
+                # reference recipe's model.
                 plain: list[NDArray[Any]] = raw.run(outputs, inputs)
                 return plain
             with stoppable(self._ort) as options:
