@@ -22,7 +22,7 @@ from vae_runtime.bundle.spec import ImageSpec, ModelSpec
 from vae_runtime.datasets import Dataset
 from vae_runtime.errors import UsageError, VaeError
 from vae_runtime.prior import Prior
-from vae_train.prior import fit_latents
+from vae_train.prior_fit import fit_latents
 
 from .calling_convention import (
     CallingConvention,

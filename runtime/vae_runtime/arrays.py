@@ -6,24 +6,17 @@ label wraps around. Therefore every array is checked here before a session sees 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cache
 from math import isfinite
-from typing import TYPE_CHECKING, Any, TypeAlias, Union
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .bundle.spec import ImageSpec, ModelSpec
-from .errors import InputError, UsageError
+from .bundle.spec import ImageSpec
+from .errors import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-Labels: TypeAlias = Union[int, str, Sequence[int | str], "NDArray[Any]", None]
-"""What callers may pass: a class index, a class name, a sequence of either, or None."""
-
-Indices: TypeAlias = Union[int, "NDArray[np.int64]", None]
-"""Checked labels: one class index for all items, i64[n], or None for no label."""
 
 _FLOAT32 = np.dtype(np.float32)
 
@@ -36,7 +29,7 @@ def check_images(images: ArrayLike, spec: ImageSpec) -> NDArray[Any]:
     Raises:
         InputError: wrong dtype, byte order, shape or range, or a number that is not finite.
     """
-    array = _array(images, "images")
+    array = as_array(images, "images")
     if array.dtype != np.uint8:
         _check_float32(array, "images")
     array = _to_nchw(array, spec)
@@ -74,7 +67,7 @@ def as_latents(z: ArrayLike, latent_dim: int) -> NDArray[np.float32]:
     ):
         return z
     # Lists are converted, because they have no dtype; an array of another dtype is a mistake.
-    array = _array(z, "z", None if hasattr(z, "dtype") else np.float32)
+    array = as_array(z, "z", None if hasattr(z, "dtype") else np.float32)
     _check_float32(array, "z")
     if array.ndim == 1:
         array = array[None]
@@ -83,107 +76,7 @@ def as_latents(z: ArrayLike, latent_dim: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(array)
 
 
-def check_labels(label: Labels, n: int | None, spec: ModelSpec) -> Indices:
-    """Convert labels to class indices: one for all items, i64[n], or None.
-
-    Args:
-        label: what the caller passed.
-        n: number of items; None for an endless stream.
-        spec: the model whose classes are meant.
-
-    Raises:
-        UsageError: the model takes no label, the name is unknown, or a list was passed for an
-            endless stream.
-        InputError: an index is out of range, or the dtype or number of labels is wrong.
-    """
-    if label is None:
-        return None
-    if isinstance(label, (int, str, np.integer)):
-        return label_index(label, spec)
-    if n is None:
-        raise UsageError("an endless stream takes a single label")
-    items = _label_array(label, spec, n)
-    if items.shape != (n,):
-        raise InputError(f"label: {len(items)} labels for {n} items")
-    return items
-
-
-def label_index(label: int | str | np.integer[Any], spec: ModelSpec) -> int:
-    """Return the class index of one label.
-
-    Raises:
-        UsageError, InputError: see `check_labels`.
-    """
-    if type(label) is not int or not spec.classes:
-        return int(_label_array([label], spec, 1)[0])
-    if not 0 <= label < len(spec.classes):
-        raise _out_of_range(label, len(spec.classes))
-    return label
-
-
-def _label_array(labels: Any, spec: ModelSpec, n: int) -> NDArray[np.int64]:
-    """Convert class indices or names to checked indices i64[n]."""
-    classes = spec.classes
-    if not classes:
-        raise UsageError(f"this {spec.family} takes no label")
-    items = _array(labels, "label")
-    if items.dtype.kind == "U":
-        items = np.array([class_index(str(name), classes) for name in items.ravel()], np.int64)
-    if items.dtype.kind not in "iu" or items.ndim != 1 or not items.dtype.isnative:
-        raise InputError(f"label: {items.dtype}{list(items.shape)}, expected int64[{n}]")
-    if len(items) and (items.min() < 0 or items.max() >= len(classes)):
-        wrong = items.min() if items.min() < 0 else items.max()
-        raise _out_of_range(wrong, len(classes))
-    return items.astype(np.int64)
-
-
-def label_rows(label: Indices, n: int, classes: int) -> NDArray[np.int64]:
-    """Return checked labels as a graph's input, i64[n]; the index `classes` means no label."""
-    if isinstance(label, np.ndarray):
-        return label
-    index = classes if label is None else label
-    return _every_index(classes)[index : index + 1] if n == 1 else np.full(n, index, np.int64)
-
-
-def as_labels(label: Labels, n: int, spec: ModelSpec) -> NDArray[np.int64]:
-    """Convert labels to indices i64[n]; None becomes the index that means no label.
-
-    Raises:
-        UsageError, InputError: see `check_labels`.
-    """
-    return label_rows(check_labels(label, n, spec), n, len(spec.classes))
-
-
-def class_index(name: str, classes: Sequence[str]) -> int:
-    """Return the index of a class from its name, or from its index as text.
-
-    Raises:
-        UsageError: an unknown name; the message lists the known ones.
-        InputError: an index of 19 digits or more.
-    """
-    if name in classes:
-        return classes.index(name)
-    if name.isascii() and name.isdigit():
-        if len(name) < 19:  # always fits an int64, and int() refuses thousands of digits
-            return int(name)
-        raise _out_of_range(name if len(name) <= 20 else f"{name[:20]}…", len(classes))
-    known = ", ".join(classes[:20]) + (", …" if len(classes) > 20 else "")
-    raise UsageError(f"label: unknown class {name!r}, expected one of: {known}")
-
-
-@cache
-def _every_index(classes: int) -> NDArray[np.int64]:
-    """Return all class indices and the index that means no label, read-only i64[classes + 1]."""
-    indices = np.arange(classes + 1, dtype=np.int64)
-    indices.flags.writeable = False
-    return indices
-
-
-def _out_of_range(index: object, classes: int) -> InputError:
-    return InputError(f"label: {index} is out of range, expected 0 to {classes - 1}")
-
-
-def _array(value: Any, what: str, dtype: type[np.float32] | None = None) -> NDArray[Any]:
+def as_array(value: Any, what: str, dtype: type[np.float32] | None = None) -> NDArray[Any]:
     """Convert an argument to an array; numbers too large for `dtype` become infinite."""
     try:
         with np.errstate(over="ignore"):

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from .arrays import Labels, as_labels, as_latents, check_images, check_labels
+from .arrays import as_latents, check_images
 from .bundle.manifest import Manifest
 from .bundle.reader import Bundle, open_bundle
 from .bundle.spec import ModelSpec
 from .errors import InputError, StateError, UsageError
 from .graphs import Decoder, Encoder, check_dtype
 from .inference.batching import BATCH_SIZE
+from .labels import Labels, as_labels, check_labels
 from .latents import interpolation, traversal
 from .metrics import Codec, Evaluation, Scores, evaluate, score
 from .prior import check_sampling, choose_prior, fresh_seed

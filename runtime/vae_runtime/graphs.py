@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from .arrays import (
-    Indices,
-    Labels,
-    as_latents,
-    check_images,
-    check_labels,
-    label_rows,
-)
+from .arrays import as_latents, check_images
 from .bundle.checksums import verify_graph
 from .bundle.spec import METADATA_KEY, ROLES, ModelSpec, expected_tensors, parse_spec, same_id
 from .errors import InputError, IntegrityError, UsageError
@@ -23,6 +16,7 @@ from .files.reading import read_bytes
 from .graph_checks import check_graph
 from .inference.batching import Output, rows_per_batch, run_batched
 from .inference.session import Session
+from .labels import Indices, Labels, check_labels, label_rows
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import vae_runtime as vae
-from vae_runtime.arrays import as_labels, as_latents, check_images, check_labels, to_float32
+from vae_runtime.arrays import as_latents, check_images, to_float32
 from vae_runtime.bundle.spec import ImageSpec
 from vae_runtime.errors import InputError, UsageError
+from vae_runtime.labels import as_labels, check_labels
 
 pytestmark = pytest.mark.torch_free
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vae_models import build, preset
 from vae_runtime.prior import Prior
 from vae_train.data import Images
-from vae_train.prior import fit_prior
+from vae_train.prior_fit import fit_prior
 
 Array = NDArray[np.float64]
 

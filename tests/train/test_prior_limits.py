@@ -13,9 +13,9 @@ from tests.train.test_prior_fit import Array, blobs, covariance, identity_model,
 from vae_models import build, preset
 from vae_runtime.errors import UsageError
 from vae_runtime.prior import Prior
-from vae_train import prior as module
+from vae_train import prior_fit as module
 from vae_train.data import Images
-from vae_train.prior import check_prior, fit_prior, sample_latents
+from vae_train.prior_fit import check_prior, fit_prior, sample_latents
 
 
 def test_only_as_many_images_are_encoded_as_a_mixture_needs(

@@ -28,7 +28,7 @@ from .data import ImageSource, ShardedData, fingerprint
 from .device import pick_device, pick_precision, use_threads
 from .distributed import ProcessGroup
 from .loop import Step, check_finite, evaluate, fit
-from .prior import FittedPrior, check_prior, fit_prior
+from .prior_fit import FittedPrior, check_prior, fit_prior
 from .run_folder import ResumableRun, RunFolder
 from .state import Epoch, State, best_epoch
 

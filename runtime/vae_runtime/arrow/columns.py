@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..arrays import class_index
 from ..errors import InputError, LimitError, UsageError
 from ..images import encode_image, read_image
+from ..labels import class_index
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

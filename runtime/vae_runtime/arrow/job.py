@@ -24,7 +24,7 @@ from ..errors import FileError, InputError, describe_os_error
 from ..files.atomic import writing
 from . import engine
 from .mapper import ERROR, Mapper
-from .parquet import open_parquet, read_batches
+from .parquet_files import open_parquet, read_batches
 from .plan import Part, Plan
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from ..arrays import as_labels
 from ..autoencoder import DEFAULT_BUNDLE, DEFAULT_VARIANT, Autoencoder
 from ..bundle.reader import Bundle, open_bundle
 from ..errors import IntegrityError, UsageError
+from ..labels import as_labels
 from ..prior import check_sampling, choose_prior
 from .columns import (
     RowErrors,

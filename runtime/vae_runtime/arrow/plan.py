@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, UsageError
-from .parquet import find_parquet, open_parquet
+from .parquet_files import find_parquet, open_parquet
 
 PART_ROWS = 16_384  # at least half a second of work, far above a scheduler's cost per task
 

@@ -58,9 +58,9 @@ def decode_file(
 
     A conditional model uses --label, or else the labels in the file.
     """
-    from ..arrays import as_labels
     from ..console import progress
     from ..inference.batching import BATCH_SIZE
+    from ..labels import as_labels
     from .inputs import read_latents
     from .output import Column
 

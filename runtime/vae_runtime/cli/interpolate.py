@@ -71,8 +71,8 @@ def _read_ends(
     model: Autoencoder, ends: tuple[str, ...], *, resize: bool
 ) -> tuple[list[NDArray[Any]], int | None]:
     """Read two images or latents, and the class index if the files give both the same one."""
-    from ..arrays import as_labels
     from ..errors import UsageError
+    from ..labels import as_labels
     from .inputs import read_images, read_latents
 
     found: list[NDArray[Any]] = []

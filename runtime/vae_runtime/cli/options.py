@@ -178,7 +178,7 @@ def single_label(labels: tuple[str, ...], spec: ModelSpec) -> int | None:
         UsageError: more than one label, an unknown class, or a model without classes.
         InputError: an index that is out of range.
     """
-    from ..arrays import label_index
+    from ..labels import label_index
 
     if len(labels) > 1:
         raise UsageError(f"{len(labels)} labels, expected one --label")

@@ -90,7 +90,7 @@ def _refuse_sampling_options() -> None:
 
 def _class_indices(labels: tuple[str, ...], spec: ModelSpec) -> list[int]:
     """Return the class indices; `all` means every class, unless one has that name."""
-    from ..arrays import label_index
+    from ..labels import label_index
 
     if "all" in labels and spec.classes and "all" not in spec.classes:
         return list(range(len(spec.classes)))

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..arrow.columns import RowErrors, read_images, to_array
-from ..arrow.parquet import find_parquet, open_parquet
+from ..arrow.parquet_files import find_parquet, open_parquet
 from ..bundle.spec import ImageSpec
 from ..errors import InputError, NotFound
 from ..files.atomic import writing
