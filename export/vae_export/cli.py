@@ -95,7 +95,7 @@ _PATH = click.Path(path_type=Path)
 def cli(**values: Any) -> None:
     """Export a model to ONNX. Every graph is compared with torch before anything is written.
 
-    Writes encoder.onnx, decoder.onnx, conditional_decoder.onnx for a conditional model, the
+    Writes encoder.onnx, decoder.onnx, conditional_decoder.onnx (conditional models only), the
     requested variants, manifest.json and golden.npz. If a step fails, nothing is written and the
     previous bundle is kept. The exit code is 4 if a graph differs from torch.
     """

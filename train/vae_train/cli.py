@@ -141,7 +141,7 @@ class _RecordingCommand(click.Command):
 @click.option(
     "--prior-spread",
     type=float,
-    help="Fit the prior to latents sampled with this fraction of the posterior's deviation.",
+    help="Fit the prior to latents sampled with this fraction of the posterior standard deviation.",
 )
 @size_option
 @click.option(

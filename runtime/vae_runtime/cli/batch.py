@@ -68,7 +68,7 @@ _JOB = (
     click.option("--scheduler", help="Use a running Dask cluster: tcp://HOST:PORT. Its workers "
                  "must find all files at the same paths."),
     options.integer("--part-rows", default=16_384,
-                    help="Minimum rows per part; row groups are never cut."),
+                    help="Minimum rows per part; row groups are never split."),
     options.integer("--limit", help="Take at most this many rows."),
     options.flag("--resume", help="Skip the parts that are finished in OUT."),
     options.as_json,
@@ -76,7 +76,7 @@ _JOB = (
 _IMAGE = click.option("--image-column", "image", default="image",
                       help="Column of images: lists of numbers, or files as bytes.")  # fmt: skip
 _DTYPE = options.choice("--dtype", "uint8", "float32", "png", help="Type of the images in OUT.")
-_SEED = options.seed("Seed; results do not depend on parts or workers.")
+_SEED = options.seed("Random seed; results do not depend on the number of parts or workers.")
 
 
 def _add_verb(verb: str, help: str, *more: options.Decorator) -> None:

@@ -31,7 +31,7 @@ def command(bundle: str, as_json: bool) -> None:
     """Describe a bundle or a single graph.
 
     Reports its family, shapes, classes, prior and parity with torch. BUNDLE is a folder, a
-    .zip or an .onnx file; the default is the embedded mnist.
+    .zip or an .onnx file; the default is the embedded MNIST bundle.
     """
     from ..errors import printable
 

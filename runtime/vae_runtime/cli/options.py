@@ -248,13 +248,13 @@ bundle = click.option(
     "-b",
     metavar="PATH",
     default="mnist",
-    show_default="the embedded mnist",
+    show_default="the embedded MNIST bundle",
     help="Folder or .zip written by vae-export.",
 )
 variant = click.option(
     "--variant",
     default="fp32",
-    help="Variant of the graphs, if the bundle has it: fp16, int8, uint8.",
+    help="Precision of the graphs; fp16, int8 and uint8 must be in the bundle.",
 )
 device = click.option(
     "--device", default="auto", help="Device to run on: auto, cpu, cuda or cuda:N."
@@ -310,7 +310,7 @@ def model(*, all_variants: bool = False) -> Decorator:
         *(() if all_variants else (variant,)),
         device,
         integer("--threads", default=1, help="Number of CPU threads."),
-        flag("--tf32", help="Let CUDA round to TF32: faster, but not the same pixels."),
+        flag("--tf32", help="Allow TF32 on CUDA: faster, but pixel values differ slightly."),
     )
     return collect("model_options", ModelOptions, options)
 
@@ -350,9 +350,9 @@ def output(default: str, help: str, *, extension: str = "", pictures: bool = Tru
             flag("--show", help="Show the images in the terminal; write a file only with --out."),
             integer("--columns", "--grid", max=10_000, help="Images per row of a grid."),
             integer("--scale", max=64, help="Output pixels per image pixel. "
-                    "[default: grids of about 500 pixels]"),
+                    "[default: makes a grid about 500 pixels wide]"),
             integer("--max-pixels", default=MAX_PIXELS,
-                    help="Refuse to draw a picture with more pixels."),
+                    help="Refuse to draw a picture with more pixels than this."),
         ]  # fmt: skip
     constants = {"default": default, "default_extension": extension or Path(default).suffix}
     return collect("output", OutputOptions, options, **constants)

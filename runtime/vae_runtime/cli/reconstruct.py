@@ -25,7 +25,7 @@ Examples:
 @options.number(
     "--noise",
     default=0.0,
-    help="Standard deviation of noise to add; a model of vae-train --noise removes it.",
+    help="Standard deviation of the noise to add; models trained with --noise remove it.",
 )
 @options.seed("Seed for the added noise.")
 @click.option("--error/--no-error", default=True, help="Add a row of |original - reconstruction|.")

@@ -32,7 +32,7 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@options.label("Class index or name, or all. May be repeated.")
+@options.label('Class index or name, or "all" for every class. May be repeated.')
 @options.integer("-n", "--count", "n", default=1, help="Number of images per label.")
 @options.seed("Seed for the latents; the same seed gives the same images.", default=None)
 @options.max_images

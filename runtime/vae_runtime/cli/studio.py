@@ -23,8 +23,8 @@ Examples:
   vae-run studio --data mnist --out studio.html
 
 \b
-A single .html file works offline, opened from disk; a folder is for any web
-server. Without --out, the page is served on 127.0.0.1 until Ctrl-C.
+A single .html file works offline, opened from disk; a folder can be hosted on
+any web server. Without --out, the page is served on 127.0.0.1 until Ctrl-C.
 """
 _PORT = 8765
 
@@ -52,7 +52,10 @@ _PORT = 8765
 def command(
     bundle: str, out: str | None, port: int | None, opens: bool, data: str | None, limit: int
 ) -> None:
-    """Make a web page that runs a bundle in the browser: sliders, drawing, morphs and maps."""
+    """Make an interactive web page that runs a bundle in the browser.
+
+    It has sliders, a drawing canvas, interpolations and a map of the latents.
+    """
     output = options.OutputOptions(out=out, default_extension=".html")
     if out is not None:
         output.check(".html", ".htm", options.FOLDER)

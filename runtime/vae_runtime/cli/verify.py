@@ -17,7 +17,8 @@ Examples:
 @click.command(epilog=EPILOG)
 @options.number(
     "--tolerance",
-    help="Largest error allowed in any graph. [default: 1e-5, more for variants that round]",
+    help="Largest error allowed in any graph. "
+    "[default: 1e-5; higher for reduced-precision variants]",
 )
 @options.as_json
 @options.model(all_variants=True)
@@ -25,7 +26,8 @@ def command(tolerance: float | None, as_json: bool, model_options: options.Model
     """Compare this machine's results with torch's.
 
     Runs every graph on the golden vectors of the bundle, which are inputs and torch's outputs.
-    Exits with 4 if an error exceeds its tolerance; for latents above 1 the error is relative.
+    Exits with 4 if an error exceeds its tolerance; the error of a latent is relative where its
+    magnitude exceeds 1.
     """
     from ..bundle.reader import open_bundle
     from ..errors import IntegrityError
