@@ -12,9 +12,9 @@ ROOT = Path(__file__).parent.parent
 
 
 def pytest_configure() -> None:
-    """Ctrl-C is answered even where a shell started the suite behind `&`, which ignores it.
+    """Handle Ctrl-C even if a shell started the suite with `&`, which makes processes ignore it.
 
-    Programs that tests start and interrupt would inherit that.
+    Programs that tests start and interrupt would inherit that setting.
     """
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -22,14 +22,14 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session")
 def mnist_or_none() -> Path | None:
-    """The folder of MNIST's four `.gz` files, if there is one."""
+    """The folder with MNIST's four `.gz` files, or None."""
     folder = Path(os.environ.get("VAE_TEST_MNIST") or ROOT / "../shared/data/mnist")
     return folder if (folder / "t10k-images-idx3-ubyte.gz").exists() else None
 
 
 @pytest.fixture(scope="session")
 def mnist_folder(mnist_or_none: Path | None) -> Path:
-    """The folder of MNIST's four `.gz` files; the test is skipped where there is none."""
+    """The folder with MNIST's four `.gz` files; the test is skipped if there is none."""
     if mnist_or_none is None:
         pytest.skip("no MNIST: name its folder in VAE_TEST_MNIST")
     return mnist_or_none

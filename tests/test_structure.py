@@ -1,6 +1,6 @@
-"""The shape of the tree: who may import whom, and how long a file or a function may be.
+"""The structure of the tree: allowed imports, and limits on the length of files and functions.
 
-`python tests/test_structure.py [ROOT]` prints the figures that these rules are about.
+`python tests/test_structure.py [ROOT]` prints the figures that these rules limit.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SCRIPTS = [
 LONG = {"tests/studio/test_browser.py"}  # one session of a browser, its panels one by one
 MAX_FILE = 410
 MAX_FUNCTION = 60
-SMALL = 60  # lines; a smaller module with one caller belongs into that caller, unless named here
+SMALL = 60  # lines; a smaller module with one caller belongs in that caller, unless named here
 SMALL_WITH_ONE_CALLER: dict[str, str] = {}  # none today
 
 
@@ -52,7 +52,7 @@ def sources(package: str, root: Path = ROOT) -> list[Path]:
 
 @cache
 def module_names(root: Path = ROOT) -> dict[str, Path]:
-    """Every module of the four packages, `vae_runtime.cli.sample` and so on."""
+    """Return every module of the four packages, such as `vae_runtime.cli.sample`."""
     return {
         ".".join(path.relative_to(root / FOLDERS[package]).with_suffix("").parts).removesuffix(
             ".__init__"
@@ -78,7 +78,7 @@ def imports_of(path: Path, name: str) -> Iterator[str]:
 
 @cache
 def import_graph(root: Path = ROOT) -> dict[str, set[str]]:
-    """For each module, the modules of ours that it imports."""
+    """Return, for each module, the modules of these packages that it imports."""
     modules = module_names(root)
     graph: dict[str, set[str]] = {}
     for name, path in modules.items():
@@ -92,7 +92,7 @@ def import_graph(root: Path = ROOT) -> dict[str, set[str]]:
 
 
 def circles(graph: dict[str, set[str]]) -> list[set[str]]:
-    """Sets of nodes that reach each other (Tarjan's strongly connected components)."""
+    """Return the sets of nodes that reach each other (Tarjan's strongly connected components)."""
     index: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []
@@ -120,7 +120,7 @@ def circles(graph: dict[str, set[str]]) -> list[set[str]]:
 
 
 def rooms(graph: dict[str, set[str]]) -> dict[str, set[str]]:
-    """The same graph between rooms: sub-packages, and single modules beside them."""
+    """Return the same graph between rooms: sub-packages, and single modules next to them."""
     packages = {name.rpartition(".")[0] for name in graph if name.count(".") > 1}
 
     def room(name: str) -> str:
@@ -174,7 +174,7 @@ def test_no_module_imports_what_imports_it() -> None:
 
 
 def test_no_room_imports_what_imports_it() -> None:
-    """`bundle`, `inference`, `cli` … also form no circle as a whole."""
+    """Whole rooms (`bundle`, `inference`, `cli` …) form no circle either."""
     assert not circles(rooms(import_graph()))
 
 
@@ -195,7 +195,7 @@ def lines_of(path: Path) -> int:
 
 
 def functions(path: Path) -> Iterator[tuple[str, int]]:
-    """Each function and its lines, without those of its docstring."""
+    """Yield each function and its number of lines, without those of its docstring."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             doc = ast.get_docstring(node, clean=False)
@@ -234,7 +234,7 @@ def test_every_file_begins_with_what_it_is() -> None:
 
 
 def figures(root: Path) -> Iterator[tuple[str, object]]:
-    """The measures of a checkout, by name."""
+    """Return the measures of a checkout, by name."""
     paths = list(module_names(root).values())
     lines = [lines_of(path) for path in paths]
     lengths = sorted(length for path in paths for _, length in functions(path))

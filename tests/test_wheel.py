@@ -24,7 +24,7 @@ PACKAGES = ("vae_runtime", "vae_models", "vae_train", "vae_export")
 
 
 def command(*words: str | Path, **options: Any) -> str:
-    """What a command prints; the test fails with it where the command does."""
+    """Run a command and return its output; if it fails, fail the test with that output."""
     done = subprocess.run(
         [str(word) for word in words], capture_output=True, text=True, check=False, **options
     )
@@ -33,12 +33,12 @@ def command(*words: str | Path, **options: Any) -> str:
 
 
 def pip(python: Path, *words: str | Path) -> str:
-    """Our own pip for another environment: one less package to unpack there."""
+    """Run this environment's pip for another environment, which then needs no pip of its own."""
     return command(sys.executable, "-m", "pip", "--python", python, *words, cwd=python.parent)
 
 
 def environment(folder: Path, *requirements: str | Path) -> Path:
-    """A new virtual environment; its folder of programs."""
+    """Create a virtual environment and return its folder of programs."""
     command(sys.executable, "-m", "venv", "--without-pip", folder)
     python = folder / "bin" / "python"
     pip(python, "install", "-q", "-c", ROOT / "constraints.txt", *requirements)
@@ -52,7 +52,7 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What git tracks, and nothing that lies about beside it."""
+    """A copy of the files that git tracks, without any others."""
     if not (ROOT / ".git").exists() or shutil.which("git") is None:
         pytest.skip("not a git checkout")
     folder = tmp_path_factory.mktemp("checkout")
@@ -68,7 +68,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def built(checkout: Path, tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the sdist, and the wheel that was built from it where there is no npm."""
+    """A folder with the sdist, and the wheel built from it without npm."""
     out = tmp_path_factory.mktemp("dist")
     path = tmp_path_factory.mktemp("no-npm")
     env = os.environ | {"PATH": str(path)}
@@ -130,7 +130,7 @@ def test_a_wheel_with_the_studio_s_engine(checkout: Path, tools: Path, tmp_path:
 
 
 def test_a_wheel_is_installed_and_used_where_nothing_else_is(built: Path, tmp_path: Path) -> None:
-    """The README's first command, but for the tree: `pip install`, `vae-run sample`."""
+    """The README's first command, but with the wheel: `pip install`, `vae-run sample`."""
     programs = environment(tmp_path / "venv", f"{wheel_in(built)}[cpu]")
     listed = pip(programs / "python", "list", "--format", "freeze")
     assert not [line for line in listed.splitlines() if line.startswith(("torch", "onnx=="))]

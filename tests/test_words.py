@@ -1,4 +1,4 @@
-"""Words that code, help, errors and pages use, and what a reader of this field expects instead."""
+"""Words to avoid in code, help, errors and pages, and what readers in this field expect instead."""
 
 from __future__ import annotations
 

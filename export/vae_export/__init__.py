@@ -15,7 +15,7 @@ __all__ = ["export", "export_checkpoint"]
 
 
 def __getattr__(name: str) -> Any:
-    # Imported on first use: the command line prints its help, or the name of a missing extra,
+    # Imported on first use, so that the command line can print its help, or name a missing extra,
     # without torch.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,7 @@
-"""The calling convention of a custom module: where it encodes and decodes, and what it takes.
+"""The calling convention of a custom module: how it encodes and decodes, and its arguments.
 
-How labels are passed is read from the signature; whether they are indices or one-hot rows, and
-whether images are flattened, is found by trying.
+The signature shows how labels are passed. Whether labels are indices or one-hot rows, and whether
+images are flattened, is determined by trying each form.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ from .user_code import copy_module, user_line
 Modules = nn.Module | tuple[nn.Module, nn.Module]
 
 _LABEL = re.compile(r"^(labels?|y|cls|class(es)?(_(labels?|ids?|idx))?|c|cond(ition)?)$")
-# Layers after a trunk called `encoder`, without `fc_`, `linear_`, `to_` … around the name.
+# Names of layers after a trunk called `encoder`, with optional affixes such as `fc_`, `linear_` and
+# `to_`.
 _MEAN_HEADS = re.compile(r"^(\w+_)?(mu|mean|z_mean)(_\w+)?$")
 _LOG_VAR_HEADS = re.compile(r"^(\w+_)?(log_?var|log_?variance|var|z_log_var)(_\w+)?$")
-# What wrappers of modules call what they wrap.
-_TRIED = 8  # images that the convention is found with
+_TRIED = 8  # number of images used to find the convention
+# Attribute names under which wrappers store the wrapped module.
 _WRAPPERS = ("module", "model", "net", "network", "vae", "autoencoder", "ae")
 
 
@@ -43,14 +44,14 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Call(nn.Module):
-    """One method of a module, or a module itself, called with a first argument and a label.
+    """A method of a module, or the module itself, to call with a first argument and a label.
 
     Attributes:
-        name: the method, for errors.
+        name: the name of the method, for error messages.
         label: the name of the parameter that takes the label; None if there is none.
         one_hot: whether labels are passed as one-hot rows.
         saw_one_hot: whether the module itself turned labels into one-hot rows.
-        unknown: further parameters without a default.
+        unknown: other parameters without a default.
     """
 
     def __init__(self, module: nn.Module, name: str, *, method: bool) -> None:
@@ -84,7 +85,7 @@ class Call(nn.Module):
         )
 
     def forward(self, first: Tensor, label: Tensor | None = None) -> Any:
-        """Call with f32[N, …] and, if it takes a label, i64[N] in [0, K], where K means none."""
+        """Call with f32[N, …] and any label that is taken, i64[N] in [0, K]; K means "no label"."""
         function = getattr(self.module, self.name) if self.method else self.module
         if self.label is None or self.first is None or label is None:
             return function(first)
@@ -97,9 +98,9 @@ class Call(nn.Module):
 
 
 class _NullOneHot(TorchFunctionMode):
-    """Give `one_hot` a row for the label K, "no label": an equal mix of all classes.
+    """Mode in which `one_hot` has a row for label K ("no label"): an equal mix of all classes.
 
-    To the linear layer that follows, that is its mean row.
+    The linear layer that follows maps it to the mean over all classes.
     """
 
     def __init__(self, classes: int) -> None:
@@ -120,14 +121,14 @@ class _NullOneHot(TorchFunctionMode):
 
 
 class HeadsOutside(nn.Module):
-    """A trunk followed by the two layers beside it that give mu and log_var."""
+    """An encoder trunk, and the two layers outside it that compute mu and log_var."""
 
     def __init__(self, trunk: nn.Module, mean: nn.Module, log_var: nn.Module) -> None:
         super().__init__()
         self.trunk, self.mean, self.log_var = trunk, mean, log_var
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """f32[N, C, H, W] → mu and log_var, each f32[N, D]."""
+        """Encode f32[N, C, H, W] to mu and log_var, each f32[N, D]."""
         hidden = self.trunk(image)
         return self.mean(hidden), self.log_var(hidden)
 
@@ -139,10 +140,11 @@ class CallingConvention:
     Attributes:
         encode: image[, label] → latents, or the parameters of a distribution.
         decode: z[, label] → image.
-        options: what the caller said about the module.
-        whole: the module itself, if it can be called as one; else None.
+        options: properties of the module that the caller specified.
+        whole: the module itself, if it can be called as a whole; else None.
         null_label: the index that means "no label", if labels are indices.
-        chosen: which tensors of a longer tuple are mu and log_var; None for all others.
+        chosen: indices of mu and log_var in a tuple of more than two elements; None for other
+            return values.
         flat: the module takes and returns pixels as f32[N, C·H·W].
     """
 
@@ -156,11 +158,11 @@ class CallingConvention:
 
     @property
     def labelled_encoder(self) -> bool:
-        """Whether `encode` takes the label."""
+        """Whether `encode` takes a label."""
         return self.encode.label is not None
 
     def call_encode(self, pixels: Tensor, label: Tensor | None) -> Any:
-        """What `encode` returns for f32[N, C, H, W] in the module's own range."""
+        """Call `encode` with f32[N, C, H, W] in the module's own range."""
         pixels = pixels.flatten(1) if self.flat else pixels
         return self.encode(pixels, label if self.labelled_encoder else None)
 
@@ -168,19 +170,19 @@ class CallingConvention:
 def find_calling_convention(
     module: Modules, options: CustomModuleOptions, images: Tensor, labels: Tensor | None
 ) -> CallingConvention:
-    """Find the encoder and decoder of a module, how they take labels and what they return.
+    """Find the encoder and decoder of a module, how they take labels, and what they return.
 
-    The module is copied; the copy is in evaluation mode, on the CPU, in float32.
+    The convention refers to a copy of the module, in evaluation mode, on the CPU and in float32.
 
     Args:
-        module: the module, a wrapper of it, or a pair (encoder, decoder).
-        options: what the caller said about it.
-        images: some images in [0, 1], f32[N, C, H, W].
-        labels: their labels, i64[N], if the module takes any.
+        module: the module, a wrapper around it, or a pair (encoder, decoder).
+        options: properties of the module that the caller specifies.
+        images: a few images f32[N, C, H, W] in [0, 1].
+        labels: labels of the images, i64[N], if the module takes labels.
 
     Raises:
-        UsageError: it has no encoder or decoder, it cannot encode such images, or its index for "no
-            label" is unknown.
+        UsageError: the module has no encoder or decoder, it cannot encode the images, or its index
+            for "no label" is unknown.
     """
     whole = module if isinstance(module, tuple) else unwrap(module)
     whole = copy_module(whole)
@@ -217,7 +219,7 @@ def find_calling_convention(
 
 
 def unwrap(module: nn.Module) -> nn.Module:
-    """The module inside DataParallel, torch.compile, a LightningModule and other wrappers.
+    """Return the module inside DataParallel, torch.compile, a LightningModule or other wrappers.
 
     Raises:
         UsageError: neither the module nor anything that it wraps encodes and decodes.
@@ -227,7 +229,7 @@ def unwrap(module: nn.Module) -> nn.Module:
         candidate = pending.pop(0)
         children = dict(candidate.named_children())
         if set(children) in ({"_orig_mod"}, {"module"}):
-            # torch's own wrappers; the first answers for all attributes of what it wraps.
+            # torch's own wrappers; the first forwards all attributes of the wrapped module.
             pending = [*children.values(), *pending]
             continue
         if all(_has(candidate, *names) for names in (("encode", "encoder"), ("decode", "decoder"))):
@@ -246,7 +248,7 @@ def _has(module: nn.Module, method: str, attribute: str) -> bool:
 
 
 def _split(module: Modules) -> tuple[Call, Call]:
-    """The encoder and the decoder, each as a call."""
+    """Return the encoder and the decoder, each as a `Call`."""
     if isinstance(module, tuple):
         return tuple(  # type: ignore[return-value]
             Call(part, name, method=False)
@@ -266,7 +268,7 @@ def _split(module: Modules) -> tuple[Call, Call]:
 
 
 def _only(module: nn.Module, pattern: re.Pattern[str]) -> nn.Module | None:
-    """The only direct submodule with such a name."""
+    """Return the only direct submodule whose name matches."""
     found = [child for name, child in module.named_children() if pattern.match(name)]
     return found[0] if len(found) == 1 else None
 
@@ -274,7 +276,7 @@ def _only(module: nn.Module, pattern: re.Pattern[str]) -> nn.Module | None:
 def _try_encode(
     found: CallingConvention, images: Tensor, labels: Tensor | None
 ) -> tuple[Any, CallingConvention]:
-    """Encode images in each form that the module may take, the plainest first."""
+    """Try each form in which the module may take images and labels, the plainest first."""
     extra = found.encode.unknown
     if extra:
         raise UsageError(
@@ -298,7 +300,7 @@ def _try_encode(
 
 
 def _try_decode(found: CallingConvention, z: Tensor, labels: Tensor | None) -> None:
-    """Find out whether the decoder takes indices or one-hot rows."""
+    """Determine whether the decoder takes indices or one-hot rows."""
     if found.decode.label is None:
         return
     label = torch.zeros(len(z), dtype=torch.int64) if labels is None else labels
@@ -315,12 +317,13 @@ def _try_decode(found: CallingConvention, z: Tensor, labels: Tensor | None) -> N
 def _choose(
     found: CallingConvention, returned: Any, images: Tensor, labels: Tensor | None
 ) -> tuple[int, int] | None:
-    """Which two of the tensors in a longer tuple are mu and log_var, in this order.
+    """Return which two tensors in a tuple of three or more are mu and log_var, in this order.
 
-    A sample of the posterior differs from call to call, or equals mu if there is no noise.
+    A sample of the posterior is recognized because it differs from call to call, or equals mu if
+    there is no noise.
 
     Raises:
-        UsageError: more than two tensors could be mu and log_var.
+        UsageError: the number of tensors that could be mu and log_var is not two.
     """
     if not isinstance(returned, (tuple, list)) or hasattr(returned, "_fields"):
         return None
@@ -345,7 +348,7 @@ def _choose(
 
 
 def _add_null_rows(found: CallingConvention) -> bool:
-    """Give embeddings of K rows their mean as row K; whether there is one of K + 1 rows then."""
+    """Add the mean as row K to embeddings of K rows; return whether any label embedding exists."""
     k = len(found.options.classes)
     tables = [
         child
@@ -362,12 +365,12 @@ def _add_null_rows(found: CallingConvention) -> bool:
 
 
 def to_module_range(image: Tensor, options: CustomModuleOptions) -> Tensor:
-    """Pixels in [0, 1] as the encoder expects them."""
+    """Convert pixels in [0, 1] to the range that the encoder expects."""
     return image * 2 - 1 if options.signed or options.image_range == "signed" else image
 
 
 def from_module_range(image: Tensor, options: CustomModuleOptions) -> Tensor:
-    """What the decoder returned as pixels in [0, 1]."""
+    """Convert what the decoder returned to pixels in [0, 1]."""
     activation = options.activation
     if activation == "none" and options.image_range == "signed":
         activation = "tanh"

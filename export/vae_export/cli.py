@@ -107,11 +107,11 @@ def cli(**values: Any) -> None:
 
 
 def _request(values: dict[str, Any], given: dict[str, str]) -> ExportRequest:
-    """Turn click's values into dataclasses; refuse options that would have no effect.
+    """Convert click's values to dataclasses; reject options that would have no effect.
 
     Args:
         values: the value of each parameter, by name.
-        given: the options that were set on the command line, by the names of their parameters.
+        given: the options set on the command line, by parameter name.
     """
     requires = {
         "model": ("labelled", "compare_forward", *_CUSTOM_OPTIONS),

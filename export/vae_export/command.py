@@ -1,4 +1,4 @@
-"""Run `vae-export`: load the model, export the bundle, write the other targets."""
+"""Run `vae-export`: load the model, export the bundle and write the other targets."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run_export(request: ExportRequest) -> None:
     """Export the bundle and the other targets; report each on standard error.
 
     Raises:
-        VaeError: an option, a file or the model was refused. Checks that need no work run first.
+        VaeError: an option, a file or the model was rejected. Quick checks run first.
     """
     for folder in (request.c_code, request.report, request.triton):
         if folder and Path(folder).is_file():
@@ -58,7 +58,7 @@ def run_export(request: ExportRequest) -> None:
 
 
 def _bundle_path(request: ExportRequest) -> Path:
-    """Choose the path of the bundle: --out, or else derived from --ckpt."""
+    """Choose the path of the bundle: --out if given, else a path derived from --ckpt."""
     ckpt = request.ckpt
     if ckpt is None and request.model is None:
         raise UsageError("--ckpt is missing. Name the checkpoint from vae-train to export.")
@@ -105,7 +105,7 @@ def _custom_source(request: ExportRequest, model: str) -> Source:
 
 
 def _held_out(request: ExportRequest, image: ImageSpec) -> Dataset | None:
-    """Load the test split of --data, else all its images, in the model's size."""
+    """Load the test split of --data, or else all its images, at the model's image size."""
     if request.data is None:
         return None
     size = request.size or image.shape[1:]

@@ -39,15 +39,15 @@ from .source import Source, matching_labels
 from .unpacking import unpack_image, unpack_latents
 from .user_code import user_line
 
-NO_WIDTH = -20.0  # a log_var: a standard deviation of 5e-5
+NO_WIDTH = -20.0  # a log variance, for a standard deviation of 5e-5
 _PRIOR_IMAGES = 20_000  # images whose latents the prior is fitted to
 _BATCH = 256
-_MAX_FITTED = 256  # latent dimensions; a full covariance has D(D+1)/2 numbers
-_SLACK = 1e-4  # by how much a pixel may lie outside [0, 1]
+_MAX_FITTED = 256  # maximum number of latent dimensions; a full covariance has D(D+1)/2 numbers
+_SLACK = 1e-4  # tolerance for pixels outside [0, 1]
 
 
 class CustomEncoder(nn.Module):
-    """image[, label] → z, or mu and log_var."""
+    """An encoder to export: image[, label] → z, or mu and log_var."""
 
     def __init__(self, convention: CallingConvention) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class CustomEncoder(nn.Module):
         self.labels = LabelInput(convention) if convention.labelled_encoder else None
 
     def unpack(self, image: Tensor, label: Tensor | None) -> Tensor | tuple[Tensor, Tensor]:
-        """Latents in the custom module's own shape, f32[N, *latent_shape], one or two tensors."""
+        """Return latents in the module's own shape: one or two tensors f32[N, *latent_shape]."""
         options = self.convention.options
         if label is not None and self.labels is not None:
             label = self.labels(label)
@@ -64,18 +64,18 @@ class CustomEncoder(nn.Module):
         return unpack_latents(returned, options.spread, self.convention.chosen)
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """f32[N, C, H, W] in [0, 1][, i64[N]] → one or two f32[N, D]."""
+        """Encode: f32[N, C, H, W] in [0, 1][, i64[N]] → one or two f32[N, D]."""
         latents = self.unpack(image, label)
         if not isinstance(latents, Tensor):
             return latents[0].flatten(1), latents[1].flatten(1)
         z = latents.flatten(1)
-        # A conditional encoder of a bundle returns a distribution. Plain latents get one with
-        # next to no width.
+        # The encoder of a conditional bundle returns a distribution. Plain latents get a
+        # distribution of almost zero width.
         return (z, torch.full_like(z, NO_WIDTH)) if self.convention.options.classes else z
 
 
 class CustomDecoder(nn.Module):
-    """z[, label] → image."""
+    """A decoder to export: z[, label] → image."""
 
     def __init__(
         self,
@@ -90,11 +90,11 @@ class CustomDecoder(nn.Module):
         self.labels = LabelInput(convention) if self.options.classes else None
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """f32[N, D][, i64[N]] → f32[N, C, H, W] in [0, 1]."""
+        """Decode: f32[N, D][, i64[N]] → f32[N, C, H, W] in [0, 1]."""
         return from_module_range(self.raw(z, label), self.options)
 
     def raw(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """The images f32[N, C, H, W] in the range in which the custom module returns them."""
+        """Return the images f32[N, C, H, W] in the range that the custom module uses."""
         latents = z if len(self.latent_shape) == 1 else torch.unflatten(z, 1, self.latent_shape)
         if self.labels is None:
             image = unpack_image(self.decode(latents))
@@ -106,7 +106,7 @@ class CustomDecoder(nn.Module):
 
 
 class LabelInput(nn.Module):
-    """Map the bundle's label K, "no label", to the index that the custom module has for it."""
+    """Mapping from the bundle's label K ("no label") to the module's index for "no label"."""
 
     def __init__(self, convention: CallingConvention) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class LabelInput(nn.Module):
         self.register_buffer("table", torch.tensor([*range(k), convention.null_label]))
 
     def forward(self, label: Tensor) -> Tensor:
-        """i64[N] in [0, K] → i64[N]."""
+        """Map i64[N] in [0, K] → i64[N]."""
         return self.get_buffer("table").index_select(0, label)
 
 
@@ -161,16 +161,16 @@ def from_custom_module(
     """Wrap a custom module and fit its prior.
 
     Args:
-        module: copied, not changed.
-        data: its training images.
+        module: the custom module, which is copied, not changed.
+        data: the module's training images.
         options: properties that cannot be inferred from the module.
-        sha256: checksum of its weights file, for the manifest.
-        compare: compare with the module's `forward`.
-        log: called with a line on what was compared, and with warnings.
+        sha256: checksum of the weights file, for the manifest.
+        compare: whether to compare with the module's `forward`.
+        log: called with a line about the comparison, and with any warnings.
 
     Raises:
         UsageError: the module does not fit the options or the data.
-        IntegrityError: `forward` reconstructs other images.
+        IntegrityError: `forward` gives different reconstructions.
     """
     _check_data(data, options)
     k = len(options.classes)
@@ -238,7 +238,7 @@ def _user_code(method: str, data: Dataset) -> Iterator[None]:
 def _encode(
     encoder: CustomEncoder, images: Tensor, labels: Tensor | None
 ) -> Tensor | tuple[Tensor, ...]:
-    """Encode all images to latents, or to mu and log_var: one or two f32[N, D]."""
+    """Encode all images to latents, or to mu and log_var, as one or two f32[N, D]."""
     batches = [
         encoder(images[i : i + _BATCH], None if labels is None else labels[i : i + _BATCH])
         for i in range(0, len(images), _BATCH)
@@ -294,10 +294,10 @@ def _fit_prior(
 
 
 def _check_data(data: Dataset, options: CustomModuleOptions) -> None:
-    """Refuse data that no bundle can be made for, before any work.
+    """Reject data that cannot be used for a bundle, before any work is done.
 
     Raises:
-        UsageError: images of two or four channels, or classes that are not the data's.
+        UsageError: the images have two or four channels, or the classes are not those of the data.
     """
     k, channels = len(options.classes), data.image_shape[0]
     if channels not in (1, 3):
@@ -319,7 +319,7 @@ def _check_images(
     """Check the shape and the range of decoded images.
 
     Raises:
-        UsageError: they do not fit the data, or [0, 1].
+        UsageError: the images do not match the data, or are outside [0, 1].
     """
     with _user_code("decode", data):
         raw = decoder.raw(z, labels)
@@ -343,7 +343,7 @@ def _check_images(
 
 
 def _range_advice(low: float, high: float) -> str:
-    """The option that fits a range of pixels."""
+    """Return the option that fits a range of pixels."""
     if low >= -0.1 and high <= 1.1:
         return "Set activation (--activation) to clip."
     if low >= -1.5 and high <= 1.5:

@@ -1,7 +1,7 @@
-"""Compare a bundle with the custom module itself: with what its `forward` reconstructs.
+"""Compare a bundle's reconstructions with those of the custom module's own `forward`.
 
-A module can be called in parts that leave something out, such as a quantiser between encoder and
-decoder or a layer beside a trunk. Its own `forward` does not.
+Calling the encoder and decoder of a module separately may omit something, such as a quantiser
+between them or a layer outside a trunk. Its own `forward` omits nothing.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from .calling_convention import (
 from .unpacking import unpack_image
 from .user_code import user_line
 
-TOLERANCE = 1e-4  # of a pixel in [0, 1]: both sides are torch in float32
+TOLERANCE = 1e-4  # largest difference of a pixel in [0, 1]; torch computes both in float32
 
 
 @dataclass(frozen=True)
 class ForwardComparison:
-    """What `forward` reconstructs beside encoder and decoder, from the posterior mean.
+    """Comparison of `forward` with encoder and decoder, both using the posterior mean.
 
     Attributes:
-        images: how many were compared.
-        difference: the largest of a pixel in [0, 1]; None if `forward` was not compared.
-        reason: why it was not compared.
+        images: the number of images.
+        difference: the largest difference of a pixel in [0, 1]; None if `forward` was not compared.
+        reason: why `forward` was not compared; empty if it was.
     """
 
     images: int
@@ -49,14 +49,14 @@ class ForwardComparison:
         return f"forward: reconstructs the same {self.images} images, to {self.difference:.1e}"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, for the manifest."""
+        """Return plain values for the manifest."""
         if self.difference is None:
             return {"not_compared": self.reason}
         return {"images": self.images, "max_abs_difference": float(f"{self.difference:.3g}")}
 
 
 class _NoNoise(TorchFunctionMode):
-    """Replace normal noise by its mean, so that a reparameterized sample is the posterior mean."""
+    """Mode that replaces normal noise by its mean, so that samples equal the posterior mean."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -80,17 +80,17 @@ def compare_forward(
     images: Tensor,
     labels: Tensor | None,
 ) -> ForwardComparison:
-    """Compare reconstructions of real images from the posterior mean.
+    """Compare reconstructions of real images, decoded from the posterior mean.
 
     Args:
-        convention: of the custom module.
+        convention: the calling convention of the custom module.
         encoder: the wrapped encoder that becomes a graph.
         decoder: the wrapped decoder.
         images: f32[N, C, H, W] in [0, 1].
-        labels: i64[N], if the module takes any.
+        labels: i64[N], if the module takes labels.
 
     Raises:
-        IntegrityError: they differ; names the likely cause.
+        IntegrityError: the reconstructions differ; the message names the likely cause.
     """
     n, options = len(images), convention.options
     whole = convention.whole
@@ -139,7 +139,7 @@ def compare_forward(
 
 
 def _likely_cause(convention: CallingConvention, whole: nn.Module) -> str:
-    """The parts of a module that neither encoder nor decoder uses, or what else it may be."""
+    """Describe the likely cause, such as layers that neither encoder nor decoder uses."""
     used = {
         id(part)
         for call in (convention.encode, convention.decode)

@@ -1,6 +1,7 @@
 """The modules to trace, one per graph, with the tensor names and shapes of the bundle.
 
-Label embeddings are computed once and traced as a constant table, so a label costs one Gather.
+Label embeddings are computed once and traced as a constant table, so that looking up a label costs
+one Gather.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from vae_models import AE, CVAE, VAE
 
 
 class EncoderGraph(nn.Module):
-    """image[, label] → z for an AE, mu and log_var otherwise."""
+    """The encoder graph: image[, label] → z for an AE, mu and log_var otherwise."""
 
     def __init__(self, model: AE | VAE) -> None:
         super().__init__()
@@ -24,14 +25,14 @@ class EncoderGraph(nn.Module):
             self.register_buffer("table", model.encoder_labels.table().detach())
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """f32[N, C, H, W][, i64[N] in [0, K], where K means no label] → one or two f32[N, D]."""
+        """Map f32[N, C, H, W][, i64[N] in [0, K], K for no label] → one or two f32[N, D]."""
         if not isinstance(self.model, CVAE) or label is None:
             return self.model.encode(image)
         return self.model.encode_row(image, F.embedding(label, self.get_buffer("table")))
 
 
 class DecoderGraph(nn.Module):
-    """z[, label] → image; without a label, a CVAE decodes with the row for "no label"."""
+    """The decoder graph: z[, label] → image. Without a label, a CVAE uses its "no label" row."""
 
     def __init__(self, model: AE | VAE, *, labelled: bool = False) -> None:
         super().__init__()
@@ -41,14 +42,14 @@ class DecoderGraph(nn.Module):
             self.register_buffer("table", table if labelled else table[-1:])
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """f32[N, D][, i64[N] in [0, K], where K means no label] → f32[N, C, H, W] in [0, 1]."""
+        """Map f32[N, D][, i64[N] in [0, K], K for no label] → f32[N, C, H, W] in [0, 1]."""
         if not isinstance(self.model, CVAE):
             return self.model.decode(z)
         row = self.get_buffer("table")
         if label is not None:
             row = F.embedding(label, row)
         elif self.model.config.label_join == "concat":
-            row = row.expand(z.shape[0], -1)  # the other joins broadcast one row
+            row = row.expand(z.shape[0], -1)  # the other joins broadcast a single row
         return torch.sigmoid(self.model.decode_row(z, row))
 
 
@@ -58,7 +59,7 @@ class Graph:
 
     Attributes:
         role: `encoder`, `decoder` or `conditional_decoder`.
-        module: the module to trace; takes `inputs` in this order.
+        module: the module to trace, which takes `inputs` in order.
         inputs, outputs: tensor names.
     """
 
@@ -88,7 +89,7 @@ def make_graphs(
     plain: bool,
     labelled_encoder: bool,
 ) -> list[Graph]:
-    """Name the tensors of each module and set the modules to evaluation mode.
+    """Build graphs that name the tensors of each module, and set the modules to evaluation mode.
 
     Args:
         encoder: image[, label] → z, or mu and log_var.

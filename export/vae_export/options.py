@@ -1,4 +1,4 @@
-"""Options of an export, as frozen dataclasses; without torch, so that `--help` is fast."""
+"""Export options as frozen dataclasses; torch is not imported, so that `--help` is fast."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from vae_runtime.errors import UsageError
 
 DEFAULT_OPSET = 18
-# The lowest IR version that holds each opset, so that old runtimes can read the graph:
+# The lowest IR version that supports each opset, so that old runtimes can read the graph:
 # onnxruntime 1.16 and newer reads opset 18 with IR 8.
 IR_VERSIONS = {18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11}
 VARIANTS = ("fp16", "int8", "uint8")
@@ -24,12 +24,12 @@ class ExportOptions:
 
     Attributes:
         opset: version of the `ai.onnx` operator set, 18 to 23.
-        variants: variants of the decoders to write as well, any of `VARIANTS`.
+        variants: additional variants of the decoders to write, any of `VARIANTS`.
         allow_lossy: accept a variant with a PSNR below 45 dB.
         log: called with one line for each graph that passed its checks.
 
     Raises:
-        UsageError: unknown opset or variant.
+        UsageError: the opset or a variant is unknown.
     """
 
     opset: int = DEFAULT_OPSET
@@ -54,18 +54,19 @@ class CustomModuleOptions:
         one_hot: the module takes labels as f32[N, K] one-hot rows instead of i64[N] indices.
         null_label: the index that means "no label" to the module. By default K, if its embedding
             has K + 1 rows; an embedding of K rows gets their mean as row K.
-        spread: what the second tensor that `encode` returns holds, one of `SPREADS`.
-        image_range: the range of the module's pixels on both sides, `unit` for [0, 1] or `signed`
-            for [-1, 1]; its output is rescaled and clipped.
-        activation: what maps the decoder's output to [0, 1], one of `ACTIVATIONS`: `sigmoid` for
-            logits, `tanh` for an output in [-1, 1], `clip` for one that overshoots.
-        signed: the encoder alone expects pixels in [-1, 1].
+        spread: the meaning of the second tensor that `encode` returns, one of `SPREADS`.
+        image_range: the range of the module's input and output pixels, `unit` for [0, 1] or
+            `signed` for [-1, 1]; its output is rescaled and clipped.
+        activation: function that maps the decoder's output to [0, 1], one of `ACTIVATIONS`:
+            `sigmoid` for logits, `tanh` for outputs in [-1, 1], `clip` for outputs that may
+            overshoot [0, 1].
+        signed: the encoder, but not the decoder, uses pixels in [-1, 1].
         likelihood: `bernoulli` or `gaussian`; decides how `score` measures a reconstruction.
         prior: `auto` or one of `vae_runtime.prior.KINDS`; fitted to the latents of the data.
         seed: seed for the posterior samples and for the fit of the prior.
 
     Raises:
-        UsageError: unknown spread, activation or image range.
+        UsageError: the spread, activation or image range is unknown.
     """
 
     name: str = ""
@@ -97,12 +98,12 @@ class ExportRequest:
         zipped: write a `.zip` instead of a folder.
         data: the data set for the parity check, and for the prior of a custom module.
         size: (height, width) that image files of `data` are resized to.
-        labelled: the custom module's decoder takes the labels of `data`.
+        labelled: whether the custom module's decoder takes the labels of `data`.
         c_code, report, triton, html: paths of the other outputs; None skips an output. An empty
             `report` selects the default folder.
         graphs: how graphs are exported.
-        custom: further facts about the custom module, without its classes.
-        compare_forward: compare a custom module with its own `forward`.
+        custom: other properties of the custom module, without its classes.
+        compare_forward: whether to compare a custom module's bundle with its `forward`.
     """
 
     ckpt: Path | None = None

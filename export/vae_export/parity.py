@@ -1,9 +1,9 @@
 """The parity check: a graph is written only if it computes what torch computes.
 
-Every output of onnxruntime is compared with torch in float64. The tolerance is the error of float32
-itself: four times the error of torch in float32, plus 1e-6 for the final rounding. torch computes
-each distinct row once; onnxruntime computes it in batches of several sizes. So a graph whose rows
-influence each other fails.
+Every output of onnxruntime is compared with torch in float64. The tolerance reflects the error of
+float32 itself: four times the error of torch in float32, plus 1e-6 for the final rounding. torch
+computes each distinct row once; onnxruntime computes it in batches of several sizes. A graph whose
+rows influence each other therefore fails.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BINS_PER_DECADE = 4
 EXTREMES = (0.0, 6.0, -6.0)  # standard deviations
 MAX_IMAGES = 256  # enough to find the worst case; convolutions in float64 are slow
 _MAX_LABELS = 4096
-_MAX_AXES = 64  # latent dimensions to set to ±6 sigma, one at a time
+_MAX_AXES = 64  # maximum number of latent dimensions to set to ±6 sigma, one at a time
 _GOLDEN_ROWS = 64  # maximum number of rows per graph
 _BATCH = 256
 
@@ -45,14 +45,14 @@ class WorstCase:
     """The element of one output whose error is largest relative to its tolerance.
 
     Attributes:
-        graph, output: names.
+        graph, output: names of the graph and the output.
         error: |onnxruntime - torch float64|.
         torch_error: the largest |torch float32 - torch float64| of this output in any row.
         tolerance: the largest `error` that passes.
         largest: the largest `error` in any batch.
         difference: the largest |onnxruntime - torch float32| in any batch.
-        batch, index: batch size and position of the element.
-        value, expected: its value in onnxruntime and in torch float64.
+        batch, index: batch size, and position of the element.
+        value, expected: value of the element in onnxruntime and in torch float64.
     """
 
     graph: str
@@ -78,10 +78,10 @@ class WorstCase:
 
 @dataclass(frozen=True)
 class Reference:
-    """torch's outputs for the distinct rows of one graph.
+    """torch's outputs for the distinct input rows of one graph.
 
     Attributes:
-        rows: each input.
+        rows: the values of each input, by name.
         single, double: each output in float32 and in float64, one row for each of `rows`.
     """
 
@@ -92,12 +92,12 @@ class Reference:
 
 @dataclass(frozen=True)
 class ParityResult:
-    """What the parity check measured for one graph that passed.
+    """Measurements of the parity check for one graph that passed.
 
     Attributes:
         worst: the worst case of each output.
-        histogram: for each output, the number of elements whose error lies in each quarter of a
-            decade from 10**DECADES[0] on; the first bin also counts all smaller errors.
+        histogram: for each output, the number of elements with an error in each quarter-decade bin,
+            starting at 10**DECADES[0]; the first bin also counts all smaller errors.
     """
 
     worst: tuple[WorstCase, ...]
@@ -117,17 +117,17 @@ def parity_inputs(
     prior: Prior,
     classes: int,
 ) -> Arrays:
-    """Choose the input rows for the parity check of one graph, extreme ones first.
+    """Choose the input rows for the parity check of one graph, extreme rows first.
 
-    An encoder gets real images, and every label. A decoder gets latents at 0 and ±6 sigma with
-    every label, single dimensions at ±6 sigma, and samples from the prior.
+    An encoder gets real images and every label. A decoder gets latents at 0 and ±6 sigma with every
+    label, single dimensions at ±6 sigma, and samples from the prior.
 
     Args:
         graph: the graph to check.
         images: real images, f32[N, C, H, W] in [0, 1], N ≥ 1.
-        labels: their labels i64[N], or None.
+        labels: labels of the images, i64[N], or None.
         prior: the distribution of the latents.
-        classes: K; label K means no label and is checked as well.
+        classes: K; label K, which means "no label", is also checked.
     """
     labelled = "label" in graph.inputs
     # 0 to K, or an evenly spaced subset of them.
@@ -213,11 +213,11 @@ def _run_torch(module: nn.Module, graph: Graph, rows: Arrays, dtype: torch.dtype
 
 
 def check_parity(graph: Graph, model: bytes, reference: Reference) -> ParityResult:
-    """Compare one exported graph with its torch module in every batch of BATCHES.
+    """Compare one exported graph with its torch module at every batch size in BATCHES.
 
     Raises:
-        IntegrityError: an output exceeds its tolerance, is not finite, or has another shape or
-            dtype. The message describes the element that exceeds its tolerance most.
+        IntegrityError: an output exceeds its tolerance, is not finite, or has the wrong shape or
+            dtype. The message describes the element that exceeds its tolerance the most.
     """
     worst: dict[str, WorstCase] = {}
     bins = (DECADES[1] - DECADES[0]) * BINS_PER_DECADE
@@ -256,13 +256,13 @@ def check_parity(graph: Graph, model: bytes, reference: Reference) -> ParityResu
 def run_batches(
     graph: Graph, model: bytes, rows: Arrays
 ) -> Iterator[tuple[int, NDArray[np.intp], list[NDArray[Any]]]]:
-    """Run a graph in each of BATCHES; repeat or drop rows to fill the batch.
+    """Run a graph at each batch size in BATCHES, repeating or dropping rows to fill the batch.
 
     Yields:
         The batch size, the index of each row in `rows`, and the outputs.
     """
     count = len(next(iter(rows.values())))
-    # If the largest batch does not hold all rows, one more batch does.
+    # If the largest batch does not hold all rows, run one more batch that does.
     sizes = (*BATCHES, count) if count > BATCHES[-1] else BATCHES
     with Session(model, device="cpu") as session:
         for batch in sizes:
@@ -275,7 +275,8 @@ def check_output(name: str, values: NDArray[Any], dtype: str, shape: tuple[int |
     """Check one output of a batch.
 
     Raises:
-        IntegrityError: it has another dtype or shape (the batch included), or is not finite.
+        IntegrityError: the output has the wrong dtype or shape (including the batch size), or is
+            not finite.
     """
     if values.shape != shape or values.dtype != dtype:
         raise IntegrityError(
@@ -289,7 +290,7 @@ def check_output(name: str, values: NDArray[Any], dtype: str, shape: tuple[int |
 
 
 def _worse(a: WorstCase | None, b: WorstCase) -> WorstCase:
-    """Return the case that is closer to failing, with the maxima of both."""
+    """Return the case that is closer to failing, with the larger maxima of the two."""
     if a is None:
         return b
     return replace(
@@ -318,7 +319,7 @@ def golden_vectors(references: dict[str, Reference]) -> bytes:
 
     Returns:
         An uncompressed `.npz` with `ROLE.in.NAME` and `ROLE.out.NAME` for each tensor of each
-        graph. The bytes depend on the values alone.
+        graph. The bytes depend only on the values.
     """
     arrays: Arrays = {}
     for role, reference in references.items():

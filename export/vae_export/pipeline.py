@@ -38,7 +38,7 @@ from .source import Source, from_checkpoint
 from .trace import trace
 from .writer import bundle_id, check_target, file_spec, try_bundle, write_bundle, write_model
 
-_SAMPLES = 1000  # latents to calibrate or measure a variant with
+_SAMPLES = 1000  # latents for calibrating or measuring a variant
 
 
 @dataclass(frozen=True)
@@ -106,26 +106,26 @@ def export(
 
     Args:
         module: an `nn.Module` with methods `encode` and `decode` or submodules `encoder` and
-            `decoder`, or a pair of modules. It is copied and not changed.
+            `decoder`, or a pair of modules. It is copied, not changed.
         out: a folder, or a path that ends in `.zip`; a previous bundle there is replaced. None
             writes nothing.
-        data: its training images, for the parity check. The prior is fitted to their latents.
+        data: the module's training images, for the parity check and for fitting the prior.
         opset: version of the `ai.onnx` operator set, 18 to 23.
         variants: variants of the decoders to write as well: any of `fp16`, `int8`, `uint8`.
         allow_lossy: accept a variant with a PSNR below 45 dB.
         log: called with one line for each graph that passed its checks.
         sha256: checksum of the weights file, for the manifest.
-        compare_forward: compare with what the module's own `forward` reconstructs.
-        custom: the fields of `vae_export.options.CustomModuleOptions`.
+        compare_forward: whether to compare reconstructions with those of the module's `forward`.
+        custom: fields of `vae_export.options.CustomModuleOptions`.
 
     Example:
         ``export(model, "bundle", load_dataset("photos/"), activation="sigmoid")``
 
     Raises:
-        UsageError: an option is wrong, or the module does not fit the data.
-        InputError: the module cannot be traced, or is random.
-        IntegrityError: a graph violates the contract or differs from torch, or `forward`
-            reconstructs other images; `out` is unchanged.
+        UsageError: an option is invalid, or the module does not fit the data.
+        InputError: the module cannot be traced, or its outputs are random.
+        IntegrityError: a graph violates the contract or differs from torch, or `forward` gives
+            different reconstructions; `out` is unchanged.
         FileError: `out` cannot be written, or is something other than a bundle.
     """
     options = ExportOptions(opset, variants, allow_lossy, log)
@@ -136,7 +136,7 @@ def export(
 
 
 def export_source(source: Source, out: Path | None, options: ExportOptions) -> Exported:
-    """Export a model; raises the same errors as `export_checkpoint`.
+    """Export a model; raise the same errors as `export_checkpoint`.
 
     Args:
         source: the model.
@@ -150,7 +150,7 @@ def export_source(source: Source, out: Path | None, options: ExportOptions) -> E
         rows = parity_inputs(
             graph, source.images, source.labels, source.spec.prior, len(source.spec.classes)
         )
-        # A single row is repeated: torch.export would fix the batch size at one.
+        # Repeat a single row, because torch.export would fix a batch size of one.
         example = {
             name: torch.from_numpy(values[[0, min(1, len(values) - 1)]])
             for name, values in rows.items()
@@ -177,8 +177,8 @@ def _export_graphs(
     specs: list[GraphSpec] = []
     results: list[ParityResult] = []
     measured: list[VariantResult] = []
-    # Make the variants first: one that does not fit fails before the parity check, and the models
-    # do not hold the spec yet.
+    # Make the variants first, so that one that does not fit fails before the parity check, and
+    # while the models do not yet hold the spec.
     variants = {
         graph.role: {
             name: make_variant(name, model, _decoder_inputs(graph, spec, seed=1))
@@ -223,7 +223,7 @@ def _export_graphs(
 
 
 def _decoder_inputs(graph: Graph, spec: ModelSpec, seed: int) -> Arrays:
-    """Sample typical inputs of a decoder from the prior."""
+    """Sample typical decoder inputs from the prior."""
     z, label = sample_inputs(spec.prior, len(spec.classes), _SAMPLES, seed)
     return {"z": z, "label": label} if "label" in graph.inputs else {"z": z}
 

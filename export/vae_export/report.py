@@ -1,4 +1,4 @@
-"""Report what an export measured: `parity.json` for programs, `parity.html` for people."""
+"""Report the measurements of an export: `parity.json` for programs, `parity.html` for people."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from .pipeline import Exported
 from .precision.variants import VariantResult
 from .writer import make_folder
 
-_MIN_DECADE = -12  # the histogram's first bar counts all smaller errors as well
-# matplotlib draws with these colours. They are then replaced by variables of the page's style
-# sheet, so the histograms follow its dark mode.
+_MIN_DECADE = -12  # the histogram's first bar also counts all smaller errors
+# matplotlib draws with these colours, which are then replaced by variables of the page's style
+# sheet, so that the histograms follow its dark mode.
 _COLOURS = {"#010203": "var(--soft)", "#010204": "var(--bar)", "#010205": "var(--limit)"}
 _SOFT, _BAR, _LIMIT = _COLOURS
 
@@ -87,9 +87,9 @@ def _report_html(exported: Exported) -> str:
 
 
 def _histogram_svg(counts: NDArray[np.int64], tolerance: float) -> str:
-    """Draw a histogram of `ParityResult` as an `<svg>`, with a line at the tolerance.
+    """Draw a histogram from `ParityResult` as an `<svg>`, with a line at the tolerance.
 
-    Counts are on a log scale. The same values give the same text.
+    Counts are on a log scale. Equal inputs give identical text.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -98,11 +98,12 @@ def _histogram_svg(counts: NDArray[np.int64], tolerance: float) -> str:
     shown = counts[skip:].copy()
     shown[0] += counts[:skip].sum()
     edges = np.linspace(_MIN_DECADE, DECADES[1], len(shown) + 1)
-    bottom = 0.8  # on a log scale, a bar of one element starts below 1
+    bottom = 0.8  # so that a bar of one element is visible on a log scale
     with mpl.rc_context({"svg.hashsalt": "parity", "svg.fonttype": "none"}):
         figure = Figure(figsize=(8, 1.8))
         axes = figure.add_axes((0.09, 0.14, 0.9, 0.84), yscale="log", xlim=(edges[0], edges[-1]))
-        # Without clipping: a clip path is referenced by url(#id), and the page has no url().
+        # Disable clipping: clip paths are referenced by url(#id), and the page must not contain
+        # url().
         axes.bar(edges[:-1], np.maximum(shown - bottom, 0), 0.92 / BINS_PER_DECADE, bottom,
                  align="edge", color=_BAR, clip_on=False)  # fmt: skip
         axes.axvline(np.log10(tolerance), color=_LIMIT, linestyle="--", clip_on=False)

@@ -26,13 +26,14 @@ class Source:
     """A model that is ready to be exported.
 
     Attributes:
-        spec: its id is empty until it is computed from the graphs.
-        graphs: in the order of the bundle; their modules are in evaluation mode.
+        spec: the model spec, whose id is empty until it is computed from the graphs.
+        graphs: the graphs in bundle order, with their modules in evaluation mode.
         images: real images for the parity check, f32[N, C, H, W] in [0, 1], N ≥ 1.
-        labels: their labels, i64[N], or None.
-        training: metadata of the training, for the manifest.
+        labels: labels of the images, i64[N], or None.
+        training: training metadata for the manifest.
         sha256: checksum of the checkpoint or weights file; may be empty.
-        forward: how a custom module's own `forward` compared, for the manifest; may be empty.
+        forward: result of the comparison with a custom module's own `forward`, for the manifest;
+            may be empty.
     """
 
     spec: ModelSpec
@@ -49,8 +50,8 @@ def from_checkpoint(checkpoint: Checkpoint, data: Dataset | None = None) -> Sour
 
     Args:
         checkpoint: a trained model.
-        data: images for the parity check. Defaults to the test split of the data set that the
-            checkpoint names if it is available offline, else to the checkpoint's example images.
+        data: images for the parity check. Defaults to the test split of the data set named in the
+            checkpoint, if available offline, else to the checkpoint's example images.
 
     Raises:
         UsageError: `data` has images of another shape.
@@ -88,7 +89,7 @@ def from_checkpoint(checkpoint: Checkpoint, data: Dataset | None = None) -> Sour
 
 
 def _offline_data(checkpoint: Checkpoint) -> Dataset | None:
-    """Load the test split of the data set that the checkpoint names, if it is available offline."""
+    """Load the test split of the data set that the checkpoint names, if available offline."""
     trained_on = checkpoint.metadata.get("data", {})
     name = trained_on.get("name")
     cached = (cache_folder() / "mnist" / f"{file}.gz" for file in SHA256 if file.startswith("t10k"))
@@ -98,11 +99,11 @@ def _offline_data(checkpoint: Checkpoint) -> Dataset | None:
         data = load_dataset(name, "test")
     except MissingExtra:  # digits come with scikit-learn
         return None
-    # A user's folder may have the name of a known data set.
+    # A user's folder may have the same name as a known data set.
     known = (checkpoint.model.image_shape, trained_on.get("classes"))
     return data if (data.image_shape, list(data.classes)) == known else None
 
 
 def matching_labels(data: Dataset, classes: tuple[str, ...]) -> NDArray[np.int64] | None:
-    """Return labels i64[N] for the parity check, or None if the model has other classes."""
+    """Return labels i64[N] for the parity check; None if the model has different classes."""
     return None if data.labels is None or data.classes != classes else data.labels[:MAX_IMAGES]

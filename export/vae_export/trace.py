@@ -1,8 +1,8 @@
 """Trace a torch module into a deterministic ONNX model with a free batch size.
 
 Models are traced at opset 18, then converted to the requested opset by onnx. torch itself writes a
-different graph for each opset; from 21 on it keeps GroupNormalization, which onnxruntime expands
-into a Reshape that fails on an empty batch.
+different graph for each opset; from opset 21 on, it keeps GroupNormalization, which onnxruntime
+expands into a Reshape that fails on an empty batch.
 """
 
 from __future__ import annotations
@@ -39,11 +39,12 @@ def trace(graph: Graph, example: dict[str, Tensor], opset: int = DEFAULT_OPSET) 
 
     Args:
         graph: the graph to trace.
-        example: for each input, a tensor of at least two rows; torch.export fixes a batch of one.
+        example: for each input, a tensor of at least two rows, because torch.export fixes the size
+            of a batch of one.
         opset: version of `ai.onnx`, 18 to 23.
 
     Raises:
-        InputError: the module cannot be traced with a free batch size, or is random.
+        InputError: the module cannot be traced with a free batch size, or its outputs are random.
     """
     arguments = tuple(example[name] for name in graph.inputs)
     dynamic = tuple({0: torch.export.Dim.DYNAMIC} for _ in graph.inputs)
@@ -53,7 +54,7 @@ def trace(graph: Graph, example: dict[str, Tensor], opset: int = DEFAULT_OPSET) 
                 graph.module, arguments, dynamic_shapes=dynamic, strict=False
             )
         except Exception as error:
-            # A custom module, or torch's tracer on it, may raise anything.
+            # A custom module, or torch's tracer running on it, may raise anything.
             raise InputError(
                 f"{graph.role}: torch.export cannot trace the module: {user_line(error)}"
             ) from error
@@ -68,7 +69,7 @@ def trace(graph: Graph, example: dict[str, Tensor], opset: int = DEFAULT_OPSET) 
                 verbose=False,
             )
         except Exception as error:
-            # torch dumps the graph into its message; the cause says which operator it was.
+            # torch dumps the graph into its message; the cause names the operator.
             raise InputError(
                 f"{graph.role}: torch cannot write the module as ONNX: "
                 f"{user_line(_root_cause(error))}"
@@ -95,10 +96,11 @@ def _root_cause(error: BaseException) -> BaseException:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the messages of torch's exporter; everything that matters is checked afterwards."""
+    """Silence torch's exporter; everything that matters is checked afterwards."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
     levels = [logger.level for logger in loggers]
-    # A distribution that validates its parameters branches on data, which cannot be traced.
+    # A distribution that validates its parameters branches on data, and such branches cannot be
+    # traced.
     validate = Distribution._validate_args
     try:
         Distribution.set_default_validate_args(False)
@@ -117,11 +119,11 @@ def _quiet() -> Iterator[None]:
 
 
 def _make_reshapes_static(model: ir.Model) -> None:
-    """Give each Reshape a constant shape, with 0 ("as in the input") for the batch.
+    """Give each Reshape a constant shape, with 0 ("same as the input") for the batch axis.
 
     torch writes -1 or a Shape node even if all axes but the first are known. onnxruntime cannot
-    resolve -1 for an empty batch, and would run the Shape nodes on every call. Changes the model in
-    place and removes nodes that become unused.
+    resolve -1 for an empty batch, and would run the Shape nodes on every call. This changes the
+    model in place and removes nodes that become unused.
     """
     for node in model.graph:
         if node.op_type != "Reshape":
@@ -143,7 +145,7 @@ def _make_reshapes_static(model: ir.Model) -> None:
 
 
 def _static_dims(node: ir.Node) -> list[int] | None:
-    """Return the axes after the batch; None if one is unknown or the batch changes."""
+    """Return the sizes of all axes but the batch; None if one is unknown or the batch changes."""
     source, target = node.inputs
     shape = node.outputs[0].shape
     producer = None if target is None else target.producer()
@@ -154,7 +156,8 @@ def _static_dims(node: ir.Node) -> list[int] | None:
     if source is None or source.shape is None or shape is None or len(shape) < 2:
         return None
     dims = [d for d in shape.dims[1:] if isinstance(d, int)]
-    # Equal symbols: [N, 8, 8, 3] → [64·N, 3] also has a free first axis, but another one.
+    # Require equal symbols: [N, 8, 8, 3] → [64·N, 3] also has a free first axis, but a different
+    # one.
     kept = not isinstance(shape[0], int) and shape[0] == source.shape[0]
     return dims if kept and len(dims) == len(shape) - 1 else None
 
@@ -163,9 +166,9 @@ def _static_dims(node: ir.Node) -> list[int] | None:
 
 
 def _refuse_random(program: ExportedProgram, graph: Graph, arguments: tuple[Tensor, ...]) -> None:
-    """Refuse a trace in which an output depends on a random operator.
+    """Reject a trace in which an output depends on a random operator.
 
-    Random nodes that no output depends on are harmless: they do not reach the graph.
+    Random nodes that no output depends on are harmless, because the exported graph omits them.
     """
     for node in _nodes_in_use(program):
         if _is_random(node):
@@ -190,10 +193,10 @@ def _nodes_in_use(program: ExportedProgram) -> Iterator[Node]:
 
 
 def _is_random(node: Node) -> bool:
-    """Whether a call draws random numbers, by its tag and its arguments.
+    """Return whether a call draws random numbers, judging by its tag and arguments.
 
-    torch tags whatever has a dropout argument: attention, LSTM, GRU and RNN too. Without dropout,
-    or in evaluation mode, they are deterministic.
+    torch tags every operator with a dropout argument, including attention, LSTM, GRU and RNN.
+    Without dropout, or in evaluation mode, these operators are deterministic.
     """
     if not isinstance(node.target, torch._ops.OpOverload):
         return False
@@ -209,7 +212,7 @@ def _is_random(node: Node) -> bool:
 
 
 class _StackRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Record the Python stack at the n-th call of one operator."""
+    """Recorder of the Python stack at the n-th call of one operator."""
 
     def __init__(self, target: Any, ordinal: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

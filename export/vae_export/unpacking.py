@@ -1,7 +1,7 @@
 """Find latents and images in what a custom module returns.
 
 `encode` and `decode` may return tensors, tuples, torch distributions, or objects and dictionaries
-whose fields have the usual names.
+with conventional field names.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vae_runtime.errors import UsageError
 
 Latents = Tensor | tuple[Tensor, Tensor]
 
-# From what `encode` returns as its second tensor to log_var.
+# Conversions from the second tensor that `encode` returns to log_var.
 _TO_LOG_VAR: dict[str, Callable[[Tensor], Tensor]] = {
     "log_var": lambda s: s,
     "var": torch.log,
@@ -46,12 +46,12 @@ def unpack_latents(
 
     Args:
         returned: a tensor, a tuple of tensors, a normal distribution, or an object or mapping with
-            such fields.
-        spread: what the second tensor of a pair holds, one of `vae_export.options.SPREADS`.
-        chosen: which tensors of a longer tuple are mu and log_var.
+            fields of these types.
+        spread: the meaning of the second tensor of a pair, one of `vae_export.options.SPREADS`.
+        chosen: indices of mu and log_var in a tuple of more than two elements.
 
     Raises:
-        UsageError: anything else.
+        UsageError: `returned` is anything else.
     """
     if isinstance(returned, Tensor):
         return returned
@@ -76,10 +76,10 @@ def unpack_latents(
 
 
 def unpack_image(returned: Any) -> Tensor:
-    """Find the image in what `decode` returned; of a distribution, its mean.
+    """Find the image in what `decode` returned; for a distribution, the image is its mean.
 
     Raises:
-        UsageError: there is no image in it.
+        UsageError: `returned` contains no image.
     """
     if isinstance(returned, Tensor):
         return returned
@@ -124,7 +124,7 @@ def _unpack_normal(returned: Distribution) -> tuple[Tensor, Tensor]:
 
 
 def _field(returned: Any, name: str) -> Any:
-    """A key of a mapping or an attribute of an object; None if it is missing or a method."""
+    """Return the value of a key or attribute; None if it is missing or a method."""
     if isinstance(returned, Mapping):
         return returned.get(name)
     value = getattr(returned, name, None)
@@ -132,7 +132,7 @@ def _field(returned: Any, name: str) -> Any:
 
 
 def _first_tensor(returned: Any, names: tuple[str, ...]) -> Tensor | None:
-    """The first of these fields that is a tensor."""
+    """Return the first of the named fields that is a tensor."""
     for name in names:
         if isinstance(value := _field(returned, name), Tensor):
             return value

@@ -1,4 +1,4 @@
-"""Run code that is not ours: copy modules in any state, and name the user's line in errors."""
+"""Support for third-party modules: copy them in any state, and name the user's line in errors."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _NOT_THEIRS = tuple(str(folder) for folder in (Path(torch.__file__).parent, Path
 
 
 def copy_module(module: M) -> M:
-    """Copy a module, or a pair of modules, whatever tensors it keeps.
+    """Copy a module, or a pair of modules, including any non-leaf tensors.
 
-    torch cannot copy tensors that are part of a computation, such as those a module cached in a
-    training step or the weight of the older `weight_norm`. They are copied as plain values.
+    torch cannot copy tensors that are part of a computation, such as those cached by a module in a
+    training step, or the weight under the older `weight_norm`. These are copied as plain values.
     """
     memo: dict[int, Any] = {}
     parts: Any = module if isinstance(module, tuple) else (module,)
@@ -35,7 +35,7 @@ def copy_module(module: M) -> M:
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors in nested containers."""
+    """Yield the tensors in nested containers."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, dict):
@@ -47,7 +47,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def user_line(error: BaseException) -> str:
-    """The error's message, and the innermost line of the user's own code that led to it."""
+    """Return the error's message, and the innermost line of the user's own code that led to it."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     message = one_line(lines[0] if lines else type(error).__name__).rstrip(".")
     frames = traceback.extract_tb(error.__traceback__)

@@ -1,4 +1,4 @@
-"""Load the weights of a custom module from the files that people have."""
+"""Load the weights of a custom module from common file formats."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from vae_runtime.files.reading import read_bytes
 
 from .calling_convention import Modules
 
-_MAX_DEPTH = 3  # of dictionaries around the weights
-# Plain values that trainers save beside tensors; nothing here runs code.
+_MAX_DEPTH = 3  # maximum nesting of dictionaries around the weights
+# Types of plain values that trainers save alongside tensors; none of them runs code.
 _HARMLESS: list[Any] = [
     argparse.Namespace,
     np.dtype,
@@ -34,23 +34,23 @@ _HARMLESS: list[Any] = [
 def load_weights(
     module: Modules, path: Path, log: Callable[[str], None] = lambda line: None
 ) -> str:
-    """Load weights from a state dict; that of a pair has the prefixes `encoder.` and `decoder.`.
+    """Load weights from a state dict (for a pair, with prefixes `encoder.` and `decoder.`).
 
-    The state dict may be nested in other dictionaries, its keys may begin with what a wrapper adds
-    (`module.`, `_orig_mod.`, `model.` …), and it may hold keys of other models.
+    The state dict may be nested in other dictionaries, its keys may have a prefix added by a
+    wrapper (`module.`, `_orig_mod.`, `model.` …), and it may contain keys of other models.
 
     Args:
-        module: changed in place.
-        path: a file that torch saved, or a `.safetensors`.
-        log: called with a line that names keys that were left out.
+        module: the module, which is changed in place.
+        path: a file saved by torch, or a `.safetensors` file.
+        log: called with a line that names any ignored keys.
 
     Returns:
         The sha256 of the file.
 
     Raises:
-        NotFound: no such file.
-        InputError: no state dict in it, or none that fits the module.
-        MissingExtra: a `.safetensors` without that package.
+        NotFound: there is no such file.
+        InputError: the file contains no state dict, or none that fits the module.
+        MissingExtra: the file is a `.safetensors` file, and safetensors is not installed.
     """
     raw = read_bytes(path)
     found = _read(raw, path)
@@ -92,7 +92,7 @@ def _read(raw: bytes, path: Path) -> Any:
 
 
 def _state_dicts(value: Any, depth: int = 0) -> Iterator[dict[str, Tensor]]:
-    """Every dictionary that holds tensors by name, without its other entries."""
+    """Yield each dictionary that holds tensors by name, without its other entries."""
     if not isinstance(value, Mapping) or depth > _MAX_DEPTH:
         return
     tensors = {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, Tensor)}
@@ -103,7 +103,7 @@ def _state_dicts(value: Any, depth: int = 0) -> Iterator[dict[str, Tensor]]:
 
 
 def _without_prefix(state: dict[str, Tensor], wanted: dict[str, Any]) -> dict[str, Tensor]:
-    """Strip the prefix that makes the most keys equal to keys of the module."""
+    """Strip from all keys the prefix whose removal matches the most keys of the module."""
     by_last: dict[str, list[str]] = {}
     for key in wanted:
         by_last.setdefault(key.rpartition(".")[2], []).append(key)
@@ -117,7 +117,7 @@ def _without_prefix(state: dict[str, Tensor], wanted: dict[str, Any]) -> dict[st
 
 
 def _check_fit(state: dict[str, Tensor], wanted: dict[str, Any], path: Path) -> None:
-    """Refuse weights that are not those of the module, with three examples of each fault."""
+    """Reject weights that do not fit the module, with up to three examples of each fault."""
     missing = sorted(wanted.keys() - state.keys())
     wrong = sorted(
         f"{key} {list(state[key].shape)} for {list(value.shape)}"

@@ -1,4 +1,4 @@
-"""Write bundles: finish each ONNX model, check it against the contract, write the files."""
+"""Write bundles: finish each ONNX model, check it against the contract and write the files."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _DTYPES: dict[int, str] = {
     TensorProto.INT64: "int64",
     TensorProto.UINT8: "uint8",
 }
-# A path on the exporting machine: /a/b, C:\a, or a line of a stack trace.
+# Matches a path on the exporting machine: /a/b, C:\a, or a line of a stack trace.
 _PATH = re.compile(r"(?:^|[\s\"'=(])/[\w.-]+/[\w.-]+|\b[A-Za-z]:\\|\.py\b|\bFile \"")
 
 
@@ -64,18 +64,18 @@ def write_model(
     """Add the bundle's spec to a model and check it.
 
     Args:
-        model: changed in place.
-        graph: gives the role, and whether there is a label.
-        spec: stored in the file's metadata.
+        model: the model, which is changed in place.
+        graph: provides the role and whether there is a label.
+        spec: the model spec, stored in the file's metadata.
         variant: `fp32`, `fp16`, `int8` or `uint8`.
         opset: the opset that `model` must have.
 
     Returns:
-        The bytes of a self-contained `.onnx` file, and its entry in the manifest.
+        The bytes of a self-contained `.onnx` file, and the manifest entry for it.
 
     Raises:
         IntegrityError: the model violates the contract.
-        InputError: the runtime would refuse the graph.
+        InputError: the runtime would reject the graph.
     """
     _normalise(model, graph, spec, variant)
     tensors = expected_tensors(spec, graph.role, variant, labelled="label" in graph.inputs)
@@ -89,12 +89,12 @@ def write_model(
 
 
 def file_spec(name: str, raw: bytes) -> FileSpec:
-    """Describe a file for the manifest."""
+    """Return a file's entry for the manifest."""
     return FileSpec(name, len(raw), hashlib.sha256(raw).hexdigest())
 
 
 def bundle_id(models: list[onnx.ModelProto], spec: ModelSpec) -> str:
-    """Compute a bundle's id, sixteen hexadecimal digits, from its graphs and its spec.
+    """Compute a bundle's id, sixteen hexadecimal digits, from its graphs and spec.
 
     Each file carries the id, so it is computed before the spec is added to the models.
     """
@@ -105,7 +105,7 @@ def bundle_id(models: list[onnx.ModelProto], spec: ModelSpec) -> str:
 
 
 def _normalise(model: onnx.ModelProto, graph: Graph, spec: ModelSpec, variant: str) -> None:
-    """Remove everything that depends on where, when or with which versions it was made."""
+    """Remove everything that depends on where, when or by which versions the model was made."""
     model.producer_name = PRODUCER
     model.producer_version = ""
     model.doc_string = ""
@@ -131,7 +131,7 @@ def check_contract(model: onnx.ModelProto, name: str, spec: GraphSpec) -> None:
 
     Args:
         model: the finished model.
-        name: the graph's role with its variant, for errors.
+        name: the graph's role and variant, for error messages.
         spec: the versions and tensors that the model must have.
 
     Raises:
@@ -193,7 +193,7 @@ def _node_violations(graph: onnx.GraphProto) -> Iterator[str]:
 
 
 def _strings(message: Message) -> Iterator[str]:
-    """Find all strings in a message, except in the spec: its class names are the user's."""
+    """Yield all strings in a message except those in the spec, whose class names are the user's."""
     if isinstance(message, StringStringEntryProto) and message.key == METADATA_KEY:
         return
     for field, value in message.ListFields():
@@ -227,10 +227,10 @@ def write_bundle(manifest: Manifest, files: dict[str, bytes], out: Path) -> None
 
 
 def try_bundle(manifest: Manifest, files: dict[str, bytes], images: NDArray[np.float32]) -> None:
-    """Open a finished bundle with the runtime's own reader, verify it, sample and reconstruct.
+    """Open a finished bundle with the runtime's own reader; verify, sample and reconstruct.
 
     Raises:
-        IntegrityError: anything of that fails. Nothing was written.
+        IntegrityError: any of these steps fails; nothing has been written.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bundle.zip"
@@ -243,7 +243,7 @@ def try_bundle(manifest: Manifest, files: dict[str, bytes], images: NDArray[np.f
         except VaeError as error:
             reason = str(error).replace(f"{path}", "the bundle")
             raise IntegrityError(f"the runtime refuses the finished bundle: {reason}") from error
-    # Variants that are allowed to be lossy are measured elsewhere.
+    # Lossy variants are allowed to differ; their quality is measured elsewhere.
     wrong = [f"{match.file} {match.output}" for match in failed if match.file.count(".") == 1]
     if wrong:
         raise IntegrityError(f"the finished bundle differs from torch: {', '.join(wrong)}")
@@ -253,10 +253,10 @@ def try_bundle(manifest: Manifest, files: dict[str, bytes], images: NDArray[np.f
 
 
 def check_target(out: Path) -> None:
-    """Refuse to replace anything but a bundle or an empty folder.
+    """Raise an error if writing to `out` would replace anything but a bundle or an empty folder.
 
     Raises:
-        FileError: something else is at this path, or its parent is missing.
+        FileError: `out` is something else, or its parent folder is missing.
     """
     if not out.parent.is_dir():
         raise FileError(f"{out}: folder {out.parent} is missing")
@@ -270,9 +270,9 @@ def check_target(out: Path) -> None:
 
 
 def _is_bundle(path: Path) -> bool:
-    """Return whether `path` is a bundle without files that its manifest does not list."""
+    """Return whether `path` is a bundle with only the files that its manifest lists."""
     try:
-        # Absolute, so that it cannot be the name of an embedded bundle.
+        # Use an absolute path, so that it cannot be the name of an embedded bundle.
         files = open_bundle(path.absolute()).manifest.files()
     except VaeError:
         return False

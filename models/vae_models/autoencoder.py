@@ -1,4 +1,4 @@
-"""The plain autoencoder (Rumelhart et al. 1986), and functions that all families share."""
+"""The plain autoencoder (Rumelhart et al. 1986), and functions shared by all families."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from .output import Output
 
 
 def make_encoder(config: ModelConfig) -> MLPEncoder | ConvEncoder:
-    """Build the encoder trunk of the configured backbone."""
+    """Build the encoder trunk for the configured backbone."""
     return MLPEncoder(config) if config.backbone == "mlp" else ConvEncoder(config)
 
 
 def make_decoder(config: ModelConfig) -> MLPDecoder | ConvDecoder:
-    """Build the decoder of the configured backbone."""
+    """Build the decoder for the configured backbone."""
     return MLPDecoder(config) if config.backbone == "mlp" else ConvDecoder(config)
 
 
 @torch.no_grad()
 def scale_logits(decoder: MLPDecoder | ConvDecoder, factor: float) -> None:
-    """Multiply every logit of the decoder by `factor`, in the weights of its last layer."""
+    """Multiply all logits by `factor` by scaling the weights of the decoder's last layer."""
     for parameter in decoder.head.parameters():
         parameter.mul_(factor)
 

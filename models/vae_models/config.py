@@ -1,4 +1,4 @@
-"""The model configuration, a frozen dataclass stored in every checkpoint, and its presets."""
+"""The model configuration (a frozen dataclass stored in every checkpoint) and its presets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LabelJoin = Literal["add", "mean", "product", "concat", "film"]
 EncoderJoin = Literal["none", "concat", "film"]
 
 MAX_WIDTH = 65_536  # limit for layer widths, image sides, latent dimensions and classes
-GROUPS = 8  # in every group norm; the channels of `conv` must be multiples of it
+GROUPS = 8  # groups per group norm; the channels of `conv` must be multiples of this
 PRESETS = ("default", "best", "reference")
 _FINEST = {"default": 32, "best": 64}  # channels at the finest resolution
 
@@ -28,14 +28,14 @@ class ModelConfig:
         latent_dim: D, the number of latent dimensions.
         classes: number of classes K; 0 unless the family is `cvae`.
         backbone: `mlp` (flattened pixels) or `conv` (residual blocks on the image).
-        hidden: widths of the encoder's hidden layers for `mlp`, mirrored in the decoder; for
-            `conv` the channels at each resolution below the image's own, finest first.
+        hidden: for `mlp`, the widths of the encoder's hidden layers, mirrored in the decoder; for
+            `conv`, the channels at each resolution below the image's own, finest first.
         relu_code: put Linear(·, D) and ReLU after the hidden layers, as the reference recipe does.
-            The z of an AE is then never negative, and the heads of a VAE read that narrow layer.
+            An AE's z is then never negative, and a VAE's heads take this D-wide layer as input.
         label_join: how the decoder of a `cvae` combines the label with z. `add`, `mean` and
-            `product` combine z with a projection of the label, `concat` concatenates the two,
+            `product` combine z with a projection of the label; `concat` concatenates the two;
             `film` scales and shifts every hidden layer (Perez et al. 2018, arXiv 1709.07871).
-        encoder_join: how the encoder sees the label: `none`, `concat` or `film`.
+        encoder_join: how the encoder receives the label: `none`, `concat` or `film`.
         null_label: learn an embedding for "no label" in addition to those of the classes. Without
             it, "no label" is the mean of the classes' embeddings.
 
@@ -106,12 +106,12 @@ class ModelConfig:
         return c * h * w
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers, strings and lists, as checkpoints and manifests store them."""
+        """Return plain numbers, strings and lists, as stored in checkpoints and manifests."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ModelConfig:
-        """Inverse of `to_dict`.
+        """Build a config from the output of `to_dict`.
 
         Raises:
             ValueError: a field is unknown, missing or out of range.
@@ -129,7 +129,7 @@ class ModelConfig:
 
 
 def _whole(values: Sequence[object]) -> bool:
-    """Whether all are integers from 1 to `MAX_WIDTH`; a bool does not count."""
+    """Return whether all values are integers from 1 to `MAX_WIDTH`; bools do not count."""
     return all(type(v) is int and 1 <= v <= MAX_WIDTH for v in values)
 
 
@@ -144,19 +144,19 @@ _ALLOWED = {
 def preset(
     name: str, family: Family, image_shape: tuple[int, int, int], classes: int = 0, **overrides: Any
 ) -> ModelConfig:
-    """Build the config of a preset, with any field overridden.
+    """Build the config of a preset; keyword arguments override its fields.
 
     Args:
         name: `reference` (one hidden layer of 256, 8 latent dimensions after a ReLU, label added to
-            z), `default` (convolutions, FiLM in encoder and decoder, a null label) or `best` (the
-            same at twice the width, for longer training).
+            z), `default` (convolutions, FiLM in encoder and decoder, a null label) or `best` (like
+            `default` at twice the width, for longer training).
         family: `ae`, `vae` or `cvae`.
         image_shape: (C, H, W).
         classes: number of classes; ignored unless the family is `cvae`.
         overrides: fields of `ModelConfig`; None keeps the preset's value.
 
     Raises:
-        ValueError: the preset is unknown, or `ModelConfig` refuses the combination.
+        ValueError: the preset is unknown, or `ModelConfig` rejects the combination.
     """
     if name not in PRESETS:
         raise ValueError(f"preset is {name!r}, expected one of {PRESETS}")
@@ -177,7 +177,7 @@ def preset(
 
 
 def _hidden(image_shape: tuple[int, int, int], backbone: Backbone, finest: int) -> tuple[int, ...]:
-    """Choose the hidden layers; `conv` halves the image until its shorter side is 4 to 7."""
+    """Choose the hidden layers; `conv` halves the image until its shorter side is 4 to 7 pixels."""
     if backbone == "mlp":
         return (16 * finest, 8 * finest)
     halvings = max(1, int(log2(min(image_shape[1:]) / 4)))

@@ -2,7 +2,7 @@
 
 Each resolution has one residual block (He et al. 2016) of GroupNorm (Wu & He 2018), SiLU and 3x3
 convolutions. The encoder rounds odd sizes up when it halves them, and the decoder crops after
-doubling, so that any size comes back exactly.
+doubling, so the output always has the size of the input.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .mlp import film, film_parts
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(silu(norm(conv(silu(norm(x)))))); the label scales and shifts the second norm."""
+    """x + conv(silu(norm(conv(silu(norm(x)))))); a label scales and shifts the second norm."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -36,13 +36,13 @@ class ResidualBlock(nn.Module):
 
 
 def sizes(image_shape: tuple[int, int, int], levels: int) -> list[tuple[int, int]]:
-    """List (H, W) of the image and of `levels` halvings of it, rounded up."""
+    """Return (H, W) of the image and after each of `levels` halvings, rounded up."""
     h, w = image_shape[1:]
     return [(-(-h // 2**i), -(-w // 2**i)) for i in range(levels + 1)]
 
 
 class ConvEncoder(nn.Module):
-    """Image to features: a strided convolution and a residual block at each resolution."""
+    """An encoder to features, with a strided convolution and a residual block per resolution."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class ConvEncoder(nn.Module):
         self.features = channels[-1] * h * w + (self.label_width if self.join == "concat" else 0)
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
-        """Map images f32[N, C, H, W] and labels f32[N, label_width] to f32[N, features]."""
+        """Map images f32[N, C, H, W] and label rows f32[N, label_width] to f32[N, features]."""
         x = image
         parts = film_parts(label, self.film_widths, self.join)
         for down, block, part in zip([self.stem, *self.downs], self.blocks, parts, strict=True):
@@ -72,12 +72,12 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """z to image logits: a residual block and an upsampling at each resolution.
+    """A decoder to image logits, with a residual block and an upsampling step per resolution.
 
     Upsampling is a convolution to four times the channels followed by a pixel shuffle (Shi et al.
-    2016), since some runtimes run transposed convolutions slowly or wrongly. No layer runs at full
-    resolution, where thin layers cost much time for little quality: the head predicts 2x2 pixels
-    at each position of the half resolution, and the last shuffle arranges them.
+    2016), because some runtimes run transposed convolutions slowly or incorrectly. No layer runs at
+    full resolution, where even narrow layers are slow and add little quality: the head predicts 2x2
+    pixels for each position at half resolution, and the last shuffle arranges them.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -97,7 +97,7 @@ class ConvDecoder(nn.Module):
         self.head = nn.Conv2d(2 * channels[-1], 4 * config.image_shape[0], 3, padding=1)
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """Map z f32[N, D] and labels f32[N, label_width] to logits f32[N, C, H, W]."""
+        """Map z f32[N, D] and label rows f32[N, label_width] to logits f32[N, C, H, W]."""
         parts = film_parts(label, self.film_widths, self.join)
         if self.join == "concat" and label is not None:
             z = torch.cat([z, label], 1)
@@ -111,6 +111,6 @@ class ConvDecoder(nn.Module):
 
 
 def _double(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """f32[N, 4·C, h, w] → f32[N, C, *size], where size is at most (2h, 2w)."""
+    """Map f32[N, 4·C, h, w] to f32[N, C, *size], where `size` is at most (2h, 2w)."""
     x = F.pixel_shuffle(x, 2)
     return x if x.shape[2:] == size else x[:, :, : size[0], : size[1]]

@@ -11,10 +11,10 @@ from .vae import VAE, sample_posterior
 
 
 class LabelTable(nn.Module):
-    """A linear layer on the one-hot label, with or without ReLU, computed as a table lookup.
+    """A linear layer on one-hot labels, with or without ReLU, computed as a table lookup.
 
-    A linear layer applied to a one-hot vector selects one column of its weight. With all columns in
-    a table, the exported graph needs a single Gather.
+    A linear layer applied to a one-hot vector selects one column of its weight matrix. With these
+    columns stored as the rows of a table, the exported graph needs only one Gather.
     """
 
     def __init__(self, classes: int, width: int, *, relu: bool, null_label: bool) -> None:
@@ -25,7 +25,7 @@ class LabelTable(nn.Module):
         self.linear = nn.Linear(classes + null_label, width)
 
     def table(self) -> Tensor:
-        """The rows f32[classes + 1, width] for each class and, last, for "no label"."""
+        """Return f32[classes + 1, width]: one row per class, then the row for "no label"."""
         rows = self.linear.weight.t() + self.linear.bias
         rows = torch.relu(rows) if self.relu else rows
         return rows if self.null_label else torch.cat([rows, rows.mean(0, keepdim=True)])
@@ -35,11 +35,11 @@ class LabelTable(nn.Module):
         """Multiply the difference between each class's row and the row for "no label" by `factor`.
 
         This is classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598) applied to the
-        weights, before any ReLU, instead of to the outputs of two passes. A factor
+        weights (before any ReLU) rather than to the outputs of two passes. A factor
         of 1 has no effect.
 
         Raises:
-            ValueError: the table has no row for "no label".
+            ValueError: the table has no learned row for "no label".
         """
         if not self.null_label:
             raise ValueError("guidance needs a model with null_label")
@@ -47,7 +47,7 @@ class LabelTable(nn.Module):
         rows.copy_(torch.lerp(rows[:, -1:].expand_as(rows), rows, factor))
 
     def forward(self, label: Tensor | None, n: int) -> Tensor:
-        """Look up the rows f32[n, width] of labels i64[n]; None selects "no label" for all."""
+        """Look up the rows f32[n, width] of labels i64[n]; None means "no label" for all."""
         if label is None:
             label = torch.full((n,), self.classes, device=self.linear.weight.device)
         return self.table()[label]
@@ -56,8 +56,8 @@ class LabelTable(nn.Module):
 class CVAE(VAE):
     """A VAE whose decoder, and optionally its encoder, is conditioned on the label.
 
-    Labels are i64[N] in [0, classes]. The value `classes` means "no label", and None in place
-    of the tensor means that no image has one.
+    Labels are i64[N] in [0, classes]; the value `classes` means "no label". Passing None instead
+    of a tensor means "no label" for all images.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -75,7 +75,7 @@ class CVAE(VAE):
         return self.encode_row(image, row)
 
     def encode_row(self, image: Tensor, row: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Like `encode`, given the encoder's label embedding f32[N, label_width]."""
+        """Like `encode`, but takes the encoder's label embedding f32[N, label_width]."""
         return self.heads(self.encoder(image, row))
 
     def decode_logits(self, z: Tensor, label: Tensor | None = None) -> Tensor:
@@ -83,7 +83,7 @@ class CVAE(VAE):
         return self.decode_row(z, self.decoder_labels(label, len(z)))
 
     def decode_row(self, z: Tensor, row: Tensor) -> Tensor:
-        """Like `decode_logits`, given the decoder's label embedding f32[N, label_width]."""
+        """Like `decode_logits`, but takes the decoder's label embedding f32[N, label_width]."""
         join = self.config.label_join
         if join == "add":
             z = z + row
@@ -105,7 +105,7 @@ class CVAE(VAE):
         *,
         generator: torch.Generator | None = None,
     ) -> Output:
-        """Encode, sample one z per image with noise from `generator`, and decode; same labels."""
+        """Encode, sample one z per image with noise from `generator`, and decode with `label`."""
         mu, log_var = self.encode(image, label)
         z = sample_posterior(mu, log_var, generator)
         return Output(self.decode_logits(z, label), z, mu, log_var)

@@ -18,20 +18,20 @@ def film(x: Tensor, scale_shift: Tensor) -> Tensor:
 
 
 def film_parts(label: Tensor | None, widths: list[int], join: str) -> list[Tensor | None]:
-    """Split the label embedding into one tensor per layer or block, or None without FiLM."""
+    """Split the label embedding into one tensor per layer or block; without FiLM, all are None."""
     if label is None or join != "film":
         return [None] * len(widths)
     return list(torch.split(label, widths, 1))
 
 
 class MLPTrunk(nn.Module):
-    """Linear layers, each followed by ReLU, conditioned by concatenation or FiLM."""
+    """Linear layers, each followed by ReLU, with optional conditioning by concatenation or FiLM."""
 
     def __init__(self, widths: tuple[int, ...], join: str, label_width: int = 0) -> None:
         """Create the layers.
 
         Args:
-            widths: of the input and of each layer.
+            widths: widths of the input and of each layer.
             join: `concat` adds the label to the input, `film` conditions every layer, and any
                 other value ignores the label.
             label_width: width of the label embedding for `concat`.
@@ -55,7 +55,7 @@ class MLPTrunk(nn.Module):
 
 
 class MLPEncoder(nn.Module):
-    """The fully connected encoder: flattened pixels to features."""
+    """A fully connected encoder from flattened pixels to features."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -68,13 +68,13 @@ class MLPEncoder(nn.Module):
         self.features = widths[-1]
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
-        """Map images f32[N, C, H, W] and labels f32[N, label_width] to f32[N, features]."""
+        """Map images f32[N, C, H, W] and label rows f32[N, label_width] to f32[N, features]."""
         features: Tensor = self.trunk(image.flatten(1), label)
         return features
 
 
 class MLPDecoder(nn.Module):
-    """The fully connected decoder: z to logits, with the encoder's hidden layers in reverse."""
+    """A fully connected decoder from z to logits; its hidden layers mirror the encoder's."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -87,6 +87,6 @@ class MLPDecoder(nn.Module):
         self.head = nn.Linear(widths[-1], config.pixels)
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """Map z f32[N, D] and labels f32[N, label_width] to logits f32[N, C, H, W]."""
+        """Map z f32[N, D] and label rows f32[N, label_width] to logits f32[N, C, H, W]."""
         logits: Tensor = self.head(self.trunk(z, label))
         return torch.unflatten(logits, 1, self.image_shape)

@@ -1,4 +1,4 @@
-"""The result of a forward pass, the same type for every family."""
+"""The result of a forward pass; all families return the same type."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from torch import Tensor
 
 
 class Output(NamedTuple):
-    """Result of `forward`.
+    """The result of `forward`.
 
     Attributes:
         logits: f32[N, C, H, W], the decoded image before the sigmoid.
-        z: f32[N, D], the latents that were decoded.
+        z: f32[N, D], the decoded latents.
         mu: f32[N, D], the posterior mean; None for an AE.
         log_var: f32[N, D], the log variance of the posterior q(z | image); None for an AE.
     """

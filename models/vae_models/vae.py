@@ -9,7 +9,7 @@ from .autoencoder import make_decoder, make_encoder
 from .config import ModelConfig
 from .output import Output
 
-# exp(±LOG_VAR_LIMIT) fits into fp16, and no trained posterior comes near the limit.
+# exp(±LOG_VAR_LIMIT) is representable in fp16, and no trained posterior comes near the limit.
 LOG_VAR_LIMIT = 10.0
 
 
@@ -30,7 +30,7 @@ def reparameterize(mu: Tensor, log_var: Tensor, eps: Tensor) -> Tensor:
 
 
 class VAE(nn.Module):
-    """A VAE with a diagonal Gaussian posterior: q(z | image) = N(mu, exp(log_var))."""
+    """A VAE whose posterior is a diagonal Gaussian: q(z | image) = N(mu, exp(log_var))."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class VAE(nn.Module):
         return self.heads(self.encoder(image))
 
     def heads(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Map f32[N, features] to mu and log_var; log_var is clamped to ± LOG_VAR_LIMIT."""
+        """Map f32[N, features] to mu and log_var, with log_var clamped to ± LOG_VAR_LIMIT."""
         log_var = self.log_var(features).clamp(-LOG_VAR_LIMIT, LOG_VAR_LIMIT)
         return self.mu(features), log_var
 

@@ -1,3 +1,3 @@
-"""The version; packaging metadata and bundles take it from here."""
+"""The version, which packaging metadata and bundles take from here."""
 
 __version__ = "0.1.0"

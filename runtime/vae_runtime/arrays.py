@@ -1,4 +1,4 @@
-"""Check the arrays that callers pass and convert them to what the graphs take.
+"""Check the arrays that callers pass and convert them to the form that graphs take.
 
 onnxruntime accepts some wrong arrays silently: big-endian floats give wrong pixels, and a negative
 label wraps around. Therefore every array is checked here before a session sees it.
@@ -22,7 +22,7 @@ _FLOAT32 = np.dtype(np.float32)
 
 
 def check_images(images: ArrayLike, spec: ImageSpec) -> NDArray[Any]:
-    """Check images and arrange them as u8 or f32 [N, C, H, W], a view where possible.
+    """Check images and return them as u8 or f32 [N, C, H, W], as a view where possible.
 
     Accepts uint8 (0 to 255) or float32 in [0, 1], as H×W, N×H×W, C×H×W, H×W×C, N×C×H×W or N×H×W×C.
 
@@ -56,7 +56,7 @@ def as_latents(z: ArrayLike, latent_dim: int) -> NDArray[np.float32]:
     Raises:
         InputError: wrong dtype, byte order or shape, or a number that is not finite.
     """
-    # A short cut for the usual case: each NumPy call adds measurably to a run of a small graph.
+    # A shortcut for the usual case: each NumPy call measurably slows a run of a small graph.
     if (
         type(z) is np.ndarray
         and z.dtype is _FLOAT32
@@ -66,7 +66,7 @@ def as_latents(z: ArrayLike, latent_dim: int) -> NDArray[np.float32]:
         and isfinite(np.vdot(z, z))  # overflows without a warning
     ):
         return z
-    # Lists are converted, because they have no dtype; an array of another dtype is a mistake.
+    # Lists have no dtype, so they are converted; an array of another dtype is a mistake.
     array = as_array(z, "z", None if hasattr(z, "dtype") else np.float32)
     _check_float32(array, "z")
     if array.ndim == 1:
@@ -103,12 +103,12 @@ def _check_float32(array: NDArray[Any], what: str) -> None:
 
 def _all_finite(array: NDArray[Any]) -> bool:
     # The sum of squares is finite only if every number is finite, and it is far cheaper than a
-    # mask. The mask decides when the squares overflow.
+    # mask. If the squares overflow, the mask decides.
     return isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())
 
 
 def _to_nchw(array: NDArray[Any], spec: ImageSpec) -> NDArray[Any]:
-    """Arrange images as N×C×H×W; if a shape fits two layouts, the first one below is used."""
+    """Arrange images as N×C×H×W; if a shape fits two layouts, the first match below is used."""
     c, h, w = spec.shape
     shape = array.shape
     if shape[1:] == (c, h, w) and array.ndim == 4:

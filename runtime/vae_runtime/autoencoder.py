@@ -1,4 +1,4 @@
-"""A whole bundle as one object: sample, encode, decode, reconstruct, traverse, score."""
+"""`Autoencoder`: a bundle as one object that samples, encodes, decodes, scores and more."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ def load(
     Args:
         source: a folder or `.zip` that vae-export wrote, or an embedded bundle's name (`mnist`).
         device: `auto` (CUDA if it works, else the CPU), `cpu`, `cuda` or `cuda:N`.
-        threads: threads per run; small models run fastest on one.
+        threads: threads per run; small models run fastest with one.
         variant: precision of the graphs: `fp32`, or `fp16` or `int8` if the bundle has them.
-        tf32: let CUDA round the mantissa to ten bits, which is faster but changes the pixels.
+        tf32: let CUDA use TF32 (ten mantissa bits), which is faster but alters the pixels.
 
     Raises:
-        NotFound: no such bundle.
-        InputError: not a bundle, or a bundle in a newer format.
+        NotFound: there is no such bundle.
+        InputError: the source is not a bundle, or its format is too new.
         UsageError: the bundle has no graphs of this variant.
-        IntegrityError: a file is damaged; for a graph's file, raised when the graph is first used.
-        DeviceError: CUDA was requested and is not available; raised when a graph is first used.
+        IntegrityError: a file is damaged; for a graph, raised when the graph is first used.
+        DeviceError: CUDA was requested but is not available; raised when a graph is first used.
     """
     return Autoencoder(
         open_bundle(source), device=device, threads=threads, variant=variant, tf32=tf32
@@ -60,10 +60,10 @@ def load(
 
 
 class Autoencoder:
-    """An open bundle whose graphs can be run. May be shared between threads.
+    """An open bundle whose graphs can be run; threads may share it.
 
     Images are float32 in [0, 1] or uint8, as H×W, N×H×W, C×H×W, H×W×C, N×C×H×W or N×H×W×C. A label
-    is a class index, a class name, or one of these per image. Graphs are loaded at first use.
+    is a class index or name, or a sequence with one per image. Graphs are loaded on first use.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Autoencoder:
             )
         self._bundle, self._variant = bundle, variant
         self._device, self._threads, self._tf32 = device, threads, tf32
-        self._graphs: dict[tuple[str, str], Encoder | Decoder] = {}  # by role and variant
+        self._graphs: dict[tuple[str, str], Encoder | Decoder] = {}  # keyed by role and variant
         self._lock = threading.Lock()
         self._closed = False
 
@@ -94,7 +94,7 @@ class Autoencoder:
 
     @property
     def spec(self) -> ModelSpec:
-        """Family, image shape, latent size, classes and prior."""
+        """The family, image shape, number of latent dimensions, classes and prior."""
         return self._bundle.manifest.spec
 
     @property
@@ -119,11 +119,11 @@ class Autoencoder:
 
         Args:
             n: number of images.
-            label: for a CVAE, the class or one class per image; None samples without a label.
+            label: for a CVAE, one class for all images, or one per image; None for no label.
             seed: the same seed gives the same images, bit for bit; None picks a random one.
             prior: `fitted` (stored in the bundle) or `normal` (N(0, I)).
-            temperature: factor for the spread of the latents; 0 gives the most typical images.
-            truncation: redraw latents that are more than this many standard deviations out.
+            temperature: scales the spread of the latents; 0 gives the most typical images.
+            truncation: limit in standard deviations; noise values beyond it are redrawn.
             dtype: `float32` in [0, 1] or `uint8`.
 
         Returns:
@@ -158,8 +158,8 @@ class Autoencoder:
 
         Args:
             n: number of images; None makes an endless stream.
-            label: one class for all images, or one per image.
-            seed: None picks a random one.
+            label: as for `sample`, but an endless stream takes only one class for all images.
+            seed: as for `sample`.
             start: index of the first image in the endless sequence of this seed.
             batch_size: images per array.
             prior: as for `sample`.
@@ -170,7 +170,7 @@ class Autoencoder:
         Yields:
             Images [batch_size, C, H, W]; the last batch may be shorter.
         """
-        # Not a generator function, so that wrong arguments raise here and not at the first batch.
+        # Not a generator function, so that invalid arguments raise here, not at the first batch.
         check_sampling(0 if n is None else n, seed, temperature, truncation)
         if batch_size < 1 or start < 0:
             raise UsageError(
@@ -200,20 +200,20 @@ class Autoencoder:
         temperature: float = 1.0,
         truncation: float | None = None,
     ) -> NDArray[np.float32]:
-        """Sample the latents f32[n, D] that `sample` would decode for the same arguments."""
+        """Sample the latents f32[n, D] that `sample` would decode given the same arguments."""
         labels, chosen = check_labels(label, n, self.spec), choose_prior(self.spec.prior, prior)
         return chosen.sample(
             n, labels, seed, start=start, temperature=temperature, truncation=truncation
         )
 
     def encode(self, images: ArrayLike, label: Labels = None) -> NDArray[np.float32]:
-        """Encode images to latents f32[N, D]; a VAE returns the posterior mean."""
+        """Encode images to latents f32[N, D]; for a VAE, these are the posterior means."""
         return self.encoder()(images, label)
 
     def posterior(
         self, images: ArrayLike, label: Labels = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Return mean and log variance of q(z | image), f32[N, D]; the latter is None for an AE."""
+        """Return mean and log variance of q(z | image), f32[N, D]; an AE's log variance is None."""
         return self.encoder().posterior(images, label)
 
     def decode(self, z: ArrayLike, label: Labels = None, *, dtype: str = "float32") -> NDArray[Any]:
@@ -223,7 +223,7 @@ class Autoencoder:
     def reconstruct(
         self, images: ArrayLike, label: Labels = None, *, dtype: str = "float32"
     ) -> NDArray[Any]:
-        """Encode images and decode their posterior means: [N, C, H, W]."""
+        """Encode images and decode their posterior means to images [N, C, H, W]."""
         return self.decode(self.encode(images, label), label, dtype=dtype)
 
     def traverse(
@@ -237,15 +237,15 @@ class Autoencoder:
         span: float = 3.0,
         dtype: str = "float32",
     ) -> NDArray[Any]:
-        """Vary one latent dimension and keep the others.
+        """Vary one latent dimension and keep the others fixed.
 
         Args:
             dim: the dimension to vary, 0 to D - 1.
             steps: number of frames.
             label: the class, for a CVAE.
-            seed: seed for the latents to start from.
-            image: start from the latents of this image instead.
-            span: distance in both directions, in standard deviations of that dimension.
+            seed: seed for sampling the starting point.
+            image: start from the encoding of this image instead.
+            span: distance from the mean in each direction, in standard deviations of `dim`.
             dtype: `float32` or `uint8`.
 
         Returns:
@@ -269,11 +269,11 @@ class Autoencoder:
         how: str = "linear",
         dtype: str = "float32",
     ) -> NDArray[Any]:
-        """Interpolate between two images or latents f32[D] in latent space.
+        """Interpolate in latent space between two images or two latent vectors f32[D].
 
         Args:
-            a: the image or latents to start from.
-            b: the image or latents to end at.
+            a: the image or latent vector to start from.
+            b: the image or latent vector to end at.
             steps: number of frames, including both ends.
             label: the class, for a CVAE.
             how: `linear`, or `spherical` along the great circle (White 2016, arXiv 1609.04468).
@@ -294,14 +294,14 @@ class Autoencoder:
         seed: int = 0,
         start: int = 0,
     ) -> Scores:
-        """Score each image: reconstruction error, KL and negative ELBO.
+        """Compute the reconstruction error, KL and negative ELBO of each image.
 
         Args:
             images: the images to score.
-            label: the class of each image, for a CVAE; None scores without labels.
+            label: for a CVAE, one class for all images, or one per image; None for no label.
             samples: posterior samples per image for the negative ELBO.
             seed: seed for the posterior samples.
-            start: index of the first image in its data set; it selects the posterior samples.
+            start: index of the first image in its data set; determines the posterior samples.
         """
         pixels = check_images(images, self.spec.image)
         return score(self._codec, pixels, self._labels(label, len(pixels)), samples, seed, start)
@@ -316,7 +316,7 @@ class Autoencoder:
         seed: int = 0,
         track: Callable[[Iterable[int]], Iterable[int]] = iter,
     ) -> Evaluation:
-        """Measure squared error, ELBO, IWAE bound and active units over a data set.
+        """Measure squared error, ELBO, IWAE bound and active units on a data set.
 
         See `vae_runtime.metrics.evaluate` for the arguments.
         """
@@ -335,10 +335,10 @@ class Autoencoder:
     def decoder(self, *, conditional: bool = False, dtype: str = "float32") -> Decoder:
         """Return the decoder, conditional or not.
 
-        `uint8` prefers the bundle's uint8 variant, which saves a second pass over the pixels.
+        `uint8` uses the bundle's uint8 variant if present, saving a second pass over the pixels.
 
         Raises:
-            UsageError: a conditional decoder of a model without classes; an unknown dtype.
+            UsageError: the model has no classes to condition on, or the dtype is unknown.
         """
         if conditional and not self.spec.classes:
             raise UsageError(f"this {self.spec.family} takes no label")
@@ -350,7 +350,7 @@ class Autoencoder:
         return graph
 
     def close(self) -> None:
-        """Free the memory; the model cannot be used afterwards."""
+        """Release the graphs; the model cannot be used afterwards."""
         with self._lock:
             self._closed = True
             for graph in self._graphs.values():
@@ -364,7 +364,7 @@ class Autoencoder:
         self.close()
 
     def _load(self, role: str, variant: str) -> Encoder | Decoder:
-        """Return the graph of a role, in fp32 where the variant has none, loading it if needed."""
+        """Return the graph for a role, loading it if needed; without this variant, use fp32."""
         if (found := self._graphs.get((role, variant))) is not None:
             return found
         graph_spec = self.manifest.graph(role, variant) or self.manifest.graph(role)
@@ -391,7 +391,7 @@ class Autoencoder:
         return None if label is None else as_labels(label, n, self.spec)
 
     def _latents_of(self, item: ArrayLike, label: Labels) -> NDArray[np.float32]:
-        """Return latents f32[D] as they are; encode an image to its latents."""
+        """Return a latent vector f32[D] unchanged, or encode an image to one."""
         array = np.asarray(item)
         if array.shape != (self.spec.latent_dim,):
             return self._encode_one(array, label)

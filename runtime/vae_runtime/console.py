@@ -1,6 +1,6 @@
 """Console code shared by vae-run, vae-train and vae-export: errors, exit codes, output, options.
 
-It imports nothing but click and the errors, because `--help` must be instant.
+It imports nothing but click and the errors, so that `--help` is instant.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 INTERRUPTED = 130
 BUG = 70
-# Since click 8.2 a group called without a command raises this; before, it printed its help.
+# Since click 8.2, a group called without a command raises this; earlier versions printed help.
 _NO_COMMAND = getattr(click.exceptions, "NoArgsIsHelpError", ())
 _PROGRESS_AFTER_S = 1.0
 _PROGRESS_EVERY_S = 0.1
@@ -31,7 +31,7 @@ size_option = click.option("--size", help="Resize image files to HxW, for exampl
 
 
 class InterruptError(Exception):
-    """Ctrl-C; click prints an empty line for KeyboardInterrupt, but not for this."""
+    """Raised on Ctrl-C; click prints an empty line for KeyboardInterrupt, but not for this."""
 
 
 # Start and end of a program
@@ -56,7 +56,7 @@ def run(command: click.Command, program: str) -> NoReturn:
         _print_traceback_if_asked()
         _fail(error, error.exit_code)
     except BrokenPipeError:
-        discard_stdout()  # the reader has seen enough, like `| head`
+        discard_stdout()  # the reader needs no more, as in `| head`
         sys.exit(0)
     except OSError as error:
         _print_traceback_if_asked()
@@ -73,8 +73,8 @@ def run(command: click.Command, program: str) -> NoReturn:
 def exit_now(code: object) -> NoReturn:
     """Flush the streams and end the process without shutting down the interpreter.
 
-    Unloading numpy and onnxruntime takes 60 of the 300 ms of CPU time of `vae-run sample`. Exit
-    handlers do not run, so programs that register one must not call this.
+    Unloading numpy and onnxruntime takes 60 of the 300 ms of CPU time that `vae-run sample` uses.
+    Exit handlers do not run, so programs that register one must not call this.
     """
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):  # a closed stream is None
@@ -83,7 +83,7 @@ def exit_now(code: object) -> NoReturn:
 
 
 def _fail_usage(error: click.ClickException, program: str) -> NoReturn:
-    """Print the error and the command for help, or the help itself if no command was given."""
+    """Print the error and a hint to run `--help`, or the full help if no subcommand was given."""
     if isinstance(error, _NO_COMMAND):
         click.echo(error.format_message(), err=True)
         sys.exit(2)
@@ -112,8 +112,8 @@ def _print_traceback_if_asked() -> None:
 def reserve_stdout() -> None:
     """Reserve standard output for the results of a command.
 
-    onnxruntime and CUDA libraries print to file descriptor 1. This redirects it to standard error,
-    and `sys.stdout` writes to a duplicate of the original descriptor.
+    onnxruntime and CUDA libraries print to file descriptor 1. This function redirects it to
+    standard error and makes `sys.stdout` write to a duplicate of the original descriptor.
     """
     try:
         original = os.dup(1)
@@ -127,7 +127,7 @@ def reserve_stdout() -> None:
 
 
 def discard_stdout() -> None:
-    """Drop the buffered output, because Python would fail to write it at exit."""
+    """Discard buffered output, which Python would fail to write at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -135,14 +135,14 @@ def write_stdout(parts: Iterable[bytes | memoryview]) -> None:
     """Write bytes to standard output, one part after another.
 
     Raises:
-        FileError: standard output cannot be written.
+        FileError: standard output cannot be written to.
     """
     try:
         for part in parts:
             sys.stdout.buffer.write(part)
         sys.stdout.buffer.flush()
     except BrokenPipeError:
-        # click would exit with 1, but a reader that has seen enough is not an error.
+        # click would exit with 1, but a reader that needs no more is not an error.
         discard_stdout()
         raise click.exceptions.Exit(0) from None
     except FileError:
@@ -166,12 +166,12 @@ def print_status(message: object) -> None:
 
 
 def pluralize(n: int, noun: str, nouns: str = "") -> str:
-    """Format a count: `1 latent`, `1,000 latents`; `nouns` is an irregular plural."""
+    """Format a count, such as `1 latent` or `1,000 latents`; `nouns` is an irregular plural."""
     return f"{n:,} {noun if n == 1 else nouns or noun + 's'}"
 
 
 def progress(batches: Iterable[T], total: int, batch_size: int) -> Iterator[T]:
-    """Yield batches of images; after one second, show the progress on a terminal.
+    """Yield batches of images and, after one second, show progress if on a terminal.
 
     Args:
         batches: what to yield.
@@ -203,7 +203,7 @@ def progress(batches: Iterable[T], total: int, batch_size: int) -> Iterator[T]:
 
 
 def given_options() -> dict[str, str]:
-    """Map the names of parameters given on the command line to their options: size → --size."""
+    """Map each parameter given on the command line to its option, such as `size` to `--size`."""
     context = click.get_current_context()
     typed = click.core.ParameterSource.COMMANDLINE
     return {
@@ -217,7 +217,7 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     """Parse HxW, height first: `64x48` → (64, 48).
 
     Raises:
-        UsageError: the text has another form.
+        UsageError: the text does not have this form.
     """
     if text is None:
         return None
@@ -233,14 +233,14 @@ def is_small_integer(text: str) -> bool:
 
 
 def check_output_file(path: str | Path, extensions: Collection[str]) -> None:
-    """Check, before any work is done, that an output file can be written.
+    """Check that an output file can be written, before any work is done.
 
     Args:
         path: the file to write.
-        extensions: the accepted types, for example `(".html", ".htm")`.
+        extensions: the accepted extensions, for example `(".html", ".htm")`.
 
     Raises:
-        UsageError: the file has another type.
+        UsageError: the file has a different extension.
         FileError: the path is a folder, or its parent folder is missing or read-only.
     """
     path = Path(path)

@@ -1,4 +1,4 @@
-"""Check for optional packages, and build the pip command that installs them."""
+"""Check for optional packages and build the pip command that installs them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def require(program: str, *packages: str, extra: str = "cpu,train") -> None:
     """Check that packages are installed.
 
     Args:
-        program: what needs them, for the error message.
+        program: the program that needs them, for the error message.
         packages: names of modules.
         extra: the extras of this package that install them.
 
@@ -31,7 +31,7 @@ def require(program: str, *packages: str, extra: str = "cpu,train") -> None:
 
 
 def install_command(extra: str) -> str:
-    """Return the pip command that adds an extra from the source this package was installed from.
+    """Return the pip command that adds an extra from this package's original source.
 
     pip records a checkout, file or repository in `direct_url.json` (PEP 610); a package from an
     index has no such record.

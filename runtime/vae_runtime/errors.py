@@ -12,8 +12,8 @@
     └── StateError      (RuntimeError)       70  used after close or after fork
 
 Each also derives from the builtin exception that a caller would expect, so ``except ValueError``
-works without importing this module. Messages are one line: what was seen, what was expected, what
-to do.
+works without importing this module. Messages are one line and say what was found, what was
+expected, and what to do.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from __future__ import annotations
 import errno
 import re
 
-# C0 and C1 controls, Unicode line breaks and directional marks: a hostile file name must not move
+# C0 and C1 controls, Unicode line breaks and directional marks: malicious file names must not move
 # the cursor, recolour the terminal or fake a second line.
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 _LONGEST = 600
@@ -39,7 +39,7 @@ def one_line(text: object) -> str:
 
 
 class VaeError(Exception):
-    """The base class; command lines exit with `exit_code`."""
+    """The base class of this project's errors; commands exit with its `exit_code`."""
 
     exit_code = 70
 
@@ -47,12 +47,12 @@ class VaeError(Exception):
         super().__init__(one_line(message))
 
     def __str__(self) -> str:
-        # OSError and ImportError define a __str__ that does not print the message alone.
+        # OSError and ImportError define a __str__ that may print more than the message.
         return str(self.args[0])
 
 
 class UsageError(VaeError, ValueError):
-    """The call is wrong: an unknown name, a number out of range, two conflicting options."""
+    """The call itself is wrong, for example an unknown name or two conflicting options."""
 
     exit_code = 2
 
@@ -70,7 +70,7 @@ class InputError(VaeError, ValueError):
 
 
 class IntegrityError(VaeError, ValueError):
-    """Bytes do not match their checksum, or results differ from torch's beyond the tolerance."""
+    """Bytes do not match their checksum, or results differ too much from torch's."""
 
     exit_code = 4
 
@@ -82,7 +82,7 @@ class LimitError(VaeError, MemoryError):
 
 
 class FileError(VaeError, OSError):
-    """A file could not be read or written; a previous file was kept."""
+    """A file could not be read or written; an existing file is left unchanged."""
 
     exit_code = 6
 
@@ -98,11 +98,11 @@ class DeviceError(VaeError, RuntimeError):
 
 
 class StateError(VaeError, RuntimeError):
-    """The object was closed, or belongs to the parent of a forked process."""
+    """The object was closed, or was created before this process was forked."""
 
 
 def describe_os_error(error: OSError) -> str:
-    """Describe an OSError in a few lower-case words: `disk full`, `permission denied`."""
+    """Describe an OSError in a few lower-case words, such as `disk full` or `permission denied`."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "disk full"
     return (error.strerror or str(error)).lower()

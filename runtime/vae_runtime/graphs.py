@@ -29,15 +29,15 @@ _ORT = {"float32": "tensor(float)", "int64": "tensor(int64)", "uint8": "tensor(u
 
 
 class Graph:
-    """The base of `Encoder` and `Decoder`: a session, and the spec stored in the file.
+    """The base class of `Encoder` and `Decoder`: a session and the spec stored in the file.
 
-    Instances may be shared between threads. Inputs of any length run in batches; the results are
-    bit for bit the same for every batch size and number of threads.
+    Threads may share an instance. Inputs of any length run in batches; the results are bit for bit
+    the same for every batch size and number of threads.
 
     Attributes:
-        spec: family, image shape, latent size, classes, prior.
+        spec: family, image shape, number of latent dimensions, classes and prior.
         role: `encoder`, `decoder` or `conditional_decoder`.
-        variant: precision or output type; `fp32` is the graph as exported.
+        variant: precision or output type; `fp32` is the unconverted graph.
         session: the onnxruntime session that runs the graph.
         takes_label: whether the graph has a `label` input.
     """
@@ -59,21 +59,21 @@ class Graph:
             source: the path of an `.onnx` file, its bytes, or an existing onnxruntime session.
             device: `auto`, `cpu`, `cuda` or `cuda:N`.
             threads: threads per run.
-            tf32: let CUDA round the mantissa to ten bits, which is faster but changes the pixels.
-            known: the bundle that the bytes were read from, and their entry in its manifest.
+            tf32: let CUDA use TF32 (ten mantissa bits), which is faster but alters the pixels.
+            known: for bytes from an open bundle, that bundle and the graph's entry in its manifest.
 
         Raises:
-            NotFound: no such file.
-            InputError: not a graph that vae-export wrote, a graph of another role or bundle, or one
-                with harmful content, which is refused before onnxruntime reads it.
+            NotFound: the file does not exist.
+            InputError: the file was not written by vae-export, has the wrong role, belongs to
+                another bundle, or has harmful content (refused before onnxruntime reads it).
             IntegrityError: the bytes have changed since they were written.
-            DeviceError: CUDA was asked for and is not available.
+            DeviceError: CUDA was requested but is not available.
         """
         where, model = _read_source(source)
         if known is not None:
             where = f"{known[0].name}/{known[1].file.file}"
         if isinstance(model, bytes):
-            # The bytes of a bundle's graph were compared with the sha256 in the manifest.
+            # A bundle's graphs have already been checked against the sha256 in the manifest.
             _check_bytes(model, where, checksum=known is None)
         self.session = Session(model, device=device, threads=threads, tf32=tf32)
         text = self.session.metadata.get(METADATA_KEY)
@@ -103,7 +103,7 @@ class Graph:
         return self.session.device
 
     def tensors(self) -> dict[str, list[dict[str, Any]]]:
-        """Return name, dtype and shape of each tensor, under the keys `inputs` and `outputs`."""
+        """Return each tensor's name, dtype and shape, under the keys `inputs` and `outputs`."""
         sides = {"inputs": self.session.inputs, "outputs": self.session.outputs}
         return {
             side: [
@@ -113,7 +113,7 @@ class Graph:
         }
 
     def close(self) -> None:
-        """Free the memory; the graph cannot be used afterwards."""
+        """Release the session; the graph cannot be used afterwards."""
         self.session.close()
 
     def __enter__(self) -> Self:
@@ -141,16 +141,16 @@ class Decoder(Graph):
 
         Args:
             z: f32[N, D] or f32[D].
-            label: one class index or name, or one per row; None decodes without a label.
+            label: one class index or name for all rows, or one per row; None for no label.
             dtype: `float32` in [0, 1], or `uint8`, 0 to 255.
 
         Returns:
             [N, C, H, W].
 
         Raises:
-            InputError: latents have another dtype, byte order or shape, or are not finite; a label
-                is out of range.
-            UsageError: the graph takes no label; a class or dtype is unknown.
+            InputError: the latents have the wrong dtype, byte order or shape, or are not finite; or
+                a label is out of range.
+            UsageError: the graph takes no label, or a class or dtype is unknown.
         """
         latents = as_latents(z, self.spec.latent_dim)
         check_dtype(dtype)
@@ -159,7 +159,7 @@ class Decoder(Graph):
     def decode(
         self, latents: NDArray[np.float32], label: Indices, dtype: str = "float32"
     ) -> NDArray[Any]:
-        """Decode latents f32[N, D]; the caller has checked them, the label and the dtype."""
+        """Decode latents f32[N, D]; the caller must have checked all arguments."""
         if dtype != "uint8" and self.variant == "uint8":
             raise UsageError("this decoder returns uint8 only. Pass dtype='uint8'.")
         inputs: dict[str, NDArray[Any]] = {"z": latents}
@@ -176,17 +176,17 @@ class Encoder(Graph):
     roles = ("encoder",)
 
     def __call__(self, images: ArrayLike, label: Labels = None) -> NDArray[np.float32]:
-        """Encode images to latents f32[N, D]: `z` of an AE, the posterior mean of a VAE."""
+        """Encode images to latents f32[N, D]: an AE's `z`, or a VAE's posterior means."""
         return self.posterior(images, label)[0]
 
     def posterior(
         self, images: ArrayLike, label: Labels = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Return mean and log variance of q(z | image), f32[N, D]; the latter is None for an AE.
+        """Return mean and log variance of q(z | image), f32[N, D]; log variance is None for an AE.
 
         Args:
             images: u8, or f32 in [0, 1], in any layout that `check_images` accepts.
-            label: ignored if the encoder has no label input; None encodes without a label.
+            label: as for `Decoder`, but ignored if the encoder has no label input.
         """
         pixels = check_images(images, self.spec.image)
         inputs = {"image": pixels}
@@ -239,8 +239,8 @@ def read_graph(path: str | Path) -> bytes:
     """Read a single `.onnx` file and run every check that needs no onnxruntime.
 
     Raises:
-        NotFound: no such file.
-        InputError: not a graph that vae-export wrote, or one with harmful content.
+        NotFound: the file does not exist.
+        InputError: the file was not written by vae-export, or has harmful content.
         IntegrityError: the bytes have changed since they were written.
     """
     where, raw = _read_source(path)
@@ -259,7 +259,7 @@ def _check_bytes(raw: bytes, where: str, *, checksum: bool) -> None:
 
 
 def _read_source(source: Any) -> tuple[str, Any]:
-    """Return the graph's name for error messages, and its bytes or session."""
+    """Return the graph's name for error messages, and its bytes or its session."""
     if isinstance(source, bytes) or hasattr(source, "get_inputs"):
         return "graph", source
     path = Path(source)

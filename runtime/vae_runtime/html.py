@@ -26,7 +26,7 @@ figure { margin: 1rem 0; } figcaption { color: var(--soft); }
 
 
 def html_document(title: str, parts: Iterable[str], style: str = "") -> str:
-    """Build a complete document.
+    """Build a complete HTML document.
 
     Args:
         title: plain text for the title bar and the heading.
@@ -44,7 +44,7 @@ def html_document(title: str, parts: Iterable[str], style: str = "") -> str:
 
 
 def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Build a table of plain text that scrolls sideways if it is too wide."""
+    """Build a table from plain-text cells; it scrolls sideways if it is too wide."""
 
     def line(cells: Sequence[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{escape(c)}</{tag}>" for c in cells) + "</tr>"

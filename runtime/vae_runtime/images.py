@@ -1,6 +1,6 @@
 """Read and write image files, grids and animations; pixels are u8[C, H, W].
 
-The content of a file decides its format, not its name. Truncated files are refused.
+The content of a file, not its name, decides its format. Truncated files are refused.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 MAX_PIXELS = 16_000_000
-MAX_BYTES = 256 << 20  # per file, more than MAX_PIXELS pixels need in any format
+MAX_BYTES = 256 << 20  # bytes per file, more than an image of MAX_PIXELS needs in any format
 _KINDS = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".gif": "GIF"
 }  # fmt: skip
 _ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG"}
 _QUALITY: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}
-_PNG_END = b"IEND\xaeB`\x82"  # Pillow accepts a file without it if all pixels are there
+_PNG_END = b"IEND\xaeB`\x82"  # Pillow accepts a file without it if all pixels are present
 _MAX_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "GIF": 65_535}  # pixels, by format
 # Exceptions that Pillow's readers raise on damaged files.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, OverflowError,
@@ -40,7 +40,7 @@ _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, 
 
 
 def is_image(path: Path) -> bool:
-    """Return whether a file has the name of an image and is not hidden, like macOS's `._NAME`."""
+    """Return whether a file has an image extension and is not hidden (macOS's `._NAME` is)."""
     return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
 
 
@@ -53,21 +53,21 @@ def read_image(
 ) -> NDArray[np.uint8]:
     """Decode one image file.
 
-    Applies the EXIF orientation, composes transparency over black, and scales 16-bit grey to bytes.
+    Applies the EXIF orientation, blends transparency over black, and scales 16-bit grey to 8 bits.
 
     Args:
-        source: the path or the content of a file.
+        source: the path of a file, or its bytes.
         mode: convert to `L` or `RGB`; None keeps grey images grey and converts others to RGB.
         size: (H, W) to resize to, with a Lanczos filter.
-        log: called with one line about each thing that is lost: transparency, further frames.
+        log: called with one line for each loss of information: transparency, further frames.
 
     Returns:
         u8[C, H, W].
 
     Raises:
-        NotFound: no such file.
+        NotFound: the file does not exist.
         FileError: the file cannot be read.
-        InputError: not a PNG, JPEG, WebP or BMP, or a damaged file.
+        InputError: the file is damaged or is not a PNG, JPEG, WebP or BMP.
         LimitError: the image has more than 16 million pixels.
     """
     from PIL import Image
@@ -110,7 +110,7 @@ def _decode(raw: bytes, name: object, mode: str | None, log: Callable[[str], Non
 
 
 def _flatten(image: Image.Image, mode: str | None, log: Callable[[str], None]) -> Image.Image:
-    """Convert to `L` or `RGB`: scale 16 bits to 8, look up palettes, compose over black."""
+    """Convert to `L` or `RGB`: scale 16 bits to 8, look up palette colours, blend over black."""
     from PIL import Image
 
     if image.mode.startswith("I"):
@@ -166,7 +166,7 @@ def to_pil(image: NDArray[np.generic], scale: int = 1) -> Image.Image:
 
 
 def encode_image(image: NDArray[np.generic], extension: str = ".png", scale: int = 1) -> bytes:
-    """Encode one image in the format of a file extension.
+    """Encode one image in the format that `extension` names.
 
     Raises:
         UsageError: the extension is unknown.
@@ -190,7 +190,7 @@ def _save(image: Image.Image, kind: str, **options: Any) -> bytes:
 def encode_animation(
     frames: Sequence[NDArray[np.generic]], extension: str = ".gif", *, scale: int = 1, ms: int = 80
 ) -> bytes:
-    """Encode frames as an animation that loops forwards and backwards.
+    """Encode frames as an endless animation that plays forwards, then backwards.
 
     Args:
         frames: images [C, H, W] of the same size.
@@ -199,7 +199,7 @@ def encode_animation(
         ms: duration of each frame in milliseconds.
 
     Raises:
-        UsageError: there are no frames, or the format has no animations.
+        UsageError: there are no frames, or the format does not support animation.
         LimitError: the frames are too large for the format.
     """
     kind = _ANIMATED.get(extension.lower())
@@ -212,7 +212,7 @@ def encode_animation(
 
 
 def grid_columns(n: int) -> int:
-    """Return the number of columns that makes a grid of n images closest to a square."""
+    """Return the number of columns that makes a grid of n images closest to square."""
     return max(1, int(np.ceil(np.sqrt(n))))
 
 
@@ -220,7 +220,7 @@ def interleave(layers: list[NDArray[Any]], columns: int) -> tuple[NDArray[Any], 
     """Interleave sets of images [N, C, H, W] for a grid whose rows alternate between the sets.
 
     Returns:
-        The images in the order of the grid, padded with black, and its number of columns.
+        The images in grid order, padded with black ones, and the number of columns.
     """
     n, shape = len(layers[0]), layers[0].shape[1:]
     columns = min(columns, n)

@@ -1,4 +1,4 @@
-"""Labels: a class index, a class name, or one per item, checked once and passed on as indices."""
+"""Check labels (a class index or name, or one per item) once and convert them to indices."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ Indices: TypeAlias = Union[int, "NDArray[np.int64]", None]
 
 
 def check_labels(label: Labels, n: int | None, spec: ModelSpec) -> Indices:
-    """Convert labels to class indices: one for all items, i64[n], or None.
+    """Convert labels to class indices: one index for all items, i64[n], or None for no label.
 
     Args:
-        label: what the caller passed.
+        label: a class index or name, a sequence of n of them, or None.
         n: number of items; None for an endless stream.
-        spec: the model whose classes are meant.
+        spec: the model that defines the classes.
 
     Raises:
-        UsageError: the model takes no label, the name is unknown, or a list was passed for an
-            endless stream.
+        UsageError: the model takes no label, a class name is unknown, or several labels were
+            passed for an endless stream.
         InputError: an index is out of range, or the dtype or number of labels is wrong.
     """
     if label is None:
@@ -78,7 +78,7 @@ def _label_array(labels: Any, spec: ModelSpec, n: int) -> NDArray[np.int64]:
 
 
 def label_rows(label: Indices, n: int, classes: int) -> NDArray[np.int64]:
-    """Return checked labels as a graph's input, i64[n]; the index `classes` means no label."""
+    """Return checked labels as i64[n] for a graph; the index `classes` means no label."""
     if isinstance(label, np.ndarray):
         return label
     index = classes if label is None else label
@@ -95,11 +95,11 @@ def as_labels(label: Labels, n: int, spec: ModelSpec) -> NDArray[np.int64]:
 
 
 def class_index(name: str, classes: Sequence[str]) -> int:
-    """Return the index of a class from its name, or from its index as text.
+    """Return the index of a class, given its name or its index as text.
 
     Raises:
-        UsageError: an unknown name; the message lists the known ones.
-        InputError: an index of 19 digits or more.
+        UsageError: the name is unknown; the message lists the known names.
+        InputError: the index has 19 digits or more.
     """
     if name in classes:
         return classes.index(name)
@@ -113,7 +113,7 @@ def class_index(name: str, classes: Sequence[str]) -> int:
 
 @cache
 def _every_index(classes: int) -> NDArray[np.int64]:
-    """Return all class indices and the index that means no label, read-only i64[classes + 1]."""
+    """Return all class indices, then the index that means no label: read-only i64[classes + 1]."""
     indices = np.arange(classes + 1, dtype=np.int64)
     indices.flags.writeable = False
     return indices

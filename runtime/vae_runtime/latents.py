@@ -1,4 +1,4 @@
-"""Paths through latent space: traversal of one dimension, interpolation between two points."""
+"""Paths through latent space: traversal along one dimension, interpolation between two points."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def interpolation(
 ) -> NDArray[np.float32]:
     """Interpolate from a f32[D] to b f32[D].
 
-    `linear` follows a straight line. `spherical` turns the direction at a constant rate and changes
-    the length linearly (White 2016, arXiv 1609.04468).
+    `linear` follows a straight line. `spherical` rotates the direction at a constant rate and
+    changes the length linearly (White 2016, arXiv 1609.04468).
 
     Returns:
         f32[steps, D], including both ends.
@@ -57,7 +57,7 @@ def interpolation(
     cosine = float(start @ end) / max(lengths[0] * lengths[1], 1e-12)
     angle = float(np.arccos(min(1.0, max(-1.0, cosine))))
     path = (1 - t) * start + t * end
-    # Parallel and opposite vectors define no plane to turn in.
+    # Parallel and opposite vectors define no plane to rotate in.
     if how == "spherical" and np.sin(angle) > 1e-6:
         units = start / lengths[0], end / lengths[1]
         turned = np.sin((1 - t) * angle) * units[0] + np.sin(t * angle) * units[1]

@@ -1,7 +1,7 @@
 """Metrics of a model on images: squared error, KL, ELBO, IWAE bound, active units.
 
-The metrics take a model as two functions, so they need no onnxruntime. Likelihoods, KL and bounds
-are in nats, summed over pixels and latent dimensions.
+The metrics access a model through two functions, so they do not need onnxruntime. Likelihoods, KL
+and bounds are in nats, summed over pixels and latent dimensions.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from .prior import Prior
 from .rng import uniforms
 
 BINARISE = ("sample", "threshold", "none")
-# A latent dimension is active if its mean varies more than this over the data (Burda et al. 2015,
+# A latent dimension is active if the variance of its mean exceeds this (Burda et al. 2015,
 # section 5.2).
 ACTIVE = 0.01
 _SAMPLES_AT_ONCE = 256  # noise vectors in memory per image
-_MIN_PROBABILITY = np.float32(1e-7)  # of a pixel, to avoid the logarithm of 0
+_MIN_PROBABILITY = np.float32(1e-7)  # for pixel probabilities, to avoid the logarithm of 0
 
 Floats: TypeAlias = NDArray[np.float32]
 Labels: TypeAlias = "NDArray[np.int64] | None"
@@ -32,12 +32,12 @@ Labels: TypeAlias = "NDArray[np.int64] | None"
 
 @dataclass(frozen=True)
 class Codec:
-    """A model as the metrics see it: an encoder and a decoder function, and a likelihood.
+    """The metrics' view of a model: an encoder function, a decoder function and a likelihood.
 
     Attributes:
         posterior: images f32[N, C, H, W] and labels i64[N] or None → mu and log_var, each
             f32[N, D]; log_var is None for an AE.
-        decode: z f32[N, D] and labels → images f32[N, C, H, W].
+        decode: z f32[N, D] and labels i64[N] or None → images f32[N, C, H, W].
         likelihood: `bernoulli` or `gaussian`.
         sigma: standard deviation per pixel of a `gaussian` likelihood, if one was learned.
     """
@@ -50,7 +50,7 @@ class Codec:
     def negative_log_likelihood(
         self, z: Floats, labels: Labels, images: Floats, zeros: Floats | None = None
     ) -> NDArray[np.float64]:
-        """Decode z and return -log p(image | z), f64[N]; see the function of the same name."""
+        """Decode z and return -log p(image | z), f64[N]; see the module's function of that name."""
         decoded = self.decode(z, labels)
         return negative_log_likelihood(decoded, images, self.likelihood, self.sigma, zeros)
 
@@ -59,14 +59,14 @@ class Scores(NamedTuple):
     """Scores per image, each f64[N].
 
     Attributes:
-        error: mean squared error per pixel of the reconstruction from the posterior mean.
+        mse: mean squared error per pixel of the reconstruction from the posterior mean.
         kl: KL(q(z | image) ‖ N(0, I)) in nats; 0 for an AE.
-        negative_elbo: -log p(image | z) + KL in nats, with z sampled from q; an AE has the first
-            term only. A Gaussian likelihood is a density, so close reconstructions get negative
+        negative_elbo: -log p(image | z) + KL in nats, with z sampled from q; for an AE, only the
+            first term. A Gaussian likelihood is a density, so close reconstructions give negative
             values. Without a learned sigma, the first term is the squared error.
     """
 
-    error: NDArray[np.float64]
+    mse: NDArray[np.float64]
     kl: NDArray[np.float64]
     negative_elbo: NDArray[np.float64]
 
@@ -84,9 +84,9 @@ class Evaluation:
         negative_elbo: -ELBO, estimated from `samples` samples per image.
         iwae: the importance-weighted bound on -log p(x) (Burda et al. 2015, arXiv 1509.00519).
         samples: K, the number of posterior samples per image.
-        binarised: how pixels were binarised before the encoder and the likelihood.
+        binarised: how pixels were binarised for the encoder and the likelihood.
         likelihood: `bernoulli` or `gaussian`.
-        active_units: number of latent dimensions whose mean varies over the data; None for an AE.
+        active_units: number of latent dimensions whose mean varies across images; None for an AE.
         latent_dim: D.
     """
 
@@ -110,15 +110,15 @@ class Evaluation:
 def score(
     codec: Codec, images: NDArray[Any], labels: Labels, samples: int, seed: int, start: int = 0
 ) -> Scores:
-    """Score checked images, batch by batch.
+    """Score checked images batch by batch.
 
     Args:
         codec: the model.
         images: u8 or f32 [N, C, H, W].
         labels: i64[N], or None to score without labels.
         samples: posterior samples per image for the negative ELBO.
-        seed: seed for these samples; image i has the same samples in every batch.
-        start: index of the first image.
+        seed: seed for these samples; image i gets the same samples for any batch size.
+        start: index of the first image in its data set.
 
     Raises:
         UsageError: `samples` is less than 1.
@@ -132,7 +132,7 @@ def score(
         x, label = to_float32(images[rows]), None if labels is None else labels[rows]
         mu, log_var = codec.posterior(x, label)
         decoded = codec.decode(mu, label)
-        scores.error[rows] = np.square(decoded - x, dtype=np.float64).mean(axis=(1, 2, 3))
+        scores.mse[rows] = np.square(decoded - x, dtype=np.float64).mean(axis=(1, 2, 3))
         if log_var is None:
             scores.negative_elbo[rows] = negative_log_likelihood(
                 decoded, x, codec.likelihood, codec.sigma
@@ -161,13 +161,13 @@ def evaluate(
     Args:
         codec: the model.
         images: checked images, u8 or f32 [N, C, H, W].
-        labels: i64[N] for encoder and decoder; None evaluates without labels.
+        labels: i64[N] for encoder and decoder, or None for no labels.
         samples: posterior samples per image, the K of the IWAE bound.
-        binarise: `sample` (each pixel is 1 with the probability of its grey level), `threshold` (at
-            one half) or `none`. The default is `sample` for a Bernoulli likelihood and `none` for a
-            Gaussian one, which allows nothing else.
+        binarise: `sample` (each pixel is 1 with probability equal to its grey level), `threshold`
+            (at one half) or `none`. The default is `sample` for a Bernoulli likelihood and `none`
+            for a Gaussian one, which allows only `none`.
         seed: seed for the binarised pixels and the posterior samples.
-        track: wraps the iterable of batch starts, to show progress.
+        track: wraps the iterable of batch start indices, for example to show progress.
 
     Raises:
         UsageError: there are no images or samples, or `binarise` does not fit the likelihood.
@@ -192,14 +192,14 @@ def evaluate(
         if not plain:
             x = _binarised(grey, binarise, seed, first)
             bounds += _bounds(codec, x, label, binarise != "none", samples, seed, first, n)
-    kl, elbo, iwae = (None if plain else float(total) for total in bounds / n)
+    kl, negative_elbo, iwae = (None if plain else float(total) for total in bounds / n)
     variance = moments[1] / n - (moments[0] / n) ** 2
     return Evaluation(
         n=n,
         labels=labels is not None,
         mse=squared_error / n,
         kl=kl,
-        negative_elbo=elbo,
+        negative_elbo=negative_elbo,
         iwae=iwae,
         samples=samples,
         binarised=binarise,
@@ -219,7 +219,7 @@ def _bounds(
     first: int,
     n: int,
 ) -> NDArray[np.float64]:
-    """Sum KL, -ELBO and -IWAE over a batch: f64[3]. Sample k of image i has the index k·n + i."""
+    """Sum KL, -ELBO and -IWAE over a batch: f64[3]. Sample k of image i uses noise k·n + i."""
     mu, log_var = codec.posterior(x, label)
     assert log_var is not None
     zeros = 1 - x if binary else None
@@ -248,7 +248,7 @@ def _binarised(grey: Floats, how: str, seed: int, first: int) -> Floats:
         return grey
     if how == "threshold":
         return (grey >= 0.5).astype(np.float32)
-    # Counter-based, so that an image gets the same pixels in batches of any size.
+    # Counter-based, so that an image gets the same pixels for any batch size.
     pixels = grey[0].size
     blocks = -(-pixels // 4)
     key = np.array([seed, 1], np.uint64)
@@ -259,7 +259,7 @@ def _binarised(grey: Floats, how: str, seed: int, first: int) -> Floats:
 
 
 def sample_posterior(mu: Floats, log_var: Floats, seed: int, start: int) -> Floats:
-    """Sample z ~ N(mu, exp(log_var)) once per image, f32[N, D], from noise `start` of `seed` on."""
+    """Sample z ~ N(mu, exp(log_var)), f32[N, D], once per image; noise starts at index `start`."""
     eps = Prior.normal(mu.shape[1]).sample(len(mu), seed=seed, start=start)
     z: Floats = mu + np.exp(0.5 * log_var) * eps
     return z
@@ -268,9 +268,9 @@ def sample_posterior(mu: Floats, log_var: Floats, seed: int, start: int) -> Floa
 def posterior_samples(
     mu: Floats, log_var: Floats, samples: int, seed: int, start: int
 ) -> Iterator[Floats]:
-    """Sample z ~ N(mu, exp(log_var)) for the images from `start` on, `samples` times, f32[N, D].
+    """Yield `samples` draws f32[N, D] of z ~ N(mu, exp(log_var)) for images from `start` on.
 
-    Sample k of image i has the index i · samples + k, so it does not depend on the batch.
+    Sample k of image i uses noise i · samples + k, so it does not depend on the batch size.
     """
     n, dim = mu.shape
     normal, sigma = Prior.normal(dim), np.exp(0.5 * log_var)
@@ -315,9 +315,9 @@ def negative_log_likelihood(
         decoded: the decoder's output f32[N, C, H, W].
         images: the original images f32[N, C, H, W] in [0, 1].
         likelihood: `bernoulli` (cross-entropy; pixels are probabilities) or `gaussian`.
-        sigma: standard deviation per pixel of a `gaussian` likelihood. Without it the result is the
-            squared error, which is the likelihood of variance 1/2 up to a constant.
-        zeros: 1 - images, for binarised images only. This selects a faster computation.
+        sigma: standard deviation per pixel of a `gaussian` likelihood. Without it, the result is
+            the squared error, which up to a constant assumes a variance of 1/2.
+        zeros: 1 - images, for binarised images only; selects a faster computation.
     """
     if likelihood == "gaussian":
         each = np.square(decoded - images, dtype=np.float64)
@@ -327,7 +327,7 @@ def negative_log_likelihood(
         return _binary_cross_entropy(decoded, zeros)
     else:
         # float32 logarithms are vectorised and ten times as fast as float64 ones, and 1 - p is
-        # exact where it is small. Only the sum needs more digits.
+        # exact where it is small. Only the sum needs more precision.
         each = np.clip(decoded, _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
         off = np.subtract(1, each, dtype=np.float32)
         np.log(each, out=each)
@@ -341,9 +341,9 @@ def negative_log_likelihood(
 
 
 def _binary_cross_entropy(decoded: Floats, zeros: Floats) -> NDArray[np.float64]:
-    """Compute the cross-entropy f64[N] of pixels that are 0 or 1; `zeros` is 1 where they are 0.
+    """Compute the cross-entropy f64[N] for pixels that are 0 or 1; `zeros` is 1 where they are 0.
 
-    Each pixel needs one probability instead of two, and four pixels share one logarithm.
+    Each pixel needs one probability instead of two, and one logarithm serves four pixels.
     """
     each = np.clip(decoded, _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
     np.subtract(each, zeros, out=each)  # p where the pixel is 1, p - 1 where it is 0

@@ -1,7 +1,7 @@
 """Latent priors: distributions that `sample` draws latents f32[n, D] from.
 
 Every sample is a pure function of (seed, index): a counter-based generator gives each sample its
-own random words. Therefore sample 500,000 can be drawn alone, batches of any size give the same
+own random words. Thus sample 500,000 can be drawn on its own, batches of any size give the same
 latents bit for bit, and a port to another language needs only Philox-4x64 and Box-Muller.
 """
 
@@ -26,15 +26,15 @@ _MAX_DIMENSIONS = 65_536
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """A prior over latents. All arrays are checked at construction.
+    """A prior over latents, whose arrays are checked at construction.
 
     Attributes:
         kind: `normal` (N(0, I)), `uniform` (a box), `gaussian`, `gmm`, or `class_gmm`.
         latent_dim: D.
         low, high: f64[D], the bounds of `uniform`.
-        weights: f64[R, M], the weights of M components in R mixtures. R is 1, or classes + 1 for
-            `class_gmm`, whose last mixture is for latents without a label.
-        mean: f64[R, M, D].
+        weights: f64[R, M], weights of M components in R mixtures. R is 1, or classes + 1 for
+            `class_gmm`, whose last mixture is for unlabelled latents.
+        mean: f64[R, M, D], the mean of each component.
         cholesky: f64[R, M, D(D+1)/2], the lower Cholesky factor of each covariance, row by row.
 
     Raises:
@@ -74,17 +74,17 @@ class Prior:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Prior:
-        """Read the output of `to_json`.
+        """Build a prior from the output of `to_json`.
 
         Raises:
-            InputError: a value is missing or has the wrong type, or see `Prior`.
+            InputError: a value is missing or has the wrong type; see also `Prior`.
         """
         kind, dim = take(data, "kind", str, "prior"), take(data, "latent_dim", int, "prior")
         names = [name for name in _ARRAYS if name in data]
         return cls(kind, dim, **{name: take_array(data, name, "prior") for name in names})
 
     def to_json(self) -> dict[str, Any]:
-        """Return a dictionary with arrays as lists; numbers keep six significant digits."""
+        """Return a dictionary with arrays as lists, rounded to six significant digits."""
         data: dict[str, Any] = {"kind": self.kind, "latent_dim": self.latent_dim}
         for name in _ARRAYS:
             array = getattr(self, name)
@@ -107,22 +107,22 @@ class Prior:
         temperature: float = 1.0,
         truncation: float | None = None,
     ) -> NDArray[np.float32]:
-        """Sample latents `start` to `start + n` from the endless sequence of a seed.
+        """Sample latents `start` to `start + n - 1` of the endless sequence of a seed.
 
         Args:
             n: number of latents.
-            label: for `class_gmm`, one class index for all latents or i64[n]. None, or the index
-                after the last class, samples without a label. Other kinds ignore it.
+            label: for `class_gmm`, one class index for all latents, or i64[n]; None or the index
+                after the last class means no label. Other kinds ignore it.
             seed: 0 to 2**64 - 1; None picks a random one.
             start: index of the first latent.
-            temperature: factor for the spread around each component's mean; 0 gives the means.
+            temperature: scales the spread around each component's mean; 0 gives the means.
             truncation: redraw each standard normal until it is within ± this bound.
 
         Returns:
             f32[n, D].
 
         Raises:
-            UsageError: a number is out of range, or the labels are not n integers.
+            UsageError: a number is out of range, or `label` is neither one integer nor n.
         """
         check_sampling(n, seed, temperature, truncation)
         if start < 0:
@@ -139,7 +139,7 @@ class Prior:
         temperature: float,
         truncation: float | None,
     ) -> NDArray[np.float32]:
-        """Sample without checks, for callers that checked the arguments of many batches at once."""
+        """Sample without checks, for callers that checked the arguments of all batches at once."""
         rows = self._rows_of(label, n)
         words = random_words(seed, start, n, self.latent_dim)
         if self.low is not None and self.high is not None:
@@ -153,9 +153,9 @@ class Prior:
         return self._place(eps, rows, component).astype(np.float32)
 
     def spread(self, label: int | None = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return mean and standard deviation of each dimension, two f64[D].
+        """Return the mean and the standard deviation of each dimension, two arrays f64[D].
 
-        For `class_gmm` they are those of the class `label`, or of latents without a label.
+        For `class_gmm`, they describe the class `label`, or unlabelled latents if it is None.
         """
         if self.low is not None and self.high is not None:
             return (self.low + self.high) / 2, (self.high - self.low) / np.sqrt(12)
@@ -172,7 +172,7 @@ class Prior:
 
     @cached_property
     def _cumulative(self) -> NDArray[np.float64]:
-        """Cumulative weights f64[R, M]; normalised, because the stored weights are rounded."""
+        """The cumulative weights f64[R, M], normalised because the stored weights are rounded."""
         assert self.weights is not None
         total = np.cumsum(self.weights, axis=1, dtype=np.float64)
         return total / total[:, -1:]
@@ -230,7 +230,7 @@ class Prior:
 
 
 def choose_prior(fitted: Prior, name: str) -> Prior:
-    """Return the prior of a name: `fitted`, the prior of the bundle, or `normal`, N(0, I).
+    """Return the prior called `name`: `fitted` (from the bundle) or `normal` (N(0, I)).
 
     Raises:
         UsageError: the name is neither.
@@ -243,7 +243,7 @@ def choose_prior(fitted: Prior, name: str) -> Prior:
 
 
 def fresh_seed() -> int:
-    """Return a random seed of 32 bits, which is short enough to be read aloud."""
+    """Return a random 32-bit seed, short enough to be read aloud."""
     return int.from_bytes(os.urandom(4), "little")
 
 
@@ -266,7 +266,7 @@ def check_sampling(
 
 
 def _arrays_of(kind: str) -> tuple[str, ...]:
-    """Return the names of the arrays of a kind, in the order of `_ARRAYS`."""
+    """Return the names of the arrays that a kind has, in the order of `_ARRAYS`."""
     return {"normal": (), "uniform": ("low", "high")}.get(kind, ("weights", "mean", "cholesky"))
 
 

@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 _WORDS_PER_BLOCK = 4  # of Philox-4x64
-# Afterwards a truncated normal is clamped: P < 1e-13 for a truncation of 0.5 or more.
+# Numbers still outside are then clamped: P < 1e-13 for a truncation of 0.5 or more.
 _MAX_REDRAWS = 64
 
 
 def random_words(seed: int, start: int, n: int, dim: int) -> NDArray[np.uint64]:
-    """Return words u64[n, W] for the samples `start` to `start + n` of a seed.
+    """Return words u64[n, W] for samples `start` to `start + n - 1` of a seed.
 
-    Word 0 selects the component of a mixture. The next `dim` words, or `dim` + 1 if `dim` is odd,
-    become normals.
+    Word 0 selects the component of a mixture. The next `dim` words (`dim` + 1 if `dim` is odd) are
+    converted to normals.
     """
     blocks = -(-(1 + dim + dim % 2) // _WORDS_PER_BLOCK)
     generator = np.random.Philox(key=seed, counter=int(start) * blocks)

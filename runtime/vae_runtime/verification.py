@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TOLERANCE = 1e-5  # for float32 on any device; relative for numbers above 1
-# uint8 allows one level, because the smallest error can move a pixel across a rounding boundary.
+# uint8 allows one level, because even a tiny error can move a pixel across a rounding boundary.
 TOLERANCES = {"fp32": TOLERANCE, "fp16": 0.02, "int8": 0.25, "uint8": 1.01 / 255}
 _DTYPES = ("float32", "int64", "uint8")
 
@@ -41,7 +41,7 @@ class Match:
         max_error: the largest |ours - torch's| / max(1, |torch's|).
         mean_error: the mean of the same ratio.
         tolerance: the largest `max_error` that passes.
-        levels: number of pixels that differ once rounded to 0 to 255; None for latents.
+        levels: number of pixels that differ after rounding to 0 to 255; None for latents.
         pixels: number of pixels compared; None for latents.
         device: the device that ran the graph.
     """
@@ -70,7 +70,7 @@ def smoke_test_bundle(bundle: Bundle) -> None:
     """Check every graph and run it once in a subprocess, before this process runs it.
 
     Raises:
-        InputError: a graph is refused, or ends the process that runs it.
+        InputError: a graph is refused, or crashes the process that runs it.
     """
     graphs = {f"{bundle.name}/{g.file.file}": bundle.read(g.file) for g in bundle.manifest.graphs}
     for where, raw in graphs.items():
@@ -83,7 +83,7 @@ def compare(bundle: Bundle, *, tolerance: float | None = None, **options: Any) -
 
     Args:
         bundle: an open bundle.
-        tolerance: for every graph; None takes that of each variant from TOLERANCES.
+        tolerance: the tolerance for every graph; None uses each variant's from TOLERANCES.
         options: `device`, `threads` and `tf32`, as for `Graph`.
 
     Yields:
@@ -107,11 +107,11 @@ def read_golden(bundle: Bundle) -> dict[str, NDArray[Any]]:
     """Read `golden.npz`: arrays named `ROLE.in.NAME` and `ROLE.out.NAME`.
 
     Returns:
-        An array f32[N, …] for every input and output of every graph, or i64[N] for a label. N may
+        An array for every input and output of every graph: f32[N, …], or i64[N] for a label. N may
         differ between roles. Pixels are float32 in [0, 1], also for graphs that return uint8.
 
     Raises:
-        InputError: not a `.npz` of plain numbers, or arrays that are missing or do not fit.
+        InputError: not an `.npz` of plain numbers, or an array is missing or does not fit.
     """
     where = f"{bundle.name}/{bundle.manifest.golden.file}"
     arrays = read_npz(bundle.read(bundle.manifest.golden), where, numpy_only=True)
@@ -159,10 +159,10 @@ def _match(
     levels = pixels = None
     if name == "image":
         levels, pixels = int((to_uint8(ours) != to_uint8(theirs)).sum()), ours.size
-    scale = 255.0 if ours.dtype == np.uint8 else 1.0  # torch's are always floats
+    scale = 255.0 if ours.dtype == np.uint8 else 1.0  # torch's pixels are always floats
     reference = theirs.astype(np.float64)
     error = np.abs(ours.astype(np.float64) / scale - reference) / np.maximum(1, np.abs(reference))
-    # A single NaN must fail the comparison, although NaN is not larger than any tolerance.
+    # A single NaN must fail the comparison, although NaN is never greater than a tolerance.
     largest = float(error.max()) if np.isfinite(error).all() else float("inf")
     return Match(
         spec.file.file, name, len(ours), largest, float(error.mean()), tolerance, levels, pixels,

@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 
 
 def fixed(images: np.ndarray[Any, Any]) -> Any:
-    """Images [N, …] as lists of a fixed size."""
+    """Convert images [N, …] to fixed-size lists."""
     return pa.FixedSizeListArray.from_arrays(pa.array(images.ravel()), images[0].size)
 
 
 def matrix(table: Any, name: str) -> np.ndarray[Any, Any]:
-    """A column of lists without nulls as [N, K]."""
+    """Convert a column of lists without nulls to [N, K]."""
     return np.stack(table[name].to_numpy())
 
 
@@ -32,7 +32,7 @@ def in_parts(mapper: Any, table: Any, parts: int) -> Any:
 
 
 def read(folder: Path) -> Any:
-    """All parts of a job, in order."""
+    """Read all parts of a job, in order."""
     return pa.concat_tables([pq.read_table(p) for p in sorted(folder.glob("part-*.parquet"))])
 
 

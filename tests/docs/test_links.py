@@ -29,7 +29,7 @@ def without_code(text: str) -> str:
 
 
 def links(text: str) -> Iterator[tuple[int, str]]:
-    """Line and target of every link that stays within the repository."""
+    """Yield line and target of every link within the repository."""
     text = INLINE_CODE.sub("", without_code(text))
     for match in LINK.finditer(text):
         target = match[1] or match[2]
@@ -54,7 +54,7 @@ def anchors(text: str) -> set[str]:
 
 
 def problem(page: Path, target: str) -> str | None:
-    """What is wrong with a relative link of a page, if anything."""
+    """Describe what is wrong with a relative link of a page, if anything."""
     name, _, anchor = unquote(target).partition("#")
     path = page if not name else page.parent / name
     if not path.exists():

@@ -135,7 +135,7 @@ def start_time(
     repeat: int = 5,
     **options: Any,
 ) -> float:
-    """Median seconds of a process that makes one image."""
+    """Return the median seconds of a process that makes one image."""
     times = []
     for _ in range(repeat + 1):
         begin = time.perf_counter()
@@ -145,7 +145,7 @@ def start_time(
 
 
 def time_calls(decode: Callable[[], Any], repeat: int = 200) -> float:
-    """Median milliseconds of one call."""
+    """Return the median milliseconds of one call."""
     times = []
     for _ in range(repeat):
         begin = time.perf_counter()
@@ -155,7 +155,7 @@ def time_calls(decode: Callable[[], Any], repeat: int = 200) -> float:
 
 
 def folder_size(*paths: Path) -> int:
-    """Total bytes of files and of all files in folders."""
+    """Return the total bytes of the given files and of all files in the given folders."""
     files = [f for p in paths for f in (p.rglob("*") if p.is_dir() else [p])]
     return sum(f.stat().st_size for f in files if f.is_file() and not f.is_symlink())
 

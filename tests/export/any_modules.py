@@ -1,4 +1,4 @@
-"""Custom modules as people have them: wrapped, cached, conditioned, with heads outside."""
+"""Custom modules like those of users: wrapped, cached, conditional, with separate heads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Plain(nn.Module):
 
 
 class SelfAttention(Plain):
-    """Attention over the rows of the image, as a patch encoder has it."""
+    """Attention over the rows of the image, as in a patch encoder."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class LongShortTermMemory(Plain):
 
 
 class Cached(Plain):
-    """Keeps what it computed last, in a list."""
+    """A module that keeps its last results in a list."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class Sampled(Plain):
 
 
 class Flattened(Plain):
-    """Takes and returns rows of 64 pixels, as PyTorch's own example does."""
+    """A module that takes and returns rows of 64 pixels, as in PyTorch's own example."""
 
     def encode(self, x: Tensor) -> Any:
         return self.down(x).chunk(2, 1)
@@ -103,7 +103,7 @@ class Flattened(Plain):
 
 
 class Heads(nn.Module):
-    """A trunk called `encoder`, and the layers that give mu and log_var beside it."""
+    """A trunk called `encoder`, and separate layers that compute mu and log_var."""
 
     def __init__(self, between: bool = False) -> None:
         super().__init__()
@@ -120,14 +120,14 @@ class Heads(nn.Module):
 
 
 class Rescaled(Plain):
-    """`forward` adds what `decode` leaves out."""
+    """A module whose `forward` includes a step that `decode` omits."""
 
     def forward(self, x: Tensor) -> Any:
         return self.decode(self.encode(x)[0]) * 0.5
 
 
 class Signed(Plain):
-    """Pixels in [-1, 1] on both sides, and an output that overshoots."""
+    """Input and output pixels in [-1, 1], and an output that overshoots."""
 
     def decode(self, z: Tensor) -> Any:
         return 1.4 * self.up(z).tanh().view(-1, 1, 8, 8)
@@ -166,7 +166,7 @@ class Indices(OneHot):
 
 
 class Wrapper(nn.Module):
-    """What a training framework wraps around a model."""
+    """A wrapper that a training framework puts around a model."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Modules as people have them export and equal themselves, or are refused with the reason."""
+"""Typical user modules export and match their torch results, or are refused with a reason."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_module_equals_its_bundle(name: str, digits: Dataset, tmp_path: Path) 
 def itself(
     module: nn.Module, images: np.ndarray, label: np.ndarray | None, options: dict[str, Any]
 ) -> np.ndarray:
-    """What the user's module reconstructs from mu, by calls written out here."""
+    """Reconstruct with the user's module from mu, by explicit calls."""
     while not hasattr(module, "encode") and not hasattr(module, "encoder"):
         module = next(module.children())
     module = module.eval()

@@ -1,4 +1,4 @@
-"""Weights load from the files that people have, and what does not fit is listed."""
+"""Weights load from common file formats, and keys that do not fit are listed."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
     python -m tests.fuzz.fuzz TARGET [SECONDS] [FOLDER]
 
 FOLDER keeps the corpus between runs. The run ends at the first input that raises anything but a
-`VaeError`, takes more than ten seconds, or takes more than a gigabyte of memory. It writes that
+`VaeError`, takes more than ten seconds, or uses more than a gigabyte of memory. It writes that
 input to `crash-…` in the current folder.
 """
 

@@ -1,4 +1,4 @@
-"""How decoding time grows with the number of latents, the latent dimension and the image size."""
+"""Growth of decoding time with the number of latents, the latent dimension and the image size."""
 
 from __future__ import annotations
 

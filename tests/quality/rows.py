@@ -153,7 +153,7 @@ def _batched(run: Callable[..., torch.Tensor], *arrays: NDArray[Any]) -> NDArray
     return np.concatenate([run(*part).numpy() for part in parts])
 
 
-_PRIOR = Figure("fitted_ratio", "Fréchet distance, fitted prior, in floors", 10)
+_PRIOR = Figure("fitted_ratio", "Fréchet distance / floor, fitted prior", 10)
 
 ROWS = (
     Row(
@@ -207,7 +207,7 @@ ROWS = (
             Figure("fidelity", "label fidelity", 0.997, higher_is_better=True),
             Figure("precision", "precision", 0.92, higher_is_better=True),
             Figure("recall", "recall", 0.7, higher_is_better=True),
-            Figure("ratio", "Fréchet distance, in floors", 3),
+            Figure("ratio", "Fréchet distance / floor", 3),
         ),
     ),
 )

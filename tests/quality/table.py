@@ -109,18 +109,18 @@ def _trained(records: dict[tuple[str, int], Record]) -> list[str]:
 
 _OTHERS = {
     "pca": "PCA",
-    "normal_ratio": "Fréchet distance, N(0, I), in floors",
+    "normal_ratio": "Fréchet distance / floor, N(0, I)",
     "standard_error": "standard error",
     "nll_few": "NLL with few posterior samples",
     "gain": "gain with many",
     "fitted_standard_error": "standard error, fitted prior",
     "subset": "digits in the subset",
     "first_fidelity": "first of five seeds: fidelity",
-    "first_ratio": "its Fréchet distance in floors",
+    "first_ratio": "its Fréchet distance / floor",
     "first_precision": "its precision",
     "first_recall": "its recall",
     "again_fidelity": "reconstructions: fidelity",
-    "again_ratio": "Fréchet distance in floors",
+    "again_ratio": "Fréchet distance / floor",
     "again_precision": "precision",
     "again_recall": "recall",
 }

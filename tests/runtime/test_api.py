@@ -132,7 +132,7 @@ def test_empty_input_gives_empty_output(
     assert list(cvae.stream(0, seed=0)) == []
     assert cvae.encode(none).shape == (0, cvae.spec.latent_dim)
     assert cvae.decode(cvae.encode(none)).shape == none.shape
-    assert cvae.score(none).error.shape == (0,)
+    assert cvae.score(none).mse.shape == (0,)
 
 
 def test_uint8_output_is_the_nearest_level(any_bundle: Path) -> None:
@@ -172,7 +172,7 @@ def test_scores_follow_their_definition(cvae: vae.Autoencoder) -> None:
     mu, log_var = cvae.posterior(images, 1)
     assert log_var is not None
     error = ((cvae.decode(mu, 1) - images).astype(np.float64) ** 2).mean(axis=(1, 2, 3))
-    np.testing.assert_allclose(scores.error, error, rtol=1e-12)
+    np.testing.assert_allclose(scores.mse, error, rtol=1e-12)
     m, v = mu.astype(np.float64), log_var.astype(np.float64)
     np.testing.assert_allclose(scores.kl, 0.5 * (m**2 + np.exp(v) - 1 - v).sum(1), rtol=1e-12)
     assert (scores.negative_elbo > scores.kl).all()

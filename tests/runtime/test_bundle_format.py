@@ -147,7 +147,7 @@ def test_the_reference_numbers() -> None:
 
 
 def philox(counter: int, key: int) -> list[int]:
-    """Step 1 of the page, with Python integers."""
+    """Compute step 1 of the page with Python integers."""
     mask = 2**64 - 1
     c = [counter >> 64 * i & mask for i in range(4)]
     k = [key, 0]

@@ -145,8 +145,8 @@ def test_reconstruct_reports_each_error(run: Run, cvae_path: Path, digits: Path)
     summary = json.loads(done.out)
     with np.load("r.npz") as file:
         error = ((file["images"] - file["originals"]).astype(np.float64) ** 2).mean(axis=(1, 2, 3))
-        np.testing.assert_allclose(file["errors"], error)
-    assert [row["error"] for row in summary["images"]] == pytest.approx(error.tolist())
+        np.testing.assert_allclose(file["mse"], error)
+    assert [row["mse"] for row in summary["images"]] == pytest.approx(error.tolist())
     assert summary["images"][0]["name"] == str(digits / "00.png")
     assert summary["device"] == "cpu"
 

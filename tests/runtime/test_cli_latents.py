@@ -104,11 +104,11 @@ def test_labels_are_stored_with_the_latents(run: Run, cvae_path: Path, tmp_path:
 def test_score_prints_one_line_per_image(run: Run, cvae_path: Path, digits: Path) -> None:
     done = run("score", digits, "-b", cvae_path)
     rows = list(csv.DictReader(io.StringIO(done.out.decode())))
-    assert list(rows[0]) == ["name", "error", "kl", "negative_elbo"]
+    assert list(rows[0]) == ["name", "mse", "kl", "negative_elbo"]
     assert [Path(row["name"]).name for row in rows] == sorted(p.name for p in digits.iterdir())
     with vae.load(cvae_path) as model:
         scores = model.score(np.stack([pixels(p) for p in sorted(digits.iterdir())]))
-    for key in ("error", "kl", "negative_elbo"):
+    for key in ("mse", "kl", "negative_elbo"):
         found = [float(row[key]) for row in rows]
         np.testing.assert_allclose(found, getattr(scores, key), rtol=1e-5)
     assert done.err == "8 images scored\n"
@@ -121,13 +121,13 @@ def test_score_finds_anomalies(run: Run, cvae_path: Path, digits: Path) -> None:
     Image.fromarray(noise).save(odd / "noise.png")
     Image.open(digits / "00.png").save(odd / "digit.png")
     done = run("score", odd, "-b", cvae_path, "--normal", digits, "--threshold", "p100",
-               "--by", "error", "-o", "s.csv")  # fmt: skip
-    assert done.err.startswith("2 images scored, 1 anomaly: error above 0.0")
+               "--by", "mse", "-o", "s.csv")  # fmt: skip
+    assert done.err.startswith("2 images scored, 1 anomaly: mse above 0.0")
     table = csv.DictReader(io.StringIO(Path("s.csv").read_text()))
     rows = {Path(row["name"]).name: row["anomaly"] for row in table}
     assert rows == {"digit.png": "0", "noise.png": "1"}
     summary = json.loads(
-        run("score", odd, "-b", cvae_path, "--threshold", "0", "--by", "error", "--json").out
+        run("score", odd, "-b", cvae_path, "--threshold", "0", "--by", "mse", "--json").out
     )
     assert [row["anomaly"] for row in summary["images"]] == [1, 1]
     assert summary["device"] == "cpu"

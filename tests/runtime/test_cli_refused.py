@@ -110,7 +110,7 @@ def test_showing_images_does_not_change_the_file(run: Run, cvae_path: Path, digi
                    ).code == 0  # fmt: skip
     with np.load("0.npz") as plain, np.load("1.npz") as shown:
         assert {name: a.shape for name, a in plain.items()} == {
-            "images": (8, 1, 8, 8), "originals": (8, 1, 8, 8), "errors": (8,),
+            "images": (8, 1, 8, 8), "originals": (8, 1, 8, 8), "mse": (8,),
         }  # fmt: skip
         assert all(np.array_equal(plain[name], shown[name]) for name in plain)
         assert plain.files == shown.files

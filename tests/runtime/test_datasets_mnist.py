@@ -24,7 +24,7 @@ N = {"train": 12, "t10k": 5}
 
 
 def content() -> dict[str, bytes]:
-    """Files with the names of MNIST's and a few small images."""
+    """Files named like MNIST's, with a few small images."""
     rng = np.random.default_rng(0)
     files = {}
     for split, n in N.items():

@@ -46,7 +46,7 @@ Doctor = Callable[..., Diagnosis]
 
 @pytest.fixture
 def doctor(monkeypatch: pytest.MonkeyPatch) -> Doctor:
-    """Diagnose an installation of these packages, with this onnxruntime and these devices."""
+    """Diagnose an installation with the given packages, onnxruntime and devices."""
 
     def call(packages: dict[str, str], ort: Any, probe: Any = None) -> Diagnosis:
         load = ort if callable(ort) else lambda: ort

@@ -132,7 +132,7 @@ def contained(seen: Seen, place: Path, outputs: str = "out") -> int:
 def test_connections_and_stray_files_are_noticed(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The check itself notices a process that does both."""
+    """The check detects a process that does both."""
     (place / "bad").mkdir()
     (place / "bad" / "__init__.py").touch()
     (place / "bad" / "cli.py").write_text(

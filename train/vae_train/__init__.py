@@ -1,4 +1,4 @@
-"""Train autoencoders. `train` is the Python counterpart of the command `vae-train`."""
+"""Train autoencoders. `train` is the Python counterpart of the `vae-train` command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints: the result of a training run and all that an export needs, in one file."""
+"""Checkpoints: the result of a training run and everything an export needs, in one file."""
 
 from __future__ import annotations
 
@@ -30,15 +30,16 @@ class Checkpoint:
         state: the model's state dict.
         train: the training config.
         prior: the fitted latent prior.
-        classes: class names; empty without labels.
-        metadata: data set, command, epochs, metrics and versions, as plain values; the exporter
-            copies them to the manifest.
-        examples: u8[≤64, C, H, W], real images, from the test split if there is one. The exporter
-            compares its graphs with torch on them and stores the results as golden vectors.
+        classes: class names; empty for an unlabelled model.
+        metadata: data set, command, epochs, metrics and versions, as plain values, which the
+            exporter copies to the manifest.
+        examples: real images u8[≤64, C, H, W], from the test split if there is one. The exporter
+            uses them to compare its graphs with torch, and stores the results as golden vectors.
         example_labels: i64[≤64]; None without labels.
         sigma: standard deviation of the decoder's Gaussian likelihood, for pixels in [0, 1]; None
-            for other objectives.
-        sha256: checksum of the file that the checkpoint was read from, else empty.
+            unless the objective is `gaussian`.
+        sha256: checksum of the file that the checkpoint was read from; empty if it was not read
+            from a file.
     """
 
     model: ModelConfig
@@ -83,7 +84,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> str:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint, which may be untrusted: no code is run, and memory is bounded.
+    """Read a possibly untrusted checkpoint: no code is run, and memory is bounded.
 
     Raises:
         NotFound: there is no such file.
@@ -120,9 +121,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def _is_consistent(checkpoint: Checkpoint) -> bool:
-    """Whether weights, prior, classes and examples fit the model config."""
+    """Return whether weights, prior, classes and examples fit the model config."""
     model = checkpoint.model
-    # On the meta device, a huge model takes no memory.
+    # On the meta device, even a huge model takes no memory.
     with torch.device("meta"):
         expected = build(model).state_dict()
     state = checkpoint.state

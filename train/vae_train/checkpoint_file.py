@@ -1,12 +1,12 @@
 """Read and write files of tensors and plain values; reading is safe for untrusted files.
 
 `torch.save` writes the files. `torch.load(weights_only=True)` runs no code, but it does not detect
-flipped bits, and a small hostile file can make it allocate any amount of memory. The checks here
-cover what torch does not refuse by itself:
+flipped bits, and a small hostile file can make it allocate any amount of memory. The checks in this
+module reject what torch does not:
 
-- a wrong or missing sha256, which is in the comment of the zip
-- compressed or duplicate entries, and entries that are larger in total than the file
-- calls of `bytearray`, `torch.Tensor` and other functions that torch allows, and repeated calls
+- a wrong or missing sha256, which is stored in the zip comment
+- compressed or duplicate entries, and entries whose total size exceeds that of the file
+- calls to `bytearray`, `torch.Tensor` and other functions that torch allows, and repeated calls
   that each copy the same large argument
 - tensors larger than the storage that they are views of
 - values nested in a cycle, too deeply, or too often to be written as JSON
@@ -35,7 +35,7 @@ from vae_runtime.files.reading import read_bytes
 _ZIP_START = b"PK\x03\x04"
 _MAX_ENTRIES = 100_000
 _MAX_PICKLE_BYTES = 256 << 20
-_MAX_VALUES = 5_000_000  # counting a value once per reference, as a JSON writer would
+_MAX_VALUES = 5_000_000  # counts a value once per reference, as a JSON writer would
 _MAX_DEPTH = 100
 _MAX_DIMENSIONS = 16
 _OPCODES = {
@@ -48,7 +48,8 @@ _STORAGES = {
     "FloatStorage", "DoubleStorage", "HalfStorage", "BFloat16Storage", "LongStorage", "IntStorage",
     "ShortStorage", "CharStorage", "ByteStorage", "BoolStorage",
 }  # fmt: skip
-# From zipfile, pickletools and torch on a malformed file, and readers on unexpected content.
+# Raised by zipfile, pickletools and torch for a malformed file, and by readers for unexpected
+# content.
 MALFORMED = (
     ValueError, TypeError, LookupError, AttributeError, EOFError, RuntimeError, OSError,
     OverflowError, struct.error, zipfile.BadZipFile, pickle.UnpicklingError,
@@ -77,7 +78,7 @@ def read_checkpoint_file(path: Path) -> tuple[Any, str]:
     Raises:
         NotFound: there is no such file.
         IntegrityError: the checksum is missing or wrong.
-        InputError: the file is of another kind, malformed or hostile.
+        InputError: the file has a different format, or is malformed or hostile.
     """
     raw = read_bytes(path, "Train a checkpoint with vae-train.")
     if not verify_zip(raw, str(path)):
@@ -95,7 +96,7 @@ def load_untrusted(raw: bytes, where: object) -> Any:
 
     Args:
         raw: the content of the file.
-        where: the name of the file, for the error.
+        where: the name of the file, for the error message.
 
     Raises:
         InputError: the bytes are malformed or hostile.
@@ -111,14 +112,14 @@ def load_untrusted(raw: bytes, where: object) -> Any:
 def _checked_copy(raw: bytes) -> io.BytesIO:
     """Check the zip and its pickle, and write the entries to a new zip.
 
-    torch reads the copy, so that it cannot interpret the directory of a crafted zip in another way
-    than these checks.
+    torch reads the copy, so it cannot interpret the directory of a crafted zip differently from
+    these checks.
     """
     with zipfile.ZipFile(io.BytesIO(raw)) as archive:
         entries = archive.infolist()
         if len(entries) > _MAX_ENTRIES:
             raise ValueError("too many entries")
-        # In places, torch ignores the case of names.
+        # In places, torch ignores case in names.
         if len({entry.filename.lower() for entry in entries}) < len(entries):
             raise ValueError("duplicate entries")
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
@@ -136,7 +137,7 @@ def _checked_copy(raw: bytes) -> io.BytesIO:
 
 
 def _check_pickle(program: bytes) -> None:
-    """Allow only what tensors and plain values need, and no call that copies its arguments."""
+    """Allow only opcodes for tensors and plain values, and no call that copies its arguments."""
     if len(program) > _MAX_PICKLE_BYTES:
         raise ValueError("the pickle is too large")
     memo_size = 0
@@ -144,7 +145,7 @@ def _check_pickle(program: bytes) -> None:
         if opcode.name not in _OPCODES:
             raise ValueError(f"opcode {opcode.name}")
         if opcode.name.endswith("BINPUT"):
-            # Python's unpickler allocates a memo as long as the largest index.
+            # Python's unpickler allocates a memo as large as its largest index.
             if argument not in range(memo_size + 1):
                 raise ValueError("memo indices are not in order")
             memo_size += 1
@@ -152,10 +153,10 @@ def _check_pickle(program: bytes) -> None:
 
 
 class _PickleChecker(pickle.Unpickler):
-    """An unpickler that replaces torch's functions with harmless ones that check arguments."""
+    """An unpickler whose stubs for the torch functions in a pickle only check their arguments."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Allow the names that `torch.save` writes for tensors."""
+        """Resolve only the names that `torch.save` writes for tensors."""
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return _check_tensor_arguments
         if (module, name) == ("collections", "OrderedDict"):
@@ -165,7 +166,7 @@ class _PickleChecker(pickle.Unpickler):
         raise ValueError(f"the name {module}.{name}")
 
     def persistent_load(self, pid: Any) -> None:
-        """Skip storages: torch compares their sizes with the zip entries."""
+        """Skip storages, whose sizes torch compares with the zip entries."""
 
 
 def _check_tensor_arguments(
@@ -176,11 +177,11 @@ def _check_tensor_arguments(
 
 
 def _empty_hooks() -> OrderedDict[str, Any]:
-    return OrderedDict()  # takes no arguments, since an OrderedDict would copy them
+    return OrderedDict()  # takes no arguments, because an OrderedDict would copy them
 
 
 def _check_values(content: Any) -> None:
-    """Limit the number and depth of values, and the size of tensors to that of their storage."""
+    """Limit the number and depth of values, and require tensors to fit in their storage."""
     level, total = [content], 0
     for _ in range(_MAX_DEPTH):
         below: list[Any] = []

@@ -29,7 +29,7 @@ Examples:
 
 
 class _RecordingCommand(click.Command):
-    """A command that keeps its arguments as typed, so that the checkpoint can record them."""
+    """A command that keeps its arguments as typed, for the checkpoint to record."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta["arguments"] = list(args)
@@ -209,10 +209,9 @@ def cli(context: click.Context, /, size: str | None, hidden: str | None, **optio
 
 
 def recorded_command(arguments: list[str]) -> str:
-    """Format the command line to record, with only the last component of each path.
+    """Format the command line for the checkpoint, keeping only the last component of each path.
 
-    `--resume` is left out, so that an interrupted run gives the same checkpoint as an uninterrupted
-    one.
+    `--resume` is omitted, so that a resumed run gives the same checkpoint as an uninterrupted one.
 
     Raises:
         UsageError: an argument is not valid UTF-8.

@@ -28,7 +28,7 @@ from .state import Epoch
 
 def run_command(options: TrainOptions, command: str) -> None:
     """Train with these options; `command` is the command line to record in the checkpoint."""
-    # Refuse output files that cannot be written now, not after hours of training.
+    # Reject unwritable output files now rather than after hours of training.
     for path in filter(None, (options.out, options.metrics)):
         if path.is_dir():
             raise FileError(f"{path}: is a folder, expected a file")
@@ -106,7 +106,7 @@ def _write_results(
         pictures = report.pictures
     if tensorboard:
         tensorboard.close(pictures)
-    # The state is kept until here, so that --resume can repeat the steps above if one fails.
+    # The state is kept up to this point, so that --resume can repeat the steps above if one fails.
     folder.state.unlink(missing_ok=True)
     # Without an extension, vae-export cannot derive the name of the bundle.
     bundle = "" if without_extension(options.out) != options.out else " --out bundle"
@@ -123,7 +123,7 @@ def _load_data(options: TrainOptions, group: ProcessGroup) -> tuple[Dataset, Dat
         mode = ImageSpec(*data.image_shape).mode
         loaded.append((data, load_test(options.data, size=options.size, mode=mode, lazy=lazy)))
 
-    group.run_on_first(load)  # it may have to download the data for all processes
+    group.run_on_first(load)  # the first process may have to download the data for all
     if not loaded:
         load()
     return loaded[0]

@@ -17,7 +17,7 @@ _CHOICES = {
     "schedule": get_args(Schedule),
     "precision": get_args(Precision),
 }
-# Name: type, lower bound, upper bound (excluded), and the range as text.
+# Name: type, lower bound, exclusive upper bound, and the range as text.
 _RANGES: dict[str, tuple[type, float, float, str]] = {
     "beta": (float, 0, inf, "0 or more"),
     "kl_warmup": (float, 0, inf, "0 or more"),
@@ -50,42 +50,46 @@ class TrainConfig:
             error, `gaussian` the Gaussian negative log-likelihood in nats with one learned scale
             for all pixels (Rybkin et al. 2021, arXiv 2006.13202).
         beta: weight of the KL term (Higgins et al. 2017).
-        kl_warmup: number of epochs, possibly fractional, over which that weight rises from 0 to
+        kl_warmup: number of epochs, possibly fractional, over which the KL weight rises from 0 to
             beta.
-        free_bits: nats of KL per latent dimension, averaged over the batch, that are not penalized
-            (Kingma et al. 2016, arXiv 1606.04934).
+        free_bits: amount of KL that is not penalized, in nats per latent dimension, averaged over
+            the batch (Kingma et al. 2016, arXiv 1606.04934).
         importance_samples: latent samples per image. With 2 or more, the loss is the
             importance-weighted (IWAE) bound of Burda et al. 2015 (arXiv 1509.00519).
-        importance_epochs: number of final epochs that draw that many samples; earlier epochs draw
-            one. 0 means all epochs.
+        importance_epochs: number of final epochs that draw `importance_samples` per image; earlier
+            epochs draw one. 0 means all epochs.
         noise: standard deviation, for pixels in [0, 1], of the noise added to the encoder's input
             but not to the target of the loss (Vincent et al. 2008).
-        binarise: sample each pixel as 0 or 1 at every step, with its gray level as the probability.
+        binarise: sample each pixel as 0 or 1 at every step, with its gray level as the probability
+            of 1.
         epochs: passes over the training data.
         batch_size: images per step.
-        learning_rate: learning rate of Adam; its peak with the `one_cycle` schedule (Smith 2018).
-        schedule: `constant`, or `one_cycle`: rise over 15% of the steps, then fall to zero.
+        learning_rate: Adam's learning rate, or its peak under the `one_cycle` schedule (Smith
+            2018).
+        schedule: `constant`, or `one_cycle`, which rises over the first 15% of the steps and then
+            falls to zero.
         adam_eps: Adam's epsilon.
-        label_dropout: fraction of labels replaced by "no label"; needs a model with a null label.
-        guidance: after training, each class's effect on the decoder, measured as its difference
-            from "no label", is multiplied by this. Above 1, classes are easier to recognize and
-            vary less.
-        contrast: after training, the decoder's logits are multiplied by this. Above 1, edges are
-            sharper and samples vary slightly more.
-        prior_spread: the prior is fitted to latents sampled with this fraction of the posterior's
-            standard deviation. 1 fits the true density of latents; less gives sharper samples.
-        validation: fraction of the training data that is held out.
+        label_dropout: fraction of labels replaced by "no label"; requires a model with a null
+            label.
+        guidance: factor by which each class's effect on the decoder, measured as its difference
+            from "no label", is multiplied after training. Above 1, classes are easier to recognize
+            and less varied.
+        contrast: factor by which the decoder's logits are multiplied after training. Above 1, edges
+            are sharper and samples vary slightly more.
+        prior_spread: fraction of the posterior standard deviation used to sample the latents that
+            the prior is fitted to. 1 fits their true density; smaller values give sharper samples.
+        validation: fraction of the training data to hold out.
         patience: stop after this many epochs without a lower validation loss, and keep the best
-            weights and their optimizer state; 0 never stops early.
+            weights and their optimizer state; 0 disables early stopping.
         ema: decay per step of an exponential moving average of the weights, which validation and
-            the checkpoint use in place of the weights; 0 uses the weights themselves.
+            the checkpoint use in place of the raw weights; 0 disables averaging.
         precision: `bf16` multiplies matrices in bfloat16 and keeps weights and losses in float32.
-            `auto` is resolved before training: `bf16` if the device has instructions for it.
-        seed: seed of the weights, the order of the images and all noise.
+            `auto` is resolved before training, to `bf16` if the device has instructions for it,
+            else to `float32`.
+        seed: seed for the initial weights, the order of the images and all noise.
 
     Raises:
-        UsageError: a field is out of range, or two fields contradict each other; the message names
-            them.
+        UsageError: a field is out of range, or two fields conflict; the message names the fields.
     """
 
     objective: Objective = "bce"
@@ -117,7 +121,7 @@ class TrainConfig:
                 raise UsageError(f"{name} is {getattr(self, name)!r}, expected one of {allowed}")
         for name, (kind, low, high, text) in _RANGES.items():
             value = getattr(self, name)
-            number = type(value) in (int, kind)  # accept an int as a float, but no bool as an int
+            number = type(value) in (int, kind)  # accept an int as a float, but never a bool
             if not number or not low <= value < high:
                 raise UsageError(f"{name} is {value!r}, expected {text}")
         if type(self.binarise) is not bool:
@@ -163,18 +167,18 @@ class TrainConfig:
             )
 
     def for_epoch(self, epoch: int) -> TrainConfig:
-        """Resolve `importance_epochs` for one epoch, counted from 1."""
+        """Return the config for one epoch, counted from 1, with `importance_epochs` resolved."""
         if self.importance_epochs and epoch <= self.epochs - self.importance_epochs:
             return replace(self, importance_samples=1, importance_epochs=0)
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers and strings, as checkpoints store them."""
+        """Return the fields as plain numbers and strings, for storage in a checkpoint."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> TrainConfig:
-        """Inverse of `to_dict`."""
+        """Build a config from what `to_dict` returned."""
         known = {f.name for f in fields(cls)}
         if not set(data) <= known:
             raise UsageError(f"unknown training fields {sorted(set(data) - known)}")
@@ -185,11 +189,11 @@ _EPOCHS = {"default": 16, "best": 30}
 
 
 def recipe(preset: str, family: str, pixels: int, **overrides: Any) -> TrainConfig:
-    """Build the training config of a preset, with any field overridden.
+    """Build the training config of a preset, overriding the given fields.
 
-    `reference` is the recipe of common tutorials: Adam 1e-3, batches of 32, ten epochs; MSE for the
-    AE, and summed BCE + KL for the others (or summed MSE + 3·KL, with `objective="mse", beta=3`).
-    `best` is `default` with more epochs.
+    `reference` follows common tutorials: Adam 1e-3, batches of 32, ten epochs; MSE for the AE, and
+    summed BCE + KL for the others (or summed MSE + 3·KL, with `objective="mse", beta=3`). `best` is
+    `default` with more epochs.
 
     Args:
         preset: `default`, `best` or `reference`.
@@ -200,8 +204,9 @@ def recipe(preset: str, family: str, pixels: int, **overrides: Any) -> TrainConf
     if preset == "reference":
         config = TrainConfig(batch_size=32, learning_rate=1e-3, schedule="constant", validation=0.0)
         if family == "ae":
-            # The tutorials average over pixels, while this project sums. The gradients are `pixels`
-            # times as large, so Adam takes the same steps if its epsilon is too.
+            # Tutorials average the loss over pixels, whereas this project sums it. The gradients
+            # are then `pixels` times as large, so Adam takes the same steps if its epsilon is
+            # scaled to match.
             config = replace(config, objective="mse", adam_eps=1e-8 * pixels)
     else:
         config = TrainConfig(epochs=_EPOCHS[preset], precision="auto")
@@ -211,7 +216,8 @@ def recipe(preset: str, family: str, pixels: int, **overrides: Any) -> TrainConf
             # A beta below 1 keeps more of the image in z and gives sharper digits. The latents then
             # fit N(0, I) less well, but samples come from the fitted prior.
             guidance = 1.3 if overrides.get("label_dropout") != 0 else 1.0
-            # This suits ink on paper. In a photograph it would push every tone away from gray.
+            # Higher contrast suits ink on paper. In a photograph it would push every tone away from
+            # gray.
             contrast = 1.2 if overrides.get("objective") in (None, "bce") else 1.0
             config = replace(
                 config, beta=0.5, label_dropout=0.1, guidance=guidance, contrast=contrast

@@ -1,8 +1,8 @@
-"""`vae-train --config run.toml`: the options of a command line in a TOML file.
+"""`vae-train --config run.toml`: command-line options from a TOML file.
 
-The keys are the names of the options without the leading dashes. The values are what would follow
-the options on the command line: use a list for values separated by commas, and true or false for a
-flag. Options on the command line override those in the file.
+The keys are the names of the options without the leading dashes. The values are those that would
+follow the options on the command line: use a list for comma-separated values, and true or false for
+a flag. Options on the command line override those in the file.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ _NOT_IN_FILES = ("config", "resume", "help", "version")
 
 
 def load_defaults(context: click.Context, _: click.Parameter, path: Path | None) -> Path | None:
-    """Use the values in the file as defaults of the options; the callback of `--config`.
+    """Use the values in the file as option defaults; the callback of `--config`.
 
     Raises:
         NotFound: there is no such file.
         InputError: the file is not TOML.
-        UsageError: a key is not an option, or a value has the wrong type; the message names it.
+        UsageError: a key is not an option, or a value has the wrong type; the message names the
+            key.
     """
     if path is not None:
         options = {o.name: o for o in context.command.params if o.name not in _NOT_IN_FILES}
@@ -43,7 +44,7 @@ def load_defaults(context: click.Context, _: click.Parameter, path: Path | None)
 
 
 def to_toml(values: Mapping[str, Any]) -> str:
-    """Format one line per value, in order, for `load_defaults` to read; skip None."""
+    """Format one line per value, in order, for `load_defaults` to read; None is skipped."""
     lines = [
         f"{key.replace('_', '-')} = {_literal(v)}" for key, v in values.items() if v is not None
     ]
@@ -68,7 +69,7 @@ def _closest(key: str, names: list[str | None]) -> str:
 
 
 def _as_typed(path: Path, key: str, value: Any, option: click.Parameter) -> Any:
-    """Convert a value to what would be typed, so that click checks both in the same way."""
+    """Convert a value to the text a user would type, so that click validates both identically."""
     flag = isinstance(option, click.Option) and option.is_flag
     if flag != isinstance(value, bool):
         expected = "true or false" if flag else "a value"

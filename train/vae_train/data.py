@@ -19,11 +19,11 @@ from .config import TrainConfig
 from .distributed import ProcessGroup
 from .objective import Batch
 
-_EVALUATION_LATENTS = 256  # to decode per batch
+_EVALUATION_LATENTS = 256  # images to decode per batch
 
 
 class ImageSource(ABC):
-    """Images, labelled or not, that are read one batch at a time.
+    """Images, labelled or unlabelled, that are read one batch at a time.
 
     Attributes:
         labels: i64[N], or None.
@@ -44,7 +44,7 @@ class ImageSource(ABC):
         """Select the images at `index` i64[B]."""
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the images at `index` i64[B], f32[B, C, H, W] in [0, 1], and their labels."""
+        """Return the images at `index` i64[B] as f32[B, C, H, W] in [0, 1], and their labels."""
         selected = self.select(index)
         return selected.pixels.float().div_(255), selected.labels
 
@@ -71,14 +71,14 @@ class Images(ImageSource):
 
     def select(self, index: Tensor) -> Images:
         """Select the images at `index` i64[B]."""
-        # index_select copies whole images, whereas indexing with brackets copies byte by byte.
+        # index_select copies whole images, whereas bracket indexing copies byte by byte.
         pixels = self.pixels.index_select(0, index)
         return Images(pixels, None if self.labels is None else self.labels[index])
 
 
 @dataclass(frozen=True)
 class StreamedImages(ImageSource):
-    """Images of a data set too large for memory; each batch is read when it is needed.
+    """Images of a data set too large for memory; each batch is read on demand.
 
     Attributes:
         data: the data set.
@@ -106,7 +106,7 @@ class StreamedImages(ImageSource):
 
 
 def to_device(data: Dataset, device: torch.device, *, labelled: bool) -> Images:
-    """Copy a data set to `device`, with its labels only if `labelled`."""
+    """Copy a data set to `device`, including its labels only if `labelled`."""
     return Images(
         torch.tensor(np.asarray(data.images), device=device),
         _labels(data, device, labelled=labelled),
@@ -114,7 +114,7 @@ def to_device(data: Dataset, device: torch.device, *, labelled: bool) -> Images:
 
 
 def stream(data: Dataset, device: torch.device, *, labelled: bool) -> StreamedImages:
-    """Read a data set one batch at a time onto `device`, with its labels only if `labelled`."""
+    """Read a data set onto `device` one batch at a time, with its labels only if `labelled`."""
     return StreamedImages(data, device, _labels(data, device, labelled=labelled))
 
 
@@ -128,7 +128,7 @@ def split(data: Dataset, validation: float, seed: int) -> tuple[Dataset, Dataset
     """Hold out a random fraction of the images for validation.
 
     Returns:
-        The training images, and the held-out images or None if there would be none.
+        The training images, and the held-out images or None if the fraction rounds to none.
 
     Raises:
         UsageError: no images would be left to train on.
@@ -154,8 +154,8 @@ class ShardedData:
         own_validation: the held-out images of this process, on its device, or None.
         device: the device of this process.
         labelled: whether the model reads labels.
-        streamed: whether images that this process does not hold are read from the data set when
-            needed; True with several processes, of which none holds all images.
+        streamed: whether images that this process does not hold are read from the data set on
+            demand; True with several processes, none of which holds all images.
     """
 
     training: Dataset
@@ -178,8 +178,8 @@ class ShardedData:
         """Split the data into training and validation, and load the images of this process.
 
         Raises:
-            UsageError: there are fewer images than processes, or no validation images although
-                `patience` needs some.
+            UsageError: there are fewer images than processes, or there are no validation images,
+                which `patience` requires.
         """
         training, validation = split(data, config.validation, config.seed)
         if config.patience and validation is None:
@@ -224,7 +224,7 @@ def shuffle(n: int, group: ProcessGroup, generator_state: Tensor) -> tuple[Tenso
     generator = torch.Generator()
     generator.set_state(generator_state)
     length = n // group.held_shards
-    # Draw the order of every shard, so that it does not depend on which process holds it.
+    # Draw the order of every shard, so that no order depends on which process holds the shard.
     orders = [torch.randperm(length, generator=generator) for _ in range(group.shards)]
     own = group.own_rows(torch.stack(orders).unsqueeze(0)).view(group.held_shards, length)
     return own + length * torch.arange(group.held_shards)[:, None], generator.get_state()
@@ -232,10 +232,10 @@ def shuffle(n: int, group: ProcessGroup, generator_state: Tensor) -> tuple[Tenso
 
 @dataclass(frozen=True)
 class BatchMaker:
-    """Makes batches of the images that a process holds, including everything random in them.
+    """Source of batches of the images that a process holds, including all random inputs.
 
     Every process draws the random numbers of the whole batch and keeps those of its own images, so
-    that an image gets the same noise whatever the number of processes.
+    that an image gets the same noise for any number of processes.
     """
 
     data: ImageSource
@@ -245,13 +245,13 @@ class BatchMaker:
     noise: torch.Generator
 
     def split(self, order: Tensor, size: int) -> list[Tensor]:
-        """Cut indices i64[held_shards, images per shard] into batches of `size` per shard.
+        """Split indices i64[held_shards, images per shard] into batches of `size` per shard.
 
         Returns:
             Indices i64[held_shards·size] for each batch.
         """
-        # Do this once per epoch: between the large operations of a step, this small one takes ten
-        # times as long, since they evict its data from the processor's caches.
+        # Do this once per epoch: between the large operations of a step, which evict its data from
+        # the processor's caches, this small operation takes ten times as long.
         return [index.flatten() for index in torch.split(order.to(self.data.device), size, 1)]
 
     def make(self, index: Tensor, label_dropout: float = 0.0) -> Batch:
@@ -293,7 +293,7 @@ class BatchMaker:
 
 
 def fingerprint(data: Dataset) -> str:
-    """Compute the sha256 of all that a model learns from: pixels, shape, labels, class names."""
+    """Compute the sha256 of everything a model learns from: pixels, shape, labels, class names."""
     header = (data.images.shape, data.classes, data.labels is not None)
     digest = hashlib.sha256(repr(header).encode())
     for batch in data.batches():

@@ -1,4 +1,4 @@
-"""Device, precision, threads and memory of torch."""
+"""Torch's device, precision, threads and memory."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from vae_runtime.errors import DeviceError, LimitError, UsageError
 
 from .config import Precision
 
-# CPU features that multiply bfloat16 matrices, as torch names them.
+# CPU features for multiplying bfloat16 matrices, by torch's names.
 _BF16_FEATURES = ("amx_bf16", "avx512_bf16")
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # constants from glibc's malloc.h
 
 
 def pick_device(device: str) -> torch.device:
@@ -53,7 +53,7 @@ def pick_precision(precision: Precision, device: torch.device) -> Precision:
 
 @contextmanager
 def use_threads(count: int) -> Iterator[None]:
-    """Let torch use `count` threads inside the block."""
+    """Let torch use `count` threads within the `with` block."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -65,16 +65,17 @@ def use_threads(count: int) -> Iterator[None]:
 def keep_freed_memory() -> bool:
     """Make glibc's malloc keep freed memory for the life of the process.
 
-    By default glibc returns each large block to the kernel, which must clear every page again when
-    a training step allocates the same tensors. Keeping them takes 15% off an epoch of the default
-    CVAE (3,000 MNIST digits, one thread: 4.7 instead of 5.5 CPU seconds, at the same peak memory).
+    By default, glibc returns each large block to the kernel, which must clear every page again when
+    the next training step allocates the same tensors. Keeping freed blocks takes 15% off an epoch
+    of the default CVAE (3,000 MNIST digits, one thread: 4.7 CPU seconds instead of 5.5, with the
+    same peak memory).
 
     Returns:
         Whether the C library is glibc and accepted both settings.
     """
     if sys.platform != "linux":
         return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl, for one, does not have it
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl, for example, lacks this function
     if mallopt is None:
         return False
     return all(mallopt(*option) for option in ((_M_TRIM_THRESHOLD, 2**31 - 1), (_M_MMAP_MAX, 0)))
@@ -82,10 +83,10 @@ def keep_freed_memory() -> bool:
 
 @contextmanager
 def catch_out_of_memory() -> Iterator[None]:
-    """Replace torch's out-of-memory errors with one that says what to do.
+    """Replace torch's out-of-memory errors with an error that suggests a remedy.
 
     Raises:
-        LimitError: torch could not allocate memory inside the block.
+        LimitError: torch could not allocate memory within the `with` block.
     """
     try:
         yield

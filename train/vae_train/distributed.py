@@ -1,4 +1,4 @@
-"""Train in several processes: torchrun's process group, and sharding."""
+"""Training in several processes: torchrun's process group, and sharding."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ T = TypeVar("T")
 class ProcessGroup:
     """The processes that train one model together, and how they divide the images.
 
-    The training images are cut into `shards` of equal length, and every step takes the same number
-    of images from each shard. A process holds only its own shards; a single process that holds all
-    of them computes the same result.
+    The training images are split into `shards` parts of equal length, and every step takes the same
+    number of images from each shard. A process holds only its own shards; a single process that
+    holds all of them computes the same result.
 
     Attributes:
         rank: the index of this process.
@@ -39,7 +39,7 @@ class ProcessGroup:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that writes files and messages."""
+        """Whether this process is the one that writes files and messages."""
         return self.rank == 0
 
     @property
@@ -50,7 +50,7 @@ class ProcessGroup:
     def own_slice(self, n: int) -> slice:
         """Return the slice of `n` images that this process holds.
 
-        Up to `shards` - 1 images at the end are left out, so that all shards have equal length.
+        Up to `shards` - 1 images at the end are omitted, so that all shards have equal length.
         """
         held = n // self.shards * self.held_shards
         return slice(self.rank * held, (self.rank + 1) * held)
@@ -62,14 +62,14 @@ class ProcessGroup:
         return whole.flatten(1, 2)
 
     def mean_(self, values: Tensor) -> Tensor:
-        """Average `values` in place over all processes; each gets exactly the same result."""
+        """Average `values` in place over all processes; all get exactly the same result."""
         if self.world_size > 1:
             dist.all_reduce(values)
             values /= self.world_size
         return values
 
     def means(self, values: list[float]) -> list[float]:
-        """Average each number over all processes; each gets exactly the same result."""
+        """Average each number over all processes; all get exactly the same result."""
         if self.world_size == 1:
             return values
         averaged: list[float] = self.mean_(torch.tensor(values)).tolist()
@@ -88,7 +88,7 @@ class ProcessGroup:
         return [weight.grad for weight in weights if weight.grad is not None]
 
     def run_on_first(self, function: Callable[[], T]) -> T:
-        """Call `function` in the first process; return its result or raise its error in all."""
+        """Call `function` in the first process; return its result, or raise its error, in all."""
         if self.world_size == 1:
             return function()
         box: list[Any] = [None]
@@ -104,7 +104,7 @@ class ProcessGroup:
         return result
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """Make `module` average its gradients over all processes."""
+        """Wrap `module` so that its gradients are averaged over all processes."""
         return module if self.world_size == 1 else nn.parallel.DistributedDataParallel(module)
 
 
@@ -133,17 +133,17 @@ def join_processes(device: str) -> Iterator[tuple[ProcessGroup, str]]:
     if device != "cpu" and torch.cuda.is_available():
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(pick_device(device))
-    # gloo exchanges the few numbers in CPU memory that are not gradients.
+    # gloo exchanges the few numbers that are not gradients; they are in CPU memory.
     with process_group("cuda:nccl,cpu:gloo" if device.startswith("cuda:") else "gloo"):
         yield ProcessGroup(dist.get_rank(), world_size, world_size), device
 
 
 @contextmanager
 def process_group(backend: str, **options: Any) -> Iterator[None]:
-    """Initialize torch's process group for the block, and end its threads afterwards.
+    """Initialize torch's process group for the `with` block, then end the group's threads.
 
     If a gloo thread is still alive while the interpreter shuts down, it may release a tensor, which
-    aborts the process after its work is done.
+    aborts the process even though its work is done.
 
     Args:
         backend: for example `"gloo"`.

@@ -21,7 +21,7 @@ from .objective import Batch, LossModule, LossTerms, Model, total_loss
 from .state import Epoch, State, best_epoch
 
 _RISE = 0.15  # fraction of the steps over which `one_cycle` rises to its peak
-_START = 1 / 25  # its initial learning rate, relative to the peak
+_START = 1 / 25  # initial learning rate, relative to the peak
 
 
 class Losses(NamedTuple):
@@ -34,7 +34,7 @@ class Losses(NamedTuple):
 
 @dataclass(frozen=True)
 class Step:
-    """One optimizer step, for progress bars and logs; losses are means over the batch."""
+    """Metrics of one optimizer step, for progress bars and logs; losses are batch means."""
 
     epoch: int
     step: int
@@ -46,7 +46,7 @@ class Step:
 
 
 class Stopped(Exception):
-    """Training was stopped by a signal, after a complete step and with its state saved.
+    """Raised when a signal stops training, after a complete step and with the state saved.
 
     Attributes:
         signal: the number of the signal.
@@ -74,12 +74,12 @@ def fit(
 
     Args:
         model: the model, on the same device as the data.
-        data: the training images that this process holds.
-        validation: the held-out images that this process holds, or None.
+        data: the training images held by this process.
+        validation: this process's share of the held-out images, or None.
         config: how to train; `precision` must not be `auto`.
         on_step: called after every step.
         on_epoch: called after every epoch.
-        state: the state to continue from, of the same model; None starts a new run.
+        state: the state of the same model to continue from; None starts a new run.
         group: the processes that train together.
         save: called with the state after every step and at the end; the second argument is True in
             the last call.
@@ -87,12 +87,12 @@ def fit(
             stops after that step.
 
     Returns:
-        The final state with the history of all epochs. The model holds the weights to keep: those
-        of the best epoch with `patience`, averaged with `ema`.
+        The final state, including the history of all epochs. The model holds the weights to keep:
+        with `patience`, those of the best epoch; with `ema`, averaged ones.
 
     Raises:
         UsageError: the loss is not finite.
-        Stopped: `stop_signal` returned a signal; the state was saved.
+        Stopped: `stop_signal` returned a signal number; the state was saved.
     """
     state = state or State(model, config)
     compute = group.wrap(LossModule(model, config))
@@ -111,7 +111,7 @@ def fit(
             beta = kl_weight(config, state.step, steps)
             rate = learning_rate(config, state.step, steps * config.epochs)
             own_losses = _update(compute, state, batch, beta, rate, config.free_bits, group)
-            # Processes must agree on the losses and on whether to stop; one exchange does both.
+            # Processes must agree on the losses and on whether to stop; one exchange settles both.
             *means, stopping = group.means([*own_losses, float(stop_signal() > 0)])
             losses = Losses(*means)
             check_finite(losses.loss, f"loss at epoch {epoch}, step {step + 1},", config)
@@ -130,7 +130,7 @@ def fit(
         state.end_epoch(record, next_shuffle_state, keep_best=config.patience > 0)
         on_epoch(record)
     save(state, True)
-    if group.means([float(stop_signal() > 0)])[0] > 0:  # a signal during the last validation
+    if group.means([float(stop_signal() > 0)])[0] > 0:  # signalled during the last validation
         raise Stopped(stop_signal() or SIGINT)
     state.finish()
     return state
@@ -145,7 +145,7 @@ def _update(
     free_bits: float,
     group: ProcessGroup,
 ) -> Losses:
-    """Take one optimizer step; return the mean losses over the batch of this process."""
+    """Take one optimizer step; return the mean losses over this process's batch."""
     terms: LossTerms = compute(batch, beta, state.variance)
     means = terms.means()
     batch_kl = group.mean_(means.kl.detach().clone()) if free_bits else None
@@ -187,7 +187,7 @@ def evaluate(
 
     Args:
         model: the model, which is left in evaluation mode.
-        data: the images that this process holds.
+        data: the images held by this process.
         config: the training config.
         variance: variance of the pixels, for the `gaussian` objective.
         group: the processes that evaluate together.
@@ -195,7 +195,7 @@ def evaluate(
     model.eval()
     noise = torch.Generator(data.device).manual_seed(config.seed)
     compute = LossModule(model, replace(config, precision="float32"))
-    rows = []  # per batch f64[1 + D + 1]: summed reconstruction, KL and bound
+    rows = []  # f64[1 + D + 1] per batch: summed reconstruction, KL and bound
     for batch in BatchMaker(data, model.config, config, group, noise).all():
         terms: LossTerms = compute(batch, config.beta, variance)
         bound = terms.reconstruction if terms.bound is None else terms.bound
@@ -226,14 +226,14 @@ def kl_weight(config: TrainConfig, step: int, steps: int) -> float:
 
 
 def out_of_patience(history: list[Epoch], config: TrainConfig) -> bool:
-    """Return whether none of the last `patience` epochs lowered the validation loss."""
+    """Return whether the validation loss has not improved in the last `patience` epochs."""
     if not config.patience or not history:
         return False
     return len(history) - 1 - best_epoch(history) >= config.patience
 
 
 def check_finite(value: float, name: str, config: TrainConfig) -> None:
-    """Stop training that has diverged.
+    """Stop training if it has diverged.
 
     Raises:
         UsageError: `value` is not finite.

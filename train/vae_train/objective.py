@@ -1,6 +1,6 @@
 """The training objective: the negative ELBO (evidence lower bound) and its terms.
 
-All terms are sums over pixels and latent dimensions, and means over the batch.
+All terms are summed over pixels and latent dimensions, and averaged over the batch.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Batch(NamedTuple):
 
     Attributes:
         image: f32[N, C, H, W] in [0, 1], the target of the loss.
-        encoder_input: f32[N, C, H, W] in [0, 1]; `image`, with or without noise.
+        encoder_input: f32[N, C, H, W] in [0, 1]; `image` with or without added noise.
         label: i64[N], or None if the model has no labels.
-        eps: f32[K, N, D], standard normal noise for K latent samples per image.
+        eps: f32[K, N, D], standard normal noise for K latent samples of each image.
     """
 
     image: Tensor
@@ -41,7 +41,7 @@ class LossTerms(NamedTuple):
     """The terms of a loss, per image.
 
     Attributes:
-        reconstruction: f32[N], mean over the K latent samples per image.
+        reconstruction: f32[N], averaged over the K latent samples of each image.
         kl: f32[N, D], per latent dimension; f32[N, 0] for an AE.
         bound: f32[N], the negative importance-weighted bound; None if K is 1.
     """
@@ -57,7 +57,7 @@ class LossTerms(NamedTuple):
 
 
 class LossModule(nn.Module):
-    """A model and its objective in one module, for `DistributedDataParallel` to wrap."""
+    """A model and its objective in a single module, for `DistributedDataParallel` to wrap."""
 
     def __init__(self, model: Model, config: TrainConfig) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class LossModule(nn.Module):
         Args:
             batch: the images and the noise.
             beta: weight of the KL term inside the importance-weighted bound.
-            variance: variance of the pixels under the `gaussian` objective.
+            variance: pixel variance under the `gaussian` objective.
         """
         model, samples = self.model, len(batch.eps)
         labels = (batch.label,) if isinstance(model, CVAE) else ()
@@ -102,8 +102,8 @@ def total_loss(
     Args:
         means: means of the terms over the batch.
         beta: weight of the KL term.
-        free_bits: nats of KL that are not penalized: a latent dimension below this value counts as
-            this value and has no gradient.
+        free_bits: amount of KL per latent dimension that is not penalized, in nats: a smaller KL
+            counts as this value and has no gradient.
         batch_kl: f32[D], the KL per dimension averaged over the whole batch, if `means` covers only
             the images of one process.
     """
@@ -139,12 +139,12 @@ def reconstruction(
 
 
 def gaussian(error: Tensor, pixels: int, variance: float) -> Tensor:
-    """Compute -log N(image; decoded, variance) in nats; `error` is summed over pixels."""
+    """Compute -log N(image; decoded, variance) in nats from `error`, summed over pixels."""
     return error / (2 * variance) + pixels / 2 * log(2 * pi * variance)
 
 
 def mean_squared_error(nll: float, pixels: int, variance: float) -> float:
-    """Invert `gaussian`: return the squared error per pixel, also the most likely variance."""
+    """Invert `gaussian`: return the squared error per pixel, the maximum-likelihood variance."""
     return 2 * variance * (nll / pixels - log(2 * pi * variance) / 2)
 
 

@@ -33,13 +33,13 @@ _MODEL_FIELDS = ("backbone", "latent_dim", "hidden", "label_join", "encoder_join
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """The options of one command line; None leaves the value to the preset.
+    """The options of one command line; None means the value of the preset.
 
     The fields from `backbone` to `encoder_join` are those of `ModelConfig`, the fields from
     `objective` to `seed` those of `TrainConfig`.
 
     Raises:
-        UsageError: an option does not apply to this family or prior.
+        UsageError: an option does not apply to the chosen family or prior.
     """
 
     family: Family
@@ -108,7 +108,7 @@ class TrainOptions:
         }
 
     def to_toml(self, model: ModelConfig, config: TrainConfig) -> str:
-        """Format all options that affect the result for `--config`, with presets resolved."""
+        """Format as TOML all options that affect the result, with presets resolved."""
         values: dict[str, Any] = {"family": self.family, "data": self.data, "preset": self.preset}
         values |= {name: getattr(model, name) for name in self.model_overrides}
         values |= {name: getattr(config, name) for name in self.config_overrides}
@@ -122,10 +122,10 @@ class TrainOptions:
 
 
 def parse_hidden(text: str | None) -> tuple[int, ...] | None:
-    """Parse widths separated by commas: `512,256` → (512, 256).
+    """Parse comma-separated widths: `512,256` → (512, 256).
 
     Raises:
-        UsageError: the text has another format.
+        UsageError: the text has any other format.
     """
     if text is None:
         return None

@@ -1,6 +1,6 @@
 """Fit the latent prior to the latents of the training data.
 
-Sampling from a density fitted to the latents, instead of from N(0, I), closes the gap between the
+Sampling from a density fitted to the latents instead of from N(0, I) closes the gap between the
 prior and the aggregate posterior, and makes a plain AE generative (Ghosh et al. 2020, arXiv
 1903.12436).
 """
@@ -26,14 +26,14 @@ from .objective import Model
 
 Floats = NDArray[np.float64]
 
-_MAX_LATENTS = 20_000  # to fit one mixture to
-# Limits for the numbers in all mixtures together, which every exported graph stores as text.
+_MAX_LATENTS = 20_000  # to which one mixture is fitted
+# Limits on the total count of numbers in all mixtures, which every exported graph stores as text.
 _MAX_NUMBERS = 1_000_000
-_MAX_PICKED_NUMBERS = 32_000  # if the number of components is picked automatically
-_TAIL = 0.05  # fraction of each class's latents that its mixture ignores, the least likely ones
-_TAIL_COMPONENTS = 5  # in the mixture that decides which latents are least likely
+_MAX_PICKED_NUMBERS = 32_000  # if the number of components is chosen automatically
+_TAIL = 0.05  # fraction of each class's latents (the least likely) that its mixture ignores
+_TAIL_COMPONENTS = 5  # of the mixture that determines which latents are least likely
 _CANDIDATES = (1, 3, 5, 10, 15, 20, 30, 60)  # numbers of components to try
-_MIN_GAIN = 0.01  # nats per held-out latent vector that more components must gain
+_MIN_GAIN = 0.01  # minimum gain from more components, in nats per held-out latent vector
 _HELD_OUT = 0.1
 _RIDGE = 3e-3  # added to each variance, relative to the variance of its dimension
 _TOLERANCE = 2e-3  # nats per latent vector; smaller gains do not carry over to held-out latents
@@ -41,12 +41,13 @@ _TOLERANCE = 2e-3  # nats per latent vector; smaller gains do not carry over to 
 
 @dataclass(frozen=True)
 class FittedPrior:
-    """A prior and how well it explains held-out latents.
+    """A prior and a measure of how well it explains held-out latents.
 
     Attributes:
         prior: the prior.
-        held_out_log_likelihood: mean log-likelihood in nats per latent vector; for `class_gmm`, the
-            mean over its mixtures. Held-out latents are sampled like those that were fitted.
+        held_out_log_likelihood: mean log-likelihood in nats per latent vector; for `class_gmm`,
+            averaged over its mixtures. Held-out latents are sampled in the same way as the fitted
+            ones.
     """
 
     prior: Prior
@@ -57,14 +58,14 @@ class FittedPrior:
 def sample_latents(
     model: Model, data: ImageSource, seed: int, *, labelled: bool = True, spread: float = 1.0
 ) -> Floats:
-    """Sample one z per image from its posterior; for an AE, encode it. Returns f64[N, D].
+    """Sample one z per image from its posterior; for an AE, encode the image. Return f64[N, D].
 
     Args:
         model: a trained model.
         data: the images.
-        seed: seed of the samples.
-        labelled: whether to give the labels to the encoder of a CVAE.
-        spread: factor applied to the posterior's standard deviation; 0 returns the means.
+        seed: seed for the samples.
+        labelled: whether to pass the labels to the encoder of a CVAE.
+        spread: factor applied to the posterior standard deviation; 0 returns the means.
     """
     model.eval()
     noise = torch.Generator(data.device).manual_seed(seed)
@@ -81,14 +82,15 @@ def sample_latents(
 
 
 def check_prior(kind: str, components: int | None, config: ModelConfig) -> str:
-    """Check that a prior can be fitted to the latents of this model and stored.
+    """Check that a prior can be fitted to this model's latents and stored.
 
     Returns:
         The kind, with `auto` resolved.
 
     Raises:
-        UsageError: the kind is unknown, or needs labels and the model has none; `components` is set
-            for a prior without components; or the prior is too large for a checkpoint.
+        UsageError: the kind is unknown, or requires labels that the model does not have;
+            `components` is set for a prior without components; or the prior is too large for a
+            checkpoint.
     """
     if kind not in ("auto", *KINDS):
         raise UsageError(f"prior is {kind!r}, expected one of {('auto', *KINDS)}")
@@ -114,7 +116,7 @@ def check_prior(kind: str, components: int | None, config: ModelConfig) -> str:
 
 
 def _numbers_per_component(dim: int) -> int:
-    """Count a weight, a mean, and the lower triangle of a covariance."""
+    """Count the numbers in a weight, a mean, and the lower triangle of a covariance."""
     return 1 + dim + dim * (dim + 1) // 2
 
 
@@ -128,23 +130,22 @@ def fit_prior(
 ) -> FittedPrior:
     """Fit a prior of `kind` to the latents of `data`.
 
-    For `class_gmm`, the least likely 5% of each class's latents are ignored; `_without_tail` gives
-    the reason.
+    For `class_gmm`, the least likely 5% of each class's latents are ignored; `_without_tail`
+    explains why.
 
     Args:
         model: a trained model.
         data: its training images.
         kind: `auto` (`class_gmm` for a CVAE, else `gmm`) or one of `vae_runtime.prior.KINDS`.
-        components: Gaussians in each mixture, fewer if there are fewer latents; None picks the
-            number by the likelihood of held-out latents.
-        seed: seed of the posterior samples and of the fit.
-        spread: factor applied to the posterior's standard deviation when latents are sampled. A
-            prior as wide as the posterior gives samples that are blurrier than reconstructions,
-            which decode the posterior mean; a narrower one explains the latents of new images less
-            well.
+        components: number of Gaussians in each mixture, reduced if there are fewer latents; None
+            picks the number by the likelihood of held-out latents.
+        seed: seed for the posterior samples and the fit.
+        spread: factor applied to the posterior standard deviation when latents are sampled. With 1,
+            samples are blurrier than reconstructions, which decode the posterior mean; with less,
+            the prior explains the latents of new images less well.
 
     Raises:
-        UsageError: `check_prior` refuses the prior, or the latents are not finite.
+        UsageError: `check_prior` rejects the prior, or the latents are not finite.
     """
     kind = check_prior(kind, components, model.config)
     dim = model.config.latent_dim
@@ -174,10 +175,11 @@ def fit_latents(
     """Fit a prior of `kind` to latents from any model.
 
     Args:
-        groups: one array f64[n, D]; for `class_gmm`, one per class, followed by latents encoded
-            without a label.
+        groups: a single array f64[n, D]; for `class_gmm`, one array per class, followed by one of
+            latents encoded without a label.
         kind: one of `vae_runtime.prior.KINDS`.
-        components: Gaussians in each mixture; None picks the number by held-out likelihood.
+        components: number of Gaussians in each mixture; None picks the number by held-out
+            likelihood.
         seed: seed of the fit.
     """
     dim = groups[0].shape[1]
@@ -190,7 +192,7 @@ def fit_latents(
 
 
 def _random_subset(data: ImageSource, seed: int) -> ImageSource:
-    """Select as many images as one mixture is fitted to."""
+    """Select at most as many random images as one mixture is fitted to."""
     if len(data) <= _MAX_LATENTS:
         return data
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
@@ -207,10 +209,11 @@ def _fit_mixtures(
     rng = np.random.default_rng(seed)
     fitted: list[_Mixture] = []
     max_components = _MAX_PICKED_NUMBERS // (len(groups) * _numbers_per_component(dim))
-    # The matrices are too small for several threads: with two, the fit took 20 times as long.
+    # The matrices are too small for multithreading: with two threads, the fit took 20 times as
+    # long.
     with threadpool_limits(1):
         for group in groups:
-            # All mixtures are stored at the size of the largest. The mixture for latents without a
+            # All mixtures are padded to the size of the largest. The mixture for latents without a
             # label must not enlarge the others.
             unlabelled = len(fitted) == len(groups) - 1
             if fitted and unlabelled:
@@ -239,7 +242,7 @@ class _Mixture:
         weights: f64[M].
         means: f64[M, D].
         factors: f64[M, D, D], the lower Cholesky factor of each covariance.
-        held_out_log_likelihood: mean over held-out latents, in nats per latent vector.
+        held_out_log_likelihood: mean log-likelihood of held-out latents, in nats per latent vector.
     """
 
     weights: Floats
@@ -255,13 +258,13 @@ def _fit_mixture(
 
     Args:
         latents: f64[n, D] in random order; the first tenth is held out.
-        components: number of Gaussians, or None to pick it by held-out likelihood.
-        max_components: the largest number to pick.
-        tail: fraction of the latents to ignore, the least likely ones.
+        components: number of Gaussians, or None to choose by held-out likelihood.
+        max_components: upper limit on the chosen number.
+        tail: fraction of the latents to ignore, the least likely first.
         seed: seed of the fit.
     """
     center, scale = latents.mean(0), latents.std(0)
-    # A dimension that never varies gets a small scale instead of 0.
+    # A constant dimension gets a small scale instead of 0.
     scale = np.maximum(scale, 1e-3 * np.sqrt(np.mean(scale**2)) + 1e-9)
     unit = ((latents - center) / scale).astype(np.float32)
     unit = unit if len(unit) > 1 else np.repeat(unit, 2, 0)
@@ -286,17 +289,17 @@ def _fit_mixture(
 
 
 def _affordable(latents: NDArray[np.float32], max_components: int) -> list[int]:
-    """List numbers of components to try; a full covariance needs several latents per dimension."""
+    """List the component counts to try; a full covariance needs several latents per dimension."""
     n, dim = latents.shape
     return [m for m in _CANDIDATES if m <= max_components and n >= 5 * m * dim] or [1]
 
 
 def _without_tail(latents: NDArray[np.float32], tail: float, seed: int) -> NDArray[np.float32]:
-    """Drop the fraction `tail` of latents that a small mixture finds least likely.
+    """Drop the fraction `tail` of the latents: those least likely under a small mixture.
 
     Within a class, these are mostly mislabelled or unreadable digits. A mixture would cover them
-    with wide components, whose samples look like no digit. Latents encoded without a label keep
-    their tail, which may be a rare class.
+    with wide components, whose samples do not resemble any digit. Latents encoded without a label
+    keep their tail, since it may be a rare class.
     """
     if len(latents) * tail < 1:
         return latents

@@ -1,4 +1,4 @@
-"""Report the progress of a training run, on standard error and to TensorBoard."""
+"""Report the progress of a training run on standard error and in TensorBoard."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _REDRAW_S = 0.1
 
 
 class Progress(progress.Progress):
-    """Shows a progress bar on a terminal and prints one line per epoch.
+    """A progress bar on a terminal, and one printed line per epoch.
 
     Args:
         epochs: the total number of epochs.
@@ -68,7 +68,7 @@ class Progress(progress.Progress):
             f"epoch {epoch.epoch}/{self._epochs}: "
             f"{self._losses(epoch, 'reconstruction')}{held_out} "
             f"({epoch.images_per_second:,.0f} images/s, {left} left)",
-            soft_wrap=True,  # or rich would break the line at the width it assumes
+            soft_wrap=True,  # otherwise rich wraps the line at the width it assumes
         )
 
     def _losses(self, means: Step | Epoch, reconstruction: str) -> str:
@@ -79,7 +79,7 @@ class Progress(progress.Progress):
 
 
 class TensorBoard:
-    """Writes an event file into `folder`, for `tensorboard --logdir`.
+    """Writer of an event file in `folder`, for `tensorboard --logdir`.
 
     Raises:
         MissingExtra: the package `tensorboard` is not installed.
@@ -96,7 +96,7 @@ class TensorBoard:
         self._epoch = 0
 
     def epoch(self, epoch: Epoch) -> None:
-        """Write the losses, as `training/loss`, `validation/loss` and so on, and the speed."""
+        """Write the speed and the losses (`training/loss`, `validation/loss` and so on)."""
         self._epoch = epoch.epoch
         for name, value in asdict(epoch).items():
             if name == "epoch" or value is None:
@@ -107,7 +107,7 @@ class TensorBoard:
         self._writer.flush()
 
     def close(self, pictures: Sequence[Picture] = ()) -> None:
-        """Write the pictures of the report at the last epoch, and close the file."""
+        """Write the report's pictures with the last epoch as their step, and close the file."""
         for picture in pictures:
             self._writer.add_image(picture.name, read_image(picture.png, mode="RGB"), self._epoch)
         self._writer.close()

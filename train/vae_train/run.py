@@ -1,4 +1,4 @@
-"""Train a model, fit its prior, measure it, and assemble the checkpoint."""
+"""Train a model, fit its prior, evaluate the model and assemble the checkpoint."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .prior_fit import FittedPrior, check_prior, fit_prior
 from .run_folder import ResumableRun, RunFolder
 from .state import Epoch, State, best_epoch
 
-EXAMPLES = 64  # real images stored in a checkpoint
+EXAMPLES = 64  # number of real images stored in a checkpoint
 
 
 def train(
@@ -54,22 +54,22 @@ def train(
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     log: Callable[[str], None] = lambda text: None,
 ) -> Checkpoint:
-    """Train a model, fit its prior and measure it.
+    """Train a model, fit its prior and evaluate the model.
 
     Args:
-        data: the training images; labelled for a CVAE. If they are read lazily
+        data: the training images, which must be labelled for a CVAE. If they are read lazily
             (`load_dataset(…, lazy=True)`), each of several processes holds only its own images.
         model_config: the model to build.
-        config: how to train it.
+        config: the training config.
         test: the test split to evaluate the final model on, if any.
         prior: see `fit_prior`.
         components: see `fit_prior`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        threads: OpenMP threads for torch; more than one slows small models down.
+        threads: number of OpenMP threads for torch; more than one slows down small models.
         command: the command line to record in the checkpoint.
         folder: where to save state and metrics during training; None saves nothing.
         resume: continue from the state in `folder`, if there is one.
-        group: the processes that train together. Each takes all of `data` and returns the same
+        group: the processes that train together. Each is passed all of `data` and returns the same
             checkpoint.
         interruptible: on Ctrl-C or SIGTERM, finish the current step and raise `Stopped`.
         on_step: called after each optimizer step.
@@ -77,8 +77,8 @@ def train(
         log: called with one-line messages for the user.
 
     Raises:
-        UsageError: data, model and config contradict each other or the state in `folder` (checked
-            before training), or the loss is not finite.
+        UsageError: data, model and config are incompatible with each other or with the state in
+            `folder` (checked before training), or the loss is not finite.
         DeviceError: the CUDA device does not exist.
         Stopped: training was interrupted; the state is saved in `folder`.
     """
@@ -135,7 +135,7 @@ def check_run(
     """Check that data, model and config are compatible, before training starts.
 
     Raises:
-        UsageError: they are not.
+        UsageError: they are incompatible.
     """
     _check_images(data, model)
     if test is not None:
@@ -155,7 +155,7 @@ def check_run(
         return
     if len(data.classes) != model.classes:
         raise UsageError(f"{data.name}: {len(data.classes)} classes, the model has {model.classes}")
-    # Labels are indices, so a test split may lack only the last classes.
+    # Labels are indices, so only the last classes may be missing from a test split.
     if test is not None and test.classes != data.classes[: len(test.classes)]:
         raise UsageError(
             f"{test.name}: the classes of the test split differ from those of the training split"
@@ -163,7 +163,7 @@ def check_run(
 
 
 def check_labels(data: Dataset) -> None:
-    """Refuse an unlabelled data set for a CVAE.
+    """Reject an unlabelled data set for a CVAE.
 
     Raises:
         UsageError: the data set has no labels.
@@ -186,12 +186,12 @@ def _check_images(data: Dataset, model: ModelConfig) -> None:
 
 @contextmanager
 def stop_on_signal() -> Iterator[Callable[[], int]]:
-    """Catch the first SIGINT or SIGTERM inside the block.
+    """Catch the first SIGINT or SIGTERM within the `with` block.
 
-    A second signal has its usual effect. In threads other than the main one, none is caught.
+    A second signal has its usual effect. Outside the main thread, no signal is caught.
 
     Yields:
-        A function that returns the number of the signal, or 0 if none was received.
+        A function that returns the signal number, or 0 if no signal was received.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -216,7 +216,7 @@ def stop_on_signal() -> Iterator[Callable[[], int]]:
 def _apply_guidance_and_contrast(
     state: State, sharded: ShardedData, config: TrainConfig, group: ProcessGroup
 ) -> None:
-    """Fold guidance and contrast into the weights, and update a learned variance accordingly."""
+    """Fold guidance and contrast into the weights, and re-estimate a learned variance."""
     model = state.model
     guided = isinstance(model, CVAE) and config.guidance != 1
     if isinstance(model, CVAE) and guided:
@@ -229,7 +229,7 @@ def _apply_guidance_and_contrast(
 
 
 def _final_metrics(state: State, config: TrainConfig, test: ImageSource | None) -> dict[str, Any]:
-    """Collect the losses of the epoch whose weights were kept and, if any, of the test split."""
+    """Collect the losses of the epoch whose weights were kept and of the test split, if any."""
     kept = best_epoch(state.history) if config.patience else len(state.history) - 1
     other = ("epoch", "seconds", "images_per_second")
     epoch = asdict(state.history[kept])
@@ -247,7 +247,7 @@ def _final_metrics(state: State, config: TrainConfig, test: ImageSource | None) 
 
 
 def _provenance(data: Dataset, test: Dataset | None, training: int, command: str) -> dict[str, Any]:
-    """Describe the command, the data and the versions that a checkpoint was made with."""
+    """Describe the command, the data and the versions that produced a checkpoint."""
     counts = {"training": training} | ({} if test is None else {"test": len(test)})
     return {
         "command": command,

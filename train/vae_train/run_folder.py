@@ -1,8 +1,7 @@
-"""The run folder next to a checkpoint (`cvae.run/` for `cvae.pt`), and resuming from it.
+"""The run folder next to a checkpoint (`cvae.run/` for `cvae.pt`), from which runs are resumed.
 
-config.toml    the resolved options, for `vae-train --config`
-metrics.jsonl  one line per epoch
-state.pt       the state to resume from, removed when the run is finished
+config.toml    the resolved options, for `vae-train --config` metrics.jsonl  one line per epoch
+state.pt       the state to resume from, removed when the run finishes
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ _EXTENSIONS = (".pt", ".pth", ".ckpt")
 
 
 def without_extension(checkpoint: Path) -> Path:
-    """Strip `.pt`, `.pth` or `.ckpt` from a path, but no other suffix, as in `beta0.5`."""
+    """Strip `.pt`, `.pth` or `.ckpt`, but no other suffix, such as the `.5` of `beta0.5`."""
     return checkpoint.with_suffix("") if checkpoint.suffix in _EXTENSIONS else checkpoint
 
 
 class RunFolder:
-    """The files of one run. Call `make` before writing any of them.
+    """The files of one run. Call `make` before writing any file.
 
     Attributes:
         path: the folder.
@@ -71,7 +70,7 @@ class RunFolder:
         """Create the folder if it does not exist.
 
         Raises:
-            FileError: it cannot be created.
+            FileError: the folder cannot be created.
         """
         try:
             self.path.mkdir(exist_ok=True)
@@ -80,12 +79,12 @@ class RunFolder:
             raise FileError(f"{self.path}: {reason}, expected a run folder here") from error
 
     def save(self, state: State, run: dict[str, Any], *, now: bool) -> None:
-        """Write the state if `save_every` seconds have passed since the last save, or `now`.
+        """Write the state if `now`, or if `save_every` seconds have passed since the last save.
 
         Args:
             state: the state after a step.
             run: a description of the run, as plain values; `load` returns it.
-            now: save in any case.
+            now: save regardless of the time since the last save.
         """
         if now or time.monotonic() - self._last_save >= self._save_every:
             content = {"format": FORMAT, "run": run, "state": state.to_dict()}
@@ -93,7 +92,7 @@ class RunFolder:
             self._last_save = time.monotonic()
 
     def load(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Read the description of the run and the state, as a dictionary, that `save` wrote.
+        """Read what `save` wrote: the description of the run, and the state as a dictionary.
 
         Raises:
             NotFound: there is no saved state.
@@ -113,7 +112,7 @@ class RunFolder:
 
     def start(self, history: list[Epoch]) -> None:
         """Write the config and the metrics of finished epochs; remove temporary files."""
-        for part in self.path.glob(".*.part"):  # left by a process that was killed
+        for part in self.path.glob(".*.part"):  # left behind by a killed process
             part.unlink(missing_ok=True)
         if self.config:
             write_atomic(self.path / "config.toml", self.config.encode())
@@ -127,7 +126,7 @@ class RunFolder:
 
 
 def append_json_line(path: Path, record: dict[str, Any]) -> None:
-    """Append one record to a file of JSON lines.
+    """Append one record to a JSON Lines file.
 
     Raises:
         FileError: the file cannot be written.
@@ -137,15 +136,15 @@ def append_json_line(path: Path, record: dict[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class ResumableRun:
-    """A run that can be resumed: what identifies it, and where its state is saved.
+    """A resumable run: what identifies it, and where its state is saved.
 
     Attributes:
         identity: what must be the same when the run is resumed: model, training config, data,
             prior, device type and number of processes.
-        threads: the number of OpenMP threads; another number rounds sums differently.
+        threads: the number of OpenMP threads; a different number rounds sums differently.
         command: the command line that started the run.
         folder: where to save state and metrics; None saves nothing.
-        group: the processes, of which only the first writes files.
+        group: the processes that train together; only the first writes files.
     """
 
     identity: dict[str, Any]
@@ -159,14 +158,15 @@ class ResumableRun:
 
         Args:
             state: a new state.
-            resume: continue from the saved state, or start from the beginning if there is none.
+            resume: continue from the saved state if there is one, else start from the beginning.
             log: called with one-line messages for the user.
 
         Returns:
             The run, with the command line that first started it.
 
         Raises:
-            UsageError: there is a saved state and `resume` is False, or it belongs to another run.
+            UsageError: there is a saved state, and either `resume` is False or the state belongs to
+                another run.
             IntegrityError: the saved state is damaged.
             InputError: the saved state does not fit the model.
         """
@@ -212,7 +212,7 @@ class ResumableRun:
         return replace(self, command=str(run.get("command", "")))
 
     def save(self, state: State, last: bool) -> None:
-        """Save the state if the last save is long enough ago, or if this is the `last` call."""
+        """Save the state if enough time has passed since the last save, or if `last`."""
         if self.folder and self.group.is_first:
             run = {"identity": self.identity, "threads": self.threads, "command": self.command}
             self.folder.save(state, run, now=last)
@@ -224,7 +224,7 @@ class ResumableRun:
 
 
 def differences(saved: Any, current: Any, name: str = "") -> list[str]:
-    """Describe each field that differs, with its dotted name."""
+    """Describe each differing field by its dotted name and both values."""
     if isinstance(saved, dict) and isinstance(current, dict):
         return [
             line

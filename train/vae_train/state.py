@@ -16,14 +16,14 @@ from .config import TrainConfig
 from .objective import Model, mean_squared_error
 from .optimizer import Adam, copy_each
 
-_INITIAL_VARIANCE = 0.1  # of pixels; the moving average forgets it within a few steps
+_INITIAL_VARIANCE = 0.1  # of pixels; the moving average forgets this value within a few steps
 _MIN_VARIANCE = 1e-6
 _VARIANCE_DECAY = 0.99
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """Mean losses over one epoch of training and, at its end, over the validation images."""
+    """Metrics of one epoch: mean training losses and, at its end, mean validation losses."""
 
     epoch: int
     loss: float
@@ -41,14 +41,14 @@ class State:
 
     Attributes:
         model: the model with its current weights.
-        optimizer: Adam with its moments.
+        optimizer: Adam, including its moments.
         ema_weights: the moving average of the weights; None without `ema`.
         variance: the pixel variance learned by the `gaussian` objective.
         noise: the generator of all random numbers within a step.
         shuffle_state: u8[...], the state of the shuffling generator at the start of the epoch.
         step: the number of completed optimizer steps.
         sums: loss, reconstruction and KL, summed over the images of the epoch so far.
-        seconds: duration of the epoch so far.
+        seconds: time spent on the epoch so far.
         history: the finished epochs.
         best: weights, moments, average and variance after the epoch with the lowest validation
             loss; None without `patience`.
@@ -70,7 +70,7 @@ class State:
         self.best: dict[str, Any] | None = None
 
     def end_step(self, means: Sequence[float], images: int) -> None:
-        """Count an optimizer step; `means` are its loss, reconstruction and KL per image."""
+        """Count an optimizer step; `means` holds its mean loss, reconstruction and KL per image."""
         self.step += 1
         self.sums = [a + b * images for a, b in zip(self.sums, means, strict=True)]
         if self.ema_weights is not None:
@@ -89,7 +89,7 @@ class State:
         self.set_variance(nll, pixels, 1 - _ramp(self.step, _VARIANCE_DECAY))
 
     def set_variance(self, nll: float, pixels: int, weight: float = 1.0) -> None:
-        """Set the variance to the mean squared error, or move it there by the fraction `weight`."""
+        """Move the variance to the mean squared error, or by the fraction `weight` of the way."""
         error = mean_squared_error(nll, pixels, self.variance)
         self.variance = max(_MIN_VARIANCE, self.variance + weight * (error - self.variance))
 
@@ -102,7 +102,7 @@ class State:
 
     @contextmanager
     def averaged_model(self) -> Iterator[Model]:
-        """Use the averaged weights, if any, inside the block."""
+        """Use the averaged weights, if any, within the `with` block."""
         if self.ema_weights is None:
             yield self.model
             return
@@ -135,7 +135,7 @@ class State:
         }
 
     def load_dict(self, data: dict[str, Any]) -> None:
-        """Inverse of `to_dict`, for a state of the same model and config.
+        """Load what `to_dict` returned for a state of the same model and config.
 
         Raises:
             ValueError, TypeError, LookupError, RuntimeError, AttributeError: `data` does not fit.
@@ -179,11 +179,11 @@ class State:
 
 
 def best_epoch(history: list[Epoch]) -> int:
-    """Return the index of the epoch with the lowest validation loss, the first if several tie."""
+    """Return the index of the (first) epoch with the lowest validation loss."""
     losses = [inf if e.validation_loss is None else e.validation_loss for e in history]
     return losses.index(min(losses))
 
 
 def _ramp(step: int, max_decay: float) -> float:
-    """Ramp up the decay of a moving average, so that it soon forgets its initial value."""
+    """Return a moving average's decay, low at first so that it soon forgets its initial value."""
     return min(max_decay, (1 + step) / (10 + step))

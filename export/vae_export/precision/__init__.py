@@ -1,1 +1,1 @@
-"""Reduced precision and 8-bit output for decoders, each measured against the float32 graph."""
+"""Reduced-precision and 8-bit-output decoders, each measured against the float32 graph."""

@@ -1,6 +1,6 @@
 """Convert a graph to float16: weights and arithmetic in float16, inputs and outputs in float32.
 
-This halves the size, and saves time on GPUs with float16 units. CPUs compute in float32 anyway.
+This halves the size and saves time on GPUs with float16 units. CPUs compute in float32 anyway.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ _FLOAT, _HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 
 
 def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Convert a copy of `model` to float16, between casts of its inputs and outputs.
+    """Convert a copy of `model` to float16, adding casts at its inputs and outputs.
 
-    An input that an operator takes only as float32, such as the scales of Resize, is cast back.
+    Operator inputs that must be float32, such as the scales of Resize, are cast back.
 
     Raises:
         UsageError: a weight is too large for float16.
@@ -29,7 +29,8 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     opset = result.opset_import[0].version
     for tensor in graph.initializer:
         _halve(tensor)
-    # Inputs and outputs keep their names and types; float32 values between them become float16.
+    # The graph's inputs and outputs keep their names and types; float32 values between them become
+    # float16.
     inputs = {v.name for v in graph.input if v.type.tensor_type.elem_type == _FLOAT}
     outputs = {v.name for v in graph.output if v.type.tensor_type.elem_type == _FLOAT}
     inner = {name: f"{name}_half" for name in inputs | outputs}
@@ -59,7 +60,7 @@ def _halve(tensor: TensorProto) -> None:
 
 
 def _halve_attributes(node: NodeProto) -> None:
-    """Convert constants inside a node, and casts to float32."""
+    """Convert constants inside a node to float16, and casts to float32 into casts to float16."""
     for attribute in node.attribute:
         if attribute.type == AttributeProto.TENSOR:
             _halve(attribute.t)
@@ -68,7 +69,7 @@ def _halve_attributes(node: NodeProto) -> None:
 
 
 def _casts_back(node: NodeProto, opset: int) -> list[NodeProto]:
-    """Cast the inputs of `node` that may not be float16 to float32."""
+    """Cast those inputs of `node` that cannot be float16 to float32."""
     schema = defs.get_schema(node.op_type, opset)
     allowed = {c.type_param_str: c.allowed_type_strs for c in schema.type_constraints}
     casts = []

@@ -1,12 +1,12 @@
 """Quantise the matrix products of an MLP decoder to 8 bits; everything else stays in float32.
 
 Weights become int8 with one scale per column (symmetric, as in Jacob et al. 2018, arXiv
-1712.05877). Activations become uint8 with a scale computed on each run. The nodes form the pattern
-that onnxruntime fuses into a single kernel, written in plain `ai.onnx` operators.
+1712.05877). Activations become uint8, with a scale computed at each run. The nodes are plain
+`ai.onnx` operators, in a pattern that onnxruntime fuses into a single kernel.
 
 Rounding minimises the error of a layer's outputs, not that of its weights: rows are rounded one
-after another, and the remaining rows compensate for the error (OBQ and GPTQ: Frantar et al. 2022,
-arXiv 2208.11580 and 2210.17323). This needs typical inputs but no training.
+after another, and the rows not yet rounded compensate for the error (OBQ and GPTQ: Frantar et al.
+2022, arXiv 2208.11580 and 2210.17323). This requires typical inputs but no training.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ from vae_runtime.inference.session import Session
 
 from ..parity import Arrays
 
-# Measured for onnxruntime's own dynamic quantisation of a convolutional decoder, batch 64.
+# Measured with onnxruntime's own dynamic quantisation of a convolutional decoder at batch 64.
 CONV_SLOWDOWN = 3.3
 # Weights use seven of the eight bits, which costs 1 to 2 dB. A CPU without VNNI adds two products
-# in 16 bits and would saturate; as 2 * 255 * 63 < 2**15, every CPU computes the same integers.
+# in 16 bits, which would saturate with eight; since 2 * 255 * 63 < 2**15, every CPU computes the
+# same integers.
 LEVELS = 63
 _MIN_WEIGHTS = 4096  # a smaller product takes less time than quantising its input
-_DAMPING = 0.01  # relative to the mean diagonal; keeps the inverse of a rank-deficient matrix small
+_DAMPING = 0.01  # relative to the mean diagonal; bounds the inverse of a rank-deficient matrix
 
 
 def to_int8(model: onnx.ModelProto, samples: Arrays) -> onnx.ModelProto:
     """Quantise the large Gemm nodes of a copy of `model`.
 
     The first layer stays in float32: it is small, and latents far from the mean (±6 sigma in one
-    dimension) would leave few levels for all other dimensions.
+    dimension) would leave few levels for the other dimensions.
 
     Args:
         model: a decoder.
@@ -78,7 +79,7 @@ def to_int8(model: onnx.ModelProto, samples: Arrays) -> onnx.ModelProto:
 
 
 def _is_large_linear(node: NodeProto, weight: TensorProto | None) -> bool:
-    """Whether a Gemm is a plain linear layer with a large constant weight."""
+    """Return whether a Gemm is a plain linear layer with a large constant weight."""
     if weight is None:
         return False
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
@@ -161,7 +162,7 @@ def round_columns(
 
 
 def _rounding_order(inputs: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Order the rows, strongest inputs first; return the order and H⁻¹'s upper Cholesky factor."""
+    """Sort rows by input strength, descending; return the order and H⁻¹'s upper Cholesky factor."""
     hessian = inputs.T @ inputs / len(inputs)
     diagonal = np.diag(hessian)
     hessian = hessian + (_DAMPING * diagonal.mean() + 1e-12) * np.eye(len(hessian))

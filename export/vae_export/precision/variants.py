@@ -24,20 +24,20 @@ from .int8 import to_int8
 MIN_PSNR = 45.0  # dB
 _BATCH = 64  # images per timed run
 _MAX_RUNS = 60
-_MAX_SECONDS = 0.5  # of timing per variant
+_MAX_SECONDS = 0.5  # seconds of timing per variant
 
 
 @dataclass(frozen=True)
 class VariantResult:
-    """A variant compared with the float32 graph; both run in onnxruntime on the same latents.
+    """Comparison of a variant with the float32 graph, both run by onnxruntime on equal latents.
 
     Attributes:
         graph: name of the graph, for example `decoder.int8`.
         bytes, bytes_fp32: sizes of the two files.
         psnr: peak signal-to-noise ratio in dB, infinite if all pixels are equal. For `uint8` the
             float32 pixels are rounded as well, since the rounding itself is intended.
-        differ: fraction of pixels whose nearest of 256 levels differs, 0 to 1.
-        largest_step: the largest such difference in levels.
+        differ: fraction of pixels, 0 to 1, that differ when rounded to 256 levels.
+        largest_step: the largest such difference, in levels.
         ms, ms_fp32: median milliseconds per batch of 64 on one thread; the two graphs take turns.
     """
 
@@ -51,7 +51,7 @@ class VariantResult:
     ms_fp32: float
 
     def to_json(self) -> dict[str, Any]:
-        """Return the manifest's entry, without the times: they differ from export to export."""
+        """Return the manifest's entry, without the times, which differ from export to export."""
         psnr = None if np.isinf(self.psnr) else round(self.psnr, 1)
         return {
             "psnr_db": psnr,
@@ -80,7 +80,7 @@ def make_variant(name: str, model: onnx.ModelProto, samples: Arrays) -> onnx.Mod
     Args:
         name: one of `vae_export.options.VARIANTS`.
         model: the float32 decoder; it is not changed.
-        samples: typical inputs, to calibrate int8.
+        samples: typical inputs for calibrating int8.
 
     Raises:
         UsageError: the variant does not fit this model.
@@ -91,11 +91,11 @@ def make_variant(name: str, model: onnx.ModelProto, samples: Arrays) -> onnx.Mod
 
 
 def to_uint8_output(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Convert a copy of a decoder to output `image` as u8[N, C, H, W], 0 to 255.
+    """Convert a copy of a decoder so that it outputs `image` as u8[N, C, H, W], 0 to 255.
 
-    Multiplies by 255, then QuantizeLinear with scale 1 rounds half to even and saturates. The bytes
-    equal those of `vae_runtime.images.to_uint8` on the float32 graph. This takes one pass, and is
-    faster than Clip, Round and Cast.
+    The image is multiplied by 255; QuantizeLinear with scale 1 then rounds half to even and
+    saturates. The bytes equal those of `vae_runtime.images.to_uint8` on the float32 graph. This
+    takes a single pass and is faster than Clip, Round and Cast.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
@@ -128,20 +128,20 @@ def measure(
     rows: Arrays,
     allow_lossy: bool,
 ) -> VariantResult:
-    """Check a variant in every batch of the parity check, then compare it with the float32 graph.
+    """Run a variant on every batch of the parity check, then compare it with the float32 graph.
 
     Args:
         graph: the decoder.
         raw: the bytes of the variant.
-        spec: its entry in the manifest.
+        spec: the variant's entry in the manifest.
         fp32: the bytes of the float32 graph.
-        samples: typical inputs, to measure quality and time with.
-        rows: inputs of the parity check; their pixels must be finite.
+        samples: typical inputs for measuring quality and time.
+        rows: inputs of the parity check; the decoded pixels must be finite.
         allow_lossy: accept a PSNR below MIN_PSNR.
 
     Raises:
-        IntegrityError: an output has the wrong shape or dtype or is not finite, the PSNR is too
-            low, or a `uint8` variant differs from the rounded float32 graph.
+        IntegrityError: an output has the wrong shape or dtype or is not finite; the PSNR is too
+            low; or a `uint8` variant differs from the rounded float32 graph.
     """
     name = f"{graph.role}.{spec.variant}"
     with Session(fp32, device="cpu") as a, Session(raw, device="cpu") as b:
@@ -171,7 +171,7 @@ def measure(
 def _check_batches(
     name: str, graph: Graph, raw: bytes, spec: GraphSpec, fp32: Session, rows: Arrays
 ) -> None:
-    """Check every batch: its dtype, its shape, finite values; and for `uint8`, every byte."""
+    """Check the dtype, shape and finiteness of every batch; for `uint8`, also check every byte."""
     dtype, shape = spec.outputs[0].dtype, spec.outputs[0].shape
     for batch, index, (image,) in run_batches(graph, raw, rows):
         check_output(name, image, dtype, (batch, *shape[1:]))
@@ -187,7 +187,7 @@ def _check_batches(
 
 
 def _psnr(a: NDArray[np.float32], b: NDArray[Any]) -> float:
-    """PSNR in dB of images, `b` float32 in [0, 1] or uint8; infinite if they are equal."""
+    """Return the PSNR in dB; `b` is float32 in [0, 1] or uint8. Equal images give infinity."""
     first: NDArray[Any] = a
     if b.dtype == np.uint8:
         first, b = to_uint8(a) / 255, b / 255
@@ -196,7 +196,7 @@ def _psnr(a: NDArray[np.float32], b: NDArray[Any]) -> float:
 
 
 def _time(graph: Graph, inputs: Arrays, *sessions: Session) -> list[float]:
-    """Time the sessions in turns; return the median milliseconds per run of each."""
+    """Time the sessions in turn; return the median milliseconds per run of each."""
     times: list[list[float]] = [[] for _ in sessions]
     end = time.perf_counter() + _MAX_SECONDS
     for turn in range(_MAX_RUNS):

@@ -1,1 +1,1 @@
-"""What a bundle can be turned into: C source, a Triton model repository, an HTML page."""
+"""Formats to convert a bundle to: C source, a Triton model repository, an HTML page."""

@@ -1,6 +1,6 @@
-"""Write the decoder as plain C that needs only libm, with a small example program.
+"""Write the decoder as plain C that depends only on libm, with a small example program.
 
-emx-onnx-cgen translates the decoder to C, with a fixed batch of one. The folder `c/` holds the
+emx-onnx-cgen translates the decoder to C with a fixed batch size of one. The folder `c/` holds the
 files that are the same for every model: argument checks, random numbers, the prior and `main`.
 """
 
@@ -35,7 +35,8 @@ def require_generator() -> None:
     """Check that the code generator is installed.
 
     Raises:
-        MissingExtra: names the command that installs it.
+        MissingExtra: the generator is not installed; the message names the command that installs
+            it.
     """
     require("vae-export --c", GENERATOR, extra="cpu,train,c")
 
@@ -53,7 +54,7 @@ def write_c(manifest: Manifest, files: dict[str, bytes], folder: Path) -> list[s
 
     Raises:
         MissingExtra: emx-onnx-cgen is not installed.
-        InputError: emx-onnx-cgen cannot translate the graph; the message has its reason.
+        InputError: emx-onnx-cgen cannot translate the graph; the message gives its reason.
         FileError: a file cannot be written.
     """
     require_generator()
@@ -72,13 +73,13 @@ def write_c(manifest: Manifest, files: dict[str, bytes], folder: Path) -> list[s
 def _translate(raw: bytes, name: str) -> dict[str, bytes]:
     """Translate a graph to `decoder.c` and `decoder_data.c`, with the function `vae_graph`."""
     model = onnx.load_from_string(raw)
-    del model.metadata_props[:]  # else the generator copies the whole prior to a comment
+    del model.metadata_props[:]  # otherwise the generator copies the whole prior into a comment
     with tempfile.TemporaryDirectory() as folder:
         graph, out = Path(folder) / "decoder.onnx", Path(folder) / "decoder.c"
         graph.write_bytes(model.SerializeToString(deterministic=True))
         command = [sys.executable, "-m", GENERATOR, "compile", "decoder.onnx", "decoder.c"]
         command += ["--model-name", "vae_graph", "--color", "never", *_FLAGS]
-        # Use relative paths: the generator copies its command line to a comment.
+        # Use relative paths: the generator copies its command line into a comment.
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode or not out.is_file():
             reason = one_line(done.stderr or done.stdout)
@@ -140,7 +141,7 @@ def _braced(values: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Format a C string literal. An octal escape always ends after three digits."""
+    """Format a C string literal, with octal escapes, which end after three digits."""
     plain = (
         chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}"
         for byte in text.encode()

@@ -12,7 +12,7 @@ from vae_runtime.files.atomic import write_atomic
 from ..writer import make_folder
 
 MAX_BATCH = 256
-_DELAY_US = 500  # that a request waits for others to join its batch
+_DELAY_US = 500  # maximum time that a request waits for others to join its batch
 _TYPES = {"float32": "TYPE_FP32", "int64": "TYPE_INT64", "uint8": "TYPE_UINT8"}
 
 
@@ -24,8 +24,8 @@ def write_triton(
     Args:
         manifest: the manifest of the bundle.
         files: the files of the bundle, by name.
-        folder: the repository; created if missing. Other models in it are kept.
-        prefix: the start of each model's name: `mnist` → `mnist_decoder`.
+        folder: the repository, created if missing. Any other models in it are kept.
+        prefix: prefix of each model's name: `mnist` → `mnist_decoder`.
 
     Returns:
         The names of the models.

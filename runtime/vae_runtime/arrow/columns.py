@@ -1,7 +1,7 @@
 """Convert Arrow columns to arrays and back.
 
-A row that cannot be used keeps its place: it becomes zeros in the arrays and null in the results,
-and `RowErrors` records the reason. If all rows are good, nothing is copied.
+An unusable row keeps its place: it becomes zeros in the arrays and null in the results, and
+`RowErrors` records the reason. If all rows are good, nothing is copied.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class RowErrors:
 
     Attributes:
         n: number of rows in the table.
-        reasons: one line per bad row, by its position in the table.
+        reasons: one line per bad row, keyed by its position in the table.
     """
 
     def __init__(self, n: int) -> None:
@@ -36,7 +36,7 @@ class RowErrors:
         self.reasons: dict[int, str] = {}
 
     def add(self, bad: NDArray[np.bool_], reason: str | Callable[[int], str]) -> None:
-        """Record a reason for all rows of a mask; a function makes it from the row number."""
+        """Record a reason, or one computed from the row number, for all rows in a mask."""
         for row in np.flatnonzero(bad).tolist():
             self.set(row, reason if isinstance(reason, str) else reason(row))
 
@@ -45,7 +45,7 @@ class RowErrors:
         self.reasons.setdefault(row, reason)
 
     def mask(self) -> NDArray[np.bool_] | None:
-        """Return bool[N], true for bad rows; None if all rows are good."""
+        """Return bool[N], true for bad rows, or None if all rows are good."""
         if not self.reasons:
             return None
         bad = np.zeros(self.n, bool)
@@ -53,13 +53,13 @@ class RowErrors:
         return bad
 
     def to_arrow(self) -> Any:
-        """Make the column `error`: the reason for a bad row, null for a good one."""
+        """Build the column `error`: the reason for each bad row, null for good rows."""
         if not self.reasons:
             return pa.nulls(self.n, pa.string())
         return pa.array([self.reasons.get(row) for row in range(self.n)], pa.string())
 
 
-# Into arrays
+# From columns to arrays
 
 
 def read_images(column: Any, spec: ImageSpec, errors: RowErrors) -> NDArray[Any]:
@@ -69,7 +69,7 @@ def read_images(column: Any, spec: ImageSpec, errors: RowErrors) -> NDArray[Any]
         column: lists of C·H·W numbers, channels first, as integers from 0 to 255 or as float32
             in [0, 1]; or image files as bytes, either directly or in the field `bytes` of a struct.
         spec: size and mode of the images that the model takes.
-        errors: receives the rows that cannot be used.
+        errors: records the rows that cannot be used.
 
     Raises:
         InputError: the column has another type.
@@ -127,7 +127,7 @@ def read_row_numbers(column: Any, name: str, errors: RowErrors) -> NDArray[np.in
 
 
 def to_array(column: Any) -> Any:
-    """Convert a column to one plain array without chunks, dictionary or extension type."""
+    """Convert a column to a single plain array without chunks, dictionary or extension type."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if isinstance(array, pa.ChunkedArray):  # combine_chunks() returns one if there is no chunk
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
@@ -148,13 +148,13 @@ def _nulls(array: Any) -> NDArray[np.bool_]:
 
 
 def _to_int64(array: Any) -> NDArray[np.int64]:
-    """Integers of any width → i64[N]; null becomes 0, numbers above 2**63 - 1 become negative."""
+    """Convert integers to i64[N]; null becomes 0, and numbers above 2**63 - 1 become negative."""
     numbers: NDArray[np.int64] = array.cast(pa.int64(), safe=False).fill_null(0).to_numpy()
     return numbers
 
 
 def _indices_of(array: Any, spec: ModelSpec, errors: RowErrors) -> NDArray[np.int64]:
-    """Class names → i64[N]; every distinct name is looked up only once."""
+    """Convert class names to i64[N], looking up each distinct name only once."""
     labels = np.zeros(len(array), np.int64)
     encoded = array.fill_null("").dictionary_encode()
     rows = encoded.indices.to_numpy()
@@ -169,7 +169,7 @@ def _indices_of(array: Any, spec: ModelSpec, errors: RowErrors) -> NDArray[np.in
 
 
 def _read_lists(array: Any, size: int, errors: RowErrors) -> NDArray[Any]:
-    """Lists of numbers → [N, size]; a row of another length becomes zeros."""
+    """Convert lists of numbers to [N, size]; rows of the wrong length become zeros."""
     nulls = _nulls(array)
     errors.add(nulls, "image: missing")
     lengths = np.where(
@@ -192,7 +192,7 @@ def _read_lists(array: Any, size: int, errors: RowErrors) -> NDArray[Any]:
 
 
 def _check_pixels(numbers: NDArray[Any], errors: RowErrors) -> NDArray[Any]:
-    """Numbers [N, K] → u8 or f32 [N, K]; a row with a number out of range becomes zeros."""
+    """Convert [N, K] to u8 or f32 [N, K]; rows with a number out of range become zeros."""
     is_float = numbers.dtype == np.float32
     if numbers.dtype == np.uint8 or not numbers.size:
         return numbers if is_float else numbers.astype(np.uint8, copy=False)
@@ -208,7 +208,7 @@ def _check_pixels(numbers: NDArray[Any], errors: RowErrors) -> NDArray[Any]:
 
 
 def _read_files(array: Any, spec: ImageSpec, errors: RowErrors) -> NDArray[np.uint8]:
-    """Image files as bytes → u8[N, C, H, W] in the model's mode; they are never resized."""
+    """Decode image files to u8[N, C, H, W] in the model's mode, without resizing."""
     images = np.zeros((len(array), *spec.shape), np.uint8)
     for i, raw in enumerate(array):
         try:
@@ -226,11 +226,11 @@ def _read_files(array: Any, spec: ImageSpec, errors: RowErrors) -> NDArray[np.ui
     return images
 
 
-# Into columns
+# From arrays to columns
 
 
 def to_lists(values: NDArray[Any], errors: RowErrors, *, fixed: bool) -> Any:
-    """Convert [N, …] to a column of lists, of a fixed or variable size, without a copy."""
+    """Convert [N, …] to a column of fixed-size or variable-size lists, without a copy."""
     n, bad = len(values), errors.mask()
     size = int(np.prod(values.shape[1:]))
     flat = pa.array(np.ascontiguousarray(values).reshape(-1))
@@ -244,7 +244,7 @@ def to_lists(values: NDArray[Any], errors: RowErrors, *, fixed: bool) -> Any:
 
 
 def to_png(images: NDArray[np.uint8], errors: RowErrors) -> Any:
-    """Convert u8[N, C, H, W] to a column of PNG files as bytes."""
+    """Encode u8[N, C, H, W] as a column of PNG files as bytes."""
     bad = errors.reasons
     files = (None if i in bad else encode_image(image) for i, image in enumerate(images))
     return pa.array(files, pa.binary())

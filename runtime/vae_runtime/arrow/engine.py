@@ -14,15 +14,15 @@ from ..errors import FileError, LimitError
 
 T = TypeVar("T")
 R = TypeVar("R")
-_MIN_TASKS = 16  # in flight on a cluster, so that workers that join find work
+_MIN_TASKS = 16  # minimum in flight on a cluster, so that workers that join find work
 _TASKS_PER_THREAD = 4  # in flight: one runs, one waits on its worker, two last until the refill
-_ITEMS_PER_THREAD = 2  # in flight on our own threads, which never wait for a network
+_ITEMS_PER_THREAD = 2  # in flight on local threads, which never wait for a network
 _TIMEOUT_S = 10
 
 
 @contextlib.contextmanager
 def threads(n: int) -> Iterator[Callable[[Callable[[T], R], Iterable[T]], Iterator[R]]]:
-    """Yield a `map` over n threads that keeps the order and reads only a few items ahead."""
+    """Yield a `map` that uses n threads, keeps the order, and reads only a few items ahead."""
     with ThreadPoolExecutor(n) as pool:
 
         def run_map(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
@@ -59,8 +59,8 @@ def local_cluster(workers: int, threads_each: int = 1) -> Iterator[Any]:
                 n_workers=workers,
                 threads_per_worker=threads_each,
                 host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",  # None would take port 8787, which may be in use
-                # The outcome of a part reports a worker's death; pages of log would hide it.
+                dashboard_address="127.0.0.1:0",  # None would use port 8787, which may be taken
+                # A part's result reports a worker's death, which pages of log would hide.
                 silence_logs=logging.CRITICAL,
             )
             stack.callback(_close, cluster)
@@ -71,10 +71,10 @@ def local_cluster(workers: int, threads_each: int = 1) -> Iterator[Any]:
 
 
 def _close(cluster: Any) -> None:
-    """Close a cluster.
+    """Close a cluster, ignoring one failed assertion.
 
     Dask asserts that every worker has a process to wait for. A worker that is being restarted has
-    none, and that assertion must not replace the job's own error.
+    none, and the failed assertion must not replace the job's own error.
     """
     with contextlib.suppress(AssertionError):
         cluster.close()
@@ -98,13 +98,13 @@ def remote_cluster(address: str) -> Iterator[Any]:
 
 
 def on_dask(client: Any, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Run a function over items on a cluster, one task per item; yield results as they finish.
+    """Run a function on a cluster, one task per item; yield results in order of completion.
 
     Only a few tasks per thread are submitted at a time. Submitting 20,000 at once took 1.4 times
-    as long, and 12 KB of memory per task. Dask moves the tasks of a dead worker to another one.
+    as long and used 12 KB of memory per task. Dask moves a dead worker's tasks to other workers.
 
     Raises:
-        LimitError: the same task killed several workers.
+        LimitError: one task killed several workers.
     """
     dask = _distributed()
     waiting = iter(items)
@@ -112,9 +112,9 @@ def on_dask(client: Any, function: Callable[[T], R], items: Iterable[T]) -> Iter
     max_tasks = 0
     try:
         while True:
-            # Refill by halves: one message with many tasks costs the scheduler as little as one.
+            # Refill at half: a message with many tasks costs the scheduler as little as one.
             if running.count() <= max_tasks // 2:
-                cluster_threads = sum(client.nthreads().values())  # workers may have joined
+                cluster_threads = sum(client.nthreads().values())  # more workers may have joined
                 max_tasks = max(_MIN_TASKS, _TASKS_PER_THREAD * cluster_threads)
                 tasks = list(islice(waiting, max_tasks - running.count()))
                 running.update(client.map(function, tasks, pure=False) if tasks else [])
@@ -130,7 +130,7 @@ def on_dask(client: Any, function: Callable[[T], R], items: Iterable[T]) -> Iter
 
 
 def _distributed() -> Any:
-    """Import `distributed` only when a cluster is needed: it takes a second."""
+    """Import `distributed`, which takes a second, only when a cluster is needed."""
     import distributed
 
     return distributed

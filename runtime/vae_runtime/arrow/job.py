@@ -1,8 +1,8 @@
 """Run a job: turn a plan into a folder of self-describing Parquet parts.
 
-Each part records its provenance in its Parquet metadata: the job it belongs to and its place in it.
-So the folder needs no other file, any Parquet reader reads it as one data set, and an interrupted
-job resumes from the parts alone.
+Each part's Parquet metadata records its provenance: its job, and its position in the job. Thus the
+folder needs no other files, any Parquet reader reads it as one data set, and an interrupted job
+resumes from the parts alone.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ if TYPE_CHECKING:
 METADATA_KEY = b"vae_onnx"
 _FORMAT = 1
 _BATCH_BYTES = 8 << 20  # pixels per batch, as float32
-_GROUP_BYTES = 16 << 20  # per output row group
+_GROUP_BYTES = 16 << 20  # bytes per output row group
 _MAX_ROWS = 4096  # per batch
 
-Advance = Callable[[int], object]  # called with the number of rows that were just finished
-# The builtin `map`, or a function that maps several batches at once and keeps their order.
+Advance = Callable[[int], object]  # called with the number of rows just finished
+# The builtin `map`, or a function that maps several batches concurrently and keeps the order.
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 @dataclass(frozen=True)
 class Workers:
-    """Where the parts of a job run: on threads, on local processes or on a Dask cluster.
+    """The workers of a job: threads, local processes or a Dask cluster.
 
     Attributes:
-        threads: threads of this process, which share the batches of one part at a time.
-        processes: processes of a new Dask cluster on this machine; 0 starts none.
-        scheduler: address of a running Dask scheduler; its workers need the same file paths.
+        threads: threads of this process, which work together on one part at a time.
+        processes: number of processes in a new local Dask cluster; 0 starts no cluster.
+        scheduler: address of a running Dask scheduler; its workers must see the same file paths.
     """
 
     threads: int = 1
@@ -62,11 +62,11 @@ class Summary:
 
     Attributes:
         parts: number of files in the folder.
-        rows: rows in all parts.
-        errors: rows with a reason in `error`.
-        bytes: total size of all parts.
-        skipped: parts that an earlier run had finished.
-        first_error: the first reason, if any.
+        rows: number of rows in all parts.
+        errors: number of rows with a reason in `error`.
+        bytes: total size of all parts in bytes.
+        skipped: number of parts that an earlier run had finished.
+        first_error: the first reason, or None.
     """
 
     parts: int
@@ -83,7 +83,7 @@ class Job:
 
     Attributes:
         mapper: what to do with each row.
-        out: folder of the parts, an absolute path.
+        out: folder for the parts, an absolute path.
         schema: schema of every part.
         input_sha256: checksum of the plan.
         parts: number of parts.
@@ -97,7 +97,7 @@ class Job:
 
     @classmethod
     def of(cls, mapper: Mapper, plan: Plan, out: Path) -> Job:
-        """Combine a mapper, a plan and a folder.
+        """Build a job from a mapper, a plan and an output folder.
 
         Raises:
             UsageError: the input lacks a column that the mapper needs.
@@ -108,7 +108,7 @@ class Job:
         return cls(mapper, out.resolve(), mapper.schema(schema), plan.sha256, len(plan.parts))
 
     def provenance(self, part: Part) -> dict[str, Any]:
-        """The metadata that identifies a part; equal provenance means an equal file."""
+        """Return the metadata that identifies a part; equal provenance means an equal file."""
         return {
             "format": _FORMAT,
             "verb": self.mapper.verb,
@@ -124,7 +124,7 @@ class Job:
 
 @dataclass(frozen=True)
 class FinishedPart:
-    """A written part: its file, number of rows, rows with a reason in `error`, and size."""
+    """A written part: its file, number of rows, number of rows with an error, and size in bytes."""
 
     file: Path
     rows: int
@@ -147,13 +147,13 @@ def run(
         mapper: what to do with each row.
         plan: the rows, divided into parts.
         out: folder for the parts; created if it is missing.
-        workers: where to run; by default on one thread of this process.
+        workers: where to run; the default is one thread of this process.
         resume: skip the parts that an earlier run of the same job finished.
-        advance: called with the number of rows that were just finished.
+        advance: called with the number of rows just finished.
 
     Raises:
         InputError: the folder holds other files, or parts of another job.
-        VaeError: the first error that affects more than single rows; finished parts are kept.
+        VaeError: the first error not confined to single rows; finished parts are kept.
     """
     advance = advance or (lambda _: None)
     job = Job.of(mapper, plan, out)
@@ -179,7 +179,7 @@ def run(
 def _run_parts(
     job: Job, parts: list[Part], workers: Workers, advance: Advance
 ) -> Iterator[FinishedPart]:
-    """Write parts and yield each one when it is finished, in any order."""
+    """Write parts and yield each one when it is finished, in order of completion."""
     if workers.scheduler is None and not workers.processes:
         with engine.threads(workers.threads) as run_map:
             for part in parts:
@@ -210,15 +210,15 @@ def write_part(
     Args:
         job: the job.
         part: the rows to map.
-        run_map: maps the batches.
-        advance: called with the number of rows that were just mapped.
+        run_map: the `map` to apply to the batches.
+        advance: called with the number of rows just mapped.
 
     Raises:
         FileError: a file cannot be read or written.
         InputError: an input file is damaged, or has changed since the job was planned.
     """
     target = job.out / part.name
-    # Pixels and latents hardly repeat, so dictionary encoding would only cost time.
+    # Pixels and latents rarely repeat, so dictionary encoding would only cost time.
     plain = [field.name for field in job.schema if not pa.types.is_nested(field.type)]
     options: dict[str, Any] = {"use_dictionary": plain, "write_page_checksum": True}
     rows = errors = 0
@@ -229,7 +229,7 @@ def write_part(
                 writer.write_table(group, row_group_size=group.num_rows)
                 rows += group.num_rows
                 errors += group.num_rows - group.column(ERROR).null_count
-                del group  # free its memory before the next one is collected
+                del group  # free this group before the next one is collected
             footer = {**job.provenance(part), "errors": errors, "version": __version__}
             writer.add_key_value_metadata({METADATA_KEY: json.dumps(footer, ensure_ascii=False)})
         if rows != part.rows:
@@ -240,7 +240,7 @@ def write_part(
 
 
 def batch_rows(spec: ImageSpec) -> int:
-    """The number of rows to map together: a few megabytes of pixels."""
+    """Return the number of rows to map together, which hold a few megabytes of pixels."""
     c, h, w = spec.shape
     return max(1, min(_MAX_ROWS, _BATCH_BYTES // (4 * c * h * w)))
 
@@ -282,7 +282,7 @@ def _row_groups(tables: Iterable[Any], advance: Advance) -> Iterator[Any]:
 
 
 def _open_folder(job: Job, plan: Plan, out: Path, *, resume: bool) -> dict[str, FinishedPart]:
-    """Create the folder, or check that it holds only parts of this job; return the intact ones."""
+    """Create the folder or check that it holds only this job's parts; return the intact ones."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         # Parquet readers skip these names too.
@@ -306,7 +306,7 @@ def _open_folder(job: Job, plan: Plan, out: Path, *, resume: bool) -> dict[str, 
 
 
 def _check_provenance(job: Job, part: Part | None, file: Path) -> int | None:
-    """Refuse a file of another job; return its number of errors, or None if it is damaged."""
+    """Refuse a file of another job; return the file's error count, or None if it is damaged."""
     unrelated = InputError(f"{file}: not a part of this job. Name another folder.")
     if part is None:
         raise unrelated
@@ -335,7 +335,7 @@ def _check_provenance(job: Job, part: Part | None, file: Path) -> int | None:
 
 
 def _is_intact(job: Job, part: FinishedPart) -> bool:
-    """Read the whole part, verify its page checksums, and compare it with its footer."""
+    """Read the whole part; return whether its page checksums are right and it fits its footer."""
     size = batch_rows(job.mapper.model().spec.image)
     rows = errors = 0
     try:
@@ -351,14 +351,14 @@ def _is_intact(job: Job, part: FinishedPart) -> bool:
 
 
 def _stored_schema(schema: Any) -> Any:
-    """The schema that is read back from a file written with this schema."""
+    """Return the schema that a file written with `schema` has when read back."""
     sink = pa.BufferOutputStream()
     pq.write_table(schema.empty_table(), sink)
     return pq.read_schema(pa.BufferReader(sink.getvalue()))
 
 
 def _first_error(file: Path) -> str:
-    """Read the first reason in the column `error` of a part that has one."""
+    """Return the first reason in the column `error` of a part that has errors."""
     column = pq.read_table(file, columns=[ERROR])[ERROR]
     reason: str = column.drop_null()[0].as_py()
     return reason

@@ -1,4 +1,4 @@
-"""`Mapper`: a picklable function from Arrow table to Arrow table, for any engine to map."""
+"""`Mapper`: a picklable function from Arrow table to Arrow table that any engine can map."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ..autoencoder import DEFAULT_BUNDLE, DEFAULT_VARIANT, Autoencoder
 from ..bundle.reader import Bundle, open_bundle
 from ..errors import IntegrityError, UsageError
 from ..labels import as_labels
+from ..metrics import Scores
 from ..prior import check_sampling, choose_prior
 from .columns import (
     RowErrors,
@@ -47,16 +48,16 @@ class Options:
         image: column of images.
         label_column: column of labels; None means `label` if the table has it.
         label: one label for all rows, instead of a column.
-        row: column of row numbers in the whole job; together with the seed, they determine the
-            random numbers of `sample` and `score`.
-        dtype: type of the resulting images: `uint8`, `float32`, or `png` for files as bytes.
-        fixed: make lists of a fixed size; Spark needs False.
-        seed: seed of `sample` and `score`.
+        row: column of row numbers within the whole job; with the seed, they determine the random
+            numbers of `sample` and `score`.
+        dtype: type of the resulting images: `uint8`, `float32` or `png` (files as bytes).
+        fixed: produce fixed-size lists; Spark needs False.
+        seed: seed for `sample` and `score`.
         samples: posterior samples per image for the negative ELBO of `score`.
-        prior: prior of `sample`: `fitted` or `normal`.
-        temperature: factor on the standard deviation of sampled latents.
-        truncation: redraw numbers beyond this many standard deviations.
-        variant: precision of the graphs, if the bundle has more than `fp32`.
+        prior: prior for `sample`: `fitted` or `normal`.
+        temperature: scales the standard deviation of sampled latents.
+        truncation: limit in standard deviations; noise values beyond it are redrawn.
+        variant: precision of the graphs, if the bundle has others than `fp32`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
     """
 
@@ -78,8 +79,8 @@ class Options:
         """Validate the options for a model.
 
         Raises:
-            UsageError: an unknown name, or a number out of range.
-            InputError: a label out of range.
+            UsageError: a name is unknown, or a number is out of range.
+            InputError: a label is out of range.
         """
         if self.dtype not in DTYPES:
             raise UsageError(f"dtype is {self.dtype!r}, expected one of: {', '.join(DTYPES)}")
@@ -107,12 +108,12 @@ class _Rows:
         self.labels = self._read_labels()
 
     def images(self) -> NDArray[Any]:
-        """Read the images, u8 or f32 [N, C, H, W]."""
+        """Read the images as u8 or f32 [N, C, H, W]."""
         column = _column(self._table, self._options.image)
         return read_images(column, self._spec.image, self.errors)
 
     def runs(self) -> list[tuple[slice, int]]:
-        """Find slices of consecutively numbered rows, each with the number of its first row."""
+        """Yield slices of consecutively numbered rows, each with the number of its first row."""
         name = self._options.row
         numbers = read_row_numbers(_column(self._table, name), name, self.errors)
         breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
@@ -149,7 +150,7 @@ def _reconstruct(model: Autoencoder, rows: _Rows, options: Options) -> dict[str,
 
 def _score(model: Autoencoder, rows: _Rows, options: Options) -> dict[str, Any]:
     images = rows.images()
-    # A plain autoencoder samples nothing, so it needs no row numbers.
+    # A plain autoencoder draws no samples, so it needs no row numbers.
     runs = [(slice(0, len(images)), 0)] if model.spec.family == "ae" else rows.runs()
     scores = np.zeros((3, len(images)))
     for part, first in runs:
@@ -157,9 +158,8 @@ def _score(model: Autoencoder, rows: _Rows, options: Options) -> dict[str, Any]:
         scores[:, part] = model.score(
             images[part], labels, samples=options.samples, seed=options.seed, start=first
         )
-    names = ("reconstruction_error", "kl", "negative_elbo")
     bad = rows.errors.mask()
-    return {name: pa.array(row, mask=bad) for name, row in zip(names, scores, strict=True)}
+    return {name: pa.array(row, mask=bad) for name, row in zip(Scores._fields, scores, strict=True)}
 
 
 def _sample(model: Autoencoder, rows: _Rows, options: Options) -> dict[str, Any]:
@@ -199,17 +199,17 @@ def _to_images(images: NDArray[Any], errors: RowErrors, options: Options) -> Any
 class Mapper:
     """Encode, reconstruct, score or sample the rows of an Arrow table.
 
-    A call returns the table without its images and with the columns below. They replace columns of
+    A call returns the table without its images and with the columns below, which replace columns of
     the same name.
 
     - `encode`: `z` and, for a VAE, `log_var`, lists of float32
     - `reconstruct` and `sample`: `image`
-    - `score`: `reconstruction_error` (squared error per pixel), `kl` and `negative_elbo` (nats)
-    - all: `error`, null for a good row; for a bad row the reason, and its results are null
+    - `score`: `mse` (squared error per pixel), `kl` and `negative_elbo` (nats)
+    - all verbs: `error`, null for a good row, or the reason for a bad row, whose results are null
 
-    A mapper pickles as the bundle's path and checksum and the options. Each process opens the
-    bundle once, for its first table, and refuses a bundle with another checksum. Threads can share
-    a mapper.
+    A pickled mapper holds the bundle's path and checksum, and the options. Each process opens the
+    bundle once, for its first table, and refuses it if its checksum differs. Threads can share a
+    mapper.
 
     Attributes:
         verb: `encode`, `reconstruct`, `score` or `sample`.
@@ -228,8 +228,8 @@ class Mapper:
             options: the fields of `Options`.
 
         Raises:
-            UsageError: an unknown verb or option.
-            NotFound: no such bundle.
+            UsageError: the verb or an option is unknown.
+            NotFound: the bundle does not exist.
         """
         if verb not in _VERBS:
             raise UsageError(f"verb is {verb!r}, expected one of: {', '.join(_VERBS)}")
@@ -249,7 +249,7 @@ class Mapper:
 
         Raises:
             UsageError: a column is missing.
-            InputError: a column of a type that cannot hold images, labels or row numbers.
+            InputError: a column's type cannot hold images, labels or row numbers.
             IntegrityError: the bundle has changed since the mapper was made.
         """
         if isinstance(table, pa.RecordBatch):
@@ -270,7 +270,7 @@ class Mapper:
             yield from self(batch).combine_chunks().to_batches()
 
     def schema(self, schema: pa.Schema) -> pa.Schema:
-        """Return the schema of the result for tables of this schema."""
+        """Return the schema of the result for tables with this schema."""
         return self(schema.empty_table()).schema
 
     def model(self) -> Autoencoder:
@@ -279,7 +279,7 @@ class Mapper:
         Raises:
             IntegrityError: the bundle has changed since the mapper was made.
         """
-        # The key has the process id because a forked child must not use its parent's sessions.
+        # The key includes the process id: a forked child must not use its parent's sessions.
         key = (os.getpid(), self.bundle, self.sha256, self.options.variant, self.options.device)
         with _loading:
             if key not in _models:

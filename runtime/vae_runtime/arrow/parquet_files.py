@@ -1,4 +1,4 @@
-"""Find Parquet files and read them in batches; damage becomes one error that names the file."""
+"""Find Parquet files and read them in batches; any damage raises an error naming the file."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ..errors import FileError, InputError, NotFound, describe_os_error
 
 
 def find_parquet(source: str) -> list[str]:
-    """Find the Parquet files of a path, a folder or a glob, as sorted absolute paths.
+    """Return the Parquet files that a path, folder or glob matches, as sorted absolute paths.
 
-    In a folder, names that begin with a dot or an underscore are skipped, as in other engines.
+    In a folder, names that begin with a dot or an underscore are skipped, as other engines do.
 
     Raises:
         NotFound: no file was found.
@@ -73,7 +73,7 @@ def read_batches(
 
 
 def _explain(error: Exception, damaged: str, file: str | Path) -> FileError | InputError:
-    """Distinguish a failure of the system from damage, which Arrow may also raise as OSError."""
+    """Tell a system failure from file damage, which Arrow may also report as an OSError."""
     if isinstance(error, OSError) and error.errno is not None:
         return FileError(f"{file}: {describe_os_error(error)}")
     return InputError(damaged)

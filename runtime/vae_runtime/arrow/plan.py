@@ -25,13 +25,13 @@ class RowGroups:
 
 @dataclass(frozen=True)
 class Part:
-    """One task: rows `start` to `start + rows` of the job.
+    """One task: rows `start` to `start + rows - 1` of the job.
 
     Attributes:
         number: position in the job, from 0.
-        start: number of its first row in the whole job.
+        start: number of the part's first row within the whole job.
         rows: number of rows.
-        sources: the row groups to read; empty if `sample` only counts rows.
+        sources: the row groups to read; empty if `sample` has no input files.
     """
 
     number: int
@@ -51,7 +51,7 @@ class Plan:
 
     Attributes:
         parts: the parts in row order.
-        schema: schema of the input without its metadata; None if rows are only counted.
+        schema: schema of the input without its metadata; None if there are no input files.
         sha256: checksum of the parts and of the footers of all input files.
     """
 
@@ -61,15 +61,15 @@ class Plan:
 
     @property
     def rows(self) -> int:
-        """Rows in all parts."""
+        """The number of rows in all parts."""
         return sum(part.rows for part in self.parts)
 
 
 def parse_source(source: str, verb: str, part_rows: int, limit: int | None) -> Plan:
-    """Plan a job for the argument IN: Parquet files, or for `sample` also a number of rows.
+    """Plan a job for the argument IN: Parquet files or, for `sample`, also a number of rows.
 
     Raises:
-        UsageError: a number of rows for another verb, or a number out of range.
+        UsageError: a number of rows is given for another verb, or is out of range.
     """
     if not (source.isascii() and source.isdigit()) or Path(source).exists():
         return plan_files(source, part_rows, limit)
@@ -84,7 +84,7 @@ def parse_source(source: str, verb: str, part_rows: int, limit: int | None) -> P
 
 
 def plan_rows(rows: int, part_rows: int = PART_ROWS) -> Plan:
-    """Plan a job that reads no input and only counts rows, from 0 to `rows` - 1."""
+    """Plan a job without input, whose rows are numbered 0 to `rows - 1`."""
     starts = range(0, rows, part_rows)
     parts = tuple(Part(k, start, min(part_rows, rows - start)) for k, start in enumerate(starts))
     return Plan(parts, None, _checksum(parts, []))
@@ -95,12 +95,12 @@ def plan_files(source: str, part_rows: int = PART_ROWS, limit: int | None = None
 
     Args:
         source: a file, a folder (searched recursively for `.parquet`), or a glob.
-        part_rows: minimum rows per part; row groups are never cut, and small files share a part.
-        limit: stop after this many rows; the last part is cut there.
+        part_rows: minimum rows per part; row groups are never split, and small files share a part.
+        limit: maximum number of rows; the last part ends there.
 
     Raises:
-        NotFound: no such file.
-        InputError: not Parquet, no rows, or files with different columns.
+        NotFound: no file was found.
+        InputError: not Parquet, no rows, or the files' columns differ.
     """
     footers = [_read_footer(file) for file in find_parquet(source)]
     first = footers[0]

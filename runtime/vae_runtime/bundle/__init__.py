@@ -1,1 +1,1 @@
-"""The bundle format: spec, manifest, zip, checksums, and opening a bundle."""
+"""The bundle format (spec, manifest, zip, checksums) and the code that opens bundles."""

@@ -1,8 +1,8 @@
 """Read and write a bundle as an uncompressed `.zip`.
 
 Only one layout is accepted: the files one after another, the directory in the same order, and a
-comment that is empty or holds the checksum of everything except the files' contents. Therefore
-every byte of a bundle is covered by a checksum, and all programs read the same files from it.
+comment that is empty or holds the checksum of everything except the files' contents. This ensures
+that a checksum covers every byte and that all programs extract the same files.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..errors import InputError, IntegrityError, LimitError, NotFound
 from ..files.reading import read_bytes
 from .checksums import COMMENT_SIZE, verify_zip, zip_with_checksum
 
-Reader = Callable[[str, int], bytes]  # takes a file's name and the most bytes to return
+Reader = Callable[[str, int], bytes]  # takes a file's name and the maximum bytes to return
 
 MAX_FILE = 2 << 30  # protobuf's own limit for one message
 _MAX_ZIP = 4 << 30  # the limit of the format without its 64-bit extension
@@ -28,7 +28,7 @@ _DATE = (1980, 1, 1, 0, 0, 0)  # fixed, so that the same bundle gives the same b
 _LOCAL, _LOCAL_MARK = struct.Struct("<4s5H3L2H"), b"PK\x03\x04"
 _ENTRY, _ENTRY_MARK = struct.Struct("<4s6H3L5H2L"), b"PK\x01\x02"
 _END = struct.Struct("<4s4H2LH")
-# Files that are often passed instead of a bundle.
+# Types of files that users often pass instead of a bundle.
 _OTHERS = {
     ".pt": "a checkpoint, not a bundle. Run vae-export --ckpt on it first.",
     ".onnx": "one graph, not a bundle. Pass the bundle's folder; in Python, use vae.Decoder.",
@@ -36,7 +36,7 @@ _OTHERS = {
 
 
 class _LayoutError(Exception):
-    """A zip that does not have the layout of a bundle."""
+    """The zip does not have the layout of a bundle."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class _Member:
 
 
 def pack(files: dict[str, bytes]) -> bytes:
-    """Return a stored zip of files, whose bytes depend only on their names and contents.
+    """Return an uncompressed zip whose bytes depend only on the files' names and contents.
 
     Raises:
         LimitError: the zip would be larger than 4 GiB.
@@ -72,8 +72,8 @@ def open_zip(path: Path) -> tuple[Reader, list[str]]:
     """Open a zip; return a function that reads one of its files, and the names of all files.
 
     Raises:
-        InputError: not a zip, or it has compressed files, encrypted files or duplicate names.
-        IntegrityError: the zip is truncated or damaged, or has another layout.
+        InputError: not a zip, or one with compressed files, encrypted files or duplicate names.
+        IntegrityError: the zip is truncated or damaged, or has a different layout.
         FileError: the zip cannot be read.
         LimitError: the zip is larger than 4 GiB.
     """

@@ -1,11 +1,11 @@
-"""Write and verify the sha256 checksums that files contain.
+"""Write and verify the sha256 checksums embedded in files.
 
-A checksum is 64 hexadecimal digits in a fixed place, so it can be verified without parsing:
+A checksum is 64 hexadecimal digits at a fixed position, so no parsing is needed to verify it:
 
 - `manifest.json` begins with its checksum, which covers every byte after it.
-- A graph ends with its checksum, in its last metadata entry. It covers every byte before it.
-- A zip ends with its checksum, in the comment `sha256:…`. It covers every byte before the digits,
-  except the contents of a bundle's files, whose checksums are in the manifest.
+- A graph ends with its checksum, in its last metadata entry, which covers every byte before it.
+- A zip ends with its checksum, in the comment `sha256:…`, which covers every byte before the
+  digits, except the contents of a bundle's files, whose checksums are in the manifest.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def manifest_with_checksum(raw: bytes) -> bytes:
 
 
 def verify_manifest(raw: bytes, where: str) -> bool:
-    """Return whether a manifest has a checksum, and verify it.
+    """Verify the checksum of a manifest; return False if it has none.
 
     Raises:
         IntegrityError: the checksum is wrong.
@@ -61,10 +61,10 @@ def graph_with_checksum(raw: bytes) -> bytes:
 
 
 def verify_graph(raw: bytes, where: str) -> bool:
-    """Return whether a graph has a checksum, and verify it.
+    """Verify the checksum of a graph; return False if it has none.
 
-    This matters because onnxruntime silently accepts half of all flipped bits. A graph that neither
-    begins nor ends like those of vae-export was written by another program and has no checksum.
+    This matters because onnxruntime silently accepts half of all single-bit errors. A graph that
+    neither begins nor ends like vae-export's comes from another program and has no checksum.
 
     Raises:
         IntegrityError: the checksum is wrong, or it is missing from a graph that vae-export wrote.
@@ -88,15 +88,15 @@ def zip_with_checksum(raw: bytes, contents: Iterable[tuple[int, int]] = ()) -> b
     """Append the checksum to a zip as its comment.
 
     Args:
-        raw: a zip without a comment; its last two bytes are the length of the comment, 0.
-        contents: spans (start, end) of bytes, in order, that the checksum does not cover.
+        raw: a zip without a comment; its last two bytes are the comment's length, 0.
+        contents: ordered byte spans (start, end) that the checksum does not cover.
     """
     body = raw[:-2] + struct.pack("<H", COMMENT_SIZE) + _ZIP_MARK
     return body + _sha256(*_outside(body, contents))
 
 
 def verify_zip(raw: bytes, where: str, contents: Iterable[tuple[int, int]] = ()) -> bool:
-    """Return whether a zip has a checksum, and verify it; arguments as for `zip_with_checksum`.
+    """Verify the checksum of a zip; return False if it has none. See `zip_with_checksum`.
 
     Raises:
         IntegrityError: the checksum is wrong.

@@ -24,16 +24,16 @@ NAME = "manifest.json"
 
 @dataclass(frozen=True)
 class Manifest:
-    """The content of `manifest.json`.
+    """The contents of `manifest.json`.
 
     Attributes:
         spec: the model, which all graphs share.
         graphs: every `.onnx` file.
         golden: the file of golden vectors, for `vae-run verify`.
-        training: free-form information that no program interprets: data set, command, metrics, ….
-        parity: the tolerances and the errors measured at export.
+        training: free-form information for people, such as data set, command and metrics.
+        parity: tolerances, and the errors measured at export.
         producer: names and versions of the programs that wrote the bundle.
-        checkpoint_sha256: sha256 of the exported checkpoint.
+        checkpoint_sha256: sha256 of the checkpoint that was exported.
     """
 
     spec: ModelSpec
@@ -49,7 +49,7 @@ class Manifest:
         return {spec.file: spec for spec in (*(g.file for g in self.graphs), self.golden)}
 
     def graph(self, role: str, variant: str = "fp32") -> GraphSpec | None:
-        """Return the graph of this role and variant, or None."""
+        """Return the graph with this role and variant, or None."""
         found = (g for g in self.graphs if (g.role, g.variant) == (role, variant))
         return next(found, None)
 
@@ -71,11 +71,11 @@ class Manifest:
 
     @classmethod
     def from_bytes(cls, raw: bytes, where: str) -> Manifest:
-        """Parse and check the output of `to_bytes`; `where` begins every error message.
+        """Parse and check the output of `to_bytes`; every error message begins with `where`.
 
         Raises:
             IntegrityError: the checksum is missing or wrong.
-            InputError: not JSON, or a value is missing, invalid or contradicts another.
+            InputError: not JSON, or a value is missing, is invalid or contradicts another.
         """
         has_checksum = verify_manifest(raw, where)
         data = parse_json(raw, f"{where}: not valid JSON. The bundle is damaged or was edited.")

@@ -1,7 +1,7 @@
 """Open a bundle: a folder, a stored `.zip` of the same files, or the name of an embedded bundle.
 
-Each file is read into memory once, so the bytes that onnxruntime receives are exactly those whose
-sha256 was checked.
+Each file is read into memory once, so onnxruntime receives exactly the bytes whose sha256 was
+checked.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Bundle:
     """An open bundle.
 
     Attributes:
-        name: the path or name that it was opened by.
-        manifest: its description and list of files.
+        name: the path or name used to open the bundle.
+        manifest: describes the bundle and lists its files.
         sha256: sha256 of the manifest, which contains the sha256 of every other file.
     """
 
@@ -52,7 +52,7 @@ class Bundle:
         return raw
 
     def read_all(self) -> dict[str, bytes]:
-        """Read all files, beginning with the manifest, as `archive.pack` takes them.
+        """Read all files, manifest first, into a dictionary for `archive.pack`.
 
         Raises:
             NotFound, IntegrityError: see `read`.
@@ -69,7 +69,7 @@ def open_bundle(source: str | Path) -> Bundle:
             same name takes precedence if it contains a bundle.
 
     Raises:
-        NotFound: no such file or folder, and no embedded bundle of that name.
+        NotFound: there is no such file or folder, and no embedded bundle of that name.
         InputError: the folder or zip is not a bundle, or its manifest is not valid.
         IntegrityError: the zip or the manifest is damaged.
     """
@@ -111,7 +111,7 @@ def embedded_names() -> list[str]:
 
 
 def _open_folder(folder: Path) -> tuple[Reader, list[str]]:
-    """Return a function that reads a file of the folder, and the names that are not hidden."""
+    """Return a function that reads a file in the folder, and the names of all non-hidden files."""
 
     def read(name: str, limit: int) -> bytes:
         path = folder / name

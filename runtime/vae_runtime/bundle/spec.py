@@ -1,4 +1,4 @@
-"""Specs of models, graphs, tensors and files, as `manifest.json` and graph metadata store them."""
+"""Specs of models, graphs, tensors and files, as stored in `manifest.json` and graph metadata."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class ModelSpec:
     sigma: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return a dictionary for JSON, with keys in a fixed order."""
+        """Return a dictionary for JSON with its keys in a fixed order."""
         image = self.image
         return {
             "format": FORMAT,
@@ -91,7 +91,7 @@ class ModelSpec:
 
     @classmethod
     def from_json(cls, data: Any, where: str) -> ModelSpec:
-        """Parse and check the output of `to_json`; `where` begins every error message.
+        """Parse and check the output of `to_json`; every error message begins with `where`.
 
         Raises:
             InputError: a value is missing, has the wrong type, is out of range or contradicts
@@ -149,7 +149,7 @@ class FileSpec:
 
     @classmethod
     def from_json(cls, data: Any, where: str) -> FileSpec:
-        """Parse and check; the name must not be a path.
+        """Parse and check a file's entry; its name must not be a path.
 
         Raises:
             InputError: a value is missing, has the wrong type or is out of range.
@@ -167,7 +167,7 @@ class FileSpec:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """An input or output of a graph; the first axis is `batch`, the others have fixed sizes."""
+    """An input or output of a graph; its first axis is `batch`, the others have fixed sizes."""
 
     name: str
     dtype: str
@@ -200,7 +200,7 @@ class GraphSpec:
     outputs: tuple[TensorSpec, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return a dictionary for JSON; the keys of `file` are at its top level."""
+        """Return a dictionary for JSON, with the fields of `file` at the top level."""
         data = asdict(self)
         return {"role": self.role, "variant": self.variant, **data.pop("file")} | data
 
@@ -239,7 +239,7 @@ def check_format(version: str, where: str) -> None:
     """Check that this runtime supports the major version of the format.
 
     Raises:
-        InputError: it does not; the message gives the command that upgrades.
+        InputError: the version is not supported; the message gives the upgrade command.
     """
     if version.split(".")[0] != FORMAT.split(".")[0]:
         raise InputError(
@@ -249,7 +249,7 @@ def check_format(version: str, where: str) -> None:
 
 
 def parse_spec(text: str, where: str) -> tuple[ModelSpec, str, str]:
-    """Parse the metadata of a graph; return the spec of its model, its role and its variant.
+    """Parse a graph's metadata; return its model's spec, its role and its variant.
 
     Raises:
         InputError: see `ModelSpec.from_json`.
@@ -262,7 +262,7 @@ def parse_spec(text: str, where: str) -> tuple[ModelSpec, str, str]:
 def same_id(text: str, spec: ModelSpec) -> bool:
     """Return whether the metadata of a graph begins with the id of this model.
 
-    This avoids parsing the long arrays of a mixture again, for graphs whose bytes match the
-    manifest. If the result is False, the metadata may have another order: use `parse_spec`.
+    For graphs whose bytes match the manifest, this avoids parsing a mixture's long arrays again. If
+    the result is False, the metadata may just be in another order: use `parse_spec`.
     """
     return text.startswith(json.dumps({"format": FORMAT, "id": spec.id})[:-1].replace(" ", ""))

@@ -1,4 +1,4 @@
-"""`vae-run`: the command line of the runtime; each command is the module of that name."""
+"""`vae-run`: the runtime's command line; each command is in the module of the same name."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ Shell completion, for .bashrc (zsh_source and fish_source do the same):
 
 
 class LazyGroup(click.Group):
-    """Imports the module of a command only when that command is called."""
+    """A group that imports a command's module only when that command is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """List the commands in the order in which the help shows them."""
+        """List the commands in the order that the help shows them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -100,7 +100,7 @@ def main() -> None:
     except SystemExit as end:
         if "distributed" not in sys.modules:
             exit_now(end.code)
-        # Dask ends its worker processes in an exit handler, so the interpreter exits as usual.
+        # Dask ends its worker processes in an exit handler, so the interpreter must exit normally.
         if sys.stdout is not None:
             sys.stdout.close()  # `reserve_stdout` opened it
         raise

@@ -39,7 +39,7 @@ def command() -> None:
 
 @dataclass(frozen=True)
 class JobOptions:
-    """The options of a job; those of the mapping itself are in `arrow.mapper.Options`."""
+    """Options of a job as a whole; `arrow.mapper.Options` holds those for mapping rows."""
 
     source: str
     out: str
@@ -80,7 +80,7 @@ _SEED = options.seed("Random seed; results do not depend on the number of parts 
 
 
 def _add_verb(verb: str, help: str, *more: options.Decorator) -> None:
-    """Add a command that maps rows; the options that are not the job's are `Mapper`'s."""
+    """Add a command that maps rows; options that are not in `JobOptions` go to `Mapper`."""
 
     @command.command(verb, help=help)
     @options.collect("job", JobOptions, (*_JOB, *more))
@@ -90,7 +90,7 @@ def _add_verb(verb: str, help: str, *more: options.Decorator) -> None:
 
 _add_verb("encode", "Encode images: the columns z and, of a VAE, log_var.", _IMAGE)
 _add_verb("reconstruct", "Encode and decode images: the column image.", _IMAGE, _DTYPE)
-_add_verb("score", "Score images: reconstruction_error per pixel; kl and negative_elbo in nats.",
+_add_verb("score", "Score images: the columns mse (per pixel), kl and negative_elbo (in nats).",
           _IMAGE, _SEED, options.samples(default=1))  # fmt: skip
 _add_verb("sample", "Sample one image for each row of IN, or IN images if it is a number.",
           _DTYPE, _SEED, *options.SAMPLING)  # fmt: skip
@@ -124,8 +124,8 @@ def run_job(verb: str, job: JobOptions, mapping: dict[str, Any]) -> None:
         mapping: the options of `Mapper`.
 
     Raises:
-        UsageError: options that exclude each other.
-        InputError: some rows were refused; all others are written.
+        UsageError: mutually exclusive options were given.
+        InputError: some rows were refused; all others were written.
     """
     from ..arrow import Mapper
     from ..arrow.job import Workers, run
@@ -137,7 +137,7 @@ def run_job(verb: str, job: JobOptions, mapping: dict[str, Any]) -> None:
     plan = parse_source(job.source, verb, job.part_rows, job.limit)
     workers = Workers(job.threads or _cores(), job.workers or 0, job.scheduler)
     progress: Any = contextlib.nullcontext()
-    if sys.stderr.isatty():  # elsewhere click would print an empty line
+    if sys.stderr.isatty():  # if not on a terminal, click would print an empty line
         progress = click.progressbar(
             length=plan.rows, file=sys.stderr, show_pos=True, show_eta=True
         )

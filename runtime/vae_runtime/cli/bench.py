@@ -1,4 +1,4 @@
-"""`vae-run bench`: measure latency and throughput by batch size, against a bare session."""
+"""`vae-run bench`: measure latency and throughput per batch size against a bare session."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BATCHES = (1, 16, 64, 256, 1024)
 
 
 class Timing(NamedTuple):
-    """Medians of one batch size.
+    """Median timings for one batch size.
 
     Attributes:
         batch: images per call.
@@ -91,7 +91,7 @@ def command(
 def measure(
     library: Callable[[], object], bare: Callable[[], object], batch: int, seconds: float
 ) -> Timing:
-    """Time two functions in turns for `seconds`, at least three times each, after a warm-up."""
+    """Time two functions alternately for `seconds`, at least three times each, after a warm-up."""
     from statistics import median
 
     library()
@@ -108,7 +108,7 @@ def measure(
 
 
 def _graph(chosen: options.ModelOptions, role: str, dtype: str) -> Encoder | Decoder:
-    """Load the graph that the library would use for this call."""
+    """Load the graph that the library would use for this role and dtype."""
     model = chosen.load()
     if role == "encoder":
         return model.encoder()
@@ -118,7 +118,7 @@ def _graph(chosen: options.ModelOptions, role: str, dtype: str) -> Encoder | Dec
 def _pair(
     graph: Encoder | Decoder, dtype: str, batch: int
 ) -> tuple[Callable[[], object], Callable[[], object]]:
-    """Return a call of the library, and one of onnxruntime itself on the same batch."""
+    """Return two functions that run one batch: with this library and with onnxruntime alone."""
     import numpy as np
 
     from ..graphs import Encoder

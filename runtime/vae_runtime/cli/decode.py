@@ -54,7 +54,7 @@ def command(
 def decode_file(
     model: Autoencoder, path: str, labels: tuple[str, ...], max_images: int
 ) -> tuple[Column, NDArray[np.float32]]:
-    """Read latents f32[N, D]; return the images, which are decoded as they are written, and z.
+    """Read latents z f32[N, D]; return the images, which are decoded only when written, and z.
 
     A conditional model uses --label, or else the labels in the file.
     """

@@ -1,4 +1,4 @@
-"""`vae-run encode`: encode images to latents, as features or as compression."""
+"""`vae-run encode`: encode images to latents, for use as features or as compressed images."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def command(
 
 
 def _rows(result: Evaluation, device: str) -> list[tuple[str, str]]:
-    """Lay the results out as rows of name and value."""
+    """Arrange the results as rows of names and values."""
     given = "given" if result.labels else "not given"
     table = [("images", f"{result.n:,}, labels {given}"), ("mse", f"{result.mse:.5f} per pixel")]
     if result.iwae is not None:

@@ -53,7 +53,7 @@ def _bundle(name: str) -> tuple[Rows, dict[str, Any]]:
 
 
 def _graph(name: str) -> tuple[Rows, dict[str, Any]]:
-    """Describe one file by its metadata and by the inputs and outputs that onnxruntime sees."""
+    """Describe one file: its metadata, and the inputs and outputs that onnxruntime reports."""
     from ..graph_checks.smoke_test import smoke_test
     from ..graphs import Graph, read_graph
 
@@ -70,7 +70,7 @@ def _graph(name: str) -> tuple[Rows, dict[str, Any]]:
 
 
 def _spec_rows(spec: ModelSpec) -> Rows:
-    """Rows that a bundle and each of its graphs have in common."""
+    """Return the rows that a bundle and each of its graphs have in common."""
     prior, image = spec.prior, spec.image
     mixture = (
         "" if prior.weights is None else f", {prior.rows} × {prior.weights.shape[1]} Gaussians"
@@ -88,7 +88,7 @@ def _spec_rows(spec: ModelSpec) -> Rows:
 
 
 def _manifest_rows(manifest: Manifest) -> Rows:
-    """Rows about graphs, training and parity."""
+    """Return the rows about graphs, training and parity."""
     rows = [
         (
             graph.role if graph.variant == "fp32" else f"  {graph.variant}",

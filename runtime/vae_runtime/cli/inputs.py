@@ -37,7 +37,7 @@ class InputImages:
 
     Attributes:
         images: checked against the model's image shape.
-        names: the file of each image; for an array, its name and the index, `a.npy#3`.
+        names: the file of each image; for an array, the file and index, as in `a.npy#3`.
         labels: the class name of each image, or None if the data has no labels.
     """
 
@@ -49,7 +49,7 @@ class InputImages:
         return len(self.images)
 
     def indices(self, spec: ModelSpec) -> NDArray[np.int64] | None:
-        """Convert the labels to class indices i64[N]; None if the model lacks any of them."""
+        """Convert the labels to class indices i64[N], or None if the model lacks any of them."""
         if self.labels is None or not set(self.labels) <= set(spec.classes):
             return None
         index = {name: i for i, name in enumerate(spec.classes)}
@@ -75,19 +75,19 @@ def read_images(
     *,
     resize: bool = False,
 ) -> InputImages:
-    """Read all images that `inputs` name, in that order, at most `limit`.
+    """Read the images that `inputs` name, in that order, up to `limit`.
 
     Args:
         inputs: image files, folders, IDX files or folders of them, `.npy`, `.npz`, `mnist` or
-            `digits` (their test split), or `-` for standard input. The sub-folder of an image is
-            its label.
+            `digits` (their test split), or `-` for standard input. An image's sub-folder is its
+            label.
         spec: size and mode of the images that the model takes.
         limit: stop after this many images.
         resize: resize image files to the model's size, as `vae-train --size` does.
 
     Raises:
-        NotFound: a path that does not exist, or a folder without images.
-        InputError: an image of another size, one that cannot be read, or no image at all.
+        NotFound: a path does not exist, or a folder has no images.
+        InputError: an image is unreadable or has the wrong size, or there are no images at all.
     """
     found: list[InputImages] = []
     for one in _read_each(inputs, spec, spec.shape[1:] if resize else None):
@@ -202,11 +202,11 @@ def _numbered(name: str, n: int) -> list[str]:
 def read_latents(
     name: str, latent_dim: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
-    """Read latents f32[N, D] from `.npy`, `.npz` (array `z`), `.csv` or `-`; also labels i64[N].
+    """Read latents f32[N, D] and any labels i64[N] from `.npy`, `.npz` (`z`), `.csv` or `-`.
 
     Raises:
-        NotFound: no such file.
-        InputError: a file that cannot be read, or an array of another shape.
+        NotFound: the file does not exist.
+        InputError: the file is malformed, or an array has the wrong shape.
     """
     raw = _read_stdin() if name == "-" else read_bytes(Path(name))
     source = _STDIN if name == "-" else name
@@ -229,7 +229,7 @@ def read_latents(
 def _parse_csv(raw: bytes, source: str) -> NDArray[np.float32]:
     try:
         rows = [line.split(",") for line in raw.decode().splitlines() if line.strip()]
-        with np.errstate(over="ignore"):  # `as_latents` refuses an infinity and names its place
+        with np.errstate(over="ignore"):  # `as_latents` refuses infinities and names their place
             return np.array([[float(cell) for cell in row] for row in rows], np.float32)
     except ValueError as error:
         raise InputError(

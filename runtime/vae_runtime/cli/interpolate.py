@@ -1,4 +1,4 @@
-"""`vae-run interpolate`: morph from one image or latent to another."""
+"""`vae-run interpolate`: morph from one image or latent vector to another."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def command(
 def _read_ends(
     model: Autoencoder, ends: tuple[str, ...], *, resize: bool
 ) -> tuple[list[NDArray[Any]], int | None]:
-    """Read two images or latents, and the class index if the files give both the same one."""
+    """Read two images or latent vectors, and their class index if the files give both the same."""
     from ..errors import UsageError
     from ..labels import as_labels
     from .inputs import read_images, read_latents

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 ANIMATIONS = (".gif", ".webp")
 TABLES = (".npy", ".npz", ".csv")
-FOLDER = ""  # the extension of a folder's name
+FOLDER = ""  # stands for a folder, whose name has no extension
 IMAGES = (*PICTURES, *TABLES, FOLDER)
-MAX_PIXELS = 64_000_000  # per picture; image viewers can still open that
+MAX_PIXELS = 64_000_000  # per picture; image viewers can still open one this large
 
 
 # Values
@@ -33,7 +33,7 @@ MAX_PIXELS = 64_000_000  # per picture; image viewers can still open that
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Which bundle to load, and how: --bundle, --variant, --device, --threads and --tf32."""
+    """The bundle to load and how to run it: --bundle, --variant, --device, --threads, --tf32."""
 
     bundle: str
     variant: str = "fp32"
@@ -56,7 +56,7 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class InputOptions:
-    """Which images to read: INPUTS, --label, --limit and --resize."""
+    """The images to read: INPUTS, --label, --limit and --resize."""
 
     inputs: tuple[str, ...]
     labels: tuple[str, ...] = ()
@@ -66,7 +66,7 @@ class InputOptions:
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How to sample latents: --prior, --temperature and --truncation."""
+    """Options for sampling latents: --prior, --temperature and --truncation."""
 
     prior: str = "fitted"
     temperature: float = 1.0
@@ -75,18 +75,18 @@ class SamplingOptions:
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """Where a result goes: to a file, standard output, the terminal, or a JSON summary.
+    """The destination of a result: a file, standard output, the terminal or a JSON summary.
 
     Attributes:
-        default: the output without --out and --show.
-        default_extension: the output type if neither --format nor --out names one.
-        out: see --out.
-        format: see --format.
+        default: the output path if neither --out nor --show is given.
+        default_extension: the output type if neither --format nor --out specifies one.
+        out: value of --out.
+        format: value of --format.
         as_json: print a JSON summary.
         show: show the images in the terminal.
         columns: images per row of a grid.
         scale: output pixels per image pixel.
-        max_pixels: refuse to draw a larger picture.
+        max_pixels: refuse to draw a picture with more pixels.
     """
 
     default: str | None = None
@@ -101,7 +101,7 @@ class OutputOptions:
 
     @property
     def path(self) -> str | None:
-        """The file or folder to write; `-` is standard output, and None means no output file."""
+        """The file or folder to write; `-` means standard output, None no output file."""
         return self.default if self.out is None and not self.show else self.out
 
     @property
@@ -121,7 +121,7 @@ class OutputOptions:
         return names.get(self.path, f" to {self.path}")
 
     def without_file(self) -> OutputOptions:
-        """The same options without an output file."""
+        """Return these options without an output file."""
         return replace(self, default=None, out=None)
 
     def check(self, *extensions: str) -> None:
@@ -131,8 +131,8 @@ class OutputOptions:
             extensions: the types that the command can write.
 
         Raises:
-            UsageError: an unknown type, or both the result and JSON on standard output.
-            FileError: the folder is missing or read-only.
+            UsageError: the type is unknown, or result and JSON would both go to standard output.
+            FileError: the parent folder is missing or read-only, or `path` is of the wrong kind.
         """
         if self.path == "":
             raise UsageError("-o is empty, expected a file, a folder or - for standard output")
@@ -148,7 +148,7 @@ class OutputOptions:
             check_parent_folder(Path(str(self.path)))
 
     def _check_name(self, path: Path) -> None:
-        """Refuse an existing file for a folder, a folder for a file, and a misleading name."""
+        """Refuse a file in place of a folder, a folder in place of a file, or a misleading name."""
         if self.extension == FOLDER and path.exists() and not path.is_dir():
             raise FileError(f"{path}: a file, but a name without an extension means a folder")
         if self.extension != FOLDER and path.is_dir():
@@ -162,21 +162,21 @@ class OutputOptions:
 
 
 def check_count(n: int, max_images: int) -> None:
-    """Refuse to make more than `max_images` images.
+    """Check that no more than `max_images` images will be made.
 
     Raises:
-        LimitError: `n` is larger; the message names the option that allows it.
+        LimitError: `n` is larger; the message names the option that raises the limit.
     """
     if n > max_images:
         raise LimitError(f"{n:,} images, limit {max_images:,}. Use --max-images {n} to allow it.")
 
 
 def single_label(labels: tuple[str, ...], spec: ModelSpec) -> int | None:
-    """Return the class index of the only --label, or None if there is no label.
+    """Return the class index of the single --label, or None without one.
 
     Raises:
-        UsageError: more than one label, an unknown class, or a model without classes.
-        InputError: an index that is out of range.
+        UsageError: there is more than one label, the class is unknown, or the model has none.
+        InputError: the index is out of range.
     """
     from ..labels import label_index
 
@@ -185,7 +185,7 @@ def single_label(labels: tuple[str, ...], spec: ModelSpec) -> int | None:
     return label_index(labels[0], spec) if labels else None
 
 
-# Decorators. The group sets `show_default`, so that each help names the default.
+# Decorators. The group sets `show_default`, so the help shows each default.
 
 Decorator = Callable[[Any], Any]
 
@@ -198,7 +198,7 @@ def integer(
     max: int | None = None,
     multiple: bool = False,
 ) -> Decorator:
-    """An option that takes a whole number."""
+    """Return an option that takes an integer."""
     numbers = click.IntRange(min, max)
     return click.option(*names, type=numbers, default=default, help=help, multiple=multiple)
 
@@ -206,39 +206,39 @@ def integer(
 def number(
     name: str, *, help: str, default: float | None = None, min: float = 0, max: float | None = None
 ) -> Decorator:
-    """An option that takes a decimal number."""
+    """Return an option that takes a decimal number."""
     return click.option(name, type=click.FloatRange(min, max), default=default, help=help)
 
 
 def choice(name: str, *values: str, help: str) -> Decorator:
-    """An option that takes one of the values; the first is the default."""
+    """Return an option that takes one of `values`; the first is the default."""
     return click.option(name, type=click.Choice(values), default=values[0], help=help)
 
 
 def flag(name: str, *names: str, help: str) -> Decorator:
-    """An option without a value."""
+    """Return an option that takes no value."""
     return click.option(name, *names, is_flag=True, help=help)
 
 
 def seed(help: str, default: int | None = 0) -> Decorator:
-    """--seed; with a default of None, the seed is random."""
+    """Return --seed; if `default` is None, the seed is random."""
     shown: Any = "random" if default is None else True
     seeds = click.IntRange(0, 2**64 - 1)
     return click.option("--seed", type=seeds, default=default, show_default=shown, help=help)
 
 
 def label(help: str = "Class index or name for all images.") -> Decorator:
-    """--label, which may be repeated; a command that takes only one uses `single_label`."""
+    """Return --label, which may be repeated; a command that allows only one uses `single_label`."""
     return click.option("--label", "--digit", "-l", "labels", multiple=True, help=help)
 
 
 def limit(default: int | None = None) -> Decorator:
-    """--limit, for a command that reads images."""
+    """Return --limit, for a command that reads images."""
     return integer("--limit", default=default, help="Take at most this many images.")
 
 
 def samples(default: int, *names: str) -> Decorator:
-    """--samples, for a command that estimates the negative ELBO."""
+    """Return --samples, for a command that estimates the negative ELBO."""
     help = "Number of posterior samples per image."
     return integer("--samples", *names, default=default, max=100_000, help=help)
 
@@ -272,10 +272,10 @@ def collect(
     """Add options to a command and pass their values to it as one dataclass.
 
     Args:
-        parameter: the command's parameter for the dataclass.
-        cls: the dataclass; options that are not among its fields stay parameters of the command.
-        options: the options, in the order of the help.
-        constants: values of fields that are not options.
+        parameter: the command's parameter that receives the dataclass.
+        cls: the dataclass; options not among its fields remain parameters of the command.
+        options: the options, in the order shown in the help.
+        constants: values for fields that are not options.
     """
     names = {field.name for field in fields(cls)} - set(constants)
 
@@ -294,13 +294,13 @@ def collect(
 
 
 def inputs(default_limit: int | None = None) -> Decorator:
-    """INPUTS, --label, --limit and --resize, passed to the command as `source`."""
+    """Add INPUTS, --label, --limit and --resize, passed to the command as `source`."""
     argument = click.argument("inputs", nargs=-1, required=True)
     return collect("source", InputOptions, (argument, label(), limit(default_limit), resize))
 
 
 def model(*, all_variants: bool = False) -> Decorator:
-    """The options of `ModelOptions`, passed to the command as `model_options`.
+    """Add the options of `ModelOptions`, passed to the command as `model_options`.
 
     Args:
         all_variants: True for a command that runs every variant.
@@ -326,17 +326,17 @@ SAMPLING = (
 
 
 def sampling() -> Decorator:
-    """The options of `SamplingOptions`, passed to the command as `sampling`."""
+    """Add the options of `SamplingOptions`, passed to the command as `sampling`."""
     return collect("sampling", SamplingOptions, SAMPLING)
 
 
 def output(default: str, help: str, *, extension: str = "", pictures: bool = True) -> Decorator:
-    """The options of `OutputOptions`, passed to the command as `output`.
+    """Add the options of `OutputOptions`, passed to the command as `output`.
 
     Args:
-        default: the output without --out.
-        help: describes the types of output.
-        extension: the type on standard output, if `default` does not name one.
+        default: the output path if --out is not given.
+        help: a description of the output types.
+        extension: the default type, if `default` does not imply one.
         pictures: whether the result can be drawn as a picture.
     """
     help = f"Output: {help}; - is standard output. [default: {default}]"

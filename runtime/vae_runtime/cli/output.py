@@ -1,4 +1,4 @@
-"""Write images and arrays in the format that the output options name, batch by batch."""
+"""Write images and arrays, batch by batch, in the format that the output options select."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from .terminal import render
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_GRID_SIZE = 500  # pixels that small grids are enlarged to
+_GRID_SIZE = 500  # target size in pixels to which small grids are enlarged
 
 
 @dataclass(frozen=True)
 class Column:
-    """An array of known shape whose rows are computed batch by batch while they are written.
+    """An array of known shape whose rows are computed batch by batch as they are written.
 
     Attributes:
         shape: shape of the whole array; its first axis counts the rows.
-        dtype: data type of the whole array.
+        dtype: data type of the array.
         batches: yields the rows in order; may be called more than once.
     """
 
@@ -42,7 +42,7 @@ class Column:
 
     @classmethod
     def of(cls, array: NDArray[Any]) -> Column:
-        """Wrap an array that is in memory."""
+        """Wrap an in-memory array."""
         return cls(array.shape, array.dtype, lambda: [array])
 
     def read(self) -> NDArray[Any]:
@@ -82,19 +82,19 @@ def write_images(
 ) -> None:
     """Write images [N, C, H, W], and show them with --show.
 
-    A picture file gets a grid of all images. `.npy` and `.npz` get the numbers, and `.npz` the
-    `extra` arrays too. `.csv` gets one line of pixel values (0 to 255) per image, a folder one PNG
+    A picture is a grid of all images. `.npy` and `.npz` hold the numbers, and `.npz` also holds the
+    `extra` arrays. `.csv` has one line of pixel values (0 to 255) per image, and a folder one PNG
     per image. Only a picture needs all images in memory.
 
     Args:
         images: f32 in [0, 1], or u8.
-        output: the checked options.
+        output: the options, already checked.
         extra: further arrays for `.npz`.
-        columns: images per row of a grid if --columns is not given; 0 makes it square.
+        columns: images per row of a grid if --columns is not given; 0 makes it nearly square.
 
     Raises:
-        InputError: a picture of no images.
-        LimitError: a picture with more than --max-pixels pixels.
+        InputError: a picture would contain no images.
+        LimitError: a picture would have more than --max-pixels pixels.
     """
     to_picture = output.path is not None and output.extension in PICTURES
     if output.show or to_picture:
@@ -122,7 +122,7 @@ def write_images(
 def write_table(
     main: Column, output: OutputOptions, extra: dict[str, Column], name: str = "images"
 ) -> None:
-    """Write an array to `.npy`, `.npz` or `.csv`; an `.npz` gets the `extra` arrays too."""
+    """Write an array to `.npy`, `.npz` or `.csv`; an `.npz` also holds the `extra` arrays."""
     if output.extension == ".npz":
         write_bytes(_npz({name: main, **extra}), output)
     else:
@@ -145,7 +145,7 @@ def write_strips(strips: NDArray[Any], output: OutputOptions) -> None:
     A picture has one row per strip; each frame of an animation is a grid of all strips at one step.
 
     Raises:
-        LimitError: a picture, or all frames together, with more than --max-pixels pixels.
+        LimitError: a picture, or all frames together, would exceed --max-pixels pixels.
     """
     rows, steps = strips.shape[:2]
     images = strips.reshape(rows * steps, *strips.shape[2:])
@@ -165,7 +165,7 @@ def write_bytes(chunks: Iterable[bytes | memoryview], output: OutputOptions) -> 
     """Write bytes to the output file atomically, or chunk by chunk to standard output.
 
     Raises:
-        FileError: no space or no permission; a previous file is kept.
+        FileError: the disk is full or access is denied; an existing file is kept.
     """
     if output.path == "-":
         write_stdout(chunks)
@@ -183,7 +183,7 @@ def show_images(images: NDArray[Any], output: OutputOptions, columns: int) -> No
 
 
 def report(text: str, output: OutputOptions, **summary: Any) -> None:
-    """Print the closing line on standard error, or with --json the summary on standard output."""
+    """Print a final line on standard error or, with --json, a summary on standard output."""
     if output.as_json:
         print_json({"out": output.path, **summary})
     else:
@@ -191,7 +191,7 @@ def report(text: str, output: OutputOptions, **summary: Any) -> None:
 
 
 def describe_images(n: int, output: OutputOptions) -> str:
-    """Describe the output for the closing line, such as `4 images to grid.png`."""
+    """Describe the output for the final line, such as `4 images to grid.png`."""
     return pluralize(n, "image") + output.to_path + ("/" if output.extension == FOLDER else "")
 
 
@@ -210,7 +210,7 @@ def _grid_scale(shape: tuple[int, ...], columns: int) -> int:
 
 
 class _Buffer(io.RawIOBase):
-    """A stream that hands out what was written, so the whole zip is never in memory."""
+    """A stream whose content is taken as it is written, so the whole zip is never in memory."""
 
     def __init__(self) -> None:
         self.chunks: list[bytes] = []

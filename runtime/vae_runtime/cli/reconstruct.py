@@ -74,12 +74,12 @@ def command(
         on_screen = output.without_file() if writes_numbers else output
         write_images(Column.of(sheet), replace(on_screen, columns=columns))
     if writes_numbers:
-        extra = {"originals": Column.of(originals), "errors": Column.of(errors)}
+        extra = {"originals": Column.of(originals), "mse": Column.of(errors)}
         write_images(Column.of(results), replace(output, show=False), extra)
     n = len(errors)
     text = f"{pluralize(n, 'reconstruction')}{output.to_path}: mean squared error "
     text += f"{errors.mean():.4f} per pixel, worst {errors.max():.4f}"
     if noise:
         text += f" (of the noisy images {np.square(inputs - originals, dtype=float).mean():.4f})"
-    each = [{"name": a, "error": b} for a, b in zip(found.names, errors.tolist(), strict=True)]
-    report(text, output, n=n, mean_error=errors.mean(), images=each, noise=noise, device=device)
+    each = [{"name": a, "mse": b} for a, b in zip(found.names, errors.tolist(), strict=True)]
+    report(text, output, n=n, mse=errors.mean(), images=each, noise=noise, device=device)

@@ -80,7 +80,7 @@ def command(
 
 
 def _refuse_sampling_options() -> None:
-    """Refuse options that have no effect with --latents."""
+    """Refuse sampling options, which have no effect with --latents."""
     from ..errors import UsageError
 
     for name, option in given_options().items():
@@ -102,8 +102,8 @@ def _sample(
 ) -> tuple[Column, dict[str, Column]]:
     """Sample n images per class, class after class.
 
-    Image i overall uses element i of the seed's sequence, so the result does not depend on the
-    batch size.
+    Image i (counted over all classes) uses element i of the seed's sequence, so the result does not
+    depend on the batch size.
 
     Returns:
         The images f32[classes·n, C, H, W]; the latents `z` and, if there are classes, `labels`.

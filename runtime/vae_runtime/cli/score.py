@@ -21,9 +21,9 @@ Examples:
   vae-run score digits/
   vae-run score digits/ -o scores.csv
   vae-run score new/ --normal digits/ --threshold p99 -o anomalies.csv
-  vae-run score new/ --threshold 120 --by error --json
+  vae-run score new/ --threshold 120 --by mse --json
 """
-COLUMNS = ("error", "kl", "negative_elbo")
+COLUMNS = ("mse", "kl", "negative_elbo")
 
 
 @click.command(epilog=EPILOG)
@@ -110,7 +110,7 @@ def _report(
 def _parse_threshold(
     text: str | None, normal: tuple[str, ...]
 ) -> tuple[float | None, float | None]:
-    """Parse --threshold: `120.5` → (120.5, None); the percentile `p99` → (None, 99.0)."""
+    """Parse --threshold: `120.5` becomes (120.5, None), and percentile `p99` (None, 99.0)."""
     if text is None:
         if normal:
             raise UsageError("--normal needs --threshold, for example --threshold p99")

@@ -93,7 +93,7 @@ def _content(bundle: str, data: str | None, limit: int) -> PageContent:
 
 
 def _serve(content: PageContent, port: int | None, *, opens: bool) -> None:
-    """Serve until Ctrl-C on the given port, or else on the usual one or any free one."""
+    """Serve until Ctrl-C on `port`; None means the default port, or any free one if it is taken."""
     from ..studio.build import folder_files
     from ..studio.serve import StudioServer
 

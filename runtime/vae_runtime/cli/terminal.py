@@ -1,4 +1,4 @@
-"""Render images as text: in ANSI colour for a terminal, as letters elsewhere."""
+"""Render images as text: in ANSI colour on a terminal, as characters elsewhere."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _RESET = "\x1b[0m"
 def render(image: NDArray[np.uint8], stream: IO[str], width: int | None = None) -> str:
     """Render an image u8[C, H, W] as text.
 
-    In a terminal, each character is an upper half block in 24-bit colour: its foreground is one
-    pixel and its background the pixel below. Elsewhere, or if NO_COLOR is set, ten characters from
-    dark to bright show grey levels.
+    In a terminal, each character is an upper half block in 24-bit colour: its foreground shows one
+    pixel and its background the pixel below. Elsewhere, or if NO_COLOR is set, ten characters
+    represent grey levels from dark to bright.
 
     Args:
-        image: shrunk to fit the width.
+        image: the image, which is shrunk to fit the width.
         stream: where the text will be printed; only a terminal gets colour.
         width: characters per line; by default the terminal's width, or 80 without a terminal.
     """
@@ -34,7 +34,7 @@ def render(image: NDArray[np.uint8], stream: IO[str], width: int | None = None) 
 
 
 def _shrink(image: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
-    """Average blocks of k×k pixels for at most `width` columns: u8[C, H, W] → u8[H', W', 3]."""
+    """Average k×k pixel blocks to fit `width` columns: u8[C, H, W] → u8[H', W', 3]."""
     rgb = np.repeat(image, 3, axis=0) if len(image) == 1 else image
     k = -(-rgb.shape[2] // width)
     if k > 1:
@@ -60,7 +60,7 @@ def _half_blocks(pixels: NDArray[np.uint8]) -> str:
 
 
 def _letters(pixels: NDArray[np.uint8]) -> str:
-    """Use one letter for two rows of pixels, since a character is twice as high as it is wide."""
+    """Use one character per two rows of pixels, because characters are twice as tall as wide."""
     grey = pixels[: len(pixels) // 2 * 2].astype(np.float64).mean(axis=2)
     rows: Any = (grey[::2] + grey[1::2]) / 2
     levels = np.rint(rows * ((len(_LETTERS) - 1) / 255)).astype(int)

@@ -18,12 +18,12 @@ class Dataset:
 
     Attributes:
         name: shown in reports and manifests.
-        images: u8[N, C, H, W], 0 to 255; or `LazyImages`, which reads them on demand.
+        images: u8[N, C, H, W], 0 to 255, or `LazyImages`, which reads them on demand.
         labels: i64[N], indices into `classes`; None if the data has no labels.
         classes: the name of each class; empty if the data has no labels.
 
     Raises:
-        InputError: no images, or labels or classes that do not fit them.
+        InputError: there are no images, or the labels or classes do not fit them.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Dataset:
         return c, h, w
 
     def take(self, index: NDArray[np.intp] | slice) -> Dataset:
-        """Select images by index, in that order, without reading them."""
+        """Select images in the order of `index`, without reading them."""
         labels = None if self.labels is None else self.labels[index]
         images: Any = self.images
         taken: Any = images.take(index) if isinstance(images, LazyImages) else images[index]
@@ -84,17 +84,17 @@ Read = Callable[[NDArray[np.intp]], NDArray[np.uint8]]
 
 
 def lazy_images(read: Read, shape: tuple[int, ...], n: int) -> NDArray[np.uint8]:
-    """Return `LazyImages` of the first `n` rows, typed as the array that a `Dataset` uses."""
+    """Return `LazyImages` of the first `n` rows, typed as the array that `Dataset` expects."""
     return cast("NDArray[np.uint8]", LazyImages(read, shape, np.arange(n)))
 
 
 class LazyImages:
-    """Images u8[N, C, H, W] that indexing and `numpy.asarray` read; `take` reads nothing.
+    """Images u8[N, C, H, W], read only when indexed or passed to `numpy.asarray`.
 
     Args:
-        read: reads images by stored row.
+        read: reads images by their stored row numbers.
         shape: (C, H, W).
-        rows: i[N], the stored row of each image.
+        rows: i[N], the stored row number of each image.
     """
 
     dtype = np.dtype(np.uint8)

@@ -17,20 +17,20 @@ def load_folder(
 ) -> Dataset:
     """Read `FOLDER/CLASS/*.png` (or .jpg .jpeg .webp .bmp); the classes are sorted by name.
 
-    If there is `FOLDER/train`, the split selects `train` or `test` in it, and `train` determines
-    the classes; otherwise all images are training data. Images without class folders make a data
+    If `FOLDER/train` exists, `split` selects `FOLDER/train` or `FOLDER/test`, and `train` defines
+    the classes; otherwise, all images are training data. Images outside class folders form a data
     set without labels. Names that begin with a dot are ignored.
 
     Args:
         folder: the folder of images.
         split: `train` or `test`.
-        size: (H, W) to resize every image to; None expects images of one size.
-        mode: `L` or `RGB` to convert to; None means grey if all images are grey, else colour.
+        size: (H, W) to resize every image to; None requires all images to have the same size.
+        mode: `L` or `RGB` to convert to; None means `L` if all images are grey, else `RGB`.
 
     Raises:
-        NotFound: no images, or no test split.
-        InputError: an image that cannot be read or has another size, images beside class folders,
-            or a class that `train` does not have.
+        NotFound: there are no images, or no such split.
+        InputError: an image is unreadable or differs in size, images lie beside class folders,
+            or a class is not in `train`.
     """
     root = _split_folder(folder, split)
     found = _classes(root)
@@ -75,7 +75,7 @@ def _split_folder(folder: Path, split: str) -> Path:
 
 
 def _classes(root: Path) -> tuple[str, ...]:
-    """The names of the sub-folders that hold images."""
+    """Return the sorted names of the sub-folders that hold images."""
     folders = [d for d in root.iterdir() if d.is_dir() and not d.name.startswith(".")]
     return tuple(sorted(d.name for d in folders if _images(d)))
 
@@ -85,6 +85,6 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _one_mode(images: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
-    """Convert grey images to colour if any image has colour."""
+    """Convert grey images to RGB if any image is RGB."""
     channels = max(len(image) for image in images)
     return [np.repeat(i, channels, axis=0) if len(i) < channels else i for i in images]

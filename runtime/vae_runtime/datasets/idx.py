@@ -1,7 +1,7 @@
 """Read IDX files, the format of MNIST and similar data sets, gzipped or not.
 
 The format: two zero bytes, a type code, the number of dimensions, each dimension as a big-endian
-u32, then the values. Only unsigned bytes (type 8) are supported: images and labels are stored so.
+u32, then the values. Only unsigned bytes (type 8) are supported: images and labels use them.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from ..errors import FileError, InputError, LimitError, NotFound, describe_os_er
 from .dataset import Dataset, lazy_images
 
 SPLITS = {"train": "train", "test": "t10k"}
-MAX_BYTES = 4 << 30  # of one uncompressed file
+MAX_BYTES = 4 << 30  # of one file, uncompressed
 
 
 def read_idx(path: Path, max_bytes: int = MAX_BYTES) -> NDArray[np.uint8]:
     """Read one IDX file of unsigned bytes.
 
-    Memory grows with the bytes that are read, so a false header cannot exhaust it.
+    Memory use grows only with the bytes read, so a false header cannot exhaust memory.
 
     Returns:
         An array u8 of the shape in the header.
@@ -52,7 +52,7 @@ def read_idx(path: Path, max_bytes: int = MAX_BYTES) -> NDArray[np.uint8]:
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Translate the errors of opening and reading a file into ours."""
+    """Translate errors in opening and reading a file into this project's exceptions."""
     try:
         yield
     except FileNotFoundError as error:
@@ -79,7 +79,7 @@ def _read_header(stream: BinaryIO, path: Path) -> tuple[int, ...]:
 
 
 def _read_values(stream: BinaryIO, expected: int, path: Path) -> bytearray:
-    """Read exactly `expected` bytes in chunks, so that a false header costs no memory."""
+    """Read exactly `expected` bytes in chunks, so that a false header cannot exhaust memory."""
     values = bytearray()
     while chunk := stream.read(min(expected - len(values), 1 << 20)):
         values += chunk
@@ -91,7 +91,7 @@ def _read_values(stream: BinaryIO, expected: int, path: Path) -> bytearray:
 
 
 def is_idx_folder(folder: Path) -> bool:
-    """Whether the folder has image files named like MNIST's."""
+    """Return whether the folder has image files with MNIST-style names."""
     return any(folder.glob("*images?idx[34]-ubyte*"))
 
 
@@ -99,8 +99,8 @@ def map_idx(path: Path) -> NDArray[np.uint8]:
     """Map one uncompressed IDX file of unsigned bytes into memory; only its header is read.
 
     Returns:
-        An array u8 of the shape in the header, read from the file when it is used. The file must
-        not change: if it is truncated in the meantime, the process dies.
+        An array u8 of the shape in the header, read from the file when used. The file must not
+        change: if it is truncated in the meantime, the process crashes.
 
     Raises:
         NotFound, FileError, InputError: see `read_idx`.
@@ -117,17 +117,17 @@ def map_idx(path: Path) -> NDArray[np.uint8]:
 def load_idx(folder: Path, split: str, *, lazy: bool = False) -> Dataset:
     """Read `train-images-idx3-ubyte[.gz]` and its labels (`t10k-…` for the test split).
 
-    Four dimensions mean N, H, W, C. The labels are optional. The second hyphen may be a dot, as in
-    some copies of MNIST.
+    Four dimensions are N, H, W, C. Labels are optional. The second hyphen may be a dot, as in some
+    copies of MNIST.
 
     Args:
-        folder: the folder of the files.
+        folder: the folder that holds the files.
         split: `train` or `test`.
         lazy: read images on demand, unless they are gzipped.
 
     Raises:
         NotFound: the folder has no images for this split.
-        InputError: a damaged file, or labels that do not fit the images.
+        InputError: a file is damaged, or the labels do not fit the images.
     """
     images_path = _find(folder, f"{SPLITS[split]}-images?idx[34]-ubyte")
     if images_path is None:
@@ -156,6 +156,6 @@ def load_idx(folder: Path, split: str, *, lazy: bool = False) -> Dataset:
 
 
 def _find(folder: Path, pattern: str) -> Path | None:
-    """Find the first file that matches the pattern, or else the first that also ends in `.gz`."""
+    """Find the first file that matches `pattern`, or else the first that matches it plus `.gz`."""
     found = [*sorted(folder.glob(pattern)), *sorted(folder.glob(f"{pattern}.gz"))]
     return found[0] if found else None

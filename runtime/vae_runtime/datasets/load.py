@@ -37,9 +37,9 @@ def load_dataset(
         lazy: read the images of Parquet and of uncompressed IDX files on demand.
 
     Raises:
-        NotFound: no such data, or no such split.
+        NotFound: the data or the split does not exist.
         InputError: the data is malformed.
-        UsageError: arrays or IDX files of another `size` or `mode`.
+        UsageError: arrays or IDX files have a different `size` or `mode`.
     """
     if split not in ("train", "test"):
         raise UsageError(f"split is {split!r}, expected 'train' or 'test'")
@@ -66,7 +66,7 @@ def load_held_out(
 ) -> Dataset:
     """Load the test split; if there is none, log that and load the training images.
 
-    `log` is called with one line. For the other arguments and the errors, see `load_dataset`.
+    `log` receives one line. For the other arguments and the errors, see `load_dataset`.
     """
     data = load_test(source, size=size, mode=mode)
     if data is None:
@@ -117,7 +117,7 @@ def _holds_parquet(folder: Path) -> bool:
 
 
 def _load_digits(split: str) -> Dataset:
-    """Load 8x8 digits with 17 grey levels (Alpaydin & Kaynak 1998), scaled to bytes."""
+    """Load 8x8 digits with 17 grey levels (Alpaydin & Kaynak 1998), scaled to 0 to 255."""
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Download MNIST once to the user's cache and check the sha256 of every file.
+"""Download MNIST to the user's cache once, and check the sha256 of every file.
 
 MNIST is by Yann LeCun, Corinna Cortes and Christopher J.C. Burges, CC BY-SA 3.0.
 """
@@ -48,7 +48,7 @@ def load_mnist(split: str, folder: Path | None = None, mirrors: Sequence[str] = 
     """Load the 60,000 (`train`) or 10,000 (`test`) digits from the cache, or else from a mirror.
 
     Raises:
-        FileError: no mirror has the right bytes, or the cache cannot be written.
+        FileError: no mirror has the right bytes, or the cache is not writable.
     """
     folder = folder or cache_folder() / "mnist"
     prefix = "train" if split == "train" else "t10k"

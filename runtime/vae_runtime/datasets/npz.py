@@ -21,14 +21,14 @@ def load_npz(path: Path, split: str) -> Dataset:
     """Read `images`, `labels` and `classes`; for the test split, `test_images` and `test_labels`.
 
     Images are [N, H, W], [N, C, H, W] or [N, H, W, C], as bytes or as floats in [0, 1], which are
-    rounded to bytes. Labels are optional. Without `classes`, the class names are the numbers up to
-    the largest label of both splits.
+    rounded to bytes. Labels are optional. Without `classes`, the class names are the numbers from 0
+    to the largest label in either split.
 
     Raises:
-        NotFound: no such file, or no images for this split.
+        NotFound: the file does not exist, or has no images for this split.
         FileError: the file cannot be read.
-        InputError: not an `.npz` of plain arrays, or arrays of another dtype, shape or range.
-        LimitError: more than 4 GiB of arrays.
+        InputError: not an `.npz` of plain arrays, or an array has a wrong dtype, shape or range.
+        LimitError: the arrays exceed 4 GiB.
     """
     arrays = read_npz(read_bytes(path, max_bytes=MAX_BYTES), str(path), NUMBERS + TEXT, MAX_BYTES)
     prefix = "" if split == "train" else "test_"
@@ -56,7 +56,7 @@ def _check_labels(labels: NDArray[Any], path: Path) -> NDArray[np.int64]:
 
 
 def _classes(arrays: dict[str, NDArray[Any]], path: Path) -> tuple[str, ...]:
-    """Return the class names in the file, or numbers that cover the labels of both splits."""
+    """Return the class names in the file, or else numbers that cover the labels of both splits."""
     names = arrays.get("classes")
     if names is not None:
         if names.ndim != 1:

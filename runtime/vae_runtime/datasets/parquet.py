@@ -1,4 +1,4 @@
-"""Use Parquet files as a data set; a row group is read when one of its rows is used."""
+"""Use Parquet files as a data set; a row group is read when one of its rows is needed."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def load_parquet(
 
     The columns are `image` and optionally `label`, in the forms that `vae_runtime.arrow` reads. The
     classes are the distinct strings of `label`, sorted by value if all are numbers. Files whose
-    names begin with `train` or `test` form these splits; without any, all files are training data.
+    names begin with `train` or `test` form these splits; if there are none, all are training data.
 
     Args:
         source: a file, a folder or a glob.
         split: `train` or `test`.
-        size: (H, W) of images stored as lists of numbers; None expects squares.
-        mode: `L` or `RGB` of such images; None decides by their length.
+        size: (H, W) of images stored as lists of numbers; None means square images.
+        mode: `L` or `RGB`, the mode of such images; None infers it from the lists' length.
 
     Raises:
-        NotFound: no such file, or none for the split.
-        InputError: not Parquet, no rows, no images, or a missing label. A bad image raises it
-            only when it is read.
+        NotFound: there are no such files, or none for this split.
+        InputError: not Parquet, no rows, no images, or a missing label. A bad image raises this
+            error only when it is read.
     """
     files = _files_of_split(find_parquet(source), source, split)
     groups = [(file, k, rows) for file in files for k, rows in enumerate(_row_groups(file)) if rows]
@@ -64,7 +64,7 @@ def load_parquet(
 
 
 class _Stored:
-    """Reads images by row number; caches the row groups read last."""
+    """A reader of images by row number that caches the most recently read row groups."""
 
     def __init__(
         self, groups: Sequence[tuple[str, int]], starts: NDArray[np.intp], spec: ImageSpec
@@ -73,7 +73,7 @@ class _Stored:
         self._group = lru_cache(_GROUPS_KEPT)(self._read_group)
 
     def read(self, rows: NDArray[np.intp]) -> NDArray[np.uint8]:
-        """Read the images of `rows`, in any order, as u8[n, C, H, W]."""
+        """Read the images at `rows`, which may be in any order, as u8[n, C, H, W]."""
         images = np.empty((len(rows), *self._spec.shape), np.uint8)
         groups = np.searchsorted(self._starts, rows, "right") - 1
         for k in np.unique(groups):
@@ -105,7 +105,7 @@ def _files_of_split(files: list[str], source: str, split: str) -> list[str]:
 
 
 def _row_groups(file: str) -> list[int]:
-    """The number of rows in each row group."""
+    """Return the number of rows in each row group."""
     with open_parquet(file) as opened:
         footer = opened.metadata
         return [footer.row_group(k).num_rows for k in range(footer.num_row_groups)]
@@ -171,10 +171,10 @@ def _read_labels(column: Any, source: str) -> tuple[NDArray[np.int64], tuple[str
 
 
 def write_dataset(data: Dataset, path: Path) -> None:
-    """Write a column `image` of C·H·W bytes per row and, if there are labels, their class names.
+    """Write a column `image` (C·H·W bytes each) and, if there are labels, `label` (class names).
 
     Raises:
-        FileError: the file cannot be written; a previous one is kept.
+        FileError: the file cannot be written; an existing file is kept.
     """
     size = int(np.prod(data.image_shape))
     pixels = pa.array(np.ascontiguousarray(data.images).reshape(-1))

@@ -1,1 +1,1 @@
-"""Read files within limits, write them atomically."""
+"""Read files within size limits and write files atomically."""

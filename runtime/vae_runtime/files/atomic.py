@@ -1,10 +1,10 @@
 """Write files and folders atomically: readers see the old content or the new, never a mixture.
 
-New content is written under a temporary name beside its target and then renamed. The writer holds a
-lock on the temporary file, which tells the next writer in that folder whether its process is alive:
+New content is written under a temporary name beside its target and then renamed. The writer locks
+the temporary file, so the next writer in that folder can tell whether the process is still alive;
 temporary files of dead processes are removed.
 
-`write_large` does the writing for arrays that would fill the system's page cache.
+`write_large` writes arrays that would otherwise fill the system's page cache.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-_MAX_NAME = 200  # bytes of the target's name in the temporary name; file systems allow 255 in all
+_MAX_NAME = 200  # bytes of the target's name in the temporary name; file systems allow 255 in total
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.part", re.DOTALL)
 BLOCK = 4 << 20  # bytes per direct write
 _CURRENT_FOLDER = -100  # AT_FDCWD
@@ -37,10 +37,10 @@ _SWAP = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
 
 
 def write_atomic(path: Path, data: bytes | memoryview) -> None:
-    """Write `data` to a temporary file beside `path`, flush it to the disk, then rename it.
+    """Write `data` to a temporary file beside `path`, flush it to disk, then rename it to `path`.
 
     Raises:
-        FileError: the disk is full, or the folder is missing or read-only; a previous file is kept.
+        FileError: the disk is full, or the folder is missing or read-only; any old file is kept.
     """
     with writing(path) as temporary_path:
         temporary_path.write_bytes(data)
@@ -51,7 +51,7 @@ def writing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; the file written there is renamed to `path` at the end.
 
     If the block raises, the temporary file is removed and a previous `path` is kept. Symbolic links
-    are followed. A device or pipe is yielded itself, because renaming would replace it by a file.
+    are followed. For a device or pipe, `path` itself is yielded: renaming would replace it.
 
     Raises:
         FileError: see `write_atomic`.
@@ -72,8 +72,9 @@ def writing(path: Path) -> Iterator[Path]:
 def writing_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder for plain files beside `path`; it is renamed to `path` at the end.
 
-    A previous folder is swapped with the new one, atomically where the system supports it, and then
-    removed. If the block raises, it is kept. Callers check that it may be replaced.
+    A previous folder is swapped with the new one (atomically where the system supports it) and then
+    removed. If the block raises, the previous folder is kept. Callers must check that it may be
+    replaced.
 
     Raises:
         FileError: see `write_atomic`.
@@ -97,8 +98,8 @@ def writing_many(folder: Path) -> Iterator[Callable[[str, bytes], None]]:
     """Yield a function (name, bytes) that writes one file of `folder` atomically.
 
     For thousands of small files, this is faster than `write_atomic`: all share one temporary file,
-    and only the folder is flushed to the disk, once, at the end. A process that dies leaves no
-    truncated file, but a power cut may lose the last seconds. The function is not thread-safe.
+    and only the folder is flushed to disk, once, at the end. A killed process leaves no truncated
+    file, but a power cut may lose the last few seconds of writes. Not thread-safe.
 
     Raises:
         FileError: see `write_atomic`; the yielded function raises it too.
@@ -110,7 +111,7 @@ def writing_many(folder: Path) -> Iterator[Callable[[str, bytes], None]]:
         part, prefix = str(temporary_path / "file"), f"{folder}{os.sep}"
 
         def write(name: str, data: bytes) -> None:
-            # Strings, because Path objects would take a tenth of the time of a small image.
+            # Strings, because Path objects would cost a tenth of the time per small image.
             try:
                 with open(part, "wb") as file:  # noqa: PTH123
                     file.write(data)
@@ -123,7 +124,7 @@ def writing_many(folder: Path) -> Iterator[Callable[[str, bytes], None]]:
 
 
 def append_line(path: Path, line: bytes) -> None:
-    """Append a whole line or nothing; first remove an unfinished last line of a dead process.
+    """Append a whole line or nothing; first remove an incomplete line left by a dead process.
 
     Raises:
         FileError: the line cannot be written; the previous lines are kept.
@@ -139,15 +140,15 @@ def append_line(path: Path, line: bytes) -> None:
 
 
 def write_large(path: Path, parts: Iterable[bytes | memoryview]) -> None:
-    """Write the parts to `path` one after another, past the page cache, without flushing it.
+    """Write the parts to `path` in order, bypassing the page cache, without flushing the file.
 
-    Full blocks go to the disk directly (O_DIRECT) where the file system supports that. Writing the
-    3.1 GB of a million digits took 2.3 to 2.8 s this way, but 2.0 to 12.7 s through the page cache,
-    whenever the kernel had to find and clear free pages. A second thread for the writing made no
-    measurable difference.
+    Full blocks use direct I/O (O_DIRECT) where the file system supports it. Writing 3.1 GB (a
+    million digits) took 2.3 to 2.8 s this way, but 2.0 to 12.7 s through the page cache, which is
+    slow when the kernel must find and clear free pages. A second writing thread made no measurable
+    difference.
 
     Raises:
-        OSError: the system's error; the file is truncated there.
+        OSError: the system's error; the file then ends where writing failed.
     """
     # Direct writes need a page-aligned buffer of whole pages.
     block, filled = memoryview(mmap(-1, BLOCK)), 0
@@ -168,11 +169,11 @@ def write_large(path: Path, parts: Iterable[bytes | memoryview]) -> None:
 
 
 def _set_direct(handle: int, *, on: bool) -> None:
-    """Turn direct writes on or off, if the file and its file system support them."""
+    """Turn direct I/O (O_DIRECT) on or off, if the system, file and file system support it."""
     if fcntl is None or not hasattr(os, "O_DIRECT") or not stat.S_ISREG(os.fstat(handle).st_mode):
         return
     flags = fcntl.fcntl(handle, fcntl.F_GETFL) & ~os.O_DIRECT
-    with contextlib.suppress(OSError):  # a file system in memory, for example
+    with contextlib.suppress(OSError):  # for example, an in-memory file system
         fcntl.fcntl(handle, fcntl.F_SETFL, flags | (os.O_DIRECT if on else 0))
 
 
@@ -183,10 +184,10 @@ def _write_all(file: FileIO, data: memoryview) -> None:
 
 @contextlib.contextmanager
 def temporary(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
-    """Yield a new path beside `target` that `make` created, and remove it at the end.
+    """Yield a new path beside `target`, created by `make`; remove it at the end.
 
     Args:
-        target: the path that it will be renamed to.
+        target: the path that the new path will be renamed to.
         make: creates a file or a folder at a path, and fails if the path exists.
 
     Raises:
@@ -203,7 +204,7 @@ def temporary(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a whole folder; ignore it if that is impossible or there is none."""
+    """Remove a file or a whole folder; do nothing if it is missing or cannot be removed."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -214,12 +215,12 @@ def remove(path: Path) -> None:
 def swap(new: Path, old: Path) -> None:
     """Swap two directories of one file system.
 
-    The swap is atomic on Linux and macOS if the file system supports that. Elsewhere it takes three
-    renames, and a process that is killed between them leaves the old directory under a name that
-    ends in `.old`.
+    The swap is atomic on Linux and macOS if the file system supports that. Elsewhere, it takes
+    three renames, and a process that is killed between them leaves the old directory under a name
+    that ends in `.old`.
 
     Raises:
-        OSError: nothing was changed.
+        OSError: the swap failed, and nothing was changed.
     """
     if _swap_atomically(new, old):
         return
@@ -250,7 +251,7 @@ def _swap_atomically(new: Path, old: Path) -> bool:
 
 
 def _create_locked(target: Path, make: Callable[[Path], None]) -> tuple[Path, int | None]:
-    """Create a new path and lock it; return the path, and the lock's handle if there are locks."""
+    """Create a new path and lock it; return the path and the lock's handle, None without locks."""
     kept = os.fsencode(target.name)[:_MAX_NAME].decode(errors="ignore")
     while True:
         path = target.with_name(f".{kept}.{os.urandom(6).hex()}.part")
@@ -271,7 +272,7 @@ def _create_locked(target: Path, make: Callable[[Path], None]) -> tuple[Path, in
 
 
 def _lock(path: Path) -> int | None:
-    """Return a handle that locks `path` until it is closed; None where there are no locks.
+    """Return a handle that locks `path` until closed, or None where locks are unsupported.
 
     Raises:
         BlockingIOError: another process holds the lock.
@@ -293,7 +294,7 @@ def _lock(path: Path) -> int | None:
 
 @functools.lru_cache(maxsize=256)
 def _remove_abandoned(folder: Path) -> None:
-    """Remove temporary files of dead processes; once per process, because listing takes time."""
+    """Remove temporary files of dead processes, once per folder because listing takes time."""
     if fcntl is None:
         return
     try:

@@ -1,4 +1,4 @@
-"""Parse untrusted JSON strictly and take values of the expected types from it."""
+"""Parse untrusted JSON strictly and extract values of the expected types."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _LARGEST = sys.float_info.max
 
 
 def parse_json(raw: bytes | str, message: str) -> Any:
-    """Parse JSON (RFC 8259) strictly; refuse text that other JSON readers may read differently.
+    """Parse JSON (RFC 8259) strictly; refuse text that other JSON parsers may read differently.
 
     Refused: an encoding other than UTF-8, a byte order mark, duplicate keys, nesting beyond
     `MAX_DEPTH`, NaN and Infinity, numbers outside the range of float64, and lone surrogates.
 
     Raises:
-        InputError: the text is refused; its message is `message`.
+        InputError: the text is refused; the error's text is `message`.
     """
     try:
         text = raw if isinstance(raw, str) else raw.decode()
@@ -74,7 +74,7 @@ def take(data: object, key: str, kind: type[T], where: str) -> T:
 
 
 def take_list(data: object, key: str, kind: type[T], where: str) -> tuple[T, ...]:
-    """Return `data[key]`, which must be a list of `kind`."""
+    """Return `data[key]`, which must be a list of values of type `kind`."""
     values: list[Any] = take(data, key, list, where)
     for value in values:
         if not isinstance(value, kind):
@@ -83,16 +83,16 @@ def take_list(data: object, key: str, kind: type[T], where: str) -> tuple[T, ...
 
 
 def take_number(data: object, key: str, where: str) -> float:
-    """Return the number `data[key]`, which may be an int: other languages write 1.0 as 1."""
+    """Return the number `data[key]`, which may be an int, as some languages write 1.0 as 1."""
     whole = isinstance(data, dict) and isinstance(data.get(key), int)
     return float(take(data, key, int if whole else float, where))
 
 
 def take_array(data: object, key: str, where: str) -> NDArray[np.float64]:
-    """Return `data[key]`, nested lists of numbers of equal lengths, as an array.
+    """Return `data[key]`, which must be (nested) lists of numbers of equal length, as an array.
 
     Raises:
-        InputError: the key is missing, or the lists are ragged or hold something but numbers.
+        InputError: the key is missing, or the lists are ragged or hold anything but numbers.
     """
     values = take(data, key, list, where)
     try:

@@ -1,7 +1,7 @@
 """Read untrusted `.npy` and `.npz` files safely.
 
-NumPy's readers allocate whatever size a header claims before they read the data, and decompress
-members of a zip without a limit.
+NumPy's readers allocate whatever size a header claims before reading any data, and decompress zip
+members without a limit.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ def read_npz(
     *,
     numpy_only: bool = False,
 ) -> dict[str, NDArray[Any]]:
-    """Read the arrays of an `.npz` file by name.
+    """Read the arrays of an `.npz` file into a dictionary by name.
 
     Args:
         raw: the file's bytes.
         where: the start of every error message.
-        kinds: accepted values of `dtype.kind`; objects are always refused.
+        kinds: accepted values of `dtype.kind`; object arrays are always refused.
         max_bytes: the largest total size of the decompressed arrays.
         numpy_only: accept only little-endian arrays in C order with headers as NumPy writes them.
 
     Raises:
-        InputError: not an `.npz`, another dtype, or a header that contradicts the data.
+        InputError: not an `.npz`, a dtype not in `kinds`, or a header that contradicts the data.
         LimitError: the arrays are larger than `max_bytes`.
     """
     try:
@@ -79,7 +79,7 @@ def read_npz(
 
 
 def read_npy(raw: bytes, where: str) -> NDArray[Any]:
-    """Read the numbers of an `.npy` file; `where` begins the error message.
+    """Read an `.npy` file of numbers; every error message begins with `where`.
 
     Raises:
         InputError: not an `.npy`, not numbers, or a header that contradicts the data.
@@ -117,7 +117,7 @@ def _read_array(raw: bytes, where: str, kinds: str, numpy_only: bool = False) ->
 def _read_header(
     raw: bytes, numpy_only: bool
 ) -> tuple[np.dtype[Any], Literal["C", "F"], tuple[int, ...], int]:
-    """Return dtype, order, shape and the offset of the data (numpy.lib.format, versions 1, 2)."""
+    """Return dtype, order, shape and data offset (numpy.lib.format, versions 1, 2)."""
     size = {b"\x93NUMPY\1\0": "<H", b"\x93NUMPY\2\0": "<I"}[raw[:8]]
     start = 8 + struct.calcsize(size)
     (length,) = struct.unpack_from(size, raw, 8)

@@ -11,15 +11,15 @@ MAX_BYTES = 2 << 30
 
 
 def read_bytes(path: Path, hint: str = "", max_bytes: int = MAX_BYTES) -> bytes:
-    """Read a file.
+    """Read a whole file.
 
     Args:
         path: the file.
-        hint: a sentence to add to the error message if the file is missing.
+        hint: a sentence added to the error message if the file is missing.
         max_bytes: the largest size to read.
 
     Raises:
-        NotFound: no such file.
+        NotFound: the file does not exist.
         FileError: the file cannot be read.
         LimitError: the file is larger than `max_bytes`.
     """

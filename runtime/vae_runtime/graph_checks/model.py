@@ -1,4 +1,4 @@
-"""Check the structure of an ONNX file, and the tensor sizes that its constants request."""
+"""Check the structure of an ONNX file and the tensor sizes that its constants imply."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .nodes import Node, Tensor, read_node, read_tensor
 from .protobuf import BYTES, VARINT, Malformed, Schema, Span, integer, many, message, one, text
 
 _MAX_NODES = 20_000
-_MAX_STEPS = 1000  # values that one size is computed from
+_MAX_STEPS = 1000  # maximum number of values from which one size is computed
 _MODEL: Schema = {
     1: one(VARINT),  # ir_version
     2: one(BYTES),  # producer_name
@@ -38,7 +38,7 @@ _GRAPH: Schema = {
     16: many(BYTES),  # metadata_props
 }
 _VALUE: Schema = {1: one(BYTES), 2: one(BYTES), 3: one(BYTES), 4: many(BYTES)}
-_TYPE: Schema = {1: one(BYTES), 6: one(BYTES)}  # tensors alone: no sequence, map or optional
+_TYPE: Schema = {1: one(BYTES), 6: one(BYTES)}  # tensors only: no sequence, map or optional
 _TENSOR_TYPE: Schema = {1: one(VARINT), 2: one(BYTES)}
 _SHAPE: Schema = {1: many(BYTES)}
 _DIM: Schema = {1: one(VARINT), 2: one(BYTES), 3: one(BYTES)}
@@ -49,15 +49,15 @@ def check_graph(raw: bytes, where: str) -> dict[str, str]:
 
     Args:
         raw: the bytes that will be passed to onnxruntime.
-        where: the start of the error message.
+        where: the start of every error message.
 
     Returns:
         The metadata of the graph.
 
     Raises:
         InputError: not ONNX, or it contains something that no graph of a bundle needs: sub-graphs,
-            functions, custom operators, tensors outside the file, or numbers that crash onnxruntime
-            or exhaust the memory.
+            functions, custom operators, tensors outside the file, or numbers that would crash
+            onnxruntime or exhaust memory.
     """
     try:
         return _model(raw)
@@ -135,10 +135,10 @@ def _value(raw: bytes, span: Span) -> None:
 
 
 def _check_sizes(data: bytes, nodes: list[Node], tensors: dict[str, Tensor]) -> None:
-    """Check the constants that output sizes are computed from, and integer division by 0.
+    """Check the constants that determine output sizes, and refuse integer division by 0.
 
-    Sizes that are computed from the shapes of other tensors need no limit, because those shapes are
-    limited themselves.
+    Sizes computed from the shapes of other tensors need no limit, because those shapes are
+    themselves limited.
 
     Raises:
         Malformed: an operator would create too many elements, or divides integers by 0.
@@ -166,7 +166,7 @@ def _check_size(
 
 
 def _constants(name: str, makers: dict[str, Node], tensors: dict[str, Tensor]) -> Iterator[Tensor]:
-    """Yield the constants that a value is computed from, stopping at shapes of tensors."""
+    """Yield the constants from which a value is computed, stopping at shapes of tensors."""
     waiting, seen = [name], {name}
     while waiting:
         current = waiting.pop()

@@ -1,4 +1,4 @@
-"""Check one node or one constant of a graph."""
+"""Check individual nodes and constants of a graph."""
 
 from __future__ import annotations
 
@@ -75,11 +75,11 @@ _NUMBERS = {3: 2, 8: 7}  # the value of `type` for i and ints
 
 @dataclass(frozen=True)
 class Tensor:
-    """A constant.
+    """A constant tensor.
 
     Attributes:
-        name: the name that nodes use.
-        kind: number of the element type, a key of `ITEM_SIZES`.
+        name: the name by which nodes refer to it.
+        kind: ONNX number of the element type, a key of `ITEM_SIZES`.
         count: number of elements.
         span: the bytes of its values, if they are stored raw.
         listed: its values, if they are stored as a list of integers.
@@ -92,7 +92,7 @@ class Tensor:
     listed: tuple[int, ...] = ()
 
     def values(self, data: bytes) -> tuple[float, ...]:
-        """Return the values of a small tensor whose type can hold sizes, or else nothing."""
+        """Return the values of a small tensor whose type can hold sizes; otherwise, return none."""
         if self.span is None or self.kind not in _FORMATS or self.count > _MAX_READ:
             return self.listed
         return struct.unpack_from(f"<{self.count}{_FORMATS[self.kind]}", data, self.span[0])
@@ -102,8 +102,8 @@ def read_tensor(data: bytes, span: Span) -> Tensor:
     """Check one tensor.
 
     Raises:
-        Malformed: it is stored outside the file, has a type that is not allowed, or does not have
-            as many values as its shape says.
+        Malformed: the tensor is stored outside the file, has a type that is not allowed, or has a
+            different number of values than its shape implies.
     """
     found = message(data, span, _TENSOR, "a tensor")
     name = text(data, found, 8)
@@ -132,7 +132,7 @@ def read_tensor(data: bytes, span: Span) -> Tensor:
 
 
 def _listed(data: bytes, spans: list[Span], number: int) -> tuple[int, tuple[int, ...]]:
-    """Return the length of a list of numbers, and the numbers if they are integers."""
+    """Return the length of a list of numbers and, if they are integers, the numbers."""
     if number not in (4, 10):
         values = integers(data, {number: spans}, number, _MAX_LISTED)
         return len(values), tuple(values)
@@ -144,7 +144,7 @@ def _listed(data: bytes, spans: list[Span], number: int) -> tuple[int, tuple[int
 
 @dataclass(frozen=True)
 class Node:
-    """A node: its operator, the names of its inputs and outputs, and the value of a Constant."""
+    """A node: its operator, its input and output names, and its value if it is a Constant."""
 
     op: str
     inputs: tuple[str, ...]
@@ -185,7 +185,7 @@ def read_node(data: bytes, span: Span) -> Node:
 
 
 def _check_attribute(data: bytes, found: Message, shown: str) -> Tensor | None:
-    """Check one attribute; return its tensor, or its integers as a tensor, or None."""
+    """Check one attribute; return its tensor, its integers as a tensor, or None."""
     if 6 in found or 11 in found:
         raise Malformed(f"{shown} contains a sub-graph")
     name = shown.partition(".")[2]

@@ -1,7 +1,8 @@
 """The operators of `ai.onnx` that a graph may use, and the ranges of their attributes.
 
-They cover the graphs of vae-export and typical encoders and decoders of other projects. None of
-them has a sub-graph, draws random numbers, keeps state, or handles text, sequences, maps or files.
+These operators suffice for vae-export's graphs and for typical encoders and decoders of other
+projects. None has a sub-graph, draws random numbers, keeps state, or handles text, sequences, maps
+or files.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _WORDS = """
 ALLOWED = frozenset(_WORDS.split())
 
 # The smallest and largest integer of an attribute. For a group, block size or count of 0,
-# onnxruntime would divide by zero, which crashes the process.
+# onnxruntime would divide by zero and crash the process.
 BOUNDS: dict[str, tuple[int, int]] = {
     "group": (1, 1 << 16),
     "num_groups": (1, 1 << 16),
@@ -52,7 +53,7 @@ OTHER = (-(1 << 31), 1 << 31)  # any other attribute
 ITEM_SIZES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2}
 FLOAT, INT32, INT64 = 1, 6, 7
 
-# Inputs whose values determine the size of the output.
+# Inputs whose values determine the output's size.
 SIZES: dict[str, tuple[int, ...]] = {
     "ConstantOfShape": (0,),
     "Expand": (1,),

@@ -1,4 +1,4 @@
-"""Read protobuf messages without copies or recursion, checking every length."""
+"""Read protobuf messages without copying or recursion, checking every length."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Message: TypeAlias = dict[int, list[Span]]
 
 
 class Malformed(ValueError):
-    """The bytes are not the expected message; the text does not name the file."""
+    """The bytes are not the expected message; the error text does not name the file."""
 
 
 def one(*encodings: int) -> tuple[tuple[int, ...], bool]:
@@ -46,7 +46,7 @@ def signed(value: int) -> int:
 
 
 def fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield number, wire type and span of each field; for VARINT, value and end as the span."""
+    """Yield each field's number, wire type and span; a VARINT's span is (value, end)."""
     while at < end:
         tag, at = (data[at], at + 1) if data[at] < 0x80 else varint(data, at, end)
         encoding = tag & 7
@@ -68,10 +68,10 @@ def fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]
 
 
 def message(data: bytes, span: Span, schema: Schema, what: str) -> Message:
-    """Return the fields of one message by number; `what` begins the error message.
+    """Return the fields of one message by number; error messages begin with `what`.
 
     Raises:
-        Malformed: a field is not in `schema`, has the wrong type or must not be repeated.
+        Malformed: a field is not in `schema`, has the wrong type or is repeated but must not be.
     """
     found: Message = {}
     for number, encoding, a, b in fields(data, span[0], span[1]):

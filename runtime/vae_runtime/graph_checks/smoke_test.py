@@ -1,7 +1,7 @@
 """Smoke-test untrusted graphs in a subprocess.
 
-The test finds what checks of the bytes cannot: graphs that crash the process, never end or exhaust
-the memory. It needs another start of Python, so only commands that inspect bundles of unknown
+The test finds what byte-level checks cannot: graphs that crash the process, never finish or exhaust
+memory. It must start another Python process, so only commands that inspect bundles of unknown
 origin run it: `vae-run verify`, and `vae-run info` for a single graph.
 """
 
@@ -19,7 +19,7 @@ _MODULE = "vae_runtime.graph_checks.smoke_test"
 
 
 def smoke_test(graphs: dict[str, bytes]) -> None:
-    """Load each graph and run it on one row of zeros, on the CPU of a subprocess.
+    """In a subprocess, load each graph and run it on one row of zeros on the CPU.
 
     Args:
         graphs: serialized graphs by name; the names are used in error messages.
@@ -38,7 +38,7 @@ def smoke_test(graphs: dict[str, bytes]) -> None:
         raise InputError(
             f"{next(iter(graphs))}: refused: a smoke test took over {_TIMEOUT_S} seconds"
         ) from error
-    # Only the exit status decides, because messages of onnxruntime may quote the graph.
+    # Only the exit status counts, because onnxruntime's messages may quote the graph.
     if done.returncode:
         passed = done.stderr.splitlines().count(b"passed")
         where = list(graphs)[min(passed, len(graphs) - 1)]
@@ -47,7 +47,7 @@ def smoke_test(graphs: dict[str, bytes]) -> None:
 
 
 def _run_graphs() -> None:
-    """Read graphs from standard input; write `passed` to standard error after each."""
+    """Run the graphs read from standard input; after each, write `passed` to standard error."""
     _limit_memory()
     from ..inference.session import Session
 

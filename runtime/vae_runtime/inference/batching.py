@@ -1,4 +1,4 @@
-"""Run a graph on many rows in batches; with several threads, several batches at a time."""
+"""Run a graph on many rows in batches, with several threads on several batches at a time."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .devices import bucket
 if TYPE_CHECKING:
     from .session import Session
 
-BATCH_SIZE = 256  # rows per batch, at most: float32 products are slower above; results are equal
-_PIXELS = BATCH_SIZE * 28 * 28  # per batch: large images run in smaller batches, in constant memory
+BATCH_SIZE = 256  # maximum rows per batch: larger float32 products are slower; results are equal
+_PIXELS = BATCH_SIZE * 28 * 28  # per batch, so that memory stays constant for large images
 
 Rows: TypeAlias = Mapping[str, NDArray[Any]]
 
@@ -31,12 +31,12 @@ class Output(NamedTuple):
 
 
 def rows_per_batch(pixels: int) -> int:
-    """Return the batch size for images of `pixels` numbers: 1 to BATCH_SIZE."""
+    """Return the batch size, 1 to BATCH_SIZE, for images of `pixels` numbers."""
     return max(1, min(BATCH_SIZE, _PIXELS // pixels))
 
 
 def quantise(values: NDArray[Any], out: NDArray[Any]) -> None:
-    """Round f32 in [0, 1] to the nearest of 256 levels, into `out`; overwrites `values`."""
+    """Round f32 in [0, 1] to the nearest of 256 levels and store in `out`; overwrites `values`."""
     np.multiply(values, np.float32(255), out=values)
     np.rint(values, out=values)
     np.clip(values, 0, 255, out=values)
@@ -51,14 +51,14 @@ def run_batched(
 ) -> list[NDArray[Any]]:
     """Run all rows and return the outputs in the order of `outputs`.
 
-    If all rows fit one batch, the session's arrays are returned without a copy. Otherwise as many
-    batches run at a time as the session has threads: small matrix products gain more from that than
-    from threads within each product.
+    If all rows fit one batch, the session's arrays are returned without a copy. Otherwise,
+    on the CPU, as many batches run concurrently as the session has threads: small matrix products
+    gain more from that than from threads within each product.
 
     Args:
         session: the graph.
-        inputs: an array of n rows per input. The input `image` may be u8: it is scaled to [0, 1]
-            batch by batch. With n = 0 the session does not run.
+        inputs: an array of n rows per input. The input `image` may be u8; it is then scaled to
+            [0, 1] batch by batch. If n is 0, the session does not run.
         outputs: the outputs to return, by name.
         batch_size: rows per run.
     """

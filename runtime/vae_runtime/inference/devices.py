@@ -14,15 +14,15 @@ from ..errors import UsageError
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
 
-# Batches are padded to these sizes, because cuDNN plans anew for each size that it has not seen.
+# Batches are padded to these sizes, because cuDNN plans anew for each new size.
 BUCKETS = (1, 4, 16, 64, 256)
 
 
 def parse_device(device: str) -> tuple[str, int]:
-    """Split `auto`, `cpu`, `cuda` or `cuda:N` into the name and N, which is 0 by default.
+    """Split `auto`, `cpu`, `cuda` or `cuda:N` into the name and N; N defaults to 0.
 
     Raises:
-        UsageError: the text has another form.
+        UsageError: the text does not have this form.
     """
     if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,9})?", device):
         raise UsageError(f"device is {device!r}, expected auto, cpu, cuda or cuda:N")
@@ -36,16 +36,16 @@ def providers(number: int, *, tf32: bool = False) -> list[Any]:
         "device_id": number,
         # TF32 keeps ten bits of the mantissa: it is faster, but the pixels differ from torch's.
         "use_tf32": int(tf32),
-        # The default is to time every algorithm, which takes seconds before the first image.
+        # The default times every algorithm, which delays the first image by seconds.
         "cudnn_conv_algo_search": "HEURISTIC",
     }
     return [(CUDA, settings), CPU]
 
 
 def preload(ort: ModuleType) -> None:
-    """Load the CUDA libraries that pip installed, if this onnxruntime has a function for it."""
+    """Load the CUDA libraries that pip installed, if this onnxruntime can do so."""
     if hasattr(ort, "preload_dlls"):
-        # It prints missing libraries to standard output, which is reserved for results.
+        # onnxruntime prints missing libraries to standard output, which is reserved for results.
         with contextlib.redirect_stdout(sys.stderr if sys.flags.dev_mode else None):
             ort.preload_dlls()
 
@@ -59,7 +59,7 @@ def device_of(session: Any) -> str:
 
 
 def bucket(n: int) -> int:
-    """Return the smallest padded batch size for n rows, or n if it exceeds the largest."""
+    """Return the smallest padded batch size for n rows, or n if no bucket is large enough."""
     return next((size for size in BUCKETS if size >= n), n)
 
 
@@ -93,7 +93,7 @@ def cuda_devices() -> int | None:
 
 def libraries(ort: ModuleType) -> tuple[str, ...]:
     """Return the file names of the CUDA libraries that this onnxruntime needs on Linux."""
-    # These are the names in onnxruntime.preload_dlls; cuFFT's version is CUDA's minus one.
+    # These are the names in onnxruntime.preload_dlls; cuFFT's version is one less than CUDA's.
     version = str(getattr(ort, "cuda_version", "") or "12")
     major = int(version.split(".")[0])
     return (
@@ -107,7 +107,7 @@ def libraries(ort: ModuleType) -> tuple[str, ...]:
 
 
 def missing_libraries(ort: ModuleType) -> list[str]:
-    """Return the libraries that do not load, after preloading those that pip installed."""
+    """Preload the libraries that pip installed, then return those that still do not load."""
     if sys.platform != "linux":
         return []
     preload(ort)

@@ -1,4 +1,4 @@
-"""Diagnose the installation for `vae-run doctor`: packages, working devices, and fixes."""
+"""Diagnose the installation for `vae-run doctor`: packages, working devices and fixes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..errors import DeviceError, MissingExtra, VaeError
 from .devices import CUDA, cuda_devices, missing_libraries, why_not_cuda
 from .session import BROKEN_INSTALL, Session, onnxruntime
 
-# Each of these installs a folder `onnxruntime` and overwrites the files of the others.
+# Each of these installs a folder `onnxruntime`, overwriting files of the others.
 PACKAGES = (
     "onnxruntime",
     "onnxruntime-gpu",
@@ -39,11 +39,11 @@ class Diagnosis:
 
     Attributes:
         versions: versions of this package, Python, the system and every onnxruntime package.
-        providers: providers that onnxruntime was built with; CUDA may be listed and still not work.
-        device: the device that `auto` selects; None if no graph runs.
+        providers: providers that onnxruntime was built with; CUDA may be listed but not work.
+        device: the device that `auto` selects; None if no graph can run.
         cuda: `works`, or the reason why it does not.
         missing: CUDA libraries that do not load.
-        problems: descriptions of what prevents the installation from working.
+        problems: what prevents the installation from working, one description each.
         fixes: commands that solve the problems or enable a GPU, in the order to run them.
     """
 

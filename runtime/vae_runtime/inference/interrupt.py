@@ -1,8 +1,8 @@
 """Stop running graphs on Ctrl-C, so that the process ends within a second.
 
-Python's signal handler waits until running C code returns. Therefore a thread reads the wake-up
-pipe of the C-level handler and sets the terminate flag of every run in progress. If a run does not
-stop in time, for example within one huge operator, the thread ends the process.
+A Python signal handler runs only after running C code returns. Therefore a thread reads the
+C-level handler's wake-up pipe and sets the terminate flag of every run in progress. If a run does
+not stop in time, for example within one huge operator, the thread ends the process.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _listening = False
 
 
 def listen() -> None:
-    """Handle Ctrl-C from now on, in command lines, whose process may be ended.
+    """Handle Ctrl-C from now on; only for command-line programs, whose process may be ended.
 
     Has no effect outside the main thread, or if another handler is installed.
     """
@@ -40,13 +40,13 @@ def listen() -> None:
 
 
 def listening() -> bool:
-    """Return whether Ctrl-C is handled here, so that runs must be stoppable."""
+    """Return whether this module handles Ctrl-C, so that runs must be stoppable."""
     return _listening
 
 
 @contextlib.contextmanager
 def stoppable(ort: Any) -> Iterator[Any]:
-    """Yield options for onnxruntime's `run` that allow Ctrl-C to stop it.
+    """Yield options for onnxruntime's `run` that let Ctrl-C stop that run.
 
     Raises:
         KeyboardInterrupt: the run was stopped.

@@ -1,4 +1,4 @@
-"""Run a graph in onnxruntime, with clear errors instead of crashes after close or fork."""
+"""Run a graph in onnxruntime; use after close or fork raises a clear error, not a crash."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_creating = threading.Lock()  # running sessions is thread-safe, but creating them is not
+_creating = threading.Lock()  # running sessions is thread-safe, creating them is not
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 _cuda_failed = False  # `auto` tries CUDA only once per process
 
@@ -55,7 +55,7 @@ def onnxruntime() -> ModuleType:
 
 
 class Session:
-    """One graph on one device.
+    """One graph, loaded on one device.
 
     Attributes:
         device: the device in use, `cpu` or `cuda:N`.
@@ -73,8 +73,8 @@ class Session:
             model: the bytes of an `.onnx` file, or an existing `onnxruntime.InferenceSession`,
                 which keeps its own device and threads.
             device: `auto`, `cpu`, `cuda` or `cuda:N`.
-            threads: threads per run; small graphs run fastest on one.
-            tf32: let CUDA round the mantissa to ten bits, which is faster but changes the pixels.
+            threads: threads per run; small graphs run fastest with one.
+            tf32: let CUDA use TF32 (ten mantissa bits), which is faster but alters the pixels.
 
         Raises:
             DeviceError: CUDA was requested and is not available.
@@ -114,7 +114,7 @@ class Session:
         return raw
 
     def run(self, outputs: Sequence[str], **inputs: NDArray[Any]) -> list[NDArray[Any]]:
-        """Run the graph on named inputs and return `outputs` in their order.
+        """Run the graph on named inputs and return the tensors named in `outputs`, in that order.
 
         Raises:
             StateError: the session was closed, or was created before this process was forked.
@@ -143,7 +143,7 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Free the memory. The session cannot be used afterwards."""
+        """Release the memory. The session cannot be used afterwards."""
         if self._pid == os.getpid():
             self._raw = None
 
@@ -190,7 +190,7 @@ def _options(ort: ModuleType, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    # Threads that spin while they wait would occupy cores that the caller needs.
+    # Threads that spin while waiting would occupy cores that the caller needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 
@@ -213,10 +213,10 @@ def _warn_of_fallback(ort: ModuleType) -> None:
 
 
 def _abandon() -> None:
-    """In a forked child, prevent inherited sessions from being destroyed.
+    """Keep inherited sessions from being destroyed in a forked child.
 
     Destroying a session joins threads that do not exist in the child, which hangs or crashes it.
-    Python drops its references at exit, so this adds one that is never dropped.
+    Python drops its references at exit, so this function adds one that is never dropped.
     """
     global _creating
     _creating = threading.Lock()  # the old lock may be held by a thread that the fork did not copy

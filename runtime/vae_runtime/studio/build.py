@@ -1,4 +1,4 @@
-"""Build the page of a bundle as files for a server or a folder; see `single_file` for one file."""
+"""Build a bundle's page as files for a server or a folder; `single_file` builds one file."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 PAGE = "index.html"
 STYLE = "style.css"
-LICENCE = "ATTRIBUTION.md"  # accompanies every copy of the packages from npm
+LICENCE = "ATTRIBUTION.md"  # must accompany every copy of the npm packages
 CHARSET = '<meta charset="utf-8">'
-# Allows only what the page needs; a server should send it, as `vae-run studio` does.
+# Allows only what the page needs; servers should send this policy, as `vae-run studio` does.
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "
     "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
-_HEADER_ONLY = "; frame-ancestors"  # browsers ignore this rule in a page
-_MAX_POINTS = 1000  # images; enough to see where each class lies
+_HEADER_ONLY = "; frame-ancestors"  # browsers ignore this rule inside a page
+_MAX_POINTS = 1000  # images: enough to see where each class lies
 
 
 class Points(NamedTuple):
-    """Latents of a data set, for the map.
+    """Latents of a data set, shown on the map.
 
     Attributes:
         z: f32[n, D].
@@ -65,7 +65,7 @@ class PageContent:
 
     Attributes:
         bundle: the bundle to show.
-        name: the name or path by which Python loads it, for the programs that the page writes.
+        name: the bundle's name or path, used in the Python programs that the page generates.
         points: points of the map; empty for a page without a data set.
     """
 
@@ -75,7 +75,7 @@ class PageContent:
 
 
 def page_files() -> dict[str, bytes]:
-    """Read the files that all pages share, by path: HTML, style, modules, packages from npm.
+    """Return the files that all pages share, by path: HTML, style, modules and npm packages.
 
     Raises:
         MissingExtra: the packages were not fetched.
@@ -92,9 +92,9 @@ def page_files() -> dict[str, bytes]:
 
 
 def folder_files(content: PageContent) -> dict[str, bytes]:
-    """Return every file of a page for a web server, by path.
+    """Return all files of a page for a web server, by path.
 
-    The page itself contains the policy, for servers that send none.
+    The page also contains the security policy, for servers that do not send it.
 
     Raises:
         MissingExtra: the packages were not fetched.
@@ -111,13 +111,13 @@ def folder_files(content: PageContent) -> dict[str, bytes]:
 
 
 def with_policy(page: str, policy: str) -> str:
-    """Insert a Content-Security-Policy into the page's head."""
+    """Return the page with a Content-Security-Policy inserted into its head."""
     meta = f'{CHARSET}\n<meta http-equiv="Content-Security-Policy" content="{policy}">'
     return page.replace(CHARSET, meta, 1)
 
 
 def write_folder(content: PageContent, folder: Path) -> int:
-    """Write a page as a folder; an earlier studio there is replaced.
+    """Write a page as a folder, replacing any earlier studio there.
 
     Returns:
         The number of bytes written.
@@ -141,9 +141,9 @@ def write_folder(content: PageContent, folder: Path) -> int:
 
 
 def encode_points(bundle: Bundle, data: Dataset, limit: int = _MAX_POINTS) -> Points:
-    """Encode at most `limit` images, spread evenly over the data, for the map.
+    """Encode at most `limit` images, spread evenly over the data set, for the map.
 
-    A conditional encoder gets the labels if the data has the same classes as the bundle.
+    The encoder is given the labels if the data has the same classes as the bundle.
 
     Raises:
         InputError: the images and the bundle differ in shape.

@@ -1,7 +1,7 @@
 """Fetch the page's packages: with `python -m vae_runtime.studio.fetch`, or when a wheel is built.
 
-npm installs the packages that `package-lock.json` pins by sha512 into a temporary folder; three of
-their files are kept. This module needs only the standard library, so that a wheel's build can run
+npm installs the packages, pinned by sha512 in `package-lock.json`, into a temporary folder; three
+of their files are kept. This module needs only the standard library, so that a wheel build can run
 it.
 """
 
@@ -28,7 +28,7 @@ _VERSIONS = {ORT: ("onnxruntime-web", "ONNX Runtime Web v{}\n"), GIF: ("gifenc",
 
 
 def present(folder: Path = ASSETS) -> bool:
-    """Whether the files are present in the versions that `package.json` names."""
+    """Return whether the files are present in the versions that `package.json` specifies."""
     versions = json.loads((HERE / "package.json").read_text())["dependencies"]
     for name, (package, text) in _VERSIONS.items():
         path = folder / name
@@ -41,7 +41,7 @@ def present(folder: Path = ASSETS) -> bool:
 
 
 def fetch(folder: Path = ASSETS) -> None:
-    """Install the pinned packages and copy what a page needs to `folder`.
+    """Install the pinned packages and copy the files that a page needs to `folder`.
 
     Raises:
         OSError: npm or the network is missing, or a package differs from the lock file.
@@ -73,7 +73,7 @@ def _keep(packages: Path, folder: Path) -> None:
     ort = packages / "onnxruntime-web" / "dist"
     (folder / ORT).write_text(_script(ort / "ort.wasm.bundle.min.mjs"), encoding="utf-8")
     raw = (ort / "ort-wasm-simd-threaded.wasm").read_bytes()
-    (folder / WASM).write_bytes(gzip.compress(raw, 9, mtime=0))  # without a date: reproducible
+    (folder / WASM).write_bytes(gzip.compress(raw, 9, mtime=0))  # no date: reproducible
     gif = packages / "gifenc"
     version = json.loads((gif / "package.json").read_text())["version"]
     script = f"// gifenc v{version}\n{_script(gif / 'dist' / 'gifenc.esm.js')}"

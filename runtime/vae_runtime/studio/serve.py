@@ -30,13 +30,13 @@ HEADERS = {
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answer GET and HEAD for the server's own files, by their exact path."""
+    """Handler for GET and HEAD requests that serves the server's own files by exact path."""
 
     server_version = "vae-run"
     sys_version = ""
 
     def do_GET(self) -> None:
-        """Send a file, or 404."""
+        """Send the requested file, or 404 if there is none."""
         self._answer(body=True)
 
     def do_HEAD(self) -> None:
@@ -44,12 +44,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(body=False)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Log nothing, to keep the terminal for our own messages."""
+        """Log nothing, so that only this project's messages appear on the terminal."""
 
     def _answer(self, *, body: bool) -> None:
         server = self.server
         assert isinstance(server, StudioServer)
-        # With another host name, another site's page could read ours (DNS rebinding).
+        # If other host names were accepted, a page of another site could read ours (DNS rebinding).
         known = {f"{name}:{server.server_port}" for name in (HOST, "localhost")}
         if self.headers.get("Host") not in known:
             self.send_error(421)
@@ -75,15 +75,15 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class StudioServer(ThreadingHTTPServer):
-    """Serve `files` by path until it is shut down."""
+    """HTTP server that serves `files` by URL path until it is shut down."""
 
     daemon_threads = True
 
     def __init__(self, files: dict[str, bytes], port: int = 0) -> None:
-        """Listen on a port; 0 takes a free one.
+        """Listen on `port`; 0 means any free port.
 
         Raises:
-            FileError: the port is taken.
+            FileError: the port cannot be used, for example because it is taken.
         """
         self.files = files
         try:
@@ -93,7 +93,7 @@ class StudioServer(ThreadingHTTPServer):
             raise FileError(f"port {port}: {reason}. Use another --port.") from error
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Stay quiet if the client has left; report anything else."""
+        """Ignore errors caused by a closed connection; report all others."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 

@@ -1,4 +1,4 @@
-"""Build the page of a bundle as one HTML file that works offline, opened from disk.
+"""Build a bundle's page as one HTML file that works offline when opened from disk.
 
 The file contains the modules, the bundle and the wasm; `boot/single.js` unpacks them.
 """
@@ -18,7 +18,7 @@ from ..errors import StateError
 from .build import LICENCE, PAGE, STYLE, PageContent, page_files, with_policy
 from .fetch import WASM
 
-# Two lines of the page, which are replaced by the style and the scripts.
+# The two lines of the page that the style and the scripts replace.
 _STYLE_LINE = f'<link rel="stylesheet" href="{STYLE}">'
 _SCRIPT_LINE = '<script type="module" src="boot/folder.js"></script>'
 _ENTRY = "boot/run.js"
@@ -26,14 +26,14 @@ _BOOT = "boot/single.js"
 # `import … from "./x.js"` and `export … from "./x.js"`, at the beginning of a line.
 _FROM = re.compile(rb'^((?:import|export)\s[^"\';]*?from\s*)"(\.[^"\n]+)"', re.MULTILINE)
 _SCHEME = b"studio:"  # marks the paths of modules inside the file
-_RESERVED = (0x00, 0x0D, 0x3C)  # NUL, carriage return, `<`: HTML changes them, or reads a tag
+_RESERVED = (0x00, 0x0D, 0x3C)  # NUL, carriage return, `<`: HTML changes them or starts a tag
 # The bundle's files are interleaved in blocks of this size: two decoders share weights, and gzip
 # finds repetitions only within 32 kB.
 _BLOCK = 4096
 
 
 def single_file(content: PageContent) -> bytes:
-    """Build the whole page.
+    """Build the page as a single file.
 
     Raises:
         MissingExtra: the packages were not fetched.
@@ -58,12 +58,12 @@ def single_file(content: PageContent) -> bytes:
 
 
 def link_modules(sources: dict[str, bytes], entry: str) -> dict[str, bytes]:
-    """Return the modules that `entry` needs, each after the modules that it imports.
+    """Return the modules that `entry` needs, each one after the modules it imports.
 
     Their imports become `"studio:PATH"`, which the page's script replaces.
 
     Raises:
-        StateError: a module is missing, or modules import each other.
+        StateError: a module is missing, or modules import each other in a cycle.
     """
     done: dict[str, bytes] = {}
 
@@ -95,7 +95,7 @@ def _link(path: str, source: bytes) -> tuple[bytes, list[str]]:
 
 
 def seven_bits(raw: bytes) -> bytes:
-    """Encode bytes as UTF-8 text that HTML does not change: 8 characters for 7 bytes.
+    """Encode bytes as UTF-8 text that HTML parsers leave unchanged: 8 characters for 7 bytes.
 
     Each character holds seven bits. A reserved character and its successor become one character of
     two bytes, from U+0080 up, which identifies the reserved one and holds the successor's bits.
@@ -119,7 +119,7 @@ def _element(name: str, raw: bytes) -> bytes:
 
 
 def _payload(files: dict[str, bytes], content: PageContent) -> bytes:
-    """Join a line of JSON with names and lengths, the files, and the interleaved bundle."""
+    """Join a line of JSON (names and lengths), the files and the interleaved bundle."""
     modules = link_modules(files, _ENTRY)
     plain = modules | {"points.npz": content.points.to_npz()}
     bundle = content.bundle.read_all()
@@ -140,5 +140,5 @@ def _payload(files: dict[str, bytes], content: PageContent) -> bytes:
 
 
 def _checksum(text: str) -> str:
-    """Return the sha256 of an inline script or style in the form of a Content-Security-Policy."""
+    """Return the sha256 of an inline script or style, formatted for a Content-Security-Policy."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

@@ -1,4 +1,4 @@
-"""The report of a finished run: measurements, findings and pictures, also on one HTML page."""
+"""The report of a finished run: measurements, findings and pictures, also as one HTML page."""
 
 from __future__ import annotations
 

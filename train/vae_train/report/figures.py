@@ -1,4 +1,4 @@
-"""The pictures of a report: loss curves and bars by matplotlib, image grids by the runtime."""
+"""The pictures of a report: curves and bars from matplotlib, image grids from the runtime."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_WIDTH = 5.0  # inches at 72 points: text of this size can be read on a phone
+_WIDTH = 5.0  # inches at 72 points each; keeps text readable on a phone
 _MAX_NAMED_BARS = 24
 _COLUMNS = 10
 _ROWS = 10
@@ -34,11 +34,11 @@ class Picture:
     """A picture of a report.
 
     Attributes:
-        name: the name of its file, without `.png`.
-        heading: its title on the page.
-        caption: what it shows.
-        png: the content of the file.
-        dark: a version for a dark page, if it differs.
+        name: the file name, without `.png`.
+        heading: the title on the page.
+        caption: what the picture shows.
+        png: the bytes of the file.
+        dark: the bytes for a dark page, if they differ.
     """
 
     name: str
@@ -107,7 +107,7 @@ def draw_losses(trained: TrainedModel, colors: _Colors) -> bytes:
 
 
 def draw_units(trained: TrainedModel, measured: Measurements, colors: _Colors) -> bytes:
-    """Plot the KL of each dimension, or its variance for an AE, in descending order."""
+    """Plot the KL of each dimension (for an AE, its variance) in descending order."""
     figure = _new_figure(2.4, colors)
     axes = figure.add_subplot()
     _style(axes, colors)
@@ -128,7 +128,7 @@ def draw_units(trained: TrainedModel, measured: Measurements, colors: _Colors) -
 
 
 def draw_samples(trained: TrainedModel) -> Picture:
-    """Draw samples from the fitted prior, for a CVAE one row per class."""
+    """Draw samples from the fitted prior, with one row per class for a CVAE."""
     checkpoint = trained.checkpoint
     model, prior = checkpoint.model, checkpoint.prior
     conditional = model.family == "cvae"
@@ -155,7 +155,7 @@ def draw_reconstructions(trained: TrainedModel) -> Picture:
 
 
 def draw_traversals(trained: TrainedModel, measured: Measurements) -> Picture:
-    """Draw one row per latent dimension of one image, in which only that dimension varies."""
+    """Vary the latents of one image: one row for each latent dimension, varied alone."""
     order = _most_used(measured)[:_MAX_ROWS]
     label = None if trained.labels is None else trained.labels[:1]
     start = trained.encode(trained.held_out.images[:1], label).mu[0]
@@ -175,7 +175,7 @@ def draw_traversals(trained: TrainedModel, measured: Measurements) -> Picture:
 
 
 def _most_used(measured: Measurements) -> NDArray[np.intp]:
-    """Sort the latent dimensions by KL, or for an AE by variance, in descending order."""
+    """Sort the latent dimensions by KL (for an AE, by variance) in descending order."""
     return np.argsort(measured.variance if measured.kl is None else measured.kl)[::-1]
 
 
@@ -205,6 +205,6 @@ def _to_png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     metadata: dict[str, Any] = {
         "Software": None
-    }  # no version, so that the same run gives the same bytes
+    }  # without the version, so that the same run gives the same bytes
     figure.savefig(buffer, format="png", dpi=160, metadata=metadata)
     return buffer.getvalue()

@@ -10,12 +10,12 @@ from vae_runtime.console import pluralize
 from .measure import Measurements
 from .trained_model import TrainedModel
 
-_MIN_IMAGES = 10  # for a meaningful variance
-_COLLAPSED = 0.5  # nats of KL per image; latents with less carry almost no information
+_MIN_IMAGES = 10  # needed for a meaningful variance
+_COLLAPSED = 0.5  # nats of KL per image, below which latents carry almost no information
 _OVERFIT = 0.1  # allowed gap between held-out and training loss, relative to the training loss
 _ROSE = 0.02  # allowed rise of the held-out loss from its minimum, relative to the training loss
-# Nats per pixel. A density in nats can be 0, where a relative difference is meaningless, so losses
-# are compared relative to this at least.
+# Nats per pixel; the smallest scale for relative differences of losses. A log density can be 0,
+# relative to which a difference is meaningless.
 _MIN_SCALE = 0.05
 _FAR = 2.0  # allowed distance of samples, relative to that of reconstructions or real images
 _NEAR = 0.05  # a distance below this, relative to the variance of the images, is negligible
@@ -28,8 +28,8 @@ class Finding:
     Attributes:
         code: a short name for programs.
         level: `warning`, or `note` if it is harmless.
-        observation: the measured numbers.
-        explanation: what they mean for the model.
+        observation: the finding, with the measured numbers.
+        explanation: what the numbers mean for the model.
         advice: what to try, phrased to follow the word "Try:".
     """
 
@@ -93,7 +93,7 @@ def inactive_units(measured: Measurements, trained: TrainedModel) -> Finding | N
 
 
 def worse_than_pca(measured: Measurements, trained: TrainedModel) -> Finding | None:
-    """Detect reconstructions worse than those of PCA with as many dimensions."""
+    """Detect reconstructions worse than those of PCA with the same number of dimensions."""
     if measured.pca_mse is None or measured.mse <= measured.pca_mse:
         return None
     explanation = "PCA, a linear projection that takes seconds to fit, reconstructs better."
@@ -153,7 +153,7 @@ def label_in_latents(measured: Measurements, trained: TrainedModel) -> Finding |
 
 
 def overfit(measured: Measurements, trained: TrainedModel) -> Finding | None:
-    """Detect a loss that is much lower on training images than on held-out ones."""
+    """Detect a much lower loss on training images than on held-out ones."""
     held_out, training = measured.held_out_loss, measured.training_loss
     if held_out is None or not _losses_are_comparable(trained):
         return None
@@ -183,10 +183,10 @@ def overfit(measured: Measurements, trained: TrainedModel) -> Finding | None:
 
 
 def _losses_are_comparable(trained: TrainedModel) -> bool:
-    """Whether training and held-out losses measure the same objective.
+    """Return whether training and held-out losses measure the same objective.
 
-    While the KL weight rises, only the training loss is computed with the lower weight. Guidance
-    and contrast change the model after the last epoch, before it is evaluated on the test split.
+    While the KL weight rises, only the training loss uses the lower weight. Guidance and contrast
+    change the model after the last epoch, before it is evaluated on the test split.
     """
     config, metadata = trained.checkpoint.train, trained.checkpoint.metadata
     if metadata.get("best_epoch", metadata["epochs"]) <= config.kl_warmup:
@@ -223,7 +223,7 @@ def samples_off(measured: Measurements, trained: TrainedModel) -> Finding | None
 
 
 def nothing_held_out(measured: Measurements, trained: TrainedModel) -> Finding | None:
-    """Note that all measurements are on training images."""
+    """Note that all measurements were made on training images."""
     if measured.split != "training":
         return None
     return Finding(

@@ -63,7 +63,7 @@ def _summary(trained: TrainedModel) -> tuple[str, ...]:
 
 
 def _to_html(text: str) -> str:
-    """Escape plain text, and mark options so that a browser does not break them at hyphens."""
+    """Escape plain text, and mark options so that browsers do not break them at hyphens."""
     return re.sub(r"--[a-z][a-z-]*", r"<code>\g<0></code>", escape(text))
 
 
@@ -123,7 +123,7 @@ def _method(measured: Measurements) -> list[str]:
 
 
 def _picture(picture: Picture) -> str:
-    """Embed a picture, with its dark version for browsers in dark mode."""
+    """Embed a picture, including its dark version for browsers in dark mode."""
     kind = "chart" if picture.dark else "pixels"
     alt = escape(picture.caption, quote=True)
     image = f'<img class="{kind}" alt="{alt}" src="{data_uri(picture.png)}">'

@@ -1,4 +1,4 @@
-"""Measure a finished run: reconstruction against PCA, use of the latents, quality of samples."""
+"""Measure a finished run: reconstruction against PCA, latent usage, sample quality."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .trained_model import EncodedImages, TrainedModel
 
 Floats = NDArray[np.floating]
 
-_COMPONENTS = 32  # principal components on which images are compared
-_MIN_IMAGES = 4 * _COMPONENTS  # needed to estimate their covariance
+_COMPONENTS = 32  # principal components used to compare images
+_MIN_IMAGES = 4 * _COMPONENTS  # needed to estimate the components' covariance
 _MAX_SAMPLES = 1_000
-_MAX_PCA_COMPONENTS = 512  # that can be fitted in seconds
+_MAX_PCA_COMPONENTS = 512  # the most that can be fitted in seconds
 # The latents of an AE have no fixed scale, so this threshold is relative to the largest variance.
 _INACTIVE = 1e-4
-_MIN_PER_CLASS = 10  # a class with fewer images is left out of the linear probe
+_MIN_PER_CLASS = 10  # the linear probe omits classes with fewer images
 
 
 @dataclass(frozen=True)
@@ -29,28 +29,31 @@ class Measurements:
     """Measurements on held-out images, or on training images if none were held out.
 
     Attributes:
-        split: the source of those images: `test`, `validation` or `training`.
+        split: the source of the images: `test`, `validation` or `training`.
         images: the number of images.
         latent_dim: D.
         variance: D numbers, the variance of each dimension's posterior mean over the images.
-        active_units: the number of dimensions whose variance is above the threshold.
+        active_units: the number of dimensions that `is_active` marks.
         kl: D numbers, the KL of each dimension from N(0, 1) in nats, averaged over the images; None
             for an AE.
-        mse: mean squared error per pixel of reconstructions from the posterior means.
-        pca_mse: the same for PCA with D components, fitted to `pca_images` training images; None
-            unless D is below 512 and below the number of those images and of their pixels.
+        mse: mean squared error per pixel of images decoded from the posterior means.
+        pca_mse: mean squared error per pixel of PCA with D components, fitted to `pca_images`
+            training images; None unless D is below 512, `pca_images` and the number of pixels per
+            image.
         pca_images: the number of training images that PCA was fitted to.
         probe_accuracy: accuracy of a linear probe from latents to labels; None without labels.
-        chance_accuracy: accuracy of guessing among the same classes; None without labels.
+        chance_accuracy: accuracy of random guessing among the same classes; None without labels.
         probe_limit: the accuracy above which the latents reveal the label; None without labels.
         training_loss: training loss of the epoch whose weights were kept.
-        held_out_loss: loss after that epoch on all validation images, else on all test images; None
-            if no images were held out.
+        held_out_loss: loss after that epoch on all validation images or, if there are none, on all
+            test images; None if no images were held out.
         best_held_out_loss: the lowest validation loss of any epoch; None without validation images.
-        sample_distance: Fréchet distance between samples and images, on principal components of the
-            pixels, relative to the variance of the images; None if there are too few images.
-        reconstruction_distance: the same for reconstructions, which shows the decoder's blur.
-        training_distance: the same for training images, another set of real images.
+        sample_distance: Fréchet distance between samples and images in terms of principal
+            components of the pixels, relative to the variance of the images; None if there are too
+            few images.
+        reconstruction_distance: the same distance for reconstructions, which shows the decoder's
+            blur.
+        training_distance: the same distance for training images, as a second set of real images.
     """
 
     split: str
@@ -79,7 +82,7 @@ class Measurements:
 
 
 def measure(trained: TrainedModel) -> Measurements:
-    """Take all measurements, on few enough images that this takes seconds."""
+    """Take all measurements, using few enough images to finish within seconds."""
     checkpoint, images = trained.checkpoint, trained.held_out.images
     dim, seed = checkpoint.model.latent_dim, checkpoint.train.seed
     encoded = trained.encode(images, trained.labels)
@@ -116,7 +119,7 @@ def measure(trained: TrainedModel) -> Measurements:
 
 
 def is_active(variance: NDArray[np.float64], family: str) -> NDArray[np.bool_]:
-    """Mark the active units, bool[D]: dimensions that vary with the image (Burda et al. 2015)."""
+    """Mark active units: dimensions that vary with the image, bool[D] (Burda et al. 2015)."""
     threshold = _INACTIVE * float(variance.max()) if family == "ae" else ACTIVE
     active: NDArray[np.bool_] = variance > threshold
     return active
@@ -178,7 +181,7 @@ class PCA:
         return coordinates
 
     def error(self, pixels: Floats, components: int) -> float:
-        """Compute the mean squared error per pixel of f32[N, P] with the first `components`."""
+        """Compute the squared error per pixel of f32[N, P] projected on the first `components`."""
         centered = pixels - self.mean
         total = np.square(centered, dtype=np.float64).sum()
         kept = np.square(centered @ self.axes[:components].T, dtype=np.float64).sum()
@@ -201,7 +204,7 @@ class ProbeResult(NamedTuple):
     """The result of a linear probe.
 
     Attributes:
-        accuracy: 0 to 1, the mean over classes.
+        accuracy: mean accuracy over classes, 0 to 1.
         classes: the number of classes.
     """
 
@@ -212,9 +215,9 @@ class ProbeResult(NamedTuple):
 def linear_probe(
     latents: NDArray[np.float32], labels: NDArray[np.int64], seed: int
 ) -> ProbeResult | None:
-    """Predict labels from latents by logistic regression; fit to one half, score on the other.
+    """Predict labels from latents by logistic regression, fitting one half and scoring the other.
 
-    The accuracy is the mean over classes, so that guessing scores 1 / classes even if classes
+    The accuracy is averaged over classes, so random guessing scores 1 / classes even if classes
     differ in size.
 
     Args:
@@ -246,9 +249,10 @@ def linear_probe(
 
 
 def probe_limit(classes: int) -> float:
-    """Return the accuracy above which latents reveal the label: 0.3 for ten classes.
+    """Return the accuracy above which latents reveal the label, such as 0.3 for ten classes.
 
-    For any number of classes, this is two ninths of the way from guessing (1 / classes) to 1.
+    For any number of classes, the limit is two ninths of the way from random guessing (1 / classes)
+    to 1.
     """
     return 1 / classes + (1 - 1 / classes) * 2 / 9
 
@@ -260,7 +264,7 @@ def _probe_latents(trained: TrainedModel, encoded: EncodedImages) -> ProbeResult
     seed = trained.checkpoint.train.seed
     z = encoded.mu
     if encoded.log_var is not None:
-        # Probe samples, as the decoder sees them: in a collapsed dimension, the means still differ,
-        # but by far less than the noise.
+        # Probe samples, which are what the decoder sees: in a collapsed dimension, the means still
+        # differ, but by far less than the noise.
         z = sample_posterior(encoded.mu, encoded.log_var, seed, 0)
     return linear_probe(z, labels, seed)

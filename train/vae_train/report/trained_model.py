@@ -1,4 +1,4 @@
-"""The input of a report: the trained model as NumPy functions, and images to evaluate it on."""
+"""The input of a report: the trained model, called with NumPy arrays, and evaluation images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Labels = NDArray[np.int64] | None
 
 _MAX_HELD_OUT_IMAGES = 1_500
 _MAX_HELD_OUT_PIXELS = 4_000_000
-_MAX_TRAINING_PIXELS = 8_000_000  # to fit PCA to
+_MAX_TRAINING_PIXELS = 8_000_000  # images to fit PCA to
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,11 +51,11 @@ class EncodedImages:
 
 @dataclass(frozen=True, eq=False)
 class TrainedModel:
-    """A finished run and a limited number of images, so that a report takes seconds.
+    """A finished run, with few enough images that a report takes only seconds.
 
     Attributes:
         checkpoint: the model and its training metrics.
-        history: the epochs, in order.
+        history: per-epoch metrics, in order.
         training: a random sample of the training images.
         held_out: a random sample of the images to evaluate the model on.
         split: the source of `held_out`: `test`, `validation` or `training`.
@@ -75,7 +75,7 @@ class TrainedModel:
         data: Dataset,
         test: Dataset | None = None,
     ) -> TrainedModel:
-        """Evaluate on the test split, else on validation images, else on training images."""
+        """Sample images to evaluate on: test, else validation, else training images."""
         config, pixels = checkpoint.train, checkpoint.model.pixels
         training, validation = split(data, config.validation, config.seed)
         held_out, name = training, "training"
@@ -128,7 +128,7 @@ class TrainedModel:
 
 
 def _random_sample(data: Dataset, limit: int, seed: int) -> Dataset:
-    """Draw at most `limit` images, but at least one."""
+    """Draw at most `limit` images, and at least one."""
     order = np.random.default_rng(seed).permutation(len(data))
     return data.take(order[: max(1, limit)]).read()
 
