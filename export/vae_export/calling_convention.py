@@ -1,12 +1,11 @@
 """The calling convention of a custom module: how it encodes and decodes, and its arguments.
 
-The signature shows how labels are passed. Whether labels are indices or one-hot rows, and whether
-images are flattened, is determined by trying each form.
+The signature shows how labels are passed. Trying each form shows whether labels are indices or
+one-hot rows, whether images are flattened, and which part of the encoder's output is mu.
 """
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,22 +13,22 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 from vae_runtime.errors import UsageError
 
+from .call import Call
 from .options import CustomModuleOptions
-from .unpacking import unpack_latents
+from .unpacking import Latents, unpack_latents
 from .user_code import copy_module, user_line
 
 Modules = nn.Module | tuple[nn.Module, nn.Module]
 
-_LABEL = re.compile(r"^(labels?|y|cls|class(es)?(_(labels?|ids?|idx))?|c|cond(ition)?)$")
 # Names of layers after a trunk called `encoder`, with optional affixes such as `fc_`, `linear_` and
 # `to_`.
 _MEAN_HEADS = re.compile(r"^(\w+_)?(mu|mean|z_mean)(_\w+)?$")
 _LOG_VAR_HEADS = re.compile(r"^(\w+_)?(log_?var|log_?variance|var|z_log_var)(_\w+)?$")
+# Names of the two parts: a method, or else a submodule.
+_ENCODERS, _DECODERS = ("encode", "encoder", "enc"), ("decode", "decoder", "dec")
 _TRIED = 8  # number of images used to find the convention
 # Attribute names under which wrappers store the wrapped module.
 _WRAPPERS = ("module", "model", "net", "network", "vae", "autoencoder", "ae")
@@ -43,83 +42,6 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-class Call(nn.Module):
-    """A method of a module, or the module itself, to call with a first argument and a label.
-
-    Attributes:
-        name: the name of the method, for error messages.
-        label: the name of the parameter that takes the label; None if there is none.
-        one_hot: whether labels are passed as one-hot rows.
-        saw_one_hot: whether the module itself turned labels into one-hot rows.
-        unknown: other parameters without a default.
-    """
-
-    def __init__(self, module: nn.Module, name: str, *, method: bool) -> None:
-        super().__init__()
-        self.module = module
-        self.name = name
-        self.method = method
-        self.label: str | None = None
-        self.first: str | None = None
-        self.one_hot = False
-        self.saw_one_hot = False
-        self.unknown: list[str] = []
-        self.classes = 0
-
-    def inspect(self, *, labelled: bool) -> None:
-        """Find the parameters for the first argument and, if `labelled`, for the label."""
-        function = getattr(self.module, self.name) if self.method else self.module.forward
-        kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        parameters = [p for p in inspect.signature(function).parameters.values()
-                      if p.kind not in kinds]  # fmt: skip
-        named = [p.name for p in parameters if _LABEL.match(p.name)]
-        required = [p.name for p in parameters if p.default is p.empty]
-        if labelled and named:
-            self.label = named[0]
-        elif labelled and len(required) > 1:
-            self.label = required[1]
-        rest = [p.name for p in parameters if p.name != self.label]
-        self.first = rest[0] if rest and self.label is not None else None
-        self.unknown = (
-            [name for name in required if name not in (rest[0], self.label)] if rest else []
-        )
-
-    def forward(self, first: Tensor, label: Tensor | None = None) -> Any:
-        """Call with f32[N, …] and any label that is taken, i64[N] in [0, K]; K means "no label"."""
-        function = getattr(self.module, self.name) if self.method else self.module
-        if self.label is None or self.first is None or label is None:
-            return function(first)
-        with _NullOneHot(self.classes) as mode:
-            if self.one_hot:
-                label = F.one_hot(label, self.classes).to(first.dtype)
-            returned = function(**{self.first: first, self.label: label})
-        self.saw_one_hot = mode.used
-        return returned
-
-
-class _NullOneHot(TorchFunctionMode):
-    """Mode in which `one_hot` has a row for label K ("no label"): an equal mix of all classes.
-
-    The linear layer that follows maps it to the mean over all classes.
-    """
-
-    def __init__(self, classes: int) -> None:
-        super().__init__()
-        self.classes = classes
-        self.used = False
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        size = args[1] if len(args) > 1 else kwargs.get("num_classes", -1)
-        if func in (F.one_hot, torch._C._nn.one_hot) and size in (-1, self.classes):
-            self.used, k = True, self.classes
-            rows = torch.cat([torch.eye(k), torch.full((1, k), 1 / k)])
-            return rows[args[0] if args else kwargs["tensor"]]
-        return func(*args, **kwargs)
-
-
 class HeadsOutside(nn.Module):
     """An encoder trunk, and the two layers outside it that compute mu and log_var."""
 
@@ -130,6 +52,8 @@ class HeadsOutside(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Encode f32[N, C, H, W] to mu and log_var, each f32[N, D]."""
         hidden = self.trunk(image)
+        if isinstance(self.mean, nn.Linear):
+            hidden = hidden.flatten(1)
         return self.mean(hidden), self.log_var(hidden)
 
 
@@ -145,6 +69,7 @@ class CallingConvention:
         null_label: the index that means "no label", if labels are indices.
         chosen: indices of mu and log_var in a tuple of more than two elements; None for other
             return values.
+        halves: `encode` returns mu and log_var as one tensor, f32[N, 2D] or f32[N, 2D, …].
         flat: the module takes and returns pixels as f32[N, C·H·W].
     """
 
@@ -154,6 +79,7 @@ class CallingConvention:
     null_label: int
     whole: nn.Module | None = None
     chosen: tuple[int, int] | None = None
+    halves: bool = False
     flat: bool = False
 
     @property
@@ -165,6 +91,12 @@ class CallingConvention:
         """Call `encode` with f32[N, C, H, W] in the module's own range."""
         pixels = pixels.flatten(1) if self.flat else pixels
         return self.encode(pixels, label if self.labelled_encoder else None)
+
+    def unpack(self, returned: Any) -> Latents:
+        """Find the latents, or mu and log_var, in what `encode` returned."""
+        if self.halves:
+            returned = tuple(returned.chunk(2, dim=1))
+        return unpack_latents(returned, self.options.spread, self.chosen)
 
 
 def find_calling_convention(
@@ -208,8 +140,7 @@ def find_calling_convention(
     labels = None if labels is None else labels[:_TRIED]
     returned, found = _try_encode(found, images, labels)
     found = replace(found, chosen=_choose(found, returned, images, labels))
-    mean = unpack_latents(returned, options.spread, found.chosen)
-    _try_decode(found, mean if isinstance(mean, Tensor) else mean[0], labels)
+    found = _fit_decoder(found, returned, images, labels)
     if labelled and not (has_null or decode.one_hot or decode.saw_one_hot):
         raise UsageError(
             f'the module has no embedding of {k} or {k + 1} rows, so its index for "no label" is '
@@ -232,7 +163,7 @@ def unwrap(module: nn.Module) -> nn.Module:
             # torch's own wrappers; the first forwards all attributes of the wrapped module.
             pending = [*children.values(), *pending]
             continue
-        if all(_has(candidate, *names) for names in (("encode", "encoder"), ("decode", "decoder"))):
+        if _part(candidate, _ENCODERS) and _part(candidate, _DECODERS):
             return candidate
         pending += [children[name] for name in _WRAPPERS if name in children]
     raise UsageError(
@@ -241,10 +172,11 @@ def unwrap(module: nn.Module) -> nn.Module:
     )
 
 
-def _has(module: nn.Module, method: str, attribute: str) -> bool:
-    return callable(getattr(module, method, None)) or isinstance(
-        getattr(module, attribute, None), nn.Module
-    )
+def _part(module: nn.Module, names: tuple[str, ...]) -> str | None:
+    """Return the first name that is a method of the module, or a submodule."""
+    if callable(getattr(module, names[0], None)):
+        return names[0]
+    return next((n for n in names[1:] if isinstance(getattr(module, n, None), nn.Module)), None)
 
 
 def _split(module: Modules) -> tuple[Call, Call]:
@@ -254,17 +186,17 @@ def _split(module: Modules) -> tuple[Call, Call]:
             Call(part, name, method=False)
             for part, name in zip(module, ("encoder", "decoder"), strict=True)
         )
-    if callable(getattr(module, "encode", None)):
-        encode = Call(module, "encode", method=True)
-    else:
-        trunk = module.get_submodule("encoder")
-        heads = [_only(module, pattern) for pattern in (_MEAN_HEADS, _LOG_VAR_HEADS)]
-        if heads[0] is not None and heads[1] is not None:
-            trunk = HeadsOutside(trunk, heads[0], heads[1])
-        encode = Call(trunk, "encoder", method=False)
-    if callable(getattr(module, "decode", None)):
-        return encode, Call(module, "decode", method=True)
-    return encode, Call(module.get_submodule("decoder"), "decoder", method=False)
+    encode, decode = (
+        Call(module, name, method=True)
+        if name == names[0]
+        else Call(module.get_submodule(str(name)), str(name), method=False)
+        for names in (_ENCODERS, _DECODERS)
+        for name in [_part(module, names)]
+    )
+    heads = [_only(module, pattern) for pattern in (_MEAN_HEADS, _LOG_VAR_HEADS)]
+    if not encode.method and heads[0] is not None and heads[1] is not None:
+        encode.module = HeadsOutside(encode.module, heads[0], heads[1])
+    return encode, decode
 
 
 def _only(module: nn.Module, pattern: re.Pattern[str]) -> nn.Module | None:
@@ -299,19 +231,55 @@ def _try_encode(
     )
 
 
-def _try_decode(found: CallingConvention, z: Tensor, labels: Tensor | None) -> None:
-    """Determine whether the decoder takes indices or one-hot rows."""
-    if found.decode.label is None:
-        return
+def _fit_decoder(
+    found: CallingConvention, returned: Any, images: Tensor, labels: Tensor | None
+) -> CallingConvention:
+    """Find what the decoder takes of the encoder's output, if not all of it.
+
+    That is the first half of the output, or the output of the first of two equal layers outside
+    encoder and decoder. The comparison with the module's `forward` confirms either.
+    """
+    if _try_decode(found, found.unpack(returned), labels):
+        return found
+    if isinstance(returned, Tensor) and returned.dim() > 1 and returned.shape[1] % 2 == 0:
+        halves = replace(found, halves=True)
+        if _try_decode(halves, halves.unpack(returned), labels):
+            return halves
+    heads = _equal_layers(found.whole)
+    if heads is not None and not found.encode.method:
+        trunk = found.encode.module
+        found.encode.module = HeadsOutside(trunk, *heads)
+        try:
+            if _try_decode(found, found.unpack(found.call_encode(images, labels)), labels):
+                return found
+        except Exception:  # noqa: BLE001 - reported where decoding is checked
+            pass
+        found.encode.module = trunk
+    return found
+
+
+def _equal_layers(module: nn.Module | None) -> tuple[nn.Module, nn.Module] | None:
+    """Return the two linear layers beside encoder and decoder, if they have the same shape."""
+    if module is None or type(module).forward is nn.Module.forward:
+        return None  # nothing would confirm their order
+    layers = [child for child in module.children() if isinstance(child, nn.Linear)]
+    same = len(layers) == 2 and layers[0].weight.shape == layers[1].weight.shape
+    return (layers[0], layers[1]) if same else None
+
+
+def _try_decode(found: CallingConvention, latents: Latents, labels: Tensor | None) -> bool:
+    """Return whether the decoder takes the latents, with labels as indices or one-hot rows."""
+    z = latents if isinstance(latents, Tensor) else latents[0]
     label = torch.zeros(len(z), dtype=torch.int64) if labels is None else labels
     for one_hot in (found.options.one_hot, True):
         found.decode.one_hot = one_hot
         try:
-            found.decode(z, label)
+            found.decode(z, None if found.decode.label is None else label)
         except Exception:  # noqa: BLE001 - reported where decoding is checked
             continue
-        return
+        return True
     found.decode.one_hot = found.options.one_hot
+    return False
 
 
 def _choose(

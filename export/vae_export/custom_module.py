@@ -36,7 +36,7 @@ from .graphs import make_graphs
 from .options import CustomModuleOptions
 from .parity import MAX_IMAGES
 from .source import Source, matching_labels
-from .unpacking import unpack_image, unpack_latents
+from .unpacking import unpack_image
 from .user_code import user_line
 
 NO_WIDTH = -20.0  # a log variance, for a standard deviation of 5e-5
@@ -61,7 +61,7 @@ class CustomEncoder(nn.Module):
         if label is not None and self.labels is not None:
             label = self.labels(label)
         returned = self.convention.call_encode(to_module_range(image, options), label)
-        return unpack_latents(returned, options.spread, self.convention.chosen)
+        return self.convention.unpack(returned)
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
         """Encode: f32[N, C, H, W] in [0, 1][, i64[N]] → one or two f32[N, D]."""

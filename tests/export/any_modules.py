@@ -119,6 +119,41 @@ class Heads(nn.Module):
             z if self.from_z is None else self.from_z(z))}  # fmt: skip
 
 
+class UnnamedHeads(nn.Module):
+    """A convolutional trunk, and separate layers whose names do not tell mu from log_var."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(1, 2, 3, 2, 1), nn.SiLU())
+        self.fc1, self.fc2 = nn.Linear(32, 4), nn.Linear(32, 4)
+        self.decoder = nn.Sequential(nn.Linear(4, 64), nn.Sigmoid(), nn.Unflatten(1, (1, 8, 8)))
+
+    def forward(self, x: Tensor) -> Any:
+        hidden = self.encoder(x).flatten(1)
+        mu, log_var = self.fc1(hidden), self.fc2(hidden)
+        return self.decoder(mu + torch.randn_like(mu) * (0.5 * log_var).exp()), mu, log_var
+
+
+class Halves(nn.Module):
+    """Parts called `enc` and `dec`; mu and log_var are the two halves of the channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enc = nn.Conv2d(1, 4, 3, 2, 1)
+        self.dec = nn.Sequential(nn.ConvTranspose2d(2, 1, 2, 2), nn.Sigmoid())
+
+    def forward(self, x: Tensor) -> Any:
+        mu, log_var = self.enc(x).chunk(2, dim=1)
+        return self.dec(mu + torch.randn_like(mu) * (0.5 * log_var).exp())
+
+
+class HeadsInReverse(UnnamedHeads):
+    """The layer that computes log_var comes first."""
+
+    def forward(self, x: Tensor) -> Any:
+        return self.decoder(self.fc2(self.encoder(x).flatten(1)))
+
+
 class Rescaled(Plain):
     """A module whose `forward` includes a step that `decode` omits."""
 

@@ -45,6 +45,8 @@ WORKS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "mu, log_var and a sample": (theirs.Sampled, {}, "vae"),
     "flattened pixels": (theirs.Flattened, {}, "vae"),
     "heads outside": (theirs.Heads, {}, "vae"),
+    "heads without names": (theirs.UnnamedHeads, {}, "vae"),
+    "halves of one tensor": (theirs.Halves, {}, "vae"),
     "signed": (theirs.Signed, {"image_range": "signed"}, "vae"),
     "DataParallel": (lambda: nn.DataParallel(theirs.Plain()), {}, "vae"),
     "torch.compile": (compiled, {}, "vae"),
@@ -79,7 +81,7 @@ def itself(
     module: nn.Module, images: np.ndarray, label: np.ndarray | None, options: dict[str, Any]
 ) -> np.ndarray:
     """Reconstruct with the user's module from mu, by explicit calls."""
-    while not hasattr(module, "encode") and not hasattr(module, "encoder"):
+    while not any(hasattr(module, name) for name in ("encode", "encoder", "enc")):
         module = next(module.children())
     module = module.eval()
     x = torch.from_numpy(images).float() / 255
@@ -88,6 +90,10 @@ def itself(
     with torch.no_grad():
         if isinstance(module, theirs.Heads):
             image = module(x)["recon_x"]
+        elif isinstance(module, theirs.UnnamedHeads):
+            image = module.decoder(module.fc1(module.encoder(x).flatten(1)))
+        elif isinstance(module, theirs.Halves):
+            image = module.dec(module.enc(x)[:, :2])
         elif isinstance(module, theirs.Flattened):
             image = module(x)[0].view(-1, 1, 8, 8)
         elif label is not None:
@@ -116,6 +122,9 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
     "a layer between": (
         lambda: theirs.Heads(between=True), {}, IntegrityError,
         r"^forward: its images differ .* of a pixel\. The layers .*from_z.* are outside",
+    ),
+    "heads in reverse": (
+        theirs.HeadsInReverse, {}, IntegrityError, r"add methods encode and decode",
     ),
     "rescaled": (theirs.Rescaled, {}, IntegrityError, r"forward probably rescales or adds"),
     "signed, not said": (theirs.Signed, {}, UsageError, r"Set image_range \(--image-range\)"),

@@ -1,0 +1,91 @@
+"""One call of a custom module's code, with an image or latents and, if it takes one, a label."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+_LABEL = re.compile(r"^(labels?|y|cls|class(es)?(_(labels?|ids?|idx))?|c|cond(ition)?)$")
+
+
+class Call(nn.Module):
+    """A method of a module, or the module itself, to call with a first argument and a label.
+
+    Attributes:
+        name: the name of the method, for error messages.
+        label: the name of the parameter that takes the label; None if there is none.
+        one_hot: whether labels are passed as one-hot rows.
+        saw_one_hot: whether the module itself turned labels into one-hot rows.
+        unknown: other parameters without a default.
+    """
+
+    def __init__(self, module: nn.Module, name: str, *, method: bool) -> None:
+        super().__init__()
+        self.module = module
+        self.name = name
+        self.method = method
+        self.label: str | None = None
+        self.first: str | None = None
+        self.one_hot = False
+        self.saw_one_hot = False
+        self.unknown: list[str] = []
+        self.classes = 0
+
+    def inspect(self, *, labelled: bool) -> None:
+        """Find the parameters for the first argument and, if `labelled`, for the label."""
+        function = getattr(self.module, self.name) if self.method else self.module.forward
+        kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        parameters = [p for p in inspect.signature(function).parameters.values()
+                      if p.kind not in kinds]  # fmt: skip
+        named = [p.name for p in parameters if _LABEL.match(p.name)]
+        required = [p.name for p in parameters if p.default is p.empty]
+        if labelled and named:
+            self.label = named[0]
+        elif labelled and len(required) > 1:
+            self.label = required[1]
+        rest = [p.name for p in parameters if p.name != self.label]
+        self.first = rest[0] if rest and self.label is not None else None
+        self.unknown = (
+            [name for name in required if name not in (rest[0], self.label)] if rest else []
+        )
+
+    def forward(self, first: Tensor, label: Tensor | None = None) -> Any:
+        """Call with f32[N, …] and any label that is taken, i64[N] in [0, K]; K means "no label"."""
+        function = getattr(self.module, self.name) if self.method else self.module
+        if self.label is None or self.first is None or label is None:
+            return function(first)
+        with _NullOneHot(self.classes) as mode:
+            if self.one_hot:
+                label = F.one_hot(label, self.classes).to(first.dtype)
+            returned = function(**{self.first: first, self.label: label})
+        self.saw_one_hot = mode.used
+        return returned
+
+
+class _NullOneHot(TorchFunctionMode):
+    """Mode in which `one_hot` has a row for label K ("no label"): an equal mix of all classes.
+
+    The linear layer that follows maps it to the mean over all classes.
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+        self.used = False
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        size = args[1] if len(args) > 1 else kwargs.get("num_classes", -1)
+        if func in (F.one_hot, torch._C._nn.one_hot) and size in (-1, self.classes):
+            self.used, k = True, self.classes
+            rows = torch.cat([torch.eye(k), torch.full((1, k), 1 / k)])
+            return rows[args[0] if args else kwargs["tensor"]]
+        return func(*args, **kwargs)
