@@ -1,6 +1,6 @@
 """Export a checkpoint, or a custom module, to a verified bundle of ONNX graphs.
 
-`export_checkpoint` and `export` do what the command `vae-export` does.
+`export_checkpoint` and `export` are the Python counterparts of the command `vae-export`.
 """
 
 from __future__ import annotations

@@ -80,13 +80,13 @@ _PATH = click.Path(path_type=Path)
 @click.option("--activation", type=click.Choice(ACTIVATIONS), default="none", show_default=True,
               help=_CUSTOM + "the function that maps the decoder's output to [0, 1].")
 @click.option("--spread", type=click.Choice(SPREADS), default="log_var", show_default=True,
-              help=_CUSTOM + "the second tensor that encode returns.")
+              help=_CUSTOM + "what the second tensor returned by encode contains.")
 @click.option("--image-range", type=click.Choice(IMAGE_RANGES), default="unit", show_default=True,
-              help=_CUSTOM + "range of its pixels on both sides: unit is [0, 1], signed [-1, 1].")
+              help=_CUSTOM + "range of its input and output; unit is [0, 1], signed is [-1, 1].")
 @click.option("--signed", is_flag=True,
               help=_CUSTOM + "its encoder alone expects pixels in [-1, 1].")
 @click.option("--compare-forward/--no-compare-forward", default=True, show_default=True,
-              help=_CUSTOM + "compare with what its own forward reconstructs.")
+              help=_CUSTOM + "compare reconstructions with those of the module's own forward.")
 @click.option("--likelihood", type=click.Choice(LIKELIHOODS), default="bernoulli",
               show_default=True, help=_CUSTOM + "how reconstructions are scored.")
 @click.option("--prior", type=click.Choice(["auto", *KINDS]), default="auto", show_default=True,

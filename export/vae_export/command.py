@@ -28,7 +28,7 @@ from .writer import check_target
 
 
 def run_export(request: ExportRequest) -> None:
-    """Export the bundle and the other targets; report each on standard error.
+    """Export the bundle and write the other targets; report each on standard error.
 
     Raises:
         VaeError: an option, a file or the model was rejected. Quick checks run first.
@@ -105,7 +105,7 @@ def _custom_source(request: ExportRequest, model: str) -> Source:
 
 
 def _held_out(request: ExportRequest, image: ImageSpec) -> Dataset | None:
-    """Load the test split of --data, or else all its images, at the model's image size."""
+    """Load --data at the model's image size: its test split, or all images if there is none."""
     if request.data is None:
         return None
     size = request.size or image.shape[1:]

@@ -30,11 +30,12 @@ TOLERANCE = 1e-4  # largest difference of a pixel in [0, 1]; torch computes both
 
 @dataclass(frozen=True)
 class ForwardComparison:
-    """Comparison of `forward` with encoder and decoder, both using the posterior mean.
+    """Result of comparing `forward` with encoder and decoder; both use the posterior mean.
 
     Attributes:
         images: the number of images.
-        difference: the largest difference of a pixel in [0, 1]; None if `forward` was not compared.
+        difference: the largest difference between two pixel values in [0, 1]; None if `forward` was
+            not compared.
         reason: why `forward` was not compared; empty if it was.
     """
 
@@ -56,7 +57,7 @@ class ForwardComparison:
 
 
 class _NoNoise(TorchFunctionMode):
-    """Mode that replaces normal noise by its mean, so that samples equal the posterior mean."""
+    """Torch mode that replaces normal noise by its mean, so samples equal the posterior mean."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -80,14 +81,14 @@ def compare_forward(
     images: Tensor,
     labels: Tensor | None,
 ) -> ForwardComparison:
-    """Compare reconstructions of real images, decoded from the posterior mean.
+    """Compare the two reconstructions of real images, decoded from the posterior mean.
 
     Args:
         convention: the calling convention of the custom module.
         encoder: the wrapped encoder that becomes a graph.
         decoder: the wrapped decoder.
         images: f32[N, C, H, W] in [0, 1].
-        labels: i64[N], if the module takes labels.
+        labels: i64[N]; None if the module takes no labels.
 
     Raises:
         IntegrityError: the reconstructions differ; the message names the likely cause.

@@ -1,7 +1,7 @@
 """The modules to trace, one per graph, with the tensor names and shapes of the bundle.
 
-Label embeddings are computed once and traced as a constant table, so that looking up a label costs
-one Gather.
+Label embeddings are computed once and traced as a constant table, so that a label lookup is a
+single Gather node.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class EncoderGraph(nn.Module):
             self.register_buffer("table", model.encoder_labels.table().detach())
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """Map f32[N, C, H, W][, i64[N] in [0, K], K for no label] → one or two f32[N, D]."""
+        """Map f32[N, C, H, W][, i64[N] in [0, K], where K is "no label"] → one or two f32[N, D]."""
         if not isinstance(self.model, CVAE) or label is None:
             return self.model.encode(image)
         return self.model.encode_row(image, F.embedding(label, self.get_buffer("table")))
@@ -42,7 +42,7 @@ class DecoderGraph(nn.Module):
             self.register_buffer("table", table if labelled else table[-1:])
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """Map f32[N, D][, i64[N] in [0, K], K for no label] → f32[N, C, H, W] in [0, 1]."""
+        """Map f32[N, D][, i64[N] in [0, K], where K is "no label"] → f32[N, C, H, W] in [0, 1]."""
         if not isinstance(self.model, CVAE):
             return self.model.decode(z)
         row = self.get_buffer("table")

@@ -20,13 +20,13 @@ IMAGE_RANGES = ("unit", "signed")
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """How graphs are exported.
+    """Options that determine how graphs are exported.
 
     Attributes:
         opset: version of the `ai.onnx` operator set, 18 to 23.
         variants: additional variants of the decoders to write, any of `VARIANTS`.
         allow_lossy: accept a variant with a PSNR below 45 dB.
-        log: called with one line for each graph that passed its checks.
+        log: called with a one-line message for each graph that passed its checks.
 
     Raises:
         UsageError: the opset or a variant is unknown.
@@ -51,17 +51,18 @@ class CustomModuleOptions:
     Attributes:
         name: the model's name in the manifest. Defaults to the name of its class.
         classes: class names, if the decoder takes a label; otherwise empty.
-        one_hot: the module takes labels as f32[N, K] one-hot rows instead of i64[N] indices.
+        one_hot: whether the module takes labels as f32[N, K] one-hot rows instead of i64[N]
+            indices.
         null_label: the index that means "no label" to the module. By default K, if its embedding
-            has K + 1 rows; an embedding of K rows gets their mean as row K.
+            has K + 1 rows; an embedding with K rows is given row K, the mean of the others.
         spread: the meaning of the second tensor that `encode` returns, one of `SPREADS`.
         image_range: the range of the module's input and output pixels, `unit` for [0, 1] or
             `signed` for [-1, 1]; its output is rescaled and clipped.
         activation: function that maps the decoder's output to [0, 1], one of `ACTIVATIONS`:
             `sigmoid` for logits, `tanh` for outputs in [-1, 1], `clip` for outputs that may
             overshoot [0, 1].
-        signed: the encoder, but not the decoder, uses pixels in [-1, 1].
-        likelihood: `bernoulli` or `gaussian`; decides how `score` measures a reconstruction.
+        signed: whether the encoder, but not the decoder, uses pixels in [-1, 1].
+        likelihood: `bernoulli` or `gaussian`; determines how `score` measures a reconstruction.
         prior: `auto` or one of `vae_runtime.prior.KINDS`; fitted to the latents of the data.
         seed: seed for the posterior samples and for the fit of the prior.
 
@@ -97,12 +98,12 @@ class ExportRequest:
         out: path of the bundle; None derives it from `ckpt`.
         zipped: write a `.zip` instead of a folder.
         data: the data set for the parity check, and for the prior of a custom module.
-        size: (height, width) that image files of `data` are resized to.
+        size: (height, width) to which the image files of `data` are resized.
         labelled: whether the custom module's decoder takes the labels of `data`.
         c_code, report, triton, html: paths of the other outputs; None skips an output. An empty
             `report` selects the default folder.
         graphs: how graphs are exported.
-        custom: other properties of the custom module, without its classes.
+        custom: other properties of the custom module, except its class names.
         compare_forward: whether to compare a custom module's bundle with its `forward`.
     """
 

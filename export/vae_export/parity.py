@@ -2,8 +2,8 @@
 
 Every output of onnxruntime is compared with torch in float64. The tolerance reflects the error of
 float32 itself: four times the error of torch in float32, plus 1e-6 for the final rounding. torch
-computes each distinct row once; onnxruntime computes it in batches of several sizes. A graph whose
-rows influence each other therefore fails.
+computes each distinct row once, while onnxruntime computes it in batches of several sizes. A graph
+whose rows influence each other therefore fails.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ class WorstCase:
     Attributes:
         graph, output: names of the graph and the output.
         error: |onnxruntime - torch float64|.
-        torch_error: the largest |torch float32 - torch float64| of this output in any row.
+        torch_error: the largest |torch float32 - torch float64| in any row of this output.
         tolerance: the largest `error` that passes.
         largest: the largest `error` in any batch.
         difference: the largest |onnxruntime - torch float32| in any batch.
-        batch, index: batch size, and position of the element.
+        batch, index: the batch size, and the position of the element in the output.
         value, expected: value of the element in onnxruntime and in torch float64.
     """
 
@@ -125,7 +125,7 @@ def parity_inputs(
     Args:
         graph: the graph to check.
         images: real images, f32[N, C, H, W] in [0, 1], N ≥ 1.
-        labels: labels of the images, i64[N], or None.
+        labels: labels of the images, i64[N]; None if there are none.
         prior: the distribution of the latents.
         classes: K; label K, which means "no label", is also checked.
     """
@@ -213,7 +213,7 @@ def _run_torch(module: nn.Module, graph: Graph, rows: Arrays, dtype: torch.dtype
 
 
 def check_parity(graph: Graph, model: bytes, reference: Reference) -> ParityResult:
-    """Compare one exported graph with its torch module at every batch size in BATCHES.
+    """Compare the outputs of one graph with those of torch at every batch size in BATCHES.
 
     Raises:
         IntegrityError: an output exceeds its tolerance, is not finite, or has the wrong shape or
@@ -290,7 +290,7 @@ def check_output(name: str, values: NDArray[Any], dtype: str, shape: tuple[int |
 
 
 def _worse(a: WorstCase | None, b: WorstCase) -> WorstCase:
-    """Return the case that is closer to failing, with the larger maxima of the two."""
+    """Return the case that is closer to failing, with each maximum taken over both cases."""
     if a is None:
         return b
     return replace(
@@ -315,7 +315,7 @@ def parity_summary(results: list[ParityResult]) -> dict[str, Any]:
 
 
 def golden_vectors(references: dict[str, Reference]) -> bytes:
-    """Pack inputs and torch's float32 outputs, so that parity can be verified without torch.
+    """Pack the inputs and torch's float32 outputs, to verify parity without torch.
 
     Returns:
         An uncompressed `.npz` with `ROLE.in.NAME` and `ROLE.out.NAME` for each tensor of each

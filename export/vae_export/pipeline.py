@@ -47,7 +47,7 @@ class Exported:
 
     Attributes:
         manifest: the manifest of the bundle.
-        files: the files that it lists, by name.
+        files: contents of the files that the manifest lists, by name.
         parity: what the parity check measured for each graph.
         variants: what was measured for each variant.
     """
@@ -78,12 +78,12 @@ def export_checkpoint(
         opset: version of the `ai.onnx` operator set, 18 to 23.
         variants: variants of the decoders to write as well: any of `fp16`, `int8`, `uint8`.
         allow_lossy: accept a variant with a PSNR below 45 dB.
-        log: called with one line for each graph that passed its checks.
+        log: called with a one-line message for each graph that passed its checks.
 
     Raises:
         IntegrityError: a graph violates the contract or differs from torch; `out` is unchanged.
-        UsageError: `data` has images of another shape, or a variant does not fit the model.
-        FileError: `out` cannot be written, or is something other than a bundle.
+        UsageError: the images of `data` have the wrong shape, or a variant does not fit the model.
+        FileError: `out` cannot be written, or exists but is not a bundle.
     """
     options = ExportOptions(opset, variants, allow_lossy, log)
     return export_source(from_checkpoint(checkpoint, data), out, options)
@@ -113,7 +113,7 @@ def export(
         opset: version of the `ai.onnx` operator set, 18 to 23.
         variants: variants of the decoders to write as well: any of `fp16`, `int8`, `uint8`.
         allow_lossy: accept a variant with a PSNR below 45 dB.
-        log: called with one line for each graph that passed its checks.
+        log: called with a one-line message for each graph that passed its checks.
         sha256: checksum of the weights file, for the manifest.
         compare_forward: whether to compare reconstructions with those of the module's `forward`.
         custom: fields of `vae_export.options.CustomModuleOptions`.
@@ -126,7 +126,7 @@ def export(
         InputError: the module cannot be traced, or its outputs are random.
         IntegrityError: a graph violates the contract or differs from torch, or `forward` gives
             different reconstructions; `out` is unchanged.
-        FileError: `out` cannot be written, or is something other than a bundle.
+        FileError: `out` cannot be written, or exists but is not a bundle.
     """
     options = ExportOptions(opset, variants, allow_lossy, log)
     source = from_custom_module(

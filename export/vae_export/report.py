@@ -44,7 +44,7 @@ def write_report(exported: Exported, folder: Path) -> None:
 
 
 def _report_data(exported: Exported) -> dict[str, Any]:
-    """Collect the manifest's parity entry, worst cases, histograms and variants, as JSON."""
+    """Collect the manifest's parity entry, the worst cases, histograms and variants, as JSON."""
     manifest = exported.manifest
     return {
         "bundle": manifest.spec.id,

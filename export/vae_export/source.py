@@ -26,10 +26,10 @@ class Source:
     """A model that is ready to be exported.
 
     Attributes:
-        spec: the model spec, whose id is empty until it is computed from the graphs.
+        spec: the model spec; its id is empty until it is computed from the graphs.
         graphs: the graphs in bundle order, with their modules in evaluation mode.
         images: real images for the parity check, f32[N, C, H, W] in [0, 1], N ≥ 1.
-        labels: labels of the images, i64[N], or None.
+        labels: labels of the images, i64[N]; None if there are none.
         training: training metadata for the manifest.
         sha256: checksum of the checkpoint or weights file; may be empty.
         forward: result of the comparison with a custom module's own `forward`, for the manifest;
@@ -50,11 +50,11 @@ def from_checkpoint(checkpoint: Checkpoint, data: Dataset | None = None) -> Sour
 
     Args:
         checkpoint: a trained model.
-        data: images for the parity check. Defaults to the test split of the data set named in the
-            checkpoint, if available offline, else to the checkpoint's example images.
+        data: images for the parity check. By default, the test split of the data set named in the
+            checkpoint if it is available offline, else the checkpoint's example images.
 
     Raises:
-        UsageError: `data` has images of another shape.
+        UsageError: the images of `data` do not have the model's shape.
     """
     config = checkpoint.model
     spec = ModelSpec(
@@ -89,7 +89,7 @@ def from_checkpoint(checkpoint: Checkpoint, data: Dataset | None = None) -> Sour
 
 
 def _offline_data(checkpoint: Checkpoint) -> Dataset | None:
-    """Load the test split of the data set that the checkpoint names, if available offline."""
+    """Load the test split of the data set named in the checkpoint, if it is available offline."""
     trained_on = checkpoint.metadata.get("data", {})
     name = trained_on.get("name")
     cached = (cache_folder() / "mnist" / f"{file}.gz" for file in SHA256 if file.startswith("t10k"))

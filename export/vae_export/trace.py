@@ -1,8 +1,8 @@
 """Trace a torch module into a deterministic ONNX model with a free batch size.
 
 Models are traced at opset 18, then converted to the requested opset by onnx. torch itself writes a
-different graph for each opset; from opset 21 on, it keeps GroupNormalization, which onnxruntime
-expands into a Reshape that fails on an empty batch.
+different graph for each opset. From opset 21 on, it keeps GroupNormalization nodes; onnxruntime
+expands these into a Reshape that fails on an empty batch.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def trace(graph: Graph, example: dict[str, Tensor], opset: int = DEFAULT_OPSET) 
 
     Args:
         graph: the graph to trace.
-        example: for each input, a tensor of at least two rows, because torch.export fixes the size
-            of a batch of one.
+        example: for each input, a tensor of at least two rows, because torch.export treats a batch
+            size of one as fixed.
         opset: version of `ai.onnx`, 18 to 23.
 
     Raises:
@@ -121,9 +121,9 @@ def _quiet() -> Iterator[None]:
 def _make_reshapes_static(model: ir.Model) -> None:
     """Give each Reshape a constant shape, with 0 ("same as the input") for the batch axis.
 
-    torch writes -1 or a Shape node even if all axes but the first are known. onnxruntime cannot
-    resolve -1 for an empty batch, and would run the Shape nodes on every call. This changes the
-    model in place and removes nodes that become unused.
+    torch writes -1 or a Shape node even if the sizes of all axes but the first are known.
+    onnxruntime cannot resolve -1 for an empty batch, and would run the Shape nodes on every call.
+    The model is changed in place, and nodes that become unused are removed.
     """
     for node in model.graph:
         if node.op_type != "Reshape":
@@ -145,7 +145,7 @@ def _make_reshapes_static(model: ir.Model) -> None:
 
 
 def _static_dims(node: ir.Node) -> list[int] | None:
-    """Return the sizes of all axes but the batch; None if one is unknown or the batch changes."""
+    """Return the sizes of all axes but the batch; None if any is unknown or the batch changes."""
     source, target = node.inputs
     shape = node.outputs[0].shape
     producer = None if target is None else target.producer()
@@ -193,10 +193,10 @@ def _nodes_in_use(program: ExportedProgram) -> Iterator[Node]:
 
 
 def _is_random(node: Node) -> bool:
-    """Return whether a call draws random numbers, judging by its tag and arguments.
+    """Return whether a call draws random numbers, according to its operator's tag and arguments.
 
-    torch tags every operator with a dropout argument, including attention, LSTM, GRU and RNN.
-    Without dropout, or in evaluation mode, these operators are deterministic.
+    torch tags every operator with a dropout argument, including attention, LSTM, GRU and RNN. These
+    operators are deterministic in evaluation mode, or if dropout is 0.
     """
     if not isinstance(node.target, torch._ops.OpOverload):
         return False
@@ -212,7 +212,7 @@ def _is_random(node: Node) -> bool:
 
 
 class _StackRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Recorder of the Python stack at the n-th call of one operator."""
+    """Records the Python stack at the n-th call of one operator."""
 
     def __init__(self, target: Any, ordinal: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Find latents and images in what a custom module returns.
+"""Find latents and images in the return values of a custom module.
 
 `encode` and `decode` may return tensors, tuples, torch distributions, or objects and dictionaries
 with conventional field names.
@@ -42,7 +42,7 @@ _IMAGES = (
 def unpack_latents(
     returned: Any, spread: str = "log_var", chosen: tuple[int, int] | None = None
 ) -> Latents:
-    """Find the latents, or mu and log_var, in what `encode` returned.
+    """Find the latents, or mu and log_var, in the return value of `encode`.
 
     Args:
         returned: a tensor, a tuple of tensors, a normal distribution, or an object or mapping with
@@ -51,7 +51,7 @@ def unpack_latents(
         chosen: indices of mu and log_var in a tuple of more than two elements.
 
     Raises:
-        UsageError: `returned` is anything else.
+        UsageError: `returned` is none of these.
     """
     if isinstance(returned, Tensor):
         return returned
@@ -76,7 +76,7 @@ def unpack_latents(
 
 
 def unpack_image(returned: Any) -> Tensor:
-    """Find the image in what `decode` returned; for a distribution, the image is its mean.
+    """Find the image in the return value of `decode`; for a distribution, its mean.
 
     Raises:
         UsageError: `returned` contains no image.

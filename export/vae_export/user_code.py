@@ -1,4 +1,4 @@
-"""Support for third-party modules: copy them in any state, and name the user's line in errors."""
+"""Support for users' own modules: copy them in any state, and name the faulty line in errors."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ _NOT_THEIRS = tuple(str(folder) for folder in (Path(torch.__file__).parent, Path
 def copy_module(module: M) -> M:
     """Copy a module, or a pair of modules, including any non-leaf tensors.
 
-    torch cannot copy tensors that are part of a computation, such as those cached by a module in a
-    training step, or the weight under the older `weight_norm`. These are copied as plain values.
+    torch cannot copy tensors that are results of a differentiable computation, such as those cached
+    by a module in a training step, or the weight under the older `weight_norm`. These are copied as
+    plain values.
     """
     memo: dict[int, Any] = {}
     parts: Any = module if isinstance(module, tuple) else (module,)

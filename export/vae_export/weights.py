@@ -37,7 +37,8 @@ def load_weights(
     """Load weights from a state dict (for a pair, with prefixes `encoder.` and `decoder.`).
 
     The state dict may be nested in other dictionaries, its keys may have a prefix added by a
-    wrapper (`module.`, `_orig_mod.`, `model.` …), and it may contain keys of other models.
+    wrapper (`module.`, `_orig_mod.`, `model.` …), and it may also contain the weights of other
+    models.
 
     Args:
         module: the module, which is changed in place.
@@ -92,7 +93,7 @@ def _read(raw: bytes, path: Path) -> Any:
 
 
 def _state_dicts(value: Any, depth: int = 0) -> Iterator[dict[str, Tensor]]:
-    """Yield each dictionary that holds tensors by name, without its other entries."""
+    """Yield each dictionary that maps names to tensors, omitting its other entries."""
     if not isinstance(value, Mapping) or depth > _MAX_DEPTH:
         return
     tensors = {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, Tensor)}
@@ -103,7 +104,7 @@ def _state_dicts(value: Any, depth: int = 0) -> Iterator[dict[str, Tensor]]:
 
 
 def _without_prefix(state: dict[str, Tensor], wanted: dict[str, Any]) -> dict[str, Tensor]:
-    """Strip from all keys the prefix whose removal matches the most keys of the module."""
+    """Strip the prefix whose removal makes the most keys match those of the module."""
     by_last: dict[str, list[str]] = {}
     for key in wanted:
         by_last.setdefault(key.rpartition(".")[2], []).append(key)

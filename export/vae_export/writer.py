@@ -65,7 +65,7 @@ def write_model(
 
     Args:
         model: the model, which is changed in place.
-        graph: provides the role and whether there is a label.
+        graph: the graph, which determines the role and whether there is a label.
         spec: the model spec, stored in the file's metadata.
         variant: `fp32`, `fp16`, `int8` or `uint8`.
         opset: the opset that `model` must have.
@@ -96,7 +96,7 @@ def file_spec(name: str, raw: bytes) -> FileSpec:
 def bundle_id(models: list[onnx.ModelProto], spec: ModelSpec) -> str:
     """Compute a bundle's id, sixteen hexadecimal digits, from its graphs and spec.
 
-    Each file carries the id, so it is computed before the spec is added to the models.
+    Each file contains the id, so the id is computed before the spec is added to the models.
     """
     total = hashlib.sha256(json.dumps(spec.to_json() | {"id": ""}, sort_keys=True).encode())
     for model in models:
@@ -105,7 +105,7 @@ def bundle_id(models: list[onnx.ModelProto], spec: ModelSpec) -> str:
 
 
 def _normalise(model: onnx.ModelProto, graph: Graph, spec: ModelSpec, variant: str) -> None:
-    """Remove everything that depends on where, when or by which versions the model was made."""
+    """Remove everything that depends on where, when or with which versions the model was made."""
     model.producer_name = PRODUCER
     model.producer_version = ""
     model.doc_string = ""
@@ -230,7 +230,7 @@ def try_bundle(manifest: Manifest, files: dict[str, bytes], images: NDArray[np.f
     """Open a finished bundle with the runtime's own reader; verify, sample and reconstruct.
 
     Raises:
-        IntegrityError: any of these steps fails; nothing has been written.
+        IntegrityError: one of these steps failed; nothing has been written.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bundle.zip"
@@ -253,7 +253,7 @@ def try_bundle(manifest: Manifest, files: dict[str, bytes], images: NDArray[np.f
 
 
 def check_target(out: Path) -> None:
-    """Raise an error if writing to `out` would replace anything but a bundle or an empty folder.
+    """Check that writing to `out` would replace nothing but a bundle or an empty folder.
 
     Raises:
         FileError: `out` is something else, or its parent folder is missing.

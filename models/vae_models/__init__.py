@@ -23,6 +23,6 @@ __all__ = [
 
 
 def build(config: ModelConfig) -> AE | VAE | CVAE:
-    """Build the model that `config` describes; torch's global generator draws its weights."""
+    """Build the model that `config` describes, with weights drawn from torch's global generator."""
     families: dict[Family, type[AE | VAE | CVAE]] = {"ae": AE, "vae": VAE, "cvae": CVAE}
     return families[config.family](config)

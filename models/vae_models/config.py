@@ -30,14 +30,14 @@ class ModelConfig:
         backbone: `mlp` (flattened pixels) or `conv` (residual blocks on the image).
         hidden: for `mlp`, the widths of the encoder's hidden layers, mirrored in the decoder; for
             `conv`, the channels at each resolution below the image's own, finest first.
-        relu_code: put Linear(·, D) and ReLU after the hidden layers, as the reference recipe does.
+        relu_code: add Linear(·, D) and ReLU after the hidden layers, as in the reference recipe.
             An AE's z is then never negative, and a VAE's heads take this D-wide layer as input.
         label_join: how the decoder of a `cvae` combines the label with z. `add`, `mean` and
             `product` combine z with a projection of the label; `concat` concatenates the two;
             `film` scales and shifts every hidden layer (Perez et al. 2018, arXiv 1709.07871).
         encoder_join: how the encoder receives the label: `none`, `concat` or `film`.
-        null_label: learn an embedding for "no label" in addition to those of the classes. Without
-            it, "no label" is the mean of the classes' embeddings.
+        null_label: learn an embedding for "no label" in addition to those of the classes. If
+            False, the embedding of "no label" is the mean of the classes' embeddings.
 
     Raises:
         ValueError: a value is out of range, or two values contradict each other.
@@ -149,7 +149,7 @@ def preset(
     Args:
         name: `reference` (one hidden layer of 256, 8 latent dimensions after a ReLU, label added to
             z), `default` (convolutions, FiLM in encoder and decoder, a null label) or `best` (like
-            `default` at twice the width, for longer training).
+            `default` but twice as wide, for longer training).
         family: `ae`, `vae` or `cvae`.
         image_shape: (C, H, W).
         classes: number of classes; ignored unless the family is `cvae`.

@@ -36,13 +36,13 @@ class ResidualBlock(nn.Module):
 
 
 def sizes(image_shape: tuple[int, int, int], levels: int) -> list[tuple[int, int]]:
-    """Return (H, W) of the image and after each of `levels` halvings, rounded up."""
+    """Return the image's (H, W), then its (H, W) after each of `levels` halvings, rounded up."""
     h, w = image_shape[1:]
     return [(-(-h // 2**i), -(-w // 2**i)) for i in range(levels + 1)]
 
 
 class ConvEncoder(nn.Module):
-    """An encoder to features, with a strided convolution and a residual block per resolution."""
+    """An encoder to features: per resolution, a strided convolution and a residual block."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """A decoder to image logits, with a residual block and an upsampling step per resolution.
+    """A decoder from z to image logits: per resolution, a residual block and an upsampling step.
 
     Upsampling is a convolution to four times the channels followed by a pixel shuffle (Shi et al.
     2016), because some runtimes run transposed convolutions slowly or incorrectly. No layer runs at

@@ -11,7 +11,7 @@ from .vae import VAE, sample_posterior
 
 
 class LabelTable(nn.Module):
-    """A linear layer on one-hot labels, with or without ReLU, computed as a table lookup.
+    """A linear layer on one-hot labels, with or without ReLU, computed by a table lookup.
 
     A linear layer applied to a one-hot vector selects one column of its weight matrix. With these
     columns stored as the rows of a table, the exported graph needs only one Gather.
@@ -32,7 +32,7 @@ class LabelTable(nn.Module):
 
     @torch.no_grad()
     def guide(self, factor: float) -> None:
-        """Multiply the difference between each class's row and the row for "no label" by `factor`.
+        """Scale by `factor` the difference between each class's row and the row for "no label".
 
         This is classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598) applied to the
         weights (before any ReLU) rather than to the outputs of two passes. A factor

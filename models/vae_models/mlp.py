@@ -18,7 +18,7 @@ def film(x: Tensor, scale_shift: Tensor) -> Tensor:
 
 
 def film_parts(label: Tensor | None, widths: list[int], join: str) -> list[Tensor | None]:
-    """Split the label embedding into one tensor per layer or block; without FiLM, all are None."""
+    """Split the label embedding into one tensor per layer or block (each is None without FiLM)."""
     if label is None or join != "film":
         return [None] * len(widths)
     return list(torch.split(label, widths, 1))
@@ -31,7 +31,7 @@ class MLPTrunk(nn.Module):
         """Create the layers.
 
         Args:
-            widths: widths of the input and of each layer.
+            widths: the width of the input, then the width of each layer.
             join: `concat` adds the label to the input, `film` conditions every layer, and any
                 other value ignores the label.
             label_width: width of the label embedding for `concat`.
@@ -44,7 +44,7 @@ class MLPTrunk(nn.Module):
         self.film_widths = [2 * width for width in others]
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        """Map f32[N, widths[0]] and the label embedding to f32[N, widths[-1]]."""
+        """Map x f32[N, widths[0]] and the label embedding to f32[N, widths[-1]]."""
         parts = film_parts(label, self.film_widths, self.join)
         if self.join == "concat" and label is not None:
             x = torch.cat([x, label], 1)

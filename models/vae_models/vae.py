@@ -18,7 +18,7 @@ def sample_posterior(
 ) -> Tensor:
     """Sample z ~ N(mu, exp(log_var)) with noise from `generator`; all f32[N, D].
 
-    Under autocast, the noise and therefore z stay in float32.
+    Under autocast, the noise stays in float32, and so does z.
     """
     eps = torch.randn(mu.shape, generator=generator, device=mu.device)
     return reparameterize(mu, log_var, eps)

@@ -1,3 +1,3 @@
-"""The version, which packaging metadata and bundles take from here."""
+"""The version; the package metadata and the bundles take it from this module."""
 
 __version__ = "0.1.0"

@@ -22,7 +22,7 @@ _FLOAT32 = np.dtype(np.float32)
 
 
 def check_images(images: ArrayLike, spec: ImageSpec) -> NDArray[Any]:
-    """Check images and return them as u8 or f32 [N, C, H, W], as a view where possible.
+    """Check images and return them as u8 or f32 [N, C, H, W], without a copy where possible.
 
     Accepts uint8 (0 to 255) or float32 in [0, 1], as H×W, N×H×W, C×H×W, H×W×C, N×C×H×W or N×H×W×C.
 
@@ -77,7 +77,7 @@ def as_latents(z: ArrayLike, latent_dim: int) -> NDArray[np.float32]:
 
 
 def as_array(value: Any, what: str, dtype: type[np.float32] | None = None) -> NDArray[Any]:
-    """Convert an argument to an array; numbers too large for `dtype` become infinite."""
+    """Convert an argument to an array; numbers that are too large for `dtype` become infinite."""
     try:
         with np.errstate(over="ignore"):
             return np.asarray(value, dtype)

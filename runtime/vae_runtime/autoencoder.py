@@ -63,7 +63,7 @@ class Autoencoder:
     """An open bundle whose graphs can be run; threads may share it.
 
     Images are float32 in [0, 1] or uint8, as H×W, N×H×W, C×H×W, H×W×C, N×C×H×W or N×H×W×C. A label
-    is a class index or name, or a sequence with one per image. Graphs are loaded on first use.
+    is one class index or name for all images, or one per image. Graphs are loaded on first use.
     """
 
     def __init__(
@@ -122,8 +122,8 @@ class Autoencoder:
             label: for a CVAE, one class for all images, or one per image; None for no label.
             seed: the same seed gives the same images, bit for bit; None picks a random one.
             prior: `fitted` (stored in the bundle) or `normal` (N(0, I)).
-            temperature: scales the spread of the latents; 0 gives the most typical images.
-            truncation: limit in standard deviations; noise values beyond it are redrawn.
+            temperature: factor for the spread of the latents; 0 gives the most typical images.
+            truncation: bound in standard deviations; noise outside ± this bound is redrawn.
             dtype: `float32` in [0, 1] or `uint8`.
 
         Returns:
@@ -207,7 +207,7 @@ class Autoencoder:
         )
 
     def encode(self, images: ArrayLike, label: Labels = None) -> NDArray[np.float32]:
-        """Encode images to latents f32[N, D]; for a VAE, these are the posterior means."""
+        """Encode images to latents f32[N, D]; a VAE's latents are the posterior means."""
         return self.encoder()(images, label)
 
     def posterior(
@@ -245,7 +245,7 @@ class Autoencoder:
             label: the class, for a CVAE.
             seed: seed for sampling the starting point.
             image: start from the encoding of this image instead.
-            span: distance from the mean in each direction, in standard deviations of `dim`.
+            span: how far to go from the mean to either side, in standard deviations of `dim`.
             dtype: `float32` or `uint8`.
 
         Returns:
@@ -272,8 +272,8 @@ class Autoencoder:
         """Interpolate in latent space between two images or two latent vectors f32[D].
 
         Args:
-            a: the image or latent vector to start from.
-            b: the image or latent vector to end at.
+            a: the first image or latent vector.
+            b: the last image or latent vector.
             steps: number of frames, including both ends.
             label: the class, for a CVAE.
             how: `linear`, or `spherical` along the great circle (White 2016, arXiv 1609.04468).
@@ -301,7 +301,7 @@ class Autoencoder:
             label: for a CVAE, one class for all images, or one per image; None for no label.
             samples: posterior samples per image for the negative ELBO.
             seed: seed for the posterior samples.
-            start: index of the first image in its data set; determines the posterior samples.
+            start: the first image's index in its data set; it determines the posterior samples.
         """
         pixels = check_images(images, self.spec.image)
         return score(self._codec, pixels, self._labels(label, len(pixels)), samples, seed, start)
@@ -333,9 +333,9 @@ class Autoencoder:
         return graph
 
     def decoder(self, *, conditional: bool = False, dtype: str = "float32") -> Decoder:
-        """Return the decoder, conditional or not.
+        """Return the decoder; with `conditional`, the one that takes a label.
 
-        `uint8` uses the bundle's uint8 variant if present, saving a second pass over the pixels.
+        `uint8` uses the bundle's uint8 variant if it has one, to avoid a second pass over pixels.
 
         Raises:
             UsageError: the model has no classes to condition on, or the dtype is unknown.
@@ -364,7 +364,7 @@ class Autoencoder:
         self.close()
 
     def _load(self, role: str, variant: str) -> Encoder | Decoder:
-        """Return the graph for a role, loading it if needed; without this variant, use fp32."""
+        """Return a role's graph, loading it if needed; if the variant does not exist, use fp32."""
         if (found := self._graphs.get((role, variant))) is not None:
             return found
         graph_spec = self.manifest.graph(role, variant) or self.manifest.graph(role)
@@ -391,7 +391,7 @@ class Autoencoder:
         return None if label is None else as_labels(label, n, self.spec)
 
     def _latents_of(self, item: ArrayLike, label: Labels) -> NDArray[np.float32]:
-        """Return a latent vector f32[D] unchanged, or encode an image to one."""
+        """Return a latent vector f32[D] unchanged, or encode an image to a latent vector."""
         array = np.asarray(item)
         if array.shape != (self.spec.latent_dim,):
             return self._encode_one(array, label)

@@ -83,7 +83,7 @@ def exit_now(code: object) -> NoReturn:
 
 
 def _fail_usage(error: click.ClickException, program: str) -> NoReturn:
-    """Print the error and a hint to run `--help`, or the full help if no subcommand was given."""
+    """Print the error and a hint to run `--help`; without a subcommand, print the full help."""
     if isinstance(error, _NO_COMMAND):
         click.echo(error.format_message(), err=True)
         sys.exit(2)
@@ -127,7 +127,7 @@ def reserve_stdout() -> None:
 
 
 def discard_stdout() -> None:
-    """Discard buffered output, which Python would fail to write at exit."""
+    """Discard buffered output that Python could not write at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -171,7 +171,7 @@ def pluralize(n: int, noun: str, nouns: str = "") -> str:
 
 
 def progress(batches: Iterable[T], total: int, batch_size: int) -> Iterator[T]:
-    """Yield batches of images and, after one second, show progress if on a terminal.
+    """Yield batches of images; on a terminal, show progress after one second.
 
     Args:
         batches: what to yield.

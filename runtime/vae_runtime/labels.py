@@ -27,7 +27,7 @@ def check_labels(label: Labels, n: int | None, spec: ModelSpec) -> Indices:
     """Convert labels to class indices: one index for all items, i64[n], or None for no label.
 
     Args:
-        label: a class index or name, a sequence of n of them, or None.
+        label: a class index or name, a sequence of n indices or names, or None.
         n: number of items; None for an endless stream.
         spec: the model that defines the classes.
 
@@ -113,7 +113,7 @@ def class_index(name: str, classes: Sequence[str]) -> int:
 
 @cache
 def _every_index(classes: int) -> NDArray[np.int64]:
-    """Return all class indices, then the index that means no label: read-only i64[classes + 1]."""
+    """Return i64[classes + 1], read-only: all class indices, then the index that means no label."""
     indices = np.arange(classes + 1, dtype=np.int64)
     indices.flags.writeable = False
     return indices

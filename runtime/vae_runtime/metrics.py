@@ -35,9 +35,9 @@ class Codec:
     """The metrics' view of a model: an encoder function, a decoder function and a likelihood.
 
     Attributes:
-        posterior: images f32[N, C, H, W] and labels i64[N] or None → mu and log_var, each
+        posterior: (images f32[N, C, H, W], labels i64[N] or None) → (mu, log_var), each
             f32[N, D]; log_var is None for an AE.
-        decode: z f32[N, D] and labels i64[N] or None → images f32[N, C, H, W].
+        decode: (z f32[N, D], labels i64[N] or None) → images f32[N, C, H, W].
         likelihood: `bernoulli` or `gaussian`.
         sigma: standard deviation per pixel of a `gaussian` likelihood, if one was learned.
     """
@@ -73,7 +73,7 @@ class Scores(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Means over a data set; KL and bounds are in nats per image, and None for an AE.
+    """Means over a data set. KL and bounds are in nats per image; for an AE, they are None.
 
     Attributes:
         n: number of images.
@@ -270,7 +270,7 @@ def posterior_samples(
 ) -> Iterator[Floats]:
     """Yield `samples` draws f32[N, D] of z ~ N(mu, exp(log_var)) for images from `start` on.
 
-    Sample k of image i uses noise i · samples + k, so it does not depend on the batch size.
+    Sample k of image i uses noise i · samples + k, so the samples do not depend on batch size.
     """
     n, dim = mu.shape
     normal, sigma = Prior.normal(dim), np.exp(0.5 * log_var)
@@ -315,8 +315,8 @@ def negative_log_likelihood(
         decoded: the decoder's output f32[N, C, H, W].
         images: the original images f32[N, C, H, W] in [0, 1].
         likelihood: `bernoulli` (cross-entropy; pixels are probabilities) or `gaussian`.
-        sigma: standard deviation per pixel of a `gaussian` likelihood. Without it, the result is
-            the squared error, which up to a constant assumes a variance of 1/2.
+        sigma: standard deviation per pixel of a `gaussian` likelihood. If None, the result is the
+            squared error: up to a constant, -log p for a variance of 1/2.
         zeros: 1 - images, for binarised images only; selects a faster computation.
     """
     if likelihood == "gaussian":

@@ -26,14 +26,14 @@ _MAX_DIMENSIONS = 65_536
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """A prior over latents, whose arrays are checked at construction.
+    """A prior over latents; its arrays are checked at construction.
 
     Attributes:
         kind: `normal` (N(0, I)), `uniform` (a box), `gaussian`, `gmm`, or `class_gmm`.
         latent_dim: D.
         low, high: f64[D], the bounds of `uniform`.
-        weights: f64[R, M], weights of M components in R mixtures. R is 1, or classes + 1 for
-            `class_gmm`, whose last mixture is for unlabelled latents.
+        weights: f64[R, M], weights of M components in R mixtures. R is 1, but classes + 1 for
+            `class_gmm`; the last mixture is then for unlabelled latents.
         mean: f64[R, M, D], the mean of each component.
         cholesky: f64[R, M, D(D+1)/2], the lower Cholesky factor of each covariance, row by row.
 
@@ -115,14 +115,14 @@ class Prior:
                 after the last class means no label. Other kinds ignore it.
             seed: 0 to 2**64 - 1; None picks a random one.
             start: index of the first latent.
-            temperature: scales the spread around each component's mean; 0 gives the means.
+            temperature: factor for the spread around each component's mean; 0 gives the means.
             truncation: redraw each standard normal until it is within ± this bound.
 
         Returns:
             f32[n, D].
 
         Raises:
-            UsageError: a number is out of range, or `label` is neither one integer nor n.
+            UsageError: a number is out of range, or `label` is neither one integer nor n integers.
         """
         check_sampling(n, seed, temperature, truncation)
         if start < 0:
@@ -153,9 +153,9 @@ class Prior:
         return self._place(eps, rows, component).astype(np.float32)
 
     def spread(self, label: int | None = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the mean and the standard deviation of each dimension, two arrays f64[D].
+        """Return two arrays f64[D]: each dimension's mean and each dimension's standard deviation.
 
-        For `class_gmm`, they describe the class `label`, or unlabelled latents if it is None.
+        For `class_gmm`, they describe the class `label`; None means unlabelled latents.
         """
         if self.low is not None and self.high is not None:
             return (self.low + self.high) / 2, (self.high - self.low) / np.sqrt(12)
@@ -233,7 +233,7 @@ def choose_prior(fitted: Prior, name: str) -> Prior:
     """Return the prior called `name`: `fitted` (from the bundle) or `normal` (N(0, I)).
 
     Raises:
-        UsageError: the name is neither.
+        UsageError: the name is neither `fitted` nor `normal`.
     """
     if name == "fitted":
         return fitted

@@ -1,4 +1,4 @@
-"""Random numbers as a pure function of (seed, index): Philox-4x64 words, and normals from them.
+"""Random numbers as a pure function of (seed, index): Philox-4x64 words, converted to normals.
 
 Philox is a counter-based generator (Salmon et al. 2011), so the numbers of any sample can be
 computed without those of the samples before it.
@@ -52,7 +52,7 @@ def _box_muller(words: NDArray[np.uint64], dim: int) -> NDArray[np.float64]:
 
 
 def _truncate(normals: NDArray[np.float64], words: NDArray[np.uint64], bound: float) -> None:
-    """Redraw numbers outside ± bound in place; clamp those that remain after `_MAX_REDRAWS`."""
+    """Redraw, in place, numbers outside ± bound; after `_MAX_REDRAWS` tries, clamp the rest."""
     for attempt in range(1, _MAX_REDRAWS + 1):
         rows = np.flatnonzero((np.abs(normals) > bound).any(axis=1))
         if not len(rows):

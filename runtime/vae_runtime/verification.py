@@ -1,4 +1,4 @@
-"""Run a bundle's graphs on its golden vectors and compare the results with torch's.
+"""Run a bundle's graphs on its golden vectors and compare the results with torch's results.
 
 Golden vectors are inputs for each graph, stored in the bundle with the outputs that torch computed
 for them. Reading and comparing them needs no torch.
@@ -39,7 +39,7 @@ class Match:
         output: name of the tensor.
         rows: number of golden vectors.
         max_error: the largest |ours - torch's| / max(1, |torch's|).
-        mean_error: the mean of the same ratio.
+        mean_error: the mean of this ratio.
         tolerance: the largest `max_error` that passes.
         levels: number of pixels that differ after rounding to 0 to 255; None for latents.
         pixels: number of pixels compared; None for latents.
@@ -83,7 +83,7 @@ def compare(bundle: Bundle, *, tolerance: float | None = None, **options: Any) -
 
     Args:
         bundle: an open bundle.
-        tolerance: the tolerance for every graph; None uses each variant's from TOLERANCES.
+        tolerance: the tolerance for every graph; None means its variant's entry in TOLERANCES.
         options: `device`, `threads` and `tf32`, as for `Graph`.
 
     Yields:

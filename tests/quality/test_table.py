@@ -135,9 +135,7 @@ def test_the_table_shows_met_missed_and_unmeasured_targets() -> None:
     )
     lines = text.splitlines()
     assert "| AE, 8 dimensions | test MSE | ≤ 0.0125 | 0.0124 | not run |" in lines
-    ours = (
-        "| AE, 8 dimensions | Fréchet distance / floor, fitted prior | ≤ 10 | 11 ✗ | not run |"
-    )
+    ours = "| AE, 8 dimensions | Fréchet distance / floor, fitted prior | ≤ 10 | 11 ✗ | not run |"
     assert ours in lines
     assert "| CVAE | label fidelity | ≥ 0.997 | not run | 0.998 |" in lines
     assert "| CVAE | precision | ≥ 0.92 | not run | 0.9 ✗ |" in lines

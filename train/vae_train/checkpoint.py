@@ -1,4 +1,4 @@
-"""Checkpoints: the result of a training run and everything an export needs, in one file."""
+"""A checkpoint: one file with the result of a training run and everything that an export needs."""
 
 from __future__ import annotations
 
@@ -31,11 +31,12 @@ class Checkpoint:
         train: the training config.
         prior: the fitted latent prior.
         classes: class names; empty for an unlabelled model.
-        metadata: data set, command, epochs, metrics and versions, as plain values, which the
-            exporter copies to the manifest.
+        metadata: the data set, command, epochs, metrics and versions, as plain values. The exporter
+            copies them to the manifest.
         examples: real images u8[≤64, C, H, W], from the test split if there is one. The exporter
-            uses them to compare its graphs with torch, and stores the results as golden vectors.
-        example_labels: i64[≤64]; None without labels.
+            uses them to compare the outputs of its graphs with those of torch, and stores the
+            results as golden vectors.
+        example_labels: labels of the examples, i64[≤64]; None if there are no labels.
         sigma: standard deviation of the decoder's Gaussian likelihood, for pixels in [0, 1]; None
             unless the objective is `gaussian`.
         sha256: checksum of the file that the checkpoint was read from; empty if it was not read
@@ -84,7 +85,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> str:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a possibly untrusted checkpoint: no code is run, and memory is bounded.
+    """Read a checkpoint, even an untrusted one: none of its code is run, and memory use is bounded.
 
     Raises:
         NotFound: there is no such file.

@@ -4,7 +4,7 @@
 flipped bits, and a small hostile file can make it allocate any amount of memory. The checks in this
 module reject what torch does not:
 
-- a wrong or missing sha256, which is stored in the zip comment
+- a sha256 (stored in the zip comment) that is wrong or missing
 - compressed or duplicate entries, and entries whose total size exceeds that of the file
 - calls to `bytearray`, `torch.Tensor` and other functions that torch allows, and repeated calls
   that each copy the same large argument
@@ -70,7 +70,7 @@ def write_checkpoint_file(content: dict[str, Any], path: Path) -> str:
 
 
 def read_checkpoint_file(path: Path) -> tuple[Any, str]:
-    """Read what `write_checkpoint_file` wrote, onto the CPU.
+    """Read a file written by `write_checkpoint_file`; all tensors are on the CPU.
 
     Returns:
         The content, and the sha256 of the file.
@@ -112,8 +112,8 @@ def load_untrusted(raw: bytes, where: object) -> Any:
 def _checked_copy(raw: bytes) -> io.BytesIO:
     """Check the zip and its pickle, and write the entries to a new zip.
 
-    torch reads the copy, so it cannot interpret the directory of a crafted zip differently from
-    these checks.
+    torch reads only the copy. It therefore cannot interpret the directory of a crafted zip
+    differently than these checks do.
     """
     with zipfile.ZipFile(io.BytesIO(raw)) as archive:
         entries = archive.infolist()
@@ -137,7 +137,7 @@ def _checked_copy(raw: bytes) -> io.BytesIO:
 
 
 def _check_pickle(program: bytes) -> None:
-    """Allow only opcodes for tensors and plain values, and no call that copies its arguments."""
+    """Reject all opcodes but those for tensors and plain values, and calls that copy arguments."""
     if len(program) > _MAX_PICKLE_BYTES:
         raise ValueError("the pickle is too large")
     memo_size = 0
@@ -153,7 +153,7 @@ def _check_pickle(program: bytes) -> None:
 
 
 class _PickleChecker(pickle.Unpickler):
-    """An unpickler whose stubs for the torch functions in a pickle only check their arguments."""
+    """Unpickler that replaces torch functions with stubs, which only check their arguments."""
 
     def find_class(self, module: str, name: str) -> Any:
         """Resolve only the names that `torch.save` writes for tensors."""
@@ -166,7 +166,7 @@ class _PickleChecker(pickle.Unpickler):
         raise ValueError(f"the name {module}.{name}")
 
     def persistent_load(self, pid: Any) -> None:
-        """Skip storages, whose sizes torch compares with the zip entries."""
+        """Skip storages: torch itself compares their sizes with those of the zip entries."""
 
 
 def _check_tensor_arguments(
@@ -181,7 +181,7 @@ def _empty_hooks() -> OrderedDict[str, Any]:
 
 
 def _check_values(content: Any) -> None:
-    """Limit the number and depth of values, and require tensors to fit in their storage."""
+    """Limit the number of values and their nesting; require tensors to fit in their storage."""
     level, total = [content], 0
     for _ in range(_MAX_DEPTH):
         below: list[Any] = []

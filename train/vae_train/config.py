@@ -50,18 +50,18 @@ class TrainConfig:
             error, `gaussian` the Gaussian negative log-likelihood in nats with one learned scale
             for all pixels (Rybkin et al. 2021, arXiv 2006.13202).
         beta: weight of the KL term (Higgins et al. 2017).
-        kl_warmup: number of epochs, possibly fractional, over which the KL weight rises from 0 to
+        kl_warmup: number of epochs (may be fractional) over which the KL weight rises from 0 to
             beta.
-        free_bits: amount of KL that is not penalized, in nats per latent dimension, averaged over
-            the batch (Kingma et al. 2016, arXiv 1606.04934).
-        importance_samples: latent samples per image. With 2 or more, the loss is the
+        free_bits: amount of KL per latent dimension, in nats and averaged over the batch, that is
+            not penalized (Kingma et al. 2016, arXiv 1606.04934).
+        importance_samples: number of latent samples per image. With 2 or more, the loss is the
             importance-weighted (IWAE) bound of Burda et al. 2015 (arXiv 1509.00519).
         importance_epochs: number of final epochs that draw `importance_samples` per image; earlier
             epochs draw one. 0 means all epochs.
         noise: standard deviation, for pixels in [0, 1], of the noise added to the encoder's input
             but not to the target of the loss (Vincent et al. 2008).
-        binarise: sample each pixel as 0 or 1 at every step, with its gray level as the probability
-            of 1.
+        binarise: at every step, replace each pixel by a random 0 or 1; its gray level is the
+            probability of 1.
         epochs: passes over the training data.
         batch_size: images per step.
         learning_rate: Adam's learning rate, or its peak under the `one_cycle` schedule (Smith
@@ -71,20 +71,21 @@ class TrainConfig:
         adam_eps: Adam's epsilon.
         label_dropout: fraction of labels replaced by "no label"; requires a model with a null
             label.
-        guidance: factor by which each class's effect on the decoder, measured as its difference
-            from "no label", is multiplied after training. Above 1, classes are easier to recognize
-            and less varied.
-        contrast: factor by which the decoder's logits are multiplied after training. Above 1, edges
+        guidance: after training, the effect of each class on the decoder (compared with "no label")
+            is multiplied by this factor. Above 1, samples of a class are easier to recognize but
+            less varied.
+        contrast: after training, the decoder's logits are multiplied by this factor. Above 1, edges
             are sharper and samples vary slightly more.
-        prior_spread: fraction of the posterior standard deviation used to sample the latents that
-            the prior is fitted to. 1 fits their true density; smaller values give sharper samples.
-        validation: fraction of the training data to hold out.
-        patience: stop after this many epochs without a lower validation loss, and keep the best
-            weights and their optimizer state; 0 disables early stopping.
+        prior_spread: the latents that the prior is fitted to are sampled with this fraction of the
+            posterior standard deviation. With 1, the prior fits their true density; smaller values
+            give sharper samples.
+        validation: fraction of the training data to hold out for validation.
+        patience: stop after this many epochs without a lower validation loss, and keep the weights
+            and optimizer state of the best epoch; 0 disables early stopping.
         ema: decay per step of an exponential moving average of the weights, which validation and
             the checkpoint use in place of the raw weights; 0 disables averaging.
         precision: `bf16` multiplies matrices in bfloat16 and keeps weights and losses in float32.
-            `auto` is resolved before training, to `bf16` if the device has instructions for it,
+            `auto` is resolved before training, to `bf16` if the device has bfloat16 instructions,
             else to `float32`.
         seed: seed for the initial weights, the order of the images and all noise.
 
@@ -178,7 +179,7 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> TrainConfig:
-        """Build a config from what `to_dict` returned."""
+        """Build a config from the result of `to_dict`."""
         known = {f.name for f in fields(cls)}
         if not set(data) <= known:
             raise UsageError(f"unknown training fields {sorted(set(data) - known)}")
@@ -191,14 +192,14 @@ _EPOCHS = {"default": 16, "best": 30}
 def recipe(preset: str, family: str, pixels: int, **overrides: Any) -> TrainConfig:
     """Build the training config of a preset, overriding the given fields.
 
-    `reference` follows common tutorials: Adam 1e-3, batches of 32, ten epochs; MSE for the AE, and
-    summed BCE + KL for the others (or summed MSE + 3·KL, with `objective="mse", beta=3`). `best` is
-    `default` with more epochs.
+    `reference` follows common tutorials: Adam with learning rate 1e-3, batches of 32, ten epochs;
+    MSE for the AE, and summed BCE + KL for the others (or summed MSE + 3·KL, with `objective="mse",
+    beta=3`). `best` is `default` with more epochs.
 
     Args:
         preset: `default`, `best` or `reference`.
         family: `ae`, `vae` or `cvae`.
-        pixels: values per image, C·H·W.
+        pixels: number of pixel values per image, C·H·W.
         overrides: fields of `TrainConfig`; None keeps the preset's value.
     """
     if preset == "reference":

@@ -1,8 +1,8 @@
 """`vae-train --config run.toml`: command-line options from a TOML file.
 
-The keys are the names of the options without the leading dashes. The values are those that would
-follow the options on the command line: use a list for comma-separated values, and true or false for
-a flag. Options on the command line override those in the file.
+The keys are the names of the options without the leading dashes. Each value is what would follow
+the option on the command line, except that comma-separated values are written as a list, and flags
+as true or false. Options on the command line override those in the file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NOT_IN_FILES = ("config", "resume", "help", "version")
 
 
 def load_defaults(context: click.Context, _: click.Parameter, path: Path | None) -> Path | None:
-    """Use the values in the file as option defaults; the callback of `--config`.
+    """Use the values in the file as defaults of the options; this is the callback of `--config`.
 
     Raises:
         NotFound: there is no such file.
@@ -44,7 +44,7 @@ def load_defaults(context: click.Context, _: click.Parameter, path: Path | None)
 
 
 def to_toml(values: Mapping[str, Any]) -> str:
-    """Format one line per value, in order, for `load_defaults` to read; None is skipped."""
+    """Format the values for `load_defaults`, in order, one per line; skip values that are None."""
     lines = [
         f"{key.replace('_', '-')} = {_literal(v)}" for key, v in values.items() if v is not None
     ]
@@ -69,7 +69,7 @@ def _closest(key: str, names: list[str | None]) -> str:
 
 
 def _as_typed(path: Path, key: str, value: Any, option: click.Parameter) -> Any:
-    """Convert a value to the text a user would type, so that click validates both identically."""
+    """Convert a value to the text a user would type, so that click validates it the same way."""
     flag = isinstance(option, click.Option) and option.is_flag
     if flag != isinstance(value, bool):
         expected = "true or false" if flag else "a value"
@@ -84,5 +84,5 @@ def _as_typed(path: Path, key: str, value: Any, option: click.Parameter) -> Any:
 
 
 def _literal(value: Any) -> str:
-    """Format a TOML value: JSON strings and lists are valid TOML, except for the DEL character."""
+    """Format a value as JSON, which is also valid TOML once any DEL character is escaped."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

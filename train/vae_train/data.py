@@ -1,4 +1,4 @@
-"""Training data as tensors: stored as bytes, sharded over processes, scaled batch by batch."""
+"""Training data as tensors of bytes, divided among processes and scaled batch by batch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ImageSource(ABC):
     """Images, labelled or unlabelled, that are read one batch at a time.
 
     Attributes:
-        labels: i64[N], or None.
+        labels: i64[N]; None if the images are unlabelled.
     """
 
     labels: Tensor | None
@@ -83,7 +83,7 @@ class StreamedImages(ImageSource):
     Attributes:
         data: the data set.
         target: the device that batches are moved to.
-        labels: i64[N] or None.
+        labels: i64[N]; None if the images are unlabelled.
     """
 
     data: Dataset
@@ -106,7 +106,7 @@ class StreamedImages(ImageSource):
 
 
 def to_device(data: Dataset, device: torch.device, *, labelled: bool) -> Images:
-    """Copy a data set to `device`, including its labels only if `labelled`."""
+    """Copy the images of a data set to `device`, and the labels too if `labelled`."""
     return Images(
         torch.tensor(np.asarray(data.images), device=device),
         _labels(data, device, labelled=labelled),
@@ -114,7 +114,7 @@ def to_device(data: Dataset, device: torch.device, *, labelled: bool) -> Images:
 
 
 def stream(data: Dataset, device: torch.device, *, labelled: bool) -> StreamedImages:
-    """Read a data set onto `device` one batch at a time, with its labels only if `labelled`."""
+    """Wrap a data set to read batches onto `device` on demand, with labels only if `labelled`."""
     return StreamedImages(data, device, _labels(data, device, labelled=labelled))
 
 
@@ -128,7 +128,8 @@ def split(data: Dataset, validation: float, seed: int) -> tuple[Dataset, Dataset
     """Hold out a random fraction of the images for validation.
 
     Returns:
-        The training images, and the held-out images or None if the fraction rounds to none.
+        The training images and the held-out images. The latter are None if the fraction amounts to
+        less than one image after rounding.
 
     Raises:
         UsageError: no images would be left to train on.
@@ -151,11 +152,12 @@ class ShardedData:
     Attributes:
         training: the training images of all processes.
         own_training: the training images of this process, on its device.
-        own_validation: the held-out images of this process, on its device, or None.
+        own_validation: the held-out images of this process, on its device; None if no images are
+            held out.
         device: the device of this process.
         labelled: whether the model reads labels.
         streamed: whether images that this process does not hold are read from the data set on
-            demand; True with several processes, none of which holds all images.
+            demand; True if there are several processes, since no single one holds all images.
     """
 
     training: Dataset
@@ -205,7 +207,7 @@ class ShardedData:
         return self.whole(self.training) if self.streamed else self.own_training
 
     def whole(self, data: Dataset) -> ImageSource:
-        """Return all images of `data`, in memory unless the data is sharded."""
+        """Return all images of `data`, held in memory unless the training data is sharded."""
         place = stream if self.streamed else to_device
         return place(data, self.device, labelled=self.labelled)
 
@@ -232,10 +234,10 @@ def shuffle(n: int, group: ProcessGroup, generator_state: Tensor) -> tuple[Tenso
 
 @dataclass(frozen=True)
 class BatchMaker:
-    """Source of batches of the images that a process holds, including all random inputs.
+    """Makes batches, including all random inputs, from the images that a process holds.
 
     Every process draws the random numbers of the whole batch and keeps those of its own images, so
-    that an image gets the same noise for any number of processes.
+    that an image gets the same noise regardless of the number of processes.
     """
 
     data: ImageSource
@@ -245,10 +247,10 @@ class BatchMaker:
     noise: torch.Generator
 
     def split(self, order: Tensor, size: int) -> list[Tensor]:
-        """Split indices i64[held_shards, images per shard] into batches of `size` per shard.
+        """Split indices i64[held_shards, images per shard] into batches of `size` images per shard.
 
         Returns:
-            Indices i64[held_shards·size] for each batch.
+            For each batch, the indices i64[held_shards·size] of its images.
         """
         # Do this once per epoch: between the large operations of a step, which evict its data from
         # the processor's caches, this small operation takes ten times as long.
@@ -260,7 +262,7 @@ class BatchMaker:
         The order of the draws below decides which random numbers an image gets; do not change it.
 
         Args:
-            index: selects the images.
+            index: the indices of the images.
             label_dropout: fraction of labels to replace with "no label".
         """
         image, label = self.data.batch(index)
@@ -286,7 +288,7 @@ class BatchMaker:
             yield self.make(index)
 
     def _draw(self, distribution: Callable[..., Tensor], k: int, n: int, *shape: int) -> Tensor:
-        """Draw f32[k, held_shards·n, *shape]."""
+        """Draw random numbers f32[k, held_shards·n, *shape] for the images of this process."""
         size = (k, self.group.shards, n, *shape)
         drawn = distribution(size, generator=self.noise, device=self.noise.device)
         return self.group.own_rows(drawn)

@@ -1,4 +1,4 @@
-"""Training in several processes: torchrun's process group, and sharding."""
+"""Train in several processes, started by torchrun, among which the images are divided."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ProcessGroup:
 
     The training images are split into `shards` parts of equal length, and every step takes the same
     number of images from each shard. A process holds only its own shards; a single process that
-    holds all of them computes the same result.
+    holds all shards computes the same result.
 
     Attributes:
         rank: the index of this process.
@@ -48,7 +48,7 @@ class ProcessGroup:
         return self.shards // self.world_size
 
     def own_slice(self, n: int) -> slice:
-        """Return the slice of `n` images that this process holds.
+        """Return, as a slice, which of `n` images this process holds.
 
         Up to `shards` - 1 images at the end are omitted, so that all shards have equal length.
         """
@@ -62,14 +62,14 @@ class ProcessGroup:
         return whole.flatten(1, 2)
 
     def mean_(self, values: Tensor) -> Tensor:
-        """Average `values` in place over all processes; all get exactly the same result."""
+        """Average `values` in place over all processes; each gets exactly the same result."""
         if self.world_size > 1:
             dist.all_reduce(values)
             values /= self.world_size
         return values
 
     def means(self, values: list[float]) -> list[float]:
-        """Average each number over all processes; all get exactly the same result."""
+        """Average each number over all processes; each gets exactly the same result."""
         if self.world_size == 1:
             return values
         averaged: list[float] = self.mean_(torch.tensor(values)).tolist()
@@ -88,7 +88,7 @@ class ProcessGroup:
         return [weight.grad for weight in weights if weight.grad is not None]
 
     def run_on_first(self, function: Callable[[], T]) -> T:
-        """Call `function` in the first process; return its result, or raise its error, in all."""
+        """Call `function` in the first process; all return its result or raise its error."""
         if self.world_size == 1:
             return function()
         box: list[Any] = [None]
@@ -119,7 +119,7 @@ def join_processes(device: str) -> Iterator[tuple[ProcessGroup, str]]:
         The group, and the device of this process.
 
     Raises:
-        UsageError: `device` names one GPU for several processes.
+        UsageError: `device` names a single GPU, but there are several processes.
         DeviceError: there are more processes than GPUs.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1")) if dist.is_torchelastic_launched() else 1
@@ -140,13 +140,13 @@ def join_processes(device: str) -> Iterator[tuple[ProcessGroup, str]]:
 
 @contextmanager
 def process_group(backend: str, **options: Any) -> Iterator[None]:
-    """Initialize torch's process group for the `with` block, then end the group's threads.
+    """Initialize torch's process group for the `with` block, and end its threads afterwards.
 
-    If a gloo thread is still alive while the interpreter shuts down, it may release a tensor, which
-    aborts the process even though its work is done.
+    If a gloo thread is still alive when the interpreter shuts down, it may release a tensor. That
+    aborts the process, even though its work is done.
 
     Args:
-        backend: for example `"gloo"`.
+        backend: name of the backend, for example `"gloo"`.
         options: further arguments of `torch.distributed.init_process_group`.
     """
     # DistributedDataParallel imports this module, whose functions have the current group as a

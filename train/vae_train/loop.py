@@ -46,7 +46,7 @@ class Step:
 
 
 class Stopped(Exception):
-    """Raised when a signal stops training, after a complete step and with the state saved.
+    """Raised when a signal stops training, once a step is complete and the state is saved.
 
     Attributes:
         signal: the number of the signal.
@@ -75,11 +75,11 @@ def fit(
     Args:
         model: the model, on the same device as the data.
         data: the training images held by this process.
-        validation: this process's share of the held-out images, or None.
+        validation: this process's share of the held-out images; None if no images are held out.
         config: how to train; `precision` must not be `auto`.
         on_step: called after every step.
         on_epoch: called after every epoch.
-        state: the state of the same model to continue from; None starts a new run.
+        state: the state of `model` to continue from; None starts a new run.
         group: the processes that train together.
         save: called with the state after every step and at the end; the second argument is True in
             the last call.
@@ -87,8 +87,8 @@ def fit(
             stops after that step.
 
     Returns:
-        The final state, including the history of all epochs. The model holds the weights to keep:
-        with `patience`, those of the best epoch; with `ema`, averaged ones.
+        The final state, including the history of all epochs. `model` then holds the weights to
+        keep: with `patience`, those of the best epoch; with `ema`, the averaged ones.
 
     Raises:
         UsageError: the loss is not finite.

@@ -22,7 +22,7 @@ Model = AE | VAE | CVAE
 
 
 class Batch(NamedTuple):
-    """The input of one step.
+    """The input of one training step.
 
     Attributes:
         image: f32[N, C, H, W] in [0, 1], the target of the loss.
@@ -97,12 +97,12 @@ class LossModule(nn.Module):
 def total_loss(
     means: LossTerms, beta: float, free_bits: float = 0.0, batch_kl: Tensor | None = None
 ) -> Tensor:
-    """Combine the terms into the loss f32[]: reconstruction + beta · KL, or the bound.
+    """Combine the terms into the loss f32[]: the bound if any, else reconstruction + beta · KL.
 
     Args:
         means: means of the terms over the batch.
         beta: weight of the KL term.
-        free_bits: amount of KL per latent dimension that is not penalized, in nats: a smaller KL
+        free_bits: amount of KL per latent dimension, in nats, that is not penalized: a smaller KL
             counts as this value and has no gradient.
         batch_kl: f32[D], the KL per dimension averaged over the whole batch, if `means` covers only
             the images of one process.
@@ -119,7 +119,7 @@ def total_loss(
 def reconstruction(
     logits: Tensor, image: Tensor, objective: Objective, variance: float = 0.5
 ) -> Tensor:
-    """Compute -log p(image | z) in nats per image; for `mse`, the squared error.
+    """Compute -log p(image | z) in nats per image; for `mse`, compute the squared error.
 
     Args:
         logits: f32[N, C, H, W], before the sigmoid.
@@ -139,12 +139,12 @@ def reconstruction(
 
 
 def gaussian(error: Tensor, pixels: int, variance: float) -> Tensor:
-    """Compute -log N(image; decoded, variance) in nats from `error`, summed over pixels."""
+    """Compute -log N(image; decoded, variance) in nats from the summed squared error `error`."""
     return error / (2 * variance) + pixels / 2 * log(2 * pi * variance)
 
 
 def mean_squared_error(nll: float, pixels: int, variance: float) -> float:
-    """Invert `gaussian`: return the squared error per pixel, the maximum-likelihood variance."""
+    """Invert `gaussian`: return the squared error per pixel (the maximum-likelihood variance)."""
     return 2 * variance * (nll / pixels - log(2 * pi * variance) / 2)
 
 
@@ -166,7 +166,7 @@ def log_ratio(z: Tensor, log_var: Tensor, eps: Tensor) -> Tensor:
 
 
 def importance_bound(nll: Tensor, ratio: Tensor) -> Tensor:
-    """Compute -log of the mean over K of p(image | z)·p(z) / q(z | image), f32[N].
+    """Compute -log of the mean over K samples of p(image | z)·p(z) / q(z | image), f32[N].
 
     Source: Burda et al. 2015, arXiv 1509.00519.
 

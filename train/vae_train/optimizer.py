@@ -11,7 +11,7 @@ from torch.optim.adam import adam
 
 
 class Adam:
-    """Optimizer with the steps of `torch.optim.Adam(fused=True)`, bit for bit, but less overhead.
+    """Optimizer that equals `torch.optim.Adam(fused=True)` bit for bit, but has less overhead.
 
     `torch.optim.Adam` looks up each parameter's state and settings at every step, which for a small
     model costs more than the arithmetic. With torch's functional `adam` and the lists below, a step
@@ -57,7 +57,7 @@ class Adam:
         return {"steps": self.steps[0], "exp_avg": self.exp_avg, "exp_avg_sq": self.exp_avg_sq}
 
     def load_dict(self, data: dict[str, Any]) -> None:
-        """Load what `to_dict` returned for weights of the same shapes.
+        """Load the result of `to_dict` for weights of the same shapes.
 
         Raises:
             ValueError, RuntimeError: the number of tensors or their shapes differ.

@@ -33,7 +33,7 @@ _MODEL_FIELDS = ("backbone", "latent_dim", "hidden", "label_join", "encoder_join
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """The options of one command line; None means the value of the preset.
+    """The options of one command line; an option that is None takes the preset's value.
 
     The fields from `backbone` to `encoder_join` are those of `ModelConfig`, the fields from
     `objective` to `seed` those of `TrainConfig`.
@@ -108,7 +108,7 @@ class TrainOptions:
         }
 
     def to_toml(self, model: ModelConfig, config: TrainConfig) -> str:
-        """Format as TOML all options that affect the result, with presets resolved."""
+        """Format as TOML all options that affect the result, including values from the preset."""
         values: dict[str, Any] = {"family": self.family, "data": self.data, "preset": self.preset}
         values |= {name: getattr(model, name) for name in self.model_overrides}
         values |= {name: getattr(config, name) for name in self.config_overrides}
@@ -125,7 +125,7 @@ def parse_hidden(text: str | None) -> tuple[int, ...] | None:
     """Parse comma-separated widths: `512,256` → (512, 256).
 
     Raises:
-        UsageError: the text has any other format.
+        UsageError: the text does not have this format.
     """
     if text is None:
         return None

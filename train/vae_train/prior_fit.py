@@ -1,8 +1,7 @@
 """Fit the latent prior to the latents of the training data.
 
-Sampling from a density fitted to the latents instead of from N(0, I) closes the gap between the
-prior and the aggregate posterior, and makes a plain AE generative (Ghosh et al. 2020, arXiv
-1903.12436).
+Sampling from this prior, instead of from N(0, I), closes the gap between the prior and the
+aggregate posterior, and makes a plain AE generative (Ghosh et al. 2020, arXiv 1903.12436).
 """
 
 from __future__ import annotations
@@ -45,9 +44,9 @@ class FittedPrior:
 
     Attributes:
         prior: the prior.
-        held_out_log_likelihood: mean log-likelihood in nats per latent vector; for `class_gmm`,
-            averaged over its mixtures. Held-out latents are sampled in the same way as the fitted
-            ones.
+        held_out_log_likelihood: mean log-likelihood of held-out latents, in nats per latent vector;
+            for `class_gmm`, averaged over its mixtures. These latents are sampled in the same way
+            as those that the prior is fitted to.
     """
 
     prior: Prior
@@ -82,10 +81,10 @@ def sample_latents(
 
 
 def check_prior(kind: str, components: int | None, config: ModelConfig) -> str:
-    """Check that a prior can be fitted to this model's latents and stored.
+    """Check that a prior can be fitted to this model's latents and stored in a checkpoint.
 
     Returns:
-        The kind, with `auto` resolved.
+        The kind of prior, which is never `auto`.
 
     Raises:
         UsageError: the kind is unknown, or requires labels that the model does not have;
@@ -141,8 +140,8 @@ def fit_prior(
             picks the number by the likelihood of held-out latents.
         seed: seed for the posterior samples and the fit.
         spread: factor applied to the posterior standard deviation when latents are sampled. With 1,
-            samples are blurrier than reconstructions, which decode the posterior mean; with less,
-            the prior explains the latents of new images less well.
+            samples are blurrier than reconstructions (which decode the posterior mean); with a
+            smaller factor, the prior explains the latents of new images less well.
 
     Raises:
         UsageError: `check_prior` rejects the prior, or the latents are not finite.
@@ -175,8 +174,8 @@ def fit_latents(
     """Fit a prior of `kind` to latents from any model.
 
     Args:
-        groups: a single array f64[n, D]; for `class_gmm`, one array per class, followed by one of
-            latents encoded without a label.
+        groups: a single array f64[n, D]; for `class_gmm`, one array per class, followed by an array
+            of latents encoded without a label.
         kind: one of `vae_runtime.prior.KINDS`.
         components: number of Gaussians in each mixture; None picks the number by held-out
             likelihood.
@@ -192,7 +191,7 @@ def fit_latents(
 
 
 def _random_subset(data: ImageSource, seed: int) -> ImageSource:
-    """Select at most as many random images as one mixture is fitted to."""
+    """Select random images, at most as many as are used to fit one mixture."""
     if len(data) <= _MAX_LATENTS:
         return data
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
@@ -299,7 +298,7 @@ def _without_tail(latents: NDArray[np.float32], tail: float, seed: int) -> NDArr
 
     Within a class, these are mostly mislabelled or unreadable digits. A mixture would cover them
     with wide components, whose samples do not resemble any digit. Latents encoded without a label
-    keep their tail, since it may be a rare class.
+    keep their tail, since that tail may be a rare class.
     """
     if len(latents) * tail < 1:
         return latents

@@ -23,7 +23,7 @@ _REDRAW_S = 0.1
 
 
 class Progress(progress.Progress):
-    """A progress bar on a terminal, and one printed line per epoch.
+    """Shows a progress bar if the output is a terminal, and prints one line per epoch.
 
     Args:
         epochs: the total number of epochs.

@@ -61,7 +61,7 @@ def train(
             (`load_dataset(…, lazy=True)`), each of several processes holds only its own images.
         model_config: the model to build.
         config: the training config.
-        test: the test split to evaluate the final model on, if any.
+        test: the test split to evaluate the final model on; None if there is none.
         prior: see `fit_prior`.
         components: see `fit_prior`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -69,8 +69,8 @@ def train(
         command: the command line to record in the checkpoint.
         folder: where to save state and metrics during training; None saves nothing.
         resume: continue from the state in `folder`, if there is one.
-        group: the processes that train together. Each is passed all of `data` and returns the same
-            checkpoint.
+        group: the processes that train together. Each process is passed all of `data` and returns
+            the same checkpoint.
         interruptible: on Ctrl-C or SIGTERM, finish the current step and raise `Stopped`.
         on_step: called after each optimizer step.
         on_epoch: called after each epoch.
@@ -163,7 +163,7 @@ def check_run(
 
 
 def check_labels(data: Dataset) -> None:
-    """Reject an unlabelled data set for a CVAE.
+    """Check that a data set for a CVAE is labelled.
 
     Raises:
         UsageError: the data set has no labels.
@@ -229,7 +229,7 @@ def _apply_guidance_and_contrast(
 
 
 def _final_metrics(state: State, config: TrainConfig, test: ImageSource | None) -> dict[str, Any]:
-    """Collect the losses of the epoch whose weights were kept and of the test split, if any."""
+    """Collect the losses of the epoch whose weights were kept, and the loss on any test split."""
     kept = best_epoch(state.history) if config.patience else len(state.history) - 1
     other = ("epoch", "seconds", "images_per_second")
     epoch = asdict(state.history[kept])

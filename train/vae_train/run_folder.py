@@ -1,6 +1,7 @@
-"""The run folder next to a checkpoint (`cvae.run/` for `cvae.pt`), from which runs are resumed.
+"""The run folder next to a checkpoint (`cvae.run/` for `cvae.pt`), for resuming the run.
 
-config.toml    the resolved options, for `vae-train --config` metrics.jsonl  one line per epoch
+config.toml    the resolved options, for `vae-train --config`
+metrics.jsonl  one line per epoch
 state.pt       the state to resume from, removed when the run finishes
 """
 
@@ -26,7 +27,7 @@ _EXTENSIONS = (".pt", ".pth", ".ckpt")
 
 
 def without_extension(checkpoint: Path) -> Path:
-    """Strip `.pt`, `.pth` or `.ckpt`, but no other suffix, such as the `.5` of `beta0.5`."""
+    """Strip `.pt`, `.pth` or `.ckpt`; keep any other suffix, such as the `.5` in `beta0.5`."""
     return checkpoint.with_suffix("") if checkpoint.suffix in _EXTENSIONS else checkpoint
 
 
@@ -141,7 +142,8 @@ class ResumableRun:
     Attributes:
         identity: what must be the same when the run is resumed: model, training config, data,
             prior, device type and number of processes.
-        threads: the number of OpenMP threads; a different number rounds sums differently.
+        threads: the number of OpenMP threads; with a different number, sums are rounded
+            differently.
         command: the command line that started the run.
         folder: where to save state and metrics; None saves nothing.
         group: the processes that train together; only the first writes files.
@@ -162,7 +164,7 @@ class ResumableRun:
             log: called with one-line messages for the user.
 
         Returns:
-            The run, with the command line that first started it.
+            The run, whose `command` is the command line that first started it.
 
         Raises:
             UsageError: there is a saved state, and either `resume` is False or the state belongs to

@@ -23,7 +23,7 @@ _VARIANCE_DECAY = 0.99
 
 @dataclass(frozen=True)
 class Epoch:
-    """Metrics of one epoch: mean training losses and, at its end, mean validation losses."""
+    """Metrics of one epoch: mean training losses, and mean validation losses at its end."""
 
     epoch: int
     loss: float
@@ -42,7 +42,7 @@ class State:
     Attributes:
         model: the model with its current weights.
         optimizer: Adam, including its moments.
-        ema_weights: the moving average of the weights; None without `ema`.
+        ema_weights: the moving average of the weights; None if `ema` is 0.
         variance: the pixel variance learned by the `gaussian` objective.
         noise: the generator of all random numbers within a step.
         shuffle_state: u8[...], the state of the shuffling generator at the start of the epoch.
@@ -51,7 +51,7 @@ class State:
         seconds: time spent on the epoch so far.
         history: the finished epochs.
         best: weights, moments, average and variance after the epoch with the lowest validation
-            loss; None without `patience`.
+            loss; None if `patience` is 0.
     """
 
     def __init__(self, model: Model, config: TrainConfig) -> None:
@@ -84,12 +84,12 @@ class State:
 
         Args:
             nll: the batch's negative log-likelihood under the current variance, in nats.
-            pixels: values per image.
+            pixels: number of pixel values per image.
         """
         self.set_variance(nll, pixels, 1 - _ramp(self.step, _VARIANCE_DECAY))
 
     def set_variance(self, nll: float, pixels: int, weight: float = 1.0) -> None:
-        """Move the variance to the mean squared error, or by the fraction `weight` of the way."""
+        """Move the variance the fraction `weight` of the way to the mean squared error."""
         error = mean_squared_error(nll, pixels, self.variance)
         self.variance = max(_MIN_VARIANCE, self.variance + weight * (error - self.variance))
 
@@ -115,7 +115,7 @@ class State:
             copy_each(weights, own)
 
     def finish(self) -> None:
-        """Load the weights to keep into the model: the best ones, averaged with `ema`."""
+        """Load the weights to keep into the model: the best ones; with `ema`, averaged ones."""
         if self.best is not None:
             self._learn(self.best)
         if self.ema_weights is not None:
@@ -169,7 +169,7 @@ class State:
         self.variance = float(data["variance"])
 
     def _check(self, data: dict[str, Any]) -> None:
-        """Check shapes that torch would otherwise broadcast or accept silently."""
+        """Check the tensors' shapes; torch would silently broadcast or accept some wrong ones."""
         shapes = [weight.shape for weight in self.optimizer.weights]
         lists = [data["moments"]["exp_avg"], data["moments"]["exp_avg_sq"]]
         if self.ema_weights is not None:
@@ -185,5 +185,5 @@ def best_epoch(history: list[Epoch]) -> int:
 
 
 def _ramp(step: int, max_decay: float) -> float:
-    """Return a moving average's decay, low at first so that it soon forgets its initial value."""
+    """Return a moving average's decay: low at first, so that the initial value soon fades."""
     return min(max_decay, (1 + step) / (10 + step))

@@ -60,7 +60,7 @@ def _halve(tensor: TensorProto) -> None:
 
 
 def _halve_attributes(node: NodeProto) -> None:
-    """Convert constants inside a node to float16, and casts to float32 into casts to float16."""
+    """Convert a node's constants to float16; turn a cast to float32 into one to float16."""
     for attribute in node.attribute:
         if attribute.type == AttributeProto.TENSOR:
             _halve(attribute.t)

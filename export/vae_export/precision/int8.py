@@ -1,8 +1,8 @@
 """Quantise the matrix products of an MLP decoder to 8 bits; everything else stays in float32.
 
 Weights become int8 with one scale per column (symmetric, as in Jacob et al. 2018, arXiv
-1712.05877). Activations become uint8, with a scale computed at each run. The nodes are plain
-`ai.onnx` operators, in a pattern that onnxruntime fuses into a single kernel.
+1712.05877). Activations become uint8, with a scale that is computed on every run. The nodes are
+plain `ai.onnx` operators, in a pattern that onnxruntime fuses into a single kernel.
 
 Rounding minimises the error of a layer's outputs, not that of its weights: rows are rounded one
 after another, and the rows not yet rounded compensate for the error (OBQ and GPTQ: Frantar et al.
@@ -39,7 +39,7 @@ def to_int8(model: onnx.ModelProto, samples: Arrays) -> onnx.ModelProto:
 
     Args:
         model: a decoder.
-        samples: typical inputs; rounding minimises the error on them.
+        samples: typical inputs, for which rounding minimises the error.
 
     Raises:
         UsageError: the graph has convolutions, or no Gemm large enough.
@@ -91,7 +91,7 @@ def _is_large_linear(node: NodeProto, weight: TensorProto | None) -> bool:
 def _layer_inputs(
     model: onnx.ModelProto, nodes: list[NodeProto], samples: Arrays
 ) -> dict[str, NDArray[np.float32]]:
-    """Run the graph on `samples`; return the inputs f32[M, K] of these nodes, by name."""
+    """Run the graph on `samples`; return the inputs f32[M, K] of `nodes`, by name."""
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
     names = sorted({node.input[0] for node in nodes})

@@ -29,16 +29,17 @@ _MAX_SECONDS = 0.5  # seconds of timing per variant
 
 @dataclass(frozen=True)
 class VariantResult:
-    """Comparison of a variant with the float32 graph, both run by onnxruntime on equal latents.
+    """Comparison of a variant with the float32 graph, both run by onnxruntime on the same latents.
 
     Attributes:
         graph: name of the graph, for example `decoder.int8`.
         bytes, bytes_fp32: sizes of the two files.
-        psnr: peak signal-to-noise ratio in dB, infinite if all pixels are equal. For `uint8` the
-            float32 pixels are rounded as well, since the rounding itself is intended.
-        differ: fraction of pixels, 0 to 1, that differ when rounded to 256 levels.
+        psnr: peak signal-to-noise ratio in dB, infinite if all pixels are equal. For `uint8`, the
+            float32 pixels are also rounded first, since the rounding itself is intended.
+        differ: fraction (0 to 1) of the pixels that differ after rounding to 256 levels.
         largest_step: the largest such difference, in levels.
-        ms, ms_fp32: median milliseconds per batch of 64 on one thread; the two graphs take turns.
+        ms, ms_fp32: median milliseconds per batch of 64 on one thread; the two graphs are run
+            alternately.
     """
 
     graph: str
@@ -51,7 +52,7 @@ class VariantResult:
     ms_fp32: float
 
     def to_json(self) -> dict[str, Any]:
-        """Return the manifest's entry, without the times, which differ from export to export."""
+        """Return the manifest entry. It omits the times, since they vary between exports."""
         psnr = None if np.isinf(self.psnr) else round(self.psnr, 1)
         return {
             "psnr_db": psnr,

@@ -47,7 +47,8 @@ def write_c(manifest: Manifest, files: dict[str, bytes], folder: Path) -> list[s
     Args:
         manifest: the manifest of the bundle.
         files: the files of the bundle, by name.
-        folder: created if missing; files with the same names in it are replaced.
+        folder: the output folder, created if missing; existing files of the same names are
+            replaced.
 
     Returns:
         The names of the files that were written.
@@ -71,7 +72,7 @@ def write_c(manifest: Manifest, files: dict[str, bytes], folder: Path) -> list[s
 
 
 def _translate(raw: bytes, name: str) -> dict[str, bytes]:
-    """Translate a graph to `decoder.c` and `decoder_data.c`, with the function `vae_graph`."""
+    """Translate a graph to `decoder.c` and `decoder_data.c`, which define `vae_graph`."""
     model = onnx.load_from_string(raw)
     del model.metadata_props[:]  # otherwise the generator copies the whole prior into a comment
     with tempfile.TemporaryDirectory() as folder:
@@ -141,7 +142,7 @@ def _braced(values: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Format a C string literal, with octal escapes, which end after three digits."""
+    """Format a C string literal with octal escapes, since these end after three digits."""
     plain = (
         chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}"
         for byte in text.encode()

@@ -48,7 +48,7 @@ def write_triton(
 
 
 def config_text(name: str, graph_spec: GraphSpec, spec: ModelSpec) -> str:
-    """Format one `config.pbtxt`: onnxruntime backend with dynamic batching."""
+    """Format one `config.pbtxt`, for the onnxruntime backend with dynamic batching."""
     parts = [
         f"name: {_quoted(name)}",
         'backend: "onnxruntime"',

@@ -36,7 +36,7 @@ class RowErrors:
         self.reasons: dict[int, str] = {}
 
     def add(self, bad: NDArray[np.bool_], reason: str | Callable[[int], str]) -> None:
-        """Record a reason, or one computed from the row number, for all rows in a mask."""
+        """Record a reason for all rows in a mask; `reason` may be a function of the row number."""
         for row in np.flatnonzero(bad).tolist():
             self.set(row, reason if isinstance(reason, str) else reason(row))
 
@@ -45,7 +45,7 @@ class RowErrors:
         self.reasons.setdefault(row, reason)
 
     def mask(self) -> NDArray[np.bool_] | None:
-        """Return bool[N], true for bad rows, or None if all rows are good."""
+        """Return bool[N], where True marks a bad row, or return None if all rows are good."""
         if not self.reasons:
             return None
         bad = np.zeros(self.n, bool)
@@ -53,7 +53,7 @@ class RowErrors:
         return bad
 
     def to_arrow(self) -> Any:
-        """Build the column `error`: the reason for each bad row, null for good rows."""
+        """Build the column `error`: a reason for each bad row, and null for each good row."""
         if not self.reasons:
             return pa.nulls(self.n, pa.string())
         return pa.array([self.reasons.get(row) for row in range(self.n)], pa.string())
@@ -127,7 +127,7 @@ def read_row_numbers(column: Any, name: str, errors: RowErrors) -> NDArray[np.in
 
 
 def to_array(column: Any) -> Any:
-    """Convert a column to a single plain array without chunks, dictionary or extension type."""
+    """Convert a column to one plain array: no chunks, no dictionary encoding, no extension type."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if isinstance(array, pa.ChunkedArray):  # combine_chunks() returns one if there is no chunk
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)

@@ -74,7 +74,7 @@ def _close(cluster: Any) -> None:
     """Close a cluster, ignoring one failed assertion.
 
     Dask asserts that every worker has a process to wait for. A worker that is being restarted has
-    none, and the failed assertion must not replace the job's own error.
+    no process, and the failed assertion must not replace the job's own error.
     """
     with contextlib.suppress(AssertionError):
         cluster.close()
@@ -130,7 +130,7 @@ def on_dask(client: Any, function: Callable[[T], R], items: Iterable[T]) -> Iter
 
 
 def _distributed() -> Any:
-    """Import `distributed`, which takes a second, only when a cluster is needed."""
+    """Import `distributed` only when a cluster is needed, because the import takes a second."""
     import distributed
 
     return distributed

@@ -1,6 +1,6 @@
 """Run a job: turn a plan into a folder of self-describing Parquet parts.
 
-Each part's Parquet metadata records its provenance: its job, and its position in the job. Thus the
+Each part's Parquet metadata records its provenance: its job and its position in that job. Thus the
 folder needs no other files, any Parquet reader reads it as one data set, and an interrupted job
 resumes from the parts alone.
 """
@@ -63,10 +63,10 @@ class Summary:
     Attributes:
         parts: number of files in the folder.
         rows: number of rows in all parts.
-        errors: number of rows with a reason in `error`.
+        errors: number of rows that have a reason in the column `error`.
         bytes: total size of all parts in bytes.
         skipped: number of parts that an earlier run had finished.
-        first_error: the first reason, or None.
+        first_error: the first reason, or None if there are no errors.
     """
 
     parts: int
@@ -153,7 +153,7 @@ def run(
 
     Raises:
         InputError: the folder holds other files, or parts of another job.
-        VaeError: the first error not confined to single rows; finished parts are kept.
+        VaeError: the first error that affects more than single rows; finished parts are kept.
     """
     advance = advance or (lambda _: None)
     job = Job.of(mapper, plan, out)
@@ -203,7 +203,7 @@ def _run_parts(
 def write_part(
     job: Job, part: Part, run_map: Map = map, advance: Advance = lambda _: None
 ) -> FinishedPart:
-    """Map the rows of one part into its file, in constant memory.
+    """Map the rows of one part and write the results to its file, in constant memory.
 
     The file keeps a temporary name, which begins with a dot, until it is complete and on disk.
 
@@ -240,7 +240,7 @@ def write_part(
 
 
 def batch_rows(spec: ImageSpec) -> int:
-    """Return the number of rows to map together, which hold a few megabytes of pixels."""
+    """Return how many rows to map together, so that they hold a few megabytes of pixels."""
     c, h, w = spec.shape
     return max(1, min(_MAX_ROWS, _BATCH_BYTES // (4 * c * h * w)))
 
@@ -282,7 +282,7 @@ def _row_groups(tables: Iterable[Any], advance: Advance) -> Iterator[Any]:
 
 
 def _open_folder(job: Job, plan: Plan, out: Path, *, resume: bool) -> dict[str, FinishedPart]:
-    """Create the folder or check that it holds only this job's parts; return the intact ones."""
+    """Create the folder, or check that it holds only this job's parts; return the intact parts."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         # Parquet readers skip these names too.
@@ -306,7 +306,7 @@ def _open_folder(job: Job, plan: Plan, out: Path, *, resume: bool) -> dict[str, 
 
 
 def _check_provenance(job: Job, part: Part | None, file: Path) -> int | None:
-    """Refuse a file of another job; return the file's error count, or None if it is damaged."""
+    """Refuse a file of another job; return the file's error count, or None for a damaged file."""
     unrelated = InputError(f"{file}: not a part of this job. Name another folder.")
     if part is None:
         raise unrelated
@@ -335,7 +335,7 @@ def _check_provenance(job: Job, part: Part | None, file: Path) -> int | None:
 
 
 def _is_intact(job: Job, part: FinishedPart) -> bool:
-    """Read the whole part; return whether its page checksums are right and it fits its footer."""
+    """Read the whole part; return whether its checksums, schema and counts are as expected."""
     size = batch_rows(job.mapper.model().spec.image)
     rows = errors = 0
     try:
@@ -351,7 +351,7 @@ def _is_intact(job: Job, part: FinishedPart) -> bool:
 
 
 def _stored_schema(schema: Any) -> Any:
-    """Return the schema that a file written with `schema` has when read back."""
+    """Return the schema that is read back from a file that was written with `schema`."""
     sink = pa.BufferOutputStream()
     pq.write_table(schema.empty_table(), sink)
     return pq.read_schema(pa.BufferReader(sink.getvalue()))
@@ -365,7 +365,7 @@ def _first_error(file: Path) -> str:
 
 
 def _remove_temporary(out: Path) -> None:
-    """Delete the temporary files of killed workers; no worker of this job is running now."""
+    """Delete the temporary files of killed workers; no worker of this job may be running."""
     for path in out.glob(".part-*.part"):
         path.unlink(missing_ok=True)
 

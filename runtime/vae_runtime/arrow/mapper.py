@@ -55,9 +55,9 @@ class Options:
         seed: seed for `sample` and `score`.
         samples: posterior samples per image for the negative ELBO of `score`.
         prior: prior for `sample`: `fitted` or `normal`.
-        temperature: scales the standard deviation of sampled latents.
-        truncation: limit in standard deviations; noise values beyond it are redrawn.
-        variant: precision of the graphs, if the bundle has others than `fp32`.
+        temperature: factor for the standard deviation of sampled latents.
+        truncation: bound in standard deviations; noise values outside ± this bound are redrawn.
+        variant: precision of the graphs; the bundle must have graphs of that precision.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
     """
 
@@ -95,7 +95,7 @@ class Options:
 
 
 class _Rows:
-    """The rows of one table as arrays; bad rows are zeros.
+    """The rows of one table as arrays, in which bad rows are zeros.
 
     Attributes:
         errors: the bad rows and their reasons.
@@ -113,7 +113,7 @@ class _Rows:
         return read_images(column, self._spec.image, self.errors)
 
     def runs(self) -> list[tuple[slice, int]]:
-        """Yield slices of consecutively numbered rows, each with the number of its first row."""
+        """Return slices of consecutively numbered rows, each with the number of its first row."""
         name = self._options.row
         numbers = read_row_numbers(_column(self._table, name), name, self.errors)
         breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
@@ -199,17 +199,17 @@ def _to_images(images: NDArray[Any], errors: RowErrors, options: Options) -> Any
 class Mapper:
     """Encode, reconstruct, score or sample the rows of an Arrow table.
 
-    A call returns the table without its images and with the columns below, which replace columns of
-    the same name.
+    A call returns the table without its images. It adds the columns below, and replaces any columns
+    that have the same names.
 
     - `encode`: `z` and, for a VAE, `log_var`, lists of float32
     - `reconstruct` and `sample`: `image`
     - `score`: `mse` (squared error per pixel), `kl` and `negative_elbo` (nats)
-    - all verbs: `error`, null for a good row, or the reason for a bad row, whose results are null
+    - all verbs: `error`, null for a good row; for a bad row, the reason, with null results
 
     A pickled mapper holds the bundle's path and checksum, and the options. Each process opens the
-    bundle once, for its first table, and refuses it if its checksum differs. Threads can share a
-    mapper.
+    bundle once, for its first table, and refuses it if its checksum has changed. Threads can share
+    a mapper.
 
     Attributes:
         verb: `encode`, `reconstruct`, `score` or `sample`.

@@ -57,7 +57,7 @@ def open_parquet(file: str | Path) -> Any:
 def read_batches(
     file: str | Path, size: int, groups: tuple[int, ...] | None = None
 ) -> Iterator[Any]:
-    """Read record batches of at most `size` rows, from the given row groups or from all.
+    """Read record batches of at most `size` rows from the row groups `groups`; None means all.
 
     Raises:
         FileError: the file cannot be read.
@@ -73,7 +73,7 @@ def read_batches(
 
 
 def _explain(error: Exception, damaged: str, file: str | Path) -> FileError | InputError:
-    """Tell a system failure from file damage, which Arrow may also report as an OSError."""
+    """Distinguish a system failure from a damaged file; Arrow may report both as an OSError."""
     if isinstance(error, OSError) and error.errno is not None:
         return FileError(f"{file}: {describe_os_error(error)}")
     return InputError(damaged)

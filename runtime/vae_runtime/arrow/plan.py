@@ -1,4 +1,4 @@
-"""Plan a job: divide its input into parts of whole row groups; a part is one task and one file."""
+"""Plan a job: divide its input into parts of whole row groups; each part is one task and file."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Plan:
 
     Attributes:
         parts: the parts in row order.
-        schema: schema of the input without its metadata; None if there are no input files.
+        schema: the input's schema, without metadata; None if there are no input files.
         sha256: checksum of the parts and of the footers of all input files.
     """
 
@@ -66,7 +66,7 @@ class Plan:
 
 
 def parse_source(source: str, verb: str, part_rows: int, limit: int | None) -> Plan:
-    """Plan a job for the argument IN: Parquet files or, for `sample`, also a number of rows.
+    """Plan a job for the argument IN: Parquet files, or (for `sample` only) a number of rows.
 
     Raises:
         UsageError: a number of rows is given for another verb, or is out of range.
@@ -84,7 +84,7 @@ def parse_source(source: str, verb: str, part_rows: int, limit: int | None) -> P
 
 
 def plan_rows(rows: int, part_rows: int = PART_ROWS) -> Plan:
-    """Plan a job without input, whose rows are numbered 0 to `rows - 1`."""
+    """Plan a job that has no input files; its rows are numbered 0 to `rows - 1`."""
     starts = range(0, rows, part_rows)
     parts = tuple(Part(k, start, min(part_rows, rows - start)) for k, start in enumerate(starts))
     return Plan(parts, None, _checksum(parts, []))

@@ -69,11 +69,11 @@ def pack(files: dict[str, bytes]) -> bytes:
 
 
 def open_zip(path: Path) -> tuple[Reader, list[str]]:
-    """Open a zip; return a function that reads one of its files, and the names of all files.
+    """Open a zip; return two things: a function that reads one file, and the names of all files.
 
     Raises:
         InputError: not a zip, or one with compressed files, encrypted files or duplicate names.
-        IntegrityError: the zip is truncated or damaged, or has a different layout.
+        IntegrityError: the zip is truncated or damaged, or does not have a bundle's layout.
         FileError: the zip cannot be read.
         LimitError: the zip is larger than 4 GiB.
     """
@@ -124,7 +124,7 @@ def _check_members(members: list[_Member], path: Path, *, laid_out: bool) -> Non
 
 
 def _read_directory(raw: bytes) -> tuple[list[_Member], int]:
-    """Read the directory at the end of a zip; return its members and its offset.
+    """Read the directory at the end of a zip; return the members and the directory's offset.
 
     Raises:
         _LayoutError, struct.error: there is no directory, or it contradicts the rest of the file.

@@ -3,9 +3,9 @@
 A checksum is 64 hexadecimal digits at a fixed position, so no parsing is needed to verify it:
 
 - `manifest.json` begins with its checksum, which covers every byte after it.
-- A graph ends with its checksum, in its last metadata entry, which covers every byte before it.
-- A zip ends with its checksum, in the comment `sha256:…`, which covers every byte before the
-  digits, except the contents of a bundle's files, whose checksums are in the manifest.
+- A graph ends with its checksum, in the last metadata entry; it covers every byte before it.
+- A zip ends with its checksum, in the comment `sha256:…`. It covers every byte before the digits
+  except the contents of the bundle's files; their checksums are in the manifest.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ZIP_MARK = b"sha256:"
 
 
 def manifest_with_checksum(raw: bytes) -> bytes:
-    """Insert the checksum at the start of a JSON object, or replace an existing one."""
+    """Insert the checksum at the start of a JSON object, or replace the checksum it has."""
     rest = raw[_MANIFEST_SIZE:] if raw.startswith(_MANIFEST_START) else raw[1:]
     return _MANIFEST_START + _sha256(rest) + _MANIFEST_END + rest
 
@@ -55,7 +55,7 @@ def verify_manifest(raw: bytes, where: str) -> bool:
 
 
 def graph_with_checksum(raw: bytes) -> bytes:
-    """Append the checksum to a serialized graph, or replace an existing one."""
+    """Append the checksum to a serialized graph, or replace the checksum it has."""
     body = raw[:-_GRAPH_SIZE] if raw[-_GRAPH_SIZE:].startswith(_GRAPH_START) else raw
     return body + _GRAPH_START + _sha256(body)
 
@@ -63,7 +63,7 @@ def graph_with_checksum(raw: bytes) -> bytes:
 def verify_graph(raw: bytes, where: str) -> bool:
     """Verify the checksum of a graph; return False if it has none.
 
-    This matters because onnxruntime silently accepts half of all single-bit errors. A graph that
+    This matters because onnxruntime reports only half of all single-bit errors. A graph that
     neither begins nor ends like vae-export's comes from another program and has no checksum.
 
     Raises:

@@ -49,7 +49,7 @@ class Manifest:
         return {spec.file: spec for spec in (*(g.file for g in self.graphs), self.golden)}
 
     def graph(self, role: str, variant: str = "fp32") -> GraphSpec | None:
-        """Return the graph with this role and variant, or None."""
+        """Return the graph with this role and variant, or None if it does not exist."""
         found = (g for g in self.graphs if (g.role, g.variant) == (role, variant))
         return next(found, None)
 

@@ -69,7 +69,7 @@ def open_bundle(source: str | Path) -> Bundle:
             same name takes precedence if it contains a bundle.
 
     Raises:
-        NotFound: there is no such file or folder, and no embedded bundle of that name.
+        NotFound: no file, folder or embedded bundle has that name.
         InputError: the folder or zip is not a bundle, or its manifest is not valid.
         IntegrityError: the zip or the manifest is damaged.
     """
@@ -111,7 +111,7 @@ def embedded_names() -> list[str]:
 
 
 def _open_folder(folder: Path) -> tuple[Reader, list[str]]:
-    """Return a function that reads a file in the folder, and the names of all non-hidden files."""
+    """Return two things: a function that reads one file, and the names of all non-hidden files."""
 
     def read(name: str, limit: int) -> bytes:
         path = folder / name

@@ -56,7 +56,7 @@ class ModelSpec:
         likelihood: `bernoulli` or `gaussian`; it selects the reconstruction error of `score`.
         prior: the distribution that `sample` draws latents from.
         sigma: standard deviation per pixel of a `gaussian` likelihood, for pixels in [0, 1]. None
-            if it was not learned; `score` then uses the squared error.
+            if no sigma was learned; `score` then uses the squared error.
     """
 
     id: str
@@ -260,9 +260,9 @@ def parse_spec(text: str, where: str) -> tuple[ModelSpec, str, str]:
 
 
 def same_id(text: str, spec: ModelSpec) -> bool:
-    """Return whether the metadata of a graph begins with the id of this model.
+    """Return whether a graph's metadata `text` begins with this model's id.
 
-    For graphs whose bytes match the manifest, this avoids parsing a mixture's long arrays again. If
-    the result is False, the metadata may just be in another order: use `parse_spec`.
+    For graphs whose bytes match the manifest, this avoids parsing a mixture's long arrays again.
+    False may mean only that the metadata is in another order; `parse_spec` then decides.
     """
     return text.startswith(json.dumps({"format": FORMAT, "id": spec.id})[:-1].replace(" ", ""))

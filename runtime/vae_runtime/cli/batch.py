@@ -39,7 +39,7 @@ def command() -> None:
 
 @dataclass(frozen=True)
 class JobOptions:
-    """Options of a job as a whole; `arrow.mapper.Options` holds those for mapping rows."""
+    """Options of a whole job; the options for mapping rows are in `arrow.mapper.Options`."""
 
     source: str
     out: str
@@ -88,11 +88,11 @@ def _add_verb(verb: str, help: str, *more: options.Decorator) -> None:
         run_job(verb, job, mapping)
 
 
-_add_verb("encode", "Encode images: the columns z and, of a VAE, log_var.", _IMAGE)
-_add_verb("reconstruct", "Encode and decode images: the column image.", _IMAGE, _DTYPE)
-_add_verb("score", "Score images: the columns mse (per pixel), kl and negative_elbo (in nats).",
+_add_verb("encode", "Encode images; writes z and, for a VAE, log_var.", _IMAGE)
+_add_verb("reconstruct", "Encode and decode images; writes image.", _IMAGE, _DTYPE)
+_add_verb("score", "Score images; writes mse, kl and negative_elbo.",
           _IMAGE, _SEED, options.samples(default=1))  # fmt: skip
-_add_verb("sample", "Sample one image for each row of IN, or IN images if it is a number.",
+_add_verb("sample", "Sample images: one per row of IN, or IN images in all.",
           _DTYPE, _SEED, *options.SAMPLING)  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""`vae-run bench`: measure latency and throughput per batch size against a bare session."""
+"""`vae-run bench`: compare latency and throughput with a bare session, for each batch size."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ def command(
 ) -> None:
     """Measure the speed of this machine.
 
-    Times this library and a bare onnxruntime session in turns, so that other load slows both.
+    Alternates between this library and a bare onnxruntime session, so that other programs slow
+    both.
     """
     with _graph(model_options, role, dtype) as graph:
         timings = [

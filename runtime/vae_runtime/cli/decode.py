@@ -40,7 +40,7 @@ def command(
     """Decode latents to images.
 
     LATENTS is an .npy f32[N, D], an .npz with z (and labels), a .csv of N lines, or - for standard
-    input. A conditional model uses --label, or else the labels in the .npz.
+    input. A conditional model uses --label if given, otherwise the labels in the .npz.
     """
     from .output import Column, describe_images, report, write_images
 
@@ -54,9 +54,9 @@ def command(
 def decode_file(
     model: Autoencoder, path: str, labels: tuple[str, ...], max_images: int
 ) -> tuple[Column, NDArray[np.float32]]:
-    """Read latents z f32[N, D]; return the images, which are decoded only when written, and z.
+    """Read latents z f32[N, D]; return the images (decoded only when they are written) and z.
 
-    A conditional model uses --label, or else the labels in the file.
+    A conditional model uses --label if given, otherwise the labels in the file.
     """
     from ..console import progress
     from ..inference.batching import BATCH_SIZE

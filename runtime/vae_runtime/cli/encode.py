@@ -32,8 +32,8 @@ def command(
     """Encode images to latents.
 
     Reports the compression ratio. INPUTS are image files, folders, IDX files, .npz or .npy, mnist,
-    digits, or - for standard input. A conditional encoder uses --label, or else the labels that the
-    data has.
+    digits, or - for standard input. A conditional encoder uses --label if given,
+    otherwise the labels in the data.
     """
     from .inputs import read_inputs
     from .output import Column, report, write_table

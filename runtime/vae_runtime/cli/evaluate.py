@@ -36,7 +36,7 @@ Examples:
 @click.option(
     "--labels/--no-labels",
     default=True,
-    help="Give a conditional model the labels that the data has.",
+    help="Give a conditional model the labels in the data.",
 )
 @options.seed("Seed for the binarised pixels and the posterior samples.")
 @options.as_json

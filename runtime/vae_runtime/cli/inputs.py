@@ -49,7 +49,7 @@ class InputImages:
         return len(self.images)
 
     def indices(self, spec: ModelSpec) -> NDArray[np.int64] | None:
-        """Convert the labels to class indices i64[N], or None if the model lacks any of them."""
+        """Convert the labels to class indices i64[N]; return None if a class is unknown."""
         if self.labels is None or not set(self.labels) <= set(spec.classes):
             return None
         index = {name: i for i, name in enumerate(spec.classes)}
@@ -59,7 +59,7 @@ class InputImages:
 def read_inputs(
     source: InputOptions, spec: ModelSpec
 ) -> tuple[InputImages, int | NDArray[np.int64] | None]:
-    """Read the images and their labels: --label, or else the labels that the data has.
+    """Read the images and their labels: --label, or else the labels in the data.
 
     For the errors raised, see `single_label` and `read_images`.
     """
@@ -83,7 +83,7 @@ def read_images(
             label.
         spec: size and mode of the images that the model takes.
         limit: stop after this many images.
-        resize: resize image files to the model's size, as `vae-train --size` does.
+        resize: resize image files to the model's image size, as `vae-train --size` does.
 
     Raises:
         NotFound: a path does not exist, or a folder has no images.

@@ -70,7 +70,7 @@ def command(
 def _read_ends(
     model: Autoencoder, ends: tuple[str, ...], *, resize: bool
 ) -> tuple[list[NDArray[Any]], int | None]:
-    """Read two images or latent vectors, and their class index if the files give both the same."""
+    """Read two images or latent vectors, and their class index if the files give both one class."""
     from ..errors import UsageError
     from ..labels import as_labels
     from .inputs import read_images, read_latents

@@ -101,7 +101,7 @@ class OutputOptions:
 
     @property
     def path(self) -> str | None:
-        """The file or folder to write; `-` means standard output, None no output file."""
+        """The file or folder to write; `-` means standard output, and None means no output file."""
         return self.default if self.out is None and not self.show else self.out
 
     @property
@@ -116,7 +116,7 @@ class OutputOptions:
 
     @property
     def to_path(self) -> str:
-        """` to PATH`, for a status line; empty if no file is written."""
+        """The words ` to PATH` for a status line; empty if no file is written."""
         names = {None: "", "-": " to standard output"}
         return names.get(self.path, f" to {self.path}")
 
@@ -148,7 +148,7 @@ class OutputOptions:
             check_parent_folder(Path(str(self.path)))
 
     def _check_name(self, path: Path) -> None:
-        """Refuse a file in place of a folder, a folder in place of a file, or a misleading name."""
+        """Refuse a file in place of a folder, or the reverse, or a name that does not fit."""
         if self.extension == FOLDER and path.exists() and not path.is_dir():
             raise FileError(f"{path}: a file, but a name without an extension means a folder")
         if self.extension != FOLDER and path.is_dir():
@@ -172,10 +172,10 @@ def check_count(n: int, max_images: int) -> None:
 
 
 def single_label(labels: tuple[str, ...], spec: ModelSpec) -> int | None:
-    """Return the class index of the single --label, or None without one.
+    """Return the class index given by the single --label, or None if there is no label.
 
     Raises:
-        UsageError: there is more than one label, the class is unknown, or the model has none.
+        UsageError: more than one label is given, the class is unknown, or the model has no classes.
         InputError: the index is out of range.
     """
     from ..labels import label_index
@@ -350,7 +350,7 @@ def output(default: str, help: str, *, extension: str = "", pictures: bool = Tru
             flag("--show", help="Show the images in the terminal; write a file only with --out."),
             integer("--columns", "--grid", max=10_000, help="Images per row of a grid."),
             integer("--scale", max=64, help="Output pixels per image pixel. "
-                    "[default: makes a grid about 500 pixels wide]"),
+                    "[default: chosen so that a grid is about 500 pixels wide]"),
             integer("--max-pixels", default=MAX_PIXELS,
                     help="Refuse to draw a picture with more pixels than this."),
         ]  # fmt: skip

@@ -83,7 +83,7 @@ def write_images(
     """Write images [N, C, H, W], and show them with --show.
 
     A picture is a grid of all images. `.npy` and `.npz` hold the numbers, and `.npz` also holds the
-    `extra` arrays. `.csv` has one line of pixel values (0 to 255) per image, and a folder one PNG
+    `extra` arrays. `.csv` has one line of pixel values (0 to 255) per image; a folder has one PNG
     per image. Only a picture needs all images in memory.
 
     Args:
@@ -145,7 +145,7 @@ def write_strips(strips: NDArray[Any], output: OutputOptions) -> None:
     A picture has one row per strip; each frame of an animation is a grid of all strips at one step.
 
     Raises:
-        LimitError: a picture, or all frames together, would exceed --max-pixels pixels.
+        LimitError: the picture, or the sum of all frames, would exceed --max-pixels pixels.
     """
     rows, steps = strips.shape[:2]
     images = strips.reshape(rows * steps, *strips.shape[2:])
@@ -210,7 +210,7 @@ def _grid_scale(shape: tuple[int, ...], columns: int) -> int:
 
 
 class _Buffer(io.RawIOBase):
-    """A stream whose content is taken as it is written, so the whole zip is never in memory."""
+    """A stream that is emptied while it is written, so that no whole zip is held in memory."""
 
     def __init__(self) -> None:
         self.chunks: list[bytes] = []

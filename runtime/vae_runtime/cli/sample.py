@@ -89,7 +89,7 @@ def _refuse_sampling_options() -> None:
 
 
 def _class_indices(labels: tuple[str, ...], spec: ModelSpec) -> list[int]:
-    """Return the class indices; `all` means every class, unless one has that name."""
+    """Return the class indices; `all` means every class, unless a class is called `all`."""
     from ..labels import label_index
 
     if "all" in labels and spec.classes and "all" not in spec.classes:
@@ -106,7 +106,7 @@ def _sample(
     depend on the batch size.
 
     Returns:
-        The images f32[classes·n, C, H, W]; the latents `z` and, if there are classes, `labels`.
+        The images f32[classes·n, C, H, W]; and a dictionary of latents `z` and any `labels`.
     """
     import numpy as np
 

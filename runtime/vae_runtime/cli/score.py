@@ -57,7 +57,7 @@ def command(
     """Score how well a model fits each image.
 
     Reports squared error per pixel, KL and negative ELBO in nats, one line per image. Images unlike
-    the training data score high: with --threshold, a column marks anomalies. INPUTS are image
+    the training data score high. With --threshold, a column marks anomalies. INPUTS are image
     files, folders, IDX files, .npz or .npy, mnist, digits, or - for standard input.
     """
     import numpy as np
@@ -110,7 +110,7 @@ def _report(
 def _parse_threshold(
     text: str | None, normal: tuple[str, ...]
 ) -> tuple[float | None, float | None]:
-    """Parse --threshold: `120.5` becomes (120.5, None), and percentile `p99` (None, 99.0)."""
+    """Parse --threshold: `120.5` gives (120.5, None); the percentile `p99` gives (None, 99.0)."""
     if text is None:
         if normal:
             raise UsageError("--normal needs --threshold, for example --threshold p99")

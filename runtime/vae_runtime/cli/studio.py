@@ -93,7 +93,7 @@ def _content(bundle: str, data: str | None, limit: int) -> PageContent:
 
 
 def _serve(content: PageContent, port: int | None, *, opens: bool) -> None:
-    """Serve until Ctrl-C on `port`; None means the default port, or any free one if it is taken."""
+    """Serve on `port` until Ctrl-C; None means the default port, or a free one if that is taken."""
     from ..studio.build import folder_files
     from ..studio.serve import StudioServer
 

@@ -27,7 +27,7 @@ Examples:
     help="How far to go in each direction, in standard deviations.",
 )
 @click.option("--from", "image", metavar="IMAGE", help="Start from the latent of this image.")
-@options.seed("Seed for the latent to start from, without --from.")
+@options.seed("Seed for the starting latent, if --from is not given.")
 @options.max_images
 @options.resize
 @options.output("traversal.png", "a strip or matrix, or an animation (.gif, .webp)")

@@ -18,7 +18,7 @@ class Dataset:
 
     Attributes:
         name: shown in reports and manifests.
-        images: u8[N, C, H, W], 0 to 255, or `LazyImages`, which reads them on demand.
+        images: u8[N, C, H, W], 0 to 255; or `LazyImages`, which are read on demand.
         labels: i64[N], indices into `classes`; None if the data has no labels.
         classes: the name of each class; empty if the data has no labels.
 
@@ -84,7 +84,7 @@ Read = Callable[[NDArray[np.intp]], NDArray[np.uint8]]
 
 
 def lazy_images(read: Read, shape: tuple[int, ...], n: int) -> NDArray[np.uint8]:
-    """Return `LazyImages` of the first `n` rows, typed as the array that `Dataset` expects."""
+    """Return `LazyImages` of the first `n` rows; for type checkers, it is an array."""
     return cast("NDArray[np.uint8]", LazyImages(read, shape, np.arange(n)))
 
 

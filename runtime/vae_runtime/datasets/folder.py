@@ -24,7 +24,7 @@ def load_folder(
     Args:
         folder: the folder of images.
         split: `train` or `test`.
-        size: (H, W) to resize every image to; None requires all images to have the same size.
+        size: (H, W) to resize every image to; if None, all images must have the same size.
         mode: `L` or `RGB` to convert to; None means `L` if all images are grey, else `RGB`.
 
     Raises:

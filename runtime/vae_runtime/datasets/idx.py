@@ -156,6 +156,6 @@ def load_idx(folder: Path, split: str, *, lazy: bool = False) -> Dataset:
 
 
 def _find(folder: Path, pattern: str) -> Path | None:
-    """Find the first file that matches `pattern`, or else the first that matches it plus `.gz`."""
+    """Find the first file that matches `pattern`, or else the first that matches `pattern.gz`."""
     found = [*sorted(folder.glob(pattern)), *sorted(folder.glob(f"{pattern}.gz"))]
     return found[0] if found else None

@@ -56,7 +56,7 @@ def _check_labels(labels: NDArray[Any], path: Path) -> NDArray[np.int64]:
 
 
 def _classes(arrays: dict[str, NDArray[Any]], path: Path) -> tuple[str, ...]:
-    """Return the class names in the file, or else numbers that cover the labels of both splits."""
+    """Return the file's class names, or else 0 to the largest label in either split."""
     names = arrays.get("classes")
     if names is not None:
         if names.ndim != 1:

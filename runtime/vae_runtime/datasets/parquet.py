@@ -31,7 +31,7 @@ def load_parquet(
     """Open Parquet files as a data set; labels are read now, images when they are used.
 
     The columns are `image` and optionally `label`, in the forms that `vae_runtime.arrow` reads. The
-    classes are the distinct strings of `label`, sorted by value if all are numbers. Files whose
+    classes are the distinct strings of `label`, sorted numerically if all are numbers. Files whose
     names begin with `train` or `test` form these splits; if there are none, all are training data.
 
     Args:

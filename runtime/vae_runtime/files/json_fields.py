@@ -52,7 +52,7 @@ def finite(value: Any) -> Any:
 
 
 def take(data: object, key: str, kind: type[T], where: str) -> T:
-    """Return `data[key]`, which must be of type `kind`; a bool does not count as an int.
+    """Return the value `data[key]`; it must be of type `kind`. A bool does not count as an int.
 
     Args:
         data: a JSON object.
@@ -74,7 +74,7 @@ def take(data: object, key: str, kind: type[T], where: str) -> T:
 
 
 def take_list(data: object, key: str, kind: type[T], where: str) -> tuple[T, ...]:
-    """Return `data[key]`, which must be a list of values of type `kind`."""
+    """Return `data[key]` as a tuple; it must be a list of values of type `kind`."""
     values: list[Any] = take(data, key, list, where)
     for value in values:
         if not isinstance(value, kind):
@@ -83,13 +83,13 @@ def take_list(data: object, key: str, kind: type[T], where: str) -> tuple[T, ...
 
 
 def take_number(data: object, key: str, where: str) -> float:
-    """Return the number `data[key]`, which may be an int, as some languages write 1.0 as 1."""
+    """Return the number `data[key]`; it may be an int, because some languages write 1.0 as 1."""
     whole = isinstance(data, dict) and isinstance(data.get(key), int)
     return float(take(data, key, int if whole else float, where))
 
 
 def take_array(data: object, key: str, where: str) -> NDArray[np.float64]:
-    """Return `data[key]`, which must be (nested) lists of numbers of equal length, as an array.
+    """Return `data[key]` as an array; it must be a list of numbers or nested lists of equal length.
 
     Raises:
         InputError: the key is missing, or the lists are ragged or hold anything but numbers.

@@ -166,7 +166,7 @@ def _check_size(
 
 
 def _constants(name: str, makers: dict[str, Node], tensors: dict[str, Tensor]) -> Iterator[Tensor]:
-    """Yield the constants from which a value is computed, stopping at shapes of tensors."""
+    """Yield the constants from which a value is computed; the search stops at shapes of tensors."""
     waiting, seen = [name], {name}
     while waiting:
         current = waiting.pop()

@@ -92,7 +92,7 @@ class Tensor:
     listed: tuple[int, ...] = ()
 
     def values(self, data: bytes) -> tuple[float, ...]:
-        """Return the values of a small tensor whose type can hold sizes; otherwise, return none."""
+        """Return a small tensor's values if its type can hold sizes; otherwise, an empty tuple."""
         if self.span is None or self.kind not in _FORMATS or self.count > _MAX_READ:
             return self.listed
         return struct.unpack_from(f"<{self.count}{_FORMATS[self.kind]}", data, self.span[0])
@@ -132,7 +132,7 @@ def read_tensor(data: bytes, span: Span) -> Tensor:
 
 
 def _listed(data: bytes, spans: list[Span], number: int) -> tuple[int, tuple[int, ...]]:
-    """Return the length of a list of numbers and, if they are integers, the numbers."""
+    """Return the length of a list of numbers, and the numbers themselves if they are integers."""
     if number not in (4, 10):
         values = integers(data, {number: spans}, number, _MAX_LISTED)
         return len(values), tuple(values)
@@ -185,7 +185,7 @@ def read_node(data: bytes, span: Span) -> Node:
 
 
 def _check_attribute(data: bytes, found: Message, shown: str) -> Tensor | None:
-    """Check one attribute; return its tensor, its integers as a tensor, or None."""
+    """Check an attribute; return its tensor, its integers as a tensor, or None for other types."""
     if 6 in found or 11 in found:
         raise Malformed(f"{shown} contains a sub-graph")
     name = shown.partition(".")[2]

@@ -71,7 +71,7 @@ def message(data: bytes, span: Span, schema: Schema, what: str) -> Message:
     """Return the fields of one message by number; error messages begin with `what`.
 
     Raises:
-        Malformed: a field is not in `schema`, has the wrong type or is repeated but must not be.
+        Malformed: a field is not in `schema`, has the wrong type, or occurs too often.
     """
     found: Message = {}
     for number, encoding, a, b in fields(data, span[0], span[1]):

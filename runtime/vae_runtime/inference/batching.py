@@ -1,4 +1,4 @@
-"""Run a graph on many rows in batches, with several threads on several batches at a time."""
+"""Run a graph on many rows in batches; several threads can run several batches at a time."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Output(NamedTuple):
 
 
 def rows_per_batch(pixels: int) -> int:
-    """Return the batch size, 1 to BATCH_SIZE, for images of `pixels` numbers."""
+    """Return the batch size, from 1 to BATCH_SIZE, for images that have `pixels` numbers each."""
     return max(1, min(BATCH_SIZE, _PIXELS // pixels))
 
 
 def quantise(values: NDArray[Any], out: NDArray[Any]) -> None:
-    """Round f32 in [0, 1] to the nearest of 256 levels and store in `out`; overwrites `values`."""
+    """Round f32 in [0, 1] to the nearest of 256 levels in `out`; `values` is overwritten."""
     np.multiply(values, np.float32(255), out=values)
     np.rint(values, out=values)
     np.clip(values, 0, 255, out=values)

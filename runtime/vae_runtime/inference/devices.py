@@ -79,7 +79,7 @@ def why_not_cuda(ort: ModuleType, number: int = 0) -> str:
 
 
 def cuda_devices() -> int | None:
-    """Return the number of CUDA devices that the driver finds; None without a driver."""
+    """Return the number of CUDA devices that the driver finds, or None if there is no driver."""
     name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:
         driver = ctypes.CDLL(name)

@@ -1,6 +1,6 @@
 """Stop running graphs on Ctrl-C, so that the process ends within a second.
 
-A Python signal handler runs only after running C code returns. Therefore a thread reads the
+A Python signal handler cannot run until C code returns. Therefore a thread reads the
 C-level handler's wake-up pipe and sets the terminate flag of every run in progress. If a run does
 not stop in time, for example within one huge operator, the thread ends the process.
 """

@@ -216,7 +216,7 @@ def _abandon() -> None:
     """Keep inherited sessions from being destroyed in a forked child.
 
     Destroying a session joins threads that do not exist in the child, which hangs or crashes it.
-    Python drops its references at exit, so this function adds one that is never dropped.
+    Python drops its references at exit, so this function adds a reference that is never dropped.
     """
     global _creating
     _creating = threading.Lock()  # the old lock may be held by a thread that the fork did not copy

@@ -1,4 +1,4 @@
-"""Build a bundle's page as files for a server or a folder; `single_file` builds one file."""
+"""Build a bundle's page as files for a server or a folder; for one file, see `single_file`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _MAX_POINTS = 1000  # images: enough to see where each class lies
 
 
 class Points(NamedTuple):
-    """Latents of a data set, shown on the map.
+    """Latents of a data set, to be shown on the map.
 
     Attributes:
         z: f32[n, D].
@@ -66,7 +66,7 @@ class PageContent:
     Attributes:
         bundle: the bundle to show.
         name: the bundle's name or path, used in the Python programs that the page generates.
-        points: points of the map; empty for a page without a data set.
+        points: points of the map; empty if the page shows no data set.
     """
 
     bundle: Bundle
@@ -117,7 +117,7 @@ def with_policy(page: str, policy: str) -> str:
 
 
 def write_folder(content: PageContent, folder: Path) -> int:
-    """Write a page as a folder, replacing any earlier studio there.
+    """Write a page as a folder; an earlier studio in that folder is replaced.
 
     Returns:
         The number of bytes written.
@@ -143,7 +143,7 @@ def write_folder(content: PageContent, folder: Path) -> int:
 def encode_points(bundle: Bundle, data: Dataset, limit: int = _MAX_POINTS) -> Points:
     """Encode at most `limit` images, spread evenly over the data set, for the map.
 
-    The encoder is given the labels if the data has the same classes as the bundle.
+    If the data has the same classes as the bundle, the encoder also receives the labels.
 
     Raises:
         InputError: the images and the bundle differ in shape.

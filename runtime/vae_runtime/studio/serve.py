@@ -36,7 +36,7 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
 
     def do_GET(self) -> None:
-        """Send the requested file, or 404 if there is none."""
+        """Send the requested file, or status 404 if there is no such file."""
         self._answer(body=True)
 
     def do_HEAD(self) -> None:

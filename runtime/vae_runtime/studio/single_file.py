@@ -58,7 +58,7 @@ def single_file(content: PageContent) -> bytes:
 
 
 def link_modules(sources: dict[str, bytes], entry: str) -> dict[str, bytes]:
-    """Return the modules that `entry` needs, each one after the modules it imports.
+    """Return the modules that `entry` needs; each comes after the modules that it imports.
 
     Their imports become `"studio:PATH"`, which the page's script replaces.
 
@@ -83,7 +83,7 @@ def link_modules(sources: dict[str, bytes], entry: str) -> dict[str, bytes]:
 
 
 def _link(path: str, source: bytes) -> tuple[bytes, list[str]]:
-    """Rewrite a module's relative imports as `"studio:PATH"`; return it and the paths."""
+    """Rewrite a module's relative imports as `"studio:PATH"`; return the module and the paths."""
     imported: list[str] = []
 
     def absolute(match: re.Match[bytes]) -> bytes:
@@ -97,8 +97,8 @@ def _link(path: str, source: bytes) -> tuple[bytes, list[str]]:
 def seven_bits(raw: bytes) -> bytes:
     """Encode bytes as UTF-8 text that HTML parsers leave unchanged: 8 characters for 7 bytes.
 
-    Each character holds seven bits. A reserved character and its successor become one character of
-    two bytes, from U+0080 up, which identifies the reserved one and holds the successor's bits.
+    Each character holds seven bits. A reserved character and its successor become one two-byte
+    character (U+0080 or above): it encodes which one was reserved, and the successor's bits.
     """
     bits = np.unpackbits(np.frombuffer(raw, np.uint8))
     padding = -len(bits) % 7 + 7  # adds a whole group of ones, so a reserved one is never last

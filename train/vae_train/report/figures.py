@@ -155,7 +155,7 @@ def draw_reconstructions(trained: TrainedModel) -> Picture:
 
 
 def draw_traversals(trained: TrainedModel, measured: Measurements) -> Picture:
-    """Vary the latents of one image: one row for each latent dimension, varied alone."""
+    """Vary the latents of one image, one dimension at a time, with one row per dimension."""
     order = _most_used(measured)[:_MAX_ROWS]
     label = None if trained.labels is None else trained.labels[:1]
     start = trained.encode(trained.held_out.images[:1], label).mu[0]

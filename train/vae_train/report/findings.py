@@ -27,7 +27,7 @@ class Finding:
 
     Attributes:
         code: a short name for programs.
-        level: `warning`, or `note` if it is harmless.
+        level: `warning`, or `note` if the finding is harmless.
         observation: the finding, with the measured numbers.
         explanation: what the numbers mean for the model.
         advice: what to try, phrased to follow the word "Try:".
@@ -117,7 +117,7 @@ def worse_than_pca(measured: Measurements, trained: TrainedModel) -> Finding | N
 
 
 def label_in_latents(measured: Measurements, trained: TrainedModel) -> Finding | None:
-    """Detect latents of a CVAE that reveal the label."""
+    """Detect a CVAE whose latents reveal the label."""
     accuracy, chance = measured.probe_accuracy, measured.chance_accuracy
     limit = measured.probe_limit
     if not _is_conditional(trained) or accuracy is None or chance is None or limit is None:
@@ -185,8 +185,9 @@ def overfit(measured: Measurements, trained: TrainedModel) -> Finding | None:
 def _losses_are_comparable(trained: TrainedModel) -> bool:
     """Return whether training and held-out losses measure the same objective.
 
-    While the KL weight rises, only the training loss uses the lower weight. Guidance and contrast
-    change the model after the last epoch, before it is evaluated on the test split.
+    While the KL weight rises, only the training loss uses the reduced weight; the held-out loss
+    uses the full one. Guidance and contrast change the model after the last epoch, before it is
+    evaluated on the test split.
     """
     config, metadata = trained.checkpoint.train, trained.checkpoint.metadata
     if metadata.get("best_epoch", metadata["epochs"]) <= config.kl_warmup:

@@ -1,4 +1,4 @@
-"""Measure a finished run: reconstruction against PCA, latent usage, sample quality."""
+"""Measure a finished run: reconstruction compared with PCA, use of the latents, sample quality."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Measurements:
         split: the source of the images: `test`, `validation` or `training`.
         images: the number of images.
         latent_dim: D.
-        variance: D numbers, the variance of each dimension's posterior mean over the images.
-        active_units: the number of dimensions that `is_active` marks.
+        variance: D numbers; for each dimension, how much its posterior mean varies over the images.
+        active_units: the number of dimensions that `is_active` marks as active.
         kl: D numbers, the KL of each dimension from N(0, 1) in nats, averaged over the images; None
             for an AE.
         mse: mean squared error per pixel of images decoded from the posterior means.
@@ -41,14 +41,15 @@ class Measurements:
             training images; None unless D is below 512, `pca_images` and the number of pixels per
             image.
         pca_images: the number of training images that PCA was fitted to.
-        probe_accuracy: accuracy of a linear probe from latents to labels; None without labels.
+        probe_accuracy: accuracy of a linear probe that predicts labels from latents; None without
+            labels.
         chance_accuracy: accuracy of random guessing among the same classes; None without labels.
         probe_limit: the accuracy above which the latents reveal the label; None without labels.
         training_loss: training loss of the epoch whose weights were kept.
-        held_out_loss: loss after that epoch on all validation images or, if there are none, on all
-            test images; None if no images were held out.
+        held_out_loss: loss after the same epoch on all validation images or, if there are none, on
+            all test images; None if no images were held out.
         best_held_out_loss: the lowest validation loss of any epoch; None without validation images.
-        sample_distance: Fréchet distance between samples and images in terms of principal
+        sample_distance: Fréchet distance between samples and images, computed on the principal
             components of the pixels, relative to the variance of the images; None if there are too
             few images.
         reconstruction_distance: the same distance for reconstructions, which shows the decoder's
@@ -167,7 +168,7 @@ class PCA:
 
     @classmethod
     def fit(cls, images: NDArray[np.uint8], components: int, seed: int) -> PCA:
-        """Fit to images u8[N, C, H, W], with fewer components if there are fewer images."""
+        """Fit to images u8[N, C, H, W]; if N is below `components`, there are fewer axes."""
         from sklearn import decomposition
 
         pixels = flatten(images)
@@ -181,7 +182,7 @@ class PCA:
         return coordinates
 
     def error(self, pixels: Floats, components: int) -> float:
-        """Compute the squared error per pixel of f32[N, P] projected on the first `components`."""
+        """Compute the squared error per pixel of projecting f32[N, P] onto `components` axes."""
         centered = pixels - self.mean
         total = np.square(centered, dtype=np.float64).sum()
         kept = np.square(centered @ self.axes[:components].T, dtype=np.float64).sum()
@@ -191,8 +192,8 @@ class PCA:
 def frechet(a: Floats, b: Floats) -> float:
     """Compute the Fréchet distance between Gaussians fitted to two sets f32[N, K].
 
-    Source: Heusel et al. 2017, arXiv 1706.08500. The trace of the root of Σa·Σb is the sum of the
-    roots of its eigenvalues.
+    Source: Heusel et al. 2017, arXiv 1706.08500. The trace of the square root of Σa·Σb is the sum
+    of the square roots of the eigenvalues of Σa·Σb.
     """
     mean = (a.mean(0) - b.mean(0)).astype(np.float64)
     first, second = np.atleast_2d(np.cov(a, rowvar=False)), np.atleast_2d(np.cov(b, rowvar=False))
@@ -215,7 +216,7 @@ class ProbeResult(NamedTuple):
 def linear_probe(
     latents: NDArray[np.float32], labels: NDArray[np.int64], seed: int
 ) -> ProbeResult | None:
-    """Predict labels from latents by logistic regression, fitting one half and scoring the other.
+    """Predict labels by logistic regression, fitted to half of the latents and scored on the rest.
 
     The accuracy is averaged over classes, so random guessing scores 1 / classes even if classes
     differ in size.
@@ -226,7 +227,7 @@ def linear_probe(
         seed: seed of the split.
 
     Returns:
-        None if fewer than two classes have at least ten latents.
+        The result; None if fewer than two classes have at least ten latents.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import balanced_accuracy_score

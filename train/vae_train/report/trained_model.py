@@ -1,4 +1,4 @@
-"""The input of a report: the trained model, called with NumPy arrays, and evaluation images."""
+"""The input of a report: a trained model that takes NumPy arrays, and images to evaluate it on."""
 
 from __future__ import annotations
 
