@@ -230,7 +230,7 @@ class _StackRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _origin(module: nn.Module, arguments: tuple[Tensor, ...], target: Any, ordinal: int) -> str:
-    """Find the innermost line outside torch: `model.py:12 in encode: eps = torch.randn_like(std)`.
+    """Find the innermost frame outside torch: `model.py:12 in encode: eps = torch.randn_like(std)`.
 
     The trace keeps only the frames of functions named `forward`, so the module is run again.
     """

@@ -92,7 +92,7 @@ _add_verb("encode", "Encode images; writes z and, for a VAE, log_var.", _IMAGE)
 _add_verb("reconstruct", "Encode and decode images; writes image.", _IMAGE, _DTYPE)
 _add_verb("score", "Score images; writes mse, kl and negative_elbo.",
           _IMAGE, _SEED, options.samples(default=1))  # fmt: skip
-_add_verb("sample", "Sample images: one per row of IN, or IN images in all.",
+_add_verb("sample", "Sample images; IN is Parquet, one image per row, or a number.",
           _DTYPE, _SEED, *options.SAMPLING)  # fmt: skip
 
 

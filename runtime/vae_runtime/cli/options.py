@@ -254,7 +254,7 @@ bundle = click.option(
 variant = click.option(
     "--variant",
     default="fp32",
-    help="Precision of the graphs; fp16, int8 and uint8 must be in the bundle.",
+    help="Precision of the graphs; any other than fp32 must be in the bundle.",
 )
 device = click.option(
     "--device", default="auto", help="Device to run on: auto, cpu, cuda or cuda:N."

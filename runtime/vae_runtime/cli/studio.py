@@ -44,8 +44,8 @@ _PORT = 8765
     help=f"Port on 127.0.0.1; 0 picks a free one. [default: {_PORT}, or a free one]",
 )
 @options.flag("--open", "opens", help="Open the page in the browser.")
-@click.option("--data", help="Data set for the map of latents: the test split, if any, of mnist, "
-              "digits, a folder, .npz or Parquet.")  # fmt: skip
+@click.option("--data", help="Data set for the map of latents: mnist, digits, a folder, .npz or "
+              "Parquet. Its test split is used if it has one.")  # fmt: skip
 @options.integer(
     "--limit", default=1000, max=20_000, help="Take at most this many images of --data."
 )

@@ -46,7 +46,7 @@ def signed(value: int) -> int:
 
 
 def fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield each field's number, wire type and span; a VARINT's span is (value, end)."""
+    """Yield each field's number, wire type and (start, end); a VARINT yields (value, end)."""
     while at < end:
         tag, at = (data[at], at + 1) if data[at] < 0x80 else varint(data, at, end)
         encoding = tag & 7
