@@ -75,7 +75,7 @@ class TrainedModel:
         data: Dataset,
         test: Dataset | None = None,
     ) -> TrainedModel:
-        """Draw random images to evaluate on: from the test split, else validation, else training."""
+        """Draw random images to evaluate on: test, else validation, else training images."""
         config, pixels = checkpoint.train, checkpoint.model.pixels
         training, validation = split(data, config.validation, config.seed)
         held_out, name = training, "training"
