@@ -182,9 +182,17 @@ def _save(image: Image.Image, kind: str, **options: Any) -> bytes:
     longest = max(image.size)
     if longest > _MAX_SIDE.get(kind, longest):
         raise LimitError(f"{kind}: {longest} pixels on a side, limit {_MAX_SIDE[kind]}. Use .png")
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **_QUALITY.get(kind, {}), **options)
+    buffer = _NamedBuffer()
+    # Given a file name instead of a format, Pillow imports only the plugin that it needs.
+    buffer.name = "image" + next(ending for ending, name in _KINDS.items() if name == kind)
+    image.save(buffer, **_QUALITY.get(kind, {}), **options)
     return buffer.getvalue()
+
+
+class _NamedBuffer(io.BytesIO):
+    """Bytes in memory with a file name."""
+
+    name = ""
 
 
 def encode_animation(

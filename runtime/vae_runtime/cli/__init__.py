@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 import warnings
@@ -93,6 +94,9 @@ def cli() -> None:
 
 def main() -> None:
     """Run `vae-run`."""
+    # Almost all objects that imports make are permanent. Searching them for garbage takes 9 of the
+    # 225 ms of `vae-run sample`.
+    gc.set_threshold(100_000, 50, 50)
     reserve_stdout()
     listen()
     try:

@@ -19,7 +19,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from io import FileIO
-from itertools import cycle
+from itertools import chain, cycle
 from mmap import mmap
 from pathlib import Path
 
@@ -152,11 +152,22 @@ def write_large(path: Path, parts: Iterable[bytes | memoryview]) -> None:
     Raises:
         OSError: the system's error; the file then ends where writing failed.
     """
+    blocks = _blocks(parts)
+    with path.open("wb", buffering=0) as file:
+        first = next(blocks, memoryview(b""))
+        if len(first) < BLOCK:
+            _write_all(file, first)
+        else:
+            _write_blocks(file, chain([first], blocks))
+
+
+def _write_blocks(file: FileIO, blocks: Iterable[memoryview]) -> None:
+    """Write each block in a thread while the next one is filled."""
     from concurrent.futures import ThreadPoolExecutor
 
-    with path.open("wb", buffering=0) as file, ThreadPoolExecutor(1) as thread:
+    with ThreadPoolExecutor(1) as thread:
         writing = thread.submit(_set_direct, file.fileno(), on=True)
-        for block in _blocks(parts):
+        for block in blocks:
             writing.result()
             if len(block) < BLOCK:
                 _set_direct(file.fileno(), on=False)
