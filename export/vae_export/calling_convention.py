@@ -163,7 +163,7 @@ def unwrap(module: nn.Module) -> nn.Module:
             # torch's own wrappers; the first forwards all attributes of the wrapped module.
             pending = [*children.values(), *pending]
             continue
-        if _part(candidate, _ENCODERS) and _part(candidate, _DECODERS):
+        if _find_call(candidate, _ENCODERS) and _find_call(candidate, _DECODERS):
             return candidate
         pending += [children[name] for name in _WRAPPERS if name in children]
     raise UsageError(
@@ -172,11 +172,13 @@ def unwrap(module: nn.Module) -> nn.Module:
     )
 
 
-def _part(module: nn.Module, names: tuple[str, ...]) -> str | None:
-    """Return the first name that is a method of the module, or a submodule."""
+def _find_call(module: nn.Module, names: tuple[str, ...]) -> Call | None:
+    """Return the method or, if there is none, the submodule with one of these names."""
     if callable(getattr(module, names[0], None)):
-        return names[0]
-    return next((n for n in names[1:] if isinstance(getattr(module, n, None), nn.Module)), None)
+        return Call(module, names[0], method=True)
+    parts = {name: getattr(module, name, None) for name in names[1:]}
+    found = [Call(p, name, method=False) for name, p in parts.items() if isinstance(p, nn.Module)]
+    return found[0] if found else None
 
 
 def _split(module: Modules) -> tuple[Call, Call]:
@@ -186,13 +188,9 @@ def _split(module: Modules) -> tuple[Call, Call]:
             Call(part, name, method=False)
             for part, name in zip(module, ("encoder", "decoder"), strict=True)
         )
-    encode, decode = (
-        Call(module, name, method=True)
-        if name == names[0]
-        else Call(module.get_submodule(str(name)), str(name), method=False)
-        for names in (_ENCODERS, _DECODERS)
-        for name in [_part(module, names)]
-    )
+    encode, decode = _find_call(module, _ENCODERS), _find_call(module, _DECODERS)
+    assert encode is not None  # `unwrap` found both
+    assert decode is not None
     heads = [_only(module, pattern) for pattern in (_MEAN_HEADS, _LOG_VAR_HEADS)]
     if not encode.method and heads[0] is not None and heads[1] is not None:
         encode.module = HeadsOutside(encode.module, heads[0], heads[1])

@@ -193,8 +193,8 @@ class Encoder(Graph):
         index = check_labels(label, len(pixels), self.spec)
         if self.takes_label:
             inputs["label"] = label_rows(index, len(pixels), len(self.spec.classes))
-        names = ("z",) if self.spec.family == "ae" else ("mu", "log_var")
         output = Output((self.spec.latent_dim,), np.dtype(np.float32))
+        names = ["z"] if self.spec.family == "ae" else ["mu", "log_var"]
         outputs = dict.fromkeys(names, output)
         mu, *log_var = run_batched(self.session, inputs, outputs, self._batch_size)
         return mu, log_var[0] if log_var else None
