@@ -19,6 +19,7 @@ from vae_runtime.inference.session import onnxruntime
 from vae_train import Checkpoint
 
 from .calling_convention import Modules
+from .contract import bundle_id, file_spec, write_model
 from .custom_module import from_custom_module
 from .graphs import Graph
 from .options import DEFAULT_OPSET, CustomModuleOptions, ExportOptions
@@ -36,7 +37,7 @@ from .parity import (
 from .precision.variants import VariantResult, make_variant, measure
 from .source import Source, from_checkpoint
 from .trace import trace
-from .writer import bundle_id, check_target, file_spec, try_bundle, write_bundle, write_model
+from .writer import check_target, try_bundle, write_bundle
 
 _SAMPLES = 1000  # latents for calibrating or measuring a variant
 

@@ -17,8 +17,8 @@ import torch
 from onnx import StringStringEntryProto, TensorProto, helper, numpy_helper
 
 from vae_export import export_checkpoint
+from vae_export.contract import check_contract, write_model
 from vae_export.graphs import Graph
-from vae_export.writer import check_contract, write_model
 from vae_runtime.bundle.spec import GraphSpec
 from vae_runtime.errors import InputError, IntegrityError, UsageError
 

@@ -75,6 +75,7 @@ _TESTS: dict[str, list[str]] = {
     "vae_train.run": ["train/test_bad_data.py", "train/test_run.py", "train/test_config.py"],
     "vae_train.run_folder": ["train/test_resume.py"],
     "vae_export.source": _EXPORT,
+    "vae_export.contract": _EXPORT,
     "vae_export.writer": _EXPORT,
 }  # fmt: skip
 # By module: the start of a surviving check, and the reason why disabling it has no effect.
