@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from vae_runtime.autoencoder import Autoencoder
 from vae_runtime.bundle.archive import pack
 from vae_runtime.bundle.manifest import NAME, Manifest
-from vae_runtime.bundle.reader import open_bundle
+from vae_runtime.bundle.reader import open_bundle, open_files
 from vae_runtime.errors import FileError, IntegrityError, VaeError, describe_os_error
 from vae_runtime.files.atomic import write_atomic, writing_folder
 from vae_runtime.verification import compare
@@ -41,17 +40,13 @@ def try_bundle(manifest: Manifest, files: dict[str, bytes], images: NDArray[np.f
     Raises:
         IntegrityError: one of these steps failed; nothing has been written.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "bundle.zip"
-        path.write_bytes(pack({NAME: manifest.to_bytes(), **files}))
-        try:
-            bundle = open_bundle(path)
-            failed = [match for match in compare(bundle, device="cpu") if not match.ok]
-            with Autoencoder(bundle, device="cpu") as model:
-                shapes = {model.sample(2, seed=0).shape, model.reconstruct(images[:2]).shape}
-        except VaeError as error:
-            reason = str(error).replace(f"{path}", "the bundle")
-            raise IntegrityError(f"the runtime refuses the finished bundle: {reason}") from error
+    try:
+        bundle = open_files({NAME: manifest.to_bytes(), **files}, "the bundle")
+        failed = [match for match in compare(bundle, device="cpu") if not match.ok]
+        with Autoencoder(bundle, device="cpu") as model:
+            shapes = {model.sample(2, seed=0).shape, model.reconstruct(images[:2]).shape}
+    except VaeError as error:
+        raise IntegrityError(f"the runtime refuses the finished bundle: {error}") from error
     # Lossy variants are allowed to differ; their quality is measured elsewhere.
     wrong = [f"{match.file} {match.output}" for match in failed if match.file.count(".") == 1]
     if wrong:

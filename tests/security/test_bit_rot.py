@@ -74,7 +74,9 @@ def rot(count: int, tmp_path: Path) -> Counter[str]:
         try:
             read_graph(opened) if kind == "graph" else read_all(opened)
         except VaeError as error:
-            tally[f"{kind} {error.exit_code}"] += 1
+            # The manifest of a zip is a manifest, too; one that is no JSON may have been edited.
+            part = "manifest" if "manifest.json: not valid JSON" in str(error) else kind
+            tally[f"{part} {error.exit_code}"] += 1
         else:
             tally["accepted"] += 1
         damaged.write_bytes(raw)

@@ -204,7 +204,7 @@ def test_a_drawing_is_encoded_reconstructed_and_scored(page: Browser) -> None:
     image = np.array(seen, np.uint8).reshape(1, 8, 8)
     error = float(page.text(".scores dd"))
     # Python gets the bytes shown, but the page scored the floats before rounding.
-    assert abs(error - model.score(image, label=label).error[0]) < 2e-3
+    assert abs(error - model.score(image, label=label).mse[0]) < 2e-3
 
 
 def test_an_image_file_is_read(page: Browser, tmp_path: Path) -> None:

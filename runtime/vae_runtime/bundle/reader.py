@@ -88,6 +88,30 @@ def open_bundle(source: str | Path) -> Bundle:
             f"{source}: no such bundle. Expected a folder or .zip that vae-export wrote"
             + (f", or an embedded one: {', '.join(known)}" if known else "")
         )
+    return _open(str(source), reader, names)
+
+
+def open_files(files: dict[str, bytes], name: str) -> Bundle:
+    """Open a bundle whose files are in memory.
+
+    Args:
+        files: the contents of all files, the manifest included, by name.
+        name: what error messages call the bundle.
+
+    Raises:
+        InputError, IntegrityError: see `open_bundle`.
+    """
+
+    def read(file: str, limit: int) -> bytes:
+        if file not in files:
+            raise NotFound(f"{name}: {file} is missing from the bundle")
+        return files[file][:limit]
+
+    return _open(name, read, list(files))
+
+
+def _open(source: str, reader: Reader, names: list[str]) -> Bundle:
+    """Read the manifest, and refuse files that it does not list."""
     try:
         raw = reader(NAME, MAX_MANIFEST + 1)
     except NotFound as error:
@@ -102,7 +126,7 @@ def open_bundle(source: str | Path) -> Bundle:
         raise InputError(
             f"{source}: holds {extra[0]!r}, which the manifest does not list. Remove it."
         )
-    return Bundle(str(source), manifest, hashlib.sha256(raw).hexdigest(), reader)
+    return Bundle(source, manifest, hashlib.sha256(raw).hexdigest(), reader)
 
 
 def embedded_names() -> list[str]:
