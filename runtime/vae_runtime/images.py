@@ -30,7 +30,7 @@ MAX_BYTES = 256 << 20  # bytes per file, more than an image of MAX_PIXELS needs 
 _KINDS = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".gif": "GIF"
 }  # fmt: skip
-_ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG"}
+_ANIMATED = (".gif", ".webp", ".png")
 _QUALITY: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}
 _PNG_END = b"IEND\xaeB`\x82"  # Pillow accepts a file without it if all pixels are present
 _MAX_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "GIF": 65_535}  # pixels, by format
@@ -172,19 +172,18 @@ def encode_image(image: NDArray[np.generic], extension: str = ".png", scale: int
         UsageError: the extension is unknown.
         LimitError: the image is too large for the format.
     """
-    kind = _KINDS.get(extension.lower())
-    if kind is None:
+    if extension.lower() not in _KINDS:
         raise UsageError(f"{extension}: not an image type. Expected {', '.join(_KINDS)}")
-    return _save(to_pil(image, scale), kind)
+    return _save(to_pil(image, scale), extension.lower())
 
 
-def _save(image: Image.Image, kind: str, **options: Any) -> bytes:
-    longest = max(image.size)
+def _save(image: Image.Image, extension: str, **options: Any) -> bytes:
+    kind, longest = _KINDS[extension], max(image.size)
     if longest > _MAX_SIDE.get(kind, longest):
         raise LimitError(f"{kind}: {longest} pixels on a side, limit {_MAX_SIDE[kind]}. Use .png")
     buffer = _NamedBuffer()
     # Given a file name instead of a format, Pillow imports only the plugin that it needs.
-    buffer.name = "image" + next(ending for ending, name in _KINDS.items() if name == kind)
+    buffer.name = f"image{extension}"
     image.save(buffer, **_QUALITY.get(kind, {}), **options)
     return buffer.getvalue()
 
@@ -210,13 +209,12 @@ def encode_animation(
         UsageError: there are no frames, or the format does not support animation.
         LimitError: the frames are too large for the format.
     """
-    kind = _ANIMATED.get(extension.lower())
-    if kind is None:
+    if extension.lower() not in _ANIMATED:
         raise UsageError(f"{extension}: cannot hold an animation. Expected {', '.join(_ANIMATED)}")
     if not len(frames):
         raise UsageError("an animation needs at least one frame")
     first, *rest = [to_pil(frame, scale) for frame in [*frames, *frames[-2:0:-1]]]
-    return _save(first, kind, save_all=True, append_images=rest, duration=ms, loop=0)
+    return _save(first, extension.lower(), save_all=True, append_images=rest, duration=ms, loop=0)
 
 
 def grid_columns(n: int) -> int:
