@@ -45,7 +45,8 @@ def decode(
 
 def sample_latents(spec: dict[str, Any], label: int, seed: int | None) -> np.ndarray:
     """Sample latents f32[1, D] from the prior; a mixture picks a component, then mean + L·eps."""
-    rng, prior, d = np.random.default_rng(seed), spec["prior"], spec["latent_dim"]
+    rng, prior = np.random.default_rng(seed), spec["prior"]
+    d = prior["latent_dim"]
     if prior["kind"] == "normal":
         return rng.standard_normal((1, d)).astype(np.float32)
     if prior["kind"] == "uniform":

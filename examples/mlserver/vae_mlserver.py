@@ -28,13 +28,13 @@ class VaeRuntime(MLModel):
         extra = (self.settings.parameters and self.settings.parameters.extra) or {}
         self._model = vae.load(extra.get("bundle", "mnist"), device="cpu")
         spec = self._model.spec
-        self.inputs = [MetadataTensor(name="z", datatype="FP32", shape=[-1, spec.latent_dim])]
+        self.inputs = [MetadataTensor(name="z", datatype="FP32", shape=[-1, *spec.latent_shape])]
         if spec.classes:
             self.inputs += [MetadataTensor(name="label", datatype="INT64", shape=[-1])]
         self.outputs = [
             MetadataTensor(name="image", datatype="FP32", shape=[-1, *spec.image.shape])
         ]
-        self._model.decode(np.zeros(spec.latent_dim, np.float32), 0 if spec.classes else None)
+        self._model.decode(np.zeros(spec.latent_shape, np.float32), 0 if spec.classes else None)
         return True
 
     async def unload(self) -> bool:

@@ -61,7 +61,7 @@ export class Decoder {
   async decode(z, label = null) {
     const n = countRows(z, this.spec.latentDim, "latents");
     const labels = { data: this.#labels(label, n), shape: [n] };
-    const inputs = { z: { data: z, shape: [n, this.spec.latentDim] }, ...(this.graph.takesLabel ? { label: labels } : {}) };
+    const inputs = { z: { data: z, shape: [n, ...this.spec.latentShape] }, ...(this.graph.takesLabel ? { label: labels } : {}) };
     return (await this.graph.run(inputs)).image;
   }
 

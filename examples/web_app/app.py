@@ -35,7 +35,7 @@ def create_app(model: vae.Autoencoder) -> Flask:
     @app.get("/api/model")
     def about() -> Response:
         names = {"id": spec.id, "family": spec.family, "classes": spec.classes}
-        return jsonify(names | {"latent_dim": spec.latent_dim, "image": spec.image.shape})
+        return jsonify(names | {"latent_shape": spec.latent_shape, "image": spec.image.shape})
 
     @app.get("/sample.png")
     def sample() -> Response:

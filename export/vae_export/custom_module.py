@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from vae_models.vae import sample_posterior
 from vae_runtime.arrays import to_float32
-from vae_runtime.bundle.spec import ImageSpec, ModelSpec
+from vae_runtime.bundle.spec import MODES, ImageSpec, ModelSpec
+from vae_runtime.console import pluralize
 from vae_runtime.datasets import Dataset
 from vae_runtime.errors import UsageError, VaeError
 from vae_runtime.prior import Prior
@@ -42,7 +43,6 @@ from .user_code import user_line
 NO_WIDTH = -20.0  # a log variance, for a standard deviation of 5e-5
 _PRIOR_IMAGES = 20_000  # images whose latents the prior is fitted to
 _BATCH = 256
-_MAX_FITTED = 256  # maximum number of latent dimensions; a full covariance has D(D+1)/2 numbers
 _SLACK = 1e-4  # tolerance for pixels outside [0, 1]
 
 
@@ -64,14 +64,15 @@ class CustomEncoder(nn.Module):
         return self.convention.unpack(returned)
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """Encode: f32[N, C, H, W] in [0, 1][, i64[N]] → one or two f32[N, D]."""
+        """Encode: f32[N, C, H, W] in [0, 1][, i64[N]] → one or two f32[N, *latent_shape]."""
         latents = self.unpack(image, label)
         if not isinstance(latents, Tensor):
-            return latents[0].flatten(1), latents[1].flatten(1)
-        z = latents.flatten(1)
+            return latents
         # The encoder of a conditional bundle returns a distribution. Plain latents get a
         # distribution of almost zero width.
-        return (z, torch.full_like(z, NO_WIDTH)) if self.convention.options.classes else z
+        if not self.convention.options.classes:
+            return latents
+        return latents, torch.full_like(latents, NO_WIDTH)
 
 
 class CustomDecoder(nn.Module):
@@ -80,28 +81,27 @@ class CustomDecoder(nn.Module):
     def __init__(
         self,
         convention: CallingConvention,
-        latent_shape: tuple[int, ...],
         image_shape: tuple[int, int, int],
     ) -> None:
         super().__init__()
         self.options = convention.options
         self.decode = convention.decode
-        self.latent_shape, self.image_shape = latent_shape, image_shape
+        self.image_shape = image_shape
         self.labels = LabelInput(convention) if self.options.classes else None
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """Decode: f32[N, D][, i64[N]] → f32[N, C, H, W] in [0, 1]."""
+        """Decode: f32[N, *latent_shape][, i64[N]] → f32[N, C, H, W] in [0, 1]."""
         return from_module_range(self.raw(z, label), self.options)
 
     def raw(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         """Return the images f32[N, C, H, W] in the range that the custom module uses."""
-        latents = z if len(self.latent_shape) == 1 else torch.unflatten(z, 1, self.latent_shape)
         if self.labels is None:
-            image = unpack_image(self.decode(latents))
+            image = unpack_image(self.decode(z))
         else:
             if label is None:
-                label = torch.full_like(z[:, 0], len(self.options.classes), dtype=torch.int64)
-            image = unpack_image(self.decode(latents, self.labels(label)))
+                first = z.flatten(1)[:, 0]
+                label = torch.full_like(first, len(self.options.classes), dtype=torch.int64)
+            image = unpack_image(self.decode(z, self.labels(label)))
         return torch.unflatten(image, 1, self.image_shape) if image.dim() == 2 else image
 
 
@@ -183,9 +183,7 @@ def from_custom_module(
     encoder = CustomEncoder(convention).eval()
     with _user_code("encode", data):
         latents = _encode(encoder, images, labels if convention.labelled_encoder else None)
-        first = encoder.unpack(batch, batch_labels)
-    latent_shape = tuple((first if isinstance(first, Tensor) else first[0]).shape[1:])
-    decoder = CustomDecoder(convention, latent_shape, data.image_shape).eval()
+    decoder = CustomDecoder(convention, data.image_shape).eval()
     mean = latents[0] if isinstance(latents, tuple) else latents
     _check_images(decoder, mean[:_BATCH], batch_labels, data, log)
     forward = None
@@ -198,7 +196,7 @@ def from_custom_module(
         id="",
         family=family,
         image=ImageSpec(*data.image_shape),
-        latent_dim=prior.latent_dim,
+        latent_shape=tuple(mean.shape[1:]),
         classes=options.classes,
         likelihood=options.likelihood,
         prior=prior,
@@ -238,7 +236,7 @@ def _user_code(method: str, data: Dataset) -> Iterator[None]:
 def _encode(
     encoder: CustomEncoder, images: Tensor, labels: Tensor | None
 ) -> Tensor | tuple[Tensor, ...]:
-    """Encode all images to latents, or to mu and log_var, as one or two f32[N, D]."""
+    """Encode all images to latents, or to mu and log_var: one or two f32[N, *latent_shape]."""
     batches = [
         encoder(images[i : i + _BATCH], None if labels is None else labels[i : i + _BATCH])
         for i in range(0, len(images), _BATCH)
@@ -251,9 +249,11 @@ def _encode(
 def _sample(latents: Tensor | tuple[Tensor, ...], seed: int) -> NDArray[np.float64]:
     """Sample one z per image from the posterior, f64[N, D]; return plain latents as they are."""
     if isinstance(latents, Tensor):
-        return latents.double().numpy()
-    mu, log_var = latents
-    return sample_posterior(mu, log_var, torch.Generator().manual_seed(seed)).double().numpy()
+        z = latents
+    else:
+        mu, log_var = latents
+        z = sample_posterior(mu, log_var, torch.Generator().manual_seed(seed))
+    return z.flatten(1).double().numpy()
 
 
 def _fit_prior(
@@ -266,19 +266,9 @@ def _fit_prior(
 ) -> Prior:
     """Fit the prior to posterior samples; `class_gmm` has one mixture per class and one for all."""
     z = _sample(latents, options.seed)
-    kind, d = options.prior, z.shape[1]
-    if kind == "auto" and d > _MAX_FITTED:
-        kind = "normal"
-        log(
-            f"prior: N(0, I), since mixtures are fitted to at most {_MAX_FITTED} dimensions and "
-            f"these latents have {d:,}. Samples are as good as the module's latents are normal."
-        )
-    elif kind == "auto":
+    kind = options.prior
+    if kind == "auto":
         kind = "class_gmm" if options.classes else "gmm"
-    if kind not in ("normal", "uniform") and d > _MAX_FITTED:
-        raise UsageError(
-            f"prior {kind}: {d:,} latent dimensions, expected at most {_MAX_FITTED}. Use normal."
-        )
     groups = [z]
     if kind == "class_gmm":
         if not options.classes or data.labels is None:
@@ -290,20 +280,29 @@ def _fit_prior(
             unlabelled = _encode(encoder, images, torch.full((len(images),), k))
             z = _sample(unlabelled, options.seed)
         groups.append(z)
-    return fit_latents(groups, kind, seed=options.seed).prior
+    prior = fit_latents(groups, kind, seed=options.seed).prior
+    d = prior.latent_dim
+    if prior.directions is not None:
+        log(f"prior: a mixture over {prior.coordinates} principal directions of {d:,} dimensions")
+    elif prior.kind != kind:
+        log(
+            f"prior: N(0, I), which explains these latents of {d:,} dimensions better than a "
+            f"mixture fitted to {pluralize(len(z), 'image')}"
+        )
+    return prior
 
 
 def _check_data(data: Dataset, options: CustomModuleOptions) -> None:
     """Reject data that cannot be used for a bundle, before any work is done.
 
     Raises:
-        UsageError: the images have two or four channels, or the classes are not those of the data.
+        UsageError: the images have no mode, or the classes are not those of the data.
     """
     k, channels = len(options.classes), data.image_shape[0]
-    if channels not in (1, 3):
+    if channels not in MODES:
         raise UsageError(
-            f"{data.name}: {channels} channels, but a bundle holds images of 1 or 3. Convert the "
-            "images, and the module's first and last layers."
+            f"{data.name}: {channels} channels, but a bundle holds images of 1 to 4 (grey or RGB, "
+            "each with or without alpha). Convert the images, and the first and last layers."
         )
     if k and (data.labels is None or len(data.classes) != k):
         raise UsageError(f"{data.name}: {len(data.classes)} classes, the module has {k}")

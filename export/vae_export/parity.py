@@ -160,7 +160,7 @@ def _extreme_latents(prior: Prior) -> tuple[NDArray[np.float32], NDArray[np.floa
     """Return latents at 0 and ±6 sigma, f32[3, D], and single dimensions at ±6, f32[≤128, D]."""
     mean, std = prior.spread()
     corners = [np.full(prior.latent_dim, n) * std + (mean if n else 0) for n in EXTREMES]
-    steps = 6 * np.diag(std)[:_MAX_AXES]
+    steps = 6 * np.eye(min(_MAX_AXES, prior.latent_dim), prior.latent_dim) * std
     axes = np.concatenate([mean + steps, mean - steps])
     return np.stack(corners).astype(np.float32), axes.astype(np.float32)
 

@@ -151,6 +151,7 @@ def export_source(source: Source, out: Path | None, options: ExportOptions) -> E
         rows = parity_inputs(
             graph, source.images, source.labels, source.spec.prior, len(source.spec.classes)
         )
+        rows = _shaped(rows, source.spec)
         # Repeat a single row, because torch.export would fix a batch size of one.
         example = {
             name: torch.from_numpy(values[[0, min(1, len(values) - 1)]])
@@ -226,7 +227,12 @@ def _export_graphs(
 def _decoder_inputs(graph: Graph, spec: ModelSpec, seed: int) -> Arrays:
     """Sample typical decoder inputs from the prior."""
     z, label = sample_inputs(spec.prior, len(spec.classes), _SAMPLES, seed)
-    return {"z": z, "label": label} if "label" in graph.inputs else {"z": z}
+    return _shaped({"z": z, "label": label} if "label" in graph.inputs else {"z": z}, spec)
+
+
+def _shaped(rows: Arrays, spec: ModelSpec) -> Arrays:
+    """Give the latents, if any, the shape that the graphs take: f32[N, *latent_shape]."""
+    return {n: v.reshape(-1, *spec.latent_shape) if n == "z" else v for n, v in rows.items()}
 
 
 def _producer() -> dict[str, Any]:

@@ -6,7 +6,7 @@ label wraps around. Therefore every array is checked here before a session sees 
 
 from __future__ import annotations
 
-from math import isfinite
+from math import isfinite, prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,8 +50,10 @@ def to_float32(images: NDArray[Any]) -> NDArray[np.float32]:
     return floats
 
 
-def as_latents(z: ArrayLike, latent_dim: int) -> NDArray[np.float32]:
-    """Check latents f32[N, D] or f32[D] and return them as contiguous f32[N, D].
+def as_latents(z: ArrayLike, latent_shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Check latents and return them as contiguous f32[N, *latent_shape].
+
+    Accepts f32[N, *latent_shape], f32[*latent_shape] and, flattened, f32[N, D].
 
     Raises:
         InputError: wrong dtype, byte order or shape, or a number that is not finite.
@@ -60,8 +62,7 @@ def as_latents(z: ArrayLike, latent_dim: int) -> NDArray[np.float32]:
     if (
         type(z) is np.ndarray
         and z.dtype is _FLOAT32
-        and z.ndim == 2
-        and z.shape[1] == latent_dim
+        and z.shape[1:] == latent_shape
         and z.flags.c_contiguous
         and isfinite(np.vdot(z, z))  # overflows without a warning
     ):
@@ -69,10 +70,13 @@ def as_latents(z: ArrayLike, latent_dim: int) -> NDArray[np.float32]:
     # Lists have no dtype, so they are converted; an array of another dtype is a mistake.
     array = as_array(z, "z", None if hasattr(z, "dtype") else np.float32)
     _check_float32(array, "z")
-    if array.ndim == 1:
+    if array.shape == latent_shape:
         array = array[None]
-    if array.ndim != 2 or array.shape[1] != latent_dim:
-        raise InputError(f"z: shape {list(array.shape)}, expected [N, {latent_dim}]")
+    elif array.ndim == 2 and array.shape[1] == prod(latent_shape):
+        array = array.reshape(-1, *latent_shape)
+    if array.shape[1:] != latent_shape:
+        sizes = ", ".join(map(str, latent_shape))
+        raise InputError(f"z: shape {list(array.shape)}, expected [N, {sizes}]")
     return np.ascontiguousarray(array)
 
 

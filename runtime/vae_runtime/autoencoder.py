@@ -185,6 +185,7 @@ class Autoencoder:
             rows = batch_size if n is None else min(batch_size, n - first)
             part = labels[first : first + rows] if isinstance(labels, np.ndarray) else labels
             z = chosen.sample_checked(rows, part, seed, start + first, temperature, truncation)
+            z = z.reshape(rows, *spec.latent_shape)
             return self.decoder(conditional=part is not None, dtype=dtype).decode(z, part, dtype)
 
         return map(sample_batch, count(0, batch_size) if n is None else range(0, n, batch_size))
@@ -200,24 +201,25 @@ class Autoencoder:
         temperature: float = 1.0,
         truncation: float | None = None,
     ) -> NDArray[np.float32]:
-        """Sample the latents f32[n, D] that `sample` would decode given the same arguments."""
+        """Sample the latents f32[n, *latent_shape] that `sample` would decode."""
         labels, chosen = check_labels(label, n, self.spec), choose_prior(self.spec.prior, prior)
-        return chosen.sample(
+        z = chosen.sample(
             n, labels, seed, start=start, temperature=temperature, truncation=truncation
         )
+        return z.reshape(n, *self.spec.latent_shape)
 
     def encode(self, images: ArrayLike, label: Labels = None) -> NDArray[np.float32]:
-        """Encode images to latents f32[N, D]; a VAE's latents are the posterior means."""
+        """Encode images to latents f32[N, *latent_shape]; for a VAE, the posterior means."""
         return self.encoder()(images, label)
 
     def posterior(
         self, images: ArrayLike, label: Labels = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Return mean and log variance of q(z | image), f32[N, D]; an AE's log variance is None."""
+        """Return mean and log variance of q(z | image), as `Encoder.posterior` does."""
         return self.encoder().posterior(images, label)
 
     def decode(self, z: ArrayLike, label: Labels = None, *, dtype: str = "float32") -> NDArray[Any]:
-        """Decode latents f32[N, D] or f32[D] to images [N, C, H, W]."""
+        """Decode latents f32[N, *latent_shape] or f32[*latent_shape] to images [N, C, H, W]."""
         return self.decoder(conditional=label is not None, dtype=dtype)(z, label, dtype=dtype)
 
     def reconstruct(
@@ -237,10 +239,10 @@ class Autoencoder:
         span: float = 3.0,
         dtype: str = "float32",
     ) -> NDArray[Any]:
-        """Vary one latent dimension and keep the others fixed.
+        """Vary one latent dimension, or principal direction, and keep the others fixed.
 
         Args:
-            dim: the dimension to vary, 0 to D - 1.
+            dim: the dimension to vary, 0 to D - 1; for a low-rank prior, the direction, 0 to K - 1.
             steps: number of frames.
             label: the class, for a CVAE.
             seed: seed for sampling the starting point.
@@ -253,11 +255,12 @@ class Autoencoder:
         """
         index = check_labels(label, 1, self.spec)
         if image is None:
-            start = self.sample_latents(1, label, seed)[0]
+            start = self.sample_latents(1, label, seed).reshape(-1)
         else:
             start = self._encode_one(image, label)
-        spread = self.spec.prior.spread(index if isinstance(index, int) else None)
-        return self.decode(traversal(start, dim, steps, span, *spread), label, dtype=dtype)
+        row = index if isinstance(index, int) else None
+        path = traversal(self.spec.prior, start, dim, steps, span, row)
+        return self.decode(path, label, dtype=dtype)
 
     def interpolate(
         self,
@@ -269,11 +272,11 @@ class Autoencoder:
         how: str = "linear",
         dtype: str = "float32",
     ) -> NDArray[Any]:
-        """Interpolate in latent space between two images or two latent vectors f32[D].
+        """Interpolate in latent space between two images or two latents f32[*latent_shape].
 
         Args:
-            a: the first image or latent vector.
-            b: the last image or latent vector.
+            a: the first image or latents.
+            b: the last image or latents.
             steps: number of frames, including both ends.
             label: the class, for a CVAE.
             how: `linear`, or `spherical` along the great circle (White 2016, arXiv 1609.04468).
@@ -391,11 +394,11 @@ class Autoencoder:
         return None if label is None else as_labels(label, n, self.spec)
 
     def _latents_of(self, item: ArrayLike, label: Labels) -> NDArray[np.float32]:
-        """Return a latent vector f32[D] unchanged, or encode an image to a latent vector."""
+        """Return latents f32[*latent_shape], or those of an image, as f32[D]."""
         array = np.asarray(item)
-        if array.shape != (self.spec.latent_dim,):
+        if array.shape != self.spec.latent_shape:
             return self._encode_one(array, label)
-        return as_latents(item, self.spec.latent_dim).reshape(-1)
+        return as_latents(item, self.spec.latent_shape).reshape(-1)
 
     def _encode_one(self, image: ArrayLike, label: Labels) -> NDArray[np.float32]:
         latents = self.encode(image, label)

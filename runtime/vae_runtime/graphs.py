@@ -140,7 +140,8 @@ class Decoder(Graph):
         """Decode latents to images.
 
         Args:
-            z: f32[N, D] or f32[D].
+            z: f32[N, *latent_shape] or f32[*latent_shape]; flattened latents, f32[N, D], are
+                reshaped.
             label: one class index or name for all rows, or one per row; None for no label.
             dtype: `float32` in [0, 1], or `uint8`, 0 to 255.
 
@@ -152,14 +153,14 @@ class Decoder(Graph):
                 a label is out of range.
             UsageError: the graph takes no label, or a class or dtype is unknown.
         """
-        latents = as_latents(z, self.spec.latent_dim)
+        latents = as_latents(z, self.spec.latent_shape)
         check_dtype(dtype)
         return self.decode(latents, check_labels(label, len(latents), self.spec), dtype)
 
     def decode(
         self, latents: NDArray[np.float32], label: Indices, dtype: str = "float32"
     ) -> NDArray[Any]:
-        """Decode latents f32[N, D]; the caller must have checked all arguments."""
+        """Decode latents f32[N, *latent_shape]; the caller must have checked all arguments."""
         if dtype != "uint8" and self.variant == "uint8":
             raise UsageError("this decoder returns uint8 only. Pass dtype='uint8'.")
         inputs: dict[str, NDArray[Any]] = {"z": latents}
@@ -176,24 +177,27 @@ class Encoder(Graph):
     roles = ("encoder",)
 
     def __call__(self, images: ArrayLike, label: Labels = None) -> NDArray[np.float32]:
-        """Encode images to latents f32[N, D]: an AE's `z`, or a VAE's posterior means."""
+        """Encode images to latents f32[N, *latent_shape]: an AE's `z`, or the posterior means."""
         return self.posterior(images, label)[0]
 
     def posterior(
         self, images: ArrayLike, label: Labels = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Return mean and log variance of q(z | image), f32[N, D]; log variance is None for an AE.
+        """Return mean and log variance of q(z | image); the log variance is None for an AE.
 
         Args:
             images: u8, or f32 in [0, 1], in any layout that `check_images` accepts.
             label: as for `Decoder`, but ignored if the encoder has no label input.
+
+        Returns:
+            Both f32[N, *latent_shape].
         """
         pixels = check_images(images, self.spec.image)
         inputs = {"image": pixels}
         index = check_labels(label, len(pixels), self.spec)
         if self.takes_label:
             inputs["label"] = label_rows(index, len(pixels), len(self.spec.classes))
-        output = Output((self.spec.latent_dim,), np.dtype(np.float32))
+        output = Output(self.spec.latent_shape, np.dtype(np.float32))
         names = ["z"] if self.spec.family == "ae" else ["mu", "log_var"]
         outputs = dict.fromkeys(names, output)
         mu, *log_var = run_batched(self.session, inputs, outputs, self._batch_size)

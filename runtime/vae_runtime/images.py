@@ -33,6 +33,7 @@ _KINDS = {
 _ANIMATED = (".gif", ".webp", ".png")
 _QUALITY: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}
 _PNG_END = b"IEND\xaeB`\x82"  # Pillow accepts a file without it if all pixels are present
+_OPAQUE = ("JPEG", "BMP")  # formats without alpha
 _MAX_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "GIF": 65_535}  # pixels, by format
 # Exceptions that Pillow's readers raise on damaged files.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, OverflowError,
@@ -53,11 +54,13 @@ def read_image(
 ) -> NDArray[np.uint8]:
     """Decode one image file.
 
-    Applies the EXIF orientation, blends transparency over black, and scales 16-bit grey to 8 bits.
+    Applies the EXIF orientation, blends transparency over black unless `mode` has alpha, and scales
+    16-bit grey to 8 bits.
 
     Args:
         source: the path of a file, or its bytes.
-        mode: convert to `L` or `RGB`; None keeps grey images grey and converts others to RGB.
+        mode: convert to `L`, `LA`, `RGB` or `RGBA`; None keeps grey images grey and converts
+            others to RGB.
         size: (H, W) to resize to, with a Lanczos filter.
         log: called with one line for each loss of information: transparency, further frames.
 
@@ -110,21 +113,30 @@ def _decode(raw: bytes, name: object, mode: str | None, log: Callable[[str], Non
 
 
 def _flatten(image: Image.Image, mode: str | None, log: Callable[[str], None]) -> Image.Image:
-    """Convert to `L` or `RGB`: scale 16 bits to 8, look up palette colours, blend over black."""
+    """Convert to `mode`: scale 16 bits to 8, look up palette colours, blend over black."""
     from PIL import Image
 
     if image.mode.startswith("I"):
         wide = np.clip(np.asarray(image.convert("I"), np.int64), 0, 65535)
         image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
     grey = image.mode in ("1", "L", "LA", "La")
+    if mode in ("LA", "RGBA"):
+        return image.convert("RGBA").convert(mode)
     if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:
         clear = image.convert("RGBA")
         if clear.getchannel("A").getextrema() != (255, 255):
             log("transparent parts are composed over black")
-        black = Image.new("RGBA", clear.size, (0, 0, 0, 255))
-        image = Image.alpha_composite(black, clear).convert("RGB")
+        image = _over_black(clear)
     mode = mode or ("L" if grey else "RGB")
     return image if image.mode == mode else image.convert(mode)
+
+
+def _over_black(image: Image.Image) -> Image.Image:
+    """Blend an image with alpha over black, for formats and models without alpha."""
+    from PIL import Image
+
+    black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+    return Image.alpha_composite(black, image.convert("RGBA")).convert("RGB")
 
 
 def to_uint8(images: NDArray[np.generic]) -> NDArray[np.uint8]:
@@ -181,6 +193,8 @@ def _save(image: Image.Image, extension: str, **options: Any) -> bytes:
     kind, longest = _KINDS[extension], max(image.size)
     if longest > _MAX_SIDE.get(kind, longest):
         raise LimitError(f"{kind}: {longest} pixels on a side, limit {_MAX_SIDE[kind]}. Use .png")
+    if kind in _OPAQUE and "A" in image.getbands():
+        image = _over_black(image)
     buffer = _NamedBuffer()
     # Given a file name instead of a format, Pillow imports only the plugin that it needs.
     buffer.name = f"image{extension}"

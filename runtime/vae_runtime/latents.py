@@ -1,4 +1,4 @@
-"""Paths through latent space: traversal along one dimension, interpolation between two points."""
+"""Paths through latent space: traversal of one coordinate, interpolation between two points."""
 
 from __future__ import annotations
 
@@ -6,19 +6,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import UsageError
+from .prior import Prior
 
 _MAX_STEPS = 10_000
 
 
 def traversal(
+    prior: Prior,
     start: NDArray[np.float32],
     dim: int,
     steps: int,
     span: float,
-    mean: NDArray[np.float64],
-    std: NDArray[np.float64],
+    label: int | None = None,
 ) -> NDArray[np.float32]:
-    """Vary dimension `dim` of `start` f32[D] from mean - span·std to mean + span·std.
+    """Vary one coordinate of `start` f32[D] from mean - span·std to mean + span·std.
+
+    Args:
+        prior: its coordinates are the principal directions if it is low-rank, else the dimensions.
+        start: the latents to vary.
+        dim: the coordinate.
+        steps: number of points.
+        span: how far to go to either side, in standard deviations.
+        label: the class whose mean and standard deviation count, for `class_gmm`.
 
     Returns:
         f32[steps, D].
@@ -26,12 +35,11 @@ def traversal(
     Raises:
         UsageError: `dim` or `steps` is out of range.
     """
-    if not 0 <= dim < len(start):
-        raise UsageError(f"dim is {dim}, expected 0 to {len(start) - 1}")
+    if not 0 <= dim < prior.coordinates:
+        raise UsageError(f"dim is {dim}, expected 0 to {prior.coordinates - 1}")
     _check_steps(steps)
-    path = np.repeat(start[None], steps, axis=0)
-    path[:, dim] = np.linspace(mean[dim] - span * std[dim], mean[dim] + span * std[dim], steps)
-    return path
+    mean, std = (values[dim] for values in prior.spread_of_coordinates(label))
+    return prior.move(start, dim, np.linspace(mean - span * std, mean + span * std, steps))
 
 
 def interpolation(

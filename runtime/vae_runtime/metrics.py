@@ -36,7 +36,7 @@ class Codec:
 
     Attributes:
         posterior: (images f32[N, C, H, W], labels i64[N] or None) → (mu, log_var), each
-            f32[N, D]; log_var is None for an AE.
+            f32[N, *latent_shape]; log_var is None for an AE.
         decode: (z f32[N, D], labels i64[N] or None) → images f32[N, C, H, W].
         likelihood: `bernoulli` or `gaussian`.
         sigma: standard deviation per pixel of a `gaussian` likelihood, if one was learned.
@@ -46,6 +46,11 @@ class Codec:
     decode: Callable[[Floats, Labels], Floats]
     likelihood: str
     sigma: float | None = None
+
+    def encode(self, images: Floats, labels: Labels) -> tuple[Floats, Floats | None]:
+        """Return mu and log_var, flattened to f32[N, D]."""
+        mu, log_var = self.posterior(images, labels)
+        return mu.reshape(len(mu), -1), None if log_var is None else log_var.reshape(len(mu), -1)
 
     def negative_log_likelihood(
         self, z: Floats, labels: Labels, images: Floats, zeros: Floats | None = None
@@ -130,7 +135,7 @@ def score(
     for first in range(0, n, BATCH_SIZE):
         rows = slice(first, min(first + BATCH_SIZE, n))
         x, label = to_float32(images[rows]), None if labels is None else labels[rows]
-        mu, log_var = codec.posterior(x, label)
+        mu, log_var = codec.encode(x, label)
         decoded = codec.decode(mu, label)
         scores.mse[rows] = np.square(decoded - x, dtype=np.float64).mean(axis=(1, 2, 3))
         if log_var is None:
@@ -183,7 +188,7 @@ def evaluate(
     for first in track(range(0, n, BATCH_SIZE)):
         rows = slice(first, min(first + BATCH_SIZE, n))
         grey, label = to_float32(images[rows]), None if labels is None else labels[rows]
-        mu, log_var = codec.posterior(grey, label)
+        mu, log_var = codec.encode(grey, label)
         again = codec.decode(mu, label)
         squared_error += float(np.square(again - grey, dtype=np.float64).mean((1, 2, 3)).sum())
         means = mu.astype(np.float64)
@@ -220,7 +225,7 @@ def _bounds(
     n: int,
 ) -> NDArray[np.float64]:
     """Sum KL, -ELBO and -IWAE over a batch: f64[3]. Sample k of image i uses noise k·n + i."""
-    mu, log_var = codec.posterior(x, label)
+    mu, log_var = codec.encode(x, label)
     assert log_var is not None
     zeros = 1 - x if binary else None
     nll, weight = np.zeros(len(x)), np.full(len(x), -np.inf)

@@ -3,6 +3,9 @@
 Every sample is a pure function of (seed, index): a counter-based generator gives each sample its
 own random words. Thus sample 500,000 can be drawn on its own, batches of any size give the same
 latents bit for bit, and a port to another language needs only Philox-4x64 and Box-Muller.
+
+A prior of long latents, such as those of 4×32×32, is low-rank plus diagonal: its mixtures have a
+few coordinates, along the principal directions of the latents, and the rest is independent noise.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +23,14 @@ from .files.json_fields import take, take_array
 from .rng import normals, random_words, uniforms
 
 KINDS = ("normal", "uniform", "gaussian", "gmm", "class_gmm")
-_ARRAYS = ("low", "high", "weights", "mean", "cholesky")
+_BOX = ("low", "high")
+_MIXTURES = ("weights", "mean", "cholesky")
+_LOW_RANK = ("center", "directions", "residual")
+ARRAYS = (*_BOX, *_MIXTURES, *_LOW_RANK)
 _MAX_DIMENSIONS = 65_536
+_MAX_DIRECTIONS = 256
+
+Floats: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +43,13 @@ class Prior:
         low, high: f64[D], the bounds of `uniform`.
         weights: f64[R, M], weights of M components in R mixtures. R is 1, but classes + 1 for
             `class_gmm`; the last mixture is then for unlabelled latents.
-        mean: f64[R, M, D], the mean of each component.
-        cholesky: f64[R, M, D(D+1)/2], the lower Cholesky factor of each covariance, row by row.
+        mean: f64[R, M, K], the mean of each component.
+        cholesky: f64[R, M, K(K+1)/2], the lower Cholesky factor of each covariance, row by row.
+        directions: f64[K, D], orthonormal rows: the mixtures are over coordinates c f64[K], and
+            z = center + c · directions + residual * (noise orthogonal to the directions). None
+            means that the mixtures are over the latents themselves, so K is D.
+        center: f64[D], the latents at coordinates of 0; only with `directions`.
+        residual: f64[D], factors of the noise; only with `directions`.
 
     Raises:
         InputError: the kind is unknown, an array is missing or has the wrong shape, or a number is
@@ -44,11 +58,14 @@ class Prior:
 
     kind: str
     latent_dim: int
-    low: NDArray[np.float64] | None = None
-    high: NDArray[np.float64] | None = None
-    weights: NDArray[np.float64] | None = None
-    mean: NDArray[np.float64] | None = None
-    cholesky: NDArray[np.float64] | None = None
+    low: Floats | None = None
+    high: Floats | None = None
+    weights: Floats | None = None
+    mean: Floats | None = None
+    cholesky: Floats | None = None
+    center: Floats | None = None
+    directions: Floats | None = None
+    residual: Floats | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS or not 1 <= self.latent_dim <= _MAX_DIMENSIONS:
@@ -56,14 +73,18 @@ class Prior:
                 f"prior: kind {self.kind!r} of {self.latent_dim} dimensions, expected one of "
                 f"{KINDS} of 1 to {_MAX_DIMENSIONS}"
             )
-        given = tuple(name for name in _ARRAYS if getattr(self, name) is not None)
-        if given != _arrays_of(self.kind):
+        given = tuple(name for name in ARRAYS if getattr(self, name) is not None)
+        low_rank = _LOW_RANK if self.directions is not None else ()
+        expected = {"normal": (), "uniform": _BOX}.get(self.kind, (*_MIXTURES, *low_rank))
+        if given != expected:
             raise InputError(
                 f"prior: {self.kind} has the arrays {', '.join(given) or 'none'}, "
-                f"expected {', '.join(_arrays_of(self.kind)) or 'none'}"
+                f"expected {', '.join(expected) or 'none'}"
             )
         if self.low is not None and self.high is not None:
             self._check_box(self.low, self.high)
+        if self._low_rank is not None:
+            self._check_low_rank(*self._low_rank)
         if self.weights is not None and self.mean is not None and self.cholesky is not None:
             self._check_mixtures(self.weights, self.mean, self.cholesky)
 
@@ -80,13 +101,13 @@ class Prior:
             InputError: a value is missing or has the wrong type; see also `Prior`.
         """
         kind, dim = take(data, "kind", str, "prior"), take(data, "latent_dim", int, "prior")
-        names = [name for name in _ARRAYS if name in data]
+        names = [name for name in ARRAYS if name in data]
         return cls(kind, dim, **{name: take_array(data, name, "prior") for name in names})
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary with arrays as lists, rounded to six significant digits."""
         data: dict[str, Any] = {"kind": self.kind, "latent_dim": self.latent_dim}
-        for name in _ARRAYS:
+        for name in ARRAYS:
             array = getattr(self, name)
             if array is not None:
                 data[name] = _rounded(array.tolist())
@@ -96,6 +117,11 @@ class Prior:
     def rows(self) -> int:
         """The number of mixtures: classes + 1 for `class_gmm`, else 1."""
         return 1 if self.weights is None else len(self.weights)
+
+    @property
+    def coordinates(self) -> int:
+        """K, the number of coordinates: the directions of a low-rank prior, else D."""
+        return self.latent_dim if self.directions is None else len(self.directions)
 
     def sample(
         self,
@@ -150,36 +176,80 @@ class Prior:
         if self.weights is None:
             return eps.astype(np.float32)
         component = (uniforms(words[:, :1]) >= self._cumulative[rows]).sum(axis=1)
-        return self._place(eps, rows, component).astype(np.float32)
+        if self._low_rank is None:
+            return self._place(eps, rows, component).astype(np.float32)
+        center, _, residual = self._low_rank
+        # The projection of standard normals and the rest of them are independent.
+        projected = self._project(eps)
+        coordinates = self._place(projected, rows, component)
+        rest = residual * (eps - self._lift(projected))
+        return (center + self._lift(coordinates) + rest).astype(np.float32)
 
-    def spread(self, label: int | None = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def spread(self, label: int | None = None) -> tuple[Floats, Floats]:
         """Return two arrays f64[D]: each dimension's mean and each dimension's standard deviation.
 
         For `class_gmm`, they describe the class `label`; None means unlabelled latents.
         """
+        mean, std = self.spread_of_coordinates(label)
+        if self._low_rank is None:
+            return mean, std
+        center, directions, residual = self._low_rank
+        covariance = self._covariance(self._rows_of(label, 1)[0])
+        within = (covariance @ directions * directions).sum(axis=0)
+        rest = residual**2 * (1 - (directions**2).sum(axis=0)).clip(0)
+        return center + mean @ directions, np.sqrt(within + rest)
+
+    def spread_of_coordinates(self, label: int | None = None) -> tuple[Floats, Floats]:
+        """Return each coordinate's mean and each coordinate's standard deviation, both f64[K]."""
         if self.low is not None and self.high is not None:
             return (self.low + self.high) / 2, (self.high - self.low) / np.sqrt(12)
-        if self.weights is None or self.mean is None or self.cholesky is None:
+        if self.weights is None or self.mean is None:
             return np.zeros(self.latent_dim), np.ones(self.latent_dim)
+        assert self.cholesky is not None
         row = self._rows_of(label, 1)[0]
         weights, means = self.weights[row][:, None], self.mean[row]
         # The diagonal of L·Lᵀ is the sum of squares of each row of the packed factor.
-        starts = [i * (i + 1) // 2 for i in range(self.latent_dim)]
+        starts = [i * (i + 1) // 2 for i in range(self.coordinates)]
         variances = np.add.reduceat(self.cholesky[row] ** 2, starts, axis=1)
         mean = (weights * means).sum(axis=0)
         variance = (weights * (variances + (means - mean) ** 2)).sum(axis=0)
         return mean, np.sqrt(variance)
 
+    def move(self, z: NDArray[np.float32], coordinate: int, to: Floats) -> NDArray[np.float32]:
+        """Set one coordinate of z f32[D] to each of n values.
+
+        Args:
+            z: the latents to start from.
+            coordinate: 0 to K - 1.
+            to: the values, f64[n].
+
+        Returns:
+            f32[n, D].
+        """
+        path = np.repeat(z[None], len(to), axis=0)
+        if self._low_rank is None:
+            path[:, coordinate] = to
+            return path
+        center, directions, _ = self._low_rank
+        direction = directions[coordinate]
+        steps = to - float((z - center) @ direction)
+        return np.asarray(path + steps[:, None] * direction, np.float32)
+
+    @property
+    def _low_rank(self) -> tuple[Floats, Floats, Floats] | None:
+        """Center, directions and residual, if this prior has them."""
+        if self.center is None or self.directions is None or self.residual is None:
+            return None
+        return self.center, self.directions, self.residual
+
     @cached_property
-    def _cumulative(self) -> NDArray[np.float64]:
+    def _cumulative(self) -> Floats:
         """The cumulative weights f64[R, M], normalised because the stored weights are rounded."""
         assert self.weights is not None
         total = np.cumsum(self.weights, axis=1, dtype=np.float64)
         return total / total[:, -1:]
 
-    def _place(
-        self, eps: NDArray[np.float64], row: NDArray[np.intp], component: NDArray[np.intp]
-    ) -> NDArray[np.float64]:
+    def _place(self, eps: Floats, row: NDArray[np.intp], component: NDArray[np.intp]) -> Floats:
         """Compute mean + L·eps, one column of L at a time.
 
         Unlike a matrix product, these sums give the same bits for any batch size.
@@ -187,11 +257,39 @@ class Prior:
         assert self.mean is not None
         assert self.cholesky is not None
         z = self.mean[row, component]
-        for j in range(self.latent_dim):
-            below = np.arange(j, self.latent_dim)  # L[i, j] is at index i·(i+1)/2 + j
+        for j in range(self.coordinates):
+            below = np.arange(j, self.coordinates)  # L[i, j] is at index i·(i+1)/2 + j
             column = self.cholesky[row[:, None], component[:, None], below * (below + 1) // 2 + j]
             z[:, j:] += column * eps[:, j, None]
         return z
+
+    def _project(self, z: Floats) -> Floats:
+        """Project f64[n, D] to coordinates f64[n, K], with the same bits for any n."""
+        assert self.directions is not None
+        return np.stack([(z * direction).sum(axis=1) for direction in self.directions], axis=1)
+
+    def _lift(self, coordinates: Floats) -> Floats:
+        """Combine the directions, f64[n, K] → f64[n, D], with the same bits for any n."""
+        assert self.directions is not None
+        z = np.zeros((len(coordinates), self.latent_dim))
+        for k, direction in enumerate(self.directions):
+            z += coordinates[:, k, None] * direction
+        return z
+
+    def _covariance(self, row: int | np.intp) -> Floats:
+        """Compute the covariance of one mixture, f64[K, K]."""
+        assert self.weights is not None
+        assert self.mean is not None
+        assert self.cholesky is not None
+        k = self.coordinates
+        total = np.zeros((k, k))
+        mean = self.weights[row] @ self.mean[row]
+        components = zip(self.weights[row], self.mean[row], self.cholesky[row], strict=True)
+        for weight, own, packed in components:
+            factor = np.zeros((k, k))
+            factor[np.tril_indices(k)] = packed
+            total += weight * (factor @ factor.T + np.outer(own - mean, own - mean))
+        return total
 
     def _rows_of(self, label: NDArray[np.int64] | int | None, n: int) -> NDArray[np.intp]:
         """Return the index of the mixture for each of n latents; None selects the last mixture."""
@@ -208,20 +306,31 @@ class Prior:
             )
         return np.broadcast_to(labels.astype(np.intp), (n,))
 
-    def _check_box(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
+    def _check_box(self, low: Floats, high: Floats) -> None:
         _check_array("low", low, (self.latent_dim,))
         _check_array("high", high, (self.latent_dim,))
         if (low > high).any():
             raise InputError("prior: low is above high, expected low <= high")
 
-    def _check_mixtures(
-        self, weights: NDArray[np.float64], mean: NDArray[np.float64], cholesky: NDArray[np.float64]
-    ) -> None:
-        d = self.latent_dim
+    def _check_low_rank(self, center: Floats, directions: Floats, residual: Floats) -> None:
+        k = len(directions) if directions.ndim == 2 else 0
+        _check_array("center", center, (self.latent_dim,))
+        _check_array("directions", directions, (k, self.latent_dim))
+        _check_array("residual", residual, (self.latent_dim,))
+        if not 1 <= k <= min(_MAX_DIRECTIONS, self.latent_dim) or residual.min() < 0:
+            raise InputError(
+                f"prior: {k} directions of {self.latent_dim} dimensions, expected 1 to "
+                f"{min(_MAX_DIRECTIONS, self.latent_dim)}, with a residual of 0 or more"
+            )
+        if np.abs(directions @ directions.T - np.eye(k)).max() > 1e-3:
+            raise InputError("prior: directions are not orthonormal")
+
+    def _check_mixtures(self, weights: Floats, mean: Floats, cholesky: Floats) -> None:
+        k = self.coordinates
         rows, m = weights.shape if weights.ndim == 2 else (0, 0)
         _check_array("weights", weights, (rows, m))
-        _check_array("mean", mean, (rows, m, d))
-        _check_array("cholesky", cholesky, (rows, m, d * (d + 1) // 2))
+        _check_array("mean", mean, (rows, m, k))
+        _check_array("cholesky", cholesky, (rows, m, k * (k + 1) // 2))
         if not weights.size or weights.min() < 0 or abs(weights.sum(axis=1) - 1).max() > 1e-3:
             raise InputError("prior: expected weights of 0 or more that sum to 1 in each row")
         fits = {"gaussian": rows == 1 and m == 1, "gmm": rows == 1, "class_gmm": rows > 1}
@@ -265,12 +374,7 @@ def check_sampling(
         raise UsageError(f"truncation is {truncation}, expected a number of 0.1 or more")
 
 
-def _arrays_of(kind: str) -> tuple[str, ...]:
-    """Return the names of the arrays that a kind has, in the order of `_ARRAYS`."""
-    return {"normal": (), "uniform": ("low", "high")}.get(kind, ("weights", "mean", "cholesky"))
-
-
-def _check_array(name: str, array: NDArray[np.float64], shape: tuple[int, ...]) -> None:
+def _check_array(name: str, array: Floats, shape: tuple[int, ...]) -> None:
     if array.shape != shape or not np.isfinite(array).all():
         raise InputError(f"prior: {name} has shape {array.shape}, expected {shape}, all finite")
 

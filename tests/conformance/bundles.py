@@ -38,12 +38,17 @@ def bundle(
     name: str = "small",
     variants: tuple[str, ...] = (),
     labelled_encoder: bool = False,
+    spatial: bool = False,
 ) -> Files:
-    """Return the files of a good bundle with correct checksums; `name` is its id."""
+    """Return the files of a good bundle with correct checksums; `name` is its id.
+
+    `spatial` gives the latents the shape 1×2, and needs an `ae`.
+    """
     spec = {
         "format": "1.0", "id": name, "family": family,
         "image": {"mode": "L", "channels": 1, "height": 2, "width": 2, "range": [0, 1]},
-        "latent_dim": 2, "classes": list(CLASSES) if family == "cvae" else [],
+        "latent_shape": [1, 2] if spatial else [2],
+        "classes": list(CLASSES) if family == "cvae" else [],
         "likelihood": "bernoulli", "prior": {"kind": "normal", "latent_dim": 2},
     }  # fmt: skip
     files: Files = {NAME: b""}
@@ -55,15 +60,19 @@ def bundle(
             labelled = role == "conditional_decoder" or (role == "encoder" and labelled_encoder)
             inputs, outputs = _ends(role, family, labelled)
             files[file] = _graph(
-                _nodes(role, family, variant, labelled), inputs, outputs, variant,
+                _nodes(role, family, variant, labelled, spatial), inputs, outputs, variant,
                 spec | {"role": role, "variant": variant},
             )  # fmt: skip
             entries.append(
                 {"role": role, "variant": variant, "file": file, "bytes": 1, "sha256": "0" * 64,
-                 "opset": 18, "ir": 8, "inputs": [tensor_spec(n, "fp32") for n in inputs],
-                 "outputs": [tensor_spec(n, variant) for n in outputs]}
+                 "opset": 18, "ir": 8,
+                 "inputs": [tensor_spec(n, spatial=spatial) for n in inputs],
+                 "outputs": [tensor_spec(n, variant, spatial=spatial) for n in outputs]}
             )  # fmt: skip
-    files["golden.npz"] = npz(golden(family, labelled_encoder=labelled_encoder))
+    arrays = golden(family, labelled_encoder=labelled_encoder)
+    if spatial:
+        arrays |= {k: a[:, None] for k, a in arrays.items() if k.endswith(".z")}
+    files["golden.npz"] = npz(arrays)
     manifest = spec | {
         "graphs": entries, "golden": {"file": "golden.npz", "bytes": 1, "sha256": "0" * 64},
         "training": {"epochs": 10}, "parity": {}, "producer": {"tests": "1"},
@@ -72,9 +81,10 @@ def bundle(
     return with_checksums(files, manifest)
 
 
-def tensor_spec(name: str, variant: str = "fp32") -> dict[str, Any]:
+def tensor_spec(name: str, variant: str = "fp32", *, spatial: bool = False) -> dict[str, Any]:
     """Return the manifest's entry for an input or output."""
     shape, kind = _VALUES[name]
+    shape = [*_BATCH, 1, 2] if spatial and name == "z" else shape
     kind = 2 if (name, variant) == ("image", "uint8") else kind
     return {"name": name, "dtype": _DTYPES[kind], "shape": shape}
 
@@ -117,11 +127,14 @@ def _ends(role: str, family: str, labelled: bool) -> tuple[list[str], list[str]]
     return ["image", *label], ["z"] if family == "ae" else ["mu", "log_var"]
 
 
-def _nodes(role: str, family: str, variant: str, labelled: bool) -> list[bytes]:
+def _nodes(role: str, family: str, variant: str, labelled: bool, spatial: bool) -> list[bytes]:
     """Return the layers of a graph; each has the constants w, wt, offsets, null and sizes."""
     label = [node("Gather", "offsets label", "offset")] if labelled else []
     if role == "encoder":
         out = "z" if family == "ae" else "mu"
+        if spatial:
+            grid = node("Reshape", "code grid", "z")
+            return [node("Flatten", "image", "flat"), node("MatMul", "flat w", "code"), grid]
         nodes = [node("Flatten", "image", "flat"), *label]
         nodes.append(node("MatMul", "flat w", "code" if labelled else out))
         nodes += [node("Add", "code offset", out)] if labelled else []
@@ -146,14 +159,16 @@ def _graph(
         "scale": np.float32([255]),
     }  # fmt: skip
     tensors = [tensor(k, list(a.shape), a.tobytes()) for k, a in constants.items()]
+    tensors += [integers("sizes", -1, 1, 2, 2), integers("grid", -1, 1, 2)]
 
     def ends(names: list[str]) -> list[bytes]:
         kinds = {n: 2 if (n, variant) == ("image", "uint8") else _VALUES[n][1] for n in names}
-        return [value(n, _VALUES[n][0], kinds[n]) for n in names]
+        shapes = {n: _VALUES[n][0] for n in names} | {"z": [*_BATCH, *spec["latent_shape"]]}
+        return [value(n, shapes[n], kinds[n]) for n in names]
 
     body = (
         b"".join(field(1, n) for n in nodes) + field(2, "g")
-        + b"".join(field(5, t) for t in [*tensors, integers("sizes", -1, 1, 2, 2)])
+        + b"".join(field(5, t) for t in tensors)
         + b"".join(field(11, v) for v in ends(inputs))
         + b"".join(field(12, v) for v in ends(outputs))
     )  # fmt: skip

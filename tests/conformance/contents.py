@@ -69,7 +69,7 @@ def graph_cases() -> Iterator[Case]:
     yield graph_case("G2", "no spec", build.SOUND)
     other = GOOD["decoder.onnx"].replace(b'"id":"small"', b'"id":"large"')
     yield graph_case("G2", "of another bundle", other)
-    spec = GOOD["decoder.onnx"].replace(b'"latent_dim":2', b'"latent_dim":x')
+    spec = GOOD["decoder.onnx"].replace(b'"latent_shape":[2', b'"latent_shape":[x')
     yield graph_case("G2", "a spec that is not JSON", spec.replace(b'"id":"s', b'"Id":"s'))
     cases = {name: raw for name, (raw, _) in build.hostile().items()}
     names = {

@@ -83,7 +83,7 @@ def number_cases() -> Iterator[Case]:
     for number in ("NaN", "Infinity", "-Infinity", "1e999", "-1e999", "9" * 400, "1" * 5000):
         name = f"{number[:9]} of {len(number)}"
         yield text_case("J4", name, insert(f'"a": [{number}]'), "InputError")
-    for key in ("latent_dim", "height", "opset", "ir"):
+    for key in ("height", "opset", "ir"):
         for form in ("{}.0", "{}e0", "{}E+0"):
             yield text_case("J5", f"{key} as {form}", spelled(key, form), "InputError")
     yield text_case("J5", "bytes with a fraction", spelled("bytes", "{}.0"), "InputError")
@@ -118,7 +118,7 @@ def compact(text: str) -> str:
 def bool_cases() -> Iterator[Case]:
     """Booleans in place of numbers."""
     changes: dict[str, Change] = {
-        "latent_dim": put("latent_dim", to=True),
+        "channels": put("image", "channels", to=True),
         "height": put("image", "height", to=True),
         "range": put("image", "range", to=[False, True]),
         "sigma": with_sigma(True),

@@ -15,6 +15,10 @@ from vae_runtime.bundle.manifest import NAME
 ONE = {"weights": [[1.0]], "mean": [[[0.0, 0.0]]], "cholesky": [[[1.0, 0.0, 1.0]]]}
 BOX = {"kind": "uniform", "latent_dim": 2, "low": [0, 0.5], "high": [1, 0.5]}
 GAUSSIAN = {"kind": "gaussian", "latent_dim": 2, **ONE}
+LOW_RANK = {
+    **GAUSSIAN, "mean": [[[0.5]]], "cholesky": [[[2.0]]], "center": [1, -1],
+    "directions": [[0.6, 0.8]], "residual": [0.5, 0],
+}  # fmt: skip
 GMM = {
     "kind": "gmm", "latent_dim": 2, "weights": [[0.25, 0.75]], "mean": [ONE["mean"][0] * 2],
     "cholesky": [ONE["cholesky"][0] * 2],
@@ -66,7 +70,8 @@ def type_cases() -> Iterator[Case]:
         yield manifest_case("M4", f"no {key}", drop(key))
         yield manifest_case("M4", f"{key} is null", put(key, to=None))
     wrong: dict[str, tuple[Any, ...]] = {
-        "format": (1, 1.5), "id": (1, ["x"]), "family": (1,), "latent_dim": ("2", [2], 2.5),
+        "format": (1, 1.5), "id": (1, ["x"]), "family": (1,),
+        "latent_shape": ("2", 2, [2.5], ["2"], [True]),
         "classes": ([1, 2], {}, "ab", ["cat", None]), "likelihood": ({},), "image": ([], 1),
         "prior": ([], "normal"), "graphs": ({}, [1], [[]], "x"), "golden": ([], "golden.npz"),
         "training": ([], "x"), "parity": ([], 1), "producer": ([],), "checkpoint_sha256": (0,),
@@ -89,8 +94,9 @@ def with_sigma(sigma: Any) -> Change:
 def range_cases() -> Iterator[Case]:
     """Values out of range."""
     values: tuple[tuple[str, Any], ...] = (
-        ("family", "gan"), ("family", "vae"), ("latent_dim", 0), ("latent_dim", -1),
-        ("latent_dim", 65_537), ("latent_dim", 10**30), ("classes", []), ("classes", ["a", "a"]),
+        ("family", "gan"), ("family", "vae"), ("latent_shape", []), ("latent_shape", [0]),
+        ("latent_shape", [-1, -2]), ("latent_shape", [3]), ("latent_shape", [10**30]),
+        ("latent_shape", [1] * 8 + [2]), ("classes", []), ("classes", ["a", "a"]),
         ("likelihood", "poisson"), ("sigma", 0.5),
     )  # fmt: skip
     for key, value in values:
@@ -98,7 +104,9 @@ def range_cases() -> Iterator[Case]:
     for sigma in (0, -1, -0.5):
         yield manifest_case("M5", f"sigma = {sigma}", with_sigma(sigma))
     for key, value in (
-        ("mode", "RGB"), ("mode", "l"), ("channels", 2), ("channels", 3), ("height", 0),
+        ("mode", "RGB"), ("mode", "l"), ("mode", "LA"), ("channels", 0), ("channels", 2),
+        ("channels", 3),
+        ("channels", 5), ("height", 0),
         ("height", -2), ("width", 16_385), ("width", 10**9), ("range", [-1, 1]),
         ("range", [0, 255]), ("range", [0]), ("range", [0, 1, 1]),
     ):  # fmt: skip
@@ -109,6 +117,7 @@ def accepted_cases() -> Iterator[Case]:
     """Values in their range."""
     for name, good in {
         "an AE": bundle("ae"), "a VAE": bundle("vae"), "a CVAE": GOOD,
+        "latents of 1×2": bundle("ae", spatial=True),
         "an encoder with labels": bundle(labelled_encoder=True),
         "every variant": bundle(variants=("fp16", "int8", "uint8")),
         "a long id": bundle(name="x" * 10_000), "an empty id": bundle(name=""),
@@ -129,11 +138,15 @@ def prior_cases() -> Iterator[Case]:
     """Priors of every kind."""
     for name, prior in {
         "a box": BOX, "a Gaussian": GAUSSIAN, "a mixture": GMM, "mixtures per class": CLASS_GMM,
+        "a low-rank Gaussian": LOW_RANK,
         "rounded weights": GMM | {"weights": [[0.2504, 0.75]]},
     }.items():  # fmt: skip
         yield manifest_case("M6", name, put("prior", to=prior), "accept")
     for key in ("kind", "latent_dim"):
         yield manifest_case("M4", f"no prior.{key}", drop("prior", key))
+    for value in ("2", [2], 2.5, 0, 65_537, 10**30):
+        change = put("prior", "latent_dim", to=value)
+        yield manifest_case("M4" if type(value) is not int else "M8", f"D = {value!r}", change)
     yield manifest_case("M7", "D differs", put("prior", "latent_dim", to=3))
     for rows in (2, 4):
         prior = CLASS_GMM | {key: value * rows for key, value in ONE.items()}
@@ -159,6 +172,18 @@ def prior_cases() -> Iterator[Case]:
         "three rows of a gmm": CLASS_GMM | {"kind": "gmm"},
         "one row of a class_gmm": GAUSSIAN | {"kind": "class_gmm"},
         "a full matrix": GAUSSIAN | {"cholesky": [[[1.0, 0.0, 0.0, 1.0]]]},
+        "directions without a center": {k: v for k, v in LOW_RANK.items() if k != "center"},
+        "a residual without directions": {k: v for k, v in LOW_RANK.items() if k != "directions"},
+        "directions of a box": BOX | {"directions": [[1, 0]]},
+        "no directions": LOW_RANK | {"directions": []},
+        "directions of one axis": LOW_RANK | {"directions": [0.6, 0.8]},
+        "three directions": LOW_RANK | {"directions": [[1, 0], [0, 1], [0, 1]]},
+        "two directions of one coordinate": LOW_RANK | {"directions": [[1, 0], [0, 1]]},
+        "directions that are not orthogonal": GAUSSIAN
+        | {"center": [0, 0], "directions": [[1, 0], [0.6, 0.8]], "residual": [0, 0]},
+        "a direction that is not of length 1": LOW_RANK | {"directions": [[0.6, 0.9]]},
+        "a negative residual": LOW_RANK | {"residual": [0.5, -0.5]},
+        "a center of three": LOW_RANK | {"center": [0, 0, 0]},
         "a mean of one number": GAUSSIAN | {"mean": [[[0.0]]]},
     }
     for name, prior in bad.items():
@@ -244,6 +269,9 @@ def tensor_cases() -> Iterator[Case]:
         "outputs reversed": lambda m: m["graphs"][0]["outputs"].reverse(),
         "inputs reversed": lambda m: m["graphs"][2]["inputs"].reverse(),
         "floats as bytes": put("graphs", 1, "variant", to="uint8"),
-        "another D": lambda m: m.update(latent_dim=1, prior={"kind": "normal", "latent_dim": 1}),
+        "another D": lambda m: m.update(
+            latent_shape=[1], prior={"kind": "normal", "latent_dim": 1}
+        ),
+        "the same D in another shape": put("latent_shape", to=[1, 2]),
     }.items():
         yield manifest_case("M11", name, change)

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -150,15 +151,24 @@ PRIORS = [
     mixture("gaussian", 3, 1, 1),
     mixture("gmm", 8, 1, 4),
     mixture("class_gmm", 7, 4, 3),
+    replace(
+        mixture("class_gmm", 2, 4, 3),
+        latent_dim=9,
+        center=np.linspace(-1, 1, 9),
+        directions=np.linalg.qr(np.random.default_rng(0).normal(size=(9, 2)))[0].T,
+        residual=np.linspace(0.1, 1, 9),
+    ),
 ]
 
 
-@pytest.mark.parametrize("prior", PRIORS, ids=lambda p: p.kind)
+@pytest.mark.parametrize("prior", PRIORS, ids=lambda p: f"{p.kind} {p.latent_dim}")
 def test_c_samples_the_same_latents_as_python(prior: Prior, tmp_path: Path) -> None:
     skip_if_missing(need, "gcc")
     classes = ("a", "b", "c") if prior.kind == "class_gmm" else ()
     family = "cvae" if classes else "vae"
-    spec = ModelSpec("0", family, ImageSpec(1, 2, 2), prior.latent_dim, classes, "bernoulli", prior)
+    spec = ModelSpec(
+        "0", family, ImageSpec(1, 2, 2), (prior.latent_dim,), classes, "bernoulli", prior
+    )
     for path in (c_code.SOURCES / "vae.c", c_code.SOURCES / "vae.h"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "model.h").write_text(header_text(spec))
@@ -179,7 +189,7 @@ def test_c_samples_the_same_latents_as_python(prior: Prior, tmp_path: Path) -> N
 def test_class_names_become_literals(tmp_path: Path) -> None:
     skip_if_missing(need, "gcc")
     names = ('a"b', "back\\slash", "new\nline7", "what??/", "zwölf", "")
-    spec = ModelSpec("0", "cvae", ImageSpec(1, 2, 2), 2, names, "bernoulli", Prior.normal(2))
+    spec = ModelSpec("0", "cvae", ImageSpec(1, 2, 2), (2,), names, "bernoulli", Prior.normal(2))
     (tmp_path / "model.h").write_text(header_text(spec))
     (tmp_path / "prior_data.c").write_text(prior_text(spec))
     (tmp_path / "main.c").write_text(

@@ -209,3 +209,20 @@ class Wrapper(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         return self.model(x)
+
+
+class Spatial(nn.Module):
+    """A convolutional VAE whose latents keep their height and width."""
+
+    def __init__(self, channels: int, latents: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.down = nn.Conv2d(channels, 2 * latents, 2, 2)
+        self.up = nn.ConvTranspose2d(latents, channels, 2, 2)
+
+    def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        mu, log_var = self.down(x).chunk(2, 1)
+        return mu, log_var - 6
+
+    def decode(self, z: torch.Tensor) -> torch.Tensor:
+        return self.up(z).sigmoid()

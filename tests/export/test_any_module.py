@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -155,36 +156,60 @@ def test_forward_may_mean_something_else(digits: Dataset, tmp_path: Path) -> Non
     assert "forward" not in exported.manifest.parity
 
 
-@pytest.mark.parametrize("channels", [2, 4])
-def test_channels_that_no_bundle_holds_are_refused_before_any_work(channels: int) -> None:
-    data = Dataset("stack", np.zeros((4, channels, 8, 8), np.uint8))
-    with pytest.raises(UsageError, match=rf"^stack: {channels} channels, but a bundle holds"):
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_images_of_any_mode_and_latents_of_any_shape(channels: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    data = Dataset("stack", rng.integers(0, 256, (40, channels, 8, 8), dtype=np.uint8))
+    module = theirs.Spatial(channels, 4).eval()
+    exported = export(module, tmp_path / "b", data)
+    spec = exported.manifest.spec
+    assert spec.image.mode == {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels]
+    assert spec.latent_shape == (4, 4, 4)
+    with vae.load(tmp_path / "b", device="cpu") as model, torch.no_grad():
+        image = torch.from_numpy(data.images[:3]) / 255
+        mu = module.encode(image)[0]
+        np.testing.assert_allclose(model.encode(data.images[:3]), mu, atol=1e-5)
+        np.testing.assert_allclose(model.decode(mu.numpy()), module.decode(mu), atol=1e-5)
+        assert model.sample(2, seed=0).shape == (2, channels, 8, 8)
+
+
+def test_five_channels_are_refused_before_any_work() -> None:
+    data = Dataset("stack", np.zeros((4, 5, 8, 8), np.uint8))
+    with pytest.raises(UsageError, match=r"^stack: 5 channels, but a bundle holds"):
         export(theirs.Plain(), None, data)
 
 
-def test_long_latents_get_a_normal_prior_and_say_so(tmp_path: Path) -> None:
-    class Spatial(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.down, self.up = nn.Conv2d(3, 8, 2, 2), nn.ConvTranspose2d(4, 3, 2, 2)
-
-        def encode(self, x: torch.Tensor) -> Any:
-            return self.down(x).chunk(2, 1)
-
-        def decode(self, z: torch.Tensor) -> Any:
-            return self.up(z).sigmoid()
-
-    torch.manual_seed(0)
-    noise = np.random.default_rng(0).integers(0, 256, (20, 3, 32, 32), dtype=np.uint8)
+@pytest.mark.parametrize("kind", ["auto", "gmm", "gaussian"])
+def test_long_latents_get_a_low_rank_prior(kind: str, tmp_path: Path) -> None:
+    """The latents of images with two factors have two directions, in 1,024 dimensions."""
+    rng = np.random.default_rng(0)
+    factors, patterns = rng.random((400, 2)), rng.random((2, 1, 32, 32))
+    pixels = np.tensordot(factors, patterns, 1) / 2 + rng.random((400, 1, 32, 32)) / 50
+    data = Dataset("two factors", (pixels * 250).astype(np.uint8))
     lines: list[str] = []
-    exported = export(Spatial(), tmp_path / "b", Dataset("noise", noise), log=lines.append)
-    assert (exported.manifest.spec.prior.kind, exported.manifest.spec.latent_dim) == (
-        "normal",
-        1024,
-    )
-    assert any(line.startswith("prior: N(0, I), since mixtures are fitted") for line in lines)
-    with pytest.raises(UsageError, match=r"^prior gmm: 1,024 latent dimensions, expected at most"):
-        export(Spatial(), None, Dataset("noise", noise), prior="gmm")
+    exported = export(theirs.Spatial(1, 4), tmp_path / "b", data, prior=kind, log=lines.append)
+    prior = exported.manifest.spec.prior
+    assert (prior.latent_dim, prior.kind) == (1024, "gmm" if kind == "auto" else kind)
+    assert 2 <= prior.coordinates <= 64
+    assert any("principal directions of 1,024 dimensions" in line for line in lines)
+    assert len(json.dumps(prior.to_json())) < 2_000_000
+    with vae.load(tmp_path / "b", device="cpu") as model:
+        latents = model.encode(data.images).reshape(400, -1)
+        mean, std = prior.spread()
+        np.testing.assert_allclose(mean, latents.mean(0), atol=0.1)
+        drawn = model.sample_latents(400, seed=0).reshape(400, -1)
+        np.testing.assert_allclose(drawn.std(0), std, rtol=0.4)
+        assert model.traverse(0, 5).shape == (5, 1, 32, 32)
+        with pytest.raises(UsageError, match=r"^dim is 1000, expected 0 to"):
+            model.traverse(1000)
+
+
+def test_too_few_long_latents_get_a_normal_prior_and_say_so() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (5, 3, 32, 32), dtype=np.uint8)
+    lines: list[str] = []
+    exported = export(theirs.Spatial(3, 4), None, Dataset("noise", noise), log=lines.append)
+    assert exported.manifest.spec.prior.kind == "normal"
+    assert any(line.startswith("prior: N(0, I), which explains") for line in lines)
 
 
 def test_saturated_pixels_are_reported(digits: Dataset) -> None:

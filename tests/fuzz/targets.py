@@ -10,6 +10,7 @@ import struct
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,7 +68,7 @@ def _manifests() -> Iterator[bytes]:
     for path in sorted(DATA.glob("*.zip")):
         raw = _bundle(path.name)[NAME]
         yield raw
-        prior = {"kind": "normal", "latent_dim": json.loads(raw)["latent_dim"]}
+        prior = {"kind": "normal", "latent_dim": prod(json.loads(raw)["latent_shape"])}
         yield json.dumps(json.loads(raw) | {"prior": prior}).encode()  # without the large arrays
 
 

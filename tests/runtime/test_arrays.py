@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -97,14 +98,24 @@ def test_the_caller_s_array_is_not_modified() -> None:
 )  # fmt: skip
 def test_wrong_latents_are_refused(z: Any, message: str) -> None:
     with pytest.raises(InputError) as caught:
-        as_latents(z, 3)
+        as_latents(z, (3,))
     assert str(caught.value) == message
 
 
 def test_latents_may_be_a_row_a_list_or_a_strided_array() -> None:
-    assert as_latents(np.zeros(3, np.float32), 3).shape == (1, 3)
-    assert as_latents([[0.5, 1, 2]], 3).dtype == np.float32
-    assert as_latents(np.zeros((4, 6), np.float32)[:, ::2], 3).flags.c_contiguous
+    assert as_latents(np.zeros(3, np.float32), (3,)).shape == (1, 3)
+    assert as_latents([[0.5, 1, 2]], (3,)).dtype == np.float32
+    assert as_latents(np.zeros((4, 6), np.float32)[:, ::2], (3,)).flags.c_contiguous
+
+
+def test_latents_of_several_axes_may_be_flattened() -> None:
+    z = np.arange(24, dtype=np.float32)
+    for shape in ((2, 12), (2, 3, 4)):
+        assert np.array_equal(as_latents(z.reshape(shape), (3, 4)), z.reshape(2, 3, 4))
+    assert as_latents(z[:12].reshape(3, 4), (3, 4)).shape == (1, 3, 4)
+    for shape in ((24,), (4, 6), (2, 4, 3), (1, 2, 3, 4)):
+        with pytest.raises(InputError, match=re.escape("expected [N, 3, 4]")):
+            as_latents(z.reshape(shape), (3, 4))
 
 
 @pytest.mark.parametrize(
@@ -152,9 +163,9 @@ def test_a_model_without_classes_takes_no_label(vae_path: Any) -> None:
 
 def test_a_valid_array_is_not_copied() -> None:
     z = np.zeros((2, 3), np.float32)
-    assert as_latents(z, 3) is z
+    assert as_latents(z, (3,)) is z
     huge = np.full((1, 3), 3e38, np.float32)  # its square is beyond float32
-    assert np.array_equal(as_latents(huge, 3), huge)
+    assert np.array_equal(as_latents(huge, (3,)), huge)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -162,7 +173,7 @@ def test_latents_that_are_not_finite_are_refused(bad: float) -> None:
     z = np.zeros((1, 3), np.float32)
     z[0, 1] = bad
     with pytest.raises(InputError, match=r"at \[0, 1\], expected finite"):
-        as_latents(z, 3)
+        as_latents(z, (3,))
 
 
 def test_the_cached_label_of_one_item_is_read_only(cvae: vae.Autoencoder) -> None:

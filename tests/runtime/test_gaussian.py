@@ -16,7 +16,7 @@ from vae_runtime.prior import Prior
 
 pytestmark = pytest.mark.torch_free
 
-SPEC = ModelSpec("id", "vae", ImageSpec(1, 4, 5), 2, (), "gaussian", Prior.normal(2), 0.125)
+SPEC = ModelSpec("id", "vae", ImageSpec(1, 4, 5), (2,), (), "gaussian", Prior.normal(2), 0.125)
 
 
 def test_the_negative_log_likelihood_follows_the_formula(rng: np.random.Generator) -> None:

@@ -118,7 +118,7 @@ def test_a_graph_that_does_not_match_its_spec_is_refused(vae_path: Path) -> None
     )
 
 
-SPEC = ModelSpec("id", "cvae", ImageSpec(1, 4, 5), 2, ("a",), "bernoulli", Prior.normal(2))
+SPEC = ModelSpec("id", "cvae", ImageSpec(1, 4, 5), (2,), ("a",), "bernoulli", Prior.normal(2))
 FITS: dict[str, Any] = {"z": ["batch", 2], "label": ["n"], "image": [None, 1, 4, 5]}
 
 

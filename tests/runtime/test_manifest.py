@@ -24,7 +24,7 @@ pytestmark = pytest.mark.torch_free
 DATA = Path(__file__).parents[1] / "data"
 # One bundle with classes and three variants of its graphs, and one without.
 CVAE, VAE = (json.loads(read_files(DATA / f"{n}.zip")[NAME]) for n in ("cvae_mlp", "vae_mlp"))
-SPEC = ModelSpec("id", "cvae", ImageSpec(1, 4, 5), 2, ("a", "b"), "bernoulli", Prior.normal(2))
+SPEC = ModelSpec("id", "cvae", ImageSpec(1, 4, 5), (2,), ("a", "b"), "bernoulli", Prior.normal(2))
 MIXTURE = {"weights": [[1.0]], "mean": [[[0.0, 0.0]]], "cholesky": [[[1.0, 0.0, 1.0]]]}
 THREE = {name: array * 3 for name, array in MIXTURE.items()}
 
@@ -64,7 +64,7 @@ def test_a_valid_spec_is_read(change: dict[str, Any]) -> None:
         (image(height=16_385), "image L 1×16385×5"),
         (image(width=0), "image L 1×4×0"),
         (image(width=16_385), "image L 1×4×16385"),
-        ({"latent_dim": 3}, "prior of 2 dimensions"),
+        ({"latent_shape": [3]}, "latent_shape [3]"),
         (mixtures(MIXTURE | {name: array * 2 for name, array in MIXTURE.items()}),
          "prior of 2 mixtures"),
         ({"classes": ["a", "a"]}, "2 classes"),

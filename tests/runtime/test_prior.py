@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -51,22 +52,34 @@ def box(d: int = 3) -> Prior:
     return Prior("uniform", d, low=low, high=low + np.linspace(0.5, 3, d))
 
 
+def low_rank(kind: str, rows: int, m: int, d: int = 3, k: int = 2) -> Prior:
+    rng = np.random.default_rng(2)
+    return replace(
+        mixture(kind, rows, m, k),
+        latent_dim=d,
+        center=rng.normal(size=d),
+        directions=np.linalg.qr(rng.normal(size=(d, k)))[0].T,
+        residual=rng.uniform(0.2, 1, d),
+    )
+
+
 PRIORS = {
     "normal": Prior.normal(3),
     "uniform": box(),
     "gaussian": mixture("gaussian", 1, 1),
     "gmm": mixture("gmm", 1, 4),
     "class_gmm": mixture("class_gmm", 6, 4),
+    "low-rank": low_rank("class_gmm", 6, 4),
 }
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=PRIORS)
 def prior(request: pytest.FixtureRequest) -> Prior:
     return PRIORS[request.param]
 
 
 def test_every_kind_has_a_test_case() -> None:
-    assert tuple(PRIORS) == KINDS
+    assert {prior.kind for prior in PRIORS.values()} == set(KINDS)
 
 
 def test_latents_are_float32_of_the_right_shape(prior: Prior) -> None:

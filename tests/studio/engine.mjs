@@ -28,6 +28,10 @@ const jobs = {
   sample: async (model, { options }) => list(await model.sample(options)),
   latents: (model, { options }) => list(model.sampleLatents(options)),
   spread: (model, { label }) => Object.values(model.prior.spread(label)).map(list),
+  move: (model, { index, to }) => {
+    const moved = model.prior.move(model.sampleLatents({ seed: 0 }), index, to);
+    return [...moved, model.prior.coordinate(moved, index)];
+  },
   golden: (model) => model.golden({ variants: true }),
   activity: async (model) => {
     const { order, effect, active } = await model.activity();

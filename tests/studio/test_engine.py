@@ -101,7 +101,7 @@ def test_json_is_read_strictly(engine: Engine) -> None:
         assert reason in found["message"], (text[:20], found)
 
 
-@pytest.mark.parametrize("kind", ["uniform", "gaussian"])
+@pytest.mark.parametrize("kind", ["uniform", "gaussian", "low-rank"])
 def test_the_other_priors(engine: Engine, kind: str, tmp_path: Path) -> None:
     from tests.security.rechecksum import read_files, with_checksums
     from vae_runtime.bundle.archive import pack
@@ -109,13 +109,18 @@ def test_the_other_priors(engine: Engine, kind: str, tmp_path: Path) -> None:
 
     files = read_files(DATA / "ae_mlp.zip")
     manifest = json.loads(files[NAME])
-    d = manifest["latent_dim"]
+    (d,) = manifest["latent_shape"]
     arrays: dict[str, Any] = {"low": np.linspace(-1, 0, d), "high": np.linspace(1, 3, d)}
     if kind == "gaussian":
         lower = np.linspace(0.1, 1, d * (d + 1) // 2)
         arrays = {"weights": np.ones((1, 1)), "mean": np.ones((1, 1, d)),
                   "cholesky": lower[None, None]}  # fmt: skip
-    prior = Prior(kind, d, **arrays)
+    if kind == "low-rank":
+        directions = np.linalg.qr(np.random.default_rng(0).normal(size=(d, 2)))[0].T
+        arrays = {"weights": np.ones((1, 1)), "mean": np.ones((1, 1, 2)),
+                  "cholesky": np.array([[[1.5, 0.5, 2]]]), "center": np.linspace(-1, 1, d),
+                  "directions": directions, "residual": np.linspace(0.1, 1, d)}  # fmt: skip
+    prior = Prior("gaussian" if kind == "low-rank" else kind, d, **arrays)
     path = tmp_path / "b.zip"
     path.write_bytes(pack(with_checksums(files, manifest | {"prior": prior.to_json()})))
     found = engine(
@@ -125,10 +130,14 @@ def test_the_other_priors(engine: Engine, kind: str, tmp_path: Path) -> None:
             "options": {"n": 50, "seed": 9, "temperature": 0.8},
         },
         {"job": "spread", "bundle": str(path), "label": None},
+        {"job": "move", "bundle": str(path), "index": 1, "to": 0.75},
     )
     with vae.load(path, device="cpu") as model:
         ours = model.sample_latents(50, seed=9, temperature=0.8).ravel()
-        spread = model.spec.prior.spread()
+        prior = model.spec.prior
+        spread = prior.spread_of_coordinates()
+        moved = prior.move(prior.sample(1, seed=0)[0], 1, np.array([0.75]))[0]
+    np.testing.assert_allclose(found[2]["result"], [*moved, 0.75], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(found[0]["result"], ours, rtol=LAST_BIT, atol=LAST_BIT)
     np.testing.assert_allclose(found[1]["result"], spread, rtol=1e-12)
 

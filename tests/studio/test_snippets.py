@@ -53,7 +53,7 @@ def program(studio: Path, language: str, name: str, label: int | None) -> str:
     path = DATA / f"{name}.zip"
     spec = vae.load(str(path)).spec
     image = {"channels": 1, "height": spec.image.height, "width": spec.image.width}
-    model = {"name": str(path), "latentDim": spec.latent_dim, "image": image}
+    model = {"name": str(path), "latentShape": list(spec.latent_shape), "image": image}
     given = json.dumps([language, model, latents(name).tolist(), label])
     script = f"""
         import {{ snippet }} from {json.dumps((studio / "ui" / "snippets.js").as_uri())};

@@ -7,7 +7,7 @@ aggregate posterior, and makes a plain AE generative (Ghosh et al. 2020, arXiv 1
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,11 @@ from vae_runtime.prior import KINDS, Prior
 from .config import TrainConfig
 from .data import ImageSource
 from .objective import Model
+from .subspace import fit_subspace
 
 Floats = NDArray[np.float64]
 
+MAX_FULL = 256  # dimensions; mixtures of more are in a subspace, see `subspace.py`
 _MAX_LATENTS = 20_000  # to which one mixture is fitted
 # Limits on the total count of numbers in all mixtures, which every exported graph stores as text.
 _MAX_NUMBERS = 1_000_000
@@ -104,12 +106,12 @@ def check_prior(kind: str, components: int | None, config: ModelConfig) -> str:
             )
         if kind != "gaussian":
             return kind
-    dim, rows = config.latent_dim, config.classes + 1 if kind == "class_gmm" else 1
+    dim, rows = min(config.latent_dim, MAX_FULL), config.classes + 1 if kind == "class_gmm" else 1
     numbers = rows * (components or 1) * _numbers_per_component(dim)
     if numbers > _MAX_NUMBERS:
         raise UsageError(
-            f"prior {kind} of {dim} dimensions has {numbers:,} numbers, expected at most "
-            f"{_MAX_NUMBERS:,}. Use --prior normal, or smaller --components or --latent-dim."
+            f"prior {kind} of {config.latent_dim} dimensions has {numbers:,} numbers, expected at "
+            f"most {_MAX_NUMBERS:,}. Use --prior normal, or smaller --components or --latent-dim."
         )
     return kind
 
@@ -173,6 +175,9 @@ def fit_latents(
 ) -> FittedPrior:
     """Fit a prior of `kind` to latents from any model.
 
+    Above 256 dimensions, mixtures are fitted to the coordinates along the principal directions, and
+    the result is N(0, I) if that explains held-out latents better.
+
     Args:
         groups: a single array f64[n, D]; for `class_gmm`, one array per class, followed by an array
             of latents encoded without a label.
@@ -187,6 +192,14 @@ def fit_latents(
     if kind == "uniform":
         z = groups[0]
         return FittedPrior(Prior("uniform", dim, low=z.min(0), high=z.max(0)))
+    if dim > MAX_FULL:
+        subspace = fit_subspace(groups[-1], seed)
+        if subspace is None:
+            return FittedPrior(Prior.normal(dim))
+        within = [subspace.project(group) for group in groups]
+        prior = fit_latents(within, kind, components, seed).prior
+        low_rank = {name: getattr(subspace, name) for name in ("center", "directions", "residual")}
+        return FittedPrior(replace(prior, latent_dim=dim, **low_rank))
     return _fit_mixtures(kind, groups, dim, 1 if kind == "gaussian" else components, seed)
 
 

@@ -22,7 +22,7 @@ from vae_runtime.bundle.spec import ModelSpec
 from vae_runtime.dependencies import require
 from vae_runtime.errors import InputError, one_line
 from vae_runtime.files.atomic import write_atomic
-from vae_runtime.prior import Prior
+from vae_runtime.prior import ARRAYS, Prior
 
 from ..writer import make_folder
 
@@ -97,12 +97,14 @@ def header_text(spec: ModelSpec) -> str:
         "#ifndef MODEL_H",
         "#define MODEL_H",
         *_defines(LATENT_DIM=spec.latent_dim, CHANNELS=image.channels),
+        *_defines(LATENT_SHAPE="".join(f"[{n}]" for n in spec.latent_shape)),
         *_defines(HEIGHT=image.height, WIDTH=image.width, CLASSES=len(spec.classes)),
         *_defines(PRIOR_NORMAL=0, PRIOR_UNIFORM=1, PRIOR_MIXTURE=2),
         *_defines(PRIOR=f"VAE_PRIOR_{kinds.get(prior.kind, 'MIXTURE')}"),
     ]
     if prior.weights is not None:
         lines += _defines(PRIOR_ROWS=prior.rows, COMPONENTS=prior.weights.shape[1])
+        lines += _defines(COORDINATES=prior.coordinates, LOW_RANK=int(prior.directions is not None))
     lines.append("extern const char vae_bundle[]; /* the bundle's id */")
     lines += [f"extern const double {declared};" for declared, _ in _arrays(prior)]
     if spec.classes:
@@ -123,7 +125,7 @@ def prior_text(spec: ModelSpec) -> str:
 
 def _arrays(prior: Prior) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """Yield the C declarator and the values of each array in the prior."""
-    for name in ("low", "high", "weights", "mean", "cholesky"):
+    for name in ARRAYS:
         values = getattr(prior, name)
         if values is not None:
             yield f"vae_{name}" + "".join(f"[{n}]" for n in values.shape), values

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass
-from math import inf
+from math import inf, prod
 from typing import Any
 
 from ..errors import InputError
@@ -18,7 +18,9 @@ FAMILIES = ("ae", "vae", "cvae")
 LIKELIHOODS = ("bernoulli", "gaussian")
 ROLES = ("encoder", "decoder", "conditional_decoder")
 VARIANTS = ("fp32", "fp16", "int8", "uint8")
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # Pillow's names of modes, by number of channels
 _MAX_SIDE = 16384
+_MAX_AXES = 8
 _MAX_CLASSES = 1_000_000
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -34,8 +36,8 @@ class ImageSpec:
 
     @property
     def mode(self) -> str:
-        """Pillow's name for this kind of image: `L` or `RGB`."""
-        return "L" if self.channels == 1 else "RGB"
+        """Pillow's name for this kind of image: `L`, `LA`, `RGB` or `RGBA`."""
+        return MODES[self.channels]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -51,7 +53,7 @@ class ModelSpec:
         id: identifies the bundle; graphs with different ids cannot be combined.
         family: `ae`, `vae` or `cvae`.
         image: shape of the images.
-        latent_dim: D, the number of latent dimensions.
+        latent_shape: shape of one image's latents: (D,), or for example (4, 32, 32).
         classes: class names; empty if the decoder takes no label.
         likelihood: `bernoulli` or `gaussian`; it selects the reconstruction error of `score`.
         prior: the distribution that `sample` draws latents from.
@@ -62,11 +64,16 @@ class ModelSpec:
     id: str
     family: str
     image: ImageSpec
-    latent_dim: int
+    latent_shape: tuple[int, ...]
     classes: tuple[str, ...]
     likelihood: str
     prior: Prior
     sigma: float | None = None
+
+    @property
+    def latent_dim(self) -> int:
+        """D, the number of latent dimensions: the product of `latent_shape`."""
+        return prod(self.latent_shape)
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary for JSON with its keys in a fixed order."""
@@ -82,7 +89,7 @@ class ModelSpec:
                 "width": image.width,
                 "range": [0.0, 1.0],
             },
-            "latent_dim": self.latent_dim,
+            "latent_shape": list(self.latent_shape),
             "classes": list(self.classes),
             "likelihood": self.likelihood,
             **({} if self.sigma is None else {"sigma": self.sigma}),
@@ -103,7 +110,7 @@ class ModelSpec:
             id=take(data, "id", str, where),
             family=take(data, "family", str, where),
             image=ImageSpec(*(take(image, k, int, where) for k in ("channels", "height", "width"))),
-            latent_dim=take(data, "latent_dim", int, where),
+            latent_shape=take_list(data, "latent_shape", int, where),
             classes=take_list(data, "classes", str, where),
             likelihood=take(data, "likelihood", str, where),
             prior=Prior.from_json(take(data, "prior", dict, where)),
@@ -121,13 +128,13 @@ class ModelSpec:
             f"likelihood {self.likelihood!r}": self.likelihood in LIKELIHOODS,
             f"sigma {self.sigma}": self.sigma is None
             or (self.likelihood == "gaussian" and 0 < self.sigma < inf),
-            f"image {mode} {c}×{h}×{w}": c in (1, 3)
-            and mode == self.image.mode
+            f"image {mode} {c}×{h}×{w}": mode == MODES.get(c)
             and 1 <= h <= _MAX_SIDE
             and 1 <= w <= _MAX_SIDE,
             f"image range {limits}": limits == [0, 1] and bool not in map(type, limits),
-            f"prior of {self.prior.latent_dim} dimensions": self.prior.latent_dim
-            == self.latent_dim,
+            f"latent_shape {list(self.latent_shape)}": 1 <= len(self.latent_shape) <= _MAX_AXES
+            and min(self.latent_shape) >= 1
+            and self.latent_dim == self.prior.latent_dim,
             f"prior of {self.prior.rows} mixtures": self.prior.kind != "class_gmm"
             or self.prior.rows == len(self.classes) + 1,
             f"{len(self.classes)} classes": len(self.classes) <= _MAX_CLASSES
@@ -230,7 +237,7 @@ def expected_tensors(
     pixels = "uint8" if variant == "uint8" and not encodes else "float32"
     image = TensorSpec("image", pixels, ("batch", *spec.image.shape))
     names = ("mu", "log_var") if encodes and spec.family != "ae" else ("z",)
-    latents = tuple(TensorSpec(name, "float32", ("batch", spec.latent_dim)) for name in names)
+    latents = tuple(TensorSpec(name, "float32", ("batch", *spec.latent_shape)) for name in names)
     label = (TensorSpec("label", "int64", ("batch",)),) if labelled else ()
     return ((image, *label), latents) if encodes else ((*latents, *label), (image,))
 

@@ -65,7 +65,7 @@ def decode_file(
     from .output import Column
 
     label = options.single_label(labels, model.spec)
-    z, stored = read_latents(path, model.spec.latent_dim)
+    z, stored = read_latents(path, model.spec.latent_shape)
     options.check_count(len(z), max_images)
     each = None
     if label is None and stored is not None and model.spec.classes:

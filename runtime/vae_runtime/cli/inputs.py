@@ -160,7 +160,12 @@ def _read_stdin() -> bytes:
 def _from_image(raw: bytes, spec: ImageSpec, name: str, size: Size) -> InputImages:
     """Decode one image file and convert it to the model's mode; report any conversion."""
     try:
-        image = read_image(raw, size=size, log=lambda line: print_status(f"note: {name}: {line}"))
+        image = read_image(
+            raw,
+            mode=spec.mode if "A" in spec.mode else None,
+            size=size,
+            log=lambda line: print_status(f"note: {name}: {line}"),
+        )
         if len(image) != spec.channels:
             image = read_image(raw, size=size, mode=spec.mode)
             change = "colour to grey" if spec.channels == 1 else "grey to colour"
@@ -200,9 +205,12 @@ def _numbered(name: str, n: int) -> list[str]:
 
 
 def read_latents(
-    name: str, latent_dim: int
+    name: str, latent_shape: tuple[int, ...]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
-    """Read latents f32[N, D] and any labels i64[N] from `.npy`, `.npz` (`z`), `.csv` or `-`.
+    """Read latents f32[N, *latent_shape] from `.npy`, `.npz` (`z`), `.csv` or `-`.
+
+    Returns:
+        The latents, and the labels i64[N] that an `.npz` may have.
 
     Raises:
         NotFound: the file does not exist.
@@ -221,7 +229,7 @@ def read_latents(
     else:
         latents = _parse_csv(raw, source)
     try:
-        return as_latents(latents, latent_dim), labels
+        return as_latents(latents, latent_shape), labels
     except InputError as error:
         raise InputError(f"{source}: {error}") from error
 

@@ -79,7 +79,7 @@ def _read_ends(
     labels: list[int] = []
     for name in ends:
         if name.lower().endswith((".npy", ".npz", ".csv")):
-            latents, stored = read_latents(name, model.spec.latent_dim)
+            latents, stored = read_latents(name, model.spec.latent_shape)
             found += list(latents)
             if stored is not None and model.spec.classes:
                 labels += as_labels(stored, len(latents), model.spec).tolist()

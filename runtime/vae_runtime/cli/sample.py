@@ -127,7 +127,7 @@ def _sample(
 
     images = Column((total, *model.spec.image.shape), "<f4",
                     lambda: progress(batches(decode=True), total, BATCH_SIZE))  # fmt: skip
-    extra = {"z": Column((total, model.spec.latent_dim), "<f4", lambda: batches(decode=False))}
+    extra = {"z": Column((total, *model.spec.latent_shape), "<f4", lambda: batches(decode=False))}
     if classes:
         extra["labels"] = Column.of(np.repeat(np.array(classes, "<i8"), n))
     return images, extra

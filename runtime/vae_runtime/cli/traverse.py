@@ -59,7 +59,7 @@ def command(
         start = None
         if image is not None:
             start = read_images((image,), model.spec.image, 1, resize=resize).images[0]
-        dims = range(model.spec.latent_dim) if dim is None else [dim]
+        dims = range(model.spec.prior.coordinates) if dim is None else [dim]
         options.check_count(steps * len(dims), max_images)
         strips = [model.traverse(d, steps, label, seed, image=start, span=span) for d in dims]
         device = model.device

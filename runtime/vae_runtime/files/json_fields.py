@@ -77,7 +77,7 @@ def take_list(data: object, key: str, kind: type[T], where: str) -> tuple[T, ...
     """Return `data[key]` as a tuple; it must be a list of values of type `kind`."""
     values: list[Any] = take(data, key, list, where)
     for value in values:
-        if not isinstance(value, kind):
+        if type(value) is not kind:  # a bool is an int
             raise InputError(f"{where}: '{key}' must hold {kind.__name__} only")
     return tuple(values)
 

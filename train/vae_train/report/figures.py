@@ -156,11 +156,14 @@ def draw_reconstructions(trained: TrainedModel) -> Picture:
 
 def draw_traversals(trained: TrainedModel, measured: Measurements) -> Picture:
     """Vary the latents of one image, one dimension at a time, with one row per dimension."""
+    prior = trained.checkpoint.prior
     order = _most_used(measured)[:_MAX_ROWS]
+    if prior.directions is not None:
+        order = np.arange(min(prior.coordinates, _MAX_ROWS))  # the largest variance first
     label = None if trained.labels is None else trained.labels[:1]
     start = trained.encode(trained.held_out.images[:1], label).mu[0]
-    mean, std = trained.checkpoint.prior.spread(None if label is None else int(label[0]))
-    paths = [traversal(start, int(dim), _STEPS, _SPAN, mean, std) for dim in order]
+    row = None if label is None else int(label[0])
+    paths = [traversal(prior, start, int(dim), _STEPS, _SPAN, row) for dim in order]
     z = np.concatenate(paths)
     decoded = trained.decode(z, None if label is None else label.repeat(len(z)))
     which = "latent dimension"

@@ -97,11 +97,12 @@ static unsigned long read_latents(const char *path, float *z)
 
 static void write_images(const float *images, unsigned long count)
 {
-    printf("P%d\n%lu %d\n255\n", VAE_CHANNELS == 1 ? 5 : 6, count * VAE_WIDTH, VAE_HEIGHT);
+    const int colours = VAE_CHANNELS < 3 ? 1 : 3; /* these formats have no alpha */
+    printf("P%d\n%lu %d\n255\n", colours == 1 ? 5 : 6, count * VAE_WIDTH, VAE_HEIGHT);
     for (int y = 0; y < VAE_HEIGHT; y++)
         for (unsigned long i = 0; i < count; i++)
             for (int x = 0; x < VAE_WIDTH; x++)
-                for (int c = 0; c < VAE_CHANNELS; c++) {
+                for (int c = 0; c < colours; c++) {
                     const float *image = images + i * VAE_PIXELS;
                     putchar((int)lrintf(image[(c * VAE_HEIGHT + y) * VAE_WIDTH + x] * 255));
                 }

@@ -11,10 +11,10 @@
 
 /* Decode one row. Defined in the generated decoder.c. */
 #if VAE_CLASSES
-void vae_graph(const float z[1][VAE_LATENT_DIM], const int64_t label[1],
+void vae_graph(const float z[1] VAE_LATENT_SHAPE, const int64_t label[1],
                float image[1][VAE_CHANNELS][VAE_HEIGHT][VAE_WIDTH]);
 #else
-void vae_graph(const float z[1][VAE_LATENT_DIM],
+void vae_graph(const float z[1] VAE_LATENT_SHAPE,
                float image[1][VAE_CHANNELS][VAE_HEIGHT][VAE_WIDTH]);
 #endif
 
@@ -27,7 +27,7 @@ int vae_decode(const float z[VAE_LATENT_DIM], int label, float image[VAE_PIXELS]
     for (int i = 0; i < VAE_LATENT_DIM; i++)
         if (!isfinite(z[i]))
             return VAE_BAD_NUMBER;
-    const float(*row)[VAE_LATENT_DIM] = (const float(*)[VAE_LATENT_DIM])z;
+    const float(*row) VAE_LATENT_SHAPE = (const float(*) VAE_LATENT_SHAPE)z;
     float(*out)[VAE_CHANNELS][VAE_HEIGHT][VAE_WIDTH] =
         (float(*)[VAE_CHANNELS][VAE_HEIGHT][VAE_WIDTH])image;
     image[0] = NAN; /* the generated code returns early, without an error, if malloc fails */
@@ -68,8 +68,7 @@ static double unit(uint64_t word) { return (double)(word >> 11) * 0x1p-53; }
 
 #if VAE_PRIOR == VAE_PRIOR_MIXTURE
 /* Return mean + L·eps of the component that `first` selects; L is packed row by row. */
-static void from_mixture(double first, int label, const double eps[EVEN_DIM],
-                         float z[VAE_LATENT_DIM])
+static void from_mixture(double first, int label, const double eps[], double z[VAE_COORDINATES])
 {
     const int row = VAE_PRIOR_ROWS == 1 || label == VAE_NO_LABEL ? VAE_PRIOR_ROWS - 1 : label;
     double total = 0, cumulative = 0;
@@ -83,11 +82,30 @@ static void from_mixture(double first, int label, const double eps[EVEN_DIM],
         component++;
     }
     const double *factor = vae_cholesky[row][component];
-    for (int i = 0; i < VAE_LATENT_DIM; i++) {
-        double sum = vae_mean[row][component][i];
+    for (int i = 0; i < VAE_COORDINATES; i++) {
+        z[i] = vae_mean[row][component][i];
         for (int j = 0; j <= i; j++)
-            sum += *factor++ * eps[j];
-        z[i] = (float)sum;
+            z[i] += *factor++ * eps[j];
+    }
+}
+#endif
+
+#if VAE_LOW_RANK
+/* Sample coordinates along the directions, and noise orthogonal to them. */
+static void from_directions(double first, int label, const double eps[], double z[VAE_LATENT_DIM])
+{
+    double projected[VAE_COORDINATES] = {0}, coordinates[VAE_COORDINATES];
+    for (int k = 0; k < VAE_COORDINATES; k++)
+        for (int i = 0; i < VAE_LATENT_DIM; i++)
+            projected[k] += vae_directions[k][i] * eps[i];
+    from_mixture(first, label, projected, coordinates);
+    for (int i = 0; i < VAE_LATENT_DIM; i++) {
+        double along = 0, rest = eps[i];
+        for (int k = 0; k < VAE_COORDINATES; k++) {
+            along += coordinates[k] * vae_directions[k][i];
+            rest -= projected[k] * vae_directions[k][i];
+        }
+        z[i] = vae_center[i] + along + vae_residual[i] * rest;
     }
 }
 #endif
@@ -115,12 +133,18 @@ int vae_sample_latents(uint64_t seed, uint64_t index, int label, double temperat
         eps[i] = radius * cos(angle);
         eps[i + 1] = radius * sin(angle);
     }
+    double *latents = eps;
 #if VAE_PRIOR == VAE_PRIOR_MIXTURE
-    from_mixture(unit(words[0]), label, eps, z);
+    double mixed[VAE_LATENT_DIM];
+    latents = mixed;
+#if VAE_LOW_RANK
+    from_directions(unit(words[0]), label, eps, mixed);
 #else
-    for (int i = 0; i < VAE_LATENT_DIM; i++)
-        z[i] = (float)eps[i];
+    from_mixture(unit(words[0]), label, eps, mixed);
 #endif
+#endif
+    for (int i = 0; i < VAE_LATENT_DIM; i++)
+        z[i] = (float)latents[i];
 #endif
     return VAE_OK;
 }

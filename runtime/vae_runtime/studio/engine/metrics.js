@@ -37,23 +37,25 @@ export async function score(model, images, { label = null, samples = 1, seed = 0
 }
 
 /**
- * Measure how much each latent dimension changes the image: samples of the prior are decoded with the dimension set
- * to its mean ± 2 standard deviations.
+ * Measure how much each coordinate of the latents changes the image: samples of the prior are decoded with it set to
+ * its mean ± 2 standard deviations.
  *
  * @param {import("./model.js").Model} model @param {number | null} label
  * @returns {Promise<{order: Int32Array, effect: Float64Array, active: boolean[]}>} `effect`: mean absolute
- *     difference of the two images, per pixel; `order`: dimensions, the largest effect first
+ *     difference of the two images, per pixel; `order`: coordinates, the largest effect first
  */
 export async function activity(model, label) {
-  const d = model.latentDim;
-  const { mean, std } = model.prior.spread(label);
+  const { latentDim: d, prior } = model;
+  const { mean, std } = prior.spread(label);
   const bases = model.sampleLatents({ n: BASES, seed: 0, label, temperature: 0.5 });
-  const effect = new Float64Array(d);
-  for (let dim = 0; dim < Math.min(d, MAX_MOVED); dim += 1) {
+  const effect = new Float64Array(prior.coordinates);
+  for (let dim = 0; dim < Math.min(effect.length, MAX_MOVED); dim += 1) {
     const latents = new Float32Array(2 * bases.length);
     [-2, 2].forEach((side, s) => {
-      latents.set(bases, s * bases.length);
-      for (let b = 0; b < BASES; b += 1) latents[s * bases.length + b * d + dim] = mean[dim] + side * std[dim];
+      for (let b = 0; b < BASES; b += 1) {
+        const moved = prior.move(bases.subarray(b * d, (b + 1) * d), dim, mean[dim] + side * std[dim]);
+        latents.set(moved, s * bases.length + b * d);
+      }
     });
     const images = await model.decode(latents, label);
     const half = images.length / 2;

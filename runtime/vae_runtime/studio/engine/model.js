@@ -47,6 +47,7 @@ export class Model {
     this.id = spec.id;
     this.family = spec.family;
     this.image = spec.image;
+    this.latentShape = spec.latentShape;
     this.latentDim = spec.latentDim;
     this.classes = spec.classes;
     this.likelihood = spec.likelihood;
@@ -84,7 +85,7 @@ export class Model {
   async decode(z, label = null) {
     const n = countRows(z, this.latentDim, "latents");
     /** @type {Record<string, Rows>} */
-    const inputs = { z: { data: z, row: [this.latentDim] } };
+    const inputs = { z: { data: z, row: this.latentShape } };
     if (label !== null) inputs.label = { data: asLabels(label, n, this.#spec), row: [] };
     const found = await this.#run(label === null ? "decoder" : "conditional_decoder", n, inputs);
     return found.image ?? new Float32Array();

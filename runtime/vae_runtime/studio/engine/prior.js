@@ -6,8 +6,10 @@ import { normals, unit, wordsOf } from "./rng.js";
 
 const MIXTURES = ["gaussian", "gmm", "class_gmm"];
 const KINDS = ["normal", "uniform", ...MIXTURES];
-const ARRAYS = ["low", "high", "weights", "mean", "cholesky"];
+const LOW_RANK = ["center", "directions", "residual"];
+const ARRAYS = ["low", "high", "weights", "mean", "cholesky", ...LOW_RANK];
 const MAX_DIMENSIONS = 65536;
+const MAX_DIRECTIONS = 256;
 
 /**
  * @typedef {object} SampleOptions
@@ -31,7 +33,9 @@ export class Prior {
     need(KINDS.includes(this.kind) && d >= 1 && d <= MAX_DIMENSIONS, `prior: kind ${this.kind} of ${d} dimensions`);
     const mixes = MIXTURES.includes(this.kind);
     const given = ARRAYS.filter((name) => Object.hasOwn(data, name)).join();
-    const needed = mixes ? "weights,mean,cholesky" : this.kind === "uniform" ? "low,high" : "";
+    const lowRank = mixes && Object.hasOwn(data, "directions");
+    const mixture = lowRank ? `weights,mean,cholesky,${LOW_RANK}` : "weights,mean,cholesky";
+    const needed = mixes ? mixture : this.kind === "uniform" ? "low,high" : "";
     need(given === needed, `prior: ${this.kind} has the arrays ${given || "none"}, expected ${needed || "none"}`);
     /** Number of mixtures: classes + 1 for `class_gmm`, else 1. */
     this.rows = 1;
@@ -40,12 +44,19 @@ export class Prior {
       need(Array.isArray(data.weights) && Array.isArray(data.weights[0]), "prior: weights is not a table");
       [this.rows, this.components] = [data.weights.length, data.weights[0].length];
     }
-    const [rows, m] = [this.rows, this.components];
+    /** K: the directions of a low-rank prior, else D. */
+    this.coordinates = lowRank && Array.isArray(data.directions) ? data.directions.length : d;
+    const [rows, m, k] = [this.rows, this.components, this.coordinates];
     this.low = numbers(data, "low", [d]);
     this.high = numbers(data, "high", [d]);
     this.weights = numbers(data, "weights", [rows, m]);
-    this.mean = numbers(data, "mean", [rows, m, d]);
-    this.cholesky = numbers(data, "cholesky", [rows, m, (d * (d + 1)) / 2]);
+    this.mean = numbers(data, "mean", [rows, m, k]);
+    this.cholesky = numbers(data, "cholesky", [rows, m, (k * (k + 1)) / 2]);
+    this.center = numbers(data, "center", [d]);
+    this.residual = numbers(data, "residual", [d]);
+    const all = numbers(data, "directions", [k, d]);
+    /** Orthonormal directions of a low-rank prior, each of D numbers; empty if it is not low-rank. */
+    this.directions = lowRank ? Array.from({ length: k }, (_, i) => all.subarray(i * d, (i + 1) * d)) : [];
     this.#check();
   }
 
@@ -58,6 +69,7 @@ export class Prior {
     const { kind, rows, components: m, weights } = this;
     need(this.low.every((a, i) => a <= this.high[i]), "prior: low is above high, expected low <= high");
     if (!MIXTURES.includes(kind)) return;
+    this.#checkDirections();
     const fits = kind === "class_gmm" ? rows > 1 : rows === 1 && (m === 1 || kind === "gmm");
     need(fits && m > 0, `prior: ${rows} mixtures of ${m} components do not fit ${kind}`);
     for (let row = 0; row < rows; row += 1) {
@@ -68,6 +80,18 @@ export class Prior {
         "prior: expected weights of 0 or more that sum to 1 in each row",
       );
     }
+  }
+
+  #checkDirections() {
+    const { directions, residual, latentDim: d } = this;
+    if (!residual.length) return;
+    const most = Math.min(MAX_DIRECTIONS, d);
+    const fits = directions.length >= 1 && directions.length <= most && residual.every((r) => r >= 0);
+    need(fits, `prior: ${directions.length} directions of ${d} dimensions, expected 1 to ${most}, with a residual of 0 or more`);
+    const orthonormal = directions.every((a, i) =>
+      directions.slice(i).every((b, j) => Math.abs(dot(a, b) - Number(j === 0)) <= 1e-3),
+    );
+    need(orthonormal, "prior: directions are not orthonormal");
   }
 
   /**
@@ -87,14 +111,14 @@ export class Prior {
   }
 
   /**
-   * The mean and standard deviation of each dimension, for one class or for samples without a label.
+   * The mean and standard deviation of each coordinate, for one class or for samples without a label.
    *
    * @param {number | null} label @returns {{mean: Float64Array, std: Float64Array}}
    */
   spread(label = null) {
-    const d = this.latentDim;
-    const [mean, std] = [new Float64Array(d), new Float64Array(d).fill(1)];
-    for (let i = 0; i < d; i += 1) {
+    const k = this.coordinates;
+    const [mean, std] = [new Float64Array(k), new Float64Array(k).fill(1)];
+    for (let i = 0; i < k; i += 1) {
       if (this.kind === "uniform") {
         mean[i] = (this.low[i] + this.high[i]) / 2;
         std[i] = (this.high[i] - this.low[i]) / Math.sqrt(12);
@@ -103,6 +127,20 @@ export class Prior {
       }
     }
     return { mean, std };
+  }
+
+  /** A coordinate of latents z: along a direction of a low-rank prior, else z[index]. @param {ArrayLike<number>} z @param {number} index */
+  coordinate(z, index) {
+    const direction = this.directions[index];
+    return direction ? direction.reduce((sum, value, i) => sum + value * (z[i] - this.center[i]), 0) : z[index];
+  }
+
+  /** Latents like z, with one coordinate set to a value. @param {Float32Array} z @param {number} index @param {number} to */
+  move(z, index, to) {
+    const direction = this.directions[index];
+    if (!direction) return z.with(index, to);
+    const step = to - this.coordinate(z, index);
+    return z.map((value, i) => value + step * direction[i]);
   }
 
   /** @param {BigUint64Array} words @param {number} row @param {number} temperature @param {number | null} truncation */
@@ -114,11 +152,22 @@ export class Prior {
     const eps = normals(words.subarray(1), d, truncation).map((value) => temperature * value);
     if (!this.weights.length) return eps;
     const component = this.#pick(row, unit(words[0]));
-    const z = mean.slice(component * d, (component + 1) * d);
-    for (let i = 0, at = component * ((d * (d + 1)) / 2); i < d; i += 1) {
-      for (let j = 0; j <= i; j += 1, at += 1) z[i] += cholesky[at] * eps[j];
+    const { directions, coordinates: k } = this;
+    // The projection of standard normals and the rest of them are independent.
+    const noise = directions.length ? Float64Array.from(directions, (direction) => dot(eps, direction)) : eps;
+    const own = mean.slice(component * k, (component + 1) * k);
+    for (let i = 0, at = component * ((k * (k + 1)) / 2); i < k; i += 1) {
+      for (let j = 0; j <= i; j += 1, at += 1) own[i] += cholesky[at] * noise[j];
     }
-    return z;
+    if (!directions.length) return own;
+    const [lifted, rest] = [new Float64Array(d), eps.slice()];
+    directions.forEach((direction, j) => {
+      direction.forEach((value, i) => {
+        lifted[i] += own[j] * value;
+        rest[i] -= noise[j] * value;
+      });
+    });
+    return lifted.map((value, i) => this.center[i] + value + this.residual[i] * rest[i]);
   }
 
   /**
@@ -147,9 +196,9 @@ export class Prior {
     return sums.reduce((component, sum) => component + Number(u >= sum / total), first);
   }
 
-  /** The mean and standard deviation of dimension i of a mixture. @param {number} row @param {number} i @returns {[number, number]} */
+  /** The mean and standard deviation of coordinate i of a mixture. @param {number} row @param {number} i @returns {[number, number]} */
   #moments(row, i) {
-    const { weights, mean, cholesky, latentDim: d } = this;
+    const { weights, mean, cholesky, coordinates: d } = this;
     const components = Array.from({ length: this.components }, (_, k) => row * this.components + k);
     const centre = components.reduce((sum, c) => sum + weights[c] * mean[c * d + i], 0);
     const variance = components.reduce((sum, c) => {
@@ -190,6 +239,13 @@ function numbers(data, name, shape) {
   if (!Object.hasOwn(data, name)) return new Float64Array();
   need(hasShape(data[name], shape), `prior: ${name} must hold ${shape.join(" × ")} finite numbers`);
   return Float64Array.from(data[name].flat(shape.length - 1));
+}
+
+/** @param {ArrayLike<number>} a @param {ArrayLike<number>} b */
+function dot(a, b) {
+  let sum = 0;
+  for (let i = 0; i < a.length; i += 1) sum += a[i] * b[i];
+  return sum;
 }
 
 /** @param {any} value @param {number[]} shape @returns {boolean} */

@@ -4,8 +4,10 @@ import { need, take } from "./json.js";
 import { Prior } from "./prior.js";
 
 const FORMAT = "1.0";
+/** Pillow's names of modes, by number of channels. */
+const MODES = ["", "L", "LA", "RGB", "RGBA"];
+const MAX_AXES = 8;
 const MAX_SIDE = 16384;
-const MAX_DIMENSIONS = 65536;
 const MAX_CLASSES = 1_000_000;
 
 /**
@@ -14,7 +16,8 @@ const MAX_CLASSES = 1_000_000;
  * @property {string} id identifies the bundle; graphs of different bundles are never combined
  * @property {"ae" | "vae" | "cvae"} family
  * @property {{channels: number, height: number, width: number, size: number}} image size: C·H·W
- * @property {number} latentDim
+ * @property {number[]} latentShape
+ * @property {number} latentDim the product of latentShape
  * @property {string[]} classes empty where the decoder takes no label
  * @property {"bernoulli" | "gaussian"} likelihood
  * @property {number | null} sigma standard deviation of the pixels in a `gaussian` likelihood; null if not learned
@@ -30,11 +33,13 @@ export function readSpec(data, where) {
   checkFormat(take(data, "format", "string", where), where);
   const image = take(data, "image", "object", where);
   const [channels, height, width] = ["channels", "height", "width"].map((key) => take(image, key, "integer", where));
+  const latentShape = take(data, "latent_shape", "array", where);
   const spec = {
     id: take(data, "id", "string", where),
     family: take(data, "family", "string", where),
     image: { channels, height, width, size: channels * height * width },
-    latentDim: take(data, "latent_dim", "integer", where),
+    latentShape,
+    latentDim: latentShape.reduce((product, size) => product * size, 1),
     classes: take(data, "classes", "array", where),
     likelihood: take(data, "likelihood", "string", where),
     sigma: "sigma" in data ? take(data, "sigma", "number", where) : null,
@@ -45,10 +50,11 @@ export function readSpec(data, where) {
 }
 
 /** @param {ModelSpec} spec @param {string} mode @param {any[]} range @param {string} where */
-function check({ family, image, latentDim, classes, likelihood, sigma, prior }, mode, range, where) {
+function check({ family, image, latentShape, latentDim, classes, likelihood, sigma, prior }, mode, range, where) {
   const { channels: c, height: h, width: w } = image;
   const side = (/** @type {number} */ n) => n >= 1 && n <= MAX_SIDE;
-  const shaped = mode === (c === 1 ? "L" : "RGB") && (c === 1 || c === 3) && side(h) && side(w);
+  const shaped = c >= 1 && mode === MODES[c] && side(h) && side(w);
+  const axes = latentShape.length >= 1 && latentShape.length <= MAX_AXES && latentShape.every((n) => Number.isInteger(n) && n >= 1);
   const named = classes.every((name) => typeof name === "string") && new Set(classes).size === classes.length;
   /** @type {[string, boolean][]} */
   const fits = [
@@ -57,8 +63,7 @@ function check({ family, image, latentDim, classes, likelihood, sigma, prior }, 
     [`sigma ${sigma}`, sigma === null || (likelihood === "gaussian" && sigma > 0 && sigma < Infinity)],
     [`image ${mode} ${c}×${h}×${w}`, shaped],
     [`image range ${range}`, range.join() === "0,1" && range.every(Number.isFinite)],
-    [`latent_dim ${latentDim}`, latentDim >= 1 && latentDim <= MAX_DIMENSIONS],
-    [`prior of ${prior.latentDim} dimensions`, prior.latentDim === latentDim],
+    [`latent_shape ${latentShape}`, axes && latentDim === prior.latentDim],
     [`prior of ${prior.rows} mixtures`, prior.kind !== "class_gmm" || prior.rows === classes.length + 1],
     [`${classes.length} classes`, named && classes.length <= MAX_CLASSES && (family === "cvae") === classes.length > 0],
   ];
@@ -92,7 +97,7 @@ export function expectedTensors(spec, role, variant, labelled) {
   const dtype = variant === "uint8" && !encodes ? "uint8" : "float32";
   const image = { name: "image", dtype, shape: ["batch", channels, height, width] };
   const names = encodes && spec.family !== "ae" ? ["mu", "log_var"] : ["z"];
-  const latents = names.map((name) => ({ name, dtype: "float32", shape: ["batch", spec.latentDim] }));
+  const latents = names.map((name) => ({ name, dtype: "float32", shape: ["batch", ...spec.latentShape] }));
   const takesLabel = role === "conditional_decoder" || (encodes && labelled && spec.classes.length > 0);
   const label = takesLabel ? [{ name: "label", dtype: "int64", shape: ["batch"] }] : [];
   return encodes ? [[image, ...label], latents] : [[...latents, ...label], [image]];

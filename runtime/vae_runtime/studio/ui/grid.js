@@ -8,6 +8,7 @@ const SIDE = 10;
 
 export function gridPanel(app) {
   const { model, store, frames, range, showStatus } = app;
+  const { prior } = model;
   const canvas = sheetCanvas(model.image, {}, [SIDE, SIDE, gap(model.image)]);
   const ring = h("i", { class: "ring", "aria-hidden": "true" });
   const pad = h("div", {
@@ -21,7 +22,7 @@ export function gridPanel(app) {
     columns: SIDE,
     gap: gap(model.image),
     reads: ["z", "label", "x", "y"],
-    latents: ({ z, label, x, y }) => ({ z: sheet(z, [x, range(x)], [y, range(y)]), labels: label }),
+    latents: ({ z, label, x, y }) => ({ z: sheet(prior, z, [x, range(x)], [y, range(y)]), labels: label }),
   });
 
   /** Go to a position on the pad (u right, v down; 0 to 1). Both ranges end at the centres of the outer tiles. */
@@ -29,7 +30,7 @@ export function gridPanel(app) {
     const { z, x, y } = store.get();
     const at = (share, { low, high }) => low + (high - low) * Math.min(1, Math.max(0, (share * SIDE - 0.5) / (SIDE - 1)));
     const [right, up] = [at(u, range(x)), at(1 - v, range(y))];
-    store.set({ z: x === y ? withDims(z, [x, right]) : withDims(z, [x, right], [y, up]) });
+    store.set({ z: x === y ? withDims(prior, z, [x, right]) : withDims(prior, z, [x, right], [y, up]) });
   };
   const drag = (event) => {
     if (event.type === "pointerdown") pad.setPointerCapture(event.pointerId);
@@ -44,17 +45,17 @@ export function gridPanel(app) {
     const { z, x, y } = store.get();
     const move = (dim, by) => {
       const { low, high } = range(dim);
-      return [dim, Math.min(high, Math.max(low, z[dim] + (by * (high - low)) / (event.shiftKey ? 90 : 9)))];
+      return [dim, Math.min(high, Math.max(low, prior.coordinate(z, dim) + (by * (high - low)) / (event.shiftKey ? 90 : 9)))];
     };
-    store.set({ z: arrow[0] ? withDims(z, move(x, arrow[0])) : withDims(z, move(y, -arrow[1])) });
+    store.set({ z: arrow[0] ? withDims(prior, z, move(x, arrow[0])) : withDims(prior, z, move(y, -arrow[1])) });
     const next = store.get().z;
-    showStatus(`z${x} ${next[x].toFixed(2)}, z${y} ${next[y].toFixed(2)}`);
+    showStatus([x, y].map((dim) => `z${dim} ${prior.coordinate(next, dim).toFixed(2)}`).join(", "));
   });
 
   store.on(["z", "x", "y"], ({ z, x, y }) => {
     const share = (dim) => {
       const { low, high } = range(dim);
-      return (0.5 + (SIDE - 1) * Math.min(1, Math.max(0, (z[dim] - low) / (high - low)))) / SIDE;
+      return (0.5 + (SIDE - 1) * Math.min(1, Math.max(0, (prior.coordinate(z, dim) - low) / (high - low)))) / SIDE;
     };
     ring.style.left = `${100 * share(x)}%`;
     ring.style.top = `${100 * (1 - share(y))}%`;
@@ -71,12 +72,11 @@ function axis({ store, activity }, key, text) {
 }
 
 /** The latents of the sheet, row by row from the top. */
-function sheet(z, [x, right], [y, up]) {
+function sheet(prior, z, [x, right], [y, up]) {
   const place = ({ low, high }, i) => low + ((high - low) * i) / (SIDE - 1);
-  return repeat(z, SIDE * SIDE, (row, tile) => {
-    row[y] = place(up, SIDE - 1 - Math.floor(tile / SIDE));
-    row[x] = place(right, tile % SIDE);
-  });
+  return repeat(z, SIDE * SIDE, (row, tile) =>
+    withDims(prior, row, [y, place(up, SIDE - 1 - Math.floor(tile / SIDE))], [x, place(right, tile % SIDE)]),
+  );
 }
 
 function gap({ width }) {

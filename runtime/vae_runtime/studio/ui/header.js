@@ -9,8 +9,8 @@ export function header(app, openBundle) {
   const { model } = app;
   const { channels, height, width } = model.image;
   const parts = [
-    FAMILIES[model.family], `${height}×${width} ${channels === 1 ? "grey" : "colour"}`,
-    `${model.latentDim} dimensions`, model.classes.length ? `${model.classes.length} labels` : null,
+    FAMILIES[model.family], `${height}×${width} ${channels < 3 ? "grey" : "colour"}`,
+    model.latentShape.length === 1 ? `${model.latentDim} dimensions` : `${model.latentShape.join("×")} latents`, model.classes.length ? `${model.classes.length} labels` : null,
   ];
   return h(
     "header", { class: "top" },

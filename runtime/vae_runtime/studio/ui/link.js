@@ -29,7 +29,7 @@ export function fromHash(hash, model) {
   const state = {};
   for (const [key, [low, high]] of Object.entries({ ...WHOLE, ...REAL })) {
     const value = params.has(key) ? Number(params.get(key)) : NaN;
-    const top = key === "label" ? model.classes.length - 1 : "xy".includes(key) ? model.latentDim - 1 : high;
+    const top = key === "label" ? model.classes.length - 1 : "xy".includes(key) ? model.prior.coordinates - 1 : high;
     if (value >= low && value <= top && (key in REAL || Number.isInteger(value))) state[key] = value;
   }
   for (const [key, words] of Object.entries(WORDS)) {

@@ -24,7 +24,7 @@ export function mapPanel(app, cloud) {
 
   function layout() {
     const { x, y, plane } = store.get();
-    view.axes = axesOf(cloud, plane, [x, y], model.latentDim);
+    view.axes = axesOf(cloud, plane, [x, y], model);
     const ratio = window.devicePixelRatio || 1;
     const [width, height] = [plot.clientWidth || 1, plot.clientHeight || 1];
     canvas.width = width * ratio;
@@ -159,22 +159,26 @@ function scaleOf(points, width, height) {
  * @param cloud  { z: Float32Array[n·D], n }
  * @param plane  "pca", or "grid" for the two dimensions `dims`
  * @returns  { points: Float32Array[n·2], project(z) → [x, y], lift([x, y], z) → latents at that position }.
- *   On the grid's plane, `lift` keeps the other dimensions of z; on principal components, it uses the cloud's mean.
+ *   On the grid's plane, `lift` keeps the other coordinates of z; on principal components, it sets all of them.
  */
-function axesOf(cloud, plane, dims, dim) {
+function axesOf(cloud, plane, dims, { prior, latentDim }) {
+  const dim = prior.coordinates;
+  const coordinates = (z) => Float32Array.from({ length: dim }, (_, i) => prior.coordinate(z, i));
+  const rows = Array.from({ length: cloud.n }, (_, i) => cloud.z.subarray(i * latentDim, (i + 1) * latentDim));
   if (plane === "pca" && dim > 1) {
-    const fit = pca(cloud.z, dim);
+    const all = new Float32Array(cloud.n * dim);
+    rows.forEach((z, i) => all.set(coordinates(z), i * dim));
+    const fit = pca(all, dim);
     return {
-      points: fit.project(cloud.z),
-      project: (z) => [...fit.project(z)],
-      lift: ([x, y]) => Float32Array.from(fit.lift(x, y)),
+      points: fit.project(all),
+      project: (z) => [...fit.project(coordinates(z))],
+      lift: ([x, y], z) => withDims(prior, z, ...fit.lift(x, y).entries()),
     };
   }
   const [across, up] = dims;
-  const project = (z, at = 0) => [z[at + across], z[at + up]];
-  const points = new Float32Array(2 * cloud.n);
-  for (let i = 0; i < cloud.n; i++) points.set(project(cloud.z, i * dim), 2 * i);
-  return { points, project, lift: ([x, y], z) => withDims(z, [up, y], [across, x]) };
+  const project = (z) => [prior.coordinate(z, across), prior.coordinate(z, up)];
+  const points = Float32Array.from(rows.flatMap(project));
+  return { points, project, lift: ([x, y], z) => withDims(prior, z, [up, y], [across, x]) };
 }
 
 /** The points of the map: the encoded test set if the page has one, else samples of the prior. */

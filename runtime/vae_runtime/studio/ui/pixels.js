@@ -15,7 +15,7 @@ export function sheetCanvas({ height, width }, props = {}, [columns, rows, gap] 
  * pixel.
  *
  * @param images  Float32Array[n·C·H·W], channels first
- * @param shape   { channels: 1 or 3, height, width }
+ * @param shape   { channels, height, width }
  */
 export function paintSheet(canvas, images, shape, columns = 1, gap = 0) {
   const { channels, height, width } = shape;
@@ -44,8 +44,9 @@ export function paintSheet(canvas, images, shape, columns = 1, gap = 0) {
 /** 0xAABBGGRR, the byte order of ImageData on little-endian machines. */
 function colour(bytes, at, channels, plane) {
   const red = bytes[at];
-  if (channels === 1) return OPAQUE | (red * 0x010101);
-  return OPAQUE | (bytes[at + 2 * plane] << 16) | (bytes[at + plane] << 8) | red;
+  const alpha = channels % 2 ? OPAQUE : bytes[at + (channels - 1) * plane] << 24;
+  if (channels < 3) return alpha | (red * 0x010101);
+  return alpha | (bytes[at + 2 * plane] << 16) | (bytes[at + plane] << 8) | red;
 }
 
 /** Round to 256 levels, halves to even, like Python's `to_uint8`: a clamped array rounds this way. */
@@ -72,8 +73,10 @@ export function readPixels(context, { channels, height, width }, scale) {
     for (let c = 0; c < 3; c++) sums[c * plane + at] += data[i + c];
   }
   const whole = 255 * scale * scale;
-  if (channels === 3) return Float32Array.from(sums, (sum) => sum / whole);
-  return Float32Array.from({ length: plane }, (_, i) => (0.299 * sums[i] + 0.587 * sums[plane + i] + 0.114 * sums[2 * plane + i]) / whole);
+  const image = new Float32Array(channels * plane).fill(1); // alpha, where the model has it
+  if (channels >= 3) image.set(sums.map((sum) => sum / whole));
+  else for (let i = 0; i < plane; i++) image[i] = (0.299 * sums[i] + 0.587 * sums[plane + i] + 0.114 * sums[2 * plane + i]) / whole;
+  return image;
 }
 
 

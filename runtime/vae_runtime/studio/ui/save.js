@@ -74,9 +74,9 @@ export function encodeGif(frames, { channels, height, width }) {
   const scale = Math.max(1, Math.round(224 / height));
   const gif = GIFEncoder();
   for (const frame of frames) {
-    let indices = toBytes(frame);
+    let indices = toBytes(frame).subarray(0, (channels < 3 ? 1 : 3) * height * width); // a GIF has no partial alpha
     let palette = GREYS;
-    if (channels === 3) {
+    if (channels >= 3) {
       const planes = indices;
       const rgba = new Uint8Array(4 * height * width).map((_, i) => planes[(i % 4) * height * width + (i >> 2)] ?? 255);
       palette = quantize(rgba, 256);

@@ -1,4 +1,4 @@
-/** One slider per latent dimension, the largest effect first; inactive dimensions are folded away. */
+/** One slider per coordinate of the prior (its dimensions or principal directions), the largest effect first; inactive dimensions are folded away. */
 
 import { h, panel } from "./dom.js";
 import { sheetCanvas } from "./pixels.js";
@@ -22,13 +22,13 @@ export function slidersPanel(app) {
 }
 
 function row(app, dim) {
-  const { store, range, activity } = app;
+  const { model: { prior }, store, range, activity } = app;
   const { low, high, step } = range(dim);
   const name = `z${dim}`;
   const value = h("output", {});
   const slider = h("input", {
     type: "range", min: low, max: high, step, id: name, "aria-label": `Dimension ${dim}`,
-    oninput: () => store.set({ z: withDims(store.get().z, [dim, slider.valueAsNumber]) }),
+    oninput: () => store.set({ z: withDims(prior, store.get().z, [dim, slider.valueAsNumber]) }),
     ondblclick: () => back(),
     onkeydown: (event) => {
       if (event.key !== "Delete" && event.key !== "Backspace") return;
@@ -36,11 +36,12 @@ function row(app, dim) {
       back();
     },
   });
-  const back = () => store.set({ z: withDims(store.get().z, [dim, app.centre[dim]]) });
+  const back = () => store.set({ z: withDims(prior, store.get().z, [dim, app.centre[dim]]) });
   let shown = NaN;
   store.on(["z"], ({ z }) => {
-    if (z[dim] === shown) return;
-    shown = z[dim];
+    const now = prior.coordinate(z, dim);
+    if (now === shown) return;
+    shown = now;
     slider.value = shown;
     value.value = number(shown);
     slider.setAttribute("aria-valuetext", number(shown));
@@ -61,7 +62,7 @@ function film({ model, frames, range }, dim) {
     gap: 1,
     rank: 2,
     latents: ({ z, label }) => ({
-      z: repeat(z, TILES, (row, i) => { row[dim] = low + ((high - low) * i) / (TILES - 1); }),
+      z: repeat(z, TILES, (row, i) => withDims(model.prior, row, [dim, low + ((high - low) * i) / (TILES - 1)])),
       labels: label,
     }),
   });

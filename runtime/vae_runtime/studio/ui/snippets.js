@@ -5,7 +5,7 @@ export const LANGUAGES = [["python", "Python"], ["javascript", "JavaScript"], ["
 /** The program in a language, for the engine's `model` and a state { z, label }. */
 export function snippet(language, model, { z, label }) {
   const graph = label === null ? "decoder.onnx" : "conditional_decoder.onnx";
-  const given = { ...model.image, name: model.name, dim: model.latentDim, label, graph, z: numbers(z) };
+  const given = { ...model.image, name: model.name, shape: model.latentShape, label, graph, z: numbers(z) };
   return { python, javascript, c }[language](given);
 }
 
@@ -17,7 +17,7 @@ function numbers(z) {
   return lines.join(",\n    ");
 }
 
-function python({ name, z, label, channels }) {
+function python({ name, z, shape, label, channels }) {
   const condition = label === null ? "" : `, label=${label}`;
   const layout = channels === 1 ? "pixels[0]" : "pixels.transpose(1, 2, 0)";
   return `# Needs vae-onnx; in a checkout of it: pip install ".[cpu]"
@@ -28,17 +28,17 @@ import vae_runtime as vae
 
 z = np.array([
     ${z},
-], np.float32)
+], np.float32)${shape.length > 1 ? `.reshape(${shape.join(", ")})` : ""}
 model = vae.load(${JSON.stringify(name)})
 pixels = model.decode(z${condition}, dtype="uint8")[0]
 Image.fromarray(${layout}).save("image.png")
 `;
 }
 
-function javascript({ graph, z, dim, label, channels, height, width }) {
+function javascript({ graph, z, shape, label, channels, height, width }) {
   const condition = label === null ? "" : `\n  label: new ort.Tensor("int64", BigInt64Array.of(${label}n), [1]),`;
-  const [magic, order] = channels === 1
-    ? ["P5", "image.data"]
+  const [magic, order] = channels < 3
+    ? ["P5", `image.data.subarray(0, ${height * width})`]
     : ["P6", `image.data.map((_, i, planes) => planes[(i % 3) * ${height * width} + Math.floor(i / 3)])`];
   return `// npm install onnxruntime-node; ${graph} is in the bundle
 import { writeFileSync } from "node:fs";
@@ -49,14 +49,14 @@ const z = Float32Array.of(
 );
 const session = await ort.InferenceSession.create("${graph}");
 const { image } = await session.run({
-  z: new ort.Tensor("float32", z, [1, ${dim}]),${condition}
+  z: new ort.Tensor("float32", z, [1, ${shape.join(", ")}]),${condition}
 });
 const pixels = Uint8ClampedArray.from(${order}, (p) => Math.fround(p * 255));
-writeFileSync("image.${channels === 1 ? "pgm" : "ppm"}", Buffer.concat([Buffer.from("${magic} ${width} ${height} 255\\n"), Buffer.from(pixels)]));
+writeFileSync("image.${channels < 3 ? "pgm" : "ppm"}", Buffer.concat([Buffer.from("${magic} ${width} ${height} 255\\n"), Buffer.from(pixels)]));
 `;
 }
 
-function c({ graph, z, dim, label, channels, height, width }) {
+function c({ graph, z, shape, label, channels, height, width }) {
   const labelled = label !== null;
   const plane = height * width;
   const inputs = labelled ? 2 : 1;
@@ -66,7 +66,7 @@ function c({ graph, z, dim, label, channels, height, width }) {
     OK(ort->CreateTensorWithDataAsOrtValue(cpu, label, sizeof label, label_shape, 1,
                                            ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64, &in[1]));`
     : "";
-  return `// cc image.c -lonnxruntime -lm -o image && ./image > image.${channels === 1 ? "pgm" : "ppm"}; ${graph} is in the bundle
+  return `// cc image.c -lonnxruntime -lm -o image && ./image > image.${channels < 3 ? "pgm" : "ppm"}; ${graph} is in the bundle
 #include <math.h>
 #include <onnxruntime_c_api.h>
 #include <stdio.h>
@@ -83,7 +83,7 @@ int main(void) {
     float z[] = {
     ${z},
     };
-    int64_t z_shape[] = {1, ${dim}};
+    int64_t z_shape[] = {1, ${shape.join(", ")}};
     OrtEnv *env;
     OrtSession *session;
     OrtSessionOptions *options;
@@ -94,15 +94,15 @@ int main(void) {
     OK(ort->CreateSessionOptions(&options));
     OK(ort->CreateSession(env, "${graph}", options, &session));
     OK(ort->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &cpu));
-    OK(ort->CreateTensorWithDataAsOrtValue(cpu, z, sizeof z, z_shape, 2,
+    OK(ort->CreateTensorWithDataAsOrtValue(cpu, z, sizeof z, z_shape, ${shape.length + 1},
                                            ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, &in[0]));${condition}
     const char *in_names[] = {"z"${labelled ? ', "label"' : ""}}, *out_names[] = {"image"};
     OK(ort->Run(session, NULL, in_names, (const OrtValue *const *)in, ${inputs}, out_names, 1, &out));
     float *image;
     OK(ort->GetTensorMutableData(out, (void **)&image));
-    printf("P${channels === 1 ? 5 : 6} ${width} ${height} 255\\n");
+    printf("P${channels < 3 ? 5 : 6} ${width} ${height} 255\\n");
     for (int i = 0; i < ${plane}; i++)
-        for (int c = 0; c < ${channels}; c++) putchar((int)lrintf(image[c * ${plane} + i] * 255));
+        for (int c = 0; c < ${channels < 3 ? 1 : 3}; c++) putchar((int)lrintf(image[c * ${plane} + i] * 255));
     return 0;
 }
 `;

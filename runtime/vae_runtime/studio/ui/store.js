@@ -5,7 +5,7 @@
  *   z            Float32Array[D], the latents that all panels show
  *   label        class index, or null for none
  *   seed, temperature, prior    how the latents were last sampled
- *   x, y         the two dimensions of the grid
+ *   x, y         the two coordinates of the grid
  *   a, b         pinned latents, or null
  *   how, t       the morph: "linear" or "spherical", and the position, 0 to 1
  *   language     language of the program shown
@@ -36,20 +36,14 @@ export function createStore(initial) {
   };
 }
 
-/** A copy of z with some numbers replaced: [[dimension, value], …]. */
-export function withDims(z, ...pairs) {
-  const next = Float32Array.from(z);
-  for (const [dim, value] of pairs) next[dim] = value;
-  return next;
+/** z with some coordinates of the prior set: [[coordinate, value], …]. */
+export function withDims(prior, z, ...pairs) {
+  return pairs.reduce((moved, [dim, value]) => prior.move(moved, dim, value), z);
 }
 
-/** n copies of z in one array; `change(row, i)` may modify copy i. */
-export function repeat(z, n, change = () => {}) {
+/** n copies of z in one array; `change(z, i)` may return other latents for copy i. */
+export function repeat(z, n, change = (row) => row) {
   const all = new Float32Array(n * z.length);
-  for (let i = 0; i < n; i++) {
-    const row = all.subarray(i * z.length, (i + 1) * z.length);
-    row.set(z);
-    change(row, i);
-  }
+  for (let i = 0; i < n; i++) all.set(change(z, i), i * z.length);
   return all;
 }
