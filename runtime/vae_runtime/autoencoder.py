@@ -19,7 +19,8 @@ from .inference.batching import BATCH_SIZE
 from .labels import Labels, as_labels, check_labels
 from .latents import interpolation, traversal
 from .metrics import Codec, Evaluation, Scores, evaluate, score
-from .prior import check_sampling, choose_prior, fresh_seed
+from .prior import check_sampling, choose_prior
+from .rng import fresh_seed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

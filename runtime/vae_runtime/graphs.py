@@ -220,8 +220,7 @@ def check_tensors(session: Session, spec: ModelSpec, role: str, variant: str, wh
     Raises:
         InputError: a name, dtype or shape differs.
     """
-    labelled = role == "conditional_decoder" or (role == "encoder" and "label" in session.inputs)
-    expected = expected_tensors(spec, role, variant, labelled=labelled)
+    expected = expected_tensors(spec, role, variant, labelled="label" in session.inputs)
     for side, found in zip(expected, (session.inputs, session.outputs), strict=True):
         wanted = [(t.name, _ORT[t.dtype], list(t.shape[1:])) for t in side]
         given = [(t.name, t.type, list(t.shape[1:])) for t in found.values()]

@@ -39,7 +39,20 @@ def traversal(
         raise UsageError(f"dim is {dim}, expected 0 to {prior.coordinates - 1}")
     _check_steps(steps)
     mean, std = (values[dim] for values in prior.spread_of_coordinates(label))
-    return prior.move(start, dim, np.linspace(mean - span * std, mean + span * std, steps))
+    return move(prior, start, dim, np.linspace(mean - span * std, mean + span * std, steps))
+
+
+def move(
+    prior: Prior, z: NDArray[np.float32], coordinate: int, to: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Set one coordinate of z f32[D] to each of n values f64[n]; return f32[n, D]."""
+    path = np.repeat(z[None], len(to), axis=0)
+    if prior.directions is None or prior.center is None:
+        path[:, coordinate] = to
+        return path
+    direction = prior.directions[coordinate]
+    steps = to - float((z - prior.center) @ direction)
+    return np.asarray(path + steps[:, None] * direction, np.float32)
 
 
 def interpolation(

@@ -10,7 +10,6 @@ few coordinates, along the principal directions of the latents, and the rest is 
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from .errors import InputError, UsageError
 from .files.json_fields import take, take_array
-from .rng import normals, random_words, uniforms
+from .rng import fresh_seed, normal_cdf, normals, random_words, uniforms
 
 KINDS = ("normal", "uniform", "gaussian", "gmm", "class_gmm")
 _BOX = ("low", "high")
@@ -29,6 +28,7 @@ _LOW_RANK = ("center", "directions", "residual")
 ARRAYS = (*_BOX, *_MIXTURES, *_LOW_RANK)
 _MAX_DIMENSIONS = 65_536
 _MAX_DIRECTIONS = 256
+BELOW_ONE = 1 - 2**-24  # the largest float32 below 1
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -168,22 +168,36 @@ class Prior:
         """Sample without checks, for callers that checked the arguments of all batches at once."""
         rows = self._rows_of(label, n)
         words = random_words(seed, start, n, self.latent_dim)
-        if self.low is not None and self.high is not None:
-            middle, half = (self.low + self.high) / 2, (self.high - self.low) / 2
-            uniform = uniforms(words[:, 1 : 1 + self.latent_dim])
-            return (middle + temperature * half * (2 * uniform - 1)).astype(np.float32)
+        if self.kind == "uniform":
+            signed = 2 * uniforms(words[:, 1 : 1 + self.latent_dim]) - 1
+            return self._in_box(temperature * signed).astype(np.float32)
         eps = temperature * normals(words[:, 1:], self.latent_dim, truncation)
-        if self.weights is None:
-            return eps.astype(np.float32)
-        component = (uniforms(words[:, :1]) >= self._cumulative[rows]).sum(axis=1)
-        if self._low_rank is None:
-            return self._place(eps, rows, component).astype(np.float32)
-        center, _, residual = self._low_rank
-        # The projection of standard normals and the rest of them are independent.
-        projected = self._project(eps)
-        coordinates = self._place(projected, rows, component)
-        rest = residual * (eps - self._lift(projected))
-        return (center + self._lift(coordinates) + rest).astype(np.float32)
+        return self._from_normals(uniforms(words[:, :1]), eps, rows).astype(np.float32)
+
+    def transform(
+        self, noise: NDArray[np.floating[Any]], label: NDArray[np.int64] | int | None = None
+    ) -> NDArray[np.float32]:
+        """Turn standard normals into latents of this prior, as a bundle's `sampler.onnx` does.
+
+        Args:
+            noise: f32[n, D + 1]. The first column picks the component of a mixture, and the others
+                are the noise around its mean; scaling them scales the spread of the latents.
+            label: as for `sample`.
+
+        Returns:
+            f32[n, D].
+
+        Raises:
+            InputError: the noise has another shape.
+            UsageError: `label` is neither one integer nor n integers, or out of range.
+        """
+        if noise.ndim != 2 or noise.shape[1] != self.latent_dim + 1:
+            raise InputError(f"noise: {list(noise.shape)}, expected [N, {self.latent_dim + 1}]")
+        rows, eps = self._rows_of(label, len(noise)), noise[:, 1:].astype(np.float64)
+        if self.kind == "uniform":
+            return self._in_box(2 * normal_cdf(eps) - 1).astype(np.float32)
+        first = np.minimum(normal_cdf(noise[:, :1].astype(np.float64)), BELOW_ONE)
+        return self._from_normals(first, eps, rows).astype(np.float32)
 
     def spread(self, label: int | None = None) -> tuple[Floats, Floats]:
         """Return two arrays f64[D]: each dimension's mean and each dimension's standard deviation.
@@ -215,26 +229,6 @@ class Prior:
         variance = (weights * (variances + (means - mean) ** 2)).sum(axis=0)
         return mean, np.sqrt(variance)
 
-    def move(self, z: NDArray[np.float32], coordinate: int, to: Floats) -> NDArray[np.float32]:
-        """Set one coordinate of z f32[D] to each of n values.
-
-        Args:
-            z: the latents to start from.
-            coordinate: 0 to K - 1.
-            to: the values, f64[n].
-
-        Returns:
-            f32[n, D].
-        """
-        path = np.repeat(z[None], len(to), axis=0)
-        if self._low_rank is None:
-            path[:, coordinate] = to
-            return path
-        center, directions, _ = self._low_rank
-        direction = directions[coordinate]
-        steps = to - float((z - center) @ direction)
-        return np.asarray(path + steps[:, None] * direction, np.float32)
-
     @property
     def _low_rank(self) -> tuple[Floats, Floats, Floats] | None:
         """Center, directions and residual, if this prior has them."""
@@ -248,6 +242,26 @@ class Prior:
         assert self.weights is not None
         total = np.cumsum(self.weights, axis=1, dtype=np.float64)
         return total / total[:, -1:]
+
+    def _in_box(self, signed: Floats) -> Floats:
+        """Scale numbers from [-1, 1] to the box."""
+        assert self.low is not None
+        assert self.high is not None
+        return (self.low + self.high) / 2 + (self.high - self.low) / 2 * signed
+
+    def _from_normals(self, first: Floats, eps: Floats, rows: NDArray[np.intp]) -> Floats:
+        """Turn normals f64[n, D] into latents; `first` f64[n, 1] in [0, 1) picks the component."""
+        if self.weights is None:
+            return eps
+        component = (first >= self._cumulative[rows]).sum(axis=1)
+        if self._low_rank is None:
+            return self._place(eps, rows, component)
+        center, _, residual = self._low_rank
+        # The projection of standard normals and the rest of them are independent.
+        projected = self._project(eps)
+        coordinates = self._place(projected, rows, component)
+        rest = residual * (eps - self._lift(projected))
+        return center + self._lift(coordinates) + rest
 
     def _place(self, eps: Floats, row: NDArray[np.intp], component: NDArray[np.intp]) -> Floats:
         """Compute mean + L·eps, one column of L at a time.
@@ -349,11 +363,6 @@ def choose_prior(fitted: Prior, name: str) -> Prior:
     if name == "normal":
         return Prior.normal(fitted.latent_dim)
     raise UsageError(f"prior is {name!r}, expected 'fitted' or 'normal'")
-
-
-def fresh_seed() -> int:
-    """Return a random 32-bit seed, short enough to be read aloud."""
-    return int.from_bytes(os.urandom(4), "little")
 
 
 def check_sampling(

@@ -6,6 +6,9 @@ computed without those of the samples before it.
 
 from __future__ import annotations
 
+import os
+from math import erf, sqrt
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,6 +32,17 @@ def random_words(seed: int, start: int, n: int, dim: int) -> NDArray[np.uint64]:
 def uniforms(words: NDArray[np.uint64]) -> NDArray[np.float64]:
     """Convert the top 53 bits of each word to a number in [0, 1)."""
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def fresh_seed() -> int:
+    """Return a random 32-bit seed, short enough to be read aloud."""
+    return int.from_bytes(os.urandom(4), "little")
+
+
+def normal_cdf(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return Φ of each value, the probability that a standard normal is below it."""
+    found: NDArray[np.float64] = np.vectorize(erf, otypes=[np.float64])(values / sqrt(2))
+    return 0.5 * (1 + found)
 
 
 def normals(words: NDArray[np.uint64], dim: int, truncation: float | None) -> NDArray[np.float64]:

@@ -25,6 +25,7 @@ _BATCH: list[int | str] = ["batch"]
 _VALUES = {
     "image": ([*_BATCH, 1, 2, 2], 1),
     "z": ([*_BATCH, 2], 1),
+    "noise": ([*_BATCH, 3], 1),
     "mu": ([*_BATCH, 2], 1),
     "log_var": ([*_BATCH, 2], 1),
     "label": (_BATCH, 7),
@@ -39,6 +40,7 @@ def bundle(
     variants: tuple[str, ...] = (),
     labelled_encoder: bool = False,
     spatial: bool = False,
+    sampler: bool = False,
 ) -> Files:
     """Return the files of a good bundle with correct checksums; `name` is its id.
 
@@ -54,10 +56,15 @@ def bundle(
     files: Files = {NAME: b""}
     entries = []
     roles = ["encoder", "decoder"] + ["conditional_decoder"] * (family == "cvae")
+    roles += ["sampler"] * sampler
     for role in roles:
         for variant in ("fp32", *(() if role == "encoder" else variants)):
             file = f"{role}.onnx" if variant == "fp32" else f"{role}.{variant}.onnx"
-            labelled = role == "conditional_decoder" or (role == "encoder" and labelled_encoder)
+            labelled = (
+                role == "conditional_decoder"
+                or (role == "encoder" and labelled_encoder)
+                or (role == "sampler" and family == "cvae")
+            )
             inputs, outputs = _ends(role, family, labelled)
             files[file] = _graph(
                 _nodes(role, family, variant, labelled, spatial), inputs, outputs, variant,
@@ -70,6 +77,11 @@ def bundle(
                  "outputs": [tensor_spec(n, variant, spatial=spatial) for n in outputs]}
             )  # fmt: skip
     arrays = golden(family, labelled_encoder=labelled_encoder)
+    if sampler:
+        source = "conditional_decoder" if family == "cvae" else "decoder"
+        arrays |= {k.replace(source, "sampler"): a for k, a in arrays.items() if source + "." in k}
+        z = arrays.pop("sampler.in.z")
+        arrays |= {"sampler.in.noise": np.pad(z, [(0, 0), (1, 0)]), "sampler.out.z": z}
     if spatial:
         arrays |= {k: a[:, None] for k, a in arrays.items() if k.endswith(".z")}
     files["golden.npz"] = npz(arrays)
@@ -122,6 +134,8 @@ def _decode(z: Any) -> Any:
 
 def _ends(role: str, family: str, labelled: bool) -> tuple[list[str], list[str]]:
     label = ["label"] if labelled else []
+    if role == "sampler":
+        return ["noise", *label], ["image", "z"]
     if role != "encoder":
         return ["z", *label], ["image"]
     return ["image", *label], ["z"] if family == "ae" else ["mu", "log_var"]
@@ -140,6 +154,8 @@ def _nodes(role: str, family: str, variant: str, labelled: bool, spatial: bool) 
         nodes += [node("Add", "code offset", out)] if labelled else []
         return nodes + ([node("Neg", "mu", "log_var")] if out == "mu" else [])
     shift = "offset" if labelled else "null" if family == "cvae" else None
+    if role == "sampler":
+        label.append(node("Slice", "noise first last axis", "z"))
     nodes = [*label, *([node("Add", f"z {shift}", "code")] if shift else [])]
     nodes += [node("MatMul", "code wt" if shift else "z wt", "a"), node("Sigmoid", "a", "b")]
     if variant == "uint8":
@@ -160,6 +176,7 @@ def _graph(
     }  # fmt: skip
     tensors = [tensor(k, list(a.shape), a.tobytes()) for k, a in constants.items()]
     tensors += [integers("sizes", -1, 1, 2, 2), integers("grid", -1, 1, 2)]
+    tensors += [integers("first", 1), integers("last", 3), integers("axis", 1)]
 
     def ends(names: list[str]) -> list[bytes]:
         kinds = {n: 2 if (n, variant) == ("image", "uint8") else _VALUES[n][1] for n in names}

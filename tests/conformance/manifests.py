@@ -119,6 +119,9 @@ def accepted_cases() -> Iterator[Case]:
         "an AE": bundle("ae"), "a VAE": bundle("vae"), "a CVAE": GOOD,
         "latents of 1×2": bundle("ae", spatial=True),
         "an encoder with labels": bundle(labelled_encoder=True),
+        "a sampler": bundle("vae", sampler=True),
+        "a sampler with labels": bundle(sampler=True),
+        "a sampler's variants": bundle(sampler=True, variants=("fp16", "uint8")),
         "every variant": bundle(variants=("fp16", "int8", "uint8")),
         "a long id": bundle(name="x" * 10_000), "an empty id": bundle(name=""),
     }.items():  # fmt: skip
@@ -254,6 +257,15 @@ def without(name: str, files: Files = GOOD) -> Files:
 
 def tensor_cases() -> Iterator[Case]:
     """Inputs and outputs that do not fit the model."""
+    sampler = bundle(sampler=True)
+    for name, change in {
+        "noise of D": put("graphs", 3, "inputs", 0, "shape", 1, to=2),
+        "a sampler without labels": drop("graphs", 3, "inputs", 1),
+        "a sampler without latents": drop("graphs", 3, "outputs", 1),
+        "a sampler as a decoder": put("graphs", 3, "role", to="decoder"),
+    }.items():
+        rule = "M10" if name.endswith("decoder") else "M11"
+        yield manifest_case(rule, name, change, good=sampler)
     for side in ("inputs", "outputs"):
         for key, value in (
             ("name", "y"), ("dtype", "float64"), ("dtype", "int64"), ("shape", []),

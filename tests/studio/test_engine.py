@@ -13,6 +13,7 @@ import vae_runtime as vae
 from tests.studio.conftest import Engine
 from vae_runtime import latents as latent
 from vae_runtime.bundle.reader import EMBEDDED, open_bundle
+from vae_runtime.latents import move
 from vae_runtime.prior import Prior
 from vae_runtime.verification import read_golden
 
@@ -136,7 +137,7 @@ def test_the_other_priors(engine: Engine, kind: str, tmp_path: Path) -> None:
         ours = model.sample_latents(50, seed=9, temperature=0.8).ravel()
         prior = model.spec.prior
         spread = prior.spread_of_coordinates()
-        moved = prior.move(prior.sample(1, seed=0)[0], 1, np.array([0.75]))[0]
+        moved = move(prior, prior.sample(1, seed=0)[0], 1, np.array([0.75]))[0]
     np.testing.assert_allclose(found[2]["result"], [*moved, 0.75], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(found[0]["result"], ours, rtol=LAST_BIT, atol=LAST_BIT)
     np.testing.assert_allclose(found[1]["result"], spread, rtol=1e-12)

@@ -102,22 +102,21 @@ class Manifest:
         keys = [(g.role, g.variant) for g in self.graphs]
         if len(set(names)) < len(names) or len(set(keys)) < len(keys):
             raise InputError(f"{where}: a file or a graph is listed twice")
-        needed = ROLES if self.spec.classes else ROLES[:2]
+        allowed = tuple(r for r in ROLES if self.spec.classes or r != "conditional_decoder")
         for graph in self.graphs:
-            if graph.role not in needed:
+            if graph.role not in allowed:
                 raise InputError(
-                    f"{where}: graph role {graph.role!r}, expected {', '.join(needed)}"
+                    f"{where}: graph role {graph.role!r}, expected {', '.join(allowed)}"
                 )
             self._check_tensors(graph, where)
-        for role in needed:
-            if self.graph(role) is None:
+        for role in allowed:
+            if role != "sampler" and self.graph(role) is None:
                 raise InputError(f"{where}: no {role} among its graphs")
 
     def _check_tensors(self, graph: GraphSpec, where: str) -> None:
-        labelled = graph.role == "conditional_decoder" or (
-            graph.role == "encoder" and bool(self.spec.classes) and len(graph.inputs) > 1
+        expected = expected_tensors(
+            self.spec, graph.role, graph.variant, labelled=len(graph.inputs) > 1
         )
-        expected = expected_tensors(self.spec, graph.role, graph.variant, labelled=labelled)
         known = graph.variant in (VARIANTS[:1] if graph.role == "encoder" else VARIANTS)
         if not known or (graph.inputs, graph.outputs) != expected:
             raise InputError(f"{where}: {graph.file.file}: its tensors do not fit the spec")

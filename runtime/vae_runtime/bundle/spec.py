@@ -16,7 +16,7 @@ FORMAT = "1.0"
 METADATA_KEY = "vae_onnx"  # the key of the ONNX metadata that holds a graph's spec as JSON
 FAMILIES = ("ae", "vae", "cvae")
 LIKELIHOODS = ("bernoulli", "gaussian")
-ROLES = ("encoder", "decoder", "conditional_decoder")
+ROLES = ("encoder", "decoder", "conditional_decoder", "sampler")
 VARIANTS = ("fp32", "fp16", "int8", "uint8")
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # Pillow's names of modes, by number of channels
 _MAX_SIDE = 16384
@@ -232,13 +232,24 @@ class GraphSpec:
 def expected_tensors(
     spec: ModelSpec, role: str, variant: str, *, labelled: bool
 ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Return the inputs and the outputs that a graph of this model must have, in order."""
-    encodes = role == "encoder"
+    """Return the inputs and the outputs that a graph of this model must have, in order.
+
+    Args:
+        spec: the model.
+        role: one of ROLES.
+        variant: one of VARIANTS.
+        labelled: whether the encoder of a conditional model takes a label.
+    """
+    encodes, samples = role == "encoder", role == "sampler"
     pixels = "uint8" if variant == "uint8" and not encodes else "float32"
     image = TensorSpec("image", pixels, ("batch", *spec.image.shape))
     names = ("mu", "log_var") if encodes and spec.family != "ae" else ("z",)
     latents = tuple(TensorSpec(name, "float32", ("batch", *spec.latent_shape)) for name in names)
-    label = (TensorSpec("label", "int64", ("batch",)),) if labelled else ()
+    conditional = role == "conditional_decoder" or (encodes and labelled) or samples
+    label = (TensorSpec("label", "int64", ("batch",)),) if conditional and spec.classes else ()
+    if samples:
+        noise = TensorSpec("noise", "float32", ("batch", spec.latent_dim + 1))
+        return (noise, *label), (image, *latents)
     return ((image, *label), latents) if encodes else ((*latents, *label), (image,))
 
 

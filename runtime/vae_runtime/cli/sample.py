@@ -55,7 +55,7 @@ def command(
     A conditional model takes labels; a grid has one row per --label. An .npz also holds the latents
     (z) and the labels.
     """
-    from ..prior import fresh_seed
+    from ..rng import fresh_seed
     from .decode import decode_file
     from .output import Column, describe_images, report, write_images
 

@@ -7,7 +7,7 @@ import { checkFormat, expectedTensors, readSpec } from "./spec.js";
 
 export const NAME = "manifest.json";
 const MAX_BYTES = 64 * 2 ** 20;
-const ROLES = ["encoder", "decoder", "conditional_decoder"];
+const ROLES = ["encoder", "decoder", "conditional_decoder", "sampler"];
 const VARIANTS = ["fp32", "fp16", "int8", "uint8"];
 const PLAIN = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$/;
 const SHA256 = /^[0-9a-f]{64}$/;
@@ -19,7 +19,7 @@ const CHECKSUM_SIZE = CHECKSUM.length + 66;
  * @typedef {{file: string, bytes: number, sha256: string}} FileSpec
  * @typedef {import("./spec.js").TensorSpec} TensorSpec
  * @typedef {object} GraphSpec
- * @property {string} role encoder, decoder or conditional_decoder
+ * @property {string} role encoder, decoder, conditional_decoder or sampler
  * @property {string} variant fp32 as exported, or another precision
  * @property {FileSpec} file
  * @property {TensorSpec[]} inputs
@@ -111,10 +111,12 @@ function check({ spec, graphs, golden }, where) {
   const keys = graphs.map((graph) => `${graph.role} ${graph.variant}`);
   const once = new Set(names).size === names.length && new Set(keys).size === keys.length;
   need(once, `${where}: a file or a graph is listed twice`);
-  const needed = spec.classes.length ? ROLES : ROLES.slice(0, 2);
-  for (const role of needed) need(keys.includes(`${role} fp32`), `${where}: no ${role} among its graphs`);
+  const allowed = ROLES.filter((role) => spec.classes.length || role !== "conditional_decoder");
+  for (const role of allowed) {
+    need(role === "sampler" || keys.includes(`${role} fp32`), `${where}: no ${role} among its graphs`);
+  }
   for (const { role, variant, file, inputs, outputs } of graphs) {
-    need(needed.includes(role), `${where}: graph role '${role}', expected ${needed.join(", ")}`);
+    need(allowed.includes(role), `${where}: graph role '${role}', expected ${allowed.join(", ")}`);
     const known = (role === "encoder" ? VARIANTS.slice(0, 1) : VARIANTS).includes(variant);
     const expected = JSON.stringify(expectedTensors(spec, role, variant, inputs.length > 1));
     const fits = known && JSON.stringify([inputs, outputs]) === expected;

@@ -86,7 +86,7 @@ export function checkFormat(version, where) {
  * The inputs and outputs that a graph of a model must have, in order.
  *
  * @param {ModelSpec} spec
- * @param {string} role encoder, decoder or conditional_decoder
+ * @param {string} role encoder, decoder, conditional_decoder or sampler
  * @param {string} variant fp32, fp16, int8 or uint8
  * @param {boolean} labelled whether an encoder takes labels
  * @returns {[TensorSpec[], TensorSpec[]]}
@@ -98,7 +98,12 @@ export function expectedTensors(spec, role, variant, labelled) {
   const image = { name: "image", dtype, shape: ["batch", channels, height, width] };
   const names = encodes && spec.family !== "ae" ? ["mu", "log_var"] : ["z"];
   const latents = names.map((name) => ({ name, dtype: "float32", shape: ["batch", ...spec.latentShape] }));
-  const takesLabel = role === "conditional_decoder" || (encodes && labelled && spec.classes.length > 0);
+  const conditional = role === "conditional_decoder" || role === "sampler" || (encodes && labelled);
+  const takesLabel = conditional && spec.classes.length > 0;
   const label = takesLabel ? [{ name: "label", dtype: "int64", shape: ["batch"] }] : [];
+  if (role === "sampler") {
+    const noise = { name: "noise", dtype: "float32", shape: ["batch", spec.latentDim + 1] };
+    return [[noise, ...label], [image, ...latents]];
+  }
   return encodes ? [[image, ...label], latents] : [[...latents, ...label], [image]];
 }
