@@ -13,6 +13,8 @@ from torch.overrides import TorchFunctionMode
 
 _LABEL = re.compile(r"^(labels?|y|cls|class(es)?(_(labels?|ids?|idx))?|c|cond(ition)?)$")
 
+_FLOATS = (torch.float32, torch.float64)
+
 
 class Call(nn.Module):
     """A method of a module, or the module itself, to call with a first argument and a label.
@@ -56,16 +58,46 @@ class Call(nn.Module):
         )
 
     def forward(self, first: Tensor, label: Tensor | None = None) -> Any:
-        """Call with f32[N, …] and any label that is taken, i64[N] in [0, K]; K means "no label"."""
+        """Call with f32[N, …] and any label that is taken, i64[N] in [0, K]; K means "no label".
+
+        With `first` in float64, the module computes in float64, as the parity check's reference.
+        """
         function = getattr(self.module, self.name) if self.method else self.module
         if self.label is None or self.first is None or label is None:
-            return function(first)
-        with _NullOneHot(self.classes) as mode:
+            with OneFloat(first.dtype):
+                return function(first)
+        with OneFloat(first.dtype), _NullOneHot(self.classes) as mode:
             if self.one_hot:
                 label = F.one_hot(label, self.classes).to(first.dtype)
             returned = function(**{self.first: first, self.label: label})
         self.saw_one_hot = mode.used
         return returned
+
+
+class OneFloat(TorchFunctionMode):
+    """Mode in which the module's own float32 and float64 tensors have one dtype.
+
+    A graph computes in float32 and its reference in float64, from the first to the last operator,
+    also in a module that casts.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func in (Tensor.float, Tensor.double):
+            return args[0].to(self.dtype)
+        kwargs = {name: self._replace(value) for name, value in (kwargs or {}).items()}
+        result = func(*map(self._replace, args), **kwargs)
+        # Constants made without a dtype are float32.
+        made = isinstance(result, Tensor) and not any(isinstance(part, Tensor) for part in args)
+        return result.to(self.dtype) if made and result.dtype in _FLOATS else result
+
+    def _replace(self, value: Any) -> Any:
+        return self.dtype if isinstance(value, torch.dtype) and value in _FLOATS else value
 
 
 class _NullOneHot(TorchFunctionMode):

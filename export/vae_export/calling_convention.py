@@ -29,7 +29,7 @@ _MEAN_HEADS = re.compile(r"^(\w+_)?(mu|mean|z_mean)(_\w+)?$")
 _LOG_VAR_HEADS = re.compile(r"^(\w+_)?(log_?var|log_?variance|var|z_log_var)(_\w+)?$")
 # Names of the two parts: a method, or else a submodule.
 _ENCODERS, _DECODERS = ("encode", "encoder", "enc"), ("decode", "decoder", "dec")
-_TRIED = 8  # number of images used to find the convention
+_TRIED = 2  # number of images used to find the convention
 # Attribute names under which wrappers store the wrapped module.
 _WRAPPERS = ("module", "model", "net", "network", "vae", "autoencoder", "ae")
 

@@ -9,7 +9,7 @@ import click
 
 from vae_runtime import __version__
 from vae_runtime.bundle.spec import LIKELIHOODS
-from vae_runtime.console import given_options, parse_size, print_status, run
+from vae_runtime.console import given_options, parse_size, print_status, progress, run
 from vae_runtime.dependencies import require
 from vae_runtime.errors import UsageError
 from vae_runtime.prior import KINDS
@@ -65,6 +65,8 @@ _PATH = click.Path(path_type=Path)
 @click.option("--allow-lossy", is_flag=True, help="Accept a variant with a PSNR below 45 dB.")
 @click.option("--c", "c_code", type=_PATH, metavar="DIR",
               help="Also write the decoder as plain C, with an example program.")
+@click.option("--tolerance", type=float, default=1.0, metavar="FACTOR", show_default=True,
+              help="Multiply the errors that the parity check allows, those of torch in float32.")
 @click.option("--report", is_flag=False, flag_value="", metavar="[DIR]",
               help="Write parity.json and parity.html to this folder. [default: OUT-report]")
 @click.option("--triton", type=_PATH, metavar="DIR", help="Also write a Triton model repository.")
@@ -124,7 +126,12 @@ def _request(values: dict[str, Any], given: dict[str, str]) -> ExportRequest:
             option = "classes" if needed == "labelled" else needed
             raise UsageError(f"{', '.join(unused)}: no effect without --{option}.")
     graphs = ExportOptions(
-        values.pop("opset"), values.pop("variants"), values.pop("allow_lossy"), print_status
+        values.pop("opset"),
+        values.pop("variants"),
+        values.pop("allow_lossy"),
+        print_status,
+        values.pop("tolerance"),
+        progress,
     )
     custom = CustomModuleOptions(**{name: values.pop(name) for name in _CUSTOM_OPTIONS})
     size = parse_size(values.pop("size"))

@@ -100,7 +100,13 @@ def _custom_source(request: ExportRequest, model: str) -> Source:
         classes=data.classes if request.labelled else (),
     )
     return from_custom_module(
-        module, data, options, sha256, compare=request.compare_forward, log=print_status
+        module,
+        data,
+        options,
+        sha256,
+        compare=request.compare_forward,
+        log=print_status,
+        track=request.graphs.track,
     )
 
 

@@ -9,7 +9,9 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,16 +34,17 @@ from .calling_convention import (
     from_module_range,
     to_module_range,
 )
+from .cost import row_cost
 from .forward import compare_forward
 from .graphs import make_graphs
-from .options import CustomModuleOptions
-from .parity import MAX_IMAGES
+from .options import CustomModuleOptions, Track, untracked
+from .parity import MAX_IMAGES, RUNS
 from .source import Source, matching_labels
 from .unpacking import unpack_image
 from .user_code import user_line
 
 NO_WIDTH = -20.0  # a log variance, for a standard deviation of 5e-5
-_PRIOR_IMAGES = 20_000  # images whose latents the prior is fitted to
+_PRIOR_IMAGES = 20_000  # maximum number of images whose latents the prior is fitted to
 _BATCH = 256
 _SLACK = 1e-4  # tolerance for pixels outside [0, 1]
 
@@ -157,6 +160,7 @@ def from_custom_module(
     *,
     compare: bool = True,
     log: Callable[[str], None] = lambda line: None,
+    track: Track = untracked,
 ) -> Source:
     """Wrap a custom module and fit its prior.
 
@@ -167,6 +171,7 @@ def from_custom_module(
         sha256: checksum of the weights file, for the manifest.
         compare: whether to compare with the module's `forward`.
         log: called with a line about the comparison, and with any warnings.
+        track: wraps the batches that are encoded, to show progress.
 
     Raises:
         UsageError: the module does not fit the options or the data.
@@ -174,23 +179,30 @@ def from_custom_module(
     """
     _check_data(data, options)
     k = len(options.classes)
-    images = torch.from_numpy(to_float32(data.images[:_PRIOR_IMAGES]))
-    labels = None
-    if k and data.labels is not None:
-        labels = torch.from_numpy(data.labels[:_PRIOR_IMAGES])
-    batch, batch_labels = images[:_BATCH], None if labels is None else labels[:_BATCH]
+    batch = torch.from_numpy(to_float32(data.images[:_BATCH]))
+    labels = torch.from_numpy(data.labels) if k and data.labels is not None else None
+    batch_labels = None if labels is None else labels[:_BATCH]
     convention = find_calling_convention(module, options, batch, batch_labels)
     encoder = CustomEncoder(convention).eval()
     with _user_code("encode", data):
-        latents = _encode(encoder, images, labels if convention.labelled_encoder else None)
+        cost = row_cost(encoder, batch, batch_labels)
+        images = data.images[: cost.rows(min(len(data), _PRIOR_IMAGES))]
+        encoding = _Encoding(encoder, images, cost.batch(_BATCH), track)
+        latents = encoding.run(labels if convention.labelled_encoder else None)
+    if len(images) < min(len(data), _PRIOR_IMAGES):
+        log(f"prior: fitted to {len(images):,} of {len(data):,} images, since {cost.line()}")
     decoder = CustomDecoder(convention, data.image_shape).eval()
     mean = latents[0] if isinstance(latents, tuple) else latents
-    _check_images(decoder, mean[:_BATCH], batch_labels, data, log)
+    with _user_code("decode", data):
+        costs = cost, row_cost(decoder, mean, batch_labels)
+    few = min(min(cost.batch(_BATCH), cost.rows(_BATCH, RUNS)) for cost in costs)
+    batch, batch_labels = batch[:few], None if labels is None else labels[:few]
+    _check_images(decoder, mean[:few], batch_labels, data, log)
     forward = None
     if compare:
         forward = compare_forward(convention, encoder, decoder, batch, batch_labels)
         log(forward.line())
-    prior = _fit_prior(encoder, latents, images, data, options, log)
+    prior = _fit_prior(encoding, latents, data, options, log)
     family = "cvae" if k else "vae" if isinstance(latents, tuple) else "ae"
     spec = ModelSpec(
         id="",
@@ -233,17 +245,28 @@ def _user_code(method: str, data: Dataset) -> Iterator[None]:
         ) from error
 
 
-def _encode(
-    encoder: CustomEncoder, images: Tensor, labels: Tensor | None
-) -> Tensor | tuple[Tensor, ...]:
-    """Encode all images to latents, or to mu and log_var: one or two f32[N, *latent_shape]."""
-    batches = [
-        encoder(images[i : i + _BATCH], None if labels is None else labels[i : i + _BATCH])
-        for i in range(0, len(images), _BATCH)
-    ]
-    if isinstance(batches[0], Tensor):
-        return torch.cat(batches)
-    return tuple(torch.cat(column) for column in zip(*batches, strict=True))
+@dataclass(frozen=True)
+class _Encoding:
+    """Images and how to encode them: the encoder, the rows per batch, and who shows progress."""
+
+    encoder: CustomEncoder
+    images: NDArray[Any]
+    batch: int
+    track: Track
+
+    def run(self, labels: Tensor | None) -> Tensor | tuple[Tensor, ...]:
+        """Encode all images to latents, or to mu and log_var: one or two f32[N, *latent_shape]."""
+        n, size = len(self.images), self.batch
+        batches = [
+            self.encoder(
+                torch.from_numpy(to_float32(self.images[i : i + size])),
+                None if labels is None else labels[i : i + size],
+            )
+            for i in self.track(range(0, n, size), n, size, "images encoded")
+        ]
+        if isinstance(batches[0], Tensor):
+            return torch.cat(batches)
+        return tuple(torch.cat(column) for column in zip(*batches, strict=True))
 
 
 def _sample(latents: Tensor | tuple[Tensor, ...], seed: int) -> NDArray[np.float64]:
@@ -257,9 +280,8 @@ def _sample(latents: Tensor | tuple[Tensor, ...], seed: int) -> NDArray[np.float
 
 
 def _fit_prior(
-    encoder: CustomEncoder,
+    encoding: _Encoding,
     latents: Tensor | tuple[Tensor, ...],
-    images: Tensor,
     data: Dataset,
     options: CustomModuleOptions,
     log: Callable[[str], None],
@@ -274,11 +296,10 @@ def _fit_prior(
         if not options.classes or data.labels is None:
             raise UsageError("prior class_gmm needs classes. Use gmm.")
         k = len(options.classes)
-        labels = data.labels[:_PRIOR_IMAGES]
+        labels = data.labels[: len(z)]
         groups = [z[labels == i] if (labels == i).any() else z for i in range(k)]
-        if encoder.labels is not None:
-            unlabelled = _encode(encoder, images, torch.full((len(images),), k))
-            z = _sample(unlabelled, options.seed)
+        if encoding.encoder.labels is not None:
+            z = _sample(encoding.run(torch.full((len(z),), k)), options.seed)
         groups.append(z)
     prior = fit_latents(groups, kind, seed=options.seed).prior
     d = prior.latent_dim

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from vae_runtime.errors import IntegrityError
 
+from .call import OneFloat
 from .calling_convention import (
     CallingConvention,
     HeadsOutside,
@@ -113,7 +114,7 @@ def compare_forward(
     # Libraries such as pythae pass batches as dictionaries.
     for given in (arguments, [{"data": arguments[0]}]):
         try:
-            with _NoNoise():
+            with OneFloat(torch.float32), _NoNoise():
                 returned = unpack_image(whole(*given))
             break
         except Exception as error:  # noqa: BLE001 - the user's code may raise anything

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from vae_runtime.errors import UsageError
 
@@ -17,6 +18,15 @@ SPREADS = ("log_var", "var", "std", "log_std")
 ACTIVATIONS = ("none", "sigmoid", "tanh", "clip")
 IMAGE_RANGES = ("unit", "signed")
 
+# Wraps batches to show progress, given the number of rows in all of them and in each, and a noun.
+Track = Callable[[Iterable[Any], int, int, str], Iterator[Any]]
+
+
+def untracked(batches: Iterable[Any], total: int, batch_size: int, noun: str) -> Iterator[Any]:
+    """Yield the batches and show nothing."""
+    del total, batch_size, noun
+    return iter(batches)
+
 
 @dataclass(frozen=True)
 class ExportOptions:
@@ -27,17 +37,23 @@ class ExportOptions:
         variants: additional variants of the decoders to write, any of `VARIANTS`.
         allow_lossy: accept a variant with a PSNR below 45 dB.
         log: called with a one-line message for each graph that passed its checks.
+        tolerance: multiplies the errors that the parity check allows, above 0.
+        track: wraps the batches of long steps, to show progress.
 
     Raises:
-        UsageError: the opset or a variant is unknown.
+        UsageError: the opset or a variant is unknown, or the tolerance is not above 0.
     """
 
     opset: int = DEFAULT_OPSET
     variants: Sequence[str] = ()
     allow_lossy: bool = False
     log: Callable[[str], None] = lambda line: None
+    tolerance: float = 1.0
+    track: Track = untracked
 
     def __post_init__(self) -> None:
+        if not 0 < self.tolerance < float("inf"):
+            raise UsageError(f"tolerance is {self.tolerance:g}, expected a number above 0")
         if self.opset not in IR_VERSIONS:
             raise UsageError(f"opset is {self.opset}, expected 18 to 23")
         for name in self.variants:

@@ -20,26 +20,26 @@ from vae_train import Checkpoint
 
 from .calling_convention import Modules
 from .contract import bundle_id, file_spec, write_model
+from .cost import RowCost, row_cost
 from .custom_module import from_custom_module
 from .graphs import Graph
 from .options import DEFAULT_OPSET, CustomModuleOptions, ExportOptions
 from .parity import (
-    Arrays,
+    RUNS,
     ParityResult,
-    Reference,
     check_parity,
-    golden_vectors,
     parity_inputs,
     parity_summary,
-    run_reference,
     sample_inputs,
+    thin,
 )
 from .precision.variants import VariantResult, make_variant, measure
+from .reference import Arrays, Reference, golden_vectors, run_reference
 from .source import Source, from_checkpoint
 from .trace import trace
 from .writer import check_target, try_bundle, write_bundle
 
-_SAMPLES = 1000  # latents for calibrating or measuring a variant
+_SAMPLES = 1000  # maximum number of latents for calibrating or measuring a variant
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ def export_checkpoint(
     variants: Sequence[str] = (),
     allow_lossy: bool = False,
     log: Callable[[str], None] = lambda line: None,
+    tolerance: float = 1.0,
 ) -> Exported:
     """Export a checkpoint from vae-train.
 
@@ -80,13 +81,14 @@ def export_checkpoint(
         variants: variants of the decoders to write as well: any of `fp16`, `int8`, `uint8`.
         allow_lossy: accept a variant with a PSNR below 45 dB.
         log: called with a one-line message for each graph that passed its checks.
+        tolerance: multiplies the errors that the parity check allows.
 
     Raises:
         IntegrityError: a graph violates the contract or differs from torch; `out` is unchanged.
         UsageError: the images of `data` have the wrong shape, or a variant does not fit the model.
         FileError: `out` cannot be written, or exists but is not a bundle.
     """
-    options = ExportOptions(opset, variants, allow_lossy, log)
+    options = ExportOptions(opset, variants, allow_lossy, log, tolerance)
     return export_source(from_checkpoint(checkpoint, data), out, options)
 
 
@@ -99,6 +101,7 @@ def export(
     variants: Sequence[str] = (),
     allow_lossy: bool = False,
     log: Callable[[str], None] = lambda line: None,
+    tolerance: float = 1.0,
     sha256: str = "",
     compare_forward: bool = True,
     **custom: Any,
@@ -115,6 +118,7 @@ def export(
         variants: variants of the decoders to write as well: any of `fp16`, `int8`, `uint8`.
         allow_lossy: accept a variant with a PSNR below 45 dB.
         log: called with a one-line message for each graph that passed its checks.
+        tolerance: multiplies the errors that the parity check allows.
         sha256: checksum of the weights file, for the manifest.
         compare_forward: whether to compare reconstructions with those of the module's `forward`.
         custom: fields of `vae_export.options.CustomModuleOptions`.
@@ -129,7 +133,7 @@ def export(
             different reconstructions; `out` is unchanged.
         FileError: `out` cannot be written, or exists but is not a bundle.
     """
-    options = ExportOptions(opset, variants, allow_lossy, log)
+    options = ExportOptions(opset, variants, allow_lossy, log, tolerance)
     source = from_custom_module(
         module, data, CustomModuleOptions(**custom), sha256, compare=compare_forward, log=log
     )
@@ -158,7 +162,12 @@ def export_source(source: Source, out: Path | None, options: ExportOptions) -> E
             for name, values in rows.items()
         }
         models.append(trace(graph, example, options.opset))
-        references[graph.role] = run_reference(graph, rows)
+        cost = row_cost(graph.module, *(example[name] for name in graph.inputs))
+        count = len(next(iter(rows.values())))
+        if (limit := cost.rows(count, RUNS)) < count:
+            rows = thin(rows, limit)
+            options.log(f"{graph.role}: checks {limit} of {count} rows, since {cost.line()}")
+        references[graph.role] = run_reference(graph, rows, cost, options.track)
     spec = replace(source.spec, id=bundle_id(models, source.spec))
     exported = _export_graphs(replace(source, spec=spec), models, references, options)
     try_bundle(exported.manifest, exported.files, source.images)
@@ -183,7 +192,9 @@ def _export_graphs(
     # while the models do not yet hold the spec.
     variants = {
         graph.role: {
-            name: make_variant(name, model, _decoder_inputs(graph, spec, seed=1))
+            name: make_variant(
+                name, model, _decoder_inputs(graph, spec, references[graph.role].cost, seed=1)
+            )
             for name in dict.fromkeys(options.variants)
             if graph.role != "encoder"
         }
@@ -191,23 +202,24 @@ def _export_graphs(
     }
     for graph, model in zip(source.graphs, models, strict=True):
         raw, graph_spec = write_model(model, graph, spec, opset=options.opset)
-        result = check_parity(graph, raw, references[graph.role])
+        reference = references[graph.role]
+        result = check_parity(graph, raw, reference, options.tolerance, options.track)
         options.log(result.line())
         results.append(result)
         specs.append(graph_spec)
         files[graph_spec.file.file] = raw
         for name, variant in variants[graph.role].items():
             variant_raw, graph_spec = write_model(variant, graph, spec, name, options.opset)
-            samples, rows = _decoder_inputs(graph, spec, seed=0), references[graph.role].rows
+            samples = _decoder_inputs(graph, spec, reference.cost, seed=0)
             quality = measure(
-                graph, variant_raw, graph_spec, raw, samples, rows, options.allow_lossy
+                graph, variant_raw, graph_spec, raw, samples, reference, options.allow_lossy
             )
             options.log(quality.line())
             measured.append(quality)
             specs.append(graph_spec)
             files[graph_spec.file.file] = variant_raw
     files["golden.npz"] = golden_vectors(references)
-    parity = parity_summary(results)
+    parity = parity_summary(results, options.tolerance)
     if measured:
         parity["variants"] = {m.graph: m.to_json() for m in measured}
     if source.forward:
@@ -224,9 +236,10 @@ def _export_graphs(
     return Exported(manifest, files, results, measured)
 
 
-def _decoder_inputs(graph: Graph, spec: ModelSpec, seed: int) -> Arrays:
+def _decoder_inputs(graph: Graph, spec: ModelSpec, cost: RowCost, seed: int) -> Arrays:
     """Sample typical decoder inputs from the prior."""
-    z, label = sample_inputs(spec.prior, len(spec.classes), _SAMPLES, seed)
+    count = min(cost.rows(_SAMPLES, RUNS), cost.batch(_SAMPLES))
+    z, label = sample_inputs(spec.prior, len(spec.classes), count, seed)
     return _shaped({"z": z, "label": label} if "label" in graph.inputs else {"z": z}, spec)
 
 

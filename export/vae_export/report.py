@@ -66,11 +66,12 @@ def _report_data(exported: Exported) -> dict[str, Any]:
 def _report_html(exported: Exported) -> str:
     """Build an HTML page without scripts or external resources."""
     manifest = exported.manifest
-    batches = ", ".join(str(n) for n in manifest.parity["batches"])
+    batches = max(manifest.parity["batches"].values(), key=len)
     parts = [
         f"<p class=soft>{escape(_summary(manifest))}</p>",
-        f"<p>Every graph passed. Allowed: {escape(manifest.parity['tolerance'])}. "
-        f"Batches of {batches}.</p>",
+        f"<p>Every graph passed. Allowed: {escape(manifest.parity['tolerance'])}, and "
+        f"{escape(manifest.parity['typical_tolerance'])}. Batches of "
+        f"{', '.join(map(str, batches))}.</p>",
         _worst_table(exported),
     ]
     if exported.variants:
@@ -141,9 +142,10 @@ def _worst_table(exported: Exported) -> str:
     rows = [
         (
             f"{case.graph}.{case.output}",
-            f"{case.largest:.2e}",
+            f"{case.error:.2e}",
             f"{case.torch_error:.2e}",
             f"{case.tolerance:.2e}",
+            f"{case.typical:.2f}×",
             f"{case.difference:.2e}",
             str(case.batch),
             str(list(case.index)),
@@ -154,7 +156,7 @@ def _worst_table(exported: Exported) -> str:
         for case in result.worst
     ]
     head = (
-        "output", "largest error", "torch float32's error", "allowed",
+        "output", "largest error", "torch float32's error", "allowed", "typical error",
         "difference from torch float32", "worst batch", "index", "onnxruntime", "torch float64",
     )  # fmt: skip
     return html_table(head, rows)
@@ -176,6 +178,6 @@ def _variant_table(variants: list[VariantResult]) -> str:
     ]
     head = (
         "graph", "bytes", "of fp32", "PSNR", "pixels that differ", "largest step",
-        "ms per batch of 64", "speed",
+        f"ms per batch of {variants[0].batch}", "speed",
     )  # fmt: skip
     return html_table(head, rows)

@@ -170,13 +170,16 @@ def pluralize(n: int, noun: str, nouns: str = "") -> str:
     return f"{n:,} {noun if n == 1 else nouns or noun + 's'}"
 
 
-def progress(batches: Iterable[T], total: int, batch_size: int) -> Iterator[T]:
-    """Yield batches of images; on a terminal, show progress after one second.
+def progress(
+    batches: Iterable[T], total: int, batch_size: int, noun: str = "images"
+) -> Iterator[T]:
+    """Yield batches of images; on a terminal, show progress and the time left after one second.
 
     Args:
         batches: what to yield.
         total: number of images in all batches.
         batch_size: number of images per batch.
+        noun: what is counted.
     """
     if not sys.stderr.isatty():
         yield from batches
@@ -190,13 +193,21 @@ def progress(batches: Iterable[T], total: int, batch_size: int) -> Iterator[T]:
             if now - started > _PROGRESS_AFTER_S and now - last > _PROGRESS_EVERY_S:
                 done = min(total, (i + 1) * batch_size)
                 rate = done / (now - started)
-                sys.stderr.write(f"\r{done:,} of {total:,} images, {rate:,.0f}/s\x1b[K")
+                left = _duration((total - done) / rate)
+                speed = f"{rate:,.0f}/s, " if rate >= 1 else ""
+                sys.stderr.write(f"\r{done:,} of {total:,} {noun}, {speed}{left} left\x1b[K")
                 sys.stderr.flush()
                 last, shown = now, True
     finally:
         if shown:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
+
+
+def _duration(seconds: float) -> str:
+    """Format a time, such as `9 s` or `2 min 5 s`."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes:,} min {rest} s" if minutes else f"{rest} s"
 
 
 # Options

@@ -88,6 +88,24 @@ class Sampled(Plain):
         return self.decode(self.encode(x)[2])
 
 
+class Casts(Plain):
+    """Computes a part in float64, and casts back to float32."""
+
+    def decode(self, z: Tensor) -> Any:
+        return super().decode((3 * z.double()).tanh().float())
+
+
+class Doubled(Plain):
+    """Has float64 weights, and casts its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.double()
+
+    def encode(self, x: Tensor) -> Any:
+        return super().encode(x.to(torch.float64))
+
+
 class Flattened(Plain):
     """A module that takes and returns rows of 64 pixels, as in PyTorch's own example."""
 

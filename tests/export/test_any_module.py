@@ -44,6 +44,8 @@ WORKS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "tensors kept from training": (theirs.Cached, {}, "vae"),
     "weight_norm": (old_weight_norm, {}, "vae"),
     "mu, log_var and a sample": (theirs.Sampled, {}, "vae"),
+    "casts to float64 and back": (theirs.Casts, {}, "vae"),
+    "float64 weights": (theirs.Doubled, {}, "vae"),
     "flattened pixels": (theirs.Flattened, {}, "vae"),
     "heads outside": (theirs.Heads, {}, "vae"),
     "heads without names": (theirs.UnnamedHeads, {}, "vae"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,8 +18,11 @@ from onnx import numpy_helper
 from tests.export.conftest import run_cli
 from tests.runtime.conftest import DATA, unpack
 from vae_export import export_checkpoint, pipeline
+from vae_export.cost import RowCost
 from vae_export.graphs import Graph
-from vae_export.parity import BATCHES, parity_inputs, run_batches
+from vae_export.options import untracked
+from vae_export.parity import BATCHES, parity_inputs, run_batches, thin
+from vae_export.reference import Reference, golden_vectors, run_reference
 from vae_export.source import from_checkpoint
 from vae_export.writer import check_target
 from vae_runtime.datasets import Dataset
@@ -44,15 +48,15 @@ def damaged(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Damage], None]:
     return arrange
 
 
-def shift(delta: float) -> Damage:
-    """Return a function that adds `delta` to one number of the last layer's bias."""
+def shift(delta: float, which: int | slice = 5) -> Damage:
+    """Return a function that adds `delta` to one number of the last layer's bias, or to all."""
 
     def damage(model: onnx.ModelProto) -> None:
         last = [node for node in model.graph.node if node.op_type == "Gemm"][-1]
         for tensor in model.graph.initializer:
             if tensor.name == last.input[2]:
                 values = numpy_helper.to_array(tensor).copy()
-                values[5] += delta
+                values[which] += delta
                 tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
 
     return damage
@@ -83,6 +87,53 @@ def test_an_error_that_float32_itself_does_not_make_is_refused(
     damaged("encoder", shift(3e-5))
     with pytest.raises(IntegrityError, match=r"^encoder\.(mu|log_var): error "):
         export_checkpoint(checkpoint_of("vae-mlp"), None)
+
+
+def test_a_small_error_in_every_element_is_refused_though_none_is_large(
+    checkpoint_of: Any, damaged: Any
+) -> None:
+    damaged("decoder", shift(2e-6, slice(None)))  # of logits: a quarter of that at most in pixels
+    with pytest.raises(IntegrityError) as caught:
+        export_checkpoint(checkpoint_of("vae-mlp"), None)
+    found = re.fullmatch(
+        r"decoder\.image: the typical error is (\S+) times that of torch in float32, expected at "
+        r"most 2, so the graph computes something else\. If you accept that, raise --tolerance\.",
+        str(caught.value),
+    )
+    assert found
+    assert 3 < float(found[1]) < 100
+
+
+def test_a_larger_tolerance_is_obeyed_and_recorded(checkpoint_of: Any, damaged: Any) -> None:
+    damaged("decoder", shift(2e-6, slice(None)))
+    parity = export_checkpoint(checkpoint_of("vae-mlp"), None, tolerance=50).manifest.parity
+    assert parity["tolerance_factor"] == 50
+    assert parity["typical_tolerance"] == "100 * typical error of torch float32"
+    assert 2 < parity["typical_error_relative_to_torch_float32"]["decoder.image"] < 100
+    for wrong in (0, -1, float("inf"), float("nan")):
+        with pytest.raises(UsageError, match=r"^tolerance is \S+, expected a number above 0$"):
+            export_checkpoint(checkpoint_of("vae-mlp"), None, tolerance=wrong)
+
+
+def test_golden_vectors_of_large_images_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = {"z": np.arange(40, dtype=np.float32).reshape(20, 2)}
+    images = {"image": np.repeat(rows["z"][:, :1], 100, 1)}
+    reference = Reference(rows, images, {}, {}, RowCost(1, 1))
+
+    def first_latents() -> list[float]:
+        with np.load(io.BytesIO(golden_vectors({"decoder": reference}))) as arrays:
+            assert np.array_equal(arrays["decoder.in.z"][:, 0], arrays["decoder.out.image"][:, 7])
+            return arrays["decoder.in.z"][:, 0].tolist()
+
+    assert first_latents() == list(range(0, 40, 2))
+    monkeypatch.setattr("vae_export.reference._GOLDEN_BYTES", 1200)
+    assert first_latents() == [0, 18, 38]
+
+
+def test_small_models_are_checked_on_all_rows(exported_of: Any) -> None:
+    parity = exported_of("vae-mlp").manifest.parity
+    assert parity["rows"] == {"encoder": 256, "decoder": 3 + 2 * 16 + 64}
+    assert parity["batches"] == {"encoder": list(BATCHES), "decoder": list(BATCHES)}
 
 
 def test_outputs_that_are_not_finite_are_refused(checkpoint_of: Any, damaged: Any) -> None:
@@ -200,9 +251,34 @@ def test_the_rows_hold_every_label_and_the_extremes(checkpoint_of: Any) -> None:
                 assert set(by_role[role]["label"][close]) == set(range(11))
 
 
-def test_all_rows_run_if_the_largest_batch_is_too_small(exported_of: Any) -> None:
+# A row of a small model, of one whose work is bounded, and of one whose memory is.
+COSTS = {
+    "small": (RowCost(1e6, 4_000), [*BATCHES, 1000, 200]),
+    "slow": (RowCost(2e10, 4_000), [0, 1, 2, 7, 1000, 200]),
+    "slowest": (RowCost(6e11, 4_000), [0, 1, 2, 1000, 200]),
+    "large": (RowCost(1e6, 1 << 20), [0, 1, 2, 7, 64, *[256] * 4, 176]),
+    "largest": (RowCost(1e6, 1 << 28), [0, 1, *[1] * 1200]),
+}
+
+
+@pytest.mark.parametrize("name", COSTS)
+def test_all_rows_run_in_batches_that_their_cost_allows(name: str, exported_of: Any) -> None:
+    cost, expected = COSTS[name]
     exported = exported_of("vae-mlp")
-    graph = Graph("decoder", torch.nn.Identity(), ("z",), ("image",))
+    graph = Graph("decoder", torch.nn.Flatten(), ("z",), ("image",))
     rows = {"z": np.zeros((1200, exported.manifest.spec.latent_dim), np.float32)}
-    batches = [n for n, _, _ in run_batches(graph, exported.files["decoder.onnx"], rows)]
-    assert batches == [*BATCHES, 1200]
+    reference = run_reference(graph, rows, cost, untracked)
+    found = list(run_batches(graph, exported.files["decoder.onnx"], reference))
+    assert [len(index) for index, _ in found] == expected
+    assert {int(i) for index, _ in found for i in index} == set(range(1200))
+
+
+def test_a_module_that_costs_much_is_checked_on_its_extreme_rows() -> None:
+    assert RowCost(1e6, 1).rows(200, 10) == 200
+    assert RowCost(2e10, 1).rows(200, 10) == 50
+    assert RowCost(6e11, 1).rows(200, 10) == 4
+    assert RowCost(6e11, 1).rows(3, 10) == 3
+    rows = {"z": np.arange(195), "label": np.arange(195) % 11}
+    assert thin(rows, 4)["z"].tolist() == [0, 1, 2, 194]
+    assert thin(rows, 9)["label"].tolist() == [n % 11 for n in (0, 1, 2, 34, 66, 98, 130, 162, 194)]
+    assert thin(rows, 195) is rows

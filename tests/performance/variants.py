@@ -51,7 +51,7 @@ def tables(results: list[dict[str, Any]]) -> str:
     """Render both tables as Markdown."""
     parity = [
         (r["model"], r["latent_dim"], f"{r['parameters']:,}", r["epochs"],
-         f"{c['graph']}.{c['output']}", f"{c['largest']:.1e}", f"{c['torch_error']:.1e}",
+         f"{c['graph']}.{c['output']}", f"{c['error']:.1e}", f"{c['torch_error']:.1e}",
          f"{c['tolerance']:.1e}", f"{c['difference']:.1e}")
         for r in results for c in r["parity"]
     ]  # fmt: skip

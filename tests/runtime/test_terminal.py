@@ -67,6 +67,18 @@ def test_progress_counts_and_clears_its_line(monkeypatch: pytest.MonkeyPatch) ->
     assert stream.getvalue().endswith("\r\x1b[K")
 
 
+def test_progress_shows_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Terminal()
+    monkeypatch.setattr("sys.stderr", stream)
+    clock = iter((0, 100, 200, 300))
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    assert list(console.progress(range(3), 30, 10, "rows")) == [0, 1, 2]
+    assert stream.getvalue() == (
+        "\r10 of 30 rows, 3 min 20 s left\x1b[K\r20 of 30 rows, 1 min 40 s left\x1b[K"
+        "\r30 of 30 rows, 0 s left\x1b[K\r\x1b[K"
+    )
+
+
 def test_short_work_shows_no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Terminal()
     monkeypatch.setattr("sys.stderr", stream)

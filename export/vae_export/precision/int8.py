@@ -19,7 +19,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from vae_runtime.errors import UsageError
 from vae_runtime.inference.session import Session
 
-from ..parity import Arrays
+from ..reference import Arrays
 
 # Measured with onnxruntime's own dynamic quantisation of a convolutional decoder at batch 64.
 CONV_SLOWDOWN = 3.3

@@ -17,12 +17,13 @@ from vae_runtime.images import to_uint8
 from vae_runtime.inference.session import Session
 
 from ..graphs import Graph
-from ..parity import Arrays, check_output, run_batches
+from ..parity import check_output, run_batches
+from ..reference import Arrays, Reference
 from .fp16 import to_fp16
 from .int8 import to_int8
 
 MIN_PSNR = 45.0  # dB
-_BATCH = 64  # images per timed run
+_BATCH = 64  # maximum number of images per timed run
 _MAX_RUNS = 60
 _MAX_SECONDS = 0.5  # seconds of timing per variant
 
@@ -38,8 +39,9 @@ class VariantResult:
             float32 pixels are also rounded first, since the rounding itself is intended.
         differ: fraction (0 to 1) of the pixels that differ after rounding to 256 levels.
         largest_step: the largest such difference, in levels.
-        ms, ms_fp32: median milliseconds per batch of 64 on one thread; the two graphs are run
+        ms, ms_fp32: median milliseconds per batch on one thread; the two graphs are run
             alternately.
+        batch: number of images per batch, 64 unless they cost too much.
     """
 
     graph: str
@@ -50,6 +52,7 @@ class VariantResult:
     largest_step: int
     ms: float
     ms_fp32: float
+    batch: int
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest entry. It omits the times, since they vary between exports."""
@@ -71,7 +74,7 @@ class VariantResult:
         return (
             f"{self.graph}: {self.bytes:,} bytes ({self.bytes / self.bytes_fp32:.0%} of fp32), "
             f"{pixels}, {self.ms_fp32 / self.ms:.2f}× as fast ({self.ms:.3f} ms per batch of "
-            f"{_BATCH})"
+            f"{self.batch})"
         )
 
 
@@ -126,7 +129,7 @@ def measure(
     spec: GraphSpec,
     fp32: bytes,
     samples: Arrays,
-    rows: Arrays,
+    reference: Reference,
     allow_lossy: bool,
 ) -> VariantResult:
     """Run a variant on every batch of the parity check, then compare it with the float32 graph.
@@ -137,7 +140,7 @@ def measure(
         spec: the variant's entry in the manifest.
         fp32: the bytes of the float32 graph.
         samples: typical inputs for measuring quality and time.
-        rows: inputs of the parity check; the decoded pixels must be finite.
+        reference: the parity check's, for its rows; the decoded pixels must be finite.
         allow_lossy: accept a PSNR below MIN_PSNR.
 
     Raises:
@@ -146,9 +149,9 @@ def measure(
     """
     name = f"{graph.role}.{spec.variant}"
     with Session(fp32, device="cpu") as a, Session(raw, device="cpu") as b:
-        _check_batches(name, graph, raw, spec, a, rows)
+        _check_batches(name, graph, raw, spec, a, reference)
         first, second = (s.run(graph.outputs, **samples)[0] for s in (a, b))
-        small = {key: np.resize(v, (_BATCH, *v.shape[1:])) for key, v in samples.items()}
+        small = {key: values[:_BATCH] for key, values in samples.items()}
         ms_fp32, ms = _time(graph, small, a, b)
     steps = np.abs(to_uint8(first).astype(np.int64) - to_uint8(second))
     result = VariantResult(
@@ -160,6 +163,7 @@ def measure(
         int(steps.max()),
         ms,
         ms_fp32,
+        min(_BATCH, len(first)),
     )
     if result.psnr < MIN_PSNR and not allow_lossy:
         raise IntegrityError(
@@ -170,20 +174,21 @@ def measure(
 
 
 def _check_batches(
-    name: str, graph: Graph, raw: bytes, spec: GraphSpec, fp32: Session, rows: Arrays
+    name: str, graph: Graph, raw: bytes, spec: GraphSpec, fp32: Session, reference: Reference
 ) -> None:
     """Check the dtype, shape and finiteness of every batch; for `uint8`, also check every byte."""
     dtype, shape = spec.outputs[0].dtype, spec.outputs[0].shape
-    for batch, index, (image,) in run_batches(graph, raw, rows):
-        check_output(name, image, dtype, (batch, *shape[1:]))
+    rows = reference.rows
+    for index, (image,) in run_batches(graph, raw, reference):
+        check_output(name, image, dtype, (len(index), *shape[1:]))
         if dtype == "uint8":
             inputs = {key: np.ascontiguousarray(values[index]) for key, values in rows.items()}
             expected = to_uint8(fp32.run(graph.outputs, **inputs)[0])
             if not np.array_equal(image, expected):
                 count = int((image != expected).sum())
                 raise IntegrityError(
-                    f"{name}: {count} pixels in a batch of {batch} differ from the rounded fp32 "
-                    "graph, expected none"
+                    f"{name}: {count} pixels in a batch of {len(index)} differ from the rounded "
+                    "fp32 graph, expected none"
                 )
 
 
