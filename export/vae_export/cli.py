@@ -67,6 +67,9 @@ _PATH = click.Path(path_type=Path)
               help="Also write the decoder as plain C, with an example program.")
 @click.option("--tolerance", type=float, default=1.0, metavar="FACTOR", show_default=True,
               help="Multiply the errors that the parity check allows, those of torch in float32.")
+@click.option("--sampler/--no-sampler", default=None,
+              help="Write the sampler, one graph from noise to image. "
+              "[default: unless the decoder is larger than 64 MB]")
 @click.option("--report", is_flag=False, flag_value="", metavar="[DIR]",
               help="Write parity.json and parity.html to this folder. [default: OUT-report]")
 @click.option("--triton", type=_PATH, metavar="DIR", help="Also write a Triton model repository.")
@@ -97,9 +100,9 @@ _PATH = click.Path(path_type=Path)
 def cli(**values: Any) -> None:
     """Export a model to ONNX. Every graph is compared with torch before anything is written.
 
-    Writes encoder.onnx, decoder.onnx, conditional_decoder.onnx (conditional models only), the
-    requested variants, manifest.json and golden.npz. If a step fails, nothing is written and the
-    previous bundle is kept. The exit code is 4 if a graph differs from torch.
+    Writes encoder.onnx, decoder.onnx, conditional_decoder.onnx (conditional models only),
+    sampler.onnx, the requested variants, manifest.json and golden.npz. If a step fails, nothing is
+    written and the previous bundle is kept. The exit code is 4 if a graph differs from torch.
     """
     require("vae-export", "torch", "onnx", "onnxscript")
     from .command import run_export
@@ -131,6 +134,7 @@ def _request(values: dict[str, Any], given: dict[str, str]) -> ExportRequest:
         values.pop("allow_lossy"),
         print_status,
         values.pop("tolerance"),
+        values.pop("sampler"),
         progress,
     )
     custom = CustomModuleOptions(**{name: values.pop(name) for name in _CUSTOM_OPTIONS})

@@ -204,18 +204,10 @@ def from_custom_module(
         log(forward.line())
     prior = _fit_prior(encoding, latents, data, options, log)
     family = "cvae" if k else "vae" if isinstance(latents, tuple) else "ae"
-    spec = ModelSpec(
-        id="",
-        family=family,
-        image=ImageSpec(*data.image_shape),
-        latent_shape=tuple(mean.shape[1:]),
-        classes=options.classes,
-        likelihood=options.likelihood,
-        prior=prior,
-    )
+    image, shape = ImageSpec(*data.image_shape), tuple(mean.shape[1:])
     name = options.name or type(module[0] if isinstance(module, tuple) else module).__name__
     return Source(
-        spec,
+        ModelSpec("", family, image, shape, options.classes, options.likelihood, prior),
         make_graphs(
             encoder,
             decoder,

@@ -38,6 +38,7 @@ class ExportOptions:
         allow_lossy: accept a variant with a PSNR below 45 dB.
         log: called with a one-line message for each graph that passed its checks.
         tolerance: multiplies the errors that the parity check allows, above 0.
+        sampler: whether to write the sampler graph; None leaves it out if the decoder is large.
         track: wraps the batches of long steps, to show progress.
 
     Raises:
@@ -49,6 +50,7 @@ class ExportOptions:
     allow_lossy: bool = False
     log: Callable[[str], None] = lambda line: None
     tolerance: float = 1.0
+    sampler: bool | None = None
     track: Track = untracked
 
     def __post_init__(self) -> None:

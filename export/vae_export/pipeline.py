@@ -34,11 +34,13 @@ from .parity import (
     thin,
 )
 from .precision.variants import VariantResult, make_variant, measure
-from .reference import Arrays, Reference, golden_vectors, run_reference
+from .reference import Arrays, Reference, golden_arrays, pack_golden, run_reference, sampler_golden
+from .sampler import MAX_DECODER, make_samplers, sampler_rows
 from .source import Source, from_checkpoint
 from .trace import trace
 from .writer import check_target, try_bundle, write_bundle
 
+_SAMPLER_ROWS = 256  # maximum number of rows to check a sampler with
 _SAMPLES = 1000  # maximum number of latents for calibrating or measuring a variant
 
 
@@ -69,6 +71,7 @@ def export_checkpoint(
     allow_lossy: bool = False,
     log: Callable[[str], None] = lambda line: None,
     tolerance: float = 1.0,
+    sampler: bool | None = None,
 ) -> Exported:
     """Export a checkpoint from vae-train.
 
@@ -82,13 +85,14 @@ def export_checkpoint(
         allow_lossy: accept a variant with a PSNR below 45 dB.
         log: called with a one-line message for each graph that passed its checks.
         tolerance: multiplies the errors that the parity check allows.
+        sampler: whether to write the sampler graph; None leaves it out if the decoder is large.
 
     Raises:
         IntegrityError: a graph violates the contract or differs from torch; `out` is unchanged.
         UsageError: the images of `data` have the wrong shape, or a variant does not fit the model.
         FileError: `out` cannot be written, or exists but is not a bundle.
     """
-    options = ExportOptions(opset, variants, allow_lossy, log, tolerance)
+    options = ExportOptions(opset, variants, allow_lossy, log, tolerance, sampler)
     return export_source(from_checkpoint(checkpoint, data), out, options)
 
 
@@ -102,6 +106,7 @@ def export(
     allow_lossy: bool = False,
     log: Callable[[str], None] = lambda line: None,
     tolerance: float = 1.0,
+    sampler: bool | None = None,
     sha256: str = "",
     compare_forward: bool = True,
     **custom: Any,
@@ -119,6 +124,7 @@ def export(
         allow_lossy: accept a variant with a PSNR below 45 dB.
         log: called with a one-line message for each graph that passed its checks.
         tolerance: multiplies the errors that the parity check allows.
+        sampler: whether to write the sampler graph; None leaves it out if the decoder is large.
         sha256: checksum of the weights file, for the manifest.
         compare_forward: whether to compare reconstructions with those of the module's `forward`.
         custom: fields of `vae_export.options.CustomModuleOptions`.
@@ -133,7 +139,7 @@ def export(
             different reconstructions; `out` is unchanged.
         FileError: `out` cannot be written, or exists but is not a bundle.
     """
-    options = ExportOptions(opset, variants, allow_lossy, log, tolerance)
+    options = ExportOptions(opset, variants, allow_lossy, log, tolerance, sampler)
     source = from_custom_module(
         module, data, CustomModuleOptions(**custom), sha256, compare=compare_forward, log=log
     )
@@ -190,16 +196,7 @@ def _export_graphs(
     measured: list[VariantResult] = []
     # Make the variants first, so that one that does not fit fails before the parity check, and
     # while the models do not yet hold the spec.
-    variants = {
-        graph.role: {
-            name: make_variant(
-                name, model, _decoder_inputs(graph, spec, references[graph.role].cost, seed=1)
-            )
-            for name in dict.fromkeys(options.variants)
-            if graph.role != "encoder"
-        }
-        for graph, model in zip(source.graphs, models, strict=True)
-    }
+    variants = _make_variants(source, models, references, options)
     for graph, model in zip(source.graphs, models, strict=True):
         raw, graph_spec = write_model(model, graph, spec, opset=options.opset)
         reference = references[graph.role]
@@ -218,8 +215,19 @@ def _export_graphs(
             measured.append(quality)
             specs.append(graph_spec)
             files[graph_spec.file.file] = variant_raw
-    files["golden.npz"] = golden_vectors(references)
     parity = parity_summary(results, options.tolerance)
+    golden = golden_arrays(references)
+    decoder = source.graphs[-1]  # of a conditional model, the one that takes a label
+    decoders = [(graph, files[graph.file.file]) for graph in specs if graph.role == decoder.role]
+    if _wants_sampler(decoders[0][0], options):
+        rows = sampler_rows(spec, _rows_within(references[decoder.role].cost, _SAMPLER_ROWS))
+        samplers = make_samplers(decoder, decoders, spec, rows)
+        options.log(samplers.line())
+        specs += samplers.specs
+        files |= samplers.files
+        parity["sampler"] = samplers.errors
+        golden |= sampler_golden(decoder, spec, rows)
+    files["golden.npz"] = pack_golden(golden)
     if measured:
         parity["variants"] = {m.graph: m.to_json() for m in measured}
     if source.forward:
@@ -236,11 +244,47 @@ def _export_graphs(
     return Exported(manifest, files, results, measured)
 
 
+def _make_variants(
+    source: Source,
+    models: list[onnx.ModelProto],
+    references: dict[str, Reference],
+    options: ExportOptions,
+) -> dict[str, dict[str, onnx.ModelProto]]:
+    """Make the variants of the decoders, by role and name."""
+    return {
+        graph.role: {
+            name: make_variant(
+                name,
+                model,
+                _decoder_inputs(graph, source.spec, references[graph.role].cost, seed=1),
+            )
+            for name in dict.fromkeys(options.variants)
+            if graph.role != "encoder"
+        }
+        for graph, model in zip(source.graphs, models, strict=True)
+    }
+
+
 def _decoder_inputs(graph: Graph, spec: ModelSpec, cost: RowCost, seed: int) -> Arrays:
     """Sample typical decoder inputs from the prior."""
-    count = min(cost.rows(_SAMPLES, RUNS), cost.batch(_SAMPLES))
-    z, label = sample_inputs(spec.prior, len(spec.classes), count, seed)
+    z, label = sample_inputs(spec.prior, len(spec.classes), _rows_within(cost, _SAMPLES), seed)
     return _shaped({"z": z, "label": label} if "label" in graph.inputs else {"z": z}, spec)
+
+
+def _rows_within(cost: RowCost, wanted: int) -> int:
+    """Return how many of `wanted` rows can be run at once, within the bounds of work and memory."""
+    return min(cost.rows(wanted, RUNS), cost.batch(wanted))
+
+
+def _wants_sampler(decoder: GraphSpec, options: ExportOptions) -> bool:
+    """Return whether to write samplers: as chosen, else unless the decoder is large."""
+    if options.sampler is None and decoder.file.bytes > MAX_DECODER:
+        options.log(
+            f"sampler: not written, since it would repeat the decoder's {decoder.file.bytes:,} "
+            "bytes. Set sampler (--sampler) to write it."
+        )
+        return False
+    return options.sampler is not False
 
 
 def _shaped(rows: Arrays, spec: ModelSpec) -> Arrays:

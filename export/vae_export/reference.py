@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vae_runtime.bundle.spec import ModelSpec
 from vae_runtime.errors import InputError
 
 from .cost import RowCost
@@ -167,12 +168,11 @@ def _run_torch(
     return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
 
-def golden_vectors(references: dict[str, Reference]) -> bytes:
-    """Pack the inputs and torch's float32 outputs, to verify parity without torch.
+def golden_arrays(references: dict[str, Reference]) -> Arrays:
+    """Collect inputs and torch's float32 outputs, to verify parity without torch.
 
     Returns:
-        An uncompressed `.npz` with `ROLE.in.NAME` and `ROLE.out.NAME` for each tensor of each
-        graph. The bytes depend only on the values.
+        `ROLE.in.NAME` and `ROLE.out.NAME` for each tensor of each graph.
     """
     arrays: Arrays = {}
     for role, reference in references.items():
@@ -183,6 +183,26 @@ def golden_vectors(references: dict[str, Reference]) -> bytes:
         kept = max(1, min(count, _GOLDEN_ROWS, _GOLDEN_BYTES // largest))
         index = np.linspace(0, count - 1, kept).astype(int)
         arrays |= {name: np.ascontiguousarray(values[index]) for name, values in tensors.items()}
+    return arrays
+
+
+@torch.no_grad()
+def sampler_golden(decoder: Graph, spec: ModelSpec, rows: Arrays) -> Arrays:
+    """Compute the golden vectors of a sampler: the prior in NumPy, and the decoder in torch."""
+    size = spec.image.channels * spec.image.height * spec.image.width
+    kept = {
+        name: v[: max(1, min(_GOLDEN_ROWS, _GOLDEN_BYTES // (4 * size)))]
+        for name, v in rows.items()
+    }
+    z = spec.prior.transform(kept["noise"], kept.get("label")).reshape(-1, *spec.latent_shape)
+    label = [torch.from_numpy(kept["label"])] if "label" in kept else []
+    image = decoder.module(torch.from_numpy(z), *label).numpy()
+    inputs = {f"sampler.in.{name}": values for name, values in kept.items()}
+    return inputs | {"sampler.out.image": image, "sampler.out.z": z}
+
+
+def pack_golden(arrays: Arrays) -> bytes:
+    """Pack golden vectors as an uncompressed `.npz`, whose bytes depend only on the values."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()

@@ -1,12 +1,13 @@
-"""Build the sampler graph: standard normals in, images and latents out.
+"""Build the sampler graphs: standard normals in, images and latents out.
 
 The prior becomes a few nodes in front of a decoder, so that any ONNX runtime can generate images
-without reading metadata. `Prior.transform` is the same computation in NumPy.
+without reading metadata. `Prior.transform` is the same computation in NumPy, and each graph is
+compared with it and with the decoder, which the parity check has compared with torch.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import sqrt
 from typing import Any
 
@@ -15,10 +16,116 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from vae_runtime.bundle.spec import ModelSpec
+from vae_runtime.bundle.spec import GraphSpec, ModelSpec
+from vae_runtime.errors import IntegrityError
+from vae_runtime.inference.session import Session
 from vae_runtime.prior import BELOW_ONE, Prior
+from vae_runtime.rng import normal_cdf
 
+from .contract import write_model
+from .graphs import Graph
+from .reference import Arrays
+
+MAX_DECODER = 64 << 20  # bytes; larger decoders are not repeated in a sampler unless asked for
+TOLERANCE = 1e-6  # of the latents, relative to the largest one above 1, and of the pixels
 _PREFIX = "prior_"  # of all names, so that none is a name of the decoder's
+_EDGE = 1e-4  # a component is not picked by noise this close to two of them
+_BATCHES = (0, 1, 7)
+
+
+@dataclass(frozen=True)
+class Samplers:
+    """Sampler graphs, one for each variant of the decoder.
+
+    Attributes:
+        specs: their entries for the manifest.
+        files: their contents, by name.
+        errors: the largest error of the latents and of the pixels, by graph and output.
+    """
+
+    specs: list[GraphSpec]
+    files: dict[str, bytes]
+    errors: dict[str, float]
+
+    def line(self) -> str:
+        """Describe the result in one line."""
+        worst = max(self.errors.values())
+        return f"sampler: the prior and the decoder in one graph, max error {worst:.1e}"
+
+
+def make_samplers(
+    decoder: Graph, decoders: list[tuple[GraphSpec, bytes]], spec: ModelSpec, rows: Arrays
+) -> Samplers:
+    """Build and check a sampler for each variant of a decoder.
+
+    Args:
+        decoder: the decoder's graph; for a conditional model, the one that takes a label.
+        decoders: its variants, as they were written.
+        spec: the model.
+        rows: noise and, for a conditional model, labels, from `sampler_rows`.
+
+    Raises:
+        IntegrityError: a sampler differs from the prior or from the decoder.
+    """
+    inputs = ("noise", *decoder.inputs[1:])
+    graph = replace(decoder, role="sampler", inputs=inputs, outputs=("image", "z"))
+    made = Samplers([], {}, {})
+    for decoder_spec, decoder_raw in decoders:
+        model = sampler_model(onnx.load_from_string(decoder_raw), spec)
+        raw, graph_spec = write_model(model, graph, spec, decoder_spec.variant, decoder_spec.opset)
+        made.errors.update(_check(raw, decoder_raw, graph_spec, spec, rows))
+        made.specs.append(graph_spec)
+        made.files[graph_spec.file.file] = raw
+    return made
+
+
+def sampler_rows(spec: ModelSpec, n: int, seed: int = 0) -> Arrays:
+    """Draw inputs of a sampler, f32[≤ n, D + 1] and i64[≤ n], some of them at 0 and ±6.
+
+    Noise that is about to pick another component is left out, as float32 may pick either.
+    """
+    rng = np.random.default_rng(seed)
+    noise = rng.standard_normal((n, spec.latent_dim + 1)).astype(np.float32)
+    noise[: min(3, n)] = np.array([[0], [6], [-6]])[: min(3, n)]
+    label = np.arange(n, dtype=np.int64) % (len(spec.classes) + 1)
+    if spec.prior.weights is not None:
+        edges = np.cumsum(spec.prior.weights, axis=1)
+        picks = normal_cdf(noise[:, :1].astype(np.float64))
+        kept = (np.abs(picks[:, :, None] - edges).min(axis=(1, 2)) > _EDGE) | (np.arange(n) == 0)
+        noise, label = noise[kept], label[kept]
+    return {"noise": noise, "label": label} if spec.classes else {"noise": noise}
+
+
+def _check(
+    raw: bytes, decoder_raw: bytes, graph: GraphSpec, spec: ModelSpec, rows: Arrays
+) -> dict[str, float]:
+    """Compare a sampler with the prior and the decoder; return its errors."""
+    label = rows.get("label")
+    expected = spec.prior.transform(rows["noise"], label).reshape(-1, *spec.latent_shape)
+    scale = max(1.0, float(np.abs(expected).max(initial=0)))
+    levels = 255 if graph.variant == "uint8" else 1
+    worst = {"z": 0.0, "image": 0.0}
+    with Session(raw, device="cpu") as sampler, Session(decoder_raw, device="cpu") as decoder:
+        for n in (*_BATCHES, len(expected)):
+            part = {name: values[:n] for name, values in rows.items()}
+            image, z = sampler.run(["image", "z"], **part)
+            if n == 0:
+                continue
+            inputs = {"z": z} if label is None else {"z": z, "label": part["label"]}
+            (decoded,) = decoder.run(["image"], **inputs)
+            errors = {
+                "z": np.abs(z - expected[:n]).max() / scale,
+                "image": np.abs(image.astype(np.float64) - decoded).max() / levels,
+            }
+            worst = {name: max(worst[name], float(error)) for name, error in errors.items()}
+    for name, error in worst.items():
+        if not error <= TOLERANCE:
+            raise IntegrityError(
+                f"{graph.file.file}.{name}: error {error:.3g} over tolerance {TOLERANCE:g}, "
+                "compared with the prior and the decoder. The graph was not written."
+            )
+    name = graph.file.file.removesuffix(".onnx")
+    return {f"{name}.{output}": float(f"{error:.3g}") for output, error in worst.items()}
 
 
 def sampler_model(decoder: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
@@ -35,12 +142,8 @@ def sampler_model(decoder: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
     model = onnx.ModelProto()
     model.CopyFrom(decoder)
     graph = model.graph
-    labelled = any(value.name == "label" for value in graph.input)
-    if spec.prior.kind == "class_gmm" and not labelled:
-        raise ValueError("mixtures per class need a decoder that takes a label")
     builder = _Builder()
     flat = _latents(builder, spec.prior)
-    # `z` is an output as well, so the decoder must not be able to overwrite it: SSA holds that.
     shape = builder.constant(np.array([-1, *spec.latent_shape], np.int64))
     builder.nodes.append(helper.make_node("Reshape", [flat, shape], ["z"], name=f"{_PREFIX}z"))
     nodes = [*builder.nodes, *graph.node]

@@ -65,6 +65,7 @@ class Vectors:
         z: f32[N, D].
         label: i64[N]; the index after the last class means "no label".
         image: f32[N, C, H, W], torch's output.
+        sampler: the inputs of the sampler, and the images f32[N, C, H, W] that it must return.
     """
 
     def __init__(self, source: str | Path, work: Path) -> None:
@@ -79,6 +80,9 @@ class Vectors:
         self.graph = self.folder / f"{role}.onnx"
         self.z: NDArray[np.float32] = golden[f"{role}.in.z"]
         self.image: NDArray[np.float32] = golden[f"{role}.out.image"]
+        start = "sampler.in."
+        inputs = {k.removeprefix(start): v for k, v in golden.items() if k.startswith(start)}
+        self.sampler = inputs, golden["sampler.out.image"]
         none = np.zeros(len(self.z), np.int64)
         self.label: NDArray[np.int64] = golden.get(f"{role}.in.label", none)
         self.z.tofile(work / "z.f32")

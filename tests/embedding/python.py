@@ -17,7 +17,6 @@ from .host import (
     Row,
     Vectors,
     folder_size,
-    load_example,
     start_time,
     time_calls,
 )
@@ -65,14 +64,17 @@ def single_graph(vectors: Vectors) -> Row:
 
 
 def onnxruntime_alone(vectors: Vectors) -> Row:
-    """Measure onnxruntime and NumPy without the runtime."""
-    digit = load_example("bare_onnxruntime/digit.py")
-    session, spec = digit.open_graph(str(vectors.graph))
-    error = vectors.error(digit.decode(session, spec, vectors.z, vectors.label))
-    one = vectors.z[:1], vectors.label[:1]
-    ms = time_calls(lambda: digit.decode(session, spec, *one))
-    start = start_time([sys.executable, _DIGIT, vectors.graph, vectors.work / "digit.pgm"])
-    size = installed_size("numpy", "onnxruntime") + folder_size(vectors.graph)
+    """Measure onnxruntime and NumPy without the runtime, on the sampler."""
+    import onnxruntime
+
+    graph = vectors.folder / "sampler.onnx"
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    inputs, image = vectors.sampler
+    error = float(np.abs(session.run(["image"], inputs)[0].astype(np.float64) - image).max())
+    one = {name: values[:1] for name, values in inputs.items()}
+    ms = time_calls(lambda: session.run(["image"], one))
+    start = start_time([sys.executable, _DIGIT, graph, "0", vectors.work / "digit.pgm"])
+    size = installed_size("numpy", "onnxruntime") + folder_size(graph)
     return Row("Python, onnxruntime alone", "examples/bare_onnxruntime", size, start, ms, error)
 
 
