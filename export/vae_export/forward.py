@@ -155,9 +155,10 @@ def _likely_cause(convention: CallingConvention, whole: nn.Module) -> str:
         if id(child) not in used and any(True for _ in child.parameters())
     ]
     if unused and not methods:
+        names, verb = ", ".join(unused[:4]), "are" if len(unused) > 1 else "is"
         return (
-            f"The layers {', '.join(unused[:4])} are outside of encoder and decoder: add methods "
-            "encode and decode that use them."
+            f"{names} {verb} outside of encoder and decoder: add methods encode and decode that "
+            "include this."
         )
     if isinstance(convention.encode.module, HeadsOutside):
         return "Something is between the heads and the decoder: add methods encode and decode."

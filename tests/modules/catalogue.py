@@ -139,12 +139,13 @@ def from_pythae(name: str, *, convolutional: bool = False) -> Callable[[], nn.Mo
         if not convolutional:
             module: nn.Module = getattr(models, name)(config)
             return module
-        encoder = {"VQVAE": mnist.Encoder_Conv_VQVAE_MNIST, "WAE_MMD": mnist.Encoder_Conv_AE_MNIST}
-        decoder = {"VQVAE": mnist.Decoder_Conv_VQVAE_MNIST}
+        if name == "VQVAE":
+            encoder, decoder = mnist.Encoder_ResNet_VQVAE_MNIST, mnist.Decoder_ResNet_VQVAE_MNIST
+        else:
+            encoder = getattr(mnist, f"Encoder_Conv_{'AE' if name == 'WAE_MMD' else 'VAE'}_MNIST")
+            decoder = mnist.Decoder_Conv_AE_MNIST
         return getattr(models, name)(  # type: ignore[no-any-return]
-            config,
-            encoder=encoder.get(name, mnist.Encoder_Conv_VAE_MNIST)(config),
-            decoder=decoder.get(name, mnist.Decoder_Conv_AE_MNIST)(config),
+            config, encoder=encoder(config), decoder=decoder(config)
         )
 
     return make
@@ -236,7 +237,7 @@ CASES = (
     *(
         Case(f"{name} ({'convolutional' if conv else 'default'} networks)", PYTHAE,
              from_pythae(name, convolutional=conv), MNIST,
-             refused="a quantiser" if name == "VQVAE" else "")
+             refused="quantizer" if name == "VQVAE" else "")
         for name in ("VAE", "BetaVAE", "WAE_MMD", "VQVAE") for conv in (False, True)
     ),
     Case("a LightningModule", LIGHTNING, lightning_module, MNIST),

@@ -117,7 +117,8 @@ def _run_commands(bundle: Path, images: NDArray[np.uint8], folder: Path) -> dict
     }
     results = {}
     for name, arguments in commands.items():
-        command = [VAE_RUN, name, *arguments, "--bundle", bundle]
+        place = [bundle] if name == "info" else ["--bundle", bundle]
+        command = [VAE_RUN, name, *arguments, *place]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         results[name] = "ok" if done.returncode == 0 else done.stderr.strip()[-300:]
     return results
