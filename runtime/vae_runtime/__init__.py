@@ -4,6 +4,7 @@ import vae_runtime as vae
 
 model = vae.load("cvae/")
 images = model.sample(16, label=3, seed=0)  # float32 [16, 1, 28, 28] in [0, 1]
+vae.grid(images)  # a Pillow image: shows in a notebook
 
 decoder = vae.Decoder("conditional_decoder.onnx")  # a single graph needs no bundle
 pixels = decoder(z, label=3, dtype="uint8")
@@ -19,11 +20,14 @@ from .errors import VaeError
 if TYPE_CHECKING:
     from .autoencoder import Autoencoder, load
     from .graphs import Decoder, Encoder
+    from .grids import grid, save
     from .metrics import Scores
     from .prior import Prior
 
 __all__ = [
     "load",
+    "grid",
+    "save",
     "Autoencoder",
     "Decoder",
     "Encoder",
@@ -35,6 +39,8 @@ __all__ = [
 
 _HOME = {
     "load": "autoencoder",
+    "grid": "grids",
+    "save": "grids",
     "Autoencoder": "autoencoder",
     "Scores": "metrics",
     "Decoder": "graphs",

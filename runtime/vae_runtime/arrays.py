@@ -7,11 +7,11 @@ label wraps around. Therefore every array is checked here before a session sees 
 from __future__ import annotations
 
 from math import isfinite, prod
-from typing import TYPE_CHECKING, Any
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from .bundle.spec import ImageSpec
 from .errors import InputError
 
 if TYPE_CHECKING:
@@ -21,7 +21,15 @@ if TYPE_CHECKING:
 _FLOAT32 = np.dtype(np.float32)
 
 
-def check_images(images: ArrayLike, spec: ImageSpec) -> NDArray[Any]:
+class ImageShape(Protocol):
+    """What images are checked against; an `ImageSpec` is one."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The shape (C, H, W) of one image."""
+
+
+def check_images(images: ArrayLike, spec: ImageShape) -> NDArray[Any]:
     """Check images and return them as u8 or f32 [N, C, H, W], without a copy where possible.
 
     Accepts uint8 (0 to 255) or float32 in [0, 1], as H×W, N×H×W, C×H×W, H×W×C, N×C×H×W or N×H×W×C.
@@ -30,6 +38,7 @@ def check_images(images: ArrayLike, spec: ImageSpec) -> NDArray[Any]:
         InputError: wrong dtype, byte order, shape or range, or a number that is not finite.
     """
     array = as_array(images, "images")
+    _refuse_paths(array)
     if array.dtype != np.uint8:
         _check_float32(array, "images")
     array = _to_nchw(array, spec)
@@ -80,6 +89,20 @@ def as_latents(z: ArrayLike, latent_shape: tuple[int, ...]) -> NDArray[np.float3
     return np.ascontiguousarray(array)
 
 
+def _refuse_paths(array: NDArray[Any]) -> None:
+    """Refuse file names and the bytes of files, with advice."""
+    if array.dtype.kind in "US" or _holds_paths(array):
+        first = array.flat[0] if array.size else ""
+        raise InputError(
+            f"images: {str(first)[:100]!r} is text or a path, expected an array. "
+            "Read the file first: vae_runtime.images.read_image(path)"
+        )
+
+
+def _holds_paths(array: NDArray[Any]) -> bool:
+    return array.dtype == object and array.size > 0 and isinstance(array.flat[0], PathLike)
+
+
 def as_array(value: Any, what: str, dtype: type[np.float32] | None = None) -> NDArray[Any]:
     """Convert an argument to an array; numbers that are too large for `dtype` become infinite."""
     try:
@@ -111,7 +134,7 @@ def _all_finite(array: NDArray[Any]) -> bool:
     return isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())
 
 
-def _to_nchw(array: NDArray[Any], spec: ImageSpec) -> NDArray[Any]:
+def _to_nchw(array: NDArray[Any], spec: ImageShape) -> NDArray[Any]:
     """Arrange images as N×C×H×W; if a shape fits two layouts, the first match below is used."""
     c, h, w = spec.shape
     shape = array.shape

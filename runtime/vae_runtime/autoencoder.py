@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from itertools import count
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,14 +12,15 @@ from .arrays import as_latents, check_images
 from .bundle.manifest import Manifest
 from .bundle.reader import Bundle, open_bundle
 from .bundle.spec import ModelSpec
-from .errors import InputError, StateError, UsageError
-from .graphs import Decoder, Encoder, check_dtype
+from .errors import InputError, UsageError
+from .graph_set import DEFAULT_VARIANT, GraphSet
+from .graphs import Decoder, Encoder, RunOptions, check_dtype
+from .images import to_uint8
 from .inference.batching import BATCH_SIZE
 from .labels import Labels, as_labels, check_labels
-from .latents import interpolation, traversal
+from .latents import blend, interpolation, traversal
 from .metrics import Codec, Evaluation, Scores, evaluate, score
-from .prior import check_sampling, choose_prior
-from .rng import fresh_seed
+from .prior import choose_prior
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 DEFAULT_BUNDLE = "mnist"
-DEFAULT_VARIANT = "fp32"  # present in every bundle
 
 
 def load(
@@ -38,8 +37,9 @@ def load(
     threads: int = 1,
     variant: str = DEFAULT_VARIANT,
     tf32: bool = False,
+    preload: bool = False,
 ) -> Autoencoder:
-    """Open a bundle.
+    """Open a bundle; every argument is checked here, not at the first call of a method.
 
     Args:
         source: a folder or `.zip` that vae-export wrote, or an embedded bundle's name (`mnist`).
@@ -47,17 +47,21 @@ def load(
         threads: threads per run; small models run fastest with one.
         variant: precision of the graphs: `fp32`, or `fp16` or `int8` if the bundle has them.
         tf32: let CUDA use TF32 (ten mantissa bits), which is faster but alters the pixels.
+        preload: load every graph now. By default, a graph is loaded on first use.
 
     Raises:
         NotFound: there is no such bundle.
         InputError: the source is not a bundle, or its format is too new.
-        UsageError: the bundle has no graphs of this variant.
-        IntegrityError: a file is damaged; for a graph, raised when the graph is first used.
-        DeviceError: CUDA was requested but is not available; raised when a graph is first used.
+        UsageError: the device or `threads` is invalid, or the bundle has no such variant.
+        IntegrityError: a file is damaged; without `preload`, a graph is only checked on first use.
+        DeviceError: CUDA was requested but is not available.
     """
-    return Autoencoder(
+    model = Autoencoder(
         open_bundle(source), device=device, threads=threads, variant=variant, tf32=tf32
     )
+    if preload:
+        model.preload()
+    return model
 
 
 class Autoencoder:
@@ -77,16 +81,27 @@ class Autoencoder:
         tf32: bool = False,
     ) -> None:
         """Wrap an open bundle; `load` opens one and takes the same options."""
-        known = sorted({graph.variant for graph in bundle.manifest.graphs})
-        if variant not in known:
-            raise UsageError(
-                f"{bundle.name}: has no variant {variant!r}, expected one of: {', '.join(known)}"
-            )
-        self._bundle, self._variant = bundle, variant
-        self._device, self._threads, self._tf32 = device, threads, tf32
-        self._graphs: dict[tuple[str, str], Encoder | Decoder] = {}  # keyed by role and variant
-        self._lock = threading.Lock()
-        self._closed = False
+        self._graphs = GraphSet(bundle, variant, RunOptions(device, threads, tf32))
+        self._bundle = bundle
+
+    def __repr__(self) -> str:
+        state = " (closed)" if self._graphs.closed else ""
+        return f"<Autoencoder {self._bundle.name!r}: {self.spec.summary}{state}>"
+
+    def _repr_html_(self) -> str:
+        """Show ten samples and the main facts in a notebook."""
+        from .html import model_html
+
+        images = None if self._graphs.closed else self.sample(10, self._ten_labels(), seed=0)
+        return model_html(self._bundle.name, self.spec, images)
+
+    def _ten_labels(self) -> list[int] | None:
+        classes = len(self.spec.classes)
+        return [i % classes for i in range(10)] if classes else None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        graphs = self._graphs
+        return _restore, (self._bundle, {**asdict(graphs.options), "variant": graphs.variant})
 
     @property
     def manifest(self) -> Manifest:
@@ -101,9 +116,7 @@ class Autoencoder:
     @property
     def device(self) -> str:
         """The device in use: `cpu` or `cuda:N`. Loads a graph if none is loaded yet."""
-        with self._lock:
-            loaded = next(iter(self._graphs.values()), None)
-        return (loaded or self.decoder()).device
+        return self._graphs.device
 
     def sample(
         self,
@@ -130,15 +143,9 @@ class Autoencoder:
         Returns:
             [n, C, H, W].
         """
-        batches = self.stream(
+        return self.decoder(conditional=label is not None, dtype=dtype).sample(
             n, label, seed, prior=prior, temperature=temperature, truncation=truncation, dtype=dtype
         )
-        if 0 < n <= BATCH_SIZE:
-            return next(batches)
-        images = np.empty((n, *self.spec.image.shape), dtype)
-        for i, batch in enumerate(batches):
-            images[i * BATCH_SIZE : (i + 1) * BATCH_SIZE] = batch
-        return images
 
     def stream(
         self,
@@ -171,25 +178,10 @@ class Autoencoder:
         Yields:
             Images [batch_size, C, H, W]; the last batch may be shorter.
         """
-        # Not a generator function, so that invalid arguments raise here, not at the first batch.
-        check_sampling(0 if n is None else n, seed, temperature, truncation)
-        if batch_size < 1 or start < 0:
-            raise UsageError(
-                f"batch_size is {batch_size} and start {start}, expected at least 1 and 0"
-            )
-        check_dtype(dtype)
-        spec = self.spec
-        labels, chosen = check_labels(label, n, spec), choose_prior(spec.prior, prior)
-        seed = fresh_seed() if seed is None else seed
-
-        def sample_batch(first: int) -> NDArray[Any]:
-            rows = batch_size if n is None else min(batch_size, n - first)
-            part = labels[first : first + rows] if isinstance(labels, np.ndarray) else labels
-            z = chosen.sample_checked(rows, part, seed, start + first, temperature, truncation)
-            z = z.reshape(rows, *spec.latent_shape)
-            return self.decoder(conditional=part is not None, dtype=dtype).decode(z, part, dtype)
-
-        return map(sample_batch, count(0, batch_size) if n is None else range(0, n, batch_size))
+        return self.decoder(conditional=label is not None, dtype=dtype).stream(
+            n, label, seed, start=start, batch_size=batch_size, prior=prior,
+            temperature=temperature, truncation=truncation, dtype=dtype,
+        )  # fmt: skip
 
     def sample_latents(
         self,
@@ -268,7 +260,7 @@ class Autoencoder:
         a: ArrayLike,
         b: ArrayLike,
         steps: int = 9,
-        label: int | str | None = None,
+        label: int | str | tuple[int | str, int | str] | None = None,
         *,
         how: str = "linear",
         dtype: str = "float32",
@@ -279,15 +271,24 @@ class Autoencoder:
             a: the first image or latents.
             b: the last image or latents.
             steps: number of frames, including both ends.
-            label: the class, for a CVAE.
+            label: for a CVAE, the class, or the classes of both ends: `(1, 8)` morphs from a 1 to
+                an 8 by blending the images that each class gives along the path.
             how: `linear`, or `spherical` along the great circle (White 2016, arXiv 1609.04468).
             dtype: `float32` or `uint8`.
 
         Returns:
             [steps, C, H, W].
         """
-        path = interpolation(self._latents_of(a, label), self._latents_of(b, label), steps, how)
-        return self.decode(path, label, dtype=dtype)
+        ends = label if isinstance(label, tuple | list) else (label, label)
+        if len(ends) != 2:
+            raise UsageError(f"label has {len(ends)} classes, expected one, or one per end")
+        first, last = ends
+        path = interpolation(self._latents_of(a, first), self._latents_of(b, last), steps, how)
+        if check_labels(first, 1, self.spec) == check_labels(last, 1, self.spec):
+            return self.decode(path, first, dtype=dtype)
+        check_dtype(dtype)
+        frames = blend(self.decode(path, first), self.decode(path, last))
+        return to_uint8(frames) if dtype == "uint8" else frames
 
     def score(
         self,
@@ -332,9 +333,7 @@ class Autoencoder:
 
     def encoder(self) -> Encoder:
         """Return the encoder."""
-        graph = self._load("encoder", self._variant)
-        assert isinstance(graph, Encoder)
-        return graph
+        return self._graphs.encoder()
 
     def decoder(self, *, conditional: bool = False, dtype: str = "float32") -> Decoder:
         """Return the decoder; with `conditional`, the one that takes a label.
@@ -344,48 +343,25 @@ class Autoencoder:
         Raises:
             UsageError: the model has no classes to condition on, or the dtype is unknown.
         """
-        if conditional and not self.spec.classes:
-            raise UsageError(f"this {self.spec.family} takes no label")
-        check_dtype(dtype)
-        bytes_wanted = dtype == "uint8" and self._variant == DEFAULT_VARIANT
-        role = "conditional_decoder" if conditional else "decoder"
-        graph = self._load(role, "uint8" if bytes_wanted else self._variant)
-        assert isinstance(graph, Decoder)
-        return graph
+        return self._graphs.decoder(conditional=conditional, dtype=dtype)
+
+    def preload(self) -> None:
+        """Load every graph now, so that the first call of a method is as fast as the others.
+
+        Raises:
+            IntegrityError: a file is damaged.
+        """
+        self._graphs.load_all()
 
     def close(self) -> None:
         """Release the graphs; the model cannot be used afterwards."""
-        with self._lock:
-            self._closed = True
-            for graph in self._graphs.values():
-                graph.close()
-            self._graphs.clear()
+        self._graphs.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _load(self, role: str, variant: str) -> Encoder | Decoder:
-        """Return a role's graph, loading it if needed; if the variant does not exist, use fp32."""
-        if (found := self._graphs.get((role, variant))) is not None:
-            return found
-        graph_spec = self.manifest.graph(role, variant) or self.manifest.graph(role)
-        if graph_spec is None:
-            raise InputError(f"{self._bundle.name}: has no {role}")
-        key = role, graph_spec.variant
-        with self._lock:
-            if self._closed:
-                raise StateError("this model was closed. Load it again.")
-            if key not in self._graphs:
-                make = Encoder if role == "encoder" else Decoder
-                self._graphs[key] = make(
-                    self._bundle.read(graph_spec.file), known=(self._bundle, graph_spec),
-                    device=self._device, threads=self._threads, tf32=self._tf32,
-                )  # fmt: skip
-            self._graphs[role, variant] = self._graphs[key]
-            return self._graphs[key]
 
     @property
     def _codec(self) -> Codec:
@@ -406,3 +382,8 @@ class Autoencoder:
         if len(latents) != 1:
             raise InputError(f"image: {len(latents)} images, expected one")
         return latents.reshape(-1)
+
+
+def _restore(bundle: Bundle, options: dict[str, Any]) -> Autoencoder:
+    """Make a model from its pickle."""
+    return Autoencoder(bundle, **options)

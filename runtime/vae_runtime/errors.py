@@ -9,7 +9,7 @@
     ├── FileError       (OSError)            6   a file could not be read or written
     │   └── NotFound    (FileNotFoundError)
     ├── DeviceError     (RuntimeError)       7   the requested device is not available
-    └── StateError      (RuntimeError)       70  used after close or after fork
+    └── StateError      (RuntimeError)       70  used after close, or cannot be loaded again
 
 Each also derives from the builtin exception that a caller would expect, so ``except ValueError``
 works without importing this module. Messages are one line and say what was found, what was
@@ -98,7 +98,7 @@ class DeviceError(VaeError, RuntimeError):
 
 
 class StateError(VaeError, RuntimeError):
-    """The object was closed, or was created before this process was forked."""
+    """The object was closed, or cannot be loaded again after a fork or from a pickle."""
 
 
 def describe_os_error(error: OSError) -> str:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import threading
+from dataclasses import asdict, dataclass
+from itertools import count
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -9,16 +13,19 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from .arrays import as_latents, check_images
-from .bundle.checksums import verify_graph
 from .bundle.spec import METADATA_KEY, ROLES, ModelSpec, expected_tensors, parse_spec, same_id
-from .errors import InputError, IntegrityError, UsageError
-from .files.reading import read_bytes
-from .graph_checks import check_graph
-from .inference.batching import Output, rows_per_batch, run_batched
+from .errors import InputError, StateError, UsageError
+from .graph_source import GraphSource, check_bytes, not_ours
+from .inference.batching import BATCH_SIZE, Output, rows_per_batch, run_batched
+from .inference.devices import parse_device
 from .inference.session import Session
 from .labels import Indices, Labels, check_labels, label_rows
+from .prior import check_sampling, choose_prior
+from .rng import fresh_seed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import ArrayLike, NDArray
 
     from .bundle.reader import Bundle
@@ -26,19 +33,43 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "uint8")
 _ORT = {"float32": "tensor(float)", "int64": "tensor(int64)", "uint8": "tensor(uint8)"}
+_loading = threading.RLock()
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to run graphs.
+
+    Attributes:
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        threads: threads per run.
+        tf32: let CUDA use TF32.
+
+    Raises:
+        UsageError: the device has another form, or `threads` is not a whole number of at least 1.
+    """
+
+    device: str = "auto"
+    threads: int = 1
+    tf32: bool = False
+
+    def __post_init__(self) -> None:
+        parse_device(self.device)
+        if not isinstance(self.threads, int | np.integer) or self.threads < 1:
+            raise UsageError(f"threads is {self.threads!r}, expected a whole number, 1 or more")
 
 
 class Graph:
     """The base class of `Encoder` and `Decoder`: a session and the spec stored in the file.
 
     Threads may share an instance. Inputs of any length run in batches; the results are bit for bit
-    the same for every batch size and number of threads.
+    the same for every batch size and number of threads. A process forked from this one loads the
+    graph again on first use. A pickle holds the source and its checksum.
 
     Attributes:
         spec: family, image shape, number of latent dimensions, classes and prior.
         role: `encoder`, `decoder` or `conditional_decoder`.
         variant: precision or output type; `fp32` is the unconverted graph.
-        session: the onnxruntime session that runs the graph.
         takes_label: whether the graph has a `label` input.
     """
 
@@ -69,16 +100,20 @@ class Graph:
             IntegrityError: the bytes have changed since they were written.
             DeviceError: CUDA was requested but is not available.
         """
-        where, model = _read_source(source)
-        if known is not None:
-            where = f"{known[0].name}/{known[1].file.file}"
-        if isinstance(model, bytes):
+        self._options = RunOptions(device, threads, tf32)
+        origin = GraphSource.of(source, known)
+        where = origin.where
+        model: Any = source
+        if origin.origin is not None:
+            model = source if known is not None else origin.read()
             # A bundle's graphs have already been checked against the sha256 in the manifest.
-            _check_bytes(model, where, checksum=known is None)
-        self.session = Session(model, device=device, threads=threads, tf32=tf32)
-        text = self.session.metadata.get(METADATA_KEY)
+            check_bytes(model, where, checksum=known is None)
+            origin = origin.pinned(model)
+        self._source = origin
+        self._session = Session(model, **asdict(self._options))
+        text = self._session.metadata.get(METADATA_KEY)
         if text is None:
-            raise _not_ours(where)
+            raise not_ours(where)
         if known is None:
             self.spec, self.role, self.variant = parse_spec(text, where)
         else:
@@ -93,14 +128,28 @@ class Graph:
         if self.role not in self.roles:
             roles = " or ".join(self.roles)
             raise InputError(f"{where}: the role of this graph is {self.role}, expected {roles}")
-        check_tensors(self.session, self.spec, self.role, self.variant, where)
-        self.takes_label = "label" in self.session.inputs
+        check_tensors(self._session, self.spec, self.role, self.variant, where)
+        self.takes_label = "label" in self._session.inputs
         self._batch_size = rows_per_batch(prod(self.spec.image.shape))
+
+    @property
+    def session(self) -> Session:
+        """The session that runs the graph, loaded again after a fork.
+
+        Raises:
+            StateError: this process was forked, and the graph was made from an onnxruntime session.
+            IntegrityError: this process was forked, and the file has been replaced.
+        """
+        if self._session.inherited:
+            with loading():
+                if self._session.inherited:
+                    self._session = Session(self._source.read(), **asdict(self._options))
+        return self._session
 
     @property
     def device(self) -> str:
         """The device in use: `cpu` or `cuda:N`."""
-        return self.session.device
+        return self._session.device
 
     def tensors(self) -> dict[str, list[dict[str, Any]]]:
         """Return each tensor's name, dtype and shape, under the keys `inputs` and `outputs`."""
@@ -114,13 +163,23 @@ class Graph:
 
     def close(self) -> None:
         """Release the session; the graph cannot be used afterwards."""
-        self.session.close()
+        self._session.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        sides = (", ".join(tensors) for tensors in (self._session.inputs, self._session.outputs))
+        what = f"{self.role} of {self.spec.summary}"
+        return f"<{type(self).__name__}: {what}; {' → '.join(sides)}; {self.device}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._source.origin is None:
+            raise StateError("a graph made from an onnxruntime session cannot be pickled")
+        return _restore, (type(self), self._source, self._options)
 
 
 class Decoder(Graph):
@@ -154,20 +213,78 @@ class Decoder(Graph):
             UsageError: the graph takes no label, or a class or dtype is unknown.
         """
         latents = as_latents(z, self.spec.latent_shape)
-        check_dtype(dtype)
+        self._check_call(label, dtype)
         return self.decode(latents, check_labels(label, len(latents), self.spec), dtype)
+
+    def sample(
+        self,
+        n: int = 1,
+        label: Labels = None,
+        seed: int | None = None,
+        *,
+        prior: str = "fitted",
+        temperature: float = 1.0,
+        truncation: float | None = None,
+        dtype: str = "float32",
+    ) -> NDArray[Any]:
+        """Sample images [n, C, H, W] from the prior; see `Autoencoder.sample`."""
+        batches = self.stream(
+            n, label, seed, prior=prior, temperature=temperature, truncation=truncation, dtype=dtype
+        )
+        if 0 < n <= BATCH_SIZE:
+            return next(batches)
+        images = np.empty((n, *self.spec.image.shape), dtype)
+        for i, batch in enumerate(batches):
+            images[i * BATCH_SIZE : (i + 1) * BATCH_SIZE] = batch
+        return images
+
+    def stream(
+        self,
+        n: int | None = None,
+        label: Labels = None,
+        seed: int | None = None,
+        *,
+        start: int = 0,
+        batch_size: int = BATCH_SIZE,
+        prior: str = "fitted",
+        temperature: float = 1.0,
+        truncation: float | None = None,
+        dtype: str = "float32",
+    ) -> Iterator[NDArray[Any]]:
+        """Sample images batch by batch, in constant memory; see `Autoencoder.stream`."""
+        # Not a generator function, so that invalid arguments raise here, not at the first batch.
+        check_sampling(0 if n is None else n, seed, temperature, truncation)
+        if batch_size < 1 or start < 0:
+            raise UsageError(
+                f"batch_size is {batch_size} and start {start}, expected at least 1 and 0"
+            )
+        self._check_call(label, dtype)
+        spec = self.spec
+        labels, chosen = check_labels(label, n, spec), choose_prior(spec.prior, prior)
+        seed = fresh_seed() if seed is None else seed
+
+        def sample_batch(first: int) -> NDArray[Any]:
+            rows = batch_size if n is None else min(batch_size, n - first)
+            part = labels[first : first + rows] if isinstance(labels, np.ndarray) else labels
+            z = chosen.sample_checked(rows, part, seed, start + first, temperature, truncation)
+            return self.decode(z.reshape(rows, *spec.latent_shape), part, dtype)
+
+        return map(sample_batch, count(0, batch_size) if n is None else range(0, n, batch_size))
+
+    def _check_call(self, label: object, dtype: str) -> None:
+        check_dtype(dtype)
+        if dtype != "uint8" and self.variant == "uint8":
+            raise UsageError("this decoder returns uint8 only. Pass dtype='uint8'.")
+        if label is not None and self.spec.classes and not self.takes_label:
+            raise UsageError(f"this {self.spec.family} {self.role} takes no label")
 
     def decode(
         self, latents: NDArray[np.float32], label: Indices, dtype: str = "float32"
     ) -> NDArray[Any]:
         """Decode latents f32[N, *latent_shape]; the caller must have checked all arguments."""
-        if dtype != "uint8" and self.variant == "uint8":
-            raise UsageError("this decoder returns uint8 only. Pass dtype='uint8'.")
         inputs: dict[str, NDArray[Any]] = {"z": latents}
         if self.takes_label:
             inputs["label"] = label_rows(label, len(latents), len(self.spec.classes))
-        elif label is not None:
-            raise UsageError(f"this {self.spec.family} {self.role} takes no label")
         return run_batched(self.session, inputs, self._outputs[dtype], self._batch_size)[0]
 
 
@@ -231,39 +348,23 @@ def check_tensors(session: Session, spec: ModelSpec, role: str, variant: str, wh
             )
 
 
-def _not_ours(where: str) -> InputError:
-    return InputError(
-        f"{where}: not a graph of a bundle: it carries no {METADATA_KEY} metadata. "
-        "Export it with vae-export."
-    )
+def _restore(cls: type[Graph], source: GraphSource, options: RunOptions) -> Graph:
+    """Load a graph from its pickle."""
+    raw, known = source.read(), source.origin if isinstance(source.origin, tuple) else None
+    path = source.origin if isinstance(source.origin, Path) else raw
+    return cls(path, known=known, **asdict(options))
 
 
-def read_graph(path: str | Path) -> bytes:
-    """Read a single `.onnx` file and run every check that needs no onnxruntime.
-
-    Raises:
-        NotFound: the file does not exist.
-        InputError: the file was not written by vae-export, or has harmful content.
-        IntegrityError: the bytes have changed since they were written.
-    """
-    where, raw = _read_source(path)
-    _check_bytes(raw, where, checksum=True)
-    return bytes(raw)
+def loading() -> threading.RLock:
+    """Return the lock to hold while loading a graph."""
+    return _loading
 
 
-def _check_bytes(raw: bytes, where: str, *, checksum: bool) -> None:
-    whole = not checksum or verify_graph(raw, where)
-    if METADATA_KEY not in check_graph(raw, where):
-        raise _not_ours(where)
-    if not whole:
-        raise IntegrityError(
-            f"{where}: carries no sha256: truncated, or changed after export. Export it again."
-        )
+def _new_lock() -> None:
+    """In a forked child, replace the lock: a thread that the fork did not copy may hold it."""
+    global _loading
+    _loading = threading.RLock()
 
 
-def _read_source(source: Any) -> tuple[str, Any]:
-    """Return the graph's name for error messages, and its bytes or its session."""
-    if isinstance(source, bytes) or hasattr(source, "get_inputs"):
-        return "graph", source
-    path = Path(source)
-    return str(path), read_bytes(path, "Expected an .onnx file of a bundle.")
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock)

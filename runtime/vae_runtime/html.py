@@ -5,6 +5,12 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from html import escape
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .bundle.spec import ModelSpec
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1a1a1a; --soft: #666; --line: #ddd; --bar: #2563a8;
@@ -57,3 +63,29 @@ def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def data_uri(png: bytes) -> str:
     """Encode a PNG as a data URI."""
     return f"data:image/png;base64,{b64encode(png).decode()}"
+
+
+def model_html(name: str, spec: ModelSpec, images: NDArray[Any] | None) -> str:
+    """Describe a model for a notebook: a strip of samples [N, C, H, W], if any, and its facts."""
+    parts = [f"<b>{escape(name)}</b>: {escape(spec.summary)}, prior {escape(spec.prior.kind)}"]
+    if images is not None:
+        from .grids import grid_scale, tile
+        from .images import encode_image
+
+        strip = encode_image(tile(images, len(images)), scale=grid_scale(images.shape, len(images)))
+        parts.append(f'<img alt="samples" style="max-width: 100%" src="{data_uri(strip)}">')
+    else:
+        parts.append("This model was closed.")
+    return "<div>" + "<br>".join(parts) + "</div>"
+
+
+def columns_html(columns: dict[str, NDArray[Any]], rows: int = 10) -> str:
+    """Describe arrays of equal length for a notebook: their means and their first rows."""
+    n = len(next(iter(columns.values())))
+    means = [f"{values.mean():.6g}" if n else "" for values in columns.values()]
+    table = [
+        [str(i), *(f"{values[i]:.6g}" for values in columns.values())] for i in range(min(n, rows))
+    ]
+    if n > rows:
+        table.append(["…"] * (len(columns) + 1))
+    return html_table(["image", *columns], [["mean", *means], *table])

@@ -1,4 +1,4 @@
-"""Read and write image files, grids and animations; pixels are u8[C, H, W].
+"""Read and write image files and animations; pixels are u8[C, H, W].
 
 The content of a file, not its name, decides its format. Truncated files are refused.
 """
@@ -46,7 +46,7 @@ def is_image(path: Path) -> bool:
 
 
 def read_image(
-    source: Path | bytes,
+    source: str | Path | bytes,
     *,
     mode: str | None = None,
     size: tuple[int, int] | None = None,
@@ -75,8 +75,8 @@ def read_image(
     """
     from PIL import Image
 
-    name = source if isinstance(source, Path) else "image"
-    raw = read_bytes(source, max_bytes=MAX_BYTES) if isinstance(source, Path) else source
+    name = "image" if isinstance(source, bytes) else source
+    raw = source if isinstance(source, bytes) else read_bytes(Path(source), max_bytes=MAX_BYTES)
     image = _decode(raw, name, mode, log)
     if size and (image.height, image.width) != size:
         image = image.resize((size[1], size[0]), Image.Resampling.LANCZOS)
@@ -148,25 +148,6 @@ def to_uint8(images: NDArray[np.generic]) -> NDArray[np.uint8]:
     return pixels
 
 
-def grid(images: NDArray[np.generic], columns: int, gap: int = 2) -> NDArray[np.uint8]:
-    """Arrange images [N, C, H, W] in a grid, row by row.
-
-    Returns:
-        u8[C, rows·(H + gap) - gap, columns·(W + gap) - gap]; empty cells and gaps are black.
-    """
-    pixels = to_uint8(images)
-    n, c, h, w = pixels.shape
-    if n == 0 or columns < 1:
-        raise UsageError(f"a grid needs at least one image and one column, got {n} and {columns}")
-    columns = min(columns, n)
-    rows = -(-n // columns)
-    cells = np.zeros((rows * columns, c, h + gap, w + gap), np.uint8)
-    cells[:n, :, :h, :w] = pixels
-    sheet = cells.reshape(rows, columns, c, h + gap, w + gap).transpose(2, 0, 3, 1, 4)
-    whole = sheet.reshape(c, rows * (h + gap), columns * (w + gap))
-    return np.ascontiguousarray(whole[:, : rows * (h + gap) - gap, : columns * (w + gap) - gap])
-
-
 def to_pil(image: NDArray[np.generic], scale: int = 1) -> Image.Image:
     """Convert [C, H, W] to a Pillow image; each pixel becomes a square of `scale` pixels."""
     from PIL import Image
@@ -184,12 +165,14 @@ def encode_image(image: NDArray[np.generic], extension: str = ".png", scale: int
         UsageError: the extension is unknown.
         LimitError: the image is too large for the format.
     """
-    if extension.lower() not in _KINDS:
+    return encode_pil(to_pil(image, scale), extension)
+
+
+def encode_pil(image: Image.Image, extension: str, **options: Any) -> bytes:
+    """Encode a Pillow image; `options` are those of Pillow's `save`. See `encode_image`."""
+    extension = extension.lower()
+    if extension not in _KINDS:
         raise UsageError(f"{extension}: not an image type. Expected {', '.join(_KINDS)}")
-    return _save(to_pil(image, scale), extension.lower())
-
-
-def _save(image: Image.Image, extension: str, **options: Any) -> bytes:
     kind, longest = _KINDS[extension], max(image.size)
     if longest > _MAX_SIDE.get(kind, longest):
         raise LimitError(f"{kind}: {longest} pixels on a side, limit {_MAX_SIDE[kind]}. Use .png")
@@ -228,26 +211,4 @@ def encode_animation(
     if not len(frames):
         raise UsageError("an animation needs at least one frame")
     first, *rest = [to_pil(frame, scale) for frame in [*frames, *frames[-2:0:-1]]]
-    return _save(first, extension.lower(), save_all=True, append_images=rest, duration=ms, loop=0)
-
-
-def grid_columns(n: int) -> int:
-    """Return the number of columns that makes a grid of n images closest to square."""
-    return max(1, int(np.ceil(np.sqrt(n))))
-
-
-def interleave(layers: list[NDArray[Any]], columns: int) -> tuple[NDArray[Any], int]:
-    """Interleave sets of images [N, C, H, W] for a grid whose rows alternate between the sets.
-
-    Returns:
-        The images in grid order, padded with black ones, and the number of columns.
-    """
-    n, shape = len(layers[0]), layers[0].shape[1:]
-    columns = min(columns, n)
-    rows = -(-n // columns)
-    cells = np.zeros((rows, len(layers), columns, *shape), np.float32)
-    for k, images in enumerate(layers):
-        padded = np.zeros((rows * columns, *shape), np.float32)
-        padded[:n] = images
-        cells[:, k] = padded.reshape(rows, columns, *shape)
-    return cells.reshape(-1, *shape), columns
+    return encode_pil(first, extension, save_all=True, append_images=rest, duration=ms, loop=0)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Union
 
 import numpy as np
 
 from .arrays import as_array
-from .bundle.spec import ModelSpec
 from .errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +22,19 @@ Indices: TypeAlias = Union[int, "NDArray[np.int64]", None]
 """Checked labels: one class index for all items, i64[n], or None for no label."""
 
 
-def check_labels(label: Labels, n: int | None, spec: ModelSpec) -> Indices:
+class Classes(Protocol):
+    """What labels are checked against; a `ModelSpec` is one."""
+
+    @property
+    def family(self) -> str:
+        """The model's family, for error messages."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names; empty if the model takes no label."""
+
+
+def check_labels(label: Labels, n: int | None, spec: Classes) -> Indices:
     """Convert labels to class indices: one index for all items, i64[n], or None for no label.
 
     Args:
@@ -48,7 +59,7 @@ def check_labels(label: Labels, n: int | None, spec: ModelSpec) -> Indices:
     return items
 
 
-def label_index(label: int | str | np.integer[Any], spec: ModelSpec) -> int:
+def label_index(label: int | str | np.integer[Any], spec: Classes) -> int:
     """Return the class index of one label.
 
     Raises:
@@ -61,7 +72,7 @@ def label_index(label: int | str | np.integer[Any], spec: ModelSpec) -> int:
     return label
 
 
-def _label_array(labels: Any, spec: ModelSpec, n: int) -> NDArray[np.int64]:
+def _label_array(labels: Any, spec: Classes, n: int) -> NDArray[np.int64]:
     """Convert class indices or names to checked indices i64[n]."""
     classes = spec.classes
     if not classes:
@@ -85,7 +96,7 @@ def label_rows(label: Indices, n: int, classes: int) -> NDArray[np.int64]:
     return _every_index(classes)[index : index + 1] if n == 1 else np.full(n, index, np.int64)
 
 
-def as_labels(label: Labels, n: int, spec: ModelSpec) -> NDArray[np.int64]:
+def as_labels(label: Labels, n: int, spec: Classes) -> NDArray[np.int64]:
     """Convert labels to indices i64[n]; None becomes the index that means no label.
 
     Raises:
@@ -101,6 +112,8 @@ def class_index(name: str, classes: Sequence[str]) -> int:
         UsageError: the name is unknown; the message lists the known names.
         InputError: the index has 19 digits or more.
     """
+    if not classes:
+        raise UsageError(f"label: {name!r}, but there are no class names here. Pass an index.")
     if name in classes:
         return classes.index(name)
     if name.isascii() and name.isdigit():

@@ -86,6 +86,12 @@ def interpolation(
     return np.asarray(path, np.float32)
 
 
+def blend(first: NDArray[np.float32], last: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Fade from one sequence of images f32[steps, C, H, W] to another, in equal steps."""
+    t = np.linspace(0, 1, len(first), dtype=np.float32)[:, None, None, None]
+    return (1 - t) * first + t * last
+
+
 def _check_steps(steps: int) -> None:
     if not 2 <= steps <= _MAX_STEPS:
         raise UsageError(f"steps is {steps}, expected 2 to {_MAX_STEPS}")

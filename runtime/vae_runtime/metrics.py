@@ -75,6 +75,16 @@ class Scores(NamedTuple):
     kl: NDArray[np.float64]
     negative_elbo: NDArray[np.float64]
 
+    def __repr__(self) -> str:
+        means = [f"{name} {np.mean(values):.4g}" for name, values in self._asdict().items()]
+        n = len(self.mse)
+        return f"<Scores of {n} images: mean {', '.join(means)}>" if n else "<Scores of 0 images>"
+
+    def _repr_html_(self) -> str:
+        from .html import columns_html
+
+        return columns_html(self._asdict())
+
 
 @dataclass(frozen=True)
 class Evaluation:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from .errors import InputError, UsageError
 from .files.json_fields import take, take_array
+from .labels import Labels, class_index
 from .rng import fresh_seed, normal_cdf, normals, random_words, uniforms
 
 KINDS = ("normal", "uniform", "gaussian", "gmm", "class_gmm")
@@ -33,7 +34,7 @@ BELOW_ONE = 1 - 2**-24  # the largest float32 below 1
 Floats: TypeAlias = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prior:
     """A prior over latents; its arrays are checked at construction.
 
@@ -50,6 +51,7 @@ class Prior:
             means that the mixtures are over the latents themselves, so K is D.
         center: f64[D], the latents at coordinates of 0; only with `directions`.
         residual: f64[D], factors of the noise; only with `directions`.
+        classes: the names that labels may use; not part of `to_json`.
 
     Raises:
         InputError: the kind is unknown, an array is missing or has the wrong shape, or a number is
@@ -66,6 +68,11 @@ class Prior:
     center: Floats | None = None
     directions: Floats | None = None
     residual: Floats | None = None
+    classes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        rows = "" if self.weights is None else f", {self.rows} × {self.weights.shape[1]} Gaussians"
+        return f"<Prior {self.kind}, latent_dim {self.latent_dim}{rows}>"
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS or not 1 <= self.latent_dim <= _MAX_DIMENSIONS:
@@ -94,15 +101,16 @@ class Prior:
         return cls("normal", latent_dim)
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Prior:
-        """Build a prior from the output of `to_json`.
+    def from_json(cls, data: dict[str, Any], classes: tuple[str, ...] = ()) -> Prior:
+        """Build a prior from the output of `to_json` and the names of the model's classes.
 
         Raises:
             InputError: a value is missing or has the wrong type; see also `Prior`.
         """
         kind, dim = take(data, "kind", str, "prior"), take(data, "latent_dim", int, "prior")
         names = [name for name in ARRAYS if name in data]
-        return cls(kind, dim, **{name: take_array(data, name, "prior") for name in names})
+        arrays = {name: take_array(data, name, "prior") for name in names}
+        return cls(kind, dim, **arrays, classes=classes)
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary with arrays as lists, rounded to six significant digits."""
@@ -126,7 +134,7 @@ class Prior:
     def sample(
         self,
         n: int,
-        label: NDArray[np.int64] | int | None = None,
+        label: Labels = None,
         seed: int | None = None,
         *,
         start: int = 0,
@@ -137,8 +145,8 @@ class Prior:
 
         Args:
             n: number of latents.
-            label: for `class_gmm`, one class index for all latents, or i64[n]; None or the index
-                after the last class means no label. Other kinds ignore it.
+            label: for `class_gmm`, one class index or name for all latents, or one per latent; None
+                or the index after the last class means no label. Other kinds ignore it.
             seed: 0 to 2**64 - 1; None picks a random one.
             start: index of the first latent.
             temperature: factor for the spread around each component's mean; 0 gives the means.
@@ -148,7 +156,8 @@ class Prior:
             f32[n, D].
 
         Raises:
-            UsageError: a number is out of range, or `label` is neither one integer nor n integers.
+            UsageError: a number is out of range, a name is unknown, or `label` is neither one class
+                nor n classes.
         """
         check_sampling(n, seed, temperature, truncation)
         if start < 0:
@@ -159,7 +168,7 @@ class Prior:
     def sample_checked(
         self,
         n: int,
-        label: NDArray[np.int64] | int | None,
+        label: Labels,
         seed: int,
         start: int,
         temperature: float,
@@ -175,7 +184,7 @@ class Prior:
         return self._from_normals(uniforms(words[:, :1]), eps, rows).astype(np.float32)
 
     def transform(
-        self, noise: NDArray[np.floating[Any]], label: NDArray[np.int64] | int | None = None
+        self, noise: NDArray[np.floating[Any]], label: Labels = None
     ) -> NDArray[np.float32]:
         """Turn standard normals into latents of this prior, as a bundle's `sampler.onnx` does.
 
@@ -305,11 +314,14 @@ class Prior:
             total += weight * (factor @ factor.T + np.outer(own - mean, own - mean))
         return total
 
-    def _rows_of(self, label: NDArray[np.int64] | int | None, n: int) -> NDArray[np.intp]:
+    def _rows_of(self, label: Labels, n: int) -> NDArray[np.intp]:
         """Return the index of the mixture for each of n latents; None selects the last mixture."""
         if self.kind != "class_gmm" or label is None:
             return np.full(n, self.rows - 1, np.intp)
         labels = np.asarray(label)
+        if labels.dtype.kind == "U":
+            names = [class_index(str(name), self.classes) for name in labels.ravel()]
+            labels = np.array(names, np.int64).reshape(labels.shape)
         if labels.dtype.kind not in "iu" or labels.shape not in ((), (n,)):
             raise UsageError(
                 f"label is {labels.dtype}{list(labels.shape)}, expected one integer or int64[{n}]"

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import io
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import vae_runtime as vae
 from vae_runtime.bundle.reader import EMBEDDED
+from vae_runtime.errors import DeviceError, InputError, UsageError
 from vae_runtime.images import to_uint8
+from vae_runtime.inference.devices import CUDA
+from vae_runtime.inference.session import onnxruntime
 
 from .conftest import unpack
 
@@ -19,7 +27,8 @@ pytestmark = pytest.mark.torch_free
 
 def test_public_names_are_pinned() -> None:
     assert vae.__all__ == [
-        "load", "Autoencoder", "Decoder", "Encoder", "Prior", "Scores", "VaeError", "__version__",
+        "load", "grid", "save", "Autoencoder", "Decoder", "Encoder", "Prior", "Scores", "VaeError",
+        "__version__",
     ]  # fmt: skip
     assert len(vae.__all__) <= 10
     assert all(getattr(vae, name) is not None for name in vae.__all__)
@@ -31,8 +40,8 @@ def test_public_names_are_pinned() -> None:
 def test_public_methods_are_pinned() -> None:
     assert sorted(n for n in vars(vae.Autoencoder) if not n.startswith("_")) == [
         "close", "decode", "decoder", "device", "encode", "encoder", "evaluate", "interpolate",
-        "manifest", "posterior", "reconstruct", "sample", "sample_latents", "score", "spec",
-        "stream", "traverse",
+        "manifest", "posterior", "preload", "reconstruct", "sample", "sample_latents", "score",
+        "spec", "stream", "traverse",
     ]  # fmt: skip
 
 
@@ -184,3 +193,94 @@ def test_scores_follow_their_definition(cvae: vae.Autoencoder) -> None:
 def test_a_missing_variant_is_refused(cvae_path: Path) -> None:
     with pytest.raises(vae.VaeError, match=r"has no variant 'int4', expected one of: .*fp32"):
         vae.load(cvae_path, variant="int4")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": "gpu"}, r"^device is 'gpu', expected auto, cpu, cuda or cuda:N$"),
+        ({"threads": 0}, r"^threads is 0, expected a whole number, 1 or more$"),
+        ({"threads": 1.5}, r"^threads is 1\.5, expected"),
+    ],
+)
+def test_load_checks_its_arguments_at_once(
+    cvae_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        vae.load(cvae_path, **options)
+
+
+@pytest.mark.skipif(CUDA in onnxruntime().get_available_providers(), reason="CUDA may work here")
+def test_load_refuses_a_missing_device_at_once(cvae_path: Path) -> None:
+    with pytest.raises(DeviceError, match=r"^device cuda:0: not available: "):
+        vae.load(cvae_path, device="cuda")
+
+
+def test_reprs_are_short_and_say_what_a_thing_is(cvae: vae.Autoencoder) -> None:
+    cvae.sample(1, seed=0)
+    scores = cvae.score(cvae.sample(3, 1, seed=0), 1)
+    assert repr(cvae.spec.prior) == "<Prior class_gmm, latent_dim 6, 11 × 2 Gaussians>"
+    assert repr(cvae.spec) == (
+        f"<ModelSpec {cvae.spec.id}: cvae of 8×8 L images, latent_dim 6, 10 classes>"
+    )
+    assert repr(cvae).endswith("cvae_conv.zip': cvae of 8×8 L images, latent_dim 6, 10 classes>")
+    assert repr(cvae.decoder()) == (
+        "<Decoder: decoder of cvae of 8×8 L images, latent_dim 6, 10 classes; z → image; cpu>"
+    )
+    assert repr(scores).startswith("<Scores of 3 images: mean mse 0.")
+    for thing in (cvae, cvae.manifest, cvae.encoder(), scores, cvae._bundle):
+        assert len(repr(thing)) < 300, thing
+    cvae.close()
+    assert repr(cvae).endswith("10 classes (closed)>")
+
+
+def test_a_notebook_shows_samples_and_scores(any_bundle: Path) -> None:
+    with vae.load(any_bundle, device="cpu") as model:
+        scores = model.score(model.sample(12, seed=0))
+        page = model._repr_html_()
+        png = base64.b64decode(page.partition("base64,")[2].partition('"')[0])
+        assert Image.open(io.BytesIO(png)).size == (10 * 10 * 8 - 16, 64)
+        assert model.spec.summary in page
+    assert "This model was closed." in model._repr_html_()
+    table = scores._repr_html_()
+    assert table.count("<tr>") == 1 + 1 + 10 + 1, "head, mean, ten images, an ellipsis"
+    assert f"{scores.mse.mean():.6g}" in table
+
+
+def test_an_interpolation_between_classes_blends_both_decodes(cvae: vae.Autoencoder) -> None:
+    a, b = cvae.sample_latents(2, label=[1, 8], seed=0)
+    frames = cvae.interpolate(a, b, 5, label=(1, "8"))
+    z = np.linspace(a, b, 5)
+    t = np.linspace(0, 1, 5)[:, None, None, None]
+    expected = (1 - t) * cvae.decode(z, 1) + t * cvae.decode(z, 8)
+    np.testing.assert_allclose(frames, expected, atol=1e-5)
+    assert np.array_equal(cvae.interpolate(a, b, 5, (1, 8), dtype="uint8"), to_uint8(frames))
+    assert np.array_equal(cvae.interpolate(a, b, 5, (1, 1)), cvae.interpolate(a, b, 5, 1))
+    with pytest.raises(UsageError, match="label has 3 classes, expected one, or one per end"):
+        cvae.interpolate(a, b, 5, label=(1, 2, 3))  # type: ignore[arg-type]
+
+
+def test_a_decoder_samples_what_the_model_samples(any_bundle: Path) -> None:
+    with vae.load(any_bundle, device="cpu") as model:
+        label = [i % 3 for i in range(300)] if model.spec.classes else None
+        options = {"seed": 3, "temperature": 0.8, "truncation": 2.0, "dtype": "uint8"}
+        decoder = model.decoder(conditional=bool(label), dtype="uint8")
+        found = decoder.sample(300, label, **options)  # type: ignore[arg-type]
+        assert np.array_equal(found, model.sample(300, label, **options))  # type: ignore[arg-type]
+
+
+def test_a_prior_takes_class_names(cvae: vae.Autoencoder) -> None:
+    prior = cvae.spec.prior
+    expected = prior.sample(4, label=3, seed=0)
+    assert np.array_equal(prior.sample(4, label="3", seed=0), expected)
+    assert np.array_equal(prior.sample(4, label=["3"] * 4, seed=0), expected)
+    with pytest.raises(UsageError, match=r"^label: unknown class 'three', expected one of: 0, 1,"):
+        prior.sample(4, label="three")
+    with pytest.raises(UsageError, match=r"^label: 'three', but there are no class names here"):
+        replace(prior, classes=()).sample(4, label="three")
+
+
+@pytest.mark.parametrize("images", ["a.png", Path("a.png"), ["a.png"], [Path("a.png")], b"\x89PNG"])
+def test_a_path_in_place_of_images_gets_advice(cvae: vae.Autoencoder, images: Any) -> None:
+    with pytest.raises(InputError, match=r"is text or a path, .*read_image\(path\)$"):
+        cvae.encode(images)

@@ -37,7 +37,15 @@ def test_sample_writes_a_grid(run: Run, cvae_path: Path, cvae: vae.Autoencoder) 
 def test_sample_of_several_classes_has_one_row_per_class(run: Run, cvae_path: Path) -> None:
     done = run("sample", "-b", cvae_path, "-l", 1, "-l", "7", "-n", 3, "--scale", 1, "-o", "g.png")
     assert done.code == 0
-    assert pixels("g.png").shape == (18, 28)
+    assert pixels("g.png").shape == (18, 28), "labels would be higher than a row"
+    run("sample", "-b", cvae_path, "-l", 1, "-l", "7", "-n", 3, "-o", "g.png")
+    labelled = pixels("g.png")
+    assert labelled.shape[0] == 18 * 8
+    margin = labelled.shape[1] - 28 * 8
+    assert margin > 0
+    assert labelled[:64, :margin].max() == labelled[80:, :margin].max() == 200
+    run("sample", "-b", cvae_path, "-l", 1, "-l", "7", "-o", "two.png")
+    assert pixels("two.png").shape[0] > 64, "one of each class, with captions"
     assert run("sample", "-b", cvae_path, "--digit", "all", "-n", 2, "-o", "all.npz").code == 0
     with np.load("all.npz") as file:
         assert file["labels"].tolist() == np.repeat(range(10), 2).tolist()
@@ -96,7 +104,7 @@ def test_prior_options(run: Run, cvae_path: Path, cvae: vae.Autoencoder) -> None
 
 def test_an_image_on_standard_output(run: Run, cvae_path: Path) -> None:
     done = run("sample", "-b", cvae_path, "-l", 1, "--seed", 0, "-o", "-")
-    assert Image.open(io.BytesIO(done.out)).size == (8, 8)
+    assert Image.open(io.BytesIO(done.out)).size == (64, 64), "enlarged, so that people can see it"
     done = run("sample", "-b", cvae_path, "-l", 1, "--seed", 0, "-o", "-", "-f", "npy", "-n", 3)
     assert np.load(io.BytesIO(done.out)).shape == (3, 1, 8, 8)
     assert not list(Path().iterdir())
@@ -138,6 +146,20 @@ def test_reconstruct_removes_noise(run: Run, cvae_path: Path, digits: Path) -> N
     assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
     run(*args, "--seed", 1, "-o", "b.png")
     assert Path("a.png").read_bytes() != Path("b.png").read_bytes()
+
+
+def test_an_exact_enlargement_is_reduced(run: Run, cvae_path: Path) -> None:
+    run("sample", "-b", cvae_path, "--seed", 0, "-o", "large.png")
+    run("sample", "-b", cvae_path, "--seed", 0, "--scale", 1, "-o", "small.png")
+    assert (pixels("large.png").shape, pixels("small.png").shape) == ((64, 64), (8, 8))
+    for name in ("large", "small"):
+        assert run("encode", f"{name}.png", "-b", cvae_path, "-o", f"{name}.npy").code == 0
+    assert np.array_equal(np.load("large.npy"), np.load("small.npy"))
+    changed = pixels("large.png").copy()
+    changed[0, 0] ^= 1
+    Image.fromarray(changed).save("changed.png")
+    done = run("encode", "changed.png", "-b", cvae_path)
+    assert done.error.startswith("error: changed.png: 64×64 pixels, 1 channel; the model takes 8×8")
 
 
 def test_reconstruct_reports_each_error(run: Run, cvae_path: Path, digits: Path) -> None:

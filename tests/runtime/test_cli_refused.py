@@ -116,7 +116,7 @@ def test_showing_images_does_not_change_the_file(run: Run, cvae_path: Path, digi
         assert plain.files == shown.files
 
 
-def test_all_frames_have_the_class_of_both_latents(
+def test_the_frames_have_the_classes_of_the_latents(
     run: Run, cvae: vae.Autoencoder, cvae_path: Path
 ) -> None:
     z = cvae.sample_latents(2, 3, seed=0)
@@ -125,7 +125,9 @@ def test_all_frames_have_the_class_of_both_latents(
     assert np.array_equal(np.load("m.npy"), cvae.interpolate(z[0], z[1], label=3))
     np.savez("z.npz", z=z, labels=np.array([3, 4]))
     assert run("interpolate", "z.npz", "-b", cvae_path, "-o", "m.npy").code == 0
-    assert np.array_equal(np.load("m.npy"), cvae.interpolate(z[0], z[1]))
+    assert np.array_equal(np.load("m.npy"), cvae.interpolate(z[0], z[1], label=(3, 4)))
+    run("interpolate", "z.npz", "-l", 1, "-l", 8, "-b", cvae_path, "-o", "m.npy")
+    assert np.array_equal(np.load("m.npy"), cvae.interpolate(z[0], z[1], label=(1, 8)))
 
 
 def test_posterior_samples_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:

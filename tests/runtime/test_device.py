@@ -231,11 +231,8 @@ def no_cuda_here() -> bool:
 
 @pytest.mark.skipif(not no_cuda_here(), reason="there is CUDA here")
 def test_cuda_is_refused_on_this_machine(cvae_path: Path) -> None:
-    with (
-        vae.load(cvae_path, device="cuda") as model,
-        pytest.raises(DeviceError, match=r"^device cuda:0: not available: "),
-    ):
-        model.sample(1, seed=0)
+    with pytest.raises(DeviceError, match=r"^device cuda:0: not available: "):
+        vae.load(cvae_path, device="cuda")
     with vae.load(cvae_path, device="auto") as model:
         model.sample(1, seed=0)
         assert model.device == "cpu"

@@ -14,7 +14,8 @@ from vae_runtime.bundle.checksums import graph_with_checksum
 from vae_runtime.bundle.reader import open_bundle
 from vae_runtime.bundle.spec import ImageSpec, ModelSpec
 from vae_runtime.errors import InputError, NotFound, UsageError
-from vae_runtime.graphs import Graph, check_tensors, read_graph
+from vae_runtime.graph_source import read_graph
+from vae_runtime.graphs import Graph, check_tensors
 from vae_runtime.inference.diagnosis import _PROBE as OTHER_GRAPH
 from vae_runtime.inference.session import onnxruntime
 from vae_runtime.prior import Prior

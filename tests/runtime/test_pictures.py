@@ -11,11 +11,10 @@ from PIL import Image
 
 from vae_runtime import images as module
 from vae_runtime.errors import LimitError, UsageError
+from vae_runtime.grids import grid_columns, tile
 from vae_runtime.images import (
     encode_animation,
     encode_image,
-    grid,
-    grid_columns,
     read_image,
     to_pil,
     to_uint8,
@@ -57,25 +56,25 @@ def test_a_grid_is_laid_out_row_by_row() -> None:
         [4, 4, 4, 0, 5, 5, 5, 0, 0, 0, 0],
         [4, 4, 4, 0, 5, 5, 5, 0, 0, 0, 0],
     ]
-    assert grid(images, 3, gap=1).tolist() == [expected]
+    assert tile(images, 3, gap=1).tolist() == [expected]
 
 
 def test_a_colour_grid_without_gaps() -> None:
     images = noise(4, 3, 2, 2)
-    found = grid(images, 2, gap=0)
+    found = tile(images, 2, gap=0)
     assert found.shape == (3, 4, 4)
     assert np.array_equal(found[:, :2, 2:], images[1])
     assert np.array_equal(found[:, 2:, :2], images[2])
 
 
 def test_a_grid_is_no_wider_than_its_images() -> None:
-    assert grid(noise(2, 1, 4, 4), 10).shape == (1, 4, 10)
+    assert tile(noise(2, 1, 4, 4), 10).shape == (1, 4, 10)
 
 
 @pytest.mark.parametrize(("n", "columns"), [(0, 3), (3, 0)])
 def test_an_empty_grid_is_refused(n: int, columns: int) -> None:
     with pytest.raises(UsageError, match="at least one image and one column"):
-        grid(noise(n, 1, 2, 2), columns)
+        tile(noise(n, 1, 2, 2), columns)
 
 
 @pytest.mark.parametrize(

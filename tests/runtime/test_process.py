@@ -111,7 +111,7 @@ def test_standard_output_contains_only_the_result(cvae_path: Path, tmp_path: Pat
     done = python(NOISY, "sample", "-b", cvae_path, "--seed", "0", "-o", "-", cwd=tmp_path)
     assert done.returncode == 0
     assert done.stdout.startswith(b"\x89PNG")
-    assert Image.open(io.BytesIO(done.stdout)).size == (8, 8)
+    assert Image.open(io.BytesIO(done.stdout)).size == (64, 64)
     assert b"onnxruntime says hello" in done.stderr
     done = python(NOISY, "verify", "-b", cvae_path, "--json", cwd=tmp_path)
     assert done.stdout.startswith(b"{")

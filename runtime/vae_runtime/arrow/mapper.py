@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from ..autoencoder import DEFAULT_BUNDLE, DEFAULT_VARIANT, Autoencoder
+from ..autoencoder import DEFAULT_BUNDLE, Autoencoder
 from ..bundle.reader import Bundle, open_bundle
 from ..errors import IntegrityError, UsageError
+from ..graph_set import DEFAULT_VARIANT
 from ..labels import as_labels
 from ..metrics import Scores
 from ..prior import check_sampling, choose_prior

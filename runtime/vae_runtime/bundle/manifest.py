@@ -22,7 +22,7 @@ from .spec import (
 NAME = "manifest.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Manifest:
     """The contents of `manifest.json`.
 
@@ -43,6 +43,9 @@ class Manifest:
     parity: dict[str, Any] = field(default_factory=dict)
     producer: dict[str, Any] = field(default_factory=dict)
     checkpoint_sha256: str = ""
+
+    def __repr__(self) -> str:
+        return f"<Manifest of {self.spec!r}: {', '.join(self.files())}>"
 
     def files(self) -> dict[str, FileSpec]:
         """Return all files of the bundle by name, except the manifest."""

@@ -10,8 +10,17 @@ import hashlib
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ..errors import FileError, InputError, IntegrityError, LimitError, NotFound, describe_os_error
+from ..errors import (
+    FileError,
+    InputError,
+    IntegrityError,
+    LimitError,
+    NotFound,
+    StateError,
+    describe_os_error,
+)
 from .archive import MAX_FILE, Reader, open_zip
 from .manifest import NAME, Manifest
 from .spec import FileSpec
@@ -21,35 +30,61 @@ MAX_MANIFEST = 64 << 20
 IGNORED = frozenset({"README.md", "LICENSE"})  # allowed in a bundle, but never read
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Bundle:
-    """An open bundle.
+    """An open bundle. A pickle holds its source and its sha256, not its files.
 
     Attributes:
         name: the path or name used to open the bundle.
         manifest: describes the bundle and lists its files.
         sha256: sha256 of the manifest, which contains the sha256 of every other file.
+        source: the absolute path or embedded name; None if the files are in memory.
     """
 
     name: str
     manifest: Manifest
     sha256: str
+    source: str | None
     _read: Reader
+
+    def __repr__(self) -> str:
+        return f"<Bundle {self.name!r}: {self.manifest.spec.summary}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.source is None:
+            raise StateError(f"{self.name}: a bundle opened from memory cannot be pickled")
+        return _reopen, (self.source, self.sha256)
 
     def read(self, spec: FileSpec) -> bytes:
         """Read one file.
 
         Raises:
             NotFound: the file is missing.
-            IntegrityError: the bytes have changed since the export.
+            IntegrityError: the bytes have changed since the export, or the folder has been replaced
+                since it was opened.
         """
-        raw = self._read(spec.file, spec.bytes + 1)
+        try:
+            raw = self._read(spec.file, spec.bytes + 1)
+        except NotFound:
+            self._check_unchanged()
+            raise
         if len(raw) != spec.bytes or hashlib.sha256(raw).hexdigest() != spec.sha256:
+            self._check_unchanged()
             raise IntegrityError(
                 f"{self.name}/{spec.file}: damaged: its bytes do not match the sha256 in the "
                 "manifest. Copy or export the bundle again."
             )
         return raw
+
+    def _check_unchanged(self) -> None:
+        """Raise an IntegrityError if the folder no longer has the manifest that was opened."""
+        try:
+            found = hashlib.sha256(self._read(NAME, MAX_MANIFEST)).hexdigest()
+        except FileError:
+            found = ""
+        if found != self.sha256:
+            what = "another bundle has taken its place" if found else "it has been removed"
+            raise IntegrityError(f"{self.name}: {what} since it was opened. Load it again.")
 
     def read_all(self) -> dict[str, bytes]:
         """Read all files, manifest first, into a dictionary for `archive.pack`.
@@ -78,7 +113,8 @@ def open_bundle(source: str | Path) -> Bundle:
     # A folder of data does not hide an embedded bundle of the same name.
     if path.name == str(source) and embedded.is_file() and not (path / NAME).is_file():
         reader, names = open_zip(embedded)
-    elif path.is_dir():
+        return _open(str(source), reader, names, str(source))
+    if path.is_dir():
         reader, names = _open_folder(path)
     elif path.is_file():
         reader, names = open_zip(path)
@@ -88,7 +124,22 @@ def open_bundle(source: str | Path) -> Bundle:
             f"{source}: no such bundle. Expected a folder or .zip that vae-export wrote"
             + (f", or an embedded one: {', '.join(known)}" if known else "")
         )
-    return _open(str(source), reader, names)
+    return _open(str(source), reader, names, str(path.absolute()))
+
+
+def _reopen(source: str, sha256: str) -> Bundle:
+    """Open a bundle from its pickle.
+
+    Raises:
+        IntegrityError: the source is another bundle than the pickled one; see also `open_bundle`.
+    """
+    bundle = open_bundle(source)
+    if bundle.sha256 != sha256:
+        raise IntegrityError(
+            f"{source}: manifest {bundle.sha256[:12]}, expected {sha256[:12]}: another bundle than "
+            "the pickled one. Copy that bundle here, or pickle again."
+        )
+    return bundle
 
 
 def open_files(files: dict[str, bytes], name: str) -> Bundle:
@@ -110,23 +161,23 @@ def open_files(files: dict[str, bytes], name: str) -> Bundle:
     return _open(name, read, list(files))
 
 
-def _open(source: str, reader: Reader, names: list[str]) -> Bundle:
+def _open(name: str, reader: Reader, names: list[str], source: str | None = None) -> Bundle:
     """Read the manifest, and refuse files that it does not list."""
     try:
         raw = reader(NAME, MAX_MANIFEST + 1)
     except NotFound as error:
         raise InputError(
-            f"{source}: no {NAME} inside, so not a bundle. Expected what vae-export wrote."
+            f"{name}: no {NAME} inside, so not a bundle. Expected what vae-export wrote."
         ) from error
     if len(raw) > MAX_MANIFEST:
-        raise LimitError(f"{source}/{NAME}: over {MAX_MANIFEST} bytes")
-    manifest = Manifest.from_bytes(raw, f"{source}/{NAME}")
+        raise LimitError(f"{name}/{NAME}: over {MAX_MANIFEST} bytes")
+    manifest = Manifest.from_bytes(raw, f"{name}/{NAME}")
     extra = sorted(set(names) - manifest.files().keys() - {NAME} - IGNORED)
     if extra:
         raise InputError(
-            f"{source}: holds {extra[0]!r}, which the manifest does not list. Remove it."
+            f"{name}: holds {extra[0]!r}, which the manifest does not list. Remove it."
         )
-    return Bundle(source, manifest, hashlib.sha256(raw).hexdigest(), reader)
+    return Bundle(name, manifest, hashlib.sha256(raw).hexdigest(), source, reader)
 
 
 def embedded_names() -> list[str]:

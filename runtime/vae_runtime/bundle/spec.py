@@ -45,7 +45,7 @@ class ImageSpec:
         return self.channels, self.height, self.width
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ModelSpec:
     """The description of a model, which all graphs of its bundle share.
 
@@ -74,6 +74,17 @@ class ModelSpec:
     def latent_dim(self) -> int:
         """D, the number of latent dimensions: the product of `latent_shape`."""
         return prod(self.latent_shape)
+
+    @property
+    def summary(self) -> str:
+        """The model in a few words, such as `cvae of 28×28 L images, latent_dim 16, 10 classes`."""
+        image = self.image
+        classes = f", {len(self.classes)} classes" if self.classes else ""
+        size = f"{image.height}×{image.width} {image.mode}"
+        return f"{self.family} of {size} images, latent_dim {self.latent_dim}{classes}"
+
+    def __repr__(self) -> str:
+        return f"<ModelSpec {self.id}: {self.summary}>"
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary for JSON with its keys in a fixed order."""
@@ -111,9 +122,9 @@ class ModelSpec:
             family=take(data, "family", str, where),
             image=ImageSpec(*(take(image, k, int, where) for k in ("channels", "height", "width"))),
             latent_shape=take_list(data, "latent_shape", int, where),
-            classes=take_list(data, "classes", str, where),
+            classes=(classes := take_list(data, "classes", str, where)),
             likelihood=take(data, "likelihood", str, where),
-            prior=Prior.from_json(take(data, "prior", dict, where)),
+            prior=Prior.from_json(take(data, "prior", dict, where), classes),
             sigma=take_number(data, "sigma", where) if "sigma" in data else None,
         )
         spec._check(image, where)

@@ -55,7 +55,8 @@ def _bundle(name: str) -> tuple[Rows, dict[str, Any]]:
 def _graph(name: str) -> tuple[Rows, dict[str, Any]]:
     """Describe one file: its metadata, and the inputs and outputs that onnxruntime reports."""
     from ..graph_checks.smoke_test import smoke_test
-    from ..graphs import Graph, read_graph
+    from ..graph_source import read_graph
+    from ..graphs import Graph
 
     smoke_test({name: read_graph(name)})
     with Graph(name, device="cpu") as graph:

@@ -173,7 +173,17 @@ def _from_image(raw: bytes, spec: ImageSpec, name: str, size: Size) -> InputImag
     except (InputError, LimitError) as error:
         # `read_image` was given bytes, so its message does not name the file.
         raise type(error)(f"{name}: {str(error).partition(': ')[2]}") from error
-    return _check_size(image[None], spec, name, "Use --resize.")
+    return _check_size(_reduced(image, spec)[None], spec, name, "Use --resize.")
+
+
+def _reduced(image: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.uint8]:
+    """Undo an exact enlargement, such as that of `vae-run sample`; return other images as is."""
+    (_, h, w), (_, height, width) = spec.shape, image.shape
+    k = height // h
+    if k < 2 or (height, width) != (k * h, k * w):
+        return image
+    small = image[:, ::k, ::k]
+    return small if np.array_equal(image, small.repeat(k, 1).repeat(k, 2)) else image
 
 
 def _from_npy(raw: bytes, spec: ImageSpec, name: str) -> InputImages:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..autoencoder import Autoencoder
+    from ..bundle.spec import ModelSpec
 
 EPILOG = """\b
 Examples:
@@ -21,12 +22,13 @@ Examples:
   vae-run interpolate one.png seven.png --steps 12 --spherical -o strip.png
   vae-run interpolate z.npy --digit 3 -o strip.png
   vae-run interpolate --digit 3 --seed 4 -o morph.webp
+  vae-run interpolate --digit 1 --digit 8 -o morph.png
 """
 
 
 @click.command(epilog=EPILOG)
 @click.argument("ends", nargs=-1)
-@options.label()
+@options.label("Class index or name; give two to morph from one class to another.")
 @options.integer(
     "--steps", default=9, min=2, max=1000, help="Number of frames, including both ends."
 )
@@ -48,13 +50,14 @@ def command(
     """Morph between two images or two latents.
 
     ENDS are two images, two files of one latent each (.npy, .csv), or one file of two latents.
-    Without them, two latents are sampled from the prior.
+    Without them, two latents are sampled from the prior. With two labels, the frames fade from the
+    first class to the second.
     """
     from .output import report, write_strips
 
     output.check(*options.IMAGES)
     with model_options.load() as model:
-        label = options.single_label(labels, model.spec)
+        label = _labels_of_ends(labels, model.spec)
         if ends:
             (a, b), stored = _read_ends(model, ends, resize=resize)
             label = stored if label is None else label
@@ -67,10 +70,20 @@ def command(
     report(f"{steps} frames{output.to_path}", output, steps=steps, how=how, device=device)
 
 
+def _labels_of_ends(labels: tuple[str, ...], spec: ModelSpec) -> tuple[int, int] | None:
+    """Return the class index of each end, or None if there is no label."""
+    from ..errors import UsageError
+    from ..labels import label_index
+
+    if len(labels) > 2:
+        raise UsageError(f"{len(labels)} labels, expected one --label or two")
+    return (label_index(labels[0], spec), label_index(labels[-1], spec)) if labels else None
+
+
 def _read_ends(
     model: Autoencoder, ends: tuple[str, ...], *, resize: bool
-) -> tuple[list[NDArray[Any]], int | None]:
-    """Read two images or latent vectors, and their class index if the files give both one class."""
+) -> tuple[list[NDArray[Any]], tuple[int, int] | None]:
+    """Read two images or latent vectors, and the class indices if the files give them."""
     from ..errors import UsageError
     from ..labels import as_labels
     from .inputs import read_images, read_latents
@@ -87,4 +100,4 @@ def _read_ends(
             found += list(read_images((name,), model.spec.image, resize=resize).images)
     if len(found) != 2:
         raise UsageError(f"expected two images or latents, got {len(found)}")
-    return found, labels[0] if len(labels) == 2 and labels[0] == labels[1] else None
+    return found, (labels[0], labels[1]) if len(labels) == 2 else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +16,13 @@ import numpy as np
 from ..console import pluralize, print_json, print_status, write_stdout
 from ..errors import InputError, LimitError
 from ..files.atomic import write_large, writing, writing_many
-from ..images import encode_animation, encode_image, grid, grid_columns, to_uint8
+from ..grids import GAP, file_name, grid, grid_columns, grid_scale, tile
+from ..images import encode_animation, encode_image, encode_pil, to_uint8
 from .options import ANIMATIONS, FOLDER, PICTURES, OutputOptions
 from .terminal import render
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-_GRID_SIZE = 500  # target size in pixels to which small grids are enlarged
 
 
 @dataclass(frozen=True)
@@ -79,6 +78,7 @@ def write_images(
     output: OutputOptions,
     extra: dict[str, Column] | None = None,
     columns: int = 0,
+    labels: Sequence[str] | None = None,
 ) -> None:
     """Write images [N, C, H, W], and show them with --show.
 
@@ -91,6 +91,7 @@ def write_images(
         output: the options, already checked.
         extra: further arrays for `.npz`.
         columns: images per row of a grid if --columns is not given; 0 makes it nearly square.
+        labels: one per image, drawn on a picture of several images; see `grids.grid`.
 
     Raises:
         InputError: a picture would contain no images.
@@ -102,13 +103,14 @@ def write_images(
         if not n:
             raise InputError("no latents to draw a picture of, expected at least one")
         columns = output.columns or columns or grid_columns(n)
-        scale = output.scale or _grid_scale(images.shape, min(columns, n))
-        height, width = ((side + 2) * scale for side in images.shape[2:])
+        scale = output.scale or grid_scale(images.shape, min(columns, n))
+        height, width = ((side + GAP) * scale for side in images.shape[2:])
         _check_pixels(output, n, height, width)
         whole = images.read()
         show_images(whole, output, columns)
         if to_picture:
-            write_bytes([encode_image(grid(whole, columns), output.extension, scale)], output)
+            picture = grid(whole, labels if n > 1 else None, columns=columns, scale=scale)
+            write_bytes([encode_pil(picture, output.extension)], output)
             return
         images = Column.of(whole)
     if output.path is None:
@@ -132,17 +134,19 @@ def write_table(
 def write_folder(images: Column, folder: Path, scale: int) -> None:
     """Write one numbered PNG per image; create the folder if it is missing."""
     folder.mkdir(exist_ok=True)
-    digits = max(3, len(str(images.shape[0] - 1)))
     with writing_many(folder) as put:
         every = (image for batch in images.batches() for image in batch)
         for number, image in enumerate(every):
-            put(f"{number:0{digits}d}.png", encode_image(image, ".png", scale))
+            put(file_name(number, images.shape[0]), encode_image(image, ".png", scale))
 
 
-def write_strips(strips: NDArray[Any], output: OutputOptions) -> None:
+def write_strips(
+    strips: NDArray[Any], output: OutputOptions, labels: Sequence[str] | None = None
+) -> None:
     """Write strips of frames [rows, steps, C, H, W], and show them with --show.
 
     A picture has one row per strip; each frame of an animation is a grid of all strips at one step.
+    `labels` names the strips of a picture.
 
     Raises:
         LimitError: the picture, or the sum of all frames, would exceed --max-pixels pixels.
@@ -150,12 +154,13 @@ def write_strips(strips: NDArray[Any], output: OutputOptions) -> None:
     rows, steps = strips.shape[:2]
     images = strips.reshape(rows * steps, *strips.shape[2:])
     if output.path is None or output.extension not in ANIMATIONS:
-        write_images(Column.of(images), output, columns=steps)
+        each = None if labels is None else [label for label in labels for _ in range(steps)]
+        write_images(Column.of(images), output, columns=steps, labels=each)
         return
     show_images(images, output, steps)
     columns = output.columns or grid_columns(rows)
-    frames = [grid(strips[:, step], columns) for step in range(steps)]
-    scale = output.scale or max(1, _GRID_SIZE // max(frames[0].shape[1:]) // 2)
+    frames = [tile(strips[:, step], columns) for step in range(steps)]
+    scale = output.scale or grid_scale((rows, *strips.shape[2:]), columns)
     height, width = (side * scale for side in frames[0].shape[1:])
     _check_pixels(output, steps, height, width)
     write_bytes([encode_animation(frames, output.extension, scale=scale)], output)
@@ -179,7 +184,7 @@ def show_images(images: NDArray[Any], output: OutputOptions, columns: int) -> No
     if output.show:
         # Standard output is reserved for the result or the JSON if either goes there.
         stream = sys.stderr if output.path == "-" or output.as_json else sys.stdout
-        click.echo(render(grid(images, columns), stream), file=stream, color=True)
+        click.echo(render(tile(images, columns), stream), file=stream, color=True)
 
 
 def report(text: str, output: OutputOptions, **summary: Any) -> None:
@@ -203,10 +208,6 @@ def _check_pixels(output: OutputOptions, n: int, height: int, width: int) -> Non
             f"{output.max_pixels:,}. Write .npy, .npz, .csv or a folder, or use --max-pixels "
             f"{pixels}."
         )
-
-
-def _grid_scale(shape: tuple[int, ...], columns: int) -> int:
-    return 1 if shape[0] == 1 else max(1, _GRID_SIZE // (columns * (shape[3] + 2)))
 
 
 class _Buffer(io.RawIOBase):

@@ -51,7 +51,7 @@ def command(
     import numpy as np
 
     from ..arrays import to_float32
-    from ..images import interleave
+    from ..grids import interleave
     from .inputs import read_inputs
     from .output import Column, report, write_images
 
@@ -68,11 +68,14 @@ def command(
     errors = np.square(results - originals, dtype=np.float64).mean(axis=(1, 2, 3))
     writes_numbers = output.path is not None and output.extension not in options.PICTURES
     if output.show or not writes_numbers:
-        layers = [originals, *([inputs] if noise else []), results]
-        layers += [np.abs(results - originals)] if error else []
-        sheet, columns = interleave(layers, output.columns or 16)
+        layers = {"original": originals} | ({"noisy": inputs} if noise else {})
+        layers |= {"reconstruction": results}
+        layers |= {"difference": np.abs(results - originals)} if error else {}
+        sheet, columns = interleave([*layers.values()], output.columns or 16)
+        names = [name for name in layers for _ in range(columns)]
         on_screen = output.without_file() if writes_numbers else output
-        write_images(Column.of(sheet), replace(on_screen, columns=columns))
+        write_images(Column.of(sheet), replace(on_screen, columns=columns),
+                     labels=names * (len(sheet) // len(names)))  # fmt: skip
     if writes_numbers:
         extra = {"originals": Column.of(originals), "mse": Column.of(errors)}
         write_images(Column.of(results), replace(output, show=False), extra)

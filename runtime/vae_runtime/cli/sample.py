@@ -65,18 +65,21 @@ def command(
     with model_options.load() as model:
         classes = _class_indices(labels, model.spec)
         extra: dict[str, Column]
+        columns, names = 0, None
         if latents is None:
             total, seed = n * max(1, len(classes)), fresh_seed() if seed is None else seed
             options.check_count(total, max_images)
             images, extra = _sample(model, classes, n, seed, sampling)
+            columns = n if n > 1 and len(classes) > 1 else 0
+            if len(classes) > 1:
+                names = [model.spec.classes[k] for k in classes for _ in range(n)]
         else:
             images, z = decode_file(model, latents, labels, max_images)
             total, seed, extra = len(z), None, {"z": Column.of(z)}
-        write_images(images, output, extra, n if latents is None and len(classes) > 1 else 0)
+        write_images(images, output, extra, columns, names)
         suffix = "" if seed is None else f" (seed {seed})"
-        names = [model.spec.classes[k] for k in classes]
-        report(describe_images(total, output) + suffix, output, n=total, seed=seed, labels=names,
-               device=model.device)  # fmt: skip
+        report(describe_images(total, output) + suffix, output, n=total, seed=seed,
+               labels=[model.spec.classes[k] for k in classes], device=model.device)  # fmt: skip
 
 
 def _refuse_sampling_options() -> None:

@@ -63,7 +63,7 @@ def command(
         options.check_count(steps * len(dims), max_images)
         strips = [model.traverse(d, steps, label, seed, image=start, span=span) for d in dims]
         device = model.device
-    write_strips(np.stack(strips), output)
+    write_strips(np.stack(strips), output, [f"dimension {d}" for d in dims])
     what = f"dimension {dim}" if dim is not None else f"{len(strips)} dimensions"
     report(f"{steps} steps of {what}{output.to_path}", output, steps=steps, dims=list(dims),
            span=span, device=device)  # fmt: skip

@@ -60,6 +60,7 @@ class Session:
     Attributes:
         device: the device in use, `cpu` or `cuda:N`.
         threads: threads per run; `run_batched` also runs that many batches at a time.
+        inherited: whether this process was forked after the session was created; it cannot run.
         metadata: the metadata of the graph.
         inputs, outputs: onnxruntime's descriptions of the tensors, by name.
     """
@@ -88,7 +89,7 @@ class Session:
         self._raw: Any = (
             _create(self._ort, model, wanted, threads, tf32) if isinstance(model, bytes) else model
         )
-        self._pid = os.getpid()
+        self.inherited = False
         self.threads = threads
         self.device = device_of(self._raw)
         self.metadata: Mapping[str, str] = self._raw.get_modelmeta().custom_metadata_map
@@ -106,7 +107,7 @@ class Session:
         raw = self._raw  # read once, because another thread may close the session
         if raw is None:
             raise StateError("this model was closed. Load it again.")
-        if self._pid != os.getpid():
+        if self.inherited:
             raise StateError(
                 "this model was loaded before fork and cannot be used in the child process. "
                 "Load it in the child, or start processes with 'spawn'."
@@ -144,7 +145,7 @@ class Session:
 
     def close(self) -> None:
         """Release the memory. The session cannot be used afterwards."""
-        if self._pid == os.getpid():
+        if not self.inherited:
             self._raw = None
 
 
@@ -222,6 +223,7 @@ def _abandon() -> None:
     _creating = threading.Lock()  # the old lock may be held by a thread that the fork did not copy
     for session in list(_sessions):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(session._raw))
+        session.inherited = True
 
 
 if hasattr(os, "register_at_fork"):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vae_runtime.images import encode_image, grid, interleave
+from vae_runtime.grids import interleave, tile
+from vae_runtime.images import encode_image
 from vae_runtime.latents import traversal
 
 from .measure import Measurements, flatten, is_active
@@ -184,7 +185,7 @@ def _most_used(measured: Measurements) -> NDArray[np.intp]:
 
 def _to_png_grid(images: NDArray[np.float32], columns: int = _COLUMNS) -> bytes:
     """Encode a grid of images as PNG; enlarge small images by an integer factor."""
-    return encode_image(grid(images, columns), scale=max(1, _THUMBNAIL // max(images.shape[2:])))
+    return encode_image(tile(images, columns), scale=max(1, _THUMBNAIL // max(images.shape[2:])))
 
 
 def _new_figure(height: float, colors: _Colors) -> Figure:
