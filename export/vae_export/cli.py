@@ -9,7 +9,15 @@ import click
 
 from vae_runtime import __version__
 from vae_runtime.bundle.spec import LIKELIHOODS
-from vae_runtime.console import given_options, parse_size, print_status, progress, run
+from vae_runtime.console import (
+    PATH,
+    given_options,
+    parse_size,
+    print_status,
+    progress,
+    quiet_option,
+    run,
+)
 from vae_runtime.dependencies import require
 from vae_runtime.errors import UsageError
 from vae_runtime.prior import KINDS
@@ -27,7 +35,7 @@ from .options import (
 
 EPILOG = """\b
 Examples:
-  vae-export --ckpt cvae.pt
+  vae-export cvae.pt
   vae-export --ckpt cvae.pt --data mnist          run the parity check on the test split
   vae-export --ckpt cvae.pt --zip --variant int8 --report
   vae-export --ckpt cvae.pt --c cvae-c/           also write C code that needs only libm
@@ -47,14 +55,15 @@ _PATH = click.Path(path_type=Path)
 
 # fmt: off
 @click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("checkpoint", metavar="[CKPT]", required=False, type=_PATH)
 @click.option("--ckpt", type=_PATH,
               help="Checkpoint from vae-train. With --model: a state dict saved with torch.save.")
 @click.option("--out", "-o", type=_PATH,
               help="Folder or .zip to write. [default: the checkpoint's name without .pt]")
 @click.option("--zip", "zipped", is_flag=True,
               help="Write one uncompressed .zip instead of a folder.")
-@click.option("--data", help="Images for the parity check: mnist, digits, a folder, .npz or "
-              "Parquet. With --model, the latent prior is fitted to them as well.")
+@click.option("--data", type=PATH, help="Images for the parity check: mnist, digits, a folder, "
+              ".npz or Parquet. With --model, the latent prior is fitted to them as well.")
 @click.option("--size", help="Resize image files of --data to HxW, for example 64x64. "
               "[default: the model's image size]")
 @click.option("--opset", type=click.IntRange(18, 23), default=DEFAULT_OPSET, show_default=True,
@@ -96,6 +105,7 @@ _PATH = click.Path(path_type=Path)
               show_default=True, help=_CUSTOM + "how reconstructions are scored.")
 @click.option("--prior", type=click.Choice(["auto", *KINDS]), default="auto", show_default=True,
               help=_CUSTOM + "the distribution to fit to the latents of --data.")
+@quiet_option
 @click.version_option(__version__, prog_name="vae-export")
 def cli(**values: Any) -> None:
     """Export a model to ONNX. Every graph is compared with torch before anything is written.
@@ -123,6 +133,10 @@ def _request(values: dict[str, Any], given: dict[str, str]) -> ExportRequest:
         "labelled": ("one_hot", "null_label"),
         "data": ("size",),
     }
+    checkpoint = values.pop("checkpoint")
+    if checkpoint is not None and values["ckpt"] is not None:
+        raise UsageError("CKPT and --ckpt are both given. Leave one out.")
+    values["ckpt"] = checkpoint or values["ckpt"]
     for needed, names in requires.items():
         unused = [given[name] for name in names if name in given]
         if unused and not values[needed]:

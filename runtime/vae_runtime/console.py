@@ -24,14 +24,25 @@ INTERRUPTED = 130
 BUG = 70
 # Since click 8.2, a group called without a command raises this; earlier versions printed help.
 _NO_COMMAND = getattr(click.exceptions, "NoArgsIsHelpError", ())
+_json_printed = True  # whether no JSON document is due any more
 _PROGRESS_AFTER_S = 1.0
 _PROGRESS_EVERY_S = 0.1
 
+_QUIET = "vae_runtime.quiet"  # a key of click's `Context.meta`
+
+# Values that shells complete to names of files and folders; `-` is a stream.
+PATH = click.Path(allow_dash=True)
 size_option = click.option("--size", help="Resize image files to HxW, for example 64x64.")
 
 
-class InterruptError(Exception):
-    """Raised on Ctrl-C; click prints an empty line for KeyboardInterrupt, but not for this."""
+def _set_quiet(context: click.Context, _: click.Parameter, value: bool) -> None:
+    context.meta[_QUIET] = value
+
+
+quiet_option = click.option(
+    "--quiet", "-q", is_flag=True, expose_value=False, callback=_set_quiet,
+    help="Print nothing but results and errors.",
+)  # fmt: skip
 
 
 # Start and end of a program
@@ -40,34 +51,55 @@ class InterruptError(Exception):
 def run(command: click.Command, program: str) -> NoReturn:
     """Run a click command and exit; print any error as one line on standard error.
 
-    With VAE_DEBUG=1 in the environment, print the traceback too.
+    With VAE_DEBUG=1 in the environment, print the traceback too. With --json among the arguments,
+    also print the error as JSON to standard output, unless a JSON document has been printed.
     """
+    global _json_printed
+    _json_printed = "--json" not in sys.argv
     try:
-        code = command.main(prog_name=program, standalone_mode=False)
+        code = _invoke(command, program)
         if sys.stdout is not None:  # None if it was closed, for example with `>&-`
             sys.stdout.flush()
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
-    except (KeyboardInterrupt, click.Abort, InterruptError):
-        _fail("interrupted", INTERRUPTED)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("interrupted", INTERRUPTED, "KeyboardInterrupt")
     except click.ClickException as error:
         _fail_usage(error, program)
-    except VaeError as error:
-        _print_traceback_if_asked()
-        _fail(error, error.exit_code)
     except BrokenPipeError:
-        discard_stdout()  # the reader needs no more, as in `| head`
-        sys.exit(0)
-    except OSError as error:
-        _print_traceback_if_asked()
-        _fail(f"{error.filename or 'output'}: {describe_os_error(error)}", 6)
-    except MemoryError:
-        _fail("out of memory. Use fewer or smaller images at a time.", 5)
+        _end_of_pipe()
     except Exception as error:  # noqa: BLE001 - users must never see a bare traceback
-        _print_traceback_if_asked()
-        _fail(f"{type(error).__name__}: {error}. This is a bug; VAE_DEBUG=1 shows where.", BUG)
+        if os.environ.get("VAE_DEBUG"):
+            import traceback
+
+            traceback.print_exc()
+        _fail(*_describe(error))
     # click returns the exit code given to `ctx.exit`, or the command's return value.
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _invoke(command: click.Command, program: str) -> object:
+    """Parse the arguments and run the command.
+
+    Unlike click's `main`, this raises BrokenPipeError and KeyboardInterrupt as they are.
+    """
+    completing = f"_{program.replace('-', '_').upper()}_COMPLETE" in os.environ
+    if completing or sys.platform == "win32":  # only `main` expands patterns such as *.png there
+        return command.main(prog_name=program, standalone_mode=False)
+    with command.make_context(program, sys.argv[1:]) as context:
+        return command.invoke(context)
+
+
+def _describe(error: Exception) -> tuple[object, int, str]:
+    """Return the message, the exit code and the kind of an error."""
+    kind = type(error).__name__
+    if isinstance(error, VaeError):
+        return error, error.exit_code, kind
+    if isinstance(error, OSError):
+        return f"{error.filename or 'output'}: {describe_os_error(error)}", 6, "FileError"
+    if isinstance(error, MemoryError):
+        return "out of memory. Use fewer or smaller images at a time.", 5, "LimitError"
+    return f"{kind}: {error}. This is a bug; VAE_DEBUG=1 shows where.", BUG, kind
 
 
 def exit_now(code: object) -> NoReturn:
@@ -91,19 +123,20 @@ def _fail_usage(error: click.ClickException, program: str) -> NoReturn:
     if isinstance(error, click.UsageError):
         hint = f" Try: {error.ctx.command_path if error.ctx else program} --help"
     message = error.format_message().rstrip()
-    _fail(message + ("" if message.endswith((".", "?", ")")) else ".") + hint, 2)
+    _fail(message + ("" if message.endswith((".", "?", ")")) else ".") + hint, 2, "UsageError")
 
 
-def _fail(message: object, code: int) -> NoReturn:
-    print_status(f"error: {one_line(message)}")
+def _fail(message: object, code: int, kind: str) -> NoReturn:
+    click.echo(one_line(f"error: {one_line(message)}"), err=True)
+    if not _json_printed:
+        print_json({"error": {"type": kind, "message": one_line(message), "exit_code": code}})
     sys.exit(code)
 
 
-def _print_traceback_if_asked() -> None:
-    if os.environ.get("VAE_DEBUG"):
-        import traceback
-
-        traceback.print_exc()
+def _end_of_pipe() -> NoReturn:
+    """End the program because the reader of its output needs no more, as in `| head`."""
+    discard_stdout()
+    sys.exit(0)
 
 
 # Standard output and standard error
@@ -154,6 +187,8 @@ def write_stdout(parts: Iterable[bytes | memoryview]) -> None:
 
 def print_json(value: Any) -> None:
     """Print one JSON document to standard output; arrays become lists, NaN becomes null."""
+    global _json_printed
+    _json_printed = True
     from .files.json_fields import finite
 
     text = json.dumps(finite(value), ensure_ascii=False, indent=1)
@@ -161,8 +196,14 @@ def print_json(value: Any) -> None:
 
 
 def print_status(message: object) -> None:
-    """Print one line for the user on standard error."""
-    click.echo(one_line(message), err=True)
+    """Print one line for the user on standard error, except with --quiet."""
+    if not _is_quiet():
+        click.echo(one_line(message), err=True)
+
+
+def _is_quiet() -> bool:
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(_QUIET))
 
 
 def pluralize(n: int, noun: str, nouns: str = "") -> str:
@@ -181,7 +222,7 @@ def progress(
         batch_size: number of images per batch.
         noun: what is counted.
     """
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty() or _is_quiet():
         yield from batches
         return
     started = last = time.monotonic()
@@ -193,9 +234,10 @@ def progress(
             if now - started > _PROGRESS_AFTER_S and now - last > _PROGRESS_EVERY_S:
                 done = min(total, (i + 1) * batch_size)
                 rate = done / (now - started)
-                left = _duration((total - done) / rate)
+                left = format_duration((total - done) / rate)
                 speed = f"{rate:,.0f}/s, " if rate >= 1 else ""
-                sys.stderr.write(f"\r{done:,} of {total:,} {noun}, {speed}{left} left\x1b[K")
+                line = f"{done:,} of {total:,} {noun}, {done / total:.0%}, {speed}{left} left"
+                sys.stderr.write(f"\r{line}\x1b[K")
                 sys.stderr.flush()
                 last, shown = now, True
     finally:
@@ -204,10 +246,12 @@ def progress(
             sys.stderr.flush()
 
 
-def _duration(seconds: float) -> str:
-    """Format a time, such as `9 s` or `2 min 5 s`."""
+def format_duration(seconds: float) -> str:
+    """Format a duration in two units at most, such as `42 s`, `3 min 5 s` or `2 h 10 min`."""
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes:,} min {rest} s" if minutes else f"{rest} s"
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"{minutes // 60:,} h {minutes % 60} min"
 
 
 # Options

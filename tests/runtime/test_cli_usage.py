@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -42,9 +43,9 @@ def test_an_output_of_unknown_type(run: Run, cvae_path: Path) -> None:
 
 def test_two_outputs_on_standard_output(run: Run, cvae_path: Path) -> None:
     done = run("sample", "-b", cvae_path, "-o", "-", "--json")
-    assert (done.code, done.error) == (
-        2, "error: -o - and --json both write to standard output. Give -o a file.",
-    )  # fmt: skip
+    message = "-o - and --json both write to standard output. Give -o a file."
+    assert (done.code, done.err) == (2, f"error: {message}\n")
+    assert json.loads(done.out)["error"]["message"] == message
 
 
 def test_a_grid_that_is_too_large(run: Run, cvae_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from vae_runtime import __version__
-from vae_runtime.console import parse_size, run, size_option
+from vae_runtime.console import PATH, parse_size, run, size_option
 from vae_runtime.dependencies import require
 from vae_runtime.errors import UsageError
 
@@ -43,9 +43,12 @@ class _RecordingCommand(click.Command):
 @click.option(
     "--data",
     required=True,
+    type=PATH,
     help="Training data: mnist, digits, a folder of IDX files or images, an .npz file, or Parquet.",
 )
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Checkpoint to write.")
+@click.option(
+    "--out", "-o", required=True, type=click.Path(path_type=Path), help="Checkpoint to write."
+)
 @click.option(
     "--preset",
     type=click.Choice(["default", "best", "reference"]),
@@ -181,7 +184,7 @@ class _RecordingCommand(click.Command):
     show_default=True,
     help="Seconds between saves of the state that --resume needs.",
 )
-@click.option("--quiet", "-q", is_flag=True, help="Do not show progress.")
+@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
 @click.option(
     "--config",
     type=click.Path(path_type=Path),

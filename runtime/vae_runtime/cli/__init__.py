@@ -10,7 +10,7 @@ import warnings
 import click
 
 from .._version import __version__
-from ..console import InterruptError, exit_now, print_status, reserve_stdout, run
+from ..console import exit_now, print_status, quiet_option, reserve_stdout, run
 from ..inference.interrupt import listen
 
 COMMANDS = (
@@ -55,7 +55,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f".{cmd_name}", __name__).command
-        return command
+        return _finished(command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -73,10 +73,18 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; print each warning as one line on standard error."""
         warnings.showwarning = lambda message, *_, **__: print_status(f"note: {message}")
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise InterruptError from None
+        return super().invoke(ctx)
+
+
+def _finished(command: click.Command) -> click.Command:
+    """Add --quiet to a command, or to each command of a group, and show its whole summary."""
+    command.short_help = " ".join((command.help or "").partition("\n\n")[0].split())
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            _finished(inner)
+    elif not any(param.name == "quiet" for param in command.params):
+        quiet_option(command)
+    return command
 
 
 @click.group(

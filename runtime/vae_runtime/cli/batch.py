@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..console import parse_size, pluralize, print_json, print_status, size_option
+from ..console import PATH, parse_size, pluralize, print_json, print_status, size_option
 from ..errors import InputError, UsageError
 from . import options
 
@@ -54,8 +54,8 @@ class JobOptions:
 
 
 _JOB = (
-    click.argument("source", metavar="IN"),
-    click.argument("out", metavar="OUT"),
+    click.argument("source", type=PATH, metavar="IN"),
+    click.argument("out", type=PATH, metavar="OUT"),
     options.bundle,
     options.variant,
     options.device,
@@ -97,8 +97,8 @@ _add_verb("sample", "Sample images; IN is Parquet, one image per row, or a numbe
 
 
 @command.command("import")
-@click.argument("source", metavar="DATA")
-@click.argument("out", metavar="FILE.parquet")
+@click.argument("source", type=PATH, metavar="DATA")
+@click.argument("out", type=PATH, metavar="FILE.parquet")
 @options.choice("--split", "train", "test", help="Split of DATA to write.")
 @size_option
 def import_command(source: str, out: str, split: str, size: str | None) -> None:

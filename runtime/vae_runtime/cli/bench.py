@@ -57,7 +57,7 @@ class Timing(NamedTuple):
     "--seconds", default=0.5, min=0.01, max=60, help="How long to measure each batch size."
 )
 @options.as_json
-@options.model()
+@options.model(as_argument=True)
 def command(
     batches: tuple[int, ...],
     role: str,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..console import PATH
 from . import options
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@click.argument("latents")
+@click.argument("latents", type=PATH)
 @options.label()
 @options.max_images
 @options.output("decoded.png", "an image grid, .npy, .npz, .csv or a folder (a name without a dot)")
@@ -44,7 +45,7 @@ def command(
     """
     from .output import Column, describe_images, report, write_images
 
-    output.check(*options.IMAGES)
+    output.check(*options.IMAGES, inputs=(latents, model_options.bundle))
     with model_options.load() as model:
         images, z = decode_file(model, latents, labels, max_images)
         write_images(images, output, {"z": Column.of(z)})

@@ -38,7 +38,7 @@ def command(
     from .inputs import read_inputs
     from .output import Column, report, write_table
 
-    output.check(*options.TABLES)
+    output.check(*options.TABLES, inputs=(*source.inputs, model_options.bundle))
     with model_options.load() as model:
         spec = model.spec
         found, label = read_inputs(source, spec)

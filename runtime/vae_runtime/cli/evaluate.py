@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..console import print_json, progress
+from ..console import PATH, print_json, progress
 from . import options
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@click.argument("data", nargs=-1, required=True)
+@click.argument("data", nargs=-1, required=True, type=PATH)
 @options.limit()
 @options.resize
 @options.samples(16, "-k")

@@ -25,7 +25,8 @@ Rows = list[tuple[str, str]]
 
 
 @click.command(epilog=EPILOG)
-@click.argument("bundle", default="mnist")
+@options.bundle_argument
+@options.bundle
 @options.as_json
 def command(bundle: str, as_json: bool) -> None:
     """Describe a bundle or a single graph.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..console import PATH
 from . import options
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@click.argument("ends", nargs=-1)
+@click.argument("ends", nargs=-1, type=PATH)
 @options.label("Class index or name; give two to morph from one class to another.")
 @options.integer(
     "--steps", default=9, min=2, max=1000, help="Number of frames, including both ends."
@@ -55,7 +56,7 @@ def command(
     """
     from .output import report, write_strips
 
-    output.check(*options.IMAGES)
+    output.check(*options.IMAGES, inputs=(*ends, model_options.bundle))
     with model_options.load() as model:
         label = _labels_of_ends(labels, model.spec)
         if ends:

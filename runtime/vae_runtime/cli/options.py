@@ -6,14 +6,15 @@ Imports only click and the errors, so that `--help` is instant.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..console import check_parent_folder
+from ..console import PATH, check_parent_folder, given_options
 from ..errors import FileError, LimitError, UsageError
 
 if TYPE_CHECKING:
@@ -124,14 +125,16 @@ class OutputOptions:
         """Return these options without an output file."""
         return replace(self, default=None, out=None)
 
-    def check(self, *extensions: str) -> None:
+    def check(self, *extensions: str, inputs: Iterable[str | None] = ()) -> None:
         """Refuse an output that could not be written, before any work is done.
 
         Args:
             extensions: the types that the command can write.
+            inputs: the files and folders that the command reads.
 
         Raises:
-            UsageError: the type is unknown, or result and JSON would both go to standard output.
+            UsageError: the type is unknown; result and JSON would both go to standard output, or
+                binary data to a terminal; or an input would be overwritten.
             FileError: the parent folder is missing or read-only, or `path` is of the wrong kind.
         """
         if self.path == "":
@@ -143,9 +146,16 @@ class OutputOptions:
             raise UsageError(f"{self.path}: unknown type {seen}, expected {known}")
         if self.path == "-" and self.as_json:
             raise UsageError("-o - and --json both write to standard output. Give -o a file.")
+        if self.path == "-" and self.extension != ".csv" and sys.stdout and sys.stdout.isatty():
+            raise UsageError(
+                f"-o - would print {self.extension[1:]} data to the terminal. Redirect it, or give "
+                "-o a file."
+            )
         if self.path not in (None, "-"):
             self._check_name(Path(str(self.path)))
             check_parent_folder(Path(str(self.path)))
+            for name in inputs:
+                check_not_input(Path(str(self.path)), name)
 
     def _check_name(self, path: Path) -> None:
         """Refuse a file in place of a folder, or the reverse, or a name that does not fit."""
@@ -159,6 +169,19 @@ class OutputOptions:
         )
         if named in (*PICTURES, *TABLES) and named != written:
             raise UsageError(f"{path}: --format {written[1:]} contradicts the name. Leave it out.")
+
+
+def check_not_input(out: Path, name: str | None) -> None:
+    """Check that writing `out` does not overwrite an input, or a file inside an input folder.
+
+    Raises:
+        UsageError: it does.
+    """
+    if name in (None, "-") or not out.exists() or not Path(str(name)).exists():
+        return
+    source = Path(str(name)).resolve()
+    if out.samefile(source) or (out.is_file() and source in out.resolve().parents):
+        raise UsageError(f"{out}: is an input and would be overwritten. Choose another --out.")
 
 
 def check_count(n: int, max_images: int) -> None:
@@ -246,6 +269,7 @@ def samples(default: int, *names: str) -> Decorator:
 bundle = click.option(
     "--bundle",
     "-b",
+    type=PATH,
     metavar="PATH",
     default="mnist",
     show_default="the embedded MNIST bundle",
@@ -295,15 +319,31 @@ def collect(
 
 def inputs(default_limit: int | None = None) -> Decorator:
     """Add INPUTS, --label, --limit and --resize, passed to the command as `source`."""
-    argument = click.argument("inputs", nargs=-1, required=True)
+    argument = click.argument("inputs", nargs=-1, required=True, type=PATH)
     return collect("source", InputOptions, (argument, label(), limit(default_limit), resize))
 
 
-def model(*, all_variants: bool = False) -> Decorator:
+def bundle_argument(command: Callable[..., Any]) -> Any:
+    """Let a command take the bundle as an argument, too; it replaces --bundle."""
+
+    @click.argument("place", metavar="[BUNDLE]", required=False, type=PATH)
+    @functools.wraps(command)
+    def call(place: str | None, **values: Any) -> Any:
+        if place is not None:
+            if "bundle" in given_options():
+                raise UsageError("BUNDLE and --bundle are both given. Leave one out.")
+            values["bundle"] = place
+        return command(**values)
+
+    return call
+
+
+def model(*, all_variants: bool = False, as_argument: bool = False) -> Decorator:
     """Add the options of `ModelOptions`, passed to the command as `model_options`.
 
     Args:
         all_variants: True for a command that runs every variant.
+        as_argument: True for a command without inputs, which takes the bundle as an argument, too.
     """
     options = (
         bundle,
@@ -312,7 +352,8 @@ def model(*, all_variants: bool = False) -> Decorator:
         integer("--threads", default=1, help="Number of CPU threads."),
         flag("--tf32", help="Allow TF32 on CUDA: faster, but pixel values differ slightly."),
     )
-    return collect("model_options", ModelOptions, options)
+    decorate = collect("model_options", ModelOptions, options)
+    return (lambda command: bundle_argument(decorate(command))) if as_argument else decorate
 
 
 SAMPLING = (
@@ -341,7 +382,7 @@ def output(default: str, help: str, *, extension: str = "", pictures: bool = Tru
     """
     help = f"Output: {help}; - is standard output. [default: {default}]"
     options = [
-        click.option("--out", "-o", metavar="PATH", help=help),
+        click.option("--out", "-o", type=PATH, metavar="PATH", help=help),
         click.option("--format", "-f", help="Output type, if the name has no extension."),
         as_json,
     ]
@@ -350,7 +391,7 @@ def output(default: str, help: str, *, extension: str = "", pictures: bool = Tru
             flag("--show", help="Show the images in the terminal; write a file only with --out."),
             integer("--columns", "--grid", max=10_000, help="Images per row of a grid."),
             integer("--scale", max=64, help="Output pixels per image pixel. "
-                    "[default: chosen so that a grid is about 500 pixels wide]"),
+                    "[default: up to 8; a grid becomes at most 1,200 pixels wide and high]"),
             integer("--max-pixels", default=MAX_PIXELS,
                     help="Refuse to draw a picture with more pixels than this."),
         ]  # fmt: skip

@@ -17,7 +17,7 @@ from ..console import pluralize, print_json, print_status, write_stdout
 from ..errors import InputError, LimitError
 from ..files.atomic import write_large, writing, writing_many
 from ..grids import GAP, file_name, grid, grid_columns, grid_scale, tile
-from ..images import encode_animation, encode_image, encode_pil, to_uint8
+from ..images import encode_animation, encode_image, encode_pil, is_image, to_uint8
 from .options import ANIMATIONS, FOLDER, PICTURES, OutputOptions
 from .terminal import render
 
@@ -132,12 +132,20 @@ def write_table(
 
 
 def write_folder(images: Column, folder: Path, scale: int) -> None:
-    """Write one numbered PNG per image; create the folder if it is missing."""
+    """Write one numbered PNG per image; create the folder if it is missing.
+
+    Other images that the folder already holds are kept, and a note names the first of them.
+    """
     folder.mkdir(exist_ok=True)
     with writing_many(folder) as put:
         every = (image for batch in images.batches() for image in batch)
         for number, image in enumerate(every):
             put(file_name(number, images.shape[0]), encode_image(image, ".png", scale))
+    written = {file_name(number, images.shape[0]) for number in range(images.shape[0])}
+    others = sorted(p.name for p in folder.iterdir() if is_image(p) and p.name not in written)
+    if others:
+        kept = pluralize(len(others), "other image")
+        print_status(f"note: {folder}: keeps {kept} from before, such as {others[0]}")
 
 
 def write_strips(

@@ -55,7 +55,7 @@ def command(
     from .inputs import read_inputs
     from .output import Column, report, write_images
 
-    output.check(*options.IMAGES)
+    output.check(*options.IMAGES, inputs=(*source.inputs, model_options.bundle))
     with model_options.load() as model:
         found, label = read_inputs(source, model.spec)
         originals = to_float32(found.images)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..console import given_options
+from ..console import PATH, given_options
 from . import options
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ EPILOG = """\b
 Examples:
   vae-run sample --digit 3
   vae-run sample --digit 3 --show
+  vae-run sample cvae/ --digit 3
   vae-run sample --digit 3 -n 16 --seed 0 -o threes.png
   vae-run sample --digit 7 --digit 8 -n 8 -o grid.png
   vae-run sample --digit all -n 10 --seed 1 -o digits.png
@@ -36,10 +37,12 @@ Examples:
 @options.integer("-n", "--count", "n", default=1, help="Number of images per label.")
 @options.seed("Seed for the latents; the same seed gives the same images.", default=None)
 @options.max_images
-@click.option("--latents", metavar="FILE", help="Decode these latents instead: .npy, .npz or .csv.")
+@click.option(
+    "--latents", type=PATH, metavar="FILE", help="Decode these latents instead: .npy, .npz or .csv."
+)
 @options.sampling()
 @options.output("sample.png", "an image grid, .npy, .npz, .csv or a folder (a name without a dot)")
-@options.model()
+@options.model(as_argument=True)
 def command(
     labels: tuple[str, ...],
     n: int,
@@ -59,7 +62,7 @@ def command(
     from .decode import decode_file
     from .output import Column, describe_images, report, write_images
 
-    output.check(*options.IMAGES)
+    output.check(*options.IMAGES, inputs=(latents, model_options.bundle))
     if latents is not None:
         _refuse_sampling_options()
     with model_options.load() as model:

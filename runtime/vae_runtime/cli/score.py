@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..console import pluralize, print_status
+from ..console import PATH, pluralize, print_status
 from ..errors import UsageError
 from . import options
 
@@ -35,6 +35,7 @@ COLUMNS = ("mse", "kl", "negative_elbo")
 )
 @click.option(
     "--normal",
+    type=PATH,
     metavar="INPUT",
     multiple=True,
     help="Normal images, for the percentile. May be repeated.",
@@ -68,7 +69,7 @@ def command(
     if output.path == "-" and output.as_json:
         output = output.without_file()  # the JSON holds the rows
     else:
-        output.check(".csv")
+        output.check(".csv", inputs=(*source.inputs, *normal, model_options.bundle))
     bound, percent = _parse_threshold(threshold, normal)
     with model_options.load() as model:
 

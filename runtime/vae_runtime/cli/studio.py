@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..console import print_status
+from ..console import PATH, print_status
 from ..errors import FileError
 from . import options
 
@@ -30,10 +30,12 @@ _PORT = 8765
 
 
 @click.command(epilog=EPILOG)
+@options.bundle_argument
 @options.bundle
 @click.option(
     "--out",
     "-o",
+    type=PATH,
     metavar="PATH",
     help="Output: a single .html file or a folder; - is standard output.",
 )
@@ -44,8 +46,8 @@ _PORT = 8765
     help=f"Port on 127.0.0.1; 0 picks a free one. [default: {_PORT}, or a free one]",
 )
 @options.flag("--open", "opens", help="Open the page in the browser.")
-@click.option("--data", help="Data set for the map of latents: mnist, digits, a folder, .npz or "
-              "Parquet. Its test split is used if it has one.")  # fmt: skip
+@click.option("--data", type=PATH, help="Data set for the map of latents: mnist, digits, a folder, "
+              ".npz or Parquet. Its test split is used if it has one.")  # fmt: skip
 @options.integer(
     "--limit", default=1000, max=20_000, help="Take at most this many images of --data."
 )
@@ -58,7 +60,7 @@ def command(
     """
     output = options.OutputOptions(out=out, default_extension=".html")
     if out is not None:
-        output.check(".html", ".htm", options.FOLDER)
+        output.check(".html", ".htm", options.FOLDER, inputs=(bundle, data))
     content = _content(bundle, data, limit)
     if out is None:
         _serve(content, port, opens=opens)

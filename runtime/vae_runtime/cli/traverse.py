@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from ..console import PATH
 from . import options
 
 EPILOG = """\b
@@ -26,12 +27,14 @@ Examples:
     max=100,
     help="How far to go in each direction, in standard deviations.",
 )
-@click.option("--from", "image", metavar="IMAGE", help="Start from the latent of this image.")
+@click.option(
+    "--from", "image", type=PATH, metavar="IMAGE", help="Start from the latent of this image."
+)
 @options.seed("Seed for the starting latent, if --from is not given.")
 @options.max_images
 @options.resize
 @options.output("traversal.png", "a strip or matrix, or an animation (.gif, .webp)")
-@options.model()
+@options.model(as_argument=True)
 def command(
     labels: tuple[str, ...],
     dim: int | None,
@@ -53,7 +56,7 @@ def command(
     from .inputs import read_images
     from .output import report, write_strips
 
-    output.check(*options.IMAGES)
+    output.check(*options.IMAGES, inputs=(image, model_options.bundle))
     with model_options.load() as model:
         label = options.single_label(labels, model.spec)
         start = None

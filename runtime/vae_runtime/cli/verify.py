@@ -21,7 +21,7 @@ Examples:
     "[default: 1e-5; higher for reduced-precision variants]",
 )
 @options.as_json
-@options.model(all_variants=True)
+@options.model(all_variants=True, as_argument=True)
 def command(tolerance: float | None, as_json: bool, model_options: options.ModelOptions) -> None:
     """Compare this machine's results with torch's.
 
