@@ -50,6 +50,7 @@ def read_image(
     *,
     mode: str | None = None,
     size: tuple[int, int] | None = None,
+    max_pixels: int = MAX_PIXELS,
     log: Callable[[str], None] = lambda line: None,
 ) -> NDArray[np.uint8]:
     """Decode one image file.
@@ -62,6 +63,7 @@ def read_image(
         mode: convert to `L`, `LA`, `RGB` or `RGBA`; None keeps grey images grey and converts
             others to RGB.
         size: (H, W) to resize to, with a Lanczos filter.
+        max_pixels: the largest height times width to decode.
         log: called with one line for each loss of information: transparency, further frames.
 
     Returns:
@@ -71,20 +73,22 @@ def read_image(
         NotFound: the file does not exist.
         FileError: the file cannot be read.
         InputError: the file is damaged or is not a PNG, JPEG, WebP or BMP.
-        LimitError: the image has more than 16 million pixels.
+        LimitError: the image has more than `max_pixels` pixels.
     """
     from PIL import Image
 
     name = "image" if isinstance(source, bytes) else source
     raw = source if isinstance(source, bytes) else read_bytes(Path(source), max_bytes=MAX_BYTES)
-    image = _decode(raw, name, mode, log)
+    image = _decode(raw, name, mode, max_pixels, log)
     if size and (image.height, image.width) != size:
         image = image.resize((size[1], size[0]), Image.Resampling.LANCZOS)
     pixels = np.array(image)
     return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
 
 
-def _decode(raw: bytes, name: object, mode: str | None, log: Callable[[str], None]) -> Image.Image:
+def _decode(
+    raw: bytes, name: object, mode: str | None, max_pixels: int, log: Callable[[str], None]
+) -> Image.Image:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
@@ -93,9 +97,9 @@ def _decode(raw: bytes, name: object, mode: str | None, log: Callable[[str], Non
             warnings.catch_warnings(action="ignore"),
             Image.open(io.BytesIO(raw), formats=FORMATS) as image,
         ):
-            if image.width * image.height > MAX_PIXELS:
+            if image.width * image.height > max_pixels:
                 raise LimitError(
-                    f"{name}: {image.height}x{image.width} pixels, limit {MAX_PIXELS}. Resize it."
+                    f"{name}: {image.height}x{image.width} pixels, limit {max_pixels}. Resize it."
                 )
             if image.format == "PNG" and _PNG_END not in raw:
                 raise InputError(f"{name}: truncated: the end of the PNG is missing")
@@ -103,7 +107,7 @@ def _decode(raw: bytes, name: object, mode: str | None, log: Callable[[str], Non
                 log("only the first frame is read")
             return _flatten(ImageOps.exif_transpose(image), mode, log)
     except Image.DecompressionBombError as error:
-        raise LimitError(f"{name}: more than {MAX_PIXELS} pixels. Resize it.") from error
+        raise LimitError(f"{name}: more than {max_pixels} pixels. Resize it.") from error
     except (InputError, LimitError):
         raise
     except UnidentifiedImageError as error:
@@ -137,6 +141,16 @@ def _over_black(image: Image.Image) -> Image.Image:
 
     black = Image.new("RGBA", image.size, (0, 0, 0, 255))
     return Image.alpha_composite(black, image.convert("RGBA")).convert("RGB")
+
+
+def undo_enlargement(image: NDArray[np.uint8], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Undo an exact enlargement to (C, H, W), such as that of a sample; keep other images."""
+    (_, h, w), (_, height, width) = shape, image.shape
+    k = height // h
+    if k < 2 or (height, width) != (k * h, k * w):
+        return image
+    small = image[:, ::k, ::k]
+    return small if np.array_equal(image, small.repeat(k, 1).repeat(k, 2)) else image
 
 
 def to_uint8(images: NDArray[np.generic]) -> NDArray[np.uint8]:

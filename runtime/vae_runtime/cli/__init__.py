@@ -27,6 +27,7 @@ COMMANDS = (
     "verify",
     "doctor",
     "bench",
+    "serve",
     "studio",
 )
 

@@ -17,7 +17,7 @@ from ..datasets.idx import is_idx_folder, read_idx
 from ..errors import InputError, LimitError, NotFound
 from ..files.npz import read_npy, read_npz
 from ..files.reading import read_bytes
-from ..images import EXTENSIONS, MAX_BYTES, is_image, read_image
+from ..images import EXTENSIONS, MAX_BYTES, is_image, read_image, undo_enlargement
 from .options import InputOptions, single_label
 
 if TYPE_CHECKING:
@@ -173,17 +173,7 @@ def _from_image(raw: bytes, spec: ImageSpec, name: str, size: Size) -> InputImag
     except (InputError, LimitError) as error:
         # `read_image` was given bytes, so its message does not name the file.
         raise type(error)(f"{name}: {str(error).partition(': ')[2]}") from error
-    return _check_size(_reduced(image, spec)[None], spec, name, "Use --resize.")
-
-
-def _reduced(image: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.uint8]:
-    """Undo an exact enlargement, such as that of `vae-run sample`; return other images as is."""
-    (_, h, w), (_, height, width) = spec.shape, image.shape
-    k = height // h
-    if k < 2 or (height, width) != (k * h, k * w):
-        return image
-    small = image[:, ::k, ::k]
-    return small if np.array_equal(image, small.repeat(k, 1).repeat(k, 2)) else image
+    return _check_size(undo_enlargement(image, spec.shape)[None], spec, name, "Use --resize.")
 
 
 def _from_npy(raw: bytes, spec: ImageSpec, name: str) -> InputImages:
