@@ -222,3 +222,31 @@ def test_variants_by_name(run: Run, cvae_path: Path) -> None:
     done = run("sample", "-b", cvae_path, "--variant", "int3")
     assert done.code == 2
     assert done.error.startswith(f"error: {cvae_path}: has no variant 'int3', expected one of: ")
+
+
+def test_unpack_writes_the_files_of_a_bundle(run: Run, cvae_path: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(cvae_path) as archive:
+        expected = {name: archive.read(name) for name in archive.namelist()}
+    done = run("unpack", cvae_path, "new", "--json")
+    assert json.loads(done.out)["files"] == {name: len(raw) for name, raw in expected.items()}
+    assert {p.name: p.read_bytes() for p in Path("new").iterdir()} == expected
+    notes = {"README.md": b"# A model", "LICENSE": b"free"}
+    for name, raw in notes.items():
+        (tmp_path / "new" / name).write_bytes(raw)
+    Path("empty").mkdir()
+    assert run("unpack", "new", "empty").err.startswith("wrote 7 files to empty/, ")
+    assert {p.name: p.read_bytes() for p in Path("empty").iterdir()} == expected | notes
+    done = run("unpack", cvae_path, "new")
+    assert (done.code, done.error) == (
+        6, "error: new: exists and is not an empty folder. Choose another.",
+    )  # fmt: skip
+    assert run("unpack", "a", "b", "c").code == 2
+
+
+def test_unpack_refuses_a_damaged_file(run: Run, cvae_path: Path) -> None:
+    raw = bytearray(cvae_path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    Path("bad.zip").write_bytes(raw)
+    done = run("unpack", "bad.zip", "new")
+    assert done.code == 4
+    assert not Path("new").exists()

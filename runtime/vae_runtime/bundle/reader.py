@@ -39,12 +39,14 @@ class Bundle:
         manifest: describes the bundle and lists its files.
         sha256: sha256 of the manifest, which contains the sha256 of every other file.
         source: the absolute path or embedded name; None if the files are in memory.
+        notes: those of README.md and LICENSE that are beside the listed files.
     """
 
     name: str
     manifest: Manifest
     sha256: str
     source: str | None
+    notes: tuple[str, ...]
     _read: Reader
 
     def __repr__(self) -> str:
@@ -94,6 +96,10 @@ class Bundle:
         """
         files = {name: self.read(spec) for name, spec in self.manifest.files().items()}
         return {NAME: self._read(NAME, MAX_MANIFEST), **files}
+
+    def read_notes(self) -> dict[str, bytes]:
+        """Read README.md and LICENSE, those that exist. Nothing verifies their content."""
+        return {name: self._read(name, MAX_MANIFEST) for name in self.notes}
 
 
 def open_bundle(source: str | Path) -> Bundle:
@@ -177,7 +183,8 @@ def _open(name: str, reader: Reader, names: list[str], source: str | None = None
         raise InputError(
             f"{name}: holds {extra[0]!r}, which the manifest does not list. Remove it."
         )
-    return Bundle(name, manifest, hashlib.sha256(raw).hexdigest(), source, reader)
+    notes = tuple(sorted(IGNORED.intersection(names)))
+    return Bundle(name, manifest, hashlib.sha256(raw).hexdigest(), source, notes, reader)
 
 
 def embedded_names() -> list[str]:

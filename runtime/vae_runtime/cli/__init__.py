@@ -24,6 +24,7 @@ COMMANDS = (
     "evaluate",
     "batch",
     "info",
+    "unpack",
     "verify",
     "doctor",
     "bench",
