@@ -21,7 +21,7 @@ BETTER = {
     r"\"[Oo]f (those|these|the) [a-z ]+\.\"": "a whole phrase",
     r"\b[Ll]ikewise\.": "the thing itself",
     r"\b(stranger|strangers|foreign)\b": "custom module, or untrusted",
-    r"\b(card|cards)\b": "spec",
+    r"(?<![Mm]odel )\b(card|cards)\b": "spec, or a hub's model card",
     r"\b(seal|seals|sealed|unsealed)\b": "checksum",
     r"\b(leftover|leftovers)\b": "temporary files",
     r"\b(trial|trials)\b": "smoke test",

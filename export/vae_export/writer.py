@@ -15,9 +15,12 @@ from vae_runtime.errors import FileError, IntegrityError, VaeError, describe_os_
 from vae_runtime.files.atomic import write_atomic, writing_folder
 from vae_runtime.verification import compare
 
+from .model_card import NAME as CARD
+from .model_card import PICTURE, card_files, is_ours
+
 
 def write_bundle(manifest: Manifest, files: dict[str, bytes], out: Path) -> None:
-    """Write all files and the manifest to `out`, a folder or a `.zip`, in one atomic step.
+    """Write all files, the manifest and a model card to `out`, a folder or a `.zip`, atomically.
 
     A previous bundle at `out` is replaced; if anything fails, it is kept.
 
@@ -26,7 +29,9 @@ def write_bundle(manifest: Manifest, files: dict[str, bytes], out: Path) -> None
     """
     content = {NAME: manifest.to_bytes(), **files}
     check_target(out)
-    if out.suffix == ".zip":
+    folder = out.suffix != ".zip"
+    content |= card_files(manifest, content, out.name, picture=folder)
+    if not folder:
         write_atomic(out, pack(content))
         return
     with writing_folder(out) as folder:
@@ -74,13 +79,17 @@ def check_target(out: Path) -> None:
 
 
 def _is_bundle(path: Path) -> bool:
-    """Return whether `path` is a bundle with only the files that its manifest lists."""
+    """Return whether `path` is a bundle with only the files that `write_bundle` writes."""
     try:
         # Use an absolute path, so that it cannot be the name of an embedded bundle.
         files = open_bundle(path.absolute()).manifest.files()
     except VaeError:
         return False
-    return path.is_file() or {p.name for p in path.iterdir()} <= {*files, NAME, ".DS_Store"}
+    if path.is_file():
+        return True
+    if (path / CARD).is_file() and not is_ours((path / CARD).read_bytes()):
+        return False  # somebody wrote a README by hand
+    return {p.name for p in path.iterdir()} <= {*files, NAME, CARD, PICTURE, ".DS_Store"}
 
 
 def make_folder(folder: Path) -> None:

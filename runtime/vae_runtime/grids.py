@@ -22,7 +22,10 @@ _MAX_SCALE, _IMAGE_SIZE, _GRID_SIZE = 8, 256, 1200  # limits of `grid_scale`; si
 _MAX_LABEL = 24  # characters
 _FONT_SIZES = 11, 20  # pixels, smallest and largest
 _PADDING = 6  # pixels beside a label
-_INK: dict[str, Any] = {"L": 200, "RGB": (200, 200, 200)}  # the colour of labels, by mode
+# The colour of labels, by mode.
+_INK: dict[str, Any] = {
+    "L": 200, "LA": (200, 255), "RGB": (200, 200, 200), "RGBA": (200, 200, 200, 255)
+}  # fmt: skip
 
 
 def grid(
@@ -136,7 +139,7 @@ def _as_pixels(images: ArrayLike) -> NDArray[np.uint8]:
         array = to_uint8(floats)
     if array.dtype != np.uint8:
         raise InputError(f"images: {array.dtype}, expected uint8 or floats in [0, 1]")
-    channels = (1, 3)
+    channels = (1, 2, 3, 4)
     if array.ndim == 2 or (array.ndim == 3 and not {*array.shape[::2]} & {*channels}):
         array = array[..., None, :, :]  # H×W or N×H×W
     if array.ndim == 3:

@@ -122,10 +122,10 @@ def read_images(
 def read_latents(raw: bytes, label: Label, spec: ModelSpec, limits: Limits) -> Rows:
     """Read latents from a body, `.npy` or JSON; raise the errors of `read_images`."""
     if raw.startswith(_NPY_MARK):
-        z = as_latents(read_npy(raw, "body"), spec.latent_dim)
+        z = as_latents(read_npy(raw, "body"), spec.latent_shape)
     else:
         body = parse_json(LatentsBody, raw)
-        z = as_latents(_numbers(body.z, "z"), spec.latent_dim)
+        z = as_latents(_numbers(body.z, "z"), spec.latent_shape)
         label = _one_label(label, body.label)
     check_number(len(z), limits, "latents")
     return Rows(z, label)
