@@ -35,12 +35,13 @@ from .options import (
 
 EPILOG = """\b
 Examples:
-  vae-export cvae.pt
+  vae-export --ckpt cvae.pt
   vae-export --ckpt cvae.pt --data mnist          run the parity check on the test split
   vae-export --ckpt cvae.pt --zip --variant int8 --report
   vae-export --ckpt cvae.pt --c cvae-c/           also write C code that needs only libm
   vae-export --ckpt cvae.pt --triton models/      also write a Triton model repository
   vae-export --ckpt cvae.pt --html studio.html    also write an HTML page that runs the model
+  vae-export --bundle cvae/ --triton models/      write another target of a finished bundle
 
 \b
 A custom module with encode and decode methods (or encoder and decoder submodules):
@@ -50,6 +51,7 @@ _CUSTOM = "Custom module: "
 _CUSTOM_OPTIONS = (
     "one_hot", "null_label", "image_range", "activation", "spread", "signed", "likelihood", "prior",
 )  # fmt: skip
+_OF_BUNDLES = {"bundle", "c_code", "triton", "html", "data", "size", "quiet"}
 _PATH = click.Path(path_type=Path)
 
 
@@ -58,6 +60,9 @@ _PATH = click.Path(path_type=Path)
 @click.argument("checkpoint", metavar="[CKPT]", required=False, type=_PATH)
 @click.option("--ckpt", type=_PATH,
               help="Checkpoint from vae-train. With --model: a state dict saved with torch.save.")
+@click.option("--bundle", "-b", type=_PATH,
+              help="Finished bundle, instead of a checkpoint: write --c, --triton or --html of it. "
+              "Needs no torch.")
 @click.option("--out", "-o", type=_PATH,
               help="Folder or .zip to write. [default: the checkpoint's name without .pt]")
 @click.option("--zip", "zipped", is_flag=True,
@@ -114,10 +119,20 @@ def cli(**values: Any) -> None:
     sampler.onnx, the requested variants, manifest.json and golden.npz. If a step fails, nothing is
     written and the previous bundle is kept. The exit code is 4 if a graph differs from torch.
     """
+    given = given_options()
+    request = _request(values, given)
+    if request.bundle is not None:
+        from .from_bundle import write_from_bundle
+
+        unused = [given[name] for name in sorted(given.keys() - _OF_BUNDLES)]
+        if unused:
+            raise UsageError(f"{', '.join(unused)}: no effect with --bundle. Leave it out.")
+        write_from_bundle(request, request.bundle)
+        return
     require("vae-export", "torch", "onnx", "onnxscript")
     from .command import run_export
 
-    run_export(_request(values, given_options()))
+    run_export(request)
 # fmt: on
 
 

@@ -1,11 +1,12 @@
 """Write `README.md` of a bundle: a model card for people and for model hubs, from its manifest.
 
-Front matter, pictures of samples, figures, how to run the model in Python, JavaScript and C, and the
-licence of the training data where it is known.
+It has front matter, a picture of samples, figures, how to run the model in Python, JavaScript and
+C, and the licence of the training data where it is known.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from vae_runtime.bundle.reader import Bundle, open_files
@@ -71,8 +72,8 @@ def card_text(manifest: Manifest, name: str, *, picture: bool) -> str:
         "A shell, and a server for other programs:",
         _code("sh", f"vae-run sample {name} -n 16 -o samples.png\nvae-run serve {name}"),
         "JavaScript, in Node or in a page: open the bundle with the engine of vae-onnx. C: "
-        f"`vae-export --bundle {name} --c c/` writes the decoder as C99 without libraries. Any other "
-        "language: the graphs are plain ONNX, and the table below lists their tensors.",
+        f"`vae-export --bundle {name} --c c/` writes the decoder as C99 without libraries. Any "
+        "other language: the graphs are plain ONNX, and the table below lists their tensors.",
         "## Graphs",
         _graph_table(manifest),
         "## Figures",
@@ -104,7 +105,7 @@ def _code(language: str, text: str) -> str:
     return f"```{language}\n{text}\n```"
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
     return "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in lines)
 
@@ -133,7 +134,7 @@ def _figures(manifest: Manifest) -> str:
     rows.append(("bundle", f"`{manifest.spec.id}`"))
     if training.get("command"):
         rows.append(("command", f"`{training['command']}`"))
-    return _table(("what", "value"), [(a, b) for a, b in rows])
+    return _table(("what", "value"), rows)
 
 
 def _data_section(data: dict[str, Any]) -> str:

@@ -112,6 +112,7 @@ class ExportRequest:
 
     Attributes:
         ckpt: a checkpoint from vae-train; with `model`, a state dict.
+        bundle: a finished bundle, to write other targets of.
         model: `package.module:factory` of a custom module.
         out: path of the bundle; None derives it from `ckpt`.
         zipped: write a `.zip` instead of a folder.
@@ -126,6 +127,7 @@ class ExportRequest:
     """
 
     ckpt: Path | None = None
+    bundle: Path | None = None
     model: str | None = None
     out: Path | None = None
     zipped: bool = False

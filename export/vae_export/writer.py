@@ -29,9 +29,9 @@ def write_bundle(manifest: Manifest, files: dict[str, bytes], out: Path) -> None
     """
     content = {NAME: manifest.to_bytes(), **files}
     check_target(out)
-    folder = out.suffix != ".zip"
-    content |= card_files(manifest, content, out.name, picture=folder)
-    if not folder:
+    zipped = out.suffix == ".zip"
+    content |= card_files(manifest, content, out.name, picture=not zipped)
+    if zipped:
         write_atomic(out, pack(content))
         return
     with writing_folder(out) as folder:

@@ -344,6 +344,16 @@ def test_workers_share_the_port(cvae_path: Path) -> None:
     assert server.stop(signal.SIGTERM) == 0
 
 
+def test_responses_are_not_delayed() -> None:
+    """Without TCP_NODELAY, which asyncio sets by protocol, each response waits for 40 ms."""
+    import socket
+
+    from vae_runtime.cli.serve import _listen
+
+    with _listen("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
+
+
 def test_a_taken_port_is_an_error(cvae_path: Path, run: Any) -> None:
     import socket
 

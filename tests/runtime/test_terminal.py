@@ -74,8 +74,8 @@ def test_progress_shows_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
     assert list(console.progress(range(3), 30, 10, "rows")) == [0, 1, 2]
     assert stream.getvalue() == (
-        "\r10 of 30 rows, 3 min 20 s left\x1b[K\r20 of 30 rows, 1 min 40 s left\x1b[K"
-        "\r30 of 30 rows, 0 s left\x1b[K\r\x1b[K"
+        "\r10 of 30 rows, 33%, 3 min 20 s left\x1b[K\r20 of 30 rows, 67%, 1 min 40 s left\x1b[K"
+        "\r30 of 30 rows, 100%, 0 s left\x1b[K\r\x1b[K"
     )
 
 

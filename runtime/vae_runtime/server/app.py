@@ -20,7 +20,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from .._version import __version__
 from ..autoencoder import Autoencoder, load
 from ..errors import InputError, LimitError, UsageError, VaeError, one_line
-from ..prior import fresh_seed
+from ..rng import fresh_seed
 from . import formats
 from .formats import JSON, NPY, PICTURES, Label
 from .limits import LimitRequests, Limits, RequestError
