@@ -97,7 +97,7 @@ def test_a_small_error_in_every_element_is_refused_though_none_is_large(
         export_checkpoint(checkpoint_of("vae-mlp"), None)
     found = re.fullmatch(
         r"decoder\.image: the typical error is (\S+) times that of torch in float32, expected at "
-        r"most 2, so the graph computes something else\. If you accept that, raise --tolerance\.",
+        r"most 3, so the graph computes something else\. If you accept that, raise --tolerance\.",
         str(caught.value),
     )
     assert found
@@ -108,8 +108,8 @@ def test_a_larger_tolerance_is_obeyed_and_recorded(checkpoint_of: Any, damaged: 
     damaged("decoder", shift(2e-6, slice(None)))
     parity = export_checkpoint(checkpoint_of("vae-mlp"), None, tolerance=50).manifest.parity
     assert parity["tolerance_factor"] == 50
-    assert parity["typical_tolerance"] == "100 * typical error of torch float32"
-    assert 2 < parity["typical_error_relative_to_torch_float32"]["decoder.image"] < 100
+    assert parity["typical_tolerance"] == "150 * typical error of torch float32"
+    assert 3 < parity["typical_error_relative_to_torch_float32"]["decoder.image"] < 100
     for wrong in (0, -1, float("inf"), float("nan")):
         with pytest.raises(UsageError, match=r"^tolerance is \S+, expected a number above 0$"):
             export_checkpoint(checkpoint_of("vae-mlp"), None, tolerance=wrong)
