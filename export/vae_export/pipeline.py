@@ -216,7 +216,8 @@ def _export_graphs(
             specs.append(graph_spec)
             files[graph_spec.file.file] = variant_raw
     parity = parity_summary(results, options.tolerance)
-    golden = golden_arrays(references)
+    differences = {f"{w.graph}.{w.output}": w.difference for r in results for w in r.worst}
+    golden = golden_arrays(references, differences)
     decoder = source.graphs[-1]  # of a conditional model, the one that takes a label
     decoders = [(graph, files[graph.file.file]) for graph in specs if graph.role == decoder.role]
     if _wants_sampler(decoders[0][0], options):
@@ -227,6 +228,8 @@ def _export_graphs(
         files |= samplers.files
         parity["sampler"] = samplers.errors
         golden |= sampler_golden(decoder, spec, rows)
+        if (tolerance := f"{decoder.role}.tolerance.image") in golden:
+            golden["sampler.tolerance.image"] = golden[tolerance]
     files["golden.npz"] = pack_golden(golden)
     if measured:
         parity["variants"] = {m.graph: m.to_json() for m in measured}

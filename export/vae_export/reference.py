@@ -29,6 +29,7 @@ from torch.overrides import TorchFunctionMode
 
 from vae_runtime.bundle.spec import ModelSpec
 from vae_runtime.errors import InputError
+from vae_runtime.verification import MAX_TOLERANCE, TOLERANCE
 
 from .cost import RowCost
 from .graphs import Graph
@@ -187,11 +188,17 @@ def _run_torch(
     return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
 
-def golden_arrays(references: dict[str, Reference]) -> Arrays:
+def golden_arrays(references: dict[str, Reference], differences: dict[str, float]) -> Arrays:
     """Collect inputs and torch's float32 outputs, to verify parity without torch.
 
+    Args:
+        references: what torch computes, by role.
+        differences: the largest difference between onnxruntime and torch in float32 for each
+            `ROLE.NAME`. An output with a large one gets a tolerance of its own, four times as much.
+
     Returns:
-        `ROLE.in.NAME` and `ROLE.out.NAME` for each tensor of each graph.
+        `ROLE.in.NAME` and `ROLE.out.NAME` for each tensor of each graph, and any
+        `ROLE.tolerance.NAME`.
     """
     arrays: Arrays = {}
     for role, reference in references.items():
@@ -202,6 +209,11 @@ def golden_arrays(references: dict[str, Reference]) -> Arrays:
         kept = max(1, min(count, _GOLDEN_ROWS, _GOLDEN_BYTES // largest))
         index = np.linspace(0, count - 1, kept).astype(int)
         arrays |= {name: np.ascontiguousarray(values[index]) for name, values in tensors.items()}
+    for name, difference in differences.items():
+        if difference > TOLERANCE / 2:
+            role, _, output = name.partition(".")
+            allowed = min(4 * difference, MAX_TOLERANCE)
+            arrays[f"{role}.tolerance.{output}"] = np.array([allowed], np.float32)
     return arrays
 
 

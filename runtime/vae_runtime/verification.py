@@ -24,7 +24,10 @@ from .images import to_uint8
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-TOLERANCE = 1e-5  # for float32 on any device; relative for numbers above 1
+# For float32 on any device, relative for numbers above 1. The golden vectors of a graph that
+# magnifies rounding hold a larger one.
+TOLERANCE = 1e-5
+MAX_TOLERANCE = 0.01
 # uint8 allows one level, because even a tiny error can move a pixel across a rounding boundary.
 TOLERANCES = {"fp32": TOLERANCE, "fp16": 0.02, "int8": 0.25, "uint8": 1.01 / 255}
 _DTYPES = ("float32", "int64", "uint8")
@@ -83,7 +86,8 @@ def compare(bundle: Bundle, *, tolerance: float | None = None, **options: Any) -
 
     Args:
         bundle: an open bundle.
-        tolerance: the tolerance for every graph; None means its variant's entry in TOLERANCES.
+        tolerance: the tolerance for every graph; None means its variant's entry in TOLERANCES, or
+            that of the golden vectors.
         options: `device`, `threads` and `tf32`, as for `Graph`.
 
     Yields:
@@ -99,7 +103,7 @@ def compare(bundle: Bundle, *, tolerance: float | None = None, **options: Any) -
         with Graph(bundle.read(spec.file), known=(bundle, spec), **options) as graph:
             found = graph.session.run(list(expected), **inputs)
             for (name, theirs), ours in zip(expected.items(), found, strict=True):
-                allowed = TOLERANCES[spec.variant] if tolerance is None else tolerance
+                allowed = _tolerance(spec, name, arrays) if tolerance is None else tolerance
                 yield _match(spec, name, ours, theirs, allowed, graph.device)
 
 
@@ -109,6 +113,7 @@ def read_golden(bundle: Bundle) -> dict[str, NDArray[Any]]:
     Returns:
         An array for every input and output of every graph: f32[N, …], or i64[N] for a label. N may
         differ between roles. Pixels are float32 in [0, 1], also for graphs that return uint8.
+        `ROLE.tolerance.NAME`, f32[1], may stand beside an output.
 
     Raises:
         InputError: not an `.npz` of plain numbers, or an array is missing or does not fit.
@@ -129,9 +134,30 @@ def read_golden(bundle: Bundle) -> dict[str, NDArray[Any]]:
                     raise InputError(f"{where}: the array {name} is missing. Export again.")
                 _check_fits(arrays[name], tensor, bundle.manifest.spec, f"{where}: {name}")
                 rows.add(len(arrays[name]))
+                _check_tolerance(arrays, f"{graph.role}.tolerance.{tensor.name}", where)
         if len(rows) > 1:
             raise InputError(f"{where}: the arrays of {graph.role} have {sorted(rows)} rows")
     return arrays
+
+
+def _tolerance(spec: GraphSpec, output: str, arrays: dict[str, NDArray[Any]]) -> float:
+    """Return the largest error of an output that passes."""
+    stored = arrays.get(f"{spec.role}.tolerance.{output}")
+    if spec.variant == "fp32" and stored is not None:
+        return float(stored[0])
+    return TOLERANCES[spec.variant]
+
+
+def _check_tolerance(arrays: dict[str, NDArray[Any]], name: str, where: str) -> None:
+    array = arrays.get(name)
+    if array is None:
+        return
+    one = array.dtype == np.float32 and array.shape == (1,)
+    if not (one and 0 < array[0] <= MAX_TOLERANCE):
+        raise InputError(
+            f"{where}: {name} is {array.dtype}{list(array.shape)}, expected float32[1], above 0 "
+            f"and at most {MAX_TOLERANCE}"
+        )
 
 
 def _check_fits(array: NDArray[Any], tensor: TensorSpec, spec: ModelSpec, where: str) -> None:

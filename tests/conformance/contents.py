@@ -201,7 +201,17 @@ def array_cases() -> Iterator[Case]:
         yield arrays_case("V5", f"the label {number}", {"conditional_decoder.in.label": bad})
     further = {"more": z, "bytes": np.zeros((2, 3), np.uint8), "numbers": np.arange(3)}
     yield arrays_case("V7", "further arrays", further, "accept")
+    tolerances = {
+        "zero": np.zeros(1, "<f4"),
+        "above a hundredth": np.full(1, 0.02, "<f4"),
+        "two numbers": np.full(2, 1e-4, "<f4"),
+        "an integer": np.ones(1, "<i8"),
+    }
+    for name, array in tolerances.items():
+        yield arrays_case("V8", f"tolerance: {name}", {"decoder.tolerance.image": array})
+    larger = {"encoder.tolerance.mu": np.full(1, 1e-4, "<f4")}
+    yield arrays_case("V7", "a larger tolerance", larger, "accept")
     wrong = npz(ARRAYS | {"decoder.out.image": image + np.float32(0.001)})
-    yield npz_case("V8", "other pixels", wrong, "IntegrityError", native=True)
+    yield npz_case("V9", "other pixels", wrong, "IntegrityError", native=True)
     wrong = npz(ARRAYS | {"encoder.out.mu": ARRAYS["encoder.out.mu"] + np.float32(1e-3)})
-    yield npz_case("V8", "other latents", wrong, "IntegrityError", native=True)
+    yield npz_case("V9", "other latents", wrong, "IntegrityError", native=True)

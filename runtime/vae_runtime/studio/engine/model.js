@@ -3,7 +3,7 @@
 import { asLabels, countRows } from "./arrays.js";
 import { readBundle } from "./bundle.js";
 import { InputError, UsageError } from "./errors.js";
-import { compareGraph, readGolden, TOLERANCE } from "./golden.js";
+import { compareGraph, readGolden } from "./golden.js";
 import { Graph } from "./graph.js";
 import { activity, score } from "./metrics.js";
 import { Prior } from "./prior.js";
@@ -137,10 +137,10 @@ export class Model {
       const graph = await this.#graph(spec.role, spec.variant);
       graphs.push(...(await this.#takeTurn(() => compareGraph(graph, spec, arrays))));
     }
-    const exact = graphs.filter((match) => match.tolerance === TOLERANCE);
+    const exact = graphs.filter((match) => match.exact);
     return {
       maxAbsError: Math.max(...exact.map((match) => match.maxError)),
-      tolerance: TOLERANCE,
+      tolerance: Math.max(...exact.map((match) => match.tolerance)),
       ok: graphs.every((match) => match.maxError <= match.tolerance),
       rows: Math.max(...graphs.map((match) => match.rows)),
       graphs,
