@@ -34,7 +34,7 @@ from .calling_convention import (
     from_module_range,
     to_module_range,
 )
-from .cost import row_cost
+from .cost import RowCost, row_cost
 from .forward import compare_forward
 from .graphs import make_graphs
 from .options import CustomModuleOptions, Track, untracked
@@ -187,10 +187,8 @@ def from_custom_module(
     with _user_code("encode", data):
         cost = row_cost(encoder, batch, batch_labels)
         images = data.images[: cost.rows(min(len(data), _PRIOR_IMAGES))]
-        encoding = _Encoding(encoder, images, cost.batch(_BATCH), track)
+        encoding = _Encoding(encoder, images, cost, track)
         latents = encoding.run(labels if convention.labelled_encoder else None)
-    if len(images) < min(len(data), _PRIOR_IMAGES):
-        log(f"prior: fitted to {len(images):,} of {len(data):,} images, since {cost.line()}")
     decoder = CustomDecoder(convention, data.image_shape).eval()
     mean = latents[0] if isinstance(latents, tuple) else latents
     with _user_code("decode", data):
@@ -239,16 +237,16 @@ def _user_code(method: str, data: Dataset) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Encoding:
-    """Images and how to encode them: the encoder, the rows per batch, and who shows progress."""
+    """Images and how to encode them: the encoder, what a row costs, and who shows progress."""
 
     encoder: CustomEncoder
     images: NDArray[Any]
-    batch: int
+    cost: RowCost
     track: Track
 
     def run(self, labels: Tensor | None) -> Tensor | tuple[Tensor, ...]:
         """Encode all images to latents, or to mu and log_var: one or two f32[N, *latent_shape]."""
-        n, size = len(self.images), self.batch
+        n, size = len(self.images), self.cost.batch(_BATCH)
         batches = [
             self.encoder(
                 torch.from_numpy(to_float32(self.images[i : i + size])),
@@ -280,6 +278,8 @@ def _fit_prior(
 ) -> Prior:
     """Fit the prior to posterior samples; `class_gmm` has one mixture per class and one for all."""
     z = _sample(latents, options.seed)
+    if len(z) < min(len(data), _PRIOR_IMAGES):
+        log(f"prior: fitted to {len(z):,} of {len(data):,} images, since {encoding.cost.line()}")
     kind = options.prior
     if kind == "auto":
         kind = "class_gmm" if options.classes else "gmm"

@@ -113,7 +113,7 @@ def read_golden(bundle: Bundle) -> dict[str, NDArray[Any]]:
     Returns:
         An array for every input and output of every graph: f32[N, …], or i64[N] for a label. N may
         differ between roles. Pixels are float32 in [0, 1], also for graphs that return uint8.
-        `ROLE.tolerance.NAME`, f32[1], may stand beside an output.
+        Outputs may have a tolerance of their own, `ROLE.tolerance.NAME`, f32[1].
 
     Raises:
         InputError: not an `.npz` of plain numbers, or an array is missing or does not fit.
