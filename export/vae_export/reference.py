@@ -218,8 +218,11 @@ def golden_arrays(references: dict[str, Reference], differences: dict[str, float
 
 
 @torch.no_grad()
-def sampler_golden(decoder: Graph, spec: ModelSpec, rows: Arrays) -> Arrays:
-    """Compute the golden vectors of a sampler: the prior in NumPy, and the decoder in torch."""
+def sampler_golden(decoder: Graph, spec: ModelSpec, rows: Arrays, golden: Arrays) -> Arrays:
+    """Compute the golden vectors of a sampler: the prior in NumPy, and the decoder in torch.
+
+    The image has the tolerance of the decoder's image in `golden`.
+    """
     size = spec.image.channels * spec.image.height * spec.image.width
     kept = {
         name: v[: max(1, min(_GOLDEN_ROWS, _GOLDEN_BYTES // (4 * size)))]
@@ -229,7 +232,9 @@ def sampler_golden(decoder: Graph, spec: ModelSpec, rows: Arrays) -> Arrays:
     label = [torch.from_numpy(kept["label"])] if "label" in kept else []
     image = decoder.module(torch.from_numpy(z), *label).numpy()
     inputs = {f"sampler.in.{name}": values for name, values in kept.items()}
-    return inputs | {"sampler.out.image": image, "sampler.out.z": z}
+    found = inputs | {"sampler.out.image": image, "sampler.out.z": z}
+    tolerance = golden.get(f"{decoder.role}.tolerance.image")
+    return found if tolerance is None else found | {"sampler.tolerance.image": tolerance}
 
 
 def pack_golden(arrays: Arrays) -> bytes:

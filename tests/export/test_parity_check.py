@@ -144,7 +144,7 @@ def test_a_graph_that_magnifies_rounding_has_a_tolerance_of_its_own(
     export_checkpoint(checkpoint_of("vae-mlp"), tmp_path / "b", tolerance=1000)
     found = {m.output: m for m in compare(open_bundle(tmp_path / "b"), device="cpu")}
     assert found["mu"].tolerance == 1e-5
-    assert 1e-5 < found["image"].max_error <= 2.5e-5
+    assert 1e-5 < found["image"].max_error <= 2.6e-5
     assert 3.9 * found["image"].max_error <= found["image"].tolerance < 1.2e-4
 
 
