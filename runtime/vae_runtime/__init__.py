@@ -19,8 +19,9 @@ from .errors import VaeError
 
 if TYPE_CHECKING:
     from .autoencoder import Autoencoder, load
-    from .graphs import Decoder, Encoder, Sampler
+    from .graphs import Decoder, Encoder
     from .grids import grid, save
+    from .metrics import Scores
     from .prior import Prior
 
 __all__ = [
@@ -30,8 +31,8 @@ __all__ = [
     "Autoencoder",
     "Decoder",
     "Encoder",
-    "Sampler",
     "Prior",
+    "Scores",
     "VaeError",
     "__version__",
 ]
@@ -41,9 +42,9 @@ _HOME = {
     "grid": "grids",
     "save": "grids",
     "Autoencoder": "autoencoder",
+    "Scores": "metrics",
     "Decoder": "graphs",
     "Encoder": "graphs",
-    "Sampler": "graphs",
     "Prior": "prior",
 }
 

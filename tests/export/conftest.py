@@ -30,15 +30,15 @@ def checkpoint_of() -> Callable[[str], Any]:
     def make(name: str) -> Any:
         from vae_models import preset
         from vae_runtime.datasets import load_dataset
-        from vae_train import train
         from vae_train.config import recipe
+        from vae_train.run import train_model
 
         family, _, backbone = name.partition("-")
         data = load_dataset("digits")
         hidden = (32,) if backbone == "conv" else (64, 128)
         config = preset("default", family, data.image_shape, 10, backbone=backbone, hidden=hidden)  # type: ignore[arg-type]
         how = recipe("default", family, config.pixels, epochs=1)
-        return train(data, config, how, components=1, device="cpu")
+        return train_model(data, config, how, components=1, device="cpu")
 
     return make
 

@@ -22,8 +22,9 @@ from vae_export.pipeline import Exported
 from vae_models import CVAE, preset
 from vae_runtime.datasets import Dataset, load_dataset
 from vae_runtime.inference.session import Session
-from vae_train import Checkpoint, train
+from vae_train import Checkpoint
 from vae_train.config import recipe
+from vae_train.run import train_model
 
 BOUND = 1e-5
 BATCHES = (0, 1, 2, 7, 64, 1000)
@@ -53,7 +54,7 @@ def case_of(mnist_or_none: Path | None) -> Any:
         config = preset(preset_name, family, shape, 10, backbone=backbone or None)  # type: ignore[arg-type]
         how = recipe(preset_name, family, config.pixels, epochs=1)
         count = 640 if config.backbone == "conv" else 1400
-        trained = train(data.take(slice(0, count)), config, how, components=1, device="cpu")
+        trained = train_model(data.take(slice(0, count)), config, how, components=1, device="cpu")
         return Case(trained, export_checkpoint(trained, None, data=test), test)
 
     return make

@@ -47,24 +47,24 @@ def test_only_abandoned_files_are_removed(tmp_path: Path, running: Path) -> None
 
 def test_a_locked_file_belongs_to_another_process(tmp_path: Path, running: Path) -> None:
     with pytest.raises(BlockingIOError):
-        atomic._lock(running)
+        atomic.lock_path(running)
     (tmp_path / "free").touch()
-    handle = atomic._lock(tmp_path / "free")
+    handle = atomic.lock_path(tmp_path / "free")
     assert handle is not None
     os.close(handle)
-    assert atomic._lock(tmp_path / "none") is None
+    assert atomic.lock_path(tmp_path / "none") is None
 
 
 def test_an_interrupt_while_locking_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = atomic._lock
+    real = atomic.lock_path
 
     def once(path: Path) -> int | None:
-        monkeypatch.setattr(atomic, "_lock", real)
+        monkeypatch.setattr(atomic, "lock_path", real)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(atomic, "_lock", once)
+    monkeypatch.setattr(atomic, "lock_path", once)
     with pytest.raises(KeyboardInterrupt), temporary(tmp_path / "model.pt", Path.touch):
         pass
     assert names(tmp_path) == []

@@ -2,6 +2,10 @@
 
     python tests/train/kills.py --kills 100        # prints one line per run, and the totals
 
+Half of the kills hit runs that have no checkpoint yet. The other half hit commands that are started
+where there is a finished checkpoint: it must stay, or be replaced as a whole where `--force` says
+so.
+
 Each run is a process of its own and dies by SIGKILL. It is forked after the imports, which take
 longer than the training.
 """
@@ -28,25 +32,25 @@ RECIPE = [
 ]
 
 
-def start(out: Path, log: Path) -> multiprocessing.Process:
-    """Start a process that runs `vae-train … --resume` and prints to `log`."""
-    process = multiprocessing.get_context("fork").Process(target=_train, args=(out, log))
+def start(out: Path, log: Path, *options: str) -> multiprocessing.Process:
+    """Start a process that runs `vae-train` with `RECIPE` and prints to `log`."""
+    process = multiprocessing.get_context("fork").Process(target=_train, args=(out, log, options))
     process.start()
     return process  # type: ignore[return-value]
 
 
-def _train(out: Path, log: Path) -> None:
+def _train(out: Path, log: Path, options: tuple[str, ...]) -> None:
     from vae_train.cli import main
 
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-    sys.argv = ["vae-train", *RECIPE, "--out", str(out), "--resume"]
+    sys.argv = ["vae-train", *RECIPE, "--out", str(out), *options]
     main()
 
 
 def uninterrupted(out: Path, log: Path) -> float:
     """Write a checkpoint without interruption; return the seconds it took."""
     began = time.monotonic()
-    process = start(out, log)
+    process = start(out, log, "--resume")
     process.join()
     _check(process, log)
     return time.monotonic() - began
@@ -60,7 +64,7 @@ def killed(out: Path, log: Path, max_kills: int, seconds: float, rng: random.Ran
     """
     hits = 0
     while True:
-        process = start(out, log)
+        process = start(out, log, "--resume")
         process.join(rng.uniform(0, seconds) if hits < max_kills else None)
         if not process.is_alive():
             _check(process, log)
@@ -68,6 +72,46 @@ def killed(out: Path, log: Path, max_kills: int, seconds: float, rng: random.Ran
         process.kill()
         process.join()
         hits += 1
+
+
+# Commands on a finished run; those with `--force` may replace its checkpoint.
+COMMANDS: tuple[tuple[str, ...], ...] = (
+    (),
+    ("--resume",),
+    ("--resume", "--seed", "1"),
+    ("--force",),
+    ("--force", "--seed", "1"),
+)
+
+
+def disturbed(out: Path, log: Path, kills: int, seconds: float, rng: random.Random) -> list[str]:
+    """Kill commands on a finished run at random moments.
+
+    After each, the checkpoint must be unchanged. Once `--force` has started a run, the checkpoint
+    may also be the other complete one, that of seed 0 or 1.
+
+    Returns:
+        A description of each violation.
+    """
+    old, lost = digest(out), []
+    other = out.with_name("other") / out.name
+    other.parent.mkdir()
+    run = start(other, log, "--seed", "1")
+    run.join()
+    _check(run, log)
+    allowed = {old, digest(other)}
+    for _ in range(kills):
+        options = rng.choice(COMMANDS)
+        before = digest(out)
+        replaced = "--force" in options or (out.with_suffix(".run") / "state.pt").exists()
+        process = start(out, log, *options)
+        process.join(rng.uniform(0, seconds))
+        process.kill()
+        process.join()
+        found = digest(out) if out.exists() else "none"
+        if found not in (allowed if replaced else {before}):
+            lost.append(f"{' '.join(options)}: {before[:8]} became {found[:8]}")
+    return lost
 
 
 def _check(process: multiprocessing.Process, log: Path) -> None:
@@ -97,7 +141,7 @@ def main() -> None:
     import sklearn.datasets
     import sklearn.mixture  # noqa: F401
 
-    import vae_train.command  # noqa: F401
+    import vae_train.training  # noqa: F401
 
     rng = random.Random(options.seed)
     hits = wrong = runs = 0
@@ -106,17 +150,19 @@ def main() -> None:
         seconds = uninterrupted(out, log)
         expected = digest(out)
         print(f"uninterrupted run: {seconds:.1f} s, sha256 {expected[:16]}", flush=True)
-        while hits < options.kills:
-            out_of = min(options.each, options.kills - hits)
-            # The checkpoint records the file name, so it must be the same for all runs.
-            out = Path(name) / str(runs) / "model.pt"
-            out.parent.mkdir()
-            hit = killed(out, log, out_of, seconds / 2, rng)
-            same = digest(out) == expected and epochs(out) == epochs(Path(name) / "model.pt")
+        while hits < options.kills // 2:
+            out_of = min(options.each, options.kills // 2 - hits)
+            again = Path(name) / f"{runs}.pt"
+            hit = killed(again, log, out_of, seconds / 2, rng)
+            same = digest(again) == expected and epochs(again) == epochs(out)
             print(f"run {runs}: {hit} kills, {'same' if same else 'DIFFERENT'}", flush=True)
             hits, wrong, runs = hits + hit, wrong + (not same), runs + 1
+        rest = options.kills - hits
+        lost = disturbed(out, log, rest, 1.2 * seconds, rng)
+    print("\n".join(lost))
     print(f"{hits} kills in {runs} runs: {wrong} checkpoints or metrics differ")
-    sys.exit(wrong > 0)
+    print(f"{rest} kills of commands on a finished run: {len(lost)} models lost")
+    sys.exit(wrong > 0 or bool(lost))
 
 
 if __name__ == "__main__":

@@ -59,7 +59,6 @@ from vae_train import load_checkpoint
             "--prior-spread needs a fitted prior",
         ),
         (("ae", "--latent-dim", "3200"), "prior gmm of 3200 dimensions"),
-        (("vae", "--metrics", "caf\udce9.jsonl"), "not UTF-8"),
         (("vae", "--latent-dim", "0"), "latent-dim"),
         (("vae", "--nonsense"), "--nonsense"),
     ],
@@ -83,6 +82,15 @@ def test_data_and_out_are_required(
     code, line = refused(capfd, "ae", *[argument for pair in given.items() for argument in pair])
     assert code == 2
     assert missing in line
+
+
+def test_names_that_cannot_be_recorded_are_refused(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for given in (("--data", "caf\udce9", "--out", "a.pt"), ("--data", "x", "--out", "\udce9.pt")):
+        code, line = refused(capfd, "ae", *given)
+        assert code == 2
+        assert "a name is not UTF-8 and cannot be recorded" in line
 
 
 def test_a_cvae_needs_labels(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -170,7 +178,10 @@ def test_help_does_not_import_torch() -> None:
 def test_the_public_names_of_the_package() -> None:
     import vae_train
 
-    assert vae_train.__all__ == ["Checkpoint", "TrainConfig", "load_checkpoint", "train"]
+    assert vae_train.__all__ == [
+        "train", "Callback", "Step", "Epoch", "Checkpoint", "load_checkpoint", "TrainConfig",
+        "Diverged", "Stopped",
+    ]  # fmt: skip
     assert all(hasattr(vae_train, name) for name in vae_train.__all__)
     with pytest.raises(AttributeError, match="no attribute 'fit'"):
         _ = vae_train.fit

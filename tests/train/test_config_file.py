@@ -70,7 +70,7 @@ def test_a_config_file_equals_options_and_equals_the_config_that_a_run_writes(
     texts = {each.read_text() for each in written}
     assert len(texts) == 1
     values = tomllib.loads(texts.pop())
-    assert (values["family"], values["batch-size"], values["prior"]) == ("cvae", 128, "normal")
+    assert (values["family"], values["batch-size"], values["prior"]) == ("cvae", 32, "normal")
     assert not {"out", "quiet", "device"} & values.keys()  # they do not affect the result
 
 

@@ -16,10 +16,13 @@ import torch.distributed as dist
 from vae_models import preset
 from vae_runtime.datasets import load_dataset
 from vae_runtime.errors import DeviceError, UsageError
-from vae_train import TrainConfig, load_checkpoint, train
+from vae_train import TrainConfig, load_checkpoint
 from vae_train.data import shuffle, stream, to_device
 from vae_train.distributed import ProcessGroup, join_processes, process_group
+from vae_train.run import train_model
 from vae_train.state import Epoch
+
+from .test_run import Watch
 
 OPTIONS = [
     *("cvae", "--backbone", "mlp", "--hidden", "16", "--latent-dim", "3"),
@@ -52,14 +55,14 @@ def test_two_processes_train_the_same_model_as_one(tmp_path: Path) -> None:
     found = load_checkpoint(out)
 
     one: list[Epoch] = []
-    expected = train(
+    expected = train_model(
         load_dataset("digits"),
         found.model,
         found.train,
         test=load_dataset("digits", "test"),
         prior="normal",
         group=ProcessGroup(shards=2),
-        on_epoch=one.append,
+        callbacks=[Watch(on_epoch=one.append)],
     )
     # Sums are rounded in another order, and Adam amplifies the difference.
     for name in ("loss", "reconstruction", "kl", "validation_loss"):
@@ -85,7 +88,7 @@ def count_reads(rank: int, folder: str, source: str) -> None:
     config = TrainConfig(epochs=1, batch_size=50, validation=0.2, precision="float32")
     model = preset("default", "vae", data.image_shape, backbone="mlp", hidden=(8,), latent_dim=2)
     with process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2):
-        train(data, model, config, prior="normal", group=ProcessGroup(rank, 2, 2))
+        train_model(data, model, config, prior="normal", group=ProcessGroup(rank, 2, 2))
     threads = [file.read_text() for file in Path("/proc/self/task").glob("*/comm")]
     Path(folder, f"{rank}.json").write_text(json.dumps({"rows": rows, "threads": threads}))
 
@@ -168,7 +171,7 @@ def test_data_that_cannot_be_sharded_is_refused(changes: dict[str, Any], named: 
     model = preset("default", "ae", data.image_shape, backbone="mlp")
     config = TrainConfig(**({"batch_size": 52} | changes))
     with pytest.raises(UsageError, match=named):
-        train(data, model, config, group=ProcessGroup(shards=4))
+        train_model(data, model, config, group=ProcessGroup(shards=4))
 
 
 @pytest.mark.parametrize("world", [2, 3])

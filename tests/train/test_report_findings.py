@@ -41,6 +41,6 @@ def test_an_ae_is_not_advised_to_raise_beta() -> None:
 
 
 def test_inactive_units_are_not_reported_for_few_images() -> None:
-    inactive = replace(GOOD, active_units=0)
+    inactive = replace(GOOD, active=[False, True, True, True])
     assert [f.code for f in find_problems(inactive, trained())] == ["inactive_units"]
     assert find_problems(replace(inactive, images=9), trained()) == []

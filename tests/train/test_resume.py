@@ -17,15 +17,16 @@ import torch
 from click.testing import CliRunner
 
 from vae_runtime.errors import InputError, IntegrityError, UsageError
-from vae_train import Checkpoint, TrainConfig, train
+from vae_train import Checkpoint, TrainConfig
 from vae_train.checkpoint import save_checkpoint
 from vae_train.checkpoint_file import read_checkpoint_file, write_checkpoint_file
 from vae_train.cli import cli
 from vae_train.loop import Step, Stopped
+from vae_train.run import train_model
 from vae_train.run_folder import RunFolder
 
 from .kills import RECIPE
-from .test_run import dataset, model
+from .test_run import Watch, dataset, model
 
 # 54 images in batches of 16: four steps per epoch, the last one smaller.
 STEPS, EPOCHS = 4, 3
@@ -44,7 +45,7 @@ def run(folder: RunFolder | None, config: TrainConfig = FULL, **changes: Any) ->
     if family != "cvae":
         config = replace(config, label_dropout=0.0)
     arguments = {"data": dataset(), "model_config": model(family), "config": config}
-    return train(**(arguments | {"prior": "normal", "folder": folder} | changes))
+    return train_model(**(arguments | {"prior": "normal", "folder": folder} | changes))
 
 
 def stop_at(folder: RunFolder, step: int, **changes: Any) -> None:
@@ -57,7 +58,7 @@ def stop_at(folder: RunFolder, step: int, **changes: Any) -> None:
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(Stopped) as stopped:
-        run(folder, on_step=on_step, interruptible=True, **changes)
+        run(folder, callbacks=[Watch(on_step)], interruptible=True, **changes)
     assert stopped.value.signal == signal.SIGINT
 
 
@@ -130,7 +131,7 @@ def test_a_resumed_epoch_counts_the_seconds_before_the_stop(folder: RunFolder) -
 def test_an_unfinished_run_is_not_overwritten(folder: RunFolder) -> None:
     stop_at(folder, 3)
     before = folder.state.read_bytes()
-    with pytest.raises(UsageError, match=r"unfinished run. Add --resume .* delete this file"):
+    with pytest.raises(UsageError, match=r"unfinished run. Add --resume .* or --force to start"):
         run(folder)
     assert folder.state.read_bytes() == before
 
@@ -205,7 +206,7 @@ def test_a_state_that_does_not_fit_is_refused(change: dict[str, Any], folder: Ru
     [
         {"format": 1},
         {"format": 1, "run": {}, "state": {}},
-        {"format": 3, "run": [], "state": {}},
+        {"format": 4, "run": [], "state": {}},
         [],
     ],
 )
@@ -226,7 +227,7 @@ def test_the_state_is_saved_at_the_given_interval(tmp_path: Path, monkeypatch: A
         folder.state.unlink(missing_ok=True)
         clock[0] += 2
 
-    run(folder, on_step=on_step)
+    run(folder, callbacks=[Watch(on_step)])
     # Steps take 2 seconds, so every third step is followed by a save, which the next step sees.
     assert [number for number, saved in enumerate(saves, 1) if saved] == [4, 7, 10]
     assert len(saves) == STEPS * EPOCHS
@@ -236,11 +237,12 @@ def test_the_state_is_saved_at_the_given_interval(tmp_path: Path, monkeypatch: A
 def test_a_run_killed_repeatedly_gives_the_same_checkpoint() -> None:
     script = Path(__file__).with_name("kills.py")
     done = subprocess.run(
-        [sys.executable, script, "--kills", "12"], capture_output=True, text=True, timeout=300
+        [sys.executable, script, "--kills", "24"], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "12 kills in " in done.stdout
     assert "0 checkpoints or metrics differ" in done.stdout
+    assert "12 kills of commands on a finished run: 0 models lost" in done.stdout
 
 
 @pytest.mark.slow

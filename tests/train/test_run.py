@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import torch
 from vae_models import ModelConfig, preset
 from vae_runtime.datasets import Dataset
 from vae_runtime.errors import DeviceError, FileError, UsageError
-from vae_train import Checkpoint, TrainConfig, train
+from vae_train import Callback, Checkpoint, Epoch, Step, TrainConfig
 from vae_train.device import pick_device
+from vae_train.run import train_model
 from vae_train.run_folder import append_json_line
 
 NAMES = ("zero", "one", "two")
@@ -40,8 +42,25 @@ def config(**changes: Any) -> TrainConfig:
     return TrainConfig(**({"epochs": 1, "batch_size": 16, "validation": 0.1} | changes))
 
 
+class Watch(Callback):
+    """Passes steps and epochs on to functions."""
+
+    def __init__(
+        self,
+        on_step: Callable[[Step], Any] = lambda step: None,
+        on_epoch: Callable[[Epoch], Any] = lambda epoch: None,
+    ) -> None:
+        self._on_step, self._on_epoch = on_step, on_epoch
+
+    def on_step_end(self, step: Step) -> None:
+        self._on_step(step)
+
+    def on_epoch_end(self, epoch: Epoch, model: Any) -> None:
+        self._on_epoch(epoch)
+
+
 def run(family: Any = "cvae", **changes: Any) -> Checkpoint:
-    return train(dataset(), model(family), config(), **changes)
+    return train_model(dataset(), model(family), config(), **changes)
 
 
 def test_the_checkpoint_records_command_data_and_metrics() -> None:
@@ -71,11 +90,11 @@ def test_the_checkpoint_records_command_data_and_metrics() -> None:
 
 def test_examples_come_from_the_test_split_if_there_is_one() -> None:
     data, test = dataset(100), dataset(70)
-    checkpoint = train(data, model(), config(), test=test, prior="normal")
+    checkpoint = train_model(data, model(), config(), test=test, prior="normal")
     assert checkpoint.examples.dtype == torch.uint8
     assert np.array_equal(checkpoint.examples.numpy(), test.images[:64])
     assert checkpoint.example_labels.tolist() == [k % 3 for k in range(64)]
-    without = train(data, model(), config(), prior="normal")
+    without = train_model(data, model(), config(), prior="normal")
     assert np.array_equal(without.examples.numpy(), data.images[:64])
 
 
@@ -105,7 +124,9 @@ def test_the_callers_random_state_and_threads_are_restored() -> None:
 
 def test_training_uses_the_given_number_of_threads() -> None:
     seen: set[int] = set()
-    run(threads=2, prior="normal", on_step=lambda step: seen.add(torch.get_num_threads()))
+    run(
+        threads=2, prior="normal", callbacks=[Watch(lambda step: seen.add(torch.get_num_threads()))]
+    )
     assert seen == {2}
 
 
@@ -136,13 +157,13 @@ def test_incompatible_arguments_are_refused_before_training(
     steps: list[Any] = []
     arguments = {"data": dataset(), "model_config": model(), "config": config()} | changes
     with pytest.raises(UsageError, match=named):
-        train(**arguments, on_step=steps.append)
+        train_model(**arguments, callbacks=[Watch(steps.append)])
     assert not steps
 
 
 def test_two_channels_are_refused() -> None:
     with pytest.raises(UsageError, match="2 channels, expected 1 or 3"):
-        train(dataset(shape=(2, 6, 6)), preset("default", "ae", (2, 6, 6)), config())
+        train_model(dataset(shape=(2, 6, 6)), preset("default", "ae", (2, 6, 6)), config())
 
 
 def test_a_test_split_may_lack_the_last_class() -> None:
@@ -192,7 +213,7 @@ def test_a_record_that_cannot_be_written_is_a_file_error(tmp_path: Path) -> None
 
 def test_guidance_changes_only_the_label_weights_of_the_decoder() -> None:
     plain, guided = (
-        train(dataset(), model(), config(label_dropout=0.2, guidance=factor))
+        train_model(dataset(), model(), config(label_dropout=0.2, guidance=factor))
         for factor in (1.0, 2.0)
     )
     names = {k for k in plain.state if not torch.equal(plain.state[k], guided.state[k])}
@@ -206,7 +227,8 @@ def test_guidance_changes_only_the_label_weights_of_the_decoder() -> None:
 @pytest.mark.parametrize("backbone", ["mlp", "conv"])
 def test_contrast_only_scales_the_logits(backbone: Any) -> None:
     plain, hard = (
-        train(dataset(), model(backbone=backbone), config(contrast=factor)) for factor in (1.0, 1.5)
+        train_model(dataset(), model(backbone=backbone), config(contrast=factor))
+        for factor in (1.0, 1.5)
     )
     names = {k for k in plain.state if not torch.equal(plain.state[k], hard.state[k])}
     assert names == {"decoder.head.weight", "decoder.head.bias"}
@@ -223,7 +245,7 @@ def test_sigma_is_measured_after_contrast_is_applied() -> None:
     )  # gray levels, which contrast pushes away from the middle
     pixels = np.broadcast_to(levels[:, None, None, None], (60, 1, 6, 6)).astype(np.uint8)
     rows = dataset(images=pixels)
-    plain, hard = (train(rows, model("vae"), replace(how, contrast=c)) for c in (1.0, 3.0))
+    plain, hard = (train_model(rows, model("vae"), replace(how, contrast=c)) for c in (1.0, 3.0))
     data = torch.from_numpy(pixels) / 255
     torch.manual_seed(0)
     again = hard.build()
@@ -238,14 +260,14 @@ def test_sigma_is_measured_after_contrast_is_applied() -> None:
 def test_patience_needs_held_out_images() -> None:
     how = config(validation=0.05, patience=2, epochs=5)
     with pytest.raises(UsageError, match=r"validation is 0.05 of 8 images, which is none"):
-        train(dataset(8), model("vae"), how)
+        train_model(dataset(8), model("vae"), how)
 
 
 def test_epochs_before_the_importance_epochs_draw_one_sample() -> None:
     def epochs(**changes: Any) -> list[float]:
         seen: list[Any] = []
         how = config(epochs=3, schedule="constant", **changes)
-        train(dataset(), model("vae"), how, on_epoch=seen.append)
+        train_model(dataset(), model("vae"), how, callbacks=[Watch(on_epoch=seen.append)])
         return [e.validation_loss for e in seen]
 
     plain = epochs()
@@ -255,7 +277,9 @@ def test_epochs_before_the_importance_epochs_draw_one_sample() -> None:
 
 
 def test_the_spread_only_changes_the_prior() -> None:
-    narrow, wide = (train(dataset(), model(), config(prior_spread=spread)) for spread in (0.0, 1.0))
+    narrow, wide = (
+        train_model(dataset(), model(), config(prior_spread=spread)) for spread in (0.0, 1.0)
+    )
     assert all(torch.equal(narrow.state[k], wide.state[k]) for k in narrow.state)
     deviations = [each.prior.sample(4000, seed=0).std(0) for each in (narrow, wide)]
     assert (deviations[1] > deviations[0]).all()

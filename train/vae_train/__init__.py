@@ -7,15 +7,32 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint, load_checkpoint
     from .config import TrainConfig
-    from .run import train
+    from .loop import Callback, Diverged, Step, Stopped
+    from .state import Epoch
+    from .training import train
 
-__all__ = ["Checkpoint", "TrainConfig", "load_checkpoint", "train"]
+__all__ = [
+    "train",
+    "Callback",
+    "Step",
+    "Epoch",
+    "Checkpoint",
+    "load_checkpoint",
+    "TrainConfig",
+    "Diverged",
+    "Stopped",
+]
 
 _MODULES = {
     "Checkpoint": "checkpoint",
     "load_checkpoint": "checkpoint",
     "TrainConfig": "config",
-    "train": "run",
+    "Callback": "loop",
+    "Diverged": "loop",
+    "Step": "loop",
+    "Stopped": "loop",
+    "Epoch": "state",
+    "train": "training",
 }
 
 

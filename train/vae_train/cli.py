@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
 import click
 
 from vae_runtime import __version__
-from vae_runtime.console import PATH, parse_size, run, size_option
+from vae_runtime.console import PATH, parse_size, print_status, run, size_option
 from vae_runtime.dependencies import require
-from vae_runtime.errors import UsageError
 
 from .config_file import load_defaults
 from .options import TrainOptions, parse_hidden
@@ -28,17 +26,7 @@ Examples:
 """
 
 
-class _RecordingCommand(click.Command):
-    """A command that keeps its arguments as typed, for the checkpoint to record."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.meta["arguments"] = list(args)
-        return super().parse_args(ctx, args)
-
-
-@click.command(
-    cls=_RecordingCommand, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]}
-)
+@click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("family", type=click.Choice(["ae", "vae", "cvae"]))
 @click.option(
     "--data",
@@ -178,6 +166,9 @@ class _RecordingCommand(click.Command):
 )
 @click.option("--resume", is_flag=True, help="Continue the interrupted run with the same --out.")
 @click.option(
+    "--force", is_flag=True, help="Replace the finished or unfinished run with the same --out."
+)
+@click.option(
     "--save-every",
     type=click.FloatRange(0),
     default=30.0,
@@ -194,8 +185,7 @@ class _RecordingCommand(click.Command):
     help="Read options from a TOML file; the command line overrides them.",
 )
 @click.version_option(__version__, prog_name="vae-train")
-@click.pass_context
-def cli(context: click.Context, /, size: str | None, hidden: str | None, **options: Any) -> None:
+def cli(size: str | None, hidden: str | None, **options: Any) -> None:
     """Train an AE, VAE or conditional VAE (CVAE) and write a checkpoint.
 
     After training, vae-train fits a prior to the latents and, if the data has a test split,
@@ -203,38 +193,16 @@ def cli(context: click.Context, /, size: str | None, hidden: str | None, **optio
     a report and, until training is complete, the state for --resume.
     """
     require("vae-train", "torch", "sklearn", "rich")
-    from .command import run_command
+    from .device import keep_freed_memory
+    from .loop import Stopped
+    from .training import run_training
 
-    command = recorded_command(context.meta["arguments"])
-    run_command(
-        TrainOptions(size=parse_size(size), hidden=parse_hidden(hidden), **options), command
-    )
-
-
-def recorded_command(arguments: list[str]) -> str:
-    """Format the command line for the checkpoint, keeping only the last component of each path.
-
-    `--resume` is omitted, so that a resumed run gives the same checkpoint as an uninterrupted one.
-
-    Raises:
-        UsageError: an argument is not valid UTF-8.
-    """
-    recorded = ["vae-train"]
-    for argument in arguments:
-        if argument == "--resume":
-            continue
-        option, equals, value = "", "", argument
-        if argument.startswith("--"):
-            option, equals, value = argument.partition("=")
-        recorded.append(option + equals + (Path(value).name if "/" in value else value))
-    command = shlex.join(recorded)
+    keep_freed_memory()
+    made = TrainOptions(size=parse_size(size), hidden=parse_hidden(hidden), **options)
     try:
-        command.encode()
-    except UnicodeEncodeError:
-        raise UsageError(
-            f"{command!a}: a name is not UTF-8 and cannot be recorded. Rename the file."
-        ) from None
-    return command
+        run_training(made, (), print_status)
+    except Stopped as stopped:
+        raise click.exceptions.Exit(128 + stopped.signal) from None
 
 
 def main() -> None:

@@ -187,19 +187,26 @@ class TrainConfig:
 
 
 _EPOCHS = {"default": 16, "best": 30}
+_MANY_IMAGES = 10_000
+_MAX_EPOCHS = 400  # of a preset
+_MIN_STEPS = {"default": 1_000, "best": 2_000}  # the epochs of small data sets have few steps
 
 
-def recipe(preset: str, family: str, pixels: int, **overrides: Any) -> TrainConfig:
+def recipe(
+    preset: str, family: str, pixels: int, *, images: int | None = None, **overrides: Any
+) -> TrainConfig:
     """Build the training config of a preset, overriding the given fields.
 
     `reference` follows common tutorials: Adam with learning rate 1e-3, batches of 32, ten epochs;
     MSE for the AE, and summed BCE + KL for the others (or summed MSE + 3·KL, with `objective="mse",
-    beta=3`). `best` is `default` with more epochs.
+    beta=3`). `best` is `default` with more epochs. For fewer than 10,000 images, both take smaller
+    batches, and enough epochs for a thousand or more steps.
 
     Args:
         preset: `default`, `best` or `reference`.
         family: `ae`, `vae` or `cvae`.
         pixels: number of pixel values per image, C·H·W.
+        images: number of images; None if there are many.
         overrides: fields of `TrainConfig`; None keeps the preset's value.
     """
     if preset == "reference":
@@ -211,6 +218,8 @@ def recipe(preset: str, family: str, pixels: int, **overrides: Any) -> TrainConf
             config = replace(config, objective="mse", adam_eps=1e-8 * pixels)
     else:
         config = TrainConfig(epochs=_EPOCHS[preset], precision="auto")
+        if images is not None and images < _MANY_IMAGES:
+            config = replace(config, **_for_few_images(preset, images, overrides))
         if family == "ae":
             config = replace(config, objective="mse")
         if family == "cvae":
@@ -226,3 +235,11 @@ def recipe(preset: str, family: str, pixels: int, **overrides: Any) -> TrainConf
     if family == "cvae":
         config = replace(config, prior_spread=0.5)
     return replace(config, **{key: v for key, v in overrides.items() if v is not None})
+
+
+def _for_few_images(preset: str, images: int, overrides: dict[str, Any]) -> dict[str, Any]:
+    """Choose smaller batches, and epochs for enough steps of the batch size that is used."""
+    batch_size = 32
+    steps = -(-images // (overrides.get("batch_size") or batch_size))  # per epoch
+    epochs = min(_MAX_EPOCHS, -(-_MIN_STEPS[preset] // steps))
+    return {"batch_size": batch_size, "epochs": max(_EPOCHS[preset], epochs)}

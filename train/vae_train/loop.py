@@ -14,6 +14,7 @@ from torch import nn
 
 from vae_runtime.errors import UsageError
 
+from .checkpoint import Checkpoint
 from .config import TrainConfig
 from .data import BatchMaker, Images, ImageSource, shuffle
 from .distributed import ProcessGroup
@@ -45,6 +46,32 @@ class Step:
     images_per_second: float
 
 
+class Callback:
+    """Called while a model trains; override the methods that you need.
+
+    The names are those of Keras and Hugging Face. To stop training, raise an exception: it reaches
+    the caller of `train`, and `resume=True` later continues from the last saved state.
+    """
+
+    def on_train_begin(self, steps: int) -> None:
+        """Training begins; a full run takes `steps` optimizer steps."""
+
+    def on_step_end(self, step: Step) -> None:
+        """An optimizer step is complete."""
+
+    def on_epoch_end(self, epoch: Epoch, model: Model) -> None:
+        """An epoch is complete, including its validation.
+
+        Args:
+            epoch: the mean losses of the epoch.
+            model: the model in evaluation mode; with `ema`, it has the averaged weights. Do not
+                change it.
+        """
+
+    def on_train_end(self, checkpoint: Checkpoint) -> None:
+        """The run is finished, and its files are written."""
+
+
 class Stopped(Exception):
     """Raised when a signal stops training, once a step is complete and the state is saved.
 
@@ -55,6 +82,18 @@ class Stopped(Exception):
     def __init__(self, signal: int) -> None:
         super().__init__(f"stopped by signal {signal}")
         self.signal = signal
+
+
+class Diverged(UsageError):
+    """Raised when the loss is not finite, or far above where it was.
+
+    Attributes:
+        checkpoint: the model of the best epoch before that; None if there is none.
+    """
+
+    def __init__(self, message: str, checkpoint: Checkpoint | None = None) -> None:
+        super().__init__(message)
+        self.checkpoint = checkpoint
 
 
 def fit(
@@ -91,13 +130,13 @@ def fit(
         keep: with `patience`, those of the best epoch; with `ema`, the averaged ones.
 
     Raises:
-        UsageError: the loss is not finite.
+        Diverged: the loss is not finite, or far above where it was.
         Stopped: `stop_signal` returned a signal number; the state was saved.
     """
     state = state or State(model, config)
     compute = group.wrap(LossModule(model, config))
     size = config.batch_size // group.shards  # images per shard and step
-    steps = -(-len(data) // (size * group.held_shards))
+    steps = steps_per_epoch(data, config, group)
     while len(state.history) < config.epochs and not out_of_patience(state.history, config):
         epoch = len(state.history) + 1
         epoch_config = config.for_epoch(epoch)
@@ -114,7 +153,7 @@ def fit(
             # Processes must agree on the losses and on whether to stop; one exchange settles both.
             *means, stopping = group.means([*own_losses, float(stop_signal() > 0)])
             losses = Losses(*means)
-            check_finite(losses.loss, f"loss at epoch {epoch}, step {step + 1},", config)
+            _check_step(losses, state, f"loss at epoch {epoch}, step {step + 1},", config)
             images = len(indices[step]) * group.world_size
             state.end_step(losses, images)
             if config.objective == "gaussian":
@@ -127,13 +166,18 @@ def fit(
                 raise Stopped(stop_signal() or SIGINT)  # SIGINT if another process got the signal
         images = len(data) * group.world_size
         record = _end_of_epoch(state, epoch, images, validation, epoch_config, group)
-        state.end_epoch(record, next_shuffle_state, keep_best=config.patience > 0)
+        state.end_epoch(record, next_shuffle_state)
         on_epoch(record)
     save(state, True)
     if group.means([float(stop_signal() > 0)])[0] > 0:  # signalled during the last validation
         raise Stopped(stop_signal() or SIGINT)
-    state.finish()
+    state.finish(best=config.patience > 0)
     return state
+
+
+def steps_per_epoch(data: Images, config: TrainConfig, group: ProcessGroup) -> int:
+    """Count the optimizer steps of an epoch over the images that this process holds."""
+    return -(-len(data) // (config.batch_size // group.shards * group.held_shards))
 
 
 def _update(
@@ -232,14 +276,34 @@ def out_of_patience(history: list[Epoch], config: TrainConfig) -> bool:
     return len(history) - 1 - best_epoch(history) >= config.patience
 
 
+def _check_step(losses: Losses, state: State, name: str, config: TrainConfig) -> None:
+    """Stop training if the losses of a step, or of the last few dozen steps, have diverged."""
+    check_finite(losses.loss, name, config)
+    pixels = state.model.config.pixels
+    warming_up = len(state.history) < config.kl_warmup  # the loss rises with the weight of the KL
+    scale = pixels / 2 if config.objective == "gaussian" else None
+    if state.trend.add(losses.loss, scale, falling=not warming_up):
+        raise Diverged(
+            f"training diverged: the {name} is {losses.loss:.4g}, after {state.trend.lowest:.4g}. "
+            f"Lower the learning rate ({config.learning_rate:g}), for example to "
+            f"{lower_rate(config):g}."
+        )
+
+
+def lower_rate(config: TrainConfig) -> float:
+    """Suggest a learning rate: a third of the one that was too high, at most 0.003."""
+    return min(3e-3, float(f"{config.learning_rate / 3:.1g}"))
+
+
 def check_finite(value: float, name: str, config: TrainConfig) -> None:
     """Stop training if it has diverged.
 
     Raises:
-        UsageError: `value` is not finite.
+        Diverged: `value` is not finite.
     """
     if not math.isfinite(value):
-        raise UsageError(
-            f"training diverged: the {name} is {value}. "
-            f"Lower the learning rate ({config.learning_rate:g}) or beta ({config.beta:g})."
+        raise Diverged(
+            f"training diverged: the {name} is {value}. Lower the learning rate "
+            f"({config.learning_rate:g}), for example to {lower_rate(config):g}, or beta "
+            f"({config.beta:g})."
         )

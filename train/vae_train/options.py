@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +30,17 @@ _FAMILIES = {
     "importance_epochs": ("vae", "cvae"),
     "prior_spread": ("vae", "cvae"),
 }
+# The options that do not change the result, or that stand first in the recorded command.
+_NOT_RECORDED = (
+    "family", "data", "out", "metrics", "no_report", "tensorboard", "device", "threads", "resume",
+    "force", "save_every", "quiet",
+)  # fmt: skip
 _MODEL_FIELDS = ("backbone", "latent_dim", "hidden", "label_join", "encoder_join")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """The options of one command line; an option that is None takes the preset's value.
+    """The options of `vae-train`; one that is None takes the value of the preset.
 
     The fields from `backbone` to `encoder_join` are those of `ModelConfig`, the fields from
     `objective` to `seed` those of `TrainConfig`.
@@ -44,46 +51,66 @@ class TrainOptions:
 
     family: Family
     data: str
-    out: Path
-    preset: str
-    size: tuple[int, int] | None
-    mode: str | None
-    backbone: str | None
-    latent_dim: int | None
-    hidden: tuple[int, ...] | None
-    label_join: str | None
-    encoder_join: str | None
-    objective: str | None
-    beta: float | None
-    kl_warmup: float | None
-    free_bits: float | None
-    importance_samples: int | None
-    importance_epochs: int | None
-    noise: float | None
-    binarise: bool | None
-    epochs: int | None
-    batch_size: int | None
-    learning_rate: float | None
-    schedule: str | None
-    precision: str | None
-    ema: float | None
-    label_dropout: float | None
-    guidance: float | None
-    contrast: float | None
-    prior_spread: float | None
-    validation: float | None
-    patience: int | None
-    seed: int
-    prior: str
-    components: int | None
-    metrics: Path | None
-    no_report: bool
-    tensorboard: bool
-    device: str
-    threads: int
-    resume: bool
-    save_every: float
-    quiet: bool
+    out: Path | None = None
+    preset: str = "default"
+    size: tuple[int, int] | None = None
+    mode: str | None = None
+    backbone: str | None = None
+    latent_dim: int | None = None
+    hidden: tuple[int, ...] | None = None
+    label_join: str | None = None
+    encoder_join: str | None = None
+    objective: str | None = None
+    beta: float | None = None
+    kl_warmup: float | None = None
+    free_bits: float | None = None
+    importance_samples: int | None = None
+    importance_epochs: int | None = None
+    noise: float | None = None
+    binarise: bool | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    schedule: str | None = None
+    precision: str | None = None
+    ema: float | None = None
+    label_dropout: float | None = None
+    guidance: float | None = None
+    contrast: float | None = None
+    validation: float | None = None
+    patience: int | None = None
+    seed: int = 0
+    prior: str = "auto"
+    components: int | None = None
+    prior_spread: float | None = None
+    metrics: Path | None = None
+    no_report: bool = False
+    tensorboard: bool = False
+    device: str = "auto"
+    threads: int = 1
+    resume: bool = False
+    force: bool = False
+    save_every: float = 30.0
+    quiet: bool = True
+
+    @classmethod
+    def from_keywords(cls, **options: Any) -> TrainOptions:
+        """Build the options from keyword arguments of `vae_train.train`.
+
+        Raises:
+            UsageError: an option is unknown, or does not apply.
+        """
+        known = {field.name: field for field in fields(cls)}
+        for name, value in options.items():
+            if name not in known:
+                near = get_close_matches(name, known, 1)
+                hint = f" Did you mean {near[0]}?" if near else ""
+                raise UsageError(f"{name}: vae_train.train has no such option.{hint}")
+            if name in ("size", "hidden") and value is not None:
+                options[name] = tuple(value)
+        if options.get("metrics") is not None:
+            options["metrics"] = Path(options["metrics"])
+        return cls(**options)
 
     def __post_init__(self) -> None:
         for name, families in _FAMILIES.items():
@@ -93,6 +120,21 @@ class TrainOptions:
             raise UsageError(
                 "--prior-spread needs a fitted prior, but --prior normal is not fitted. Omit one."
             )
+        if self.resume and self.force:
+            raise UsageError(
+                "--resume continues a run, --force starts it again. Use only one of them."
+            )
+        for name in ("components", "threads"):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < 1):
+                raise UsageError(f"{name} is {value!r}, expected 1 or more")
+        for text in (self.data, "" if self.out is None else self.out.name):
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise UsageError(
+                    f"{text!a}: a name is not UTF-8 and cannot be recorded. Rename the file."
+                ) from None
 
     @property
     def model_overrides(self) -> dict[str, Any]:
@@ -106,6 +148,27 @@ class TrainOptions:
         return {
             field.name: given[field.name] for field in fields(TrainConfig) if field.name in given
         }
+
+    def command(self) -> str:
+        """Format the command line for the checkpoint: the options that determine the result.
+
+        Of the path of the data, only the last component is kept.
+        """
+        words = ["vae-train", self.family, "--data", self.data]
+        if "/" in self.data:
+            words[-1] = Path(self.data).name
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in _NOT_RECORDED or value == field.default:
+                continue
+            option = f"--{field.name.replace('_', '-')}"
+            if isinstance(value, bool):
+                words.append(option if value else option.replace("--", "--no-", 1))
+            elif isinstance(value, tuple):
+                words += [option, ("x" if field.name == "size" else ",").join(map(str, value))]
+            else:
+                words += [option, str(value)]
+        return shlex.join(words)
 
     def to_toml(self, model: ModelConfig, config: TrainConfig) -> str:
         """Format as TOML all options that affect the result, including values from the preset."""

@@ -6,7 +6,9 @@ aggregate posterior, and makes a plain AE generative (Ghosh et al. 2020, arXiv 1
 
 from __future__ import annotations
 
+import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +29,7 @@ from .subspace import fit_subspace
 Floats = NDArray[np.float64]
 
 MAX_FULL = 256  # dimensions; mixtures of more are in a subspace, see `subspace.py`
+LINE_S = 30.0  # seconds between lines about the progress, where there is no progress bar
 _MAX_LATENTS = 20_000  # to which one mixture is fitted
 # Limits on the total count of numbers in all mixtures, which every exported graph stores as text.
 _MAX_NUMBERS = 1_000_000
@@ -128,6 +131,7 @@ def fit_prior(
     components: int | None = None,
     seed: int = 0,
     spread: float = TrainConfig.prior_spread,
+    log: Callable[[str], None] = lambda text: None,
 ) -> FittedPrior:
     """Fit a prior of `kind` to the latents of `data`.
 
@@ -144,6 +148,7 @@ def fit_prior(
         spread: factor applied to the posterior standard deviation when latents are sampled. With 1,
             samples are blurrier than reconstructions (which decode the posterior mean); with a
             smaller factor, the prior explains the latents of new images less well.
+        log: called every half minute with a line about the progress.
 
     Raises:
         UsageError: `check_prior` rejects the prior, or the latents are not finite.
@@ -167,11 +172,15 @@ def fit_prior(
         if model.encoder_labels is not None:
             unlabelled = sample_latents(model, subset, seed, labelled=False, spread=spread)
         groups.append(unlabelled)
-    return fit_latents(groups, kind, components, seed)
+    return fit_latents(groups, kind, components, seed, log)
 
 
 def fit_latents(
-    groups: list[Floats], kind: str, components: int | None = None, seed: int = 0
+    groups: list[Floats],
+    kind: str,
+    components: int | None = None,
+    seed: int = 0,
+    log: Callable[[str], None] = lambda text: None,
 ) -> FittedPrior:
     """Fit a prior of `kind` to latents from any model.
 
@@ -185,6 +194,7 @@ def fit_latents(
         components: number of Gaussians in each mixture; None picks the number by held-out
             likelihood.
         seed: seed of the fit.
+        log: called every half minute with a line about the progress.
     """
     dim = groups[0].shape[1]
     if kind == "normal":
@@ -197,10 +207,10 @@ def fit_latents(
         if subspace is None:
             return FittedPrior(Prior.normal(dim))
         within = [subspace.project(group) for group in groups]
-        prior = fit_latents(within, kind, components, seed).prior
+        prior = fit_latents(within, kind, components, seed, log).prior
         low_rank = {name: getattr(subspace, name) for name in ("center", "directions", "residual")}
         return FittedPrior(replace(prior, latent_dim=dim, **low_rank))
-    return _fit_mixtures(kind, groups, dim, 1 if kind == "gaussian" else components, seed)
+    return _fit_mixtures(kind, groups, dim, 1 if kind == "gaussian" else components, seed, log)
 
 
 def _random_subset(data: ImageSource, seed: int) -> ImageSource:
@@ -212,7 +222,12 @@ def _random_subset(data: ImageSource, seed: int) -> ImageSource:
 
 
 def _fit_mixtures(
-    kind: str, groups: list[Floats], dim: int, components: int | None, seed: int
+    kind: str,
+    groups: list[Floats],
+    dim: int,
+    components: int | None,
+    seed: int,
+    log: Callable[[str], None],
 ) -> FittedPrior:
     """Fit one mixture per group; pad the smaller ones with components of weight 0."""
     import sklearn.mixture  # noqa: F401 - the limit below applies to libraries already loaded
@@ -224,7 +239,11 @@ def _fit_mixtures(
     # The matrices are too small for multithreading: with two threads, the fit took 20 times as
     # long.
     with threadpool_limits(1):
+        last_line = time.monotonic()
         for group in groups:
+            if time.monotonic() - last_line > LINE_S:
+                log(f"fitting the prior: {len(fitted)} of {len(groups)} mixtures")
+                last_line = time.monotonic()
             # All mixtures are padded to the size of the largest. The mixture for latents without a
             # label must not enlarge the others.
             unlabelled = len(fitted) == len(groups) - 1

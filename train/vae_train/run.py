@@ -6,7 +6,7 @@ import math
 import platform
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from types import FrameType
@@ -27,7 +27,7 @@ from .config import TrainConfig
 from .data import ImageSource, ShardedData, fingerprint
 from .device import pick_device, pick_precision, use_threads
 from .distributed import ProcessGroup
-from .loop import Step, check_finite, evaluate, fit
+from .loop import Callback, Diverged, Step, check_finite, evaluate, fit, steps_per_epoch
 from .prior_fit import FittedPrior, check_prior, fit_prior
 from .run_folder import ResumableRun, RunFolder
 from .state import Epoch, State, best_epoch
@@ -35,7 +35,7 @@ from .state import Epoch, State, best_epoch
 EXAMPLES = 64  # number of real images stored in a checkpoint
 
 
-def train(
+def train_model(
     data: Dataset,
     model_config: ModelConfig,
     config: TrainConfig,
@@ -48,10 +48,10 @@ def train(
     command: str = "",
     folder: RunFolder | None = None,
     resume: bool = False,
+    force: bool = False,
     group: ProcessGroup = ProcessGroup(),  # noqa: B008 - frozen
     interruptible: bool = False,
-    on_step: Callable[[Step], None] = lambda step: None,
-    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    callbacks: Sequence[Callback] = (),
     log: Callable[[str], None] = lambda text: None,
 ) -> Checkpoint:
     """Train a model, fit its prior and evaluate the model.
@@ -68,61 +68,109 @@ def train(
         threads: number of OpenMP threads for torch; more than one slows down small models.
         command: the command line to record in the checkpoint.
         folder: where to save state and metrics during training; None saves nothing.
-        resume: continue from the state in `folder`, if there is one.
+        resume: continue from the state in `folder`, if there is one. If the run is finished, return
+            its checkpoint, which then has a `sha256`.
+        force: discard the state in `folder`, if there is one.
         group: the processes that train together. Each process is passed all of `data` and returns
             the same checkpoint.
         interruptible: on Ctrl-C or SIGTERM, finish the current step and raise `Stopped`.
-        on_step: called after each optimizer step.
-        on_epoch: called after each epoch.
+        callbacks: called before, during and after training, except for `on_train_end`.
         log: called with one-line messages for the user.
 
     Raises:
         UsageError: data, model and config are incompatible with each other or with the state in
-            `folder` (checked before training), or the loss is not finite.
+            `folder` (checked before training).
         DeviceError: the CUDA device does not exist.
+        Diverged: the loss diverged; the best model before that is saved in `folder`.
         Stopped: training was interrupted; the state is saved in `folder`.
     """
     check_run(data, test, model_config, config, group)
     check_prior(prior, components, model_config)
     target = pick_device(device)
     config = replace(config, precision=pick_precision(config.precision, target))
-    labelled = model_config.family == "cvae"
-    sharded = ShardedData.load(data, config, target, group, labelled=labelled)
     identity = {
         "model": model_config.to_dict(),
         "train": config.to_dict(),
         "prior": {"kind": prior, "components": components},
         "data": group.run_on_first(lambda: fingerprint(data)),
+        "test": group.run_on_first(lambda: None if test is None else fingerprint(test)),
         "device": target.type,
         "processes": group.world_size,
     }
     run = ResumableRun(identity, threads, command, folder, group)
+    finished = run.finished() if resume else None
+    if finished is not None:
+        return finished
+    labelled = model_config.family == "cvae"
+    sharded = ShardedData.load(data, config, target, group, labelled=labelled)
     with torch.random.fork_rng(devices=[]), use_threads(threads):
         torch.manual_seed(config.seed)
         state = State(build(model_config).to(target), config)
-        run = run.begin(state, resume=resume, log=log)
-
-        def record(epoch: Epoch) -> None:
-            run.record(epoch)
-            on_epoch(epoch)
-
-        with stop_on_signal() if interruptible else nullcontext(lambda: 0) as stop_signal:
-            fit(
-                state.model, sharded.own_training, sharded.own_validation, config, on_step, record,
-                state=state, group=group, save=run.save, stop_signal=stop_signal,
-            )  # fmt: skip
+        run = run.begin(state, resume=resume, force=force, log=log)
+        diverged = _fit(run, state, sharded, config, callbacks, interruptible=interruptible)
         _apply_guidance_and_contrast(state, sharded, config, group)
 
         def finish() -> tuple[FittedPrior, dict[str, Any]]:
             images, spread = sharded.all_training(), config.prior_spread
-            fitted = fit_prior(state.model, images, prior, components, config.seed, spread)
+            fitted = fit_prior(state.model, images, prior, components, config.seed, spread, log=log)
             test_images = None if test is None else sharded.whole(test)
-            return fitted, _final_metrics(state, config, test_images)
+            best = bool(config.patience or diverged)
+            return fitted, _final_metrics(state, config, test_images, best=best)
 
         fitted, measured = group.run_on_first(finish)
-    metadata = _provenance(data, test, len(sharded.training), run.command) | measured
+    metadata = _provenance(data, test, len(sharded.training), run) | measured
     metadata["prior_held_out_log_likelihood"] = fitted.held_out_log_likelihood
-    return _checkpoint(state, config, fitted.prior, data if test is None else test, metadata)
+    checkpoint = _checkpoint(state, config, fitted.prior, data if test is None else test, metadata)
+    if diverged:
+        raise Diverged(f"{diverged}{run.keep_last_good(checkpoint)}", checkpoint)
+    return checkpoint
+
+
+def _fit(
+    run: ResumableRun,
+    state: State,
+    sharded: ShardedData,
+    config: TrainConfig,
+    callbacks: Sequence[Callback],
+    *,
+    interruptible: bool,
+) -> Diverged | None:
+    """Run the training loop; `state.model` then holds the weights to keep.
+
+    Returns:
+        The error if training diverged after the first epoch; else None.
+
+    Raises:
+        Diverged: training diverged in the first epoch, so there are no weights to keep.
+    """
+    steps = steps_per_epoch(sharded.own_training, config, run.group) * config.epochs
+
+    def on_step(step: Step) -> None:
+        for callback in callbacks:
+            callback.on_step_end(step)
+
+    def on_epoch(epoch: Epoch) -> None:
+        run.record(epoch)
+        with state.averaged_model() as model:
+            model.eval()
+            for callback in callbacks:
+                callback.on_epoch_end(epoch, model)
+
+    with stop_on_signal() if interruptible else nullcontext(lambda: 0) as stop_signal:
+        for callback in callbacks:
+            callback.on_train_begin(steps)
+        try:
+            fit(
+                state.model, sharded.own_training, sharded.own_validation, config, on_step,
+                on_epoch, state=state, group=run.group, save=run.save, stop_signal=stop_signal,
+            )  # fmt: skip
+        except Diverged as error:
+            if state.best is None:
+                run.end()
+                raise
+            state.finish(best=True)
+            return error
+    return None
 
 
 def check_run(
@@ -228,9 +276,11 @@ def _apply_guidance_and_contrast(
         state.set_variance(losses.reconstruction, model.config.pixels)
 
 
-def _final_metrics(state: State, config: TrainConfig, test: ImageSource | None) -> dict[str, Any]:
+def _final_metrics(
+    state: State, config: TrainConfig, test: ImageSource | None, *, best: bool
+) -> dict[str, Any]:
     """Collect the losses of the epoch whose weights were kept, and the loss on any test split."""
-    kept = best_epoch(state.history) if config.patience else len(state.history) - 1
+    kept = best_epoch(state.history) if best else len(state.history) - 1
     other = ("epoch", "seconds", "images_per_second")
     epoch = asdict(state.history[kept])
     metrics = {name: v for name, v in epoch.items() if name not in other and v is not None}
@@ -243,14 +293,17 @@ def _final_metrics(state: State, config: TrainConfig, test: ImageSource | None) 
         "parameters": sum(p.numel() for p in state.model.parameters()),
         "metrics": metrics,
     }
-    return metadata | ({"best_epoch": kept + 1} if config.patience else {})
+    return metadata | ({"best_epoch": kept + 1} if best else {})
 
 
-def _provenance(data: Dataset, test: Dataset | None, training: int, command: str) -> dict[str, Any]:
+def _provenance(
+    data: Dataset, test: Dataset | None, training: int, run: ResumableRun
+) -> dict[str, Any]:
     """Describe the command, the data and the versions that produced a checkpoint."""
     counts = {"training": training} | ({} if test is None else {"test": len(test)})
     return {
-        "command": command,
+        "command": run.command,
+        "inputs": run.inputs,
         "data": {"name": data.name, "classes": list(data.classes), **counts},
         "versions": {
             "vae-onnx": __version__,

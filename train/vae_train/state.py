@@ -6,7 +6,6 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from math import inf
 from typing import Any
 
 import torch
@@ -19,6 +18,9 @@ from .optimizer import Adam, copy_each
 _INITIAL_VARIANCE = 0.1  # of pixels; the moving average forgets this value within a few steps
 _MIN_VARIANCE = 1e-6
 _VARIANCE_DECAY = 0.99
+_TREND_DECAY = 0.98
+_MAX_RISE = 0.5  # of the loss above its lowest, relative to its scale
+_MAX_LOSS_OF_PROGRESS = 0.1  # of the fall from the first loss to the lowest
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,44 @@ class Epoch:
     validation_kl: float | None = None
 
 
+@dataclass
+class Trend:
+    """How the loss develops over some dozens of steps.
+
+    A diverging loss stays high. A single high step, as KL terms may cause, says nothing: it counts
+    as at most four times the allowed rise, so that it takes several to exceed it.
+
+    Attributes:
+        first: the loss of the first step; None before it.
+        recent: the moving average of the loss over about 50 steps.
+        lowest: the lowest `recent` so far.
+    """
+
+    first: float | None = None
+    recent: float = 0.0
+    lowest: float = 0.0
+
+    def add(self, loss: float, scale: float | None, *, falling: bool = True) -> bool:
+        """Count the loss of a step; return whether the loss has diverged.
+
+        Args:
+            loss: the loss of the step.
+            scale: a rise by half of this is too much; None if half of the lowest loss is.
+            falling: whether the loss is expected to fall. If not, it is only compared with the
+                first one.
+        """
+        if self.first is None:
+            self.first = self.recent = self.lowest = loss
+            return False
+        scale = abs(self.lowest) if scale is None else scale
+        allowed = max(_MAX_RISE * scale, _MAX_LOSS_OF_PROGRESS * (self.first - self.lowest))
+        loss = min(loss, self.lowest + 4 * allowed)
+        self.recent += (1 - _TREND_DECAY) * (loss - self.recent)
+        if falling:
+            self.lowest = min(self.lowest, self.recent)
+        return self.recent > self.lowest + allowed
+
+
 class State:
     """The state of a run.
 
@@ -50,8 +90,9 @@ class State:
         sums: loss, reconstruction and KL, summed over the images of the epoch so far.
         seconds: time spent on the epoch so far.
         history: the finished epochs.
+        trend: the development of the loss, for detecting that it diverges.
         best: weights, moments, average and variance after the epoch with the lowest validation
-            loss; None if `patience` is 0.
+            loss (training loss if no images are held out); None before the first epoch ends.
     """
 
     def __init__(self, model: Model, config: TrainConfig) -> None:
@@ -67,6 +108,7 @@ class State:
         self.sums = [0.0, 0.0, 0.0]
         self.seconds = 0.0
         self.history: list[Epoch] = []
+        self.trend = Trend()
         self.best: dict[str, Any] | None = None
 
     def end_step(self, means: Sequence[float], images: int) -> None:
@@ -93,11 +135,11 @@ class State:
         error = mean_squared_error(nll, pixels, self.variance)
         self.variance = max(_MIN_VARIANCE, self.variance + weight * (error - self.variance))
 
-    def end_epoch(self, epoch: Epoch, shuffle_state: Tensor, *, keep_best: bool) -> None:
+    def end_epoch(self, epoch: Epoch, shuffle_state: Tensor) -> None:
         """Record a finished epoch; `shuffle_state` is the generator's state for the next one."""
         self.history.append(epoch)
         self.sums, self.seconds, self.shuffle_state = [0.0, 0.0, 0.0], 0.0, shuffle_state
-        if keep_best and best_epoch(self.history) == len(self.history) - 1:
+        if best_epoch(self.history) == len(self.history) - 1:
             self.best = copy.deepcopy(self._learned())
 
     @contextmanager
@@ -114,9 +156,13 @@ class State:
         finally:
             copy_each(weights, own)
 
-    def finish(self) -> None:
-        """Load the weights to keep into the model: the best ones; with `ema`, averaged ones."""
-        if self.best is not None:
+    def finish(self, *, best: bool) -> None:
+        """Load the weights to keep into the model.
+
+        Args:
+            best: keep those of the best epoch instead of the last; with `ema`, the averaged ones.
+        """
+        if best and self.best is not None:
             self._learn(self.best)
         if self.ema_weights is not None:
             copy_each(self.optimizer.weights, self.ema_weights)
@@ -131,6 +177,7 @@ class State:
             "sums": self.sums,
             "seconds": self.seconds,
             "history": [asdict(epoch) for epoch in self.history],
+            "trend": asdict(self.trend),
             "best": self.best,
         }
 
@@ -150,6 +197,7 @@ class State:
         self.sums = [float(value) for value in data["sums"]]
         self.seconds = float(data["seconds"])
         self.history = [Epoch(**epoch) for epoch in data["history"]]
+        self.trend = Trend(**data["trend"])
         self.best = data["best"]
 
     def _learned(self) -> dict[str, Any]:
@@ -179,8 +227,11 @@ class State:
 
 
 def best_epoch(history: list[Epoch]) -> int:
-    """Return the index of the (first) epoch with the lowest validation loss."""
-    losses = [inf if e.validation_loss is None else e.validation_loss for e in history]
+    """Return the index of the (first) epoch with the lowest loss.
+
+    It is the validation loss, or the training loss if no images are held out.
+    """
+    losses = [e.loss if e.validation_loss is None else e.validation_loss for e in history]
     return losses.index(min(losses))
 
 

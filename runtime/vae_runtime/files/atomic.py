@@ -283,7 +283,7 @@ def _create_locked(target: Path, make: Callable[[Path], None]) -> tuple[Path, in
         make(path)
         lock = None
         try:
-            lock = _lock(path)
+            lock = lock_path(path)
             # Another process may have removed it as abandoned before it was locked.
             if fcntl is None or path.exists():
                 return path, lock
@@ -296,7 +296,7 @@ def _create_locked(target: Path, make: Callable[[Path], None]) -> tuple[Path, in
             os.close(lock)
 
 
-def _lock(path: Path) -> int | None:
+def lock_path(path: Path) -> int | None:
     """Lock `path` until the returned handle is closed; return None if locks are unsupported.
 
     Raises:
@@ -328,7 +328,7 @@ def _remove_abandoned(folder: Path) -> None:
         return  # creating the file will fail too, with a message
     for name in found:
         with contextlib.suppress(BlockingIOError):  # its writer is alive
-            lock = _lock(Path(name))
+            lock = lock_path(Path(name))
             if lock is not None:
                 remove(Path(name))
                 os.close(lock)

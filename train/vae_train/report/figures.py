@@ -13,7 +13,7 @@ from vae_runtime.grids import interleave, tile
 from vae_runtime.images import encode_image
 from vae_runtime.latents import traversal
 
-from .measure import Measurements, flatten, is_active
+from .measure import Measurements, flatten
 from .trained_model import TrainedModel
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def draw_units(trained: TrainedModel, measured: Measurements, colors: _Colors) -
     axes = figure.add_subplot()
     _style(axes, colors)
     heights = np.array(measured.variance if measured.kl is None else measured.kl)
-    active = is_active(np.array(measured.variance), trained.checkpoint.model.family)
+    active = measured.active
     order = _most_used(measured)
     positions = np.arange(len(order))
     bar_colors = [colors.main if active[k] else colors.accent for k in order]

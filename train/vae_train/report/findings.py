@@ -7,13 +7,19 @@ from dataclasses import dataclass
 
 from vae_runtime.console import pluralize
 
+from ..objective import pick_objective
 from .measure import Measurements
 from .trained_model import TrainedModel
 
 _MIN_IMAGES = 10  # needed for a meaningful variance
 _COLLAPSED = 0.5  # nats of KL per image, below which latents carry almost no information
-_OVERFIT = 0.1  # allowed gap between held-out and training loss, relative to the training loss
+_USELESS = 0.9  # squared error relative to that of the mean image, above which nothing was learned
+_EQUAL = 1e-6  # squared error of the mean image, below which all images are equal
+_HIGH_RATE = 0.02  # a learning rate that is rarely right with Adam
+_FEW_STEPS = 1_000
+_GAP = 0.1  # allowed gap between held-out and training loss, relative to the training loss
 _ROSE = 0.02  # allowed rise of the held-out loss from its minimum, relative to the training loss
+_BETTER = 0.9  # squared error of memorized images, at most, relative to that of held-out ones
 # Nats per pixel; the smallest scale for relative differences of losses. A log density can be 0,
 # relative to which a difference is meaningless.
 _MIN_SCALE = 0.05
@@ -41,9 +47,28 @@ class Finding:
 
 
 def find_problems(measured: Measurements, trained: TrainedModel) -> list[Finding]:
-    """Apply all rules; list warnings before notes."""
+    """Apply all rules; list warnings before notes.
+
+    If nothing was learned, the other measurements are only its symptoms, and are not reported.
+    """
+    for rule in ROOT_CAUSES:
+        if (found := rule(measured, trained)) is not None:
+            return [found, *filter(None, [nothing_held_out(measured, trained)])]
     findings = [f for rule in RULES if (f := rule(measured, trained)) is not None]
     return sorted(findings, key=lambda f: f.level != "warning")
+
+
+def equal_images(measured: Measurements, trained: TrainedModel) -> Finding | None:
+    """Detect data without variance, on which no other finding means anything."""
+    if measured.mean_mse > _EQUAL:
+        return None
+    return Finding(
+        "equal_images",
+        "warning",
+        f"All {measured.images:,} {measured.split} images are equal.",
+        "There is nothing to learn from equal images, and nothing else can be measured on them.",
+        "other data; look at a few of the images first.",
+    )
 
 
 def posterior_collapse(measured: Measurements, trained: TrainedModel) -> Finding | None:
@@ -52,6 +77,7 @@ def posterior_collapse(measured: Measurements, trained: TrainedModel) -> Finding
     if kl is None or kl >= _COLLAPSED:
         return None
     inputs = "images of a class" if _is_conditional(trained) else "images"
+    beta = trained.checkpoint.train.beta
     return Finding(
         "posterior_collapse",
         "warning",
@@ -59,8 +85,23 @@ def posterior_collapse(measured: Measurements, trained: TrainedModel) -> Finding
         f"{_count_active(measured)}.",
         "The posterior has collapsed to N(0, I): the latents carry no information about the "
         f"image, so the reconstructions of all {inputs} look alike.",
-        f"a --beta below {trained.checkpoint.train.beta:g}, more --epochs or a smaller "
-        "--learning-rate.",
+        (_remedy(trained) if beta <= 1 else "") or f"a --beta below {beta:g}.",
+    )
+
+
+def nothing_learned(measured: Measurements, trained: TrainedModel) -> Finding | None:
+    """Detect a model whose reconstructions do not follow the image, though its KL is not 0."""
+    beta = "" if measured.kl is None else ", a lower --beta"
+    useless = measured.mse > _USELESS * measured.mean_mse
+    if not (useless or measured.active_units == 0) or posterior_collapse(measured, trained):
+        return None
+    return Finding(
+        "nothing_learned",
+        "warning",
+        f"The squared error is {measured.mse:.4f} per pixel on {measured.split} images; that of "
+        f"the mean image is {measured.mean_mse:.4f}. {_count_active(measured)}.",
+        "The reconstructions are no better than one and the same image for all.",
+        _remedy(trained) or f"a smaller --learning-rate{beta} or more --epochs.",
     )
 
 
@@ -69,12 +110,11 @@ def inactive_units(measured: Measurements, trained: TrainedModel) -> Finding | N
     active, dim = measured.active_units, measured.latent_dim
     if active == dim or measured.images < _MIN_IMAGES:
         return None
-    if posterior_collapse(measured, trained):  # reports the number of active dimensions itself
-        return None
     inactive = pluralize(dim - active, "latent dimension")
+    fewer = f"--latent-dim {active} for a smaller model"
     if measured.kl is None:
-        explanation = f"{inactive} had the same value for every image, and so stored nothing."
-        advice = "a smaller --learning-rate or another --seed."
+        explanation = f"{inactive} changed nothing in the decoded images, and so stored nothing."
+        advice = _remedy(trained) or f"another --seed, or {fewer}."
         if trained.checkpoint.model.relu_code:
             advice = (
                 "another --seed, or the default preset: in the reference recipe, the ReLU before "
@@ -85,9 +125,7 @@ def inactive_units(measured: Measurements, trained: TrainedModel) -> Finding | N
             f"{inactive} held only noise, which the decoder ignores. Samples do not suffer, but "
             "either fewer dimensions are enough or the weight of the KL term is too high."
         )
-        advice = (
-            f"a lower --beta for more detail, or --latent-dim {max(1, active)} for a smaller model."
-        )
+        advice = _remedy(trained) or f"a lower --beta for more detail, or {fewer}."
     observation = f"{_count_active(measured)}."
     return Finding("inactive_units", "warning", observation, explanation, advice)
 
@@ -97,14 +135,17 @@ def worse_than_pca(measured: Measurements, trained: TrainedModel) -> Finding | N
     if measured.pca_mse is None or measured.mse <= measured.pca_mse:
         return None
     explanation = "PCA, a linear projection that takes seconds to fit, reconstructs better."
-    lower_beta = ""
+    checkpoint = trained.checkpoint
+    otherwise = "a larger --hidden or more --epochs."
     if measured.kl is not None:
         explanation += (
             " A VAE gives up some accuracy for latents that can be sampled, but rarely this much."
         )
-        lower_beta = ", a lower --beta"
-    reference = trained.checkpoint.model.relu_code
-    other = "the default preset" if reference else "larger --hidden"
+        otherwise = "a lower --beta, a larger --hidden or more --epochs."
+    if checkpoint.train.objective == "bce" and pick_objective(trained.training)[0] != "bce":
+        otherwise = "--objective gaussian, since the images have shades between black and white."
+    if checkpoint.model.relu_code:
+        otherwise = "the default preset."
     return Finding(
         "worse_than_pca",
         "warning",
@@ -112,7 +153,7 @@ def worse_than_pca(measured: Measurements, trained: TrainedModel) -> Finding | N
         f"PCA (principal component analysis) with {measured.latent_dim} components is "
         f"{measured.pca_mse:.4f}.",
         explanation,
-        f"more --epochs{lower_beta} or {other}.",
+        _remedy(trained) or otherwise,
     )
 
 
@@ -153,33 +194,44 @@ def label_in_latents(measured: Measurements, trained: TrainedModel) -> Finding |
 
 
 def overfit(measured: Measurements, trained: TrainedModel) -> Finding | None:
-    """Detect a much lower loss on training images than on held-out ones."""
+    """Detect a much lower loss on training images than on held-out ones.
+
+    If the held-out loss was still at its lowest, shorter training would not help: that is a note.
+    """
     held_out, training = measured.held_out_loss, measured.training_loss
     if held_out is None or not _losses_are_comparable(trained):
         return None
-    best = held_out if measured.best_held_out_loss is None else measured.best_held_out_loss
+    # A loss may also differ because the weights still change much from step to step.
+    if measured.training_mse > _BETTER * measured.mse:
+        return None
+    best = measured.best_held_out_loss
     checkpoint = trained.checkpoint
     gaussian = checkpoint.train.objective == "gaussian"
     scale = max(abs(training), _MIN_SCALE * checkpoint.model.pixels if gaussian else 1e-9)
-    gap, rise = (held_out - training) / scale, (held_out - best) / scale
-    if gap <= _OVERFIT and rise <= _ROSE:
+    rose = best is not None and (held_out - best) / scale > _ROSE
+    if not rose and (held_out - training) / scale <= _GAP:
         return None
     observation = (
         f"The loss is {training:.2f} on training images and {held_out:.2f} on held-out images."
     )
-    if rise > _ROSE:
-        observation += f" Its lowest value on held-out images was {best:.2f}."
-    smaller = " or a smaller --hidden."
-    if measured.kl is not None:
-        smaller = ", a smaller --hidden or a higher --beta."
-    return Finding(
-        "overfit",
-        "warning",
-        observation,
-        "The model is overfitting: it memorizes its training images, so samples may be copies of "
-        "them.",
-        f"more data, fewer --epochs{smaller}",
-    )
+    smaller = "a smaller --hidden" + ("" if measured.kl is None else " or a higher --beta")
+    if rose:
+        return Finding(
+            "overfit",
+            "warning",
+            f"{observation} Its lowest value on held-out images was {best:.2f}.",
+            "The model is overfitting: it memorizes its training images, so samples may be copies "
+            "of them.",
+            f"--patience 5 or fewer --epochs, more data, {smaller}.",
+        )
+    explanation = "The model knows its training images better than others. "
+    advice = f"more data, or {smaller}."
+    if best is None:
+        explanation += "Only losses after each epoch show whether it was trained for too long."
+        advice = f"--validation 0.1 to measure them, more data, or {smaller}."
+    else:
+        explanation += "Its loss on others was still at its lowest, so it was not trained too long."
+    return Finding("few_images", "note", observation, explanation, advice)
 
 
 def _losses_are_comparable(trained: TrainedModel) -> bool:
@@ -237,6 +289,17 @@ def nothing_held_out(measured: Measurements, trained: TrainedModel) -> Finding |
     )
 
 
+def _remedy(trained: TrainedModel) -> str:
+    """Name the most likely cause of a model that has learned too little; empty if none is plain."""
+    config, metadata = trained.checkpoint.train, trained.checkpoint.metadata
+    if config.learning_rate > _HIGH_RATE:
+        return f"a smaller --learning-rate than {config.learning_rate:g}, such as 0.003."
+    steps = metadata["epochs"] * metadata["data"]["training"] / config.batch_size
+    if steps < _FEW_STEPS:
+        return f"more --epochs: the model was trained for only {steps:,.0f} steps."
+    return ""
+
+
 def _count_active(measured: Measurements) -> str:
     verb = "is" if measured.active_units == 1 else "are"
     return f"{measured.active_units} of {measured.latent_dim} latent dimensions {verb} active"
@@ -246,8 +309,9 @@ def _is_conditional(trained: TrainedModel) -> bool:
     return trained.checkpoint.model.family == "cvae"
 
 
-RULES: tuple[Callable[[Measurements, TrainedModel], Finding | None], ...] = (
-    posterior_collapse,
+Rule = Callable[[Measurements, TrainedModel], Finding | None]
+ROOT_CAUSES: tuple[Rule, ...] = (equal_images, posterior_collapse, nothing_learned)
+RULES: tuple[Rule, ...] = (
     inactive_units,
     worse_than_pca,
     label_in_latents,

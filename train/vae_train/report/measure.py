@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vae_runtime.arrays import to_float32
+from vae_runtime.datasets import Dataset
 from vae_runtime.metrics import ACTIVE, sample_posterior
 
 from .trained_model import EncodedImages, TrainedModel
@@ -19,8 +20,10 @@ _COMPONENTS = 32  # principal components used to compare images
 _MIN_IMAGES = 4 * _COMPONENTS  # needed to estimate the components' covariance
 _MAX_SAMPLES = 1_000
 _MAX_PCA_COMPONENTS = 512  # the most that can be fitted in seconds
-# The latents of an AE have no fixed scale, so this threshold is relative to the largest variance.
-_INACTIVE = 1e-4
+_MAX_ACTIVITY_DECODES = 4_000  # images decoded to find the active dimensions
+_MAX_ACTIVITY_PIXELS = 16_000_000
+_MIN_ACTIVITY_IMAGES = 4
+_MIN_EFFECT = 0.01  # of an active dimension on the pixels, relative to an equal share
 _MIN_PER_CLASS = 10  # the linear probe omits classes with fewer images
 
 
@@ -33,10 +36,13 @@ class Measurements:
         images: the number of images.
         latent_dim: D.
         variance: D numbers; for each dimension, how much its posterior mean varies over the images.
-        active_units: the number of dimensions that `is_active` marks as active.
+        active: D flags; whether each dimension is active: its posterior mean varies with the image,
+            and the decoded image with it.
         kl: D numbers, the KL of each dimension from N(0, 1) in nats, averaged over the images; None
             for an AE.
         mse: mean squared error per pixel of images decoded from the posterior means.
+        training_mse: the same for training images.
+        mean_mse: mean squared error per pixel of the mean training image, for every image.
         pca_mse: mean squared error per pixel of PCA with D components, fitted to `pca_images`
             training images; None unless D is below 512, `pca_images` and the number of pixels per
             image.
@@ -61,9 +67,11 @@ class Measurements:
     images: int
     latent_dim: int
     variance: list[float]
-    active_units: int
+    active: list[bool]
     kl: list[float] | None
     mse: float
+    training_mse: float
+    mean_mse: float
     pca_mse: float | None
     pca_images: int
     probe_accuracy: float | None
@@ -75,6 +83,11 @@ class Measurements:
     sample_distance: float | None
     reconstruction_distance: float | None
     training_distance: float | None
+
+    @property
+    def active_units(self) -> int:
+        """The number of active dimensions."""
+        return sum(self.active)
 
     @property
     def total_kl(self) -> float | None:
@@ -89,6 +102,7 @@ def measure(trained: TrainedModel) -> Measurements:
     encoded = trained.encode(images, trained.labels)
     pixels = flatten(images)
     decoded = flatten(trained.decode(encoded.mu, trained.labels))
+    training = trained.training.take(slice(0, _MAX_SAMPLES))
     variance = encoded.mu.astype(np.float64).var(axis=0)
     kl = encoded.kl()
     comparable = dim < min(len(trained.training), _MAX_PCA_COMPONENTS, checkpoint.model.pixels)
@@ -102,9 +116,11 @@ def measure(trained: TrainedModel) -> Measurements:
         images=len(images),
         latent_dim=dim,
         variance=variance.tolist(),
-        active_units=int(is_active(variance, checkpoint.model.family).sum()),
+        active=_find_active(trained, encoded, variance, float(pixels.var())).tolist(),
         kl=None if kl is None else kl.tolist(),
         mse=float(np.square(decoded - pixels, dtype=np.float64).mean()),
+        training_mse=_reconstruction_error(trained, training),
+        mean_mse=float(np.square(pixels - pca.mean, dtype=np.float64).mean()),
         pca_mse=pca.error(pixels, dim) if comparable else None,
         pca_images=len(trained.training),
         probe_accuracy=None if probe is None else probe.accuracy,
@@ -119,11 +135,44 @@ def measure(trained: TrainedModel) -> Measurements:
     )
 
 
-def is_active(variance: NDArray[np.float64], family: str) -> NDArray[np.bool_]:
-    """Mark active units: dimensions that vary with the image, bool[D] (Burda et al. 2015)."""
-    threshold = _INACTIVE * float(variance.max()) if family == "ae" else ACTIVE
-    active: NDArray[np.bool_] = variance > threshold
-    return active
+def _find_active(
+    trained: TrainedModel, encoded: EncodedImages, variance: NDArray[np.float64], contrast: float
+) -> NDArray[np.bool_]:
+    """Find the active dimensions, bool[D].
+
+    In a VAE, the variance of an active dimension's posterior mean is above .01 (Burda et al. 2015);
+    the scale of an AE's latents is arbitrary. In both, the decoder must use the dimension: with its
+    mean in place of each image's own value, the pixels change by more than a hundredth of an equal
+    share of the variance of the images.
+
+    Args:
+        trained: the model.
+        encoded: the encoded images.
+        variance: f64[D], the variance of each dimension over the images.
+        contrast: the variance of the pixels over all images.
+    """
+    varies = variance > (0 if encoded.log_var is None else ACTIVE)
+    dim, pixels = len(variance), trained.checkpoint.model.pixels
+    decodes = min(_MAX_ACTIVITY_DECODES, _MAX_ACTIVITY_PIXELS // pixels)
+    n = min(len(encoded.mu), decodes // dim)
+    if n < _MIN_ACTIVITY_IMAGES:  # too many dimensions to decode each one
+        return varies
+    mu, mean = encoded.mu[:n], encoded.mu.mean(0)
+    labels = None if trained.labels is None else trained.labels[:n]
+    whole = trained.decode(mu, labels)
+    for k in np.flatnonzero(varies):
+        flat = mu.copy()
+        flat[:, k] = mean[k]
+        change = np.square(trained.decode(flat, labels) - whole, dtype=np.float64).mean()
+        varies[k] = change > _MIN_EFFECT / dim * contrast
+    return varies
+
+
+def _reconstruction_error(trained: TrainedModel, data: Dataset) -> float:
+    """Compute the mean squared error per pixel of the reconstructions."""
+    labels = data.labels if trained.labels is not None else None
+    decoded = trained.decode(trained.encode(data.images, labels).mu, labels)
+    return float(np.square(flatten(decoded) - flatten(data.images), dtype=np.float64).mean())
 
 
 def flatten(images: NDArray[Any]) -> NDArray[np.float32]:
@@ -172,6 +221,8 @@ class PCA:
         from sklearn import decomposition
 
         pixels = flatten(images)
+        if not pixels.var(axis=0).any():  # all images are equal: there are no components
+            return cls(pixels[0], np.zeros((0, pixels.shape[1]), np.float32))
         fitted: Any = decomposition.PCA(min(components, *pixels.shape), random_state=seed % 2**32)
         fitted.fit(pixels)
         return cls(fitted.mean_.astype(np.float32), fitted.components_.astype(np.float32))
