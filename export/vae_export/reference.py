@@ -41,7 +41,7 @@ Arrays = dict[str, NDArray[Any]]
 _BATCH = 256
 _WIDE = 64  # outputs from which on torch sums in sequence
 _ALONE = 64  # maximum number of rows to run one at a time
-_GOLDEN_ROWS = 64  # maximum number of rows per graph
+_GOLDEN_ROWS = 24  # maximum number of rows per graph
 _GOLDEN_BYTES = 16 << 20  # maximum size of one array of golden vectors
 
 
