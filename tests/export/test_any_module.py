@@ -222,3 +222,22 @@ def test_saturated_pixels_are_reported(digits: Dataset) -> None:
     lines: list[str] = []
     export(module, None, digits, image_range="signed", log=lines.append)
     assert any("of all pixels are at a bound after clipping" in line for line in lines)
+
+
+def test_a_costly_module_uses_fewer_images_and_rows_and_gives_the_same_bytes(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vae_export.cost.MAX_WORK", 1e5)
+    torch.manual_seed(0)
+    module = theirs.Plain()  # 1,024 operations to encode an image, 512 to decode one
+    lines: list[str] = []
+    exported = export(module, None, digits, log=lines.append)
+    assert exported.manifest.parity["rows"] == {"encoder": 9, "decoder": 19}
+    assert exported.manifest.parity["batches"]["encoder"] == [0, 1, 2, 7, 9]
+    assert exported.manifest.parity["forward"]["images"] == 9
+    for start in ("prior: fitted to 97 of 100 images, since one takes ",
+                  "encoder: checks 9 of 100 rows, since ", "decoder: checks 19 of "):  # fmt: skip
+        assert any(line.startswith(start) for line in lines), start
+    again = export(module, None, digits)
+    assert again.files == exported.files
+    assert again.manifest.to_bytes() == exported.manifest.to_bytes()
