@@ -1,7 +1,7 @@
 """Bound the time and the memory that the checks of a module take, by what one row costs.
 
-The bounds follow from counts of operations and bytes, never from time: the same checkpoint gives
-the same bytes on every machine.
+The bounds follow from counts of operations and bytes, never from time, so that every machine checks
+the same rows and fits the prior to the same images.
 """
 
 from __future__ import annotations
