@@ -174,6 +174,8 @@ def export_source(source: Source, out: Path | None, options: ExportOptions) -> E
             rows = thin(rows, limit)
             options.log(f"{graph.role}: checks {limit} of {count} rows, since {cost.line()}")
         references[graph.role] = run_reference(graph, rows, cost, options.track)
+        for line in references[graph.role].warnings(graph.role):
+            options.log(line)
     spec = replace(source.spec, id=bundle_id(models, source.spec))
     exported = _export_graphs(replace(source, spec=spec), models, references, options)
     try_bundle(exported.manifest, exported.files, source.images)

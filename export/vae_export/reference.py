@@ -39,6 +39,7 @@ from .user_code import user_line
 Arrays = dict[str, NDArray[Any]]
 
 _BATCH = 256
+_IMPRECISE = 1e-3  # relative to the largest value of an output, or to 1
 _WIDE = 64  # outputs from which on torch sums in sequence
 _ALONE = 64  # maximum number of rows to run one at a time
 _GOLDEN_ROWS = 24  # maximum number of rows per graph
@@ -74,6 +75,17 @@ class Reference:
     double: Arrays
     rounding: dict[str, Rounding]
     cost: RowCost
+
+    def warnings(self, role: str) -> Iterator[str]:
+        """Describe each output that float32 gives with fewer than three digits."""
+        for name, rounding in self.rounding.items():
+            largest = float(np.abs(self.double[name]).max(initial=1))
+            if rounding.largest > _IMPRECISE * largest:
+                yield (
+                    f"warning: {role}.{name}: float32 differs from float64 by "
+                    f"{rounding.largest:.1e}; the module magnifies rounding, or relies on float64, "
+                    "in which no graph computes"
+                )
 
 
 def run_reference(graph: Graph, rows: Arrays, cost: RowCost, track: Track) -> Reference:

@@ -241,3 +241,11 @@ def test_a_costly_module_uses_fewer_images_and_rows_and_gives_the_same_bytes(
     again = export(module, None, digits)
     assert again.files == exported.files
     assert again.manifest.to_bytes() == exported.manifest.to_bytes()
+
+
+def test_a_module_that_relies_on_float64_is_warned_of(digits: Dataset) -> None:
+    torch.manual_seed(0)
+    lines: list[str] = []
+    export(theirs.Cancels(), None, digits, log=lines.append)
+    (warning,) = [line for line in lines if line.startswith("warning: ")]
+    assert warning.startswith("warning: decoder.image: float32 differs from float64 by ")
