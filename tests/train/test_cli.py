@@ -158,6 +158,25 @@ def test_metrics_are_appended_to_an_existing_file(tmp_path: Path) -> None:
     assert epochs == [1, 2, 1, 2]
 
 
+def test_the_objective_follows_the_data_unless_given(tmp_path: Path) -> None:
+    masks = tmp_path / "masks.npz"
+    np.savez(masks, images=np.tile(np.eye(8, dtype=np.uint8) * 255, (40, 1, 1)))
+    quick = (*SMALL, "--epochs", "1", "--no-report")
+    for k, (arguments, objective, line) in enumerate((
+        (("vae", "--data", masks), "bce", "objective bce, since the pixels are nearly all black"),
+        (("vae", "--data", "digits"), "gaussian", "objective gaussian, since the pixels have sh"),
+        (("vae", "--data", "digits", "--objective", "bce"), "bce", "epoch 1/1"),
+        (("vae", "--data", "digits", "--binarise"), "bce", "epoch 1/1"),
+        (("vae", "--data", "digits", "--preset", "reference"), "bce", "epoch 1/1"),
+        (("ae", "--data", masks), "mse", "epoch 1/1"),
+    )):  # fmt: skip
+        out = tmp_path / f"{k}.pt"
+        done = invoke(*arguments, *quick, "--out", out)
+        assert done.exit_code == 0, done.output
+        assert load_checkpoint(out).train.objective == objective
+        assert done.stderr.startswith(line)
+
+
 def image_folder(folder: Path, classes: tuple[str, ...], size: tuple[int, int] = (8, 9)) -> Path:
     rng = np.random.default_rng(0)
     for name in classes:

@@ -142,3 +142,29 @@ def test_guidance_needs_label_dropout() -> None:
 def test_overrides_of_none_keep_the_recipe() -> None:
     assert recipe("default", "vae", 9, beta=None, seed=None) == recipe("default", "vae", 9)
     assert recipe("default", "vae", 9, beta=2.0).beta == 2
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size", "rate", "epochs"),
+    [
+        (60_000, 128, 3e-3, 16),
+        (6_000, 128, 3e-3, 22),
+        (4_999, 64, 3e-3 / 2**0.5, 16),
+        (1_500, 32, 1.5e-3, 22),
+        (40, 32, 1.5e-3, 400),
+    ],
+)
+def test_small_data_sets_get_more_epochs_of_smaller_batches(
+    images: int, batch_size: int, rate: float, epochs: int
+) -> None:
+    config = recipe("default", "vae", 784, images=images)
+    assert (config.batch_size, config.epochs) == (batch_size, epochs)
+    assert config.learning_rate == pytest.approx(rate)
+    assert recipe("reference", "vae", 784, images=images) == recipe("reference", "vae", 784)
+
+
+def test_epochs_follow_from_a_given_batch_size_and_can_be_given() -> None:
+    config = recipe("default", "vae", 784, images=1_500, batch_size=128)
+    assert (config.epochs, config.learning_rate) == (84, 3e-3)
+    assert recipe("best", "vae", 784, images=1_500).epochs == 43
+    assert recipe("default", "vae", 784, images=1_500, epochs=3).epochs == 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import log, pi
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 from torch.nn import functional as F
 
 from vae_models import build, preset
+from vae_runtime.datasets import Dataset, load_dataset
 from vae_train import TrainConfig
 from vae_train.config import Objective
 from vae_train.objective import (
@@ -22,6 +24,7 @@ from vae_train.objective import (
     kl_to_standard_normal,
     log_ratio,
     mean_squared_error,
+    pick_objective,
     reconstruction,
     total_loss,
 )
@@ -226,3 +229,46 @@ def test_the_gaussian_constant() -> None:
     zero = torch.zeros(1, 1, 1, 1)
     half = torch.full((1, 1, 1, 1), 0.5)
     assert reconstruction(zero, half, "gaussian", 1.0).item() == pytest.approx(log(2 * pi) / 2)
+
+
+def discs(edge: float, size: int = 28, n: int = 200) -> np.ndarray:
+    """White discs on black, f64[n, 1, size, size], whose edges are `edge` pixels wide."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:size, :size]
+    centre = rng.uniform(size / 4, 3 * size / 4, (n, 2, 1, 1))
+    distance = np.hypot(y - centre[:, 0], x - centre[:, 1])
+    return np.clip((size / 5 - distance) / edge, 0, 1)[:, None]
+
+
+Y, X = np.mgrid[:32, :32] / 31
+GALAXY = 0.4 * np.exp(-((Y - 0.5) ** 2 + (X - 0.5) ** 2) * 40)[None, None]  # never near white
+
+
+@pytest.mark.parametrize(
+    ("pixels", "expected"),
+    [
+        (discs(1e-9), "bce"),
+        (discs(2.0), "bce"),
+        (1 - discs(2.0), "bce"),  # ink on paper
+        (discs(2.0).repeat(3, 1), "bce"),
+        (0.1 + 0.3 * discs(1e-9), "gaussian"),  # two greys
+        (GALAXY, "gaussian"),
+        (np.stack([X, Y, 1 - X])[None], "gaussian"),
+        (np.random.default_rng(0).uniform(0.2, 0.8, (9, 3, 16, 16)), "gaussian"),
+        (np.zeros((3, 1, 4, 4)), "bce"),
+        (np.full((3, 1, 4, 4), 0.5), "gaussian"),
+    ],
+)
+def test_the_objective_follows_the_contrast(pixels: np.ndarray, expected: str) -> None:
+    data = Dataset("drawn", np.rint(255 * pixels).astype(np.uint8))
+    objective, reason = pick_objective(data)
+    assert objective == expected
+    assert "contrast " in reason
+
+
+def test_the_objective_of_sorted_data_is_that_of_all_classes() -> None:
+    """Two thirds of the images are masks, stored first."""
+    masks = np.rint(255 * discs(1e-9, n=4000)).astype(np.uint8)
+    grey = np.full((2000, 1, 28, 28), 128, np.uint8)
+    assert pick_objective(Dataset("both", np.concatenate([masks, grey])))[0] == "gaussian"
+    assert pick_objective(load_dataset("digits"))[0] == "gaussian"

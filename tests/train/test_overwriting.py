@@ -196,6 +196,12 @@ def test_of_two_runs_at_once_one_is_refused(folder: Path) -> None:
     assert load_checkpoint(folder / "new.pt").metadata["epochs"] == 60
 
 
+def test_a_file_of_the_same_name_is_no_checkpoint_if_there_is_no_run(folder: Path) -> None:
+    (folder / "new").write_text("notes")
+    done = invoke(*OPTIONS, "--data", "data.npz", "--out", "new.pt")
+    assert done.exit_code == 0, done.output
+
+
 def test_a_lock_is_released_and_an_empty_folder_removed(tmp_path: Path) -> None:
     run = RunFolder.for_checkpoint(tmp_path / "model.pt")
     for _ in range(2):

@@ -187,7 +187,7 @@ class TrainConfig:
 
 
 _EPOCHS = {"default": 16, "best": 30}
-_MANY_IMAGES = 10_000
+_BATCHES = ((2_500, 32), (5_000, 64))  # for fewer images than the first number, that batch size
 _MAX_EPOCHS = 400  # of a preset
 _MIN_STEPS = {"default": 1_000, "best": 2_000}  # the epochs of small data sets have few steps
 
@@ -199,8 +199,8 @@ def recipe(
 
     `reference` follows common tutorials: Adam with learning rate 1e-3, batches of 32, ten epochs;
     MSE for the AE, and summed BCE + KL for the others (or summed MSE + 3·KL, with `objective="mse",
-    beta=3`). `best` is `default` with more epochs. For fewer than 10,000 images, both take smaller
-    batches, and enough epochs for a thousand or more steps.
+    beta=3`). `best` is `default` with more epochs. For few images, both take smaller batches, and
+    enough epochs for a thousand or more steps.
 
     Args:
         preset: `default`, `best` or `reference`.
@@ -218,8 +218,8 @@ def recipe(
             config = replace(config, objective="mse", adam_eps=1e-8 * pixels)
     else:
         config = TrainConfig(epochs=_EPOCHS[preset], precision="auto")
-        if images is not None and images < _MANY_IMAGES:
-            config = replace(config, **_for_few_images(preset, images, overrides))
+        if images is not None:
+            config = _adapt(config, preset, images, overrides.get("batch_size"))
         if family == "ae":
             config = replace(config, objective="mse")
         if family == "cvae":
@@ -237,9 +237,16 @@ def recipe(
     return replace(config, **{key: v for key, v in overrides.items() if v is not None})
 
 
-def _for_few_images(preset: str, images: int, overrides: dict[str, Any]) -> dict[str, Any]:
-    """Choose smaller batches, and epochs for enough steps of the batch size that is used."""
-    batch_size = 32
-    steps = -(-images // (overrides.get("batch_size") or batch_size))  # per epoch
+def _adapt(config: TrainConfig, preset: str, images: int, batch_size: int | None) -> TrainConfig:
+    """Adapt batch size, learning rate and epochs to the number of images.
+
+    Smaller batches have noisier gradients, which Adam tolerates at a rate lower by the square root
+    (Malladi et al. 2022, arXiv 2205.10287).
+    """
+    if batch_size is None:
+        batch_size = next((size for limit, size in _BATCHES if images < limit), config.batch_size)
+        rate = config.learning_rate * (batch_size / config.batch_size) ** 0.5
+        config = replace(config, batch_size=batch_size, learning_rate=rate)
+    steps = -(-images // batch_size)  # per epoch
     epochs = min(_MAX_EPOCHS, -(-_MIN_STEPS[preset] // steps))
-    return {"batch_size": batch_size, "epochs": max(_EPOCHS[preset], epochs)}
+    return replace(config, epochs=max(config.epochs, epochs))

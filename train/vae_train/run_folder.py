@@ -157,6 +157,8 @@ class RunFolder:
 
     def _check_siblings(self, out: Path) -> None:
         """Check that no other checkpoint, such as `cvae.ckpt` beside `cvae.pt`, has this folder."""
+        if not self.metrics.exists():  # no run was ever started here
+            return
         stem = without_extension(out)
         for other in (stem, *(stem.with_name(stem.name + end) for end in _EXTENSIONS)):
             if other != out and other.is_file():
