@@ -148,9 +148,9 @@ def test_overrides_of_none_keep_the_recipe() -> None:
     ("images", "batch_size", "rate", "epochs"),
     [
         (60_000, 128, 3e-3, 16),
-        (6_000, 128, 3e-3, 22),
-        (4_999, 64, 3e-3 / 2**0.5, 16),
-        (1_500, 32, 1.5e-3, 22),
+        (6_000, 128, 3e-3, 32),
+        (4_999, 64, 3e-3 / 2**0.5, 19),
+        (1_500, 32, 1.5e-3, 32),
         (40, 32, 1.5e-3, 400),
     ],
 )
@@ -165,6 +165,6 @@ def test_small_data_sets_get_more_epochs_of_smaller_batches(
 
 def test_epochs_follow_from_a_given_batch_size_and_can_be_given() -> None:
     config = recipe("default", "vae", 784, images=1_500, batch_size=128)
-    assert (config.epochs, config.learning_rate) == (84, 3e-3)
-    assert recipe("best", "vae", 784, images=1_500).epochs == 43
+    assert (config.epochs, config.learning_rate) == (125, 3e-3)
+    assert recipe("best", "vae", 784, images=1_500).epochs == 64
     assert recipe("default", "vae", 784, images=1_500, epochs=3).epochs == 3

@@ -128,6 +128,12 @@ def test_an_interrupt_saves_the_state(tmp_path: Path) -> None:
     assert load_checkpoint(out).metadata["epochs"] == 2
 
 
+def test_widths_may_be_a_number_a_list_or_text() -> None:
+    for hidden, expected in ((8, (8,)), ([8, 4], (8, 4)), ("8,4", (8, 4))):
+        options = SMALL | {"hidden": hidden, "epochs": 1}
+        assert train("ae", "digits", **options).model.hidden == expected
+
+
 def test_without_a_path_no_file_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     checkpoint = train("ae", "digits", **SMALL | {"no_report": False})
@@ -152,6 +158,11 @@ def test_without_a_path_no_file_is_written(tmp_path: Path, monkeypatch: pytest.M
         ({"components": 0}, UsageError, "components is 0, expected 1 or more"),
         ({"save_every": -1.0, "out": "a.pt"}, UsageError, "save_every is -1.0"),
         ({"hidden": ("a",)}, UsageError, "hidden is"),
+        ({"hidden": "16,x"}, UsageError, "hidden '16,x'"),
+        ({"size": 9}, UsageError, "size is 9, expected (height, width)"),
+        ({"size": "9"}, UsageError, "size '9': expected HxW"),
+        ({"size": (9, 9)}, UsageError, "expected 9x9; only image files can be changed"),
+        ({"tensorboard": True}, UsageError, "tensorboard writes to the run folder"),
         ({"data": "none.npz"}, NotFound, "none.npz"),
         ({"test": Dataset("t", np.zeros((1, 1, 8, 8), np.uint8))}, UsageError, "test is given"),
     ],

@@ -189,7 +189,7 @@ class TrainConfig:
 _EPOCHS = {"default": 16, "best": 30}
 _BATCHES = ((2_500, 32), (5_000, 64))  # for fewer images than the first number, that batch size
 _MAX_EPOCHS = 400  # of a preset
-_MIN_STEPS = {"default": 1_000, "best": 2_000}  # the epochs of small data sets have few steps
+_MIN_STEPS = {"default": 1_500, "best": 3_000}  # the epochs of small data sets have few steps
 
 
 def recipe(
@@ -200,7 +200,7 @@ def recipe(
     `reference` follows common tutorials: Adam with learning rate 1e-3, batches of 32, ten epochs;
     MSE for the AE, and summed BCE + KL for the others (or summed MSE + 3·KL, with `objective="mse",
     beta=3`). `best` is `default` with more epochs. For few images, both take smaller batches, and
-    enough epochs for a thousand or more steps.
+    enough epochs for 1,500 steps.
 
     Args:
         preset: `default`, `best` or `reference`.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vae_runtime.console import is_small_integer
+from vae_runtime.console import is_small_integer, parse_size
 from vae_runtime.errors import UsageError
 
 from .config import TrainConfig
@@ -97,6 +98,8 @@ class TrainOptions:
     def from_keywords(cls, **options: Any) -> TrainOptions:
         """Build the options from keyword arguments of `vae_train.train`.
 
+        `size` and `hidden` may be sequences, or text as on the command line.
+
         Raises:
             UsageError: an option is unknown, or does not apply.
         """
@@ -106,7 +109,13 @@ class TrainOptions:
                 near = get_close_matches(name, known, 1)
                 hint = f" Did you mean {near[0]}?" if near else ""
                 raise UsageError(f"{name}: vae_train.train has no such option.{hint}")
-            if name in ("size", "hidden") and value is not None:
+            if name == "size" and isinstance(value, str):
+                options[name] = parse_size(value)
+            elif name == "hidden" and isinstance(value, str):
+                options[name] = parse_hidden(value)
+            elif name == "hidden" and isinstance(value, int):
+                options[name] = (value,)
+            elif name in ("size", "hidden") and isinstance(value, Iterable):
                 options[name] = tuple(value)
         if options.get("metrics") is not None:
             options["metrics"] = Path(options["metrics"])
@@ -124,6 +133,13 @@ class TrainOptions:
             raise UsageError(
                 "--resume continues a run, --force starts it again. Use only one of them."
             )
+        if self.tensorboard and self.out is None:
+            raise UsageError("tensorboard writes to the run folder, so it needs out. Set both.")
+        self._check_values()
+
+    def _check_values(self) -> None:
+        if self.size is not None and not _is_pair(self.size):
+            raise UsageError(f"size is {self.size!r}, expected (height, width)")
         for name in ("components", "threads"):
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < 1):
@@ -182,6 +198,10 @@ class TrainOptions:
             del values["prior_spread"]
         every = (self.family,)
         return to_toml({k: v for k, v in values.items() if self.family in _FAMILIES.get(k, every)})
+
+
+def _is_pair(size: object) -> bool:
+    return isinstance(size, tuple) and [type(n) for n in size] == [int, int]
 
 
 def parse_hidden(text: str | None) -> tuple[int, ...] | None:

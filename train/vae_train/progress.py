@@ -120,11 +120,11 @@ class MetricsFile(Callback):
             raise UsageError(
                 f"{path}: vae-train writes this file anyway. Use another file for --metrics."
             )
+        if not path.is_file():  # new, or a pipe
+            return
         try:
             with path.open("rb") as file:
                 json.loads(file.readline(_MAX_LINE) or b"{}")
-        except FileNotFoundError:
-            return
         except OSError as error:
             raise FileError(f"{path}: {describe_os_error(error)}") from error
         except ValueError as error:
@@ -149,10 +149,14 @@ class TensorBoard(Callback):
             raise MissingExtra(
                 "--tensorboard needs tensorboard, not installed here. Run: pip install tensorboard"
             )
+        self._folder = folder
+        self._epoch = 0
+
+    def on_train_begin(self, steps: int) -> None:
+        """Create the file."""
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder))
-        self._epoch = 0
+        self._writer = SummaryWriter(str(self._folder))
 
     def on_epoch_end(self, epoch: Epoch, model: Model) -> None:
         """Write the speed and the losses (`training/loss`, `validation/loss` and so on)."""
