@@ -126,8 +126,9 @@ def inactive_units(measured: Measurements, trained: TrainedModel) -> Finding | N
             "either fewer dimensions are enough or the weight of the KL term is too high."
         )
         advice = _remedy(trained) or f"a lower --beta for more detail, or {fewer}."
+    level = "warning" if active < dim / 2 else "note"
     observation = f"{_count_active(measured)}."
-    return Finding("inactive_units", "warning", observation, explanation, advice)
+    return Finding("inactive_units", level, observation, explanation, advice)
 
 
 def worse_than_pca(measured: Measurements, trained: TrainedModel) -> Finding | None:
