@@ -67,8 +67,8 @@ _PATH = click.Path(path_type=Path)
               help="Folder or .zip to write. [default: the checkpoint's name without .pt]")
 @click.option("--zip", "zipped", is_flag=True,
               help="Write one uncompressed .zip instead of a folder.")
-@click.option("--data", type=PATH, help="Images for the parity check: mnist, digits, a folder, "
-              ".npz or Parquet. With --model, the latent prior is fitted to them as well.")
+@click.option("--data", type=PATH, help="Images for the parity check: any data that vae-train "
+              "reads. With --model, the latent prior is fitted to them as well.")
 @click.option("--size", help="Resize image files of --data to HxW, for example 64x64. "
               "[default: the model's image size]")
 @click.option("--opset", type=click.IntRange(18, 23), default=DEFAULT_OPSET, show_default=True,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from vae_runtime.bundle.reader import open_bundle
 from vae_runtime.bundle.spec import ImageSpec
-from vae_runtime.console import check_output_file, print_status
-from vae_runtime.datasets import Dataset, load_dataset, load_held_out
+from vae_runtime.console import check_output_file, print_status, track_images
+from vae_runtime.datasets import Dataset, ReadOptions, load_held_out, log_reading, read_split
 from vae_runtime.errors import FileError, UsageError
 from vae_runtime.files.atomic import write_atomic
 from vae_runtime.studio.build import NO_POINTS, PageContent, encode_points, page_files
@@ -91,7 +91,10 @@ def _custom_source(request: ExportRequest, model: str) -> Source:
     """Load a custom module with its weights, and fit its prior to --data."""
     if request.data is None:
         raise UsageError("--data is missing. A custom module needs images to fit its prior to.")
-    data = load_dataset(request.data, size=request.size)
+    data = read_split(
+        request.data, "train", ReadOptions(request.size, alpha=True, track=track_images)
+    )
+    log_reading(request.data, data, print_status)
     module = load_factory(model)
     sha256 = load_weights(module, request.ckpt, print_status) if request.ckpt is not None else ""
     options = replace(
@@ -115,7 +118,9 @@ def _held_out(request: ExportRequest, image: ImageSpec) -> Dataset | None:
     if request.data is None:
         return None
     size = request.size or image.shape[1:]
-    return load_held_out(request.data, print_status, size=size, mode=image.mode)
+    return load_held_out(
+        request.data, print_status, ReadOptions(size, image.mode, track=track_images)
+    )
 
 
 def _write_targets(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vae_runtime.bundle.reader import Bundle, open_bundle
-from vae_runtime.console import check_output_file, print_status
+from vae_runtime.console import check_output_file, print_status, track_images
 from vae_runtime.dependencies import require
 from vae_runtime.errors import FileError, UsageError
 from vae_runtime.files.atomic import write_atomic
@@ -51,7 +51,7 @@ def write_from_bundle(request: ExportRequest, path: Path) -> None:
 
 def _write_page(bundle: Bundle, request: ExportRequest, out: Path) -> None:
     """Write the bundle's page, with a map of the latents of --data."""
-    from vae_runtime.datasets import load_held_out
+    from vae_runtime.datasets import ReadOptions, load_held_out
     from vae_runtime.studio.build import NO_POINTS, PageContent, encode_points
     from vae_runtime.studio.single_file import single_file
 
@@ -59,7 +59,8 @@ def _write_page(bundle: Bundle, request: ExportRequest, out: Path) -> None:
     if request.data is not None:
         image = bundle.manifest.spec.image
         size = request.size or image.shape[1:]
-        data = load_held_out(request.data, print_status, size=size, mode=image.mode)
+        options = ReadOptions(size, image.mode, track=track_images)
+        data = load_held_out(request.data, print_status, options)
         points = encode_points(bundle, data)
     page = single_file(PageContent(bundle, Path(bundle.name).name, points))
     write_atomic(out, page)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from vae_runtime.arrays import to_float32
 from vae_runtime.bundle.spec import ImageSpec, ModelSpec
 from vae_runtime.datasets import Dataset, load_dataset
-from vae_runtime.datasets.mnist import SHA256, cache_folder
+from vae_runtime.datasets.downloads import has_download
+from vae_runtime.datasets.known import DOWNLOADS
 from vae_runtime.errors import MissingExtra, UsageError
 from vae_train import Checkpoint
 
@@ -92,8 +93,7 @@ def _offline_data(checkpoint: Checkpoint) -> Dataset | None:
     """Load the test split of the data set named in the checkpoint, if it is available offline."""
     trained_on = checkpoint.metadata.get("data", {})
     name = trained_on.get("name")
-    cached = (cache_folder() / "mnist" / f"{file}.gz" for file in SHA256 if file.startswith("t10k"))
-    if name != "digits" and not (name == "mnist" and all(path.is_file() for path in cached)):
+    if name != "digits" and not (name in DOWNLOADS and has_download(DOWNLOADS[name], "test")):
         return None
     try:
         data = load_dataset(name, "test")

@@ -254,6 +254,11 @@ def format_duration(seconds: float) -> str:
     return f"{minutes // 60:,} h {minutes % 60} min"
 
 
+def track_images(files: Iterable[T], total: int) -> Iterator[T]:
+    """Yield image files; on a terminal, show progress after one second."""
+    return progress(files, total, 1)
+
+
 # Options
 
 

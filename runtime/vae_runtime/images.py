@@ -9,7 +9,9 @@ import io
 import struct
 import warnings
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +25,12 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+EXTENSIONS = (
+    ".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm"
+)  # fmt: skip
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 MAX_PIXELS = 16_000_000
+MAX_PHOTO_PIXELS = 128_000_000  # of a user's own file that is to be made smaller
 MAX_BYTES = 256 << 20  # bytes per file, more than an image of MAX_PIXELS needs in any format
 _KINDS = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".gif": "GIF"
@@ -45,6 +50,22 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
 
 
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """One decoded image file.
+
+    Attributes:
+        pixels: u8[C, H, W], over black where the image is transparent; or with alpha.
+        alpha: u8[H, W], the opacity; None if every pixel is opaque.
+        changes: one line for each change that loses information, such as "only the first frame is
+            read".
+    """
+
+    pixels: NDArray[np.uint8]
+    alpha: NDArray[np.uint8] | None = None
+    changes: tuple[str, ...] = ()
+
+
 def read_image(
     source: str | Path | bytes,
     *,
@@ -53,42 +74,109 @@ def read_image(
     max_pixels: int = MAX_PIXELS,
     log: Callable[[str], None] = lambda line: None,
 ) -> NDArray[np.uint8]:
+    """Decode one image file and place transparent parts over black or white; see `compose`.
+
+    For the arguments and errors, see `decode_image`; `log` receives each change as a line.
+
+    Returns:
+        u8[C, H, W].
+    """
+    pixels, changes = compose([decode_image(source, mode=mode, size=size, max_pixels=max_pixels)])
+    for change in changes:
+        log(change)
+    return pixels[0]
+
+
+def decode_image(
+    source: str | Path | bytes,
+    *,
+    mode: str | None = None,
+    size: tuple[int, int] | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Decoded:
     """Decode one image file.
 
-    Applies the EXIF orientation, blends transparency over black unless `mode` has alpha, and scales
-    16-bit grey to 8 bits.
+    Applies the EXIF orientation, scales 16-bit grey to 8 bits, and scales a grey image of zeros and
+    ones, as masks are often stored, to black and white.
 
     Args:
         source: the path of a file, or its bytes.
         mode: convert to `L`, `LA`, `RGB` or `RGBA`; None keeps grey images grey and converts
-            others to RGB.
-        size: (H, W) to resize to, with a Lanczos filter.
-        max_pixels: the largest height times width to decode.
-        log: called with one line for each loss of information: transparency, further frames.
-
-    Returns:
-        u8[C, H, W].
+            others to RGB. Only a mode with alpha keeps the opacity.
+        size: (H, W) to resize to, with a Lanczos filter. A larger JPEG is decoded at a reduced
+            scale.
+        max_pixels: the largest number of pixels in the file.
 
     Raises:
         NotFound: the file does not exist.
         FileError: the file cannot be read.
-        InputError: the file is damaged or is not a PNG, JPEG, WebP or BMP.
+        InputError: the file is damaged or is not in one of `FORMATS`.
         LimitError: the image has more than `max_pixels` pixels.
     """
-    from PIL import Image
-
     name = "image" if isinstance(source, bytes) else source
     raw = source if isinstance(source, bytes) else read_bytes(Path(source), max_bytes=MAX_BYTES)
-    image = _decode(raw, name, mode, max_pixels, log)
+    image, alpha, changes = _open(raw, name, size, max_pixels, mode)
+    if image.mode == "L" and image.getextrema()[1] == 1:
+        image = image.point(lambda level: level * 255)
+        changes.append("pixels of 0 and 1 are read as black and white")
+    if mode and image.mode != mode:
+        changes += ["colour is converted to grey"] if mode == "L" else []
+        image = image.convert(mode)
+    pixels = _to_array(image, size)
+    return Decoded(pixels, None if alpha is None else _to_array(alpha, size)[0], tuple(changes))
+
+
+def compose(images: Sequence[Decoded]) -> tuple[list[NDArray[np.uint8]], list[str]]:
+    """Place the transparent parts of all images over one background: the opposite of their ink.
+
+    The background is white if the mean level of the opaque parts is below one half, else black.
+
+    Returns:
+        The pixels u8[C, H, W] of each image, and one line for each kind of change, which begins
+        with the number of images that it concerns unless these are all.
+    """
+    counts = Counter(change for image in images for change in image.changes)
+    clear = [
+        (image.pixels.mean(axis=0), image.alpha) for image in images if image.alpha is not None
+    ]
+    white = False
+    if clear:
+        ink = sum(float(levels.sum()) for levels, _ in clear)
+        white = ink < 0.5 * sum(float(alpha.sum()) for _, alpha in clear)
+        line = f"transparent parts are placed over {'white' if white else 'black'}"
+        counts[line] = len(clear)
+    pixels = [_over_white(image) if white else image.pixels for image in images]
+    lines = [line if n == len(images) else f"{n:,} of them: {line}" for line, n in counts.items()]
+    return pixels, lines
+
+
+def _over_white(image: Decoded) -> NDArray[np.uint8]:
+    if image.alpha is None:
+        return image.pixels
+    # Resizing rings, so that the sum may exceed 255.
+    levels = image.pixels.astype(np.uint16) + (255 - image.alpha)
+    pixels: NDArray[np.uint8] = np.minimum(levels, 255).astype(np.uint8)
+    return pixels
+
+
+def _to_array(image: Image.Image, size: tuple[int, int] | None) -> NDArray[np.uint8]:
+    """Convert to u8[C, H, W], resized to `size`."""
+    from PIL import Image
+
     if size and (image.height, image.width) != size:
         image = image.resize((size[1], size[0]), Image.Resampling.LANCZOS)
     pixels = np.array(image)
     return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
 
 
-def _decode(
-    raw: bytes, name: object, mode: str | None, max_pixels: int, log: Callable[[str], None]
-) -> Image.Image:
+def _open(
+    raw: bytes,
+    name: object,
+    size: tuple[int, int] | None,
+    max_pixels: int,
+    mode: str | None,
+) -> tuple[Image.Image, Image.Image | None, list[str]]:
+    """Decode the first frame, upright: its colours, its opacity, and a line for what is lost."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
@@ -98,16 +186,17 @@ def _decode(
             Image.open(io.BytesIO(raw), formats=FORMATS) as image,
         ):
             if image.width * image.height > max_pixels:
-                raise LimitError(
-                    f"{name}: {image.height}x{image.width} pixels, limit {max_pixels}. Resize it."
-                )
+                shape = f"{image.height}x{image.width}"
+                raise LimitError(f"{name}: {shape} pixels, limit {max_pixels}. Make it smaller.")
             if image.format == "PNG" and _PNG_END not in raw:
                 raise InputError(f"{name}: truncated: the end of the PNG is missing")
-            if getattr(image, "n_frames", 1) > 1:
-                log("only the first frame is read")
-            return _flatten(ImageOps.exif_transpose(image), mode, log)
+            frames = getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
+            if size:  # a JPEG is decoded at 1/2, 1/4 or 1/8, but at least at twice the size
+                image.draft(None, (2 * max(size), 2 * max(size)))
+            changes = ["only the first frame is read"] if frames else []
+            return *_flatten(ImageOps.exif_transpose(image), name, mode), changes
     except Image.DecompressionBombError as error:
-        raise LimitError(f"{name}: more than {max_pixels} pixels. Resize it.") from error
+        raise LimitError(f"{name}: more than {max_pixels} pixels. Make it smaller.") from error
     except (InputError, LimitError):
         raise
     except UnidentifiedImageError as error:
@@ -116,23 +205,34 @@ def _decode(
         raise InputError(f"{name}: damaged or unreadable image") from error
 
 
-def _flatten(image: Image.Image, mode: str | None, log: Callable[[str], None]) -> Image.Image:
-    """Convert to `mode`: scale 16 bits to 8, look up palette colours, blend over black."""
+def _flatten(
+    image: Image.Image, name: object, mode: str | None
+) -> tuple[Image.Image, Image.Image | None]:
+    """Convert to `L` or `RGB` over black, and return the opacity if any part is transparent.
+
+    If `mode` has alpha, convert to it instead.
+    """
     from PIL import Image
 
+    if image.mode == "F":
+        raise InputError(f"{name}: float pixels, whose range is unknown. Save 8 or 16 bits.")
     if image.mode.startswith("I"):
         wide = np.clip(np.asarray(image.convert("I"), np.int64), 0, 65535)
         image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
-    grey = image.mode in ("1", "L", "LA", "La")
     if mode in ("LA", "RGBA"):
-        return image.convert("RGBA").convert(mode)
+        return image.convert("RGBA").convert(mode), None
+    grey = image.mode in ("1", "L", "LA", "La")
+    if image.mode == "P":  # the only mode of a GIF
+        palette = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
+        grey = bool((palette == palette[:, :1]).all())
+    alpha = None
     if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:
         clear = image.convert("RGBA")
         if clear.getchannel("A").getextrema() != (255, 255):
-            log("transparent parts are composed over black")
+            alpha = clear.getchannel("A")
         image = _over_black(clear)
-    mode = mode or ("L" if grey else "RGB")
-    return image if image.mode == mode else image.convert(mode)
+    mode = "L" if grey else "RGB"
+    return (image if image.mode == mode else image.convert(mode)), alpha
 
 
 def _over_black(image: Image.Image) -> Image.Image:

@@ -70,6 +70,7 @@ RULES = (
     Rule("docs/studio.md", r"js: ", "tests/studio/test_engine.py"),
     Rule("docs/training.md", r"toml: ", "tests/train/test_docs.py"),
     Rule("examples/notebook/*", r"sh: jupyter ", "tests/train/test_python_api.py"),
+    Rule("docs/data.md", r"text: ", "tests/runtime/test_layouts.py"),
     Rule("docs/bundle-format.md", r"(json|hex|text)", "tests/runtime/test_bundle_format.py"),
     Rule("docs/export.md", r"text: error: ", "tests/export/test_parity_check.py"),
     Rule("docs/export.md", r"text: model      graphs", "is printed by tests/performance/export.py"),

@@ -51,6 +51,7 @@ def examples(
     np.save(folder / "latents.npy", latents)
     np.savez(folder / "latents.npz", z=latents, labels=labels)
     np.savez(folder / "samples.npz", z=latents)
+    data = Dataset("digits", images, labels, tuple("0123456789"))
     header = bytes([0, 0, 8, 3, *(20).to_bytes(4), *(8).to_bytes(4), *(8).to_bytes(4)])
     idx = header + images.tobytes()
     (folder / "t10k-images-idx3-ubyte").write_bytes(idx)
@@ -60,14 +61,15 @@ def examples(
         from vae_runtime.datasets.parquet import write_dataset
 
         (folder / "data").mkdir()
+        (folder / "cifar10").mkdir()
+        for name in ("train", "test"):
+            write_dataset(data, folder / f"cifar10/{name}.parquet")
         for name in ("digits.parquet", "mnist.parquet", "data/0.parquet", "data/1.parquet"):
             write_dataset(Dataset(name, images, labels, tuple("0123456789")), folder / name)
 
     # The real data sets need the network or scikit-learn. Replace the loaders in their own module:
     # other modules may have imported `load_dataset` already.
-    for name, loader in (("mnist", "load_mnist"), ("digits", "_load_digits")):
-        data = Dataset(name, images, labels, tuple("0123456789"))
-        monkeypatch.setattr(f"vae_runtime.datasets.load.{loader}", lambda _, data=data: data)
+    monkeypatch.setattr("vae_runtime.datasets.load._load_named", lambda *_: data)
     monkeypatch.setattr("vae_runtime.studio.serve.StudioServer.serve_forever", lambda _: None)
     monkeypatch.setattr("webbrowser.open", lambda _: True)
     return folder

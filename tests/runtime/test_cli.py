@@ -213,6 +213,6 @@ def test_a_colour_image_for_a_grey_model_is_converted_with_a_message(
     Image.new("RGB", (8, 8), (200, 100, 50)).save("c.png")
     done = run("reconstruct", "c.png", "-b", cvae_path, "-o", "r.npz")
     assert done.code == 0
-    assert done.err.splitlines()[0] == "note: c.png: colour to grey, as the model takes L"
+    assert done.err.splitlines()[0] == "note: c.png: colour is converted to grey"
     with np.load("r.npz") as file:
         assert set(to_uint8(file["originals"]).ravel().tolist()) == {124}

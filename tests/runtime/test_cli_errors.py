@@ -126,11 +126,10 @@ def test_a_label_for_a_model_without_classes(run: Run, vae_path: Path) -> None:
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.full((1, 1, 8, 8), np.nan, np.float32), "images: nan at [0, 0, 0, 0], expected finite"),
-        (np.zeros((1, 1, 8, 8)), "images: float64, expected float32 or uint8. "
-         "Convert: images.astype(np.float32)"),
-        (np.zeros((1, 1, 8, 8), ">f4"), "images: big-endian >f4, expected native float32. "
-         "Convert: images.astype(np.float32)"),
+        (np.full((1, 1, 8, 8), np.nan, np.float32), "float images run from nan to nan, expected "
+         "finite numbers in [0, 1]. Remove NaN and infinity."),
+        (np.full((1, 1, 8, 8), -1.0), "float images run from -1 to -1, expected [0, 1]. Store "
+         "(images + 1) / 2."),
         (np.zeros((1, 1, 8, 9), np.float32),
          "images: shape [1, 1, 8, 9], expected [N, 1, 8, 8] or [N, 8, 8, 1]"),
     ],
@@ -139,6 +138,16 @@ def test_arrays(run: Run, cvae_path: Path, array: np.ndarray, message: str) -> N
     np.save("x.npy", array)
     done = run("encode", "x.npy", "-b", cvae_path)
     assert (done.code, done.error) == (3, f"error: x.npy: {message}")
+
+
+@pytest.mark.parametrize("dtype", ["f8", ">f4", "f2"])
+def test_floats_of_any_type_are_read_exactly(run: Run, cvae_path: Path, dtype: str) -> None:
+    array = (np.arange(64) / 64).reshape(1, 1, 8, 8)  # exact in all of these types
+    np.save("x.npy", array.astype(dtype))
+    np.save("y.npy", array.astype(np.float32))
+    for name in "xy":
+        assert run("encode", f"{name}.npy", "-b", cvae_path, "-o", f"z{name}.npy").code == 0
+    np.testing.assert_array_equal(np.load("zx.npy"), np.load("zy.npy"))
 
 
 @pytest.mark.parametrize(
@@ -159,7 +168,8 @@ def test_an_empty_folder(run: Run, cvae_path: Path, tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     done = run("reconstruct", "none", "-b", cvae_path)
     assert (done.code, done.error) == (
-        6, "error: none: no images in this folder (.png, .jpg, .jpeg, .webp, .bmp)",
+        6, "error: none: no images (.png .jpg .jpeg .jfif .webp .bmp .gif .tif .tiff .pgm .ppm) in "
+        "it or its sub-folders",
     )  # fmt: skip
 
 
@@ -172,7 +182,7 @@ def test_a_file_that_is_not_an_image(run: Run, cvae_path: Path) -> None:
     Path("x.png").write_bytes(b"hello")
     done = run("reconstruct", "x.png", "-b", cvae_path)
     assert (done.code, done.error) == (
-        3, "error: x.png: not an image. Expected PNG, JPEG, WEBP, BMP",
+        3, "error: x.png: not an image. Expected PNG, JPEG, WEBP, BMP, GIF, TIFF, PPM",
     )  # fmt: skip
 
 

@@ -74,11 +74,15 @@ def test_train_and_test_folders_are_the_splits(tmp_path: Path) -> None:
     assert test.labels.tolist() == [1, 2]
 
 
-def test_a_class_that_only_the_test_split_has_is_refused(tmp_path: Path) -> None:
+def test_classes_that_only_the_test_split_has_come_last(tmp_path: Path) -> None:
     picture(tmp_path / "train" / "cat" / "1.png", 4, 4)
-    picture(tmp_path / "test" / "dog" / "1.png", 4, 4)
-    with pytest.raises(InputError, match=r"dog: a class that .*train does not have"):
-        load_dataset(tmp_path, "test")
+    picture(tmp_path / "test" / "cat" / "1.png", 4, 4)
+    picture(tmp_path / "test" / "ant" / "1.png", 4, 4)
+    test = load_dataset(tmp_path, "test")
+    assert test.classes == ("cat", "ant")
+    assert test.labels is not None
+    assert test.labels.tolist() == [1, 0]
+    assert test.files == tuple(str(tmp_path / "test" / name / "1.png") for name in ("ant", "cat"))
 
 
 def test_without_a_test_folder_there_is_no_test_split(tmp_path: Path) -> None:
@@ -86,7 +90,10 @@ def test_without_a_test_folder_there_is_no_test_split(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="no test split"):
         load_dataset(tmp_path, "test")
     picture(tmp_path / "train" / "cat" / "1.png", 4, 4)
-    with pytest.raises(NotFound, match="has train/ but no test/"):
+    (tmp_path / "cat" / "1.png").unlink()
+    with pytest.raises(
+        NotFound, match=r"no test split, it has train/\. To read that, use .*train$"
+    ):
         load_dataset(tmp_path, "test")
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vae_runtime.datasets import load_dataset
 from vae_runtime.datasets.dataset import LazyImages
-from vae_runtime.datasets.idx import is_idx_folder, load_idx, read_idx
+from vae_runtime.datasets.idx import find_idx, read_idx
 from vae_runtime.errors import FileError, InputError, LimitError, NotFound
 
 pytestmark = pytest.mark.torch_free
@@ -177,7 +177,7 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
 def test_a_folder_is_read_with_its_labels(zipped: bool, tmp_path: Path) -> None:
     images, labels = pictures(6), np.array([0, 3, 1, 1, 0, 2], np.uint8)
     path = folder(tmp_path / "squares", images, labels, zipped=zipped)
-    assert is_idx_folder(path)
+    assert find_idx(path)
     data = load_dataset(path)
     assert data.name == "squares"
     assert data.image_shape == (1, 5, 4)
@@ -190,7 +190,7 @@ def test_a_folder_is_read_with_its_labels(zipped: bool, tmp_path: Path) -> None:
 
 def test_four_dimensions_are_images_of_channels(tmp_path: Path) -> None:
     images = pictures(3, 5, 4, 3)
-    data = load_idx(folder(tmp_path, images), "train")
+    data = load_dataset(folder(tmp_path, images))
     assert data.image_shape == (3, 5, 4)
     assert np.array_equal(data.images, images.transpose(0, 3, 1, 2))
     assert data.images.flags.c_contiguous
@@ -224,7 +224,7 @@ def test_an_uncompressed_file_is_mapped_and_not_read(
     assert (np.asarray(lazy.images) != eager.images).sum() == 1
     zipped = load_dataset(folder(tmp_path / "gz", images), lazy=True)
     assert isinstance(zipped.images, np.ndarray)
-    assert isinstance(load_idx(where, "train").images, np.ndarray)  # unless it is requested
+    assert isinstance(load_dataset(where).images, np.ndarray)  # unless it is requested
 
 
 @pytest.mark.parametrize(("told", "stored"), [(5, 6), (7, 6), (0, 6), (0, 0)])
@@ -238,7 +238,7 @@ def test_an_uncompressed_file_with_a_wrong_header_is_not_mapped(
 
 
 def test_labels_may_be_absent(tmp_path: Path) -> None:
-    data = load_idx(folder(tmp_path, pictures()), "train")
+    data = load_dataset(folder(tmp_path, pictures()))
     assert data.labels is None
     assert data.classes == ()
 
@@ -248,7 +248,7 @@ def test_labels_that_do_not_fit_the_images_are_refused(labels: Bytes, tmp_path: 
     folder(tmp_path, pictures(6))
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(labels))
     with pytest.raises(InputError, match=r"labels-idx1-ubyte: labels \[[56].* for 6 images"):
-        load_idx(tmp_path, "train")
+        load_dataset(tmp_path)
 
 
 @pytest.mark.parametrize("shape", [(24,), (6, 4)])
@@ -256,19 +256,19 @@ def test_images_of_other_dimensions_are_refused(shape: tuple[int, ...], tmp_path
     images = np.zeros(shape, np.uint8)
     (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(images))
     with pytest.raises(InputError, match=f"{len(shape)} dimensions, expected 3"):
-        load_idx(tmp_path, "train")
+        load_dataset(tmp_path)
 
 
 def test_a_file_without_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="at least one image"):
-        load_idx(folder(tmp_path, np.zeros((0, 5, 4), np.uint8)), "train")
+        load_dataset(folder(tmp_path, np.zeros((0, 5, 4), np.uint8)))
 
 
 def test_names_with_a_dot_are_accepted(tmp_path: Path) -> None:
     (tmp_path / "train-images.idx3-ubyte").write_bytes(idx(pictures(4)))
     (tmp_path / "train-labels.idx1-ubyte").write_bytes(idx(np.arange(4, dtype=np.uint8)))
-    assert is_idx_folder(tmp_path)
-    data = load_idx(tmp_path, "train")
+    assert find_idx(tmp_path)
+    data = load_dataset(tmp_path)
     assert data.labels is not None
     assert data.labels.tolist() == [0, 1, 2, 3]
 
@@ -277,7 +277,7 @@ def test_a_partial_download_is_not_read(tmp_path: Path) -> None:
     folder(tmp_path, pictures(4))
     (tmp_path / "train-images-idx3-ubyte.gz.part").write_bytes(b"half")
     (tmp_path / "train-labels-idx1-ubyte.bak").write_bytes(b"old")
-    assert len(load_idx(tmp_path, "train")) == 4
+    assert len(load_dataset(tmp_path)) == 4
 
 
 def test_the_current_folder_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,7 +287,7 @@ def test_the_current_folder_has_a_name(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_other_folders_are_not_idx_folders(tmp_path: Path) -> None:
     (tmp_path / "picture.png").write_bytes(b"")
-    assert not is_idx_folder(tmp_path)
+    assert find_idx(tmp_path) is None
 
 
 def test_real_mnist_is_read_whole(mnist_folder: Path) -> None:

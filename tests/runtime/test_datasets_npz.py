@@ -59,15 +59,18 @@ def test_floats_are_rounded_to_the_nearest_level(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("images", "named"),
     [
-        (np.full((2, 3, 3), 255.0), r"from 255 to 255, expected .* in \[0, 1\]\. Divide"),
+        (np.full((2, 3, 3), 255.0), r"from 255 to 255, expected \[0, 1\]\. Divide by 255"),
         (np.full((2, 3, 3), -0.1), "from -0.1 to -0.1, expected"),
         (np.full((2, 3, 3), np.nan), "from nan to nan, expected finite"),
         (np.full((2, 3, 3), np.inf), "from inf to inf, expected finite"),
-        (np.zeros((2, 3, 3), np.int64), "int64, expected uint8"),
-        (np.zeros((2, 3, 3), bool), "bool, expected uint8"),
+        (np.full((2, 3, 3), -1), "int64 images run from -1 to -1, expected 0 to 255"),
+        (np.full((2, 3, 3), 70_000), "from 70000 to 70000, expected 0 to 255 or 0 to 65535"),
         (np.zeros((2, 3, 3), complex), "complex128"),
         (np.full((2, 3, 3), "x"), "expected uint8"),
-        (np.zeros((2, 9), np.uint8), r"\[2, 9\], expected"),
+        (np.zeros((2, 9), np.uint8), r"\[2, 9\], rows of 9 numbers\. Vectors and series"),
+        (np.zeros((20, 16, 3), np.uint8), r"one colour image, expected \[N, H, W, C\]"),
+        (np.full((2, 3, 3), 16.0), "Divide by the level of white, such as 16 or 255"),
+        (np.zeros((2, 5, 6, 7), np.uint8), r"\[2, 5, 6, 7\], expected 1 to 4 channels"),
         (np.zeros((1, 2, 3, 4, 5), np.uint8), "3 or 4 dimensions"),
         (np.zeros((0, 3, 3), np.uint8), "at least one image"),
         (np.zeros((0, 3, 3), np.float32), "at least one image"),
@@ -110,15 +113,7 @@ def test_without_names_the_classes_are_the_numbers_of_both_splits(tmp_path: Path
     ("arrays", "named"),
     [
         ({"labels": np.zeros(5, np.int64)}, "a.npz: 5 labels for 6 images"),
-        ({"labels": np.zeros((6, 1), np.int64)}, r"expected int\[N\]"),
-        ({"labels": np.zeros(6)}, r"float64\[6\], expected int"),
-        ({"labels": np.array([], np.int64)}, "expected int"),
-        (
-            {"labels": np.array([0, 1, 2, 3, 4, -1])},
-            r"a\.npz: labels run from -1 to 4, expected 0 to 65535",
-        ),
-        ({"labels": np.array([0, 0, 0, 0, 0, 10**12])}, "1000000000000, expected 0 to 65535"),
-        ({"labels": np.array([0, 0, 0, 0, 0, 2**64 - 1], np.uint64)}, "expected 0 to"),
+        ({"labels": np.array([], np.int64)}, "0 labels for 6 images"),
         ({"labels": np.arange(6), "classes": np.array(["a", "b"])}, "expected 0 to 1"),
         ({"labels": np.zeros(6, int), "classes": np.array(["a", "a"])}, "same name"),
         ({"labels": np.zeros(6, int), "classes": np.array("a")}, "one name each"),
@@ -170,10 +165,10 @@ def test_a_damaged_npz_is_read_or_refused_without_other_errors(tmp_path: Path) -
 
 
 def test_the_error_for_an_npz_without_images_lists_its_arrays(tmp_path: Path) -> None:
-    path = npz(tmp_path / "a.npz", x=IMAGES, y=IMAGES)
-    with pytest.raises(NotFound, match="no array 'images'; it has x, y"):
+    path = npz(tmp_path / "a.npz", a=IMAGES, b=IMAGES)
+    with pytest.raises(NotFound, match=r"no array of images; it has a, b\. Call the images"):
         load_dataset(path)
-    with pytest.raises(NotFound, match="test_images"):
+    with pytest.raises(NotFound, match="no images for the test split; it has images"):
         load_dataset(npz(path, images=IMAGES), "test")
 
 
@@ -185,8 +180,10 @@ def test_no_such_data(name: str, tmp_path: Path) -> None:
 
 def test_the_error_for_another_kind_of_file_names_the_expected_kinds(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("1,2")
-    with pytest.raises(NotFound, match=r"Expected mnist, digits, a folder"):
+    with pytest.raises(InputError, match=r"a single file, expected images, .*numpy\.loadtxt"):
         load_dataset(tmp_path / "a.csv")
+    with pytest.raises(NotFound, match=r"no such data\. Expected mnist, fashion, digits, or"):
+        load_dataset(tmp_path / "b.csv")
 
 
 @pytest.mark.parametrize(

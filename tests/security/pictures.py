@@ -88,7 +88,8 @@ def animated(kind: str) -> bytes:
 def sound() -> list[bytes]:
     """Valid files of every kind and mode."""
     modes = {"PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"), "BMP": ("1", "L", "P", "RGB"),
-             "JPEG": ("L", "RGB", "CMYK"), "WEBP": ("RGB", "RGBA")}  # fmt: skip
+             "JPEG": ("L", "RGB", "CMYK"), "WEBP": ("RGB", "RGBA"), "GIF": ("L", "P"),
+             "TIFF": ("1", "L", "RGB", "RGBA", "I;16"), "PPM": ("L", "RGB")}  # fmt: skip
     found = [encoded(ramp(mode), kind) for kind, of in modes.items() for mode in of]
     found += [encoded(ramp("RGB"), "JPEG", progressive=True), tagged(6)]
     return [*found, animated("WEBP"), animated("PNG")]

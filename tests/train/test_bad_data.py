@@ -68,13 +68,14 @@ def swapped_files(folder: Path) -> str:
 
 def save_image(path: Path, height: int = 8, width: int = 8) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("L", (width, height), 90).save(path)
+    pixels = np.random.default_rng(len(path.name)).integers(0, 256, (height, width), np.uint8)
+    Image.fromarray(pixels).save(path)
 
 
 def unreadable_image(folder: Path) -> str:
     save_image(folder / "cat" / "a.png")
     (folder / "cat" / "b.png").write_text("not an image")
-    return f"{folder}/cat/b.png: not an image. Expected PNG, JPEG, WEBP, BMP"
+    return f"{folder}/cat/b.png: not an image. Expected PNG, JPEG, WEBP, BMP, GIF, TIFF, PPM"
 
 
 def damaged_image(folder: Path) -> str:
@@ -87,20 +88,23 @@ def damaged_image(folder: Path) -> str:
 def mixed_sizes(folder: Path) -> str:
     save_image(folder / "cat" / "a.png", 8, 9)
     save_image(folder / "dog" / "b.png", 8, 10)
-    return f"{folder}/dog/b.png: 8x10 pixels, expected 8x9 like a.png. Resize all with --size 8x9."
+    return (
+        f"{folder}/dog/b.png: 8x10 pixels, expected 8x9 like a.png, as 1 of 2 images are. Resize "
+        "all with --size 8x9, or --resize in vae-run."
+    )
 
 
 def loose_images(folder: Path) -> str:
     save_image(folder / "cat" / "a.png")
     save_image(folder / "loose.png")
-    return (
-        f"{folder}/loose.png: an image beside the class folders cat, …; expected either images or "
-        "class folders. Move it into a class folder."
-    )
+    return f"{folder.name}: no labels, and a cvae needs them. Train ae or vae."
 
 
 def empty_folder(folder: Path) -> str:
-    return f"{folder}: no images (.png, .jpg, .jpeg, .webp, .bmp) in it or one folder below"
+    return (
+        f"{folder}: no images (.png .jpg .jpeg .jfif .webp .bmp .gif .tif .tiff .pgm .ppm) in it "
+        "or its sub-folders"
+    )
 
 
 def no_labels(folder: Path) -> str:
@@ -123,7 +127,7 @@ INPUT, USAGE, FILE = 3, 2, 6
         (unreadable_image, INPUT),
         (damaged_image, INPUT),
         (mixed_sizes, INPUT),
-        (loose_images, INPUT),
+        (loose_images, USAGE),
         (empty_folder, FILE),
         (no_labels, USAGE),
     ],
@@ -138,7 +142,7 @@ def test_unusable_folders_are_refused(
     assert [path.name for path in tmp_path.iterdir()] == ["data"]  # no run folder was created
 
 
-IMAGES = np.zeros((6, 8, 8), np.uint8)
+IMAGES = np.arange(384, dtype=np.uint8).reshape(6, 8, 8)
 
 
 @pytest.mark.parametrize(
@@ -146,26 +150,33 @@ IMAGES = np.zeros((6, 8, 8), np.uint8)
     [
         (
             {"images": np.linspace(0, 255, 384).reshape(6, 8, 8)},
-            "float images run from 0 to 255, expected finite numbers in [0, 1]. "
-            "Divide pixels of 0 to 255 by 255.",
+            "{data}: float images run from 0 to 255, expected [0, 1]. Divide by 255, or store "
+            "uint8.",
         ),
         (
             {"images": np.full((6, 8, 8), np.nan)},
-            "float images run from nan to nan, expected finite numbers in [0, 1]. "
-            "Divide pixels of 0 to 255 by 255.",
+            "{data}: float images run from nan to nan, expected finite numbers in [0, 1]. Remove "
+            "NaN and infinity.",
+        ),
+        ({"images": IMAGES, "labels": np.arange(5)}, "{data}: 5 labels for 6 images"),
+        (
+            {"images": IMAGES * 0, "labels": np.arange(6)},
+            "data: all 6 images are black everywhere, so there is nothing to learn. Look at the "
+            "files and at how they were read.",
         ),
         (
-            {"images": IMAGES.astype(np.int64)},
-            "images are int64, expected uint8 or float in [0, 1]",
-        ),
-        ({"images": IMAGES, "labels": np.arange(5)}, "5 labels for 6 images"),
-        (
-            {"images": IMAGES, "labels": np.arange(6) - 1},
-            "labels run from -1 to 4, expected 0 to 65535",
+            {"images": IMAGES * 0 + 200, "labels": np.arange(6)},
+            "data: all 6 images are the level 200 of 255 everywhere, so there is nothing to learn. "
+            "Look at the files and at how they were read.",
         ),
         (
-            {"images": IMAGES, "labels": np.eye(6)},
-            "labels are float64[6, 6], expected int[N]",
+            {"images": np.repeat(IMAGES[:1], 6, 0), "labels": np.arange(6)},
+            "data: all 6 images are the same, so there is nothing to learn.",
+        ),
+        (
+            {"images": IMAGES % 17, "labels": np.arange(6)},
+            "data: no pixel is brighter than 16 of 255. Scale the images so that white is 255; "
+            "files of 16 bits that hold 12 need a factor of 16.",
         ),
     ],
 )
@@ -178,7 +189,7 @@ def test_unusable_arrays_are_refused(
     data = tmp_path / "data.npz"
     np.savez(data, **arrays)  # type: ignore[arg-type]
     found = refused(capfd, "cvae", "--data", data, "--out", tmp_path / "model.pt")
-    assert found == (INPUT, f"error: {data}: {expected}\n")
+    assert found == (INPUT, f"error: {expected.format(data=data)}\n")
     assert [path.name for path in tmp_path.iterdir()] == ["data.npz"]
 
 

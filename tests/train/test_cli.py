@@ -25,7 +25,10 @@ def invoke(*arguments: str | Path) -> Result:
 
 
 def refused(capfd: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str]:
-    """Run the console script in this process; return its exit code and the line it printed."""
+    """Run the console script in this process; return its exit code and its last line, the error.
+
+    Before it, a line for each split may say what was read.
+    """
     before = sys.argv
     sys.argv = ["vae-train", *map(str, arguments)]
     try:
@@ -35,11 +38,12 @@ def refused(capfd: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[
         sys.argv = before
     out, err = capfd.readouterr()
     assert out == ""
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
+    *said, error = err.splitlines(keepends=True)
+    assert error.startswith("error: ")
+    assert not any("error: " in line for line in said)
     assert "Traceback" not in err
     assert isinstance(done.value.code, int)
-    return done.value.code, err
+    return done.value.code, error
 
 
 @pytest.mark.parametrize("preset", ["default", "reference"])

@@ -104,7 +104,7 @@ def test_a_cvae_needs_labels(tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
 def test_missing_data_is_exit_code_6(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, line = refused(capfd, "ae", "--data", tmp_path / "none", "--out", tmp_path / "model.pt")
     assert code == NotFound.exit_code == 6
-    assert "no such data. Expected mnist, digits" in line
+    assert "no such data. Expected mnist, fashion, digits" in line
 
 
 def test_broken_data_is_exit_code_3(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -195,7 +195,8 @@ def test_the_script_in_its_own_process(tmp_path: Path) -> None:
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     lines = done.stderr.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["epoch 1/1", "test", f"wrote {out}. Next"]
+    steps = ["digits", "digits", "epoch 1/1", "test", f"wrote {out}. Next"]
+    assert [line.split(":")[0] for line in lines] == steps
     assert load_checkpoint(out).model.family == "ae"
 
 

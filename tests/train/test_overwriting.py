@@ -105,7 +105,8 @@ def test_resuming_a_finished_run_changes_nothing(folder: Path) -> None:
     before = digests(folder)
     done = invoke(*OPTIONS, *RESUME, "--threads", "2", "--save-every", "0")
     assert done.exit_code == 0
-    assert done.stderr == "model.pt: already finished, with the same options and data\n"
+    last = done.stderr.splitlines()[-1]
+    assert last == "model.pt: already finished, with the same options and data"
     assert digests(folder) == before
 
 
@@ -181,7 +182,7 @@ def test_a_second_run_is_refused_until_the_first_one_dies(
             lines.append(line)
             if "resuming at epoch" in line:
                 second.kill()
-    assert "resuming at epoch" in lines[0]
+    assert any("resuming at epoch" in line for line in lines)
     assert digests(folder)["model.pt"] == before
 
 

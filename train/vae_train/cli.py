@@ -32,7 +32,8 @@ Examples:
     "--data",
     required=True,
     type=PATH,
-    help="Training data: mnist, digits, a folder of IDX files or images, an .npz file, or Parquet.",
+    help="Training data: mnist, fashion, digits, or the path of images, IDX files, arrays (.npz, "
+    ".npy) or Parquet.",
 )
 @click.option(
     "--out", "-o", required=True, type=click.Path(path_type=Path), help="Checkpoint to write."

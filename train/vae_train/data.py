@@ -13,13 +13,14 @@ from torch import Tensor
 
 from vae_models import ModelConfig
 from vae_runtime.datasets import Dataset
-from vae_runtime.errors import UsageError
+from vae_runtime.errors import InputError, UsageError
 
 from .config import TrainConfig
 from .distributed import ProcessGroup
 from .objective import Batch
 
 _EVALUATION_LATENTS = 256  # images to decode per batch
+_NEARLY_BLACK = 16  # of 255: what white becomes if 12 bits are read as 16
 
 
 class ImageSource(ABC):
@@ -145,6 +146,35 @@ def split(data: Dataset, validation: float, seed: int) -> tuple[Dataset, Dataset
     return data.take(np.sort(order[held_out:])), data.take(np.sort(order[:held_out]))
 
 
+def check_variety(data: Dataset) -> None:
+    """Check that a data set has something to learn from.
+
+    Raises:
+        InputError: all images are the same, or nearly black.
+    """
+    brightest = 0
+    first = data.images[:1]
+    for batch in data.batches():
+        brightest = max(brightest, int(batch.max()))
+        if brightest > _NEARLY_BLACK and (batch != first).any():
+            return
+    if brightest == int(first.min()):
+        shade = {0: "black", 255: "white"}.get(brightest, f"the level {brightest} of 255")
+        raise InputError(
+            f"{data.name}: all {len(data):,} images are {shade} everywhere, so there is nothing to "
+            "learn. Look at the files and at how they were read."
+        )
+    if brightest <= _NEARLY_BLACK:
+        raise InputError(
+            f"{data.name}: no pixel is brighter than {brightest} of 255. Scale the images so that "
+            "white is 255; files of 16 bits that hold 12 need a factor of 16."
+        )
+    if len(data) > 1:
+        raise InputError(
+            f"{data.name}: all {len(data):,} images are the same, so there is nothing to learn."
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class ShardedData:
     """The data of a training run, as held by one of its processes.
@@ -180,9 +210,11 @@ class ShardedData:
         """Split the data into training and validation, and load the images of this process.
 
         Raises:
+            InputError: all images are the same.
             UsageError: there are fewer images than processes, or there are no validation images,
                 which `patience` requires.
         """
+        check_variety(data)
         training, validation = split(data, config.validation, config.seed)
         if config.patience and validation is None:
             raise UsageError(

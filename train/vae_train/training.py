@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from vae_models import Family, ModelConfig, preset
-from vae_runtime.bundle.spec import ImageSpec
-from vae_runtime.console import check_parent_folder
-from vae_runtime.datasets import Dataset, load_dataset, load_test
+from vae_runtime.console import check_parent_folder, track_images
+from vae_runtime.datasets import Dataset, ReadOptions, load_splits
 from vae_runtime.dependencies import require
 from vae_runtime.errors import FileError, UsageError
 
@@ -96,7 +95,7 @@ def run_training(
         if options.out is not None:
             folder = RunFolder.for_checkpoint(options.out, options.save_every)
             stack.enter_context(_only_run(folder, options, group))
-        data, test = given or _load_data(options, group)
+        data, test = given or _load_data(options, group, log)
         model = _model_config(options, data)
         config, reason = _train_config(options, model, data, device)
         if folder is not None:
@@ -214,15 +213,17 @@ def _describe_stop(folder: RunFolder | None, log: Log) -> Iterator[None]:
         raise
 
 
-def _load_data(options: TrainOptions, group: ProcessGroup) -> tuple[Dataset, Dataset | None]:
-    """Load the training images, and the test split if there is one."""
+def _load_data(
+    options: TrainOptions, group: ProcessGroup, log: Log
+) -> tuple[Dataset, Dataset | None]:
+    """Load the training images, and the test split if there is one; log what is left out."""
     lazy = group.world_size > 1
+    how = ReadOptions(options.size, options.mode, lazy=lazy, track=track_images)
+    labelled = options.family == "cvae"
     loaded = []
 
     def load() -> None:
-        data = load_dataset(options.data, size=options.size, mode=options.mode, lazy=lazy)
-        mode = ImageSpec(*data.image_shape).mode
-        loaded.append((data, load_test(options.data, size=options.size, mode=mode, lazy=lazy)))
+        loaded.append(load_splits(options.data, log, how, labelled=labelled))
 
     group.run_on_first(load)  # the first process may have to download the data for all
     if not loaded:

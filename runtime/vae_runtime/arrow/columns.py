@@ -62,7 +62,9 @@ class RowErrors:
 # From columns to arrays
 
 
-def read_images(column: Any, spec: ImageSpec, errors: RowErrors) -> NDArray[Any]:
+def read_images(
+    column: Any, spec: ImageSpec, errors: RowErrors, *, resize: bool = False
+) -> NDArray[Any]:
     """Convert a column of images to u8 or f32 [N, C, H, W].
 
     Args:
@@ -70,6 +72,7 @@ def read_images(column: Any, spec: ImageSpec, errors: RowErrors) -> NDArray[Any]
             in [0, 1]; or image files as bytes, either directly or in the field `bytes` of a struct.
         spec: size and mode of the images that the model takes.
         errors: records the rows that cannot be used.
+        resize: resize image files to the model's image size.
 
     Raises:
         InputError: the column has another type.
@@ -80,7 +83,7 @@ def read_images(column: Any, spec: ImageSpec, errors: RowErrors) -> NDArray[Any]
         array = array.flatten()[array.type.get_field_index("bytes")]
     kind = array.type
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return _read_files(array, spec, errors)
+        return _read_files(array, spec, errors, spec.shape[1:] if resize else None)
     if _is_list(kind) and (
         pa.types.is_integer(kind.value_type) or pa.types.is_float32(kind.value_type)
     ):
@@ -207,14 +210,16 @@ def _check_pixels(numbers: NDArray[Any], errors: RowErrors) -> NDArray[Any]:
     return numbers if is_float else numbers.astype(np.uint8)
 
 
-def _read_files(array: Any, spec: ImageSpec, errors: RowErrors) -> NDArray[np.uint8]:
-    """Decode image files to u8[N, C, H, W] in the model's mode, without resizing."""
+def _read_files(
+    array: Any, spec: ImageSpec, errors: RowErrors, size: tuple[int, int] | None
+) -> NDArray[np.uint8]:
+    """Decode image files to u8[N, C, H, W] in the model's mode, resized to `size` if given."""
     images = np.zeros((len(array), *spec.shape), np.uint8)
     for i, raw in enumerate(array):
         try:
             if not raw.is_valid:
                 raise InputError("image: missing")
-            image = read_image(raw.as_py(), mode=spec.mode)
+            image = read_image(raw.as_py(), mode=spec.mode, size=size)
             if image.shape != spec.shape:
                 raise InputError(
                     f"image: {image.shape[1]}×{image.shape[2]} pixels, "

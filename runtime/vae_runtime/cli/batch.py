@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..console import PATH, parse_size, pluralize, print_json, print_status, size_option
+from ..console import (
+    PATH,
+    parse_size,
+    pluralize,
+    print_json,
+    print_status,
+    size_option,
+    track_images,
+)
 from ..errors import InputError, UsageError
 from . import options
 
@@ -104,12 +112,13 @@ _add_verb("sample", "Sample images; IN is Parquet, one image per row, or a numbe
 def import_command(source: str, out: str, split: str, size: str | None) -> None:
     """Convert a data set to Parquet, with the columns image and label.
 
-    DATA is mnist, digits, an .npz, or a folder of IDX files or of images.
+    DATA is anything that vae-train reads: mnist, fashion, digits, or images, IDX files or arrays.
     """
-    from ..datasets import load_dataset
+    from ..datasets import ReadOptions, log_reading, read_split
     from ..datasets.parquet import write_dataset
 
-    data = load_dataset(source, split, size=parse_size(size))
+    data = read_split(source, split, ReadOptions(parse_size(size), track=track_images))
+    log_reading(source, data, print_status)
     write_dataset(data, Path(out))
     c, h, w = data.image_shape
     print_status(f"wrote {pluralize(len(data), 'image')} of {c}×{h}×{w} to {out}")

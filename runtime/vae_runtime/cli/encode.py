@@ -31,9 +31,9 @@ def command(
 ) -> None:
     """Encode images to latents.
 
-    Reports the compression ratio. INPUTS are image files, folders, IDX files, .npz or .npy, mnist,
-    digits, or - for standard input. A conditional encoder uses --label if given,
-    otherwise the labels in the data.
+    Reports the compression ratio. INPUTS are image files, any data that vae-train reads (its test
+    split), or - for standard input. A conditional encoder uses --label if given, otherwise the
+    labels in the data.
     """
     from .inputs import read_inputs
     from .output import Column, report, write_table

@@ -55,8 +55,8 @@ def command(
     """Measure a model on a data set.
 
     Reports squared error, -ELBO, the IWAE-K bound on -log p(x) with K = --samples, and active
-    units. DATA is mnist or digits (their test split), a folder of images or IDX files, .npz,
-    .npy or image files.
+    units. DATA is image files, or any data that vae-train reads (its test split): mnist, fashion,
+    digits, or images, IDX files, arrays or Parquet.
     """
     from ..inference.batching import BATCH_SIZE
     from .inputs import read_images

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,13 +10,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..arrays import as_latents, check_images, to_float32
-from ..console import pluralize, print_status
-from ..datasets import load_dataset
-from ..datasets.idx import is_idx_folder, read_idx
-from ..errors import InputError, LimitError, NotFound
+from ..console import pluralize, print_status, track_images
+from ..datasets import ReadOptions, log_reading, read_split
+from ..datasets.pixels import to_bytes
+from ..errors import InputError, LimitError
 from ..files.npz import read_npy, read_npz
 from ..files.reading import read_bytes
-from ..images import EXTENSIONS, MAX_BYTES, is_image, read_image, undo_enlargement
+from ..images import (
+    MAX_PHOTO_PIXELS,
+    MAX_PIXELS,
+    compose,
+    decode_image,
+    is_image,
+    undo_enlargement,
+)
 from .options import InputOptions, single_label
 
 if TYPE_CHECKING:
@@ -26,7 +32,7 @@ if TYPE_CHECKING:
     from ..bundle.spec import ImageSpec, ModelSpec
 
 Size = tuple[int, int] | None  # (H, W) that image files are resized to
-DATASETS = ("mnist", "digits")
+_OTHER_MODEL = "Give images of that size, or a --bundle for these."
 _STDIN, _MAX_STDIN = "standard input", 1 << 30
 _NPY, _ZIP = b"\x93NUMPY", b"PK\x03\x04"
 
@@ -78,9 +84,8 @@ def read_images(
     """Read the images that `inputs` name, in that order, up to `limit`.
 
     Args:
-        inputs: image files, folders, IDX files or folders of them, `.npy`, `.npz`, `mnist` or
-            `digits` (their test split), or `-` for standard input. An image's sub-folder is its
-            label.
+        inputs: image files, `.npy` arrays, `-` for standard input, or anything that
+            `vae-train --data` takes; of data with splits, the test split.
         spec: size and mode of the images that the model takes.
         limit: stop after this many images.
         resize: resize image files to the model's image size, as `vae-train --size` does.
@@ -89,10 +94,12 @@ def read_images(
         NotFound: a path does not exist, or a folder has no images.
         InputError: an image is unreadable or has the wrong size, or there are no images at all.
     """
+    size = spec.shape[1:] if resize else None
     found: list[InputImages] = []
-    for one in _read_each(inputs, spec, spec.shape[1:] if resize else None):
-        found.append(one)
-        if limit is not None and sum(map(len, found)) >= limit:
+    left = limit
+    for name in inputs:
+        found.append(_read_one(name, spec, size, left))
+        if left is not None and (left := left - len(found[-1])) <= 0:
             break
     one_dtype = len({one.images.dtype for one in found}) == 1
     images = [one.images if one_dtype else to_float32(one.images) for one in found]
@@ -105,40 +112,27 @@ def read_images(
     return InputImages(whole[:limit], names[:limit], labels[:limit] if all_labelled else None)
 
 
-def _read_each(inputs: tuple[str, ...], spec: ImageSpec, size: Size) -> Iterator[InputImages]:
-    for name in inputs:
-        path = Path(name)
-        if name == "-":
-            yield _from_stdin(spec, size)
-        elif name in DATASETS and not path.exists():
-            yield _from_dataset(name, spec, "test")
-        elif path.is_dir() and not is_idx_folder(path):
-            yield from _from_folder(path, spec, size)
-        elif path.is_dir():
-            yield _from_dataset(name, spec, "test" if any(path.glob("t10k-*")) else "train")
-        elif path.suffix == ".npz":
-            yield _from_dataset(name, spec, "train")
-        elif path.suffix == ".npy":
-            yield _from_npy(read_bytes(path), spec, name)
-        elif "-ubyte" in path.name:
-            yield _check_size(read_idx(path)[:, None], spec, name)
-        else:
-            yield _from_image(read_bytes(path, max_bytes=MAX_BYTES), spec, name, size)
+def _read_one(name: str, spec: ImageSpec, size: Size, limit: int | None) -> InputImages:
+    path = Path(name)
+    if name == "-":
+        return _from_stdin(spec, size)
+    if path.suffix == ".npy" and path.is_file():
+        return _from_npy(read_bytes(path), spec, name)
+    if path.is_file() and is_image(path):
+        return _from_image(path, spec, name, size)
+    return _from_dataset(name, spec, size, limit)
 
 
-def _from_folder(path: Path, spec: ImageSpec, size: Size) -> Iterator[InputImages]:
-    files = sorted(p for p in path.rglob("*") if is_image(p))
-    if not files:
-        raise NotFound(f"{path}: no images in this folder ({', '.join(EXTENSIONS)})")
-    for file in files:
-        image = _from_image(read_bytes(file, max_bytes=MAX_BYTES), spec, str(file), size)
-        yield image if file.parent == path else replace(image, labels=[file.parent.name])
-
-
-def _from_dataset(name: str, spec: ImageSpec, split: str) -> InputImages:
-    data = load_dataset(name, split)
+def _from_dataset(name: str, spec: ImageSpec, size: Size, limit: int | None) -> InputImages:
+    options = ReadOptions(size, spec.mode, limit=limit, track=track_images)
+    data = read_split(name, "held_out", options)
+    log_reading(name, data, print_status)
     labels = None if data.labels is None else [data.classes[k] for k in data.labels.tolist()]
-    return replace(_check_size(data.images, spec, name), labels=labels)
+    images = data.images
+    if data.files:
+        images = np.stack([undo_enlargement(image, spec.shape) for image in images])
+    found = _check_size(images, spec, name, "Use --resize." if data.files else _OTHER_MODEL)
+    return replace(found, names=list(data.files or found.names), labels=labels)
 
 
 def _from_stdin(spec: ImageSpec, size: Size) -> InputImages:
@@ -157,27 +151,40 @@ def _read_stdin() -> bytes:
     return raw
 
 
-def _from_image(raw: bytes, spec: ImageSpec, name: str, size: Size) -> InputImages:
-    """Decode one image file and convert it to the model's mode; report any conversion."""
+def _from_image(source: Path | bytes, spec: ImageSpec, name: str, size: Size) -> InputImages:
+    """Decode one image file in the model's mode; report what is lost."""
+    # A user's own file that is made smaller may be a large photograph.
+    max_pixels = MAX_PHOTO_PIXELS if size and isinstance(source, Path) else MAX_PIXELS
     try:
-        image = read_image(
-            raw,
-            mode=spec.mode if "A" in spec.mode else None,
-            size=size,
-            log=lambda line: print_status(f"note: {name}: {line}"),
-        )
-        if len(image) != spec.channels:
-            image = read_image(raw, size=size, mode=spec.mode)
-            change = "colour to grey" if spec.channels == 1 else "grey to colour"
-            print_status(f"note: {name}: {change}, as the model takes {spec.mode}")
+        decoded = decode_image(source, mode=spec.mode, size=size, max_pixels=max_pixels)
     except (InputError, LimitError) as error:
-        # `read_image` was given bytes, so its message does not name the file.
+        if isinstance(source, Path):
+            raise
+        # The message does not name the source of the bytes.
         raise type(error)(f"{name}: {str(error).partition(': ')[2]}") from error
-    return _check_size(undo_enlargement(image, spec.shape)[None], spec, name, "Use --resize.")
+    images, changes = compose([decoded])
+    for change in changes:
+        print_status(f"note: {name}: {change}")
+    image = undo_enlargement(images[0], spec.shape)
+    return _check_size(image[None], spec, name, "Use --resize.")
 
 
 def _from_npy(raw: bytes, spec: ImageSpec, name: str) -> InputImages:
+    """Read an array: floats in [0, 1] exactly, other arrays as `vae-train` reads them."""
     array = read_npy(raw, name)
+    is_float = array.dtype.kind == "f" and (
+        not array.size or bool(array.min() >= 0 and array.max() <= 1)
+    )
+    is_bytes = array.dtype == np.uint8 and array.max(initial=0) != 1
+    is_rows = array.ndim == 2 and array.shape != spec.shape[1:]
+    keeps_alpha = "A" in spec.mode
+    has_alpha = array.ndim == 4 and array.shape[1] not in (1, 3) and array.shape[3] in (2, 4)
+    if is_float:
+        array = array.astype(np.float32, copy=False)
+    if not (is_float or is_bytes) or is_rows or (has_alpha and not keeps_alpha):
+        array, changes = to_bytes(array, name, spec.shape[1:], alpha=keeps_alpha)
+        for change in changes:
+            print_status(f"note: {name}: {change}")
     try:
         images = check_images(array, spec)
     except InputError as error:
@@ -189,7 +196,7 @@ def _check_size(
     images: NDArray[np.uint8],
     spec: ImageSpec,
     name: str,
-    remedy: str = "Give images of that size, or a --bundle for these.",
+    remedy: str,
 ) -> InputImages:
     if images.shape[1:] != spec.shape:
         c, h, w = images.shape[1:]

@@ -43,10 +43,10 @@ def command(
 ) -> None:
     """Encode images and decode them again.
 
-    Reports the error of each image. INPUTS are image files, folders, IDX files, .npz or .npy, or -
-    for standard input. A conditional model uses --label if given, otherwise the labels in the data.
-    The rows of the picture are, from the top, the originals, the noisy images (with --noise), the
-    reconstructions and the error.
+    Reports the error of each image. INPUTS are image files, any data that vae-train reads (its test
+    split), or - for standard input. A conditional model uses --label if given, otherwise the labels
+    in the data. The rows of the picture are, from the top, the originals, the noisy images (with
+    --noise), the reconstructions and the error.
     """
     import numpy as np
 

@@ -59,7 +59,7 @@ def command(
 
     Reports squared error per pixel, KL and negative ELBO in nats, one line per image. Images unlike
     the training data score high. With --threshold, a column marks anomalies. INPUTS are image
-    files, folders, IDX files, .npz or .npy, mnist, digits, or - for standard input.
+    files, any data that vae-train reads (its test split), or - for standard input.
     """
     import numpy as np
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..console import PATH, print_status
+from ..console import PATH, print_status, track_images
 from ..errors import FileError
 from . import options
 
@@ -46,8 +46,8 @@ _PORT = 8765
     help=f"Port on 127.0.0.1; 0 picks a free one. [default: {_PORT}, or a free one]",
 )
 @options.flag("--open", "opens", help="Open the page in the browser.")
-@click.option("--data", type=PATH, help="Data set for the map of latents: mnist, digits, a folder, "
-              ".npz or Parquet. Its test split is used if it has one.")  # fmt: skip
+@click.option("--data", type=PATH, help="Data set for the map of latents: any data that vae-train "
+              "reads. Its test split is used if it has one.")  # fmt: skip
 @options.integer(
     "--limit", default=1000, max=20_000, help="Take at most this many images of --data."
 )
@@ -86,11 +86,12 @@ def _content(bundle: str, data: str | None, limit: int) -> PageContent:
     name = Path(bundle).name or bundle
     if data is None:
         return PageContent(opened, name)
-    from ..datasets import load_held_out
+    from ..datasets import ReadOptions, load_held_out
     from ..studio.build import encode_points
 
     image = opened.manifest.spec.image
-    images = load_held_out(data, print_status, size=image.shape[1:], mode=image.mode)
+    how = ReadOptions(image.shape[1:], image.mode, track=track_images)
+    images = load_held_out(data, print_status, how)
     return PageContent(opened, name, encode_points(opened, images, limit))
 
 

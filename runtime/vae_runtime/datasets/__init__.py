@@ -1,8 +1,17 @@
-"""Read image data sets without torch: MNIST, digits, IDX files, image folders, `.npz`, Parquet."""
+"""Read image data sets without torch: named sets, IDX, image folders, arrays, Parquet."""
 
 from __future__ import annotations
 
-from .dataset import Dataset
-from .load import load_dataset, load_held_out, load_test
+from .dataset import Dataset, ReadOptions
+from .load import NAMES, load_dataset, load_held_out, load_splits, log_reading, read_split
 
-__all__ = ["Dataset", "load_dataset", "load_held_out", "load_test"]
+__all__ = [
+    "NAMES",
+    "Dataset",
+    "ReadOptions",
+    "load_dataset",
+    "load_held_out",
+    "load_splits",
+    "log_reading",
+    "read_split",
+]

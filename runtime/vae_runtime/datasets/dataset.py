@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+
+MAX_BYTES = 4 << 30  # of one uncompressed file, or of all images of a folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +23,11 @@ class Dataset:
         images: u8[N, C, H, W], 0 to 255; or `LazyImages`, which are read on demand.
         labels: i64[N], indices into `classes`; None if the data has no labels.
         classes: the name of each class; empty if the data has no labels.
+        files: the path of each image; None if the images are not files.
+        split: `train`, `val` or `test`; data without splits are `train`.
+        part: the part of the source that the images are from, such as `train/`; empty if the source
+            has only one.
+        notes: one line for each thing that was left out or changed.
 
     Raises:
         InputError: there are no images, or the labels or classes do not fit them.
@@ -30,6 +37,10 @@ class Dataset:
     images: NDArray[np.uint8]
     labels: NDArray[np.int64] | None = None
     classes: tuple[str, ...] = ()
+    files: tuple[str, ...] | None = None
+    split: str = "train"
+    part: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8 or self.images.ndim != 4 or not self.images.size:
@@ -67,7 +78,10 @@ class Dataset:
         labels = None if self.labels is None else self.labels[index]
         images: Any = self.images
         taken: Any = images.take(index) if isinstance(images, LazyImages) else images[index]
-        return Dataset(self.name, taken, labels, self.classes)
+        files = self.files
+        if files is not None:
+            files = tuple(np.array(files, object)[index].tolist())
+        return replace(self, images=taken, labels=labels, files=files)
 
     def read(self) -> Dataset:
         """Read all images into memory."""
@@ -77,6 +91,29 @@ class Dataset:
         """Yield all images in order, at most `rows` at a time: u8[n, C, H, W]."""
         for start in range(0, len(self), rows):
             yield self.images[start : start + rows]
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How to read a data set.
+
+    Attributes:
+        size: (H, W) to resize image files to, and the shape of images that are stored as rows of
+            numbers; other data must have this size.
+        mode: `L`, `LA`, `RGB` or `RGBA` to convert image files to; other data must have this mode.
+            Without alpha, transparent parts are placed over black or white.
+        alpha: keep two and four channels of arrays if there is no `mode`.
+        limit: take at most this many images.
+        lazy: read the images of Parquet and of uncompressed IDX files on demand.
+        track: wraps an iterable of image files, given their number, to show progress.
+    """
+
+    size: tuple[int, int] | None = None
+    mode: str | None = None
+    alpha: bool = False
+    limit: int | None = None
+    lazy: bool = False
+    track: Callable[[Iterable[Any], int], Iterable[Any]] = lambda files, total: files
 
 
 Read = Callable[[NDArray[np.intp]], NDArray[np.uint8]]

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import re
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -18,10 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FileError, InputError, LimitError, NotFound, describe_os_error
-from .dataset import Dataset, lazy_images
+from .classes import UnusableLabels, index_labels
+from .dataset import MAX_BYTES, Dataset, lazy_images
+from .known import class_names
+from .layout import choose_split
 
-SPLITS = {"train": "train", "test": "t10k"}
-MAX_BYTES = 4 << 30  # of one file, uncompressed
+_NAME = re.compile(
+    r"(?:(?P<set>.+)[-_.])?(?P<split>train|t10k|test)[-_.](?P<kind>images|labels)[-_.]"
+    r"idx[134][-_.]ubyte(\.gz)?"
+)
 
 
 def read_idx(path: Path, max_bytes: int = MAX_BYTES) -> NDArray[np.uint8]:
@@ -90,9 +97,72 @@ def _read_values(stream: BinaryIO, expected: int, path: Path) -> bytearray:
     return values
 
 
-def is_idx_folder(folder: Path) -> bool:
-    """Return whether the folder has image files with MNIST-style names."""
-    return any(folder.glob("*images?idx[34]-ubyte*"))
+@dataclass(frozen=True)
+class IdxFiles:
+    """The files of one data set, by split and kind: `train` or `test`, `images` or `labels`.
+
+    Attributes:
+        name: what precedes the split in the files' names, such as `emnist-letters`; may be empty.
+        folder: the folder that holds the files.
+        files: the path of each file; a plain file is preferred to a gzipped one.
+    """
+
+    name: str
+    folder: Path
+    files: dict[tuple[str, str], Path]
+
+
+def find_idx(source: Path) -> IdxFiles | None:
+    """Find the data set in IDX format that a path names, if there is one.
+
+    Args:
+        source: a folder of IDX files; a folder above it, as torchvision makes them
+            (`MNIST/raw/`); one file; or, where a folder holds several data sets, the beginning of
+            their files' names, such as `gzip/emnist-letters`.
+
+    Raises:
+        InputError: there are several data sets.
+    """
+    if source.is_dir():
+        sets = _sets(source)
+        for below in ("*/", "*/raw/"):
+            sets = sets or [one for folder in sorted(source.glob(below)) for one in _sets(folder)]
+    elif source.is_file():
+        match = _NAME.fullmatch(source.name.lower())
+        sets = [one for one in _sets(source.parent) if match and one.name == (match["set"] or "")]
+        return _one_file(sets[0], source) if sets else None
+    else:
+        sets = _sets(source.parent) if source.parent.is_dir() else []
+        sets = [one for one in sets if one.name and one.name == source.name.lower()]
+    if len(sets) > 1:
+        names = ", ".join(str(one.folder / one.name if one.name else one.folder) for one in sets)
+        raise InputError(f"{source}: several data sets. Use one of {names}")
+    return sets[0] if sets else None
+
+
+def _sets(folder: Path) -> list[IdxFiles]:
+    found: dict[str, dict[tuple[str, str], Path]] = {}
+    for path in sorted(folder.iterdir(), key=lambda p: (p.suffix == ".gz", p.name)):
+        match = _NAME.fullmatch(path.name.lower())
+        if match and path.is_file():
+            key = _split(match), match["kind"]
+            found.setdefault(match["set"] or "", {}).setdefault(key, path)
+    sets = (IdxFiles(name, folder, files) for name, files in found.items())
+    return [one for one in sets if any(kind == "images" for _, kind in one.files)]
+
+
+def _one_file(found: IdxFiles, images: Path) -> IdxFiles | None:
+    """Return one file of images, with its labels, as training data; None if it holds labels."""
+    match = _NAME.fullmatch(images.name.lower())
+    if not match or match["kind"] != "images":
+        return None
+    labels = found.files.get((_split(match), "labels"))
+    files = {("train", "images"): images} | ({("train", "labels"): labels} if labels else {})
+    return replace(found, files=files)
+
+
+def _split(match: re.Match[str]) -> str:
+    return "train" if match["split"] == "train" else "test"
 
 
 def map_idx(path: Path) -> NDArray[np.uint8]:
@@ -114,48 +184,68 @@ def map_idx(path: Path) -> NDArray[np.uint8]:
         return np.memmap(file, np.uint8, "r", start, shape)
 
 
-def load_idx(folder: Path, split: str, *, lazy: bool = False) -> Dataset:
-    """Read `train-images-idx3-ubyte[.gz]` and its labels (`t10k-…` for the test split).
+def load_idx(found: IdxFiles, split: str, *, lazy: bool = False) -> Dataset:
+    """Read `train-images-idx3-ubyte[.gz]` and its labels (`t10k-…` or `test-…` for the test split).
 
-    Four dimensions are N, H, W, C. Labels are optional. The second hyphen may be a dot, as in some
-    copies of MNIST.
+    Four dimensions are N, H, W, C. Labels are optional; the classes are the distinct labels of both
+    splits. The second hyphen may be a dot, as in some copies of MNIST. The images of EMNIST are
+    stored on their side and turned upright here.
 
     Args:
-        folder: the folder that holds the files.
+        found: the files.
         split: `train` or `test`.
         lazy: read images on demand, unless they are gzipped.
 
     Raises:
-        NotFound: the folder has no images for this split.
+        NotFound: there are no images for this split.
         InputError: a file is damaged, or the labels do not fit the images.
     """
-    images_path = _find(folder, f"{SPLITS[split]}-images?idx[34]-ubyte")
-    if images_path is None:
-        raise NotFound(f"{folder}: no {SPLITS[split]}-images-idx3-ubyte[.gz] for the {split} split")
+    stored = [one for one, kind in found.files if kind == "images"]
+    chosen = choose_split(split, stored)
+    if chosen is None:
+        name = "train-images-idx3-ubyte" if split == "train" else "t10k-images-idx3-ubyte"
+        raise NotFound(f"{found.folder}: no {name}[.gz] for the {split} split")
+    images_path = found.files[chosen, "images"]
     lazy = lazy and images_path.suffix != ".gz"
     images = map_idx(images_path) if lazy else read_idx(images_path)
     if images.ndim not in (3, 4):
         raise InputError(f"{images_path}: {images.ndim} dimensions, expected 3 (N, H, W) or 4")
     images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
-    name = folder.resolve().name
+    notes: tuple[str, ...] = ()
+    if found.name.startswith("emnist"):
+        images = images.swapaxes(2, 3)
+        notes = ("turned upright, as EMNIST is stored on its side",)
     if lazy:
         pixels = lazy_images(lambda rows: images[rows], images.shape[1:], len(images))
     else:
         pixels = np.ascontiguousarray(images)
-    labels_path = _find(folder, f"{SPLITS[split]}-labels?idx1-ubyte")
-    if labels_path is None:
-        return Dataset(name, pixels)
-    labels = read_idx(labels_path).astype(np.int64)
-    if labels.shape != (len(images),):
+    folder = found.folder.resolve()
+    data = Dataset(
+        found.name or (folder.parent if folder.name == "raw" else folder).name,
+        pixels,
+        split=chosen,
+        part=images_path.name if len(stored) > 1 else "",
+        notes=notes,
+    )
+    return _with_labels(data, found)
+
+
+def _with_labels(data: Dataset, found: IdxFiles) -> Dataset:
+    """Add the labels and the names of their classes, if there are labels."""
+    labels = {
+        one: (path, read_idx(path)) for (one, kind), path in found.files.items() if kind == "labels"
+    }
+    if data.split not in labels:
+        return data
+    path, own = labels[data.split]
+    if own.shape != (len(data),):
         raise InputError(
-            f"{labels_path}: labels {list(labels.shape)} for {len(images)} images in "
-            f"{images_path.name}"
+            f"{path}: labels {list(own.shape)} for {len(data)} images in "
+            f"{found.files[data.split, 'images'].name}"
         )
-    classes = tuple(str(k) for k in range(int(labels.max(initial=0)) + 1))
-    return Dataset(name, pixels, labels, classes)
-
-
-def _find(folder: Path, pattern: str) -> Path | None:
-    """Find the first file that matches `pattern`, or else the first that matches `pattern.gz`."""
-    found = [*sorted(folder.glob(pattern)), *sorted(folder.glob(f"{pattern}.gz"))]
-    return found[0] if found else None
+    try:
+        indices, classes = index_labels(own, [values for _, values in labels.values()])
+    except UnusableLabels as error:
+        return replace(data, notes=(*data.notes, f"no labels, as {path.name} holds {error}"))
+    names = class_names(found.name, own)
+    return replace(data, labels=indices, classes=tuple(names.get(name, name) for name in classes))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,61 +17,105 @@ from numpy.typing import NDArray
 
 from ..arrow.columns import RowErrors, read_images, to_array
 from ..arrow.parquet_files import find_parquet, open_parquet
-from ..bundle.spec import ImageSpec
+from ..bundle.spec import MODES, ImageSpec
 from ..errors import InputError, NotFound
 from ..files.atomic import writing
 from ..images import read_image, to_uint8
-from .dataset import Dataset, lazy_images
+from .classes import UnusableLabels, index_labels
+from .dataset import Dataset, ReadOptions, lazy_images
+from .layout import choose_split, split_of
 
+# Columns as this project and data sets on the Hugging Face hub name them; the first one counts.
+_IMAGES = ("image", "img", "images", "pixel_values")
+_LABELS = ("label", "labels", "fine_label", "class", "target")
+_FIRST = 64  # images that are decoded to find out whether any is in colour
 _GROUPS_KEPT = 2  # cached in memory: reading rows in order reads each group once
 _GROUP_ROWS = 16_384  # per row group when writing; jobs are divided along row groups
 
 
-def load_parquet(
-    source: str, split: str, *, size: tuple[int, int] | None = None, mode: str | None = None
-) -> Dataset:
+def load_parquet(source: str, split: str, options: ReadOptions) -> Dataset:
     """Open Parquet files as a data set; labels are read now, images when they are used.
 
-    The columns are `image` and optionally `label`, in the forms that `vae_runtime.arrow` reads. The
-    classes are the distinct strings of `label`, sorted numerically if all are numbers. Files whose
-    names begin with `train` or `test` form these splits; if there are none, all are training data.
+    The columns are `image` and optionally `label`, in the forms that `vae_runtime.arrow` reads;
+    the names that Hugging Face data sets use are known too, and so are the class names that they
+    store in the schema. Without these, the classes are the distinct labels of all splits. Files or
+    folders that are named after a split form it; if there are none, all are training data.
 
     Args:
         source: a file, a folder or a glob.
-        split: `train` or `test`.
-        size: (H, W) of images stored as lists of numbers; None means square images.
-        mode: `L` or `RGB`, the mode of such images; None infers it from the lists' length.
+        split: see `load_dataset`.
+        options: `size` resizes encoded images, and is the shape of images stored as lists of
+            numbers, which are square by default; the length of the lists tells their mode.
 
     Raises:
         NotFound: there are no such files, or none for this split.
         InputError: not Parquet, no rows, no images, or a missing label. A bad image raises this
             error only when it is read.
     """
-    files = _files_of_split(find_parquet(source), source, split)
+    splits = _split_files(find_parquet(source), source)
+    left_out = splits.pop("", [])
+    chosen = choose_split(split, splits)
+    if chosen is None:
+        raise NotFound(
+            f"{source}: no Parquet file named {split}*.parquet, expected one for the {split} split"
+        )
+    if chosen != "val" and {"val", "test"} <= set(splits):
+        left_out = [*left_out, *splits["val"]]
+    left_rows = sum(rows for file in left_out for rows in _row_groups(file))
+    files = splits[chosen]
     groups = [(file, k, rows) for file in files for k, rows in enumerate(_row_groups(file)) if rows]
     if not groups:
         raise InputError(f"{source}: no rows")
-    spec = _spec(_column(*groups[0][:2], "image"), source, size, mode)
+    images = _find_column(files[0], _IMAGES)
+    if images is None:
+        raise InputError(f"{files[0]}: no column 'image', found {', '.join(_names(files[0]))}")
+    spec, encoded = _spec(_column(*groups[0][:2], images), source, options)
     starts = np.cumsum([0, *(rows for *_, rows in groups)])
-    stored = _Stored([group[:2] for group in groups], starts, spec)
-    images = lazy_images(stored.read, spec.shape, int(starts[-1]))
-    name = Path(source).stem
-    with open_parquet(files[0]) as opened:
-        if "label" not in opened.schema_arrow.names:
-            return Dataset(name, images)
-    labels = [_column(file, k, "label") for file, k, _ in groups]
-    column = pa.chunked_array([chunk for part in labels for chunk in part.chunks])
-    indices, classes = _read_labels(column, source)
-    return Dataset(name, images, indices, classes)
+    resize = encoded and options.size is not None
+    stored = _Stored([group[:2] for group in groups], starts, spec, images, resize=resize)
+    data = Dataset(
+        Path(source).stem,
+        lazy_images(stored.read, spec.shape, int(starts[-1])),
+        split=chosen,
+        part=_shorten(files) if len(splits) > 1 else "",
+        notes=(f"left out: {left_rows:,} in {_shorten(left_out)}",) if left_out else (),
+    )
+    return _with_labels(data, splits, source)
+
+
+def _with_labels(data: Dataset, splits: dict[str, list[str]], source: str) -> Dataset:
+    """Add the labels and classes, if there is a column of labels."""
+    files = splits[data.split]
+    name = _find_column(files[0], _LABELS)
+    if name is None:
+        return data
+    others = [f for one in splits.values() for f in one if name in _names(f)]
+    columns = {file: _labels(file, name, source) for file in dict.fromkeys([*files, *others])}
+    own = np.concatenate([columns[file] for file in files])
+    known = _class_names(files[0], name)
+    try:
+        labels, classes = index_labels(own, columns.values(), known)
+    except UnusableLabels as error:
+        return replace(data, notes=(*data.notes, f"no labels, as {name} holds {error}"))
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
+    return replace(data, labels=labels, classes=classes)
 
 
 class _Stored:
     """A reader of images by row number that caches the most recently read row groups."""
 
     def __init__(
-        self, groups: Sequence[tuple[str, int]], starts: NDArray[np.intp], spec: ImageSpec
+        self,
+        groups: Sequence[tuple[str, int]],
+        starts: NDArray[np.intp],
+        spec: ImageSpec,
+        name: str,
+        *,
+        resize: bool,
     ) -> None:
         self._groups, self._starts, self._spec = groups, starts, spec
+        self._name, self._resize = name, resize
         self._group = lru_cache(_GROUPS_KEPT)(self._read_group)
 
     def read(self, rows: NDArray[np.intp]) -> NDArray[np.uint8]:
@@ -83,25 +129,41 @@ class _Stored:
 
     def _read_group(self, k: int) -> NDArray[np.uint8]:
         file, group = self._groups[k]
-        column = _column(file, group, "image")
+        column = _column(file, group, self._name)
         errors = RowErrors(len(column))
-        images = read_images(column, self._spec, errors)
+        images = read_images(column, self._spec, errors, resize=self._resize)
         if errors.reasons:
             row, reason = min(errors.reasons.items())
             raise InputError(f"{file}: row {self._starts[k] + row} of the data set: {reason}")
         return images if images.dtype == np.uint8 else to_uint8(images)
 
 
-def _files_of_split(files: list[str], source: str, split: str) -> list[str]:
-    splits = ("train", "test")
-    named = {name: [f for f in files if Path(f).name.startswith(name)] for name in splits}
-    if not any(named.values()):
-        named["train"] = files
-    if not named[split]:
-        raise NotFound(
-            f"{source}: no Parquet file named {split}*.parquet, expected one for the {split} split"
-        )
-    return named[split]
+def _split_files(files: list[str], source: str) -> dict[str, list[str]]:
+    """Return the files of each split; those of none have the key "" unless all are of none."""
+    if len(files) == 1:  # used whatever its name says
+        return {"train": files}
+    root = Path(source).resolve()
+    found: dict[str, list[str]] = {}
+    for file in files:
+        path = Path(file)
+        inside = path.relative_to(root).parts if path.is_relative_to(root) else (path.name,)
+        named = (split_of(Path(part).stem)[0] for part in reversed(inside))
+        found.setdefault(next(filter(None, named), ""), []).append(file)
+    return found if any(found) else {"train": files}
+
+
+def _shorten(files: list[str]) -> str:
+    return Path(files[0]).name + (", …" if files[1:] else "")
+
+
+def _names(file: str) -> list[str]:
+    with open_parquet(file) as opened:
+        return list(opened.schema_arrow.names)
+
+
+def _find_column(file: str, known: tuple[str, ...]) -> str | None:
+    names = _names(file)
+    return next((name for name in known if name in names), None)
 
 
 def _row_groups(file: str) -> list[int]:
@@ -123,24 +185,27 @@ def _column(file: str, group: int, name: str) -> Any:
             raise InputError(f"{file}: row group {group} is damaged") from error
 
 
-def _spec(column: Any, source: str, size: tuple[int, int] | None, mode: str | None) -> ImageSpec:
-    """Infer the shape of all images from the first one."""
+def _spec(column: Any, source: str, options: ReadOptions) -> tuple[ImageSpec, bool]:
+    """Infer the shape of all images from the first ones, and whether they are encoded files."""
     array = to_array(column)
-    first = array.slice(0, 1).to_pylist()[0]
-    first = first.get("bytes") if isinstance(first, dict) else first
+    rows = array.slice(0, _FIRST).to_pylist()
+    rows = [row.get("bytes") if isinstance(row, dict) else row for row in rows]
+    first = rows[0]
     if isinstance(first, bytes):
-        return ImageSpec(*read_image(first, mode=mode).shape)
+        images = [read_image(row, mode=options.mode) for row in rows if isinstance(row, bytes)]
+        height, width = options.size or images[0].shape[1:]
+        return ImageSpec(max(map(len, images)), height, width), True
     if not isinstance(first, list) or not first:
         raise InputError(
             f"{source}: the first image is {array.type}, expected numbers or an image file"
         )
-    return _spec_of_list(len(first), source, size, mode)
+    return _spec_of_list(len(first), source, options.size, options.mode), False
 
 
 def _spec_of_list(
     numbers: int, source: str, size: tuple[int, int] | None, mode: str | None
 ) -> ImageSpec:
-    for channels in {None: (1, 3), "L": (1,), "RGB": (3,)}[mode]:
+    for channels in (1, 3) if mode is None else [c for c, name in MODES.items() if name == mode]:
         side = math.isqrt(numbers // channels)
         height, width = size or (side, side)
         if channels * height * width == numbers:
@@ -152,22 +217,31 @@ def _spec_of_list(
     )
 
 
-def _read_labels(column: Any, source: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Convert a column to class indices i64[N] and class names."""
-    array = to_array(column)
+def _labels(file: str, name: str, source: str) -> NDArray[Any]:
+    """Read a column of labels as integers or text [N]."""
+    columns = [_column(file, k, name) for k, rows in enumerate(_row_groups(file)) if rows]
+    if not columns:
+        return np.empty(0, np.int64)
+    array = to_array(pa.chunked_array([chunk for part in columns for chunk in part.chunks]))
     if array.null_count:
         raise InputError(f"{source}: {array.null_count} missing labels")
-    if pa.types.is_integer(array.type):
-        labels = array.cast(pa.int64()).to_numpy()
-        return labels, tuple(str(k) for k in range(int(labels.max(initial=0)) + 1))
+    if pa.types.is_integer(array.type) or pa.types.is_boolean(array.type):
+        numbers: NDArray[np.int64] = array.cast(pa.int64()).to_numpy()
+        return numbers
     if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
         raise InputError(f"{source}: label column type {array.type}, expected integers or names")
-    encoded = array.dictionary_encode()
-    names = encoded.dictionary.to_pylist()
-    numeric = all(name.isascii() and name.isdigit() for name in names)
-    classes = sorted(names, key=lambda name: (int(name), name) if numeric else (0, name))
-    index = np.array([classes.index(name) for name in names], np.int64)
-    return index[encoded.indices.to_numpy()], tuple(classes)
+    return np.array(array.to_pylist(), np.str_)
+
+
+def _class_names(file: str, column: str) -> tuple[str, ...]:
+    """Return the class names that the `datasets` library stores in the schema, if there are any."""
+    with open_parquet(file) as opened:
+        stored = (opened.schema_arrow.metadata or {}).get(b"huggingface", b"{}")
+    try:
+        names = json.loads(stored)["info"]["features"][column]["names"]
+    except (ValueError, LookupError, TypeError):
+        return ()
+    return tuple(map(str, names)) if isinstance(names, list) else ()
 
 
 def write_dataset(data: Dataset, path: Path) -> None:

@@ -45,6 +45,7 @@ def read_npz(
     max_bytes: int = MAX_BYTES,
     *,
     numpy_only: bool = False,
+    refused: dict[str, InputError] | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Read the arrays of an `.npz` file into a dictionary by name.
 
@@ -54,6 +55,8 @@ def read_npz(
         kinds: accepted values of `dtype.kind`; object arrays are always refused.
         max_bytes: the largest total size of the decompressed arrays.
         numpy_only: accept only little-endian arrays in C order with headers as NumPy writes them.
+        refused: receives the error of each array whose dtype is not in `kinds`, which is then left
+            out; by default, the first one refuses the file.
 
     Raises:
         InputError: not an `.npz`, a dtype not in `kinds`, or a header that contradicts the data.
@@ -70,7 +73,12 @@ def read_npz(
                 if name in arrays:
                     raise ValueError("two arrays of the same name")
                 content = _unpack(archive, member)
-                arrays[name] = _read_array(content, f"{where}: {name}", kinds, numpy_only)
+                try:
+                    arrays[name] = _read_array(content, f"{where}: {name}", kinds, numpy_only)
+                except InputError as error:
+                    if refused is None:
+                        raise
+                    refused[name] = error
             return arrays
     except (InputError, LimitError):
         raise
