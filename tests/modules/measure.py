@@ -46,7 +46,7 @@ def pictures(n: int, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
 def measure(case: Case, folder: Path) -> dict[str, Any]:
     """Export a module, run every command on the bundle, and time it beside torch."""
     torch.manual_seed(0)
-    torch.set_num_threads(1)
+    torch.set_num_threads(2 if case.large else 1)
     module = case.make()
     data = Dataset("waves", pictures(_LARGE_IMAGES if case.large else _IMAGES, case.image_shape))
     bundle, began = folder / "bundle", time.perf_counter()
@@ -88,6 +88,7 @@ def _time_decode(case: Case, module: nn.Module, bundle: Path) -> dict[str, float
         ours: list[float] = []
         theirs: list[float] = []
         latents = torch.from_numpy(z)
+        torch.set_num_threads(1)
         for _ in range(2 if case.large else _ROUNDS):
             ours.append(_seconds(lambda: model.decode(z)))
             theirs.append(_seconds(lambda: convention.decode(latents)))
