@@ -26,7 +26,7 @@ FOLDERS = {
 }
 MAY_IMPORT = {
     "vae_runtime": {"numpy", "onnxruntime", "PIL", "click", "sklearn", "pyarrow", "distributed"}
-    | {"fastapi", "starlette", "pydantic", "uvicorn"},
+    | {"fastapi", "starlette", "pydantic", "uvicorn", "PyInstaller"},
     "vae_models": {"torch"},
     "vae_train": {"torch", "numpy", "click", "rich", "sklearn", "matplotlib", "threadpoolctl"}
     | {"vae_models", "vae_runtime"},

@@ -21,7 +21,7 @@ PAGES = (
 SHELL = ("sh", "console")
 COMMANDS = (
     "vae-|pip |python3? |npm |pytest|make|gcc|mlserver|tritonserver|cp |eval |scripts/|pre-commit|"
-    "torchrun"
+    "torchrun|jupyter|curl |pyinstaller "
 )
 
 RUN, TRAIN, EXPORT, PYTHON = "vae-run", "vae-train", "vae-export", "python"
@@ -67,6 +67,8 @@ RULES = (
     Rule("docs/scale.md", r"sh: python tests/performance/scale", _LONG),
     Rule("docs/embedding.md", r"sh: python -m tests\.embedding", "tests/embedding/test_table.py"),
     Rule("docs/scale.md", r"sh: pytest -m slow tests/arrow", "is a test"),
+    Rule("docs/embedding.md", r"sh: pyinstaller ", "tests/embedding/test_frozen.py"),
+    Rule("docs/server.md", r"sh: curl ", "tests/runtime/test_server.py"),
     Rule("docs/studio.md", r"js: ", "tests/studio/test_engine.py"),
     Rule("docs/training.md", r"toml: ", "tests/train/test_docs.py"),
     Rule("examples/notebook/*", r"sh: jupyter ", "tests/train/test_python_api.py"),

@@ -72,6 +72,10 @@ def examples(
     monkeypatch.setattr("vae_runtime.datasets.load._load_named", lambda *_: data)
     monkeypatch.setattr("vae_runtime.studio.serve.StudioServer.serve_forever", lambda _: None)
     monkeypatch.setattr("webbrowser.open", lambda _: True)
+    if importlib.util.find_spec("uvicorn"):
+        monkeypatch.setattr("uvicorn.Server.run", lambda _, sockets: None)
+        monkeypatch.setattr("uvicorn.run", lambda *_, **__: None)
+        monkeypatch.setattr("vae_runtime.cli.serve._leave_signals_to_uvicorn", lambda: None)
     return folder
 
 
@@ -81,6 +85,9 @@ def execute(run: Run, folder: Path, line: str, monkeypatch: pytest.MonkeyPatch) 
         pytest.skip(f"no onnxruntime-web: run {fetch.COMMAND}")
     if line.startswith("vae-run batch"):
         pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra arrow")
+    if line.startswith("vae-run serve"):
+        pytest.importorskip("fastapi", reason="fastapi is not installed: the extra serve")
+        line = re.sub(r" --port \d+|$", " --port 0", line, count=1)
     monkeypatch.chdir(folder)
     _make_bundles(folder, line)
     # Use threads, because processes take seconds to start, and keep measurements short.

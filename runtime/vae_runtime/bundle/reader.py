@@ -6,11 +6,13 @@ checked.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import (
     FileError,
@@ -24,6 +26,9 @@ from ..errors import (
 from .archive import MAX_FILE, Reader, open_zip
 from .manifest import NAME, Manifest
 from .spec import FileSpec
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 EMBEDDED = Path(__file__).parent.parent / "embedded"
 MAX_MANIFEST = 64 << 20
@@ -115,10 +120,10 @@ def open_bundle(source: str | Path) -> Bundle:
         IntegrityError: the zip or the manifest is damaged.
     """
     path = Path(source)
-    embedded = EMBEDDED / f"{source}.zip"
     # A folder of data does not hide an embedded bundle of the same name.
-    if path.name == str(source) and embedded.is_file() and not (path / NAME).is_file():
-        reader, names = open_zip(embedded)
+    if str(source) in embedded_names() and not (path / NAME).is_file():
+        with _embedded_file(str(source)) as file:
+            reader, names = open_zip(file)
         return _open(str(source), reader, names, str(source))
     if path.is_dir():
         reader, names = _open_folder(path)
@@ -189,7 +194,27 @@ def _open(name: str, reader: Reader, names: list[str], source: str | None = None
 
 def embedded_names() -> list[str]:
     """Return the names of the bundles that come with the package."""
-    return sorted(path.stem for path in EMBEDDED.glob("*.zip"))
+    folder = EMBEDDED if EMBEDDED.is_dir() else _embedded_resources()
+    names = (item.name for item in folder.iterdir())
+    return sorted(name.removesuffix(".zip") for name in names if name.endswith(".zip"))
+
+
+@contextlib.contextmanager
+def _embedded_file(name: str) -> Iterator[Path]:
+    """Yield the path of an embedded bundle; a temporary copy if the package itself is in a zip."""
+    if EMBEDDED.is_dir():
+        yield EMBEDDED / f"{name}.zip"
+        return
+    from importlib import resources
+
+    with resources.as_file(_embedded_resources() / f"{name}.zip") as path:
+        yield path
+
+
+def _embedded_resources() -> Traversable:
+    from importlib import resources  # slow to import, and needed only inside a zip
+
+    return resources.files(__package__.partition(".")[0]) / "embedded"
 
 
 def _open_folder(folder: Path) -> tuple[Reader, list[str]]:

@@ -73,15 +73,11 @@ def _serve(
     chosen: options.ModelOptions, limits: Limits, listener: socket.socket, workers: int
 ) -> None:
     """Serve until a signal; requests in progress are finished first."""
-    import signal
-
     import uvicorn
 
     from ..server.app import SETTINGS, create_app, settings_json
 
-    # uvicorn raises the signal again once it has stopped; by then there is nothing left to end.
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    signal.set_wakeup_fd(-1)  # Ctrl-C, too, lets requests in progress finish
+    _leave_signals_to_uvicorn()
     host, port = listener.getsockname()[:2]
     local = host in ("127.0.0.1", "::1")
     settings: Any = {
@@ -99,6 +95,14 @@ def _serve(
     os.environ[SETTINGS] = settings_json(asdict(chosen), limits, local=local)
     uvicorn.run("vae_runtime.server.app:create_worker_app", factory=True, host=host, port=port,
                 workers=workers, **settings)  # fmt: skip
+
+
+def _leave_signals_to_uvicorn() -> None:
+    import signal
+
+    # uvicorn raises the signal again once it has stopped; by then there is nothing left to end.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.set_wakeup_fd(-1)  # otherwise Ctrl-C would end requests in progress
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -12,7 +12,7 @@ from . import options
 EPILOG = """\b
 Examples:
   vae-run unpack digits-model
-  vae-run unpack cvae.zip cvae-files --json
+  vae-run unpack cvae/ cvae-files --json
 """
 
 

@@ -277,7 +277,9 @@ def _swap_atomically(new: Path, old: Path) -> bool:
 
 def _create_locked(target: Path, make: Callable[[Path], None]) -> tuple[Path, int | None]:
     """Create and lock a new path; return the path and a handle (None if locks are unsupported)."""
-    kept = os.fsencode(target.name)[:_MAX_NAME].decode(errors="ignore")
+    kept = target.name
+    while len(os.fsencode(kept)) > _MAX_NAME:  # whole characters, as some systems refuse parts
+        kept = kept[:-1]
     while True:
         path = target.with_name(f".{kept}.{os.urandom(6).hex()}.part")
         make(path)
