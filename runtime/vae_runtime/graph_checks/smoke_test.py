@@ -21,12 +21,16 @@ _MODULE = "vae_runtime.graph_checks.smoke_test"
 def smoke_test(graphs: dict[str, bytes]) -> None:
     """In a subprocess, load each graph and run it on one row of zeros on the CPU.
 
+    Does nothing in a frozen program.
+
     Args:
         graphs: serialized graphs by name; the names are used in error messages.
 
     Raises:
         InputError: the subprocess crashed or timed out, or onnxruntime refused a graph.
     """
+    if getattr(sys, "frozen", False):  # a frozen program has no interpreter to start
+        return
     message = b"".join(len(raw).to_bytes(8, "little") + raw for raw in graphs.values())
     # -P prevents imports from the current folder, which may contain untrusted files.
     command = [sys.executable, "-P", "-m", _MODULE]
