@@ -3,10 +3,9 @@
 from PyInstaller.utils.hooks import collect_data_files, collect_submodules
 
 datas = collect_data_files("vae_runtime", excludes=["pyinstaller/*", "**/*.py"])
-# `vae_runtime` imports its modules, and `vae-run` its commands, on first use. Optional packages are
-# left out unless the app imports them itself.
+# `vae_runtime` imports its modules, and `vae-run` its commands, on first use. The packages of the
+# extra `serve` are included where they are installed; other optional packages are too large.
 hiddenimports = collect_submodules(
-    "vae_runtime",
-    lambda name: name.split(".")[1:2] not in (["arrow"], ["server"], ["pyinstaller"]),
+    "vae_runtime", lambda name: name.split(".")[1:2] not in (["arrow"], ["pyinstaller"])
 )
-excludedimports = ["torch", "onnx", "sklearn", "pyarrow", "distributed", "fastapi", "uvicorn"]
+excludedimports = ["torch", "onnx", "sklearn", "pyarrow", "distributed"]
