@@ -17,6 +17,7 @@ from vae_runtime.images import encode_pil
 
 if TYPE_CHECKING:
     from vae_runtime.bundle.manifest import Manifest
+    from vae_runtime.bundle.spec import ModelSpec
 
 NAME = "README.md"
 PICTURE = ".samples.png"  # readers ignore files whose names begin with a dot, in folders
@@ -33,46 +34,43 @@ _METRICS = {
 }
 
 
-def card_files(
-    manifest: Manifest, files: dict[str, bytes], name: str, *, picture: bool
-) -> dict[str, bytes]:
+def card_files(manifest: Manifest, files: dict[str, bytes], *, picture: bool) -> dict[str, bytes]:
     """Return the model card and, with `picture`, the picture of samples that it shows.
 
     Args:
         manifest: the manifest of the bundle.
         files: the files of the bundle, by name, with the manifest.
-        name: the name of the bundle's folder or zip.
         picture: whether the bundle is a folder; a zip holds no picture.
     """
-    text = card_text(manifest, name, picture=picture).encode()
+    text = card_text(manifest, picture=picture).encode()
     if not picture:
         return {NAME: text}
-    return {NAME: text, PICTURE: _samples(open_files(files, name))}
+    return {NAME: text, PICTURE: _samples(open_files(files, "the bundle"))}
 
 
-def card_text(manifest: Manifest, name: str, *, picture: bool) -> str:
-    """Format the model card."""
+def card_text(manifest: Manifest, *, picture: bool) -> str:
+    """Format the model card; it does not name the bundle's path, on which no bytes may depend."""
     spec, training = manifest.spec, manifest.training
     data = dict(training.get("data") or {})
     label = f", label={spec.classes[0]!r}" if spec.classes else ""
     parts = [
         _front_matter(manifest, data),
         MADE_BY,
-        f"# {name}",
+        f"# {_title(spec)}",
         f"An autoencoder as ONNX graphs: {spec.summary}. "
         "Each graph was compared with torch before it was written.",
         f"![Samples]({PICTURE})" if picture else "",
         "## Use it",
-        "Python, without torch:",
+        "Replace `bundle` by the path of this bundle. Python, without torch:",
         _code("sh", 'pip install "vae-onnx[cpu]"'),
         _code("python", "import vae_runtime as vae\n\n"
-              f'model = vae.load("{name}")\n'
+              'model = vae.load("bundle")\n'
               f"images = model.sample(16{label}, seed=0)  # float32 {_shape(spec, 16)} in [0, 1]\n"
               'vae.grid(images).save("samples.png")'),
         "A shell, and a server for other programs:",
-        _code("sh", f"vae-run sample {name} -n 16 -o samples.png\nvae-run serve {name}"),
+        _code("sh", "vae-run sample bundle -n 16 -o samples.png\nvae-run serve bundle"),
         "JavaScript, in Node or in a page: open the bundle with the engine of vae-onnx. C: "
-        f"`vae-export --bundle {name} --c c/` writes the decoder as C99 without libraries. Any "
+        "`vae-export --bundle bundle --c c/` writes the decoder as C99 without libraries. Any "
         "other language: the graphs are plain ONNX, and the table below lists their tensors.",
         "## Graphs",
         _graph_table(manifest),
@@ -97,7 +95,12 @@ def _front_matter(manifest: Manifest, data: dict[str, Any]) -> str:
     return "\n".join(["---", *lines, "tags:", *(f"- {tag}" for tag in tags), "---"])
 
 
-def _shape(spec: Any, n: int) -> str:
+def _title(spec: ModelSpec) -> str:
+    image = spec.image
+    return f"{spec.family.upper()} of {image.height}×{image.width} {image.mode} images"
+
+
+def _shape(spec: ModelSpec, n: int) -> str:
     return str([n, *spec.image.shape])
 
 

@@ -30,7 +30,7 @@ def write_bundle(manifest: Manifest, files: dict[str, bytes], out: Path) -> None
     content = {NAME: manifest.to_bytes(), **files}
     check_target(out)
     zipped = out.suffix == ".zip"
-    content |= card_files(manifest, content, out.name, picture=not zipped)
+    content |= card_files(manifest, content, picture=not zipped)
     if zipped:
         write_atomic(out, pack(content))
         return

@@ -40,7 +40,7 @@ def test_it_says_what_the_manifest_says(written: tuple[Path, Path]) -> None:
     text = (written[0] / "README.md").read_text()
     bundle = open_bundle(written[0])
     assert text.startswith("---\nlibrary_name: vae-onnx\n")
-    assert f"# {written[0].name}\n" in text
+    assert f"\n# {bundle.manifest.spec.family.upper()} of 8×8 L images\n" in text
     assert bundle.manifest.spec.summary in text
     assert "CC BY 4.0" in text, "the digits of the test bundles"
     for graph in bundle.manifest.graphs:
@@ -51,7 +51,7 @@ def test_it_says_what_the_manifest_says(written: tuple[Path, Path]) -> None:
 def test_its_python_runs(written: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(written[0].parent)
     text = (written[0] / "README.md").read_text()
-    exec(text.partition("```python\n")[2].partition("```")[0], {})
+    exec(text.partition("```python\n")[2].partition("```")[0].replace('"bundle"', '"mine"'), {})
     assert Path("samples.png").is_file()
 
 
@@ -86,6 +86,6 @@ def test_an_unknown_data_set_has_an_unknown_licence(tmp_path: Path) -> None:
 
     manifest = open_bundle(DATA / "vae_mlp.zip").manifest
     unknown = replace(manifest, training={"data": {"name": "photos"}})
-    text = card_text(unknown, "mine", picture=False)
+    text = card_text(unknown, picture=False)
     assert "`photos`: its licence is not known here. Check it before" in text
     assert "datasets:" not in text

@@ -27,7 +27,7 @@ def test_a_zip_is_stored_and_always_the_same(exported_of: Any, tmp_path: Path) -
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
     members = zipfile.ZipFile(tmp_path / "a.zip").infolist()
     assert {m.compress_type for m in members} == {zipfile.ZIP_STORED}
-    assert {m.filename for m in members} == {"manifest.json", *exported.files}
+    assert {m.filename for m in members} == {"manifest.json", "README.md", *exported.files}
     with vae_runtime.load(tmp_path / "a.zip", device="cpu") as model:
         assert model.sample(2, label=3, seed=0).shape == (2, 1, 8, 8)
 
@@ -86,7 +86,7 @@ def test_the_command_line_writes_every_target(saved: Any, tmp_path: Path) -> Non
     }  # fmt: skip
     assert f"wrote {tmp_path / 'code'}. Next: make -C {tmp_path / 'code'}" in done.stderr
     assert {p.name for p in (tmp_path / "models").iterdir()} == {
-        "m_encoder", "m_decoder", "m_decoder_uint8",
+        "m_encoder", "m_decoder", "m_decoder_uint8", "m_sampler", "m_sampler_uint8",
     }  # fmt: skip
     assert "encoder: matches torch, max error" in done.stderr
     size = (tmp_path / "m.zip").stat().st_size
