@@ -29,9 +29,10 @@ def command(paths: tuple[str, ...], as_json: bool) -> None:
     from ..errors import FileError, UsageError
     from ..files.atomic import writing_folder
 
-    if len(paths) > 2:
+    *sources, target = list(paths)
+    if len(sources) > 1:
         raise UsageError(f"{len(paths)} paths, expected a FOLDER, or a BUNDLE and a FOLDER")
-    source, folder = paths[0] if len(paths) == 2 else "mnist", Path(paths[-1])
+    source, folder = sources[0] if sources else "mnist", Path(target)
     bundle = open_bundle(source)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileError(f"{folder}: exists and is not an empty folder. Choose another.")
