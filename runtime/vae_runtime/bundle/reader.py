@@ -214,7 +214,7 @@ def _embedded_file(name: str) -> Iterator[Path]:
 def _embedded_resources() -> Traversable:
     from importlib import resources  # slow to import, and needed only inside a zip
 
-    return resources.files(__package__.partition(".")[0]) / "embedded"
+    return resources.files(__name__.partition(".")[0]) / "embedded"
 
 
 def _open_folder(folder: Path) -> tuple[Reader, list[str]]:
