@@ -53,6 +53,7 @@ def command(
     """
     import numpy as np
 
+    from ..console import pluralize
     from .inputs import read_images
     from .output import report, write_strips
 
@@ -66,7 +67,8 @@ def command(
         options.check_count(steps * len(dims), max_images)
         strips = [model.traverse(d, steps, label, seed, image=start, span=span) for d in dims]
         device = model.device
-    write_strips(np.stack(strips), output, [f"dimension {d}" for d in dims])
-    what = f"dimension {dim}" if dim is not None else f"{len(strips)} dimensions"
+        kind = "dimension" if model.spec.prior.directions is None else "direction"
+    write_strips(np.stack(strips), output, [f"{kind} {d}" for d in dims])
+    what = f"{kind} {dim}" if dim is not None else pluralize(len(strips), kind)
     report(f"{steps} steps of {what}{output.to_path}", output, steps=steps, dims=list(dims),
            span=span, device=device)  # fmt: skip

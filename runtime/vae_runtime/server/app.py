@@ -10,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from fastapi import FastAPI, Header, Query, Request
+from fastapi import Depends, FastAPI, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -57,7 +58,10 @@ def create_app(model: Autoencoder, limits: Limits | None = None, *, local: bool 
             reach a local server through a host name of its own (DNS rebinding).
     """
     limits = limits or Limits()
-    app = FastAPI(title="vae-run serve", version=__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="vae-run serve", version=__version__, docs_url=None, redoc_url=None,
+        dependencies=[Depends(_refuse_unknown_query)],
+    )  # fmt: skip
     if local:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(_LOCAL))
     app.add_middleware(LimitRequests, limits=limits)
@@ -233,6 +237,18 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def other(_: Request, error: HTTPException) -> JSONResponse:
         return refuse(error.status_code, error.detail)
+
+
+async def _refuse_unknown_query(request: Request) -> None:
+    """Refuse parameters in the address that the route does not have, such as a label of /sample."""
+    route = request.scope["route"]
+    known = [p.alias for p in route.dependant.query_params] if isinstance(route, APIRoute) else []
+    for name in request.query_params:
+        if name not in known:
+            expected = f"expected {', '.join(known)}" if known else "expected none"
+            raise RequestError(
+                422, f"unknown parameter {name!r} in the address, {expected}. Put it in the body."
+            )
 
 
 def _label(query: list[str] | None) -> Label:
