@@ -25,8 +25,8 @@ FOLDERS = {
     "vae_export": "export",
 }
 MAY_IMPORT = {
-    "vae_runtime": {"numpy", "onnxruntime", "PIL", "click", "sklearn", "pyarrow", "distributed"}
-    | {"fastapi", "starlette", "pydantic", "uvicorn", "PyInstaller"},
+    "vae_runtime": {"numpy", "onnxruntime", "PIL", "click", "sklearn", "pyarrow", "fsspec"}
+    | {"distributed", "fastapi", "starlette", "pydantic", "uvicorn", "PyInstaller"},
     "vae_models": {"torch"},
     "vae_train": {"torch", "numpy", "click", "rich", "sklearn", "matplotlib", "threadpoolctl"}
     | {"vae_models", "vae_runtime"},

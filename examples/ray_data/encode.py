@@ -1,9 +1,11 @@
-"""Encode a Parquet data set with Ray Data.
+"""Encode a Parquet data set with Ray Data; or reconstruct, score or sample.
 
     pip install "../..[cpu,arrow]" "ray[data]"
-    python encode.py digits.parquet latents/ [--bundle BUNDLE] [--blocks 200]
+    python encode.py digits.parquet latents/ [--verb VERB] [--bundle BUNDLE] [--blocks 200]
 
-Every worker opens the bundle once. A row that cannot be used has the reason in the column `error`.
+Both places may be URLs. Every worker opens the bundle once. A row that cannot be used has the
+reason in the column `error`. `score` and `sample` need row numbers, which determine each row's
+random numbers; `zip` adds them.
 """
 
 from __future__ import annotations
@@ -20,13 +22,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source")
     parser.add_argument("out")
+    parser.add_argument("--verb", default="encode")
     parser.add_argument("--bundle", default="mnist")
     parser.add_argument("--blocks", type=int, default=200)
     chosen = parser.parse_args()
 
-    encode = Mapper("encode", chosen.bundle)
+    mapper = Mapper(chosen.verb, chosen.bundle)
     rows = ray.data.read_parquet(chosen.source, override_num_blocks=chosen.blocks)
-    rows.map_batches(encode, batch_format="pyarrow", batch_size=4096).write_parquet(chosen.out)
+    if chosen.verb in ("score", "sample"):
+        rows = rows.zip(ray.data.range(rows.count()).rename_columns({"id": "row"}))
+    rows.map_batches(mapper, batch_format="pyarrow", batch_size=4096).write_parquet(chosen.out)
 
 
 if __name__ == "__main__":

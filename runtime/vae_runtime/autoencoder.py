@@ -21,6 +21,7 @@ from .labels import Labels, as_labels, check_labels
 from .latents import blend, interpolation, traversal
 from .metrics import Codec, Evaluation, Scores, evaluate, score
 from .prior import choose_prior
+from .rng import Start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -189,7 +190,7 @@ class Autoencoder:
         label: Labels = None,
         seed: int | None = None,
         *,
-        start: int = 0,
+        start: Start = 0,
         prior: str = "fitted",
         temperature: float = 1.0,
         truncation: float | None = None,
@@ -297,7 +298,7 @@ class Autoencoder:
         *,
         samples: int = 1,
         seed: int = 0,
-        start: int = 0,
+        start: Start = 0,
     ) -> Scores:
         """Compute the reconstruction error, KL and negative ELBO of each image.
 
@@ -306,7 +307,8 @@ class Autoencoder:
             label: for a CVAE, one class for all images, or one per image; None for no label.
             samples: posterior samples per image for the negative ELBO.
             seed: seed for the posterior samples.
-            start: the first image's index in its data set; it determines the posterior samples.
+            start: the first image's index in its data set, or i64[N], the index of each image;
+                it determines the posterior samples.
         """
         pixels = check_images(images, self.spec.image)
         return score(self._codec, pixels, self._labels(label, len(pixels)), samples, seed, start)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Collection, Iterable, Iterator
@@ -317,8 +318,11 @@ def check_parent_folder(path: Path) -> None:
     """Check that the parent folder of an output path exists and is writable.
 
     Raises:
+        UsageError: the path is a URL.
         FileError: the folder is missing or read-only.
     """
+    if re.fullmatch(r"[A-Za-z][\w+.-]+:", path.parts[0] if path.parts else ""):
+        raise UsageError(f"{path}: a URL, expected a path. Only vae-run batch writes to URLs.")
     folder = path.parent
     if not folder.is_dir():
         raise FileError(f"{path}: there is no folder {folder}. Create it first.")

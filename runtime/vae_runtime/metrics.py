@@ -17,7 +17,7 @@ from .arrays import to_float32
 from .errors import UsageError
 from .inference.batching import BATCH_SIZE
 from .prior import Prior
-from .rng import uniforms
+from .rng import Start, uniforms
 
 BINARISE = ("sample", "threshold", "none")
 # A latent dimension is active if the variance of its mean exceeds this (Burda et al. 2015,
@@ -123,7 +123,7 @@ class Evaluation:
 
 
 def score(
-    codec: Codec, images: NDArray[Any], labels: Labels, samples: int, seed: int, start: int = 0
+    codec: Codec, images: NDArray[Any], labels: Labels, samples: int, seed: int, start: Start = 0
 ) -> Scores:
     """Score checked images batch by batch.
 
@@ -133,7 +133,7 @@ def score(
         labels: i64[N], or None to score without labels.
         samples: posterior samples per image for the negative ELBO.
         seed: seed for these samples; image i gets the same samples for any batch size.
-        start: index of the first image in its data set.
+        start: index of the first image in its data set, or i64[N], the index of each image.
 
     Raises:
         UsageError: `samples` is less than 1.
@@ -154,7 +154,8 @@ def score(
             )
             continue
         nll = np.zeros(len(x))
-        for z in posterior_samples(mu, log_var, samples, seed, start + first):
+        index = start[rows] if isinstance(start, np.ndarray) else start + first
+        for z in posterior_samples(mu, log_var, samples, seed, index):
             nll += codec.negative_log_likelihood(z, label, x) / samples
         scores.kl[rows] = kl_to_standard_normal(mu, log_var)
         scores.negative_elbo[rows] = nll + scores.kl[rows]
@@ -281,7 +282,7 @@ def sample_posterior(mu: Floats, log_var: Floats, seed: int, start: int) -> Floa
 
 
 def posterior_samples(
-    mu: Floats, log_var: Floats, samples: int, seed: int, start: int
+    mu: Floats, log_var: Floats, samples: int, seed: int, start: Start
 ) -> Iterator[Floats]:
     """Yield `samples` draws f32[N, D] of z ~ N(mu, exp(log_var)) for images from `start` on.
 
@@ -289,15 +290,13 @@ def posterior_samples(
     """
     n, dim = mu.shape
     normal, sigma = Prior.normal(dim), np.exp(0.5 * log_var)
+    images = start if isinstance(start, np.ndarray) else start + np.arange(n)
     for k in range(0, samples, _SAMPLES_AT_ONCE):
         count = min(_SAMPLES_AT_ONCE, samples - k)
-        if count == samples:  # the noise of all images is contiguous
-            eps = normal.sample(n * samples, seed=seed, start=start * samples)
-            eps = eps.reshape(n, samples, dim)
-        else:
-            starts = [(start + i) * samples + k for i in range(n)]
-            eps = np.stack([normal.sample(count, seed=seed, start=start) for start in starts])
-        for noise in eps.transpose(1, 0, 2):
+        first = images[:, None] * samples + k
+        index = (first + np.arange(count)).reshape(-1)
+        eps = normal.sample(n * count, seed=seed, start=index)
+        for noise in eps.reshape(n, count, dim).transpose(1, 0, 2):
             z: Floats = mu + sigma * noise
             yield z
 

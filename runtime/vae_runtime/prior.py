@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from .errors import InputError, UsageError
 from .files.json_fields import take, take_array
 from .labels import Labels, class_index
-from .rng import fresh_seed, normal_cdf, normals, random_words, uniforms
+from .rng import Start, fresh_seed, normal_cdf, normals, random_words, uniforms
 
 KINDS = ("normal", "uniform", "gaussian", "gmm", "class_gmm")
 _BOX = ("low", "high")
@@ -137,7 +137,7 @@ class Prior:
         label: Labels = None,
         seed: int | None = None,
         *,
-        start: int = 0,
+        start: Start = 0,
         temperature: float = 1.0,
         truncation: float | None = None,
     ) -> NDArray[np.float32]:
@@ -148,7 +148,7 @@ class Prior:
             label: for `class_gmm`, one class index or name for all latents, or one per latent; None
                 or the index after the last class means no label. Other kinds ignore it.
             seed: 0 to 2**64 - 1; None picks a random one.
-            start: index of the first latent.
+            start: index of the first latent, or i64[n], the index of each latent.
             temperature: factor for the spread around each component's mean; 0 gives the means.
             truncation: redraw each standard normal until it is within ± this bound.
 
@@ -160,8 +160,8 @@ class Prior:
                 nor n classes.
         """
         check_sampling(n, seed, temperature, truncation)
-        if start < 0:
-            raise UsageError(f"start is {start}, expected 0 or more")
+        if np.min(start, initial=0) < 0:
+            raise UsageError(f"start is {np.min(start)}, expected 0 or more")
         seed = fresh_seed() if seed is None else seed
         return self.sample_checked(n, label, seed, start, temperature, truncation)
 
@@ -170,7 +170,7 @@ class Prior:
         n: int,
         label: Labels,
         seed: int,
-        start: int,
+        start: Start,
         temperature: float,
         truncation: float | None,
     ) -> NDArray[np.float32]:

@@ -6,27 +6,41 @@ computed without those of the samples before it.
 
 from __future__ import annotations
 
+import itertools
 import os
 from math import erf, sqrt
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+Start: TypeAlias = "int | NDArray[np.int64]"
+"""The index of the first of n consecutive samples, or i64[n], the index of each sample."""
 
 _WORDS_PER_BLOCK = 4  # of Philox-4x64
 # Numbers still outside are then clamped: P < 1e-13 for a truncation of 0.5 or more.
 _MAX_REDRAWS = 64
 
 
-def random_words(seed: int, start: int, n: int, dim: int) -> NDArray[np.uint64]:
-    """Return words u64[n, W] for samples `start` to `start + n - 1` of a seed.
+def random_words(seed: int, start: Start, n: int, dim: int) -> NDArray[np.uint64]:
+    """Return words u64[n, W] for samples `start` to `start + n - 1` of a seed, or for n indices.
 
     Word 0 selects the component of a mixture. The next `dim` words (`dim` + 1 if `dim` is odd) are
     converted to normals.
     """
     blocks = -(-(1 + dim + dim % 2) // _WORDS_PER_BLOCK)
-    generator = np.random.Philox(key=seed, counter=int(start) * blocks)
-    words = generator.random_raw(n * blocks * _WORDS_PER_BLOCK)
-    return words.reshape(n, blocks * _WORDS_PER_BLOCK)
+    width = blocks * _WORDS_PER_BLOCK
+    if not isinstance(start, np.ndarray):
+        generator = np.random.Philox(key=seed, counter=int(start) * blocks)
+        return generator.random_raw(n * width).reshape(n, width)
+    generator, position = np.random.Philox(key=seed, counter=0), 0
+    words = np.empty((n, width), np.uint64)
+    edges = [0, *(np.flatnonzero(np.diff(start) != 1) + 1).tolist(), n]
+    for first, stop in itertools.pairwise(edges if n else []):  # runs of consecutive samples
+        generator.advance((int(start[first]) - position) * blocks)
+        words[first:stop] = generator.random_raw((stop - first) * width).reshape(-1, width)
+        position = int(start[first]) + stop - first
+    return words
 
 
 def uniforms(words: NDArray[np.uint64]) -> NDArray[np.float64]:

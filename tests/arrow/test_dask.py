@@ -50,13 +50,18 @@ def test_two_workers_write_the_same_bytes(run: Run, parquet: Write, cvae_path: P
     assert run("batch", "score", *options[:1], "one", *options[1:]).code == 0
     done = vae_run("batch", "score", source, "two", *options[1:], "--workers", 2)
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr == "wrote 60 rows in 9 parts to two, none refused\n"
+    first, *others = done.stderr.splitlines()
+    assert re.fullmatch(r"dashboard of the workers: http://127\.0\.0\.1:\d+/status", first)
+    assert others == ["wrote 60 rows in 9 parts to two, none refused"]
     assert same_files(Path("one"), Path("two"))
 
 
 @contextlib.contextmanager
 def cluster(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """A scheduler and two workers without nannies, so that a killed worker stays dead."""
+    """The address of a scheduler, and two workers without nannies; the last process is it itself.
+
+    Without nannies, a killed worker stays dead.
+    """
     where = folder / "scheduler.json"
     dask = [sys.executable, "-m"]
     common = ["--scheduler-file", str(where), "--host", "127.0.0.1"]
@@ -79,7 +84,7 @@ def cluster(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]
             start("worker", "--nthreads", "1", "--no-nanny", "--no-dashboard")
         found = re.search(r"tcp://[\d.:]+", where.read_text())
         assert found
-        yield found[0], started[1:]
+        yield found[0], [*started[1:], started[0]]
     finally:
         for process in started:
             process.kill()
@@ -117,6 +122,48 @@ def test_a_killed_worker_loses_nothing(
     assert read(Path("out"))["row"].to_pylist() == list(range(12_000))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+@pytest.mark.parametrize("killed", ["workers", "scheduler"])
+def test_a_dead_cluster_is_one_line(
+    killed: str, parquet: Write, vae_path: Path, tmp_path: Path
+) -> None:
+    """Without workers the job waits, and says so; without a scheduler it ends with code 6."""
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(parquet()).select(["image"])
+    parquet(rows.take([i % 60 for i in range(40_000)]), "many.parquet", group=400)
+    with cluster(tmp_path) as (address, processes):
+        command = [sys.executable, "-c", MAIN, "batch", "score", "many.parquet", "out", "-b",
+                   str(vae_path), "--part-rows", "400", "--samples", "5", "--scheduler",
+                   address]  # fmt: skip
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as job:
+            assert job.stderr is not None
+            end = time.monotonic() + 60
+            while len(list(tmp_path.glob("out/part-*"))) < 5:
+                assert time.monotonic() < end, "nothing was done"
+                assert job.poll() is None
+                time.sleep(0.01)
+            for process in processes[:2] if killed == "workers" else processes[2:]:
+                process.send_signal(signal.SIGKILL)
+            start = time.monotonic()
+            told = (line for line in job.stderr if not re.match(r"dashboard|[\d,]+ of ", line))
+            lines = [next(told)]
+            seconds = time.monotonic() - start
+            if killed == "workers":
+                job.kill()
+            else:
+                lines += told
+                assert job.wait(60) == 6
+    expected = {
+        "workers": "no workers are left; waiting for new ones. Ctrl-C ends the job, and --resume "
+        "keeps the finished parts.\n",
+        "scheduler": f"error: {address}: the Dask scheduler is gone. Start it again; --resume "
+        "keeps the finished parts.\n",
+    }
+    assert lines == [expected[killed]]
+    assert seconds < 30
+
+
 def test_no_scheduler_answers(parquet: Write, cvae_path: Path, tmp_path: Path) -> None:
     done = vae_run("batch", "encode", parquet(), "out", "-b", cvae_path,
                    "--scheduler", "tcp://127.0.0.1:9", cwd=tmp_path)  # fmt: skip
@@ -133,8 +180,9 @@ def test_an_error_of_a_worker_is_one_line(parquet: Write, cvae_path: Path, tmp_p
     source.write_bytes(raw)
     done = vae_run("batch", "encode", source, "out", "-b", cvae_path, "--workers", 1, cwd=tmp_path)
     assert done.returncode == 3
-    assert done.stderr.startswith(f"error: {source}: damaged: ")
-    assert done.stderr.count("\n") == 1
+    dashboard, error = done.stderr.splitlines()
+    assert error.startswith(f"error: {source}: damaged: ")
+    assert dashboard.startswith("dashboard of the workers: ")
 
 
 DEADLY = """

@@ -35,16 +35,8 @@ ENVIRONMENT = {
 }
 
 
-def check_example(
-    name: str, parquet: Callable[..., Path], table: Any, bundle: Path, out: Path, *args: str
-) -> None:
-    """Run an example on sixty rows, one of them bad, and compare the results with the library's."""
-    images = table["image"].to_pylist()
-    images[3] = images[3][:60]
-    plain = pa.array(images, pa.list_(pa.uint8()))
-    rows = table.set_column(table.column_names.index("image"), "image", plain)
-    script = EXAMPLES / name / "encode.py"
-    command = [sys.executable, script, parquet(rows), out, "--bundle", bundle, *args]
+def run_example(name: str, *args: object) -> None:
+    command = [sys.executable, EXAMPLES / name / "encode.py", *args]
     done = subprocess.run(
         [str(arg) for arg in command],
         env=os.environ | ENVIRONMENT,
@@ -54,6 +46,17 @@ def check_example(
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def check_example(
+    name: str, parquet: Callable[..., Path], table: Any, bundle: Path, out: Path, *args: str
+) -> None:
+    """Run an example on sixty rows, one of them bad, and compare the results with the library's."""
+    images = table["image"].to_pylist()
+    images[3] = images[3][:60]
+    plain = pa.array(images, pa.list_(pa.uint8()))
+    rows = table.set_column(table.column_names.index("image"), "image", plain)
+    run_example(name, parquet(rows), out, "--bundle", bundle, *args)
     files = sorted(out.glob("*.parquet")) if out.is_dir() else [out]
     parts = [pq.read_table(file) for file in files]
     found = pa.concat_tables(parts).sort_by("name")
@@ -77,12 +80,91 @@ def test_processes(args: Args) -> None:
     check_example("processes", *args)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="ray is not installed"
+)
+needs_spark = pytest.mark.skipif(
+    importlib.util.find_spec("pyspark") is None or shutil.which("java") is None,
+    reason="Spark needs pyspark and Java, not installed",
+)
+
+
+@needs_ray
 def test_ray_data(args: Args) -> None:
     check_example("ray_data", *args, "--blocks", "3")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("pyspark") is None, reason="pyspark is not installed")
-@pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java, not installed")
+@needs_spark
 def test_spark(args: Args) -> None:
     check_example("spark", *args)
+
+
+@pytest.mark.parametrize(
+    "engine", [pytest.param("ray_data", marks=needs_ray), pytest.param("spark", marks=needs_spark)]
+)
+def test_engines_number_the_rows(engine: str, args: Args) -> None:
+    """The scores of each row are those of its number, whatever the engine counted."""
+    parquet, table, bundle, out = args
+    rows = table.set_column(1, "image", table["image"].cast(pa.list_(pa.uint8())))
+    run_example(engine, parquet(rows), out, "--bundle", bundle, "--verb", "score")
+    found = pa.concat_tables(pq.read_table(file) for file in sorted(out.glob("*.parquet")))
+    found = found.sort_by("name")
+    numbers = found["row"].to_pylist()
+    assert len(set(numbers)) == 60
+    again = rows.sort_by("name").append_column("row", pa.array(numbers))
+    expected = Mapper("score", bundle)(again)
+    assert found["negative_elbo"].to_pylist() == expected["negative_elbo"].to_pylist()
+
+
+IMAGES = """
+import sys, numpy as np, pyarrow as pa, pyarrow.parquet as pq, ray
+from vae_runtime.arrow.columns import RowErrors, read_images
+from vae_runtime.bundle.spec import ImageSpec
+source, channels, parquet = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+def pixels(table):
+    errors = RowErrors(table.num_rows)
+    column, field = table["image"], table.schema.field("image")
+    images = read_images(column, ImageSpec(channels, 8, 6), errors, field)
+    assert not errors.reasons, errors.reasons
+    return pa.table({"path": table["path"], "pixels": list(images.reshape(len(images), -1))})
+ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+mode = {1: "L", 3: "RGB"}[channels]
+rows = ray.data.read_images(source, mode=mode, include_paths=True)
+found = rows.map_batches(pixels, batch_format="pyarrow").take_all()
+found.sort(key=lambda row: row["path"])
+np.save("pixels.npy", np.stack([row["pixels"] for row in found]))
+rows.write_parquet(parquet)
+"""
+
+
+@needs_ray
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_that_ray_reads_are_the_same(
+    channels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray makes tensors of H×W×C or H×W, in a type of its own that other processes do not know."""
+    from vae_runtime.arrow.columns import RowErrors, read_images
+    from vae_runtime.bundle.spec import ImageSpec
+    from vae_runtime.images import encode_image
+
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (6, channels, 8, 6), np.uint8)
+    Path("images").mkdir()
+    for k, image in enumerate(images):
+        Path("images", f"{k}.png").write_bytes(encode_image(image))
+    command = [sys.executable, "-c", IMAGES, "images", str(channels), str(tmp_path / "stored")]
+    done = subprocess.run(
+        command,
+        env=os.environ | ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert np.array_equal(np.load("pixels.npy"), images.reshape(6, -1))
+    stored = pq.read_table("stored").sort_by("path")
+    assert "extension<ray" not in str(stored.schema)  # this process has not imported Ray
+    field = stored.schema.field("image")
+    found = read_images(stored["image"], ImageSpec(channels, 8, 6), RowErrors(6), field)
+    assert np.array_equal(found, images)

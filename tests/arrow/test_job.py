@@ -56,16 +56,35 @@ def test_a_part_holds_its_provenance(run: Run, parquet: Write, cvae_path: Path) 
     assert found == {
         "format": 1, "verb": "score", "bundle_sha256": mapper.sha256,
         "options": vars(mapper.options), "parts": 3, "part": 1, "start": 21, "rows": 21,
-        "errors": 0, "version": __version__,
+        "columns": ["name", "label", "row", "mse", "kl", "negative_elbo", "error"],
+        "errors": 0, "version": __version__, "unreadable": [],
     }  # fmt: skip
     stored = pq.read_metadata("out/part-000001.parquet")
     assert set(stored.metadata) == {b"ARROW:schema", b"vae_onnx"}
     assert pq.read_schema("out/part-000001.parquet").metadata is None  # tables are without it
 
 
+def read_with(reader: str, folder: str) -> Any:
+    """Read a folder with another library; return a table."""
+    if reader == "pyarrow.parquet":
+        return pq.read_table(folder)
+    if reader == "pyarrow.dataset":
+        return ds.dataset(folder).to_table()
+    module = pytest.importorskip(reader, reason=f"{reader} is not installed: the extra dev")
+    if reader == "pandas":
+        return pa.Table.from_pandas(module.read_parquet(folder), preserve_index=False)
+    if reader == "polars":
+        return module.read_parquet(folder).to_arrow()
+    return module.sql(f"from read_parquet('{folder}') order by row").to_arrow_table()
+
+
+@pytest.mark.parametrize(
+    "reader", ["pyarrow.parquet", "pyarrow.dataset", "pandas", "polars", "duckdb"]
+)
 def test_other_readers_read_the_folder_as_one_data_set(
-    run: Run, parquet: Write, table: Any, cvae_path: Path
+    reader: str, run: Run, parquet: Write, table: Any, cvae_path: Path
 ) -> None:
+    """One row is bad, in a part of its own."""
     images = table["image"].to_pylist()
     images[3] = None  # a part with an error must have the same schema as the others
     rows = table.set_column(1, "image", pa.array(images, pa.list_(pa.uint8())))
@@ -73,15 +92,12 @@ def test_other_readers_read_the_folder_as_one_data_set(
     assert run("batch", "encode", source, "out", "-b", cvae_path, "--part-rows", 7).code == 3
     numbered = rows.append_column("row", pa.array(np.arange(60)))
     expected = Mapper("encode", cvae_path)(numbered)
-    assert pq.read_table("out").equals(expected)
-    assert ds.dataset("out").to_table().equals(expected)
-    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
-    found = pandas.read_parquet("out")
-    assert found.columns.tolist() == expected.column_names
-    assert found["row"].tolist() == list(range(60))
-    good = found["error"].isna().to_numpy()
-    assert good.tolist() == [i != 3 for i in range(60)]
-    assert np.array_equal(np.stack(found["z"][good]), matrix(expected.filter(pa.array(good)), "z"))
+    found = read_with(reader, "out")
+    if reader.startswith("pyarrow"):
+        assert found.equals(expected)
+    assert found.column_names == expected.column_names
+    for name in expected.column_names:
+        assert found[name].to_pylist() == expected[name].to_pylist(), name
 
 
 def test_the_bytes_of_parts_do_not_depend_on_threads(
@@ -113,7 +129,8 @@ def test_sample_takes_a_number_of_rows(run: Run, cvae_path: Path, cvae: vae.Auto
 def test_bad_rows_are_counted_and_kept(run: Run, parquet: Write, cvae_path: Path) -> None:
     images = [[1] * 64] * 10
     images[3], images[8] = None, [1] * 63  # type: ignore[call-overload]
-    source = parquet(pa.table({"image": images, "id": list(range(10))}), group=4)
+    rows = {"image": images, "id": list(range(10)), "label": [3] * 10}
+    source = parquet(pa.table(rows), group=4)
     done = run("batch", "encode", source, "out", "-b", cvae_path, "--part-rows", 4)
     assert (done.code, done.error) == (
         3,
@@ -146,11 +163,14 @@ def test_folders_globs_and_small_files(
     assert read(Path("a"))["name"].to_pylist() == [f"n{s + k}" for s in starts for k in range(10)]
     assert run("batch", "encode", "data/[23].parquet", "b", "-b", cvae_path).code == 0
     assert read(Path("b")).num_rows == 20
-    parquet(table.drop_columns("label"), "data/6.parquet")
+    changed = table.set_column(2, "label", pa.array([b"?"] * 60))
+    parquet(changed, "data/6.parquet")
     done = run("batch", "encode", "data", "c", "-b", cvae_path)
     assert done.code == 3
-    assert done.error.endswith("data/6.parquet: its columns differ from those of "
-                               f"{Path('data/2.parquet').resolve()}")  # fmt: skip
+    assert (
+        f"data/6.parquet: its columns differ from those of {Path('data/2.parquet').resolve()}"
+        in (done.error)
+    )
 
 
 @pytest.mark.parametrize("limit", [1, 20, 21, 59, 60, 100])

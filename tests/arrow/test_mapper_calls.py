@@ -79,8 +79,8 @@ def test_missing_columns_and_wrong_types_are_refused(cvae_path: Path, vae_path: 
     images = fixed(np.stack([GOOD]))
     for rows, message in (
         ({"x": [1]}, "no column 'image' in the table, expected one. Its columns: x"),
-        ({"image": [1.5]}, "image: column type double, expected lists of uint8 or float32"),
-        ({"image": images, "label": [1.0]}, "label: column type double, expected integers"),
+        ({"image": [1.5]}, "image: column type double, expected numbers as lists or tensors"),
+        ({"image": images, "label": [b"1"]}, "label: column type binary, expected integers or"),
     ):
         with pytest.raises((UsageError, InputError), match=message):
             Mapper("encode", cvae_path)(pa.table(rows))

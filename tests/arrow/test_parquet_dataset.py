@@ -92,7 +92,14 @@ def test_only_the_row_groups_that_are_used_are_read(
         seen.append((Path(file).name, group))
         return column(file, group, name)
 
+    read_batches = stored.read_batches
+
+    def batches(place: str, file: str, **options: Any) -> Any:
+        seen.append((file, *options["groups"]))
+        return read_batches(place, file, **options)
+
     monkeypatch.setattr(stored, "_column", recorded)
+    monkeypatch.setattr(stored, "read_batches", batches)
     found = load_dataset(tmp_path, lazy=True)
     assert seen == [("a.parquet", 0)]  # one image tells the shape
     seen.clear()

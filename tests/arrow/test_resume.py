@@ -36,7 +36,7 @@ real, done = job.write_part, []
 def write_part(*args):
     done.append(real(*args))
     if len(done) == 2:
-        Path("out/.part-000002.parquet.0123456789ab.part").write_bytes(b"PAR1 half")
+        Path(".out.part-000002.parquet.0123456789ab.part").write_bytes(b"PAR1 half")
         os.kill(os.getpid(), signal.SIGKILL)
     return done[-1]
 job.write_part = write_part
@@ -74,17 +74,19 @@ def test_resume_writes_only_what_is_missing(
     done = run(*call)
     assert (done.code, done.error) == (
         3,
-        "error: out: not empty, it holds part-000000.parquet. Name another folder, or use "
-        "--resume.",
+        f"error: {Path('out').resolve()}: not empty, it holds part-000000.parquet. "
+        "Name another folder, or use --resume.",
     )
     Path("out/part-000000.parquet").unlink()
     Path("out/part-000002.parquet").write_bytes(b"cut off")
-    Path("out/.part-000001.parquet.0123.part").write_bytes(b"of a worker that was killed")
+    left = Path(".out.part-000001.parquet.0123.part")
+    left.write_bytes(b"of a worker that was killed")
     written.clear()
     done = run(*call, "--resume")
     assert done.err == "wrote 60 rows in 3 parts (1 already finished) to out, none refused\n"
     assert written == [0, 2]
     assert files("out") == before
+    assert not left.exists()
     assert run(*call, "--resume").code == 0
     assert written == [0, 2]
 
@@ -94,7 +96,7 @@ def test_a_summary_counts_the_parts_of_an_earlier_run(
 ) -> None:
     images = [[1] * 64] * 10
     images[3], images[8] = None, [1] * 63  # type: ignore[call-overload]
-    source = parquet(pa.table({"image": images}), group=4)
+    source = parquet(pa.table({"image": images, "label": [3] * 10}), group=4)
     call = ("batch", "encode", source, "out", "-b", cvae_path, "--part-rows", 4, "--json")
     assert run(*call).code == 3
     Path("out/part-000002.parquet").unlink()
@@ -102,6 +104,7 @@ def test_a_summary_counts_the_parts_of_an_earlier_run(
     assert json.loads(done.out) == {
         "out": "out", "parts": 3, "rows": 10, "errors": 2, "skipped": 2,
         "bytes": sum(map(len, files("out").values())), "first_error": "image: missing",
+        "unreadable": [],
     }  # fmt: skip
 
 
@@ -110,11 +113,12 @@ def test_resume_refuses_another_job(run: Run, parquet: Write, cvae_path: Path, t
     call = ["batch", "score", source, "out", "-b", cvae_path]
     assert run(*call).code == 0
     before = files("out")
-    start, end = "error: out/part-000000.parquet: from another job: its", "Name another folder."
+    part = Path("out/part-000000.parquet").resolve()
+    start, end = f"error: {part}: from another job: its", "Name another folder."
     sha256 = Mapper("score", cvae_path.parent / "cvae_mlp.zip").sha256[:12]
     for options, differs in (
         (["--seed", "1"], "seed is 0, expected 1."),
-        (["--row-column", "label"], 'row is "row", expected "label".'),
+        (["--row-column", "number"], 'row is "row", expected "number".'),
         (["--limit", "9"], "input_sha256 is "),
         (["--part-rows", "7"], "input_sha256 is "),
         (["-b", cvae_path.parent / "cvae_mlp.zip"], f'expected "{sha256}….'),
@@ -143,7 +147,7 @@ def test_resume_refuses_files_that_are_not_parts_of_the_job(
     def refused(file: Path) -> None:
         done = run(*call, "--resume")
         assert (done.code, done.error) == (
-            3, f"error: {file}: not a part of this job. Name another folder."
+            3, f"error: {file.resolve()}: not a part of this job. Name another folder."
         )  # fmt: skip
 
     for name in ("x", "part-000002.parquet", "part-0.parquet", "parts.json"):
@@ -173,7 +177,7 @@ def test_damaged_provenance_is_refused(
         writer.write_table(rows)
         writer.add_key_value_metadata({"vae_onnx": text})
     assert run(*call, "--resume").error == (
-        f"error: {part}: damaged provenance. Delete it to write it again."
+        f"error: {part.resolve()}: damaged provenance. Delete it to write it again."
     )
     part.unlink()
     assert run(*call, "--resume").code == 0
@@ -186,14 +190,15 @@ def test_a_killed_job_resumes(run: Run, parquet: Write, cvae_path: Path) -> None
     killed = subprocess.run([sys.executable, "-c", KILLED, *args], check=False)
     assert killed.returncode == -9
     names = [path.name for path in Path("out").iterdir()]
-    assert sum(name.startswith(".") for name in names) == 1
-    assert len(names) == 3
+    assert sorted(names) == ["part-000000.parquet", "part-000001.parquet"]
+    assert len(list(Path().glob(".out.*.part"))) == 1
     done = run(*args, "--resume")
     assert "9 parts (2 already finished) to out" in done.err
     args[3] = "whole"
     assert run(*args).code == 0
     assert files("out") == files("whole")
     assert len(files("out")) == 9
+    assert not list(Path().glob(".out.*"))
 
 
 @pytest.mark.slow

@@ -48,6 +48,7 @@ _LONG = "takes minutes to hours; its own test runs a small case"
 RULES = (
     Rule("docs/tutorial.md", r"(sh|python|text): ", "scripts/pictures tutorial runs the page"),
     Rule("docs/gallery.md", r"(sh|python|text): ", "scripts/pictures gallery runs the page"),
+    Rule("docs/bucket.md", r"(sh|python): ", "tests/arrow/test_object_store.py"),
     Rule("*", r"sh: vae-run batch .*--scheduler", "needs a running cluster"),
     Rule("*", r"sh: vae-run ", RUN),
     Rule("*", r"sh: (vae-train|torchrun) ", TRAIN),

@@ -6,6 +6,8 @@ An unusable row keeps its place: it becomes zeros in the arrays and null in the 
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -63,35 +65,40 @@ class RowErrors:
 
 
 def read_images(
-    column: Any, spec: ImageSpec, errors: RowErrors, *, resize: bool = False
+    column: Any, spec: ImageSpec, errors: RowErrors, field: Any = None, *, resize: bool = False
 ) -> NDArray[Any]:
     """Convert a column of images to u8 or f32 [N, C, H, W].
 
     Args:
-        column: lists of C·H·W numbers, channels first, as integers from 0 to 255 or as float32
-            in [0, 1]; or image files as bytes, either directly or in the field `bytes` of a struct.
+        column: numbers, as integers from 0 to 255, booleans, or floats in [0, 1]; or image files.
+            Numbers are tensors or nested lists of C×H×W, H×W×C or H×W (for one channel), or lists
+            or bytes of C·H·W. Files are bytes, directly or in the field `bytes` of a struct.
         spec: size and mode of the images that the model takes.
         errors: records the rows that cannot be used.
+        field: the column's `pyarrow.Field`, which has the shape of a tensor whose type is not
+            registered in this process.
         resize: resize image files to the model's image size.
 
     Raises:
-        InputError: the column has another type.
+        InputError: the column has another type or shape.
     """
+    shape, axes = tensor_layout(column.type, field)
     array = to_array(column)
-    if pa.types.is_struct(array.type) and array.type.get_field_index("bytes") >= 0:
-        # The `datasets` library stores images like this; flatten() keeps the struct's nulls.
-        array = array.flatten()[array.type.get_field_index("bytes")]
-    kind = array.type
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+    if pa.types.is_struct(array.type):
+        array, shape = _from_struct(array, spec, errors, shape)
+    kind, size = array.type, spec.channels * spec.height * spec.width
+    if pa.types.is_fixed_size_binary(kind) and kind.byte_width == size:
+        pixels = pa.Array.from_buffers(
+            pa.uint8(), len(array) * size, [None, array.buffers()[1]], offset=array.offset * size
+        )
+        array = pa.FixedSizeListArray.from_arrays(pixels, size, mask=array.is_null())
+    elif _is_bytes(kind):
         return _read_files(array, spec, errors, spec.shape[1:] if resize else None)
-    if _is_list(kind) and (
-        pa.types.is_integer(kind.value_type) or pa.types.is_float32(kind.value_type)
-    ):
-        numbers = _read_lists(array, spec.channels * spec.height * spec.width, errors)
-        return _check_pixels(numbers, errors).reshape(-1, *spec.shape)
-    raise InputError(
-        f"image: column type {kind}, expected lists of uint8 or float32, or image files as bytes"
-    )
+    if shape is None or _depth(array.type) > 1:
+        return _channels_first(_read_lists(array, _shape_of_lists(array, spec), errors), spec)
+    numbers = _read_lists(array, (math.prod(shape),), errors).reshape(-1, *shape)
+    order = (1 + axis for axis in axes or range(len(shape)))
+    return _channels_first(numbers.transpose(0, *order), spec)
 
 
 def read_labels(column: Any, spec: ModelSpec, errors: RowErrors) -> NDArray[np.int64]:
@@ -101,48 +108,165 @@ def read_labels(column: Any, spec: ModelSpec, errors: RowErrors) -> NDArray[np.i
         InputError: the column has another type.
     """
     array = to_array(column)
-    errors.add(_nulls(array), "label: missing")
     if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
         labels = _indices_of(array, spec, errors)
-    elif pa.types.is_integer(array.type):
-        labels = _to_int64(array)
     else:
-        raise InputError(f"label: column type {array.type}, expected integers or class names")
-    bad = (labels < 0) | (labels >= len(spec.classes))
+        labels = read_integers(array, "label", errors, "integers or class names")
     last = len(spec.classes) - 1
+    bad = (labels < 0) | (labels > last)
     errors.add(bad, lambda i: f"label: {labels[i]} is out of range, expected 0 to {last}")
     return np.where(bad, 0, labels)
 
 
-def read_row_numbers(column: Any, name: str, errors: RowErrors) -> NDArray[np.int64]:
-    """Convert a column of row numbers to i64[N].
+def read_integers(
+    column: Any, name: str, errors: RowErrors, expected: str = "integers"
+) -> NDArray[np.int64]:
+    """Convert integers, booleans, and floats or decimals that are whole to i64[N].
 
     Raises:
         InputError: the column has another type.
     """
     array = to_array(column)
-    if not pa.types.is_integer(array.type):
-        raise InputError(f"{name}: column type {array.type}, expected integers")
     errors.add(_nulls(array), f"{name}: missing")
-    rows = _to_int64(array)
-    errors.add(rows < 0, lambda i: f"{name}: {rows[i]}, expected 0 or more")
-    return np.where(rows < 0, 0, rows)
+    numbers: NDArray[np.int64]
+    if pa.types.is_integer(array.type) or pa.types.is_boolean(array.type):
+        # Numbers above 2**63 - 1 become negative, and are refused with those.
+        numbers = array.cast(pa.int64(), safe=False).fill_null(0).to_numpy()
+        return numbers
+    if not (pa.types.is_floating(array.type) or pa.types.is_decimal(array.type)):
+        raise InputError(f"{name}: column type {array.type}, expected {expected}")
+    floats = array.cast(pa.float64()).fill_null(0).to_numpy()
+    bad = ~((floats == np.rint(floats)) & (np.abs(floats) < 2.0**63))
+    errors.add(bad, lambda i: f"{name}: {floats[i]:g}, expected a whole number")
+    numbers = np.where(bad, 0, floats).astype(np.int64)
+    return numbers
 
 
 def to_array(column: Any) -> Any:
-    """Convert a column to one plain array: no chunks, no dictionary encoding, no extension type."""
+    """Convert a column to one array without chunks, encodings, views or extension types."""
+    if isinstance(column, pa.ChunkedArray) and not column.num_chunks:
+        column = pa.nulls(0, getattr(column.type, "storage_type", column.type))
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if isinstance(array, pa.ChunkedArray):  # combine_chunks() returns one if there is no chunk
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
-    if isinstance(array, pa.ExtensionArray):  # tensors of Ray Data and of Arrow itself
+    if isinstance(array, pa.ExtensionArray):
         array = array.storage
-    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if pa.types.is_run_end_encoded(array.type):
+        array = pc.call_function("run_end_decode", [array])
+    views = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+    return array.cast(views[array.type]) if array.type in views else array
+
+
+def is_double(kind: Any) -> bool:
+    """Return whether a type holds float64, directly, in lists or in tensors."""
+    kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+    return bool(pa.types.is_float64(_leaf(kind)))
+
+
+def tensor_layout(kind: Any, field: Any) -> tuple[list[int] | None, list[int]]:
+    """Return a tensor's stored shape and the order of its axes; (None, []) for other columns."""
+    metadata = (field.metadata if field is not None else None) or {}
+    if isinstance(kind, pa.BaseExtensionType):
+        found = {name: getattr(kind, name, None) for name in ("shape", "permutation")}
+    else:  # Arrow's own tensors record a dictionary, those of Ray a list
+        try:
+            found = json.loads(metadata.get(b"ARROW:extension:metadata", b"{}"))
+        except ValueError:
+            found = {}
+        found = found if isinstance(found, dict) else {"shape": found}
+    shape = found.get("shape")
+    shape = None if shape is None else [int(size) for size in shape]
+    axes = list(found.get("permutation") or range(len(shape or ())))
+    if shape is not None and len(shape) == 3 and shape[axes[1]] in (1, 3):
+        # pyarrow records the inverse of the permutation that its own format documents.
+        axes = np.argsort(axes).tolist()
+    return shape, axes
+
+
+def _from_struct(
+    array: Any, spec: ImageSpec, errors: RowErrors, shape: list[int] | None
+) -> tuple[Any, list[int] | None]:
+    """Return the files of a struct, or the numbers of tensors of several shapes and their shape."""
+    names = {field.name for field in array.type}
+    if "bytes" in names:  # as the `datasets` library stores images
+        return to_array(_member(array, "bytes")), shape
+    if not {"data", "shape"} <= names:
+        raise _wrong_type(array.type)
+    shapes = [None if row is None else tuple(row) for row in _member(array, "shape").to_pylist()]
+    known = [row for row in shapes if row in _shapes(spec)]
+    wanted = known[0] if known else spec.shape
+    bad = np.array([row not in (None, wanted) for row in shapes], bool)
+    errors.add(bad, lambda i: f"image: shape {_times(shapes[i] or ())}, expected {_times(wanted)}")
+    data = to_array(_member(array, "data"))
+    nulls = pa.nulls(len(data), data.type)
+    return pc.call_function("if_else", [pa.array(bad), nulls, data]), list(wanted)
+
+
+def _member(array: Any, name: str) -> Any:
+    return array.flatten()[array.type.get_field_index(name)]  # keeps the nulls of the struct
+
+
+def _shapes(spec: ImageSpec) -> list[tuple[int, ...]]:
+    """Return the shapes that an image may have."""
+    c, h, w = spec.shape
+    return [(c, h, w), (h, w, c), (c * h * w,), *([(h, w)] if c == 1 else [])]
+
+
+def _shape_of_lists(array: Any, spec: ImageSpec) -> tuple[int, ...]:
+    """Return the shape that nested lists should have, judging by the first row."""
+    depth = _depth(array.type)
+    shapes = [shape for shape in _shapes(spec) if len(shape) == depth]
+    leaf = _leaf(array.type)
+    numeric = pa.types.is_integer(leaf) or pa.types.is_floating(leaf)
+    if not shapes or not (numeric or pa.types.is_boolean(leaf) or pa.types.is_decimal(leaf)):
+        raise _wrong_type(array.type)
+    first = pc.call_function("list_value_length", [array]).drop_null()[:1].to_pylist()
+    return next((shape for shape in shapes if first == [shape[0]]), shapes[0])
+
+
+def _channels_first(numbers: NDArray[Any], spec: ImageSpec) -> NDArray[Any]:
+    """Convert images of any accepted shape to [N, C, H, W]."""
+    c, h, w = spec.shape
+    shape = numbers.shape[1:]
+    if shape not in _shapes(spec):
+        expected = " or ".join(map(_times, _shapes(spec)))
+        raise InputError(f"image: shape {_times(shape)}, expected {expected}")
+    if shape == (h, w, c) != spec.shape:
+        numbers = numbers.transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(numbers).reshape(-1, c, h, w)
+
+
+def _wrong_type(kind: Any) -> InputError:
+    return InputError(
+        f"image: column type {kind}, expected numbers as lists or tensors, or image files as bytes"
+    )
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))
 
 
 def _is_list(kind: Any) -> bool:
+    types = pa.types
     return bool(
-        pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
+        types.is_fixed_size_list(kind) or types.is_list(kind) or types.is_large_list(kind)
+        or types.is_list_view(kind) or types.is_large_list_view(kind)
+    )  # fmt: skip
+
+
+def _is_bytes(kind: Any) -> bool:
+    types = pa.types
+    return bool(
+        types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
     )
+
+
+def _depth(kind: Any) -> int:
+    return 1 + _depth(kind.value_type) if _is_list(kind) else 0
+
+
+def _leaf(kind: Any) -> Any:
+    return _leaf(kind.value_type) if _is_list(kind) else kind
 
 
 def _nulls(array: Any) -> NDArray[np.bool_]:
@@ -150,18 +274,13 @@ def _nulls(array: Any) -> NDArray[np.bool_]:
     return nulls
 
 
-def _to_int64(array: Any) -> NDArray[np.int64]:
-    """Convert integers to i64[N]; null becomes 0, and numbers above 2**63 - 1 become negative."""
-    numbers: NDArray[np.int64] = array.cast(pa.int64(), safe=False).fill_null(0).to_numpy()
-    return numbers
-
-
 def _indices_of(array: Any, spec: ModelSpec, errors: RowErrors) -> NDArray[np.int64]:
     """Convert class names to i64[N], looking up each distinct name only once."""
     labels = np.zeros(len(array), np.int64)
+    missing = _nulls(array)
+    errors.add(missing, "label: missing")
     encoded = array.fill_null("").dictionary_encode()
     rows = encoded.indices.to_numpy()
-    missing = _nulls(array)
     for k, name in enumerate(encoded.dictionary.to_pylist()):
         named = (rows == k) & ~missing
         try:
@@ -171,40 +290,62 @@ def _indices_of(array: Any, spec: ModelSpec, errors: RowErrors) -> NDArray[np.in
     return labels
 
 
-def _read_lists(array: Any, size: int, errors: RowErrors) -> NDArray[Any]:
-    """Convert lists of numbers to [N, size]; rows of the wrong length become zeros."""
-    nulls = _nulls(array)
-    errors.add(nulls, "image: missing")
-    lengths = np.where(
-        nulls, -1, pc.call_function("list_value_length", [array]).fill_null(-1).to_numpy()
-    )
-    good = lengths == size
-    errors.add(~good & ~nulls, lambda i: f"image: {lengths[i]} numbers, expected {size}")
-    flat = (array if good.all() else array.filter(pa.array(good))).flatten()
-    if flat.null_count:
-        incomplete = np.zeros(len(array), bool)
-        incomplete[good] = _nulls(flat).reshape(-1, size).any(axis=1)
-        errors.add(incomplete, "image: a number is missing")
-        flat = flat.fill_null(0)
-    numbers: NDArray[Any] = flat.to_numpy().reshape(-1, size)
-    if good.all():
-        return numbers
-    padded = np.zeros((len(array), size), numbers.dtype)
-    padded[good] = numbers
-    return padded
+def _read_lists(array: Any, shape: tuple[int, ...], errors: RowErrors) -> NDArray[Any]:
+    """Convert lists, nested as deep as `shape`, to u8 or f32 [N, *shape]; bad rows become zeros."""
+    rows = np.arange(len(array))  # those still good
+    for level, size in enumerate(shape):
+        lengths = pc.call_function("list_value_length", [array]).fill_null(-1).to_numpy()
+        each = np.where(_nulls(array), -1, lengths).reshape(len(rows), math.prod(shape[:level]))
+        bad = each != size
+        for i in np.flatnonzero(bad.any(axis=1)).tolist():
+            seen = int(each[i][bad[i]][0])
+            counted = f"{seen} numbers" if len(shape) == 1 else f"a list of {seen}"
+            reason = "missing" if seen < 0 else f"{counted}, expected {_times(shape)}"
+            errors.set(int(rows[i]), f"image: {reason}")
+        if bad.any():
+            array = array.filter(pa.array(np.repeat(~bad.any(axis=1), bad.shape[1])))
+            rows = rows[~bad.any(axis=1)]
+        array = array.flatten()
+    flat = len(rows), math.prod(shape)
+    for i in rows[_nulls(array).reshape(flat).any(axis=1)].tolist():
+        errors.set(i, "image: a number is missing")
+    numbers = _check_pixels(_to_pixels(array).reshape(flat), rows, errors)
+    if len(rows) < errors.n:
+        padded = np.zeros((errors.n, math.prod(shape)), numbers.dtype)
+        padded[rows] = numbers
+        numbers = padded
+    return numbers.reshape(-1, *shape)
 
 
-def _check_pixels(numbers: NDArray[Any], errors: RowErrors) -> NDArray[Any]:
-    """Convert [N, K] to u8 or f32 [N, K]; rows with a number out of range become zeros."""
+def _to_pixels(array: Any) -> NDArray[Any]:
+    """Convert numbers to integers or float32, with True as 255; null becomes 0."""
+    kind = array.type
+    if pa.types.is_boolean(kind):
+        white, black = pa.scalar(255, pa.uint8()), pa.scalar(0, pa.uint8())
+        array = pc.call_function("if_else", [array, white, black])
+    elif pa.types.is_decimal(kind):
+        array = array.cast(pa.float64())
+    if not pa.types.is_integer(array.type):
+        array = array.cast(pa.float32(), safe=False)
+    numbers: NDArray[Any] = (array.fill_null(0) if array.null_count else array).to_numpy()
+    if pa.types.is_float16(kind):
+        # float16 holds k / 255 to three digits. Where that is the value, k / 255 is meant.
+        levels = np.clip(np.nan_to_num(np.rint(numbers * 255)), 0, 255) / np.float32(255)
+        numbers = np.where(levels.astype(np.float16) == numbers, levels, numbers)
+    return numbers
+
+
+def _check_pixels(numbers: NDArray[Any], rows: NDArray[np.intp], errors: RowErrors) -> NDArray[Any]:
+    """Convert the numbers [n, K] of `rows` to u8 or f32; rows out of range become zeros."""
     is_float = numbers.dtype == np.float32
     if numbers.dtype == np.uint8 or not numbers.size:
         return numbers if is_float else numbers.astype(np.uint8, copy=False)
     highest = 1 if is_float else 255
     low, high = numbers.min(axis=1), numbers.max(axis=1)  # both NaN if any number is NaN
     bad = ~((low >= 0) & (high <= highest))
-    errors.add(
-        bad, lambda i: f"image: numbers from {low[i]:g} to {high[i]:g}, expected 0 to {highest}"
-    )
+    for i in np.flatnonzero(bad).tolist():
+        seen = f"numbers from {low[i]:g} to {high[i]:g}"
+        errors.set(int(rows[i]), f"image: {seen}, expected 0 to {highest}")
     if bad.any():
         numbers = np.where(bad[:, None], numbers.dtype.type(0), numbers)
     return numbers if is_float else numbers.astype(np.uint8)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, TypeVar
 
-from ..errors import FileError, LimitError
+from ..errors import FileError, LimitError, VaeError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -18,6 +19,10 @@ _MIN_TASKS = 16  # minimum in flight on a cluster, so that workers that join fin
 _TASKS_PER_THREAD = 4  # in flight: one runs, one waits on its worker, two last until the refill
 _ITEMS_PER_THREAD = 2  # in flight on local threads, which never wait for a network
 _TIMEOUT_S = 10
+_PAUSE_S = 0.01  # between two looks for finished tasks
+_WATCH_S = 10  # between two looks at the cluster while no task finishes
+
+Say = Callable[[str], object]  # called with a line for the user
 
 
 @contextlib.contextmanager
@@ -87,17 +92,27 @@ def remote_cluster(address: str) -> Iterator[Any]:
     Raises:
         FileError: no scheduler answers at this address.
     """
+    # A lost connection is reported in one line, which pages of log would hide.
+    dask = _distributed()
+    for handler in logging.getLogger("distributed").handlers:
+        handler.setLevel(logging.CRITICAL)
     try:
-        client = _distributed().Client(address, timeout=_TIMEOUT_S, set_as_default=False)
+        client = dask.Client(address, timeout=_TIMEOUT_S, set_as_default=False)
     except (OSError, ValueError) as error:
         raise FileError(
             f"{address}: no Dask scheduler answers within {_TIMEOUT_S} s. Start one: dask scheduler"
         ) from error
-    with client:
+    try:
         yield client
+    finally:
+        # Closing waits for the scheduler, which may be gone; its error must not replace the job's.
+        with contextlib.suppress(OSError, TimeoutError):
+            client.close(timeout=1)
 
 
-def on_dask(client: Any, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+def on_dask(
+    client: Any, function: Callable[[T], R], items: Iterable[T], say: Say = lambda _: None
+) -> Iterator[R]:
     """Run a function on a cluster, one task per item; yield results in order of completion.
 
     Only a few tasks per thread are submitted at a time. Submitting 20,000 at once took 1.4 times
@@ -105,6 +120,7 @@ def on_dask(client: Any, function: Callable[[T], R], items: Iterable[T]) -> Iter
 
     Raises:
         LimitError: one task killed several workers.
+        FileError: the scheduler is gone.
     """
     dask = _distributed()
     waiting = iter(items)
@@ -120,13 +136,40 @@ def on_dask(client: Any, function: Callable[[T], R], items: Iterable[T]) -> Iter
                 running.update(client.map(function, tasks, pure=False) if tasks else [])
             if not running.count():
                 return
-            for future in running.next_batch(block=True):
+            for future in _next_finished(client, running, say):
                 yield future.result()
     except dask.KilledWorker as error:
         raise LimitError(
             f"a part killed several workers, the last at {error.last_worker.address}: they may be "
             "out of memory. Use smaller parts or more memory; --resume keeps the finished parts."
         ) from error
+    except (CancelledError, OSError, TimeoutError) as error:
+        if isinstance(error, VaeError):  # of a part
+            raise
+        raise _scheduler_gone(client) from error
+
+
+def _next_finished(client: Any, running: Any, say: Say) -> list[Any]:
+    """Wait for finished tasks; meanwhile report a cluster without workers or a scheduler."""
+    looked, warned = time.monotonic(), False
+    while not (finished := list(running.next_batch(block=False))):
+        time.sleep(_PAUSE_S)
+        if client.status != "running":
+            raise _scheduler_gone(client)
+        if time.monotonic() - looked > _WATCH_S:
+            looked = time.monotonic()
+            if not warned and not client.nthreads():
+                warned = True
+                say("no workers are left; waiting for new ones. Ctrl-C ends the job, and --resume "
+                    "keeps the finished parts.")  # fmt: skip
+    return finished
+
+
+def _scheduler_gone(client: Any) -> FileError:
+    return FileError(
+        f"{client.scheduler.address}: the Dask scheduler is gone. Start it again; --resume keeps "
+        "the finished parts."
+    )
 
 
 def _distributed() -> Any:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,21 +21,17 @@ import pyarrow.parquet as pq
 
 from .._version import __version__
 from ..dependencies import require
-from ..errors import FileError, InputError, describe_os_error
-from ..files.atomic import writing
-from . import engine
+from ..errors import InputError
+from . import engine, storage
+from .columns import RowErrors, read_integers
 from .mapper import ERROR, Mapper
-from .parquet_files import open_parquet, read_batches
 from .plan import Part, Plan
-
-if TYPE_CHECKING:
-    from ..bundle.spec import ImageSpec
+from .reader import MAX_ROWS, gather, read_batches, read_part, read_source, rows_per_call
 
 METADATA_KEY = b"vae_onnx"
 _FORMAT = 1
-_BATCH_BYTES = 8 << 20  # pixels per batch, as float32
 _GROUP_BYTES = 16 << 20  # bytes per output row group
-_MAX_ROWS = 4096  # per batch
+_FOOTERS_AT_ONCE = 16  # read concurrently
 
 Advance = Callable[[int], object]  # called with the number of rows just finished
 # The builtin `map`, or a function that maps several batches concurrently and keeps the order.
@@ -48,7 +45,7 @@ class Workers:
     Attributes:
         threads: threads of this process, which work together on one part at a time.
         processes: number of processes in a new local Dask cluster; 0 starts no cluster.
-        scheduler: address of a running Dask scheduler; its workers must see the same file paths.
+        scheduler: address of a running Dask scheduler; its workers must see the same files.
     """
 
     threads: int = 1
@@ -67,6 +64,7 @@ class Summary:
         bytes: total size of all parts in bytes.
         skipped: number of parts that an earlier run had finished.
         first_error: the first reason, or None if there are no errors.
+        unreadable: input files of which some or all rows could not be read.
     """
 
     parts: int
@@ -75,6 +73,7 @@ class Summary:
     bytes: int
     skipped: int
     first_error: str | None
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,29 +82,47 @@ class Job:
 
     Attributes:
         mapper: what to do with each row.
-        out: folder for the parts, an absolute path.
+        place: where the input files are.
+        out: folder or URL for the parts, absolute.
+        columns: schema of the columns to read, without added row numbers.
         schema: schema of every part.
         input_sha256: checksum of the plan.
         parts: number of parts.
+        skip_unreadable: mark the rows of damaged files as errors, instead of ending the job.
     """
 
     mapper: Mapper
-    out: Path
+    place: str
+    out: str
+    columns: Any
     schema: Any
     input_sha256: str
     parts: int
+    skip_unreadable: bool = False
 
     @classmethod
-    def of(cls, mapper: Mapper, plan: Plan, out: Path) -> Job:
-        """Build a job from a mapper, a plan and an output folder.
+    def of(
+        cls,
+        mapper: Mapper,
+        plan: Plan,
+        out: str | Path,
+        *,
+        kept: list[str] | None = None,
+        skip_unreadable: bool = False,
+    ) -> Job:
+        """Build a job from a mapper, a plan, an output folder and the columns to keep.
 
         Raises:
-            UsageError: the input lacks a column that the mapper needs.
+            UsageError: the input lacks a column that is to be read or kept.
         """
-        schema, name = plan.schema or pa.schema([]), mapper.options.row
-        if name not in schema.names:
-            schema = schema.append(pa.field(name, pa.int64()))
-        return cls(mapper, out.resolve(), mapper.schema(schema), plan.sha256, len(plan.parts))
+        columns = pa.schema([plan.schema.field(n) for n in mapper.columns(plan.schema.names, kept)])
+        schema, row = columns, mapper.options.row
+        if row not in schema.names:
+            schema = schema.append(pa.field(row, pa.int64()))
+        return cls(
+            mapper, plan.place, storage.absolute(out), columns, mapper.schema(schema), plan.sha256,
+            len(plan.parts), skip_unreadable,
+        )  # fmt: skip
 
     def provenance(self, part: Part) -> dict[str, Any]:
         """Return the metadata that identifies a part; equal provenance means an equal file."""
@@ -115,6 +132,7 @@ class Job:
             "bundle_sha256": self.mapper.sha256,
             "options": asdict(self.mapper.options),
             "input_sha256": self.input_sha256,
+            "columns": self.schema.names,
             "parts": self.parts,
             "part": part.number,
             "start": part.start,
@@ -124,60 +142,69 @@ class Job:
 
 @dataclass(frozen=True)
 class FinishedPart:
-    """A written part: its file, number of rows, number of rows with an error, and size in bytes."""
+    """A written part: its name, rows, rows with an error, bytes, and unreadable input files."""
 
-    file: Path
+    name: str
     rows: int
     errors: int
     bytes: int
+    unreadable: tuple[str, ...] = ()
 
 
 def run(
     mapper: Mapper,
     plan: Plan,
-    out: Path,
+    out: str | Path,
     workers: Workers | None = None,
     *,
+    kept: list[str] | None = None,
+    skip_unreadable: bool = False,
     resume: bool = False,
     advance: Advance | None = None,
+    say: engine.Say = lambda _: None,
 ) -> Summary:
     """Write every part of a plan.
 
     Args:
         mapper: what to do with each row.
         plan: the rows, divided into parts.
-        out: folder for the parts; created if it is missing.
+        out: folder or URL for the parts; created if it is missing.
         workers: where to run; the default is one thread of this process.
+        kept: input columns to keep in the parts; None means all.
+        skip_unreadable: keep the rows of damaged files as rows with an error.
         resume: skip the parts that an earlier run of the same job finished.
         advance: called with the number of rows just finished.
+        say: called with a line for the user, for example the address of a dashboard.
 
     Raises:
-        InputError: the folder holds other files, or parts of another job.
+        InputError: the folder holds other files, or parts of another job; or row numbers repeat.
         VaeError: the first error that affects more than single rows; finished parts are kept.
     """
     advance = advance or (lambda _: None)
-    job = Job.of(mapper, plan, out)
-    finished = _open_folder(job, plan, out, resume=resume)
+    _check_row_numbers(mapper, plan)
+    job = Job.of(mapper, plan, out, kept=kept, skip_unreadable=skip_unreadable)
+    finished = _open_folder(job, plan, resume=resume)
     skipped = len(finished)
     advance(sum(part.rows for part in finished.values()))
     todo = [part for part in plan.parts if part.name not in finished]
-    for done in _run_parts(job, todo, workers or Workers(), advance):
-        finished[done.file.name] = done
-    _remove_temporary(out)
+    for done in _run_parts(job, todo, workers or Workers(), advance, say):
+        finished[done.name] = done
+    storage.remove_temporary(job.out)
     found = [finished[name] for name in sorted(finished)]
-    faulty = next((part.file for part in found if part.errors), None)
+    faulty = next((part.name for part in found if part.errors), None)
     return Summary(
         parts=len(found),
         rows=sum(part.rows for part in found),
         errors=sum(part.errors for part in found),
         bytes=sum(part.bytes for part in found),
         skipped=skipped,
-        first_error=None if faulty is None else _first_error(faulty),
+        first_error=None if faulty is None else _first_error(job, faulty),
+        unreadable=tuple(sorted({*plan.unreadable, *(f for p in found for f in p.unreadable)})),
     )
 
 
 def _run_parts(
-    job: Job, parts: list[Part], workers: Workers, advance: Advance
+    job: Job, parts: list[Part], workers: Workers, advance: Advance, say: engine.Say
 ) -> Iterator[FinishedPart]:
     """Write parts and yield each one when it is finished, in order of completion."""
     if workers.scheduler is None and not workers.processes:
@@ -192,9 +219,35 @@ def _run_parts(
         else engine.remote_cluster(workers.scheduler)
     )
     with cluster as client:
-        for done in engine.on_dask(client, partial(write_part, job), parts):
+        if "dashboard" in client.scheduler_info()["services"]:
+            say(f"dashboard of the workers: {client.dashboard_link}")
+        for done in engine.on_dask(client, partial(write_part, job), parts, say):
             advance(done.rows)
             yield done
+
+
+def _check_row_numbers(mapper: Mapper, plan: Plan) -> None:
+    """Refuse row numbers of the input that repeat, if random numbers depend on them."""
+    name = mapper.options.row
+    if name not in plan.schema.names or not mapper.needs_row_numbers():
+        return
+    what = f"the input's column {name!r}"
+    advice = "Use --row-column NAME to number the rows in a new column."
+    found, numbers = [], pa.schema([plan.schema.field(name)])
+    for part in plan.parts:
+        for source in part.sources:
+            for table in read_source(source, plan.place, numbers, MAX_ROWS):
+                try:
+                    found.append(read_integers(table[name], what, RowErrors(table.num_rows)))
+                except InputError as error:
+                    raise InputError(f"{error}. {advice}") from error
+    rows = np.sort(np.concatenate(found))
+    repeated = rows[1:][rows[1:] == rows[:-1]]
+    if len(repeated):
+        raise InputError(
+            f"{what} repeats numbers, for example {repeated[0]}, expected a different one for each "
+            f"row, because they determine the random numbers. {advice}"
+        )
 
 
 # One part
@@ -205,7 +258,7 @@ def write_part(
 ) -> FinishedPart:
     """Map the rows of one part and write the results to its file, in constant memory.
 
-    The file keeps a temporary name, which begins with a dot, until it is complete and on disk.
+    The file gets its name when it is complete.
 
     Args:
         job: the job.
@@ -217,101 +270,79 @@ def write_part(
         FileError: a file cannot be read or written.
         InputError: an input file is damaged, or has changed since the job was planned.
     """
-    target = job.out / part.name
     # Pixels and latents rarely repeat, so dictionary encoding would only cost time.
     plain = [field.name for field in job.schema if not pa.types.is_nested(field.type)]
     options: dict[str, Any] = {"use_dictionary": plain, "write_page_checksum": True}
     rows = errors = 0
-    with writing(target) as temporary:
-        with pq.ParquetWriter(temporary, job.schema, **options) as writer:
-            mapped = run_map(job.mapper, _input_tables(part, job.mapper))
-            for group in _row_groups(mapped, advance):
+    unreadable: list[str] = []
+    with storage.writing_file(job.out, part.name) as path:
+        with pq.ParquetWriter(path, job.schema, **options) as writer:
+            mapped = run_map(job.mapper, _read(job, part, unreadable))
+            for group in gather(_counted(mapped, advance), _GROUP_BYTES):
                 writer.write_table(group, row_group_size=group.num_rows)
                 rows += group.num_rows
                 errors += group.num_rows - group.column(ERROR).null_count
                 del group  # free this group before the next one is collected
-            footer = {**job.provenance(part), "errors": errors, "version": __version__}
+            footer = {**job.provenance(part), "errors": errors, "version": __version__,
+                      "unreadable": unreadable}  # fmt: skip
             writer.add_key_value_metadata({METADATA_KEY: json.dumps(footer, ensure_ascii=False)})
         if rows != part.rows:
             raise InputError(
                 f"{part.name}: {rows} rows read, expected {part.rows}: the input has changed"
             )
-    return FinishedPart(target, rows, errors, target.stat().st_size)
+        size = path.stat().st_size
+    return FinishedPart(part.name, rows, errors, size, tuple(unreadable))
 
 
-def batch_rows(spec: ImageSpec) -> int:
-    """Return how many rows to map together, so that they hold a few megabytes of pixels."""
-    c, h, w = spec.shape
-    return max(1, min(_MAX_ROWS, _BATCH_BYTES // (4 * c * h * w)))
+def _read(job: Job, part: Part, unreadable: list[str]) -> Iterator[Any]:
+    rows = rows_per_call(job.mapper.model().spec.image.shape)
+    damaged = unreadable if job.skip_unreadable else None
+    return read_part(part, job.place, job.columns, job.mapper.options.row, rows, damaged)
 
 
-def _input_tables(part: Part, mapper: Mapper) -> Iterator[Any]:
-    """Read the part's rows as tables; add the column of row numbers if it is missing."""
-    size = batch_rows(mapper.model().spec.image)
-    name = mapper.options.row
-    start, end = part.start, part.start + part.rows
-    if not part.sources:
-        for first in range(start, end, size):
-            yield pa.table({name: np.arange(first, min(first + size, end))})
-    for source in part.sources:
-        for batch in read_batches(source.file, size, source.groups):
-            table = pa.Table.from_batches([batch]).slice(0, end - start)  # a limit may cut it
-            if name not in table.column_names:
-                numbers = pa.array(np.arange(start, start + table.num_rows), pa.int64())
-                table = table.append_column(name, numbers)
-            yield table
-            start += table.num_rows
-            if start == end:
-                return
-
-
-def _row_groups(tables: Iterable[Any], advance: Advance) -> Iterator[Any]:
-    """Concatenate tables into row groups of at least `_GROUP_BYTES`."""
-    pending: list[Any] = []
+def _counted(tables: Iterable[Any], advance: Advance) -> Iterator[Any]:
     for table in tables:
-        pending.append(table)
         advance(table.num_rows)
-        if sum(table.nbytes for table in pending) >= _GROUP_BYTES:
-            yield pa.concat_tables(pending)
-            pending = []
-    if pending:
-        yield pa.concat_tables(pending)
+        yield table
 
 
 # Resuming
 
 
-def _open_folder(job: Job, plan: Plan, out: Path, *, resume: bool) -> dict[str, FinishedPart]:
+def _open_folder(job: Job, plan: Plan, *, resume: bool) -> dict[str, FinishedPart]:
     """Create the folder, or check that it holds only this job's parts; return the intact parts."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        # Parquet readers skip these names too.
-        names = sorted(path.name for path in out.iterdir() if path.name[0] not in "._")
-    except OSError as error:
-        raise FileError(f"{out}: {describe_os_error(error)}") from error
-    if names and not resume:
+    sizes = storage.list_files(job.out)
+    if sizes and not resume:
         raise InputError(
-            f"{out}: not empty, it holds {names[0]}. Name another folder, or use --resume."
+            f"{job.out}: not empty, it holds {next(iter(sizes))}. Name another folder, or use "
+            "--resume."
         )
     parts = {part.name: part for part in plan.parts}
-    # Check all footers before reading any page, so that a wrong folder is refused quickly.
-    errors = {name: _check_provenance(job, parts.get(name), out / name) for name in names}
-    _remove_temporary(out)
+    with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
+        # Check all footers before reading any page, so that a wrong folder is refused quickly.
+        read = pool.map(lambda name: _read_provenance(job, parts.get(name), name), sizes)
+        found = dict(zip(sizes, read, strict=True))
+    storage.remove_temporary(job.out)
     finished = {}
-    for name, count in errors.items():
-        part = FinishedPart(out / name, parts[name].rows, count or 0, (out / name).stat().st_size)
-        if count is not None and _is_intact(job, part):
-            finished[name] = part
+    for name, footer in found.items():
+        if footer is not None and type(errors := footer.get("errors")) is int:
+            part = FinishedPart(
+                name, parts[name].rows, errors, sizes[name], tuple(footer.get("unreadable", ()))
+            )
+            # An object store keeps the checksum of a complete object and verifies it.
+            if storage.is_object_store(job.out) or _is_intact(job, part):
+                finished[name] = part
     return finished
 
 
-def _check_provenance(job: Job, part: Part | None, file: Path) -> int | None:
-    """Refuse a file of another job; return the file's error count, or None for a damaged file."""
+def _read_provenance(job: Job, part: Part | None, name: str) -> dict[str, Any] | None:
+    """Refuse a file of another job; return its provenance, or None for a damaged file."""
+    file = storage.join(job.out, name)
     unrelated = InputError(f"{file}: not a part of this job. Name another folder.")
     if part is None:
         raise unrelated
     try:
-        with open_parquet(file) as opened:
+        with storage.open_parquet(job.out, name) as opened:
             text = (opened.metadata.metadata or {}).get(METADATA_KEY)
     except InputError:
         return None
@@ -324,25 +355,23 @@ def _check_provenance(job: Job, part: Part | None, file: Path) -> int | None:
         raise InputError(f"{file}: damaged provenance. Delete it to write it again.") from error
     expected = job.provenance(part)
     for seen, wanted in ((found["options"], expected.pop("options")), (found, expected)):
-        for name, value in wanted.items():
-            if seen.get(name) != value:
+        for key, value in wanted.items():
+            if seen.get(key) != value:
                 raise InputError(
-                    f"{file}: from another job: its {name} is {_shorten(seen.get(name))}, "
+                    f"{file}: from another job: its {key} is {_shorten(seen.get(key))}, "
                     f"expected {_shorten(value)}. Name another folder."
                 )
-    errors = found.get("errors")
-    return errors if type(errors) is int else None
+    return found
 
 
 def _is_intact(job: Job, part: FinishedPart) -> bool:
     """Read the whole part; return whether its checksums, schema and counts are as expected."""
-    size = batch_rows(job.mapper.model().spec.image)
     rows = errors = 0
     try:
-        with open_parquet(part.file) as opened:
+        with storage.open_parquet(job.out, part.name) as opened:
             if not opened.schema_arrow.equals(_stored_schema(job.schema)):
                 return False
-        for batch in read_batches(part.file, size):
+        for batch in read_batches(job.out, part.name, rows=MAX_ROWS):
             rows += batch.num_rows
             errors += batch.num_rows - batch.column(ERROR).null_count
     except InputError:
@@ -353,21 +382,15 @@ def _is_intact(job: Job, part: FinishedPart) -> bool:
 def _stored_schema(schema: Any) -> Any:
     """Return the schema that is read back from a file that was written with `schema`."""
     sink = pa.BufferOutputStream()
-    pq.write_table(schema.empty_table(), sink)
+    pq.write_table(pa.Table.from_batches([], schema), sink)
     return pq.read_schema(pa.BufferReader(sink.getvalue()))
 
 
-def _first_error(file: Path) -> str:
+def _first_error(job: Job, name: str) -> str:
     """Return the first reason in the column `error` of a part that has errors."""
-    column = pq.read_table(file, columns=[ERROR])[ERROR]
-    reason: str = column.drop_null()[0].as_py()
+    with storage.open_parquet(job.out, name) as opened:
+        reason: str = opened.read(columns=[ERROR])[ERROR].drop_null()[0].as_py()
     return reason
-
-
-def _remove_temporary(out: Path) -> None:
-    """Delete the temporary files of killed workers; no worker of this job may be running."""
-    for path in out.glob(".part-*.part"):
-        path.unlink(missing_ok=True)
 
 
 def _shorten(value: object) -> str:

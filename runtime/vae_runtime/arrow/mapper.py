@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,14 +19,7 @@ from ..graph_set import DEFAULT_VARIANT
 from ..labels import as_labels
 from ..metrics import Scores
 from ..prior import check_sampling, choose_prior
-from .columns import (
-    RowErrors,
-    read_images,
-    read_labels,
-    read_row_numbers,
-    to_lists,
-    to_png,
-)
+from .columns import RowErrors, read_images, read_integers, read_labels, to_lists, to_png
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,6 +28,7 @@ if TYPE_CHECKING:
 
 DTYPES = ("uint8", "float32", "png")
 ERROR = "error"  # the column of reasons
+DAMAGED = b"vae_onnx_error"  # in a table's metadata: why none of its rows could be read
 
 _models: dict[tuple[Any, ...], Autoencoder] = {}
 _loading = threading.Lock()
@@ -94,6 +87,17 @@ class Options:
         if self.label is not None:
             as_labels(self.label, 1, spec)
 
+    def label_name(self, spec: ModelSpec, names: Iterable[str]) -> str | None:
+        """Return the column of labels among `names`, or None to run without labels.
+
+        Raises:
+            UsageError: a column is chosen, but the model takes no label.
+        """
+        if not spec.classes and self.label_column is not None:
+            raise UsageError(f"this {spec.family} takes no label")
+        found = self.label is None and spec.classes and "label" in names
+        return self.label_column or ("label" if found else None)
+
 
 class _Rows:
     """The rows of one table as arrays, in which bad rows are zeros.
@@ -106,31 +110,30 @@ class _Rows:
     def __init__(self, table: pa.Table, spec: ModelSpec, options: Options) -> None:
         self._table, self._spec, self._options = table, spec, options
         self.errors = RowErrors(table.num_rows)
+        if reason := (table.schema.metadata or {}).get(DAMAGED):
+            self.errors.add(np.ones(table.num_rows, bool), reason.decode())
         self.labels = self._read_labels()
 
     def images(self) -> NDArray[Any]:
         """Read the images as u8 or f32 [N, C, H, W]."""
-        column = _column(self._table, self._options.image)
-        return read_images(column, self._spec.image, self.errors)
+        name = self._options.image
+        column = _column(self._table, name)
+        return read_images(column, self._spec.image, self.errors, self._table.field(name))
 
-    def runs(self) -> list[tuple[slice, int]]:
-        """Return slices of consecutively numbered rows, each with the number of its first row."""
-        name = self._options.row
-        numbers = read_row_numbers(_column(self._table, name), name, self.errors)
-        breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
-        edges = itertools.pairwise([0, *breaks.tolist(), len(numbers)])
-        return [(slice(start, stop), int(numbers[start])) for start, stop in edges if start < stop]
+    def numbers(self) -> NDArray[np.int64]:
+        """Read the row numbers i64[N]."""
+        name, highest = self._options.row, (2**63 - 1) // self._options.samples
+        numbers = read_integers(_column(self._table, name), name, self.errors)
+        self.errors.add(numbers < 0, lambda i: f"{name}: {numbers[i]}, expected 0 or more")
+        self.errors.add(numbers > highest, f"{name}: expected at most {highest}")
+        return np.where((numbers < 0) | (numbers > highest), 0, numbers)
 
     def _read_labels(self) -> NDArray[np.int64] | None:
         spec, options, table = self._spec, self._options, self._table
         if options.label is not None:
             return as_labels(options.label, table.num_rows, spec)
-        name = options.label_column or "label"
-        if options.label_column is None and (not spec.classes or name not in table.column_names):
-            return None
-        if not spec.classes:
-            raise UsageError(f"this {spec.family} takes no label")
-        return read_labels(_column(table, name), spec, self.errors)
+        name = options.label_name(spec, table.column_names)
+        return None if name is None else read_labels(_column(table, name), spec, self.errors)
 
 
 # Each verb calls the library and returns the columns that it adds.
@@ -152,29 +155,24 @@ def _reconstruct(model: Autoencoder, rows: _Rows, options: Options) -> dict[str,
 def _score(model: Autoencoder, rows: _Rows, options: Options) -> dict[str, Any]:
     images = rows.images()
     # A plain autoencoder draws no samples, so it needs no row numbers.
-    runs = [(slice(0, len(images)), 0)] if model.spec.family == "ae" else rows.runs()
-    scores = np.zeros((3, len(images)))
-    for part, first in runs:
-        labels = None if rows.labels is None else rows.labels[part]
-        scores[:, part] = model.score(
-            images[part], labels, samples=options.samples, seed=options.seed, start=first
-        )
+    start = 0 if model.spec.family == "ae" else rows.numbers()
+    scores = model.score(
+        images, rows.labels, samples=options.samples, seed=options.seed, start=start
+    )
     bad = rows.errors.mask()
     return {name: pa.array(row, mask=bad) for name, row in zip(Scores._fields, scores, strict=True)}
 
 
 def _sample(model: Autoencoder, rows: _Rows, options: Options) -> dict[str, Any]:
-    z = np.zeros((rows.errors.n, model.spec.latent_dim), np.float32)
-    for part, first in rows.runs():
-        z[part] = model.sample_latents(
-            part.stop - part.start,
-            None if rows.labels is None else rows.labels[part],
-            options.seed,
-            start=first,
-            prior=options.prior,
-            temperature=options.temperature,
-            truncation=options.truncation,
-        )
+    z = model.sample_latents(
+        rows.errors.n,
+        rows.labels,
+        options.seed,
+        start=rows.numbers(),
+        prior=options.prior,
+        temperature=options.temperature,
+        truncation=options.truncation,
+    )
     images = model.decode(z, rows.labels, dtype=_pixel_dtype(options))
     return {"image": _to_images(images, rows.errors, options)}
 
@@ -272,7 +270,33 @@ class Mapper:
 
     def schema(self, schema: pa.Schema) -> pa.Schema:
         """Return the schema of the result for tables with this schema."""
-        return self(schema.empty_table()).schema
+        return self(pa.Table.from_batches([], schema)).schema
+
+    def columns(self, names: Sequence[str], kept: Sequence[str] | None = None) -> list[str]:
+        """Return those of a table's columns that the mapper reads, or that the result keeps.
+
+        Args:
+            names: the table's columns.
+            kept: the columns to keep; None means all.
+
+        Raises:
+            UsageError: the table lacks one of `kept`.
+        """
+        options = self.options
+        for name in kept or ():
+            if name not in names:
+                raise UsageError(f"no column {name!r}. The columns are: {', '.join(names)}")
+        read = {options.row, options.label_name(self.model().spec, names)}
+        if self.verb != "sample":
+            read.add(options.image)
+            return [name for name in names if kept is None or name in read or name in kept]
+        wanted = set(names if kept is None else kept) - {"image"}
+        return [name for name in names if name in wanted or name in read]
+
+    def needs_row_numbers(self) -> bool:
+        """Return whether results depend on random numbers, and thus on row numbers."""
+        family = self.model().spec.family
+        return self.verb == "sample" or (self.verb == "score" and family != "ae")
 
     def model(self) -> Autoencoder:
         """Return this process's model, which is loaded on the first call.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -191,7 +192,8 @@ def _load_digits(split: str) -> Dataset:
         raise MissingExtra(
             "digits: needs scikit-learn, not installed here. Run: pip install scikit-learn"
         ) from error
-    pixels, labels = load_digits(return_X_y=True)
+    found: Any = load_digits(return_X_y=True)  # scikit-learn's stubs allow data frames, too
+    pixels, labels = found
     rows = slice(None, _DIGITS_TRAIN) if split == "train" else slice(_DIGITS_TRAIN, None)
     images = np.rint(pixels.reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
     names = tuple(str(k) for k in range(10))

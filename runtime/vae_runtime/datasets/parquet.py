@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ..arrow import storage
 from ..arrow.columns import RowErrors, read_images, to_array
-from ..arrow.parquet_files import find_parquet, open_parquet
+from ..arrow.reader import read_batches
 from ..bundle.spec import MODES, ImageSpec
 from ..errors import InputError, NotFound
-from ..files.atomic import writing
 from ..images import read_image, to_uint8
 from .classes import UnusableLabels, index_labels
 from .dataset import Dataset, ReadOptions, lazy_images
@@ -52,7 +52,7 @@ def load_parquet(source: str, split: str, options: ReadOptions) -> Dataset:
         InputError: not Parquet, no rows, no images, or a missing label. A bad image raises this
             error only when it is read.
     """
-    splits = _split_files(find_parquet(source), source)
+    splits = _split_files(_find(source), source)
     left_out = splits.pop("", [])
     chosen = choose_split(split, splits)
     if chosen is None:
@@ -129,13 +129,32 @@ class _Stored:
 
     def _read_group(self, k: int) -> NDArray[np.uint8]:
         file, group = self._groups[k]
-        column = _column(file, group, self._name)
-        errors = RowErrors(len(column))
-        images = read_images(column, self._spec, errors, resize=self._resize)
-        if errors.reasons:
-            row, reason = min(errors.reasons.items())
-            raise InputError(f"{file}: row {self._starts[k] + row} of the data set: {reason}")
-        return images if images.dtype == np.uint8 else to_uint8(images)
+        rows, start = int(self._starts[k + 1] - self._starts[k]), 0
+        images = np.empty((rows, *self._spec.shape), np.uint8)
+        place, name = storage.split_file(file)
+        # A few rows at a time, so that only the pixels of the row group are held in memory.
+        for batch in read_batches(place, name, rows=1024, groups=[group], columns=[self._name]):
+            column, field = batch.column(self._name), batch.schema.field(self._name)
+            errors = RowErrors(len(column))
+            found = read_images(column, self._spec, errors, field, resize=self._resize)
+            if errors.reasons:
+                row, reason = min(errors.reasons.items())
+                number = self._starts[k] + start + row
+                raise InputError(f"{file}: row {number} of the data set: {reason}")
+            images[start : start + len(found)] = (
+                found if found.dtype == np.uint8 else to_uint8(found)
+            )
+            start += len(found)
+        return images
+
+
+def _find(source: str) -> list[str]:
+    place, files = storage.find_parquet(source)
+    return [storage.join(place, file) for file in files]
+
+
+def _open(file: str) -> Any:
+    return storage.open_parquet(*storage.split_file(file))
 
 
 def _split_files(files: list[str], source: str) -> dict[str, list[str]]:
@@ -157,7 +176,7 @@ def _shorten(files: list[str]) -> str:
 
 
 def _names(file: str) -> list[str]:
-    with open_parquet(file) as opened:
+    with _open(file) as opened:
         return list(opened.schema_arrow.names)
 
 
@@ -168,14 +187,14 @@ def _find_column(file: str, known: tuple[str, ...]) -> str | None:
 
 def _row_groups(file: str) -> list[int]:
     """Return the number of rows in each row group."""
-    with open_parquet(file) as opened:
+    with _open(file) as opened:
         footer = opened.metadata
         return [footer.row_group(k).num_rows for k in range(footer.num_row_groups)]
 
 
 def _column(file: str, group: int, name: str) -> Any:
     """Read one column of one row group."""
-    with open_parquet(file) as opened:
+    with _open(file) as opened:
         names = opened.schema_arrow.names
         if name not in names:
             raise InputError(f"{file}: no column {name!r}, found {', '.join(names) or 'none'}")
@@ -235,7 +254,7 @@ def _labels(file: str, name: str, source: str) -> NDArray[Any]:
 
 def _class_names(file: str, column: str) -> tuple[str, ...]:
     """Return the class names that the `datasets` library stores in the schema, if there are any."""
-    with open_parquet(file) as opened:
+    with _open(file) as opened:
         stored = (opened.schema_arrow.metadata or {}).get(b"huggingface", b"{}")
     try:
         names = json.loads(stored)["info"]["features"][column]["names"]
@@ -244,7 +263,7 @@ def _class_names(file: str, column: str) -> tuple[str, ...]:
     return tuple(map(str, names)) if isinstance(names, list) else ()
 
 
-def write_dataset(data: Dataset, path: Path) -> None:
+def write_dataset(data: Dataset, path: str | Path) -> None:
     """Write a column `image` (C·H·W bytes each) and, if there are labels, `label` (class names).
 
     Raises:
@@ -263,5 +282,6 @@ def write_dataset(data: Dataset, path: Path) -> None:
         "use_dictionary": ["label"],
         "write_page_checksum": True,
     }
-    with writing(path) as temporary:
+    place, name = storage.split_file(storage.absolute(path))
+    with storage.writing_file(place, name) as temporary:
         pq.write_table(pa.table(columns), temporary, **options)

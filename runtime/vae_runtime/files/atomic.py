@@ -48,11 +48,12 @@ def write_atomic(path: Path, data: bytes | memoryview) -> None:
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[Path]:
+def writing(path: Path, beside: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path beside `path`; the file written there is renamed to `path` at the end.
 
-    If the block raises, the temporary file is removed and a previous `path` is kept. Symbolic links
-    are followed. For a device or pipe, `path` itself is yielded: renaming would replace it.
+    If `beside` is given, the temporary path is beside it, on the same file system. If the block
+    raises, the temporary file is removed and a previous `path` is kept. Symbolic links are
+    followed. For a device or pipe, `path` itself is yielded: renaming would replace it.
 
     Raises:
         FileError: see `write_atomic`.
@@ -62,7 +63,7 @@ def writing(path: Path) -> Iterator[Path]:
         if target.exists() and not target.is_file() and not target.is_dir():
             yield target
             return
-        with temporary(target, _make_file) as temporary_path:
+        with temporary(beside or target, _make_file) as temporary_path:
             yield temporary_path
             _sync(temporary_path, os.O_RDWR)
             temporary_path.replace(target)

@@ -66,7 +66,7 @@ _TESTS: dict[str, list[str]] = {
     "vae_runtime.arrow.columns": _ARROW,
     "vae_runtime.arrow.job": _ARROW,
     "vae_runtime.arrow.mapper": _ARROW,
-    "vae_runtime.arrow.parquet_files": _ARROW,
+    "vae_runtime.arrow.storage": _ARROW,
     "vae_runtime.arrow.plan": _ARROW,
     "vae_runtime.datasets.parquet": _ARROW,
     "vae_runtime.studio.serve": ["studio/test_serve.py"],
