@@ -164,7 +164,8 @@ def test_metrics_are_appended_to_an_existing_file(tmp_path: Path) -> None:
 
 def test_the_objective_follows_the_data_unless_given(tmp_path: Path) -> None:
     masks = tmp_path / "masks.npz"
-    np.savez(masks, images=np.tile(np.eye(8, dtype=np.uint8) * 255, (40, 1, 1)))
+    turned = [np.roll(np.eye(8, dtype=np.uint8) * 255, k % 8, axis=1) for k in range(40)]
+    np.savez(masks, images=np.stack(turned))
     quick = (*SMALL, "--epochs", "1", "--no-report")
     for k, (arguments, objective, line) in enumerate((
         (("vae", "--data", masks), "bce", "objective bce, since the pixels are nearly all black"),
@@ -178,7 +179,7 @@ def test_the_objective_follows_the_data_unless_given(tmp_path: Path) -> None:
         done = invoke(*arguments, *quick, "--out", out)
         assert done.exit_code == 0, done.output
         assert load_checkpoint(out).train.objective == objective
-        assert done.stderr.startswith(line)
+        assert any(said.startswith(line) for said in done.stderr.splitlines())
 
 
 def image_folder(folder: Path, classes: tuple[str, ...], size: tuple[int, int] = (8, 9)) -> Path:

@@ -58,7 +58,10 @@ from vae_train import load_checkpoint
             ("vae", "--prior", "normal", "--prior-spread", ".5"),
             "--prior-spread needs a fitted prior",
         ),
-        (("ae", "--latent-dim", "3200"), "prior gmm of 3200 dimensions"),
+        (
+            ("ae", "--latent-dim", "256", "--prior", "gmm", "--components", "40"),
+            "prior gmm of 256 dimensions",
+        ),
         (("vae", "--latent-dim", "0"), "latent-dim"),
         (("vae", "--nonsense"), "--nonsense"),
     ],
