@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Functions for scripts/test and scripts/test-lowest, which source this file.
 
+export ORT_DISABLE_TELEMETRY=1 # onnxruntime reads it at import
+
 # Create a virtual environment, unless it is up to date. pip installs the versions in the file $constraints.
 # PYTHON selects the interpreter.
 environment() { # FOLDER REQUIREMENT...

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+# onnxruntime reads this at import; some tests import it before the runtime sets it.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 ROOT = Path(__file__).parent.parent
 
 

@@ -20,6 +20,7 @@ import onnx
 import onnx_ir as ir
 import torch
 from onnx import version_converter
+from onnx.reference import ReferenceEvaluator
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass, RemoveUnusedNodesPass
 from torch import Tensor, nn
 from torch.distributions import Distribution
@@ -78,14 +79,48 @@ def trace(graph: Graph, example: dict[str, Tensor], opset: int = DEFAULT_OPSET) 
     _make_reshapes_static(converted.model)
     ClearMetadataAndDocStringPass()(converted.model)
     proto = ir.to_proto(converted.model)
-    # Intermediate shapes are redundant: onnxruntime infers them again.
-    del proto.graph.value_info[:]
     del proto.functions[:]
     if opset != DEFAULT_OPSET:
         proto = version_converter.convert_version(proto, opset)
+    # Intermediate shapes are redundant: onnxruntime infers them again.
+    del proto.graph.value_info[:]
+    _fold_constants(proto)
+    for node in proto.graph.node:
+        while node.input and not node.input[-1]:
+            node.input.pop()  # an optional input that is not given
     proto.ir_version = IR_VERSIONS[opset]
     proto.graph.name = graph.role
     return proto
+
+
+def _fold_constants(proto: onnx.ModelProto) -> None:
+    """Replace the nodes whose inputs are all constants by their results.
+
+    Loading a graph then runs no operator, which is faster, and safer for graphs of unknown origin:
+    the runtime refuses such nodes. torch's own optimizer leaves those with several outputs, such
+    as Split.
+    """
+    graph = proto.graph
+    constants = {tensor.name for tensor in graph.initializer}
+    folded: list[onnx.NodeProto] = []
+    kept: list[onnx.NodeProto] = []
+    for node in graph.node:
+        constant = constants.issuperset(filter(None, node.input))
+        (folded if constant else kept).append(node)
+        constants.update(node.output if constant else ())
+    if not folded:
+        return
+    made = {name for node in folded for name in node.output}
+    used = {name for node in kept for name in node.input} | {value.name for value in graph.output}
+    results = [onnx.ValueInfoProto(name=name) for name in sorted(made & used)]
+    part = onnx.helper.make_graph(folded, "constants", [], results, graph.initializer)
+    model = onnx.helper.make_model(part, opset_imports=proto.opset_import)
+    for result, value in zip(results, ReferenceEvaluator(model).run(None, {}), strict=True):
+        graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(value), result.name))
+    tensors = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:], graph.node[:]
+    graph.initializer.extend(tensors)
+    graph.node.extend(kept)
 
 
 def _root_cause(error: BaseException) -> BaseException:

@@ -17,7 +17,14 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from .errors import FileError, UsageError, VaeError, describe_os_error, one_line
+from .errors import (
+    FileError,
+    UsageError,
+    VaeError,
+    describe_os_error,
+    escape_controls,
+    one_line,
+)
 
 T = TypeVar("T")
 
@@ -192,7 +199,8 @@ def print_json(value: Any) -> None:
     _json_printed = True
     from .files.json_fields import finite
 
-    text = json.dumps(finite(value), ensure_ascii=False, indent=1)
+    # JSON itself escapes only some of the characters that could change what a terminal shows.
+    text = escape_controls(json.dumps(finite(value), ensure_ascii=False, indent=1))
     write_stdout([f"{text}\n".encode(errors="backslashreplace")])
 
 

@@ -32,6 +32,13 @@ def printable(text: object) -> str:
     return _CONTROLS.sub(" ", str(text))
 
 
+def escape_controls(text: str) -> str:
+    """Return JSON text with all control characters but line feeds written as escapes."""
+    return _CONTROLS.sub(
+        lambda found: "".join(c if c == "\n" else f"\\u{ord(c):04x}" for c in found[0]), text
+    )
+
+
 def one_line(text: object) -> str:
     """Return ``printable(text)``, truncated to 600 characters."""
     line = printable(text).strip()

@@ -11,7 +11,7 @@ from .bundle.checksums import verify_graph
 from .bundle.spec import METADATA_KEY
 from .errors import InputError, IntegrityError, StateError
 from .files.reading import read_bytes
-from .graph_checks import check_graph
+from .graph_checks import GraphContents, check_graph
 
 if TYPE_CHECKING:
     from .bundle.reader import Bundle
@@ -76,21 +76,19 @@ class GraphSource:
         return replace(self, origin=self.origin.absolute(), sha256=checksum)
 
 
-def read_graph(path: str | Path) -> bytes:
-    """Read a single `.onnx` file and run every check that needs no onnxruntime.
+def read_graph(path: str | Path) -> GraphContents:
+    """Read and check a single `.onnx` file without onnxruntime, so that nothing in it runs.
 
     Raises:
         NotFound: the file does not exist.
         InputError: the file was not written by vae-export, or has harmful content.
         IntegrityError: the bytes have changed since they were written.
     """
-    raw = GraphSource.of(path).read()
-    check_bytes(raw, str(path), checksum=True)
-    return raw
+    return check_bytes(GraphSource.of(path).read(), str(path), checksum=True)
 
 
-def check_bytes(raw: bytes, where: str, *, checksum: bool) -> None:
-    """Check the bytes of a graph before onnxruntime reads them.
+def check_bytes(raw: bytes, where: str, *, checksum: bool) -> GraphContents:
+    """Check the bytes of a graph before onnxruntime reads them; return their contents.
 
     Args:
         raw: the bytes.
@@ -102,12 +100,14 @@ def check_bytes(raw: bytes, where: str, *, checksum: bool) -> None:
         IntegrityError: the bytes have changed since they were written.
     """
     whole = not checksum or verify_graph(raw, where)
-    if METADATA_KEY not in check_graph(raw, where):
+    contents = check_graph(raw, where)
+    if METADATA_KEY not in contents.metadata:
         raise not_ours(where)
     if not whole:
         raise IntegrityError(
             f"{where}: carries no sha256: truncated, or changed after export. Export it again."
         )
+    return contents
 
 
 def not_ours(where: str) -> InputError:

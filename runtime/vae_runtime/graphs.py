@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from .bundle.reader import Bundle
     from .bundle.spec import GraphSpec
+    from .graph_checks import GraphContents
 
 DTYPES = ("float32", "uint8")
 _ORT = {"float32": "tensor(float)", "int64": "tensor(int64)", "uint8": "tensor(uint8)"}
@@ -71,6 +72,7 @@ class Graph:
         role: `encoder`, `decoder` or `conditional_decoder`.
         variant: precision or output type; `fp32` is the unconverted graph.
         takes_label: whether the graph has a `label` input.
+        batch_size: rows per run.
     """
 
     roles: tuple[str, ...] = ROLES
@@ -110,7 +112,7 @@ class Graph:
             check_bytes(model, where, checksum=known is None)
             origin = origin.pinned(model)
         self._source = origin
-        self._session = Session(model, **asdict(self._options))
+        self._session = Session(model, name=where, **asdict(self._options))
         text = self._session.metadata.get(METADATA_KEY)
         if text is None:
             raise not_ours(where)
@@ -130,7 +132,7 @@ class Graph:
             raise InputError(f"{where}: the role of this graph is {self.role}, expected {roles}")
         check_tensors(self._session, self.spec, self.role, self.variant, where)
         self.takes_label = "label" in self._session.inputs
-        self._batch_size = rows_per_batch(prod(self.spec.image.shape))
+        self.batch_size = rows_per_batch(prod(self.spec.image.shape))
 
     @property
     def session(self) -> Session:
@@ -143,23 +145,15 @@ class Graph:
         if self._session.inherited:
             with loading():
                 if self._session.inherited:
-                    self._session = Session(self._source.read(), **asdict(self._options))
+                    self._session = Session(
+                        self._source.read(), name=self._source.where, **asdict(self._options)
+                    )
         return self._session
 
     @property
     def device(self) -> str:
         """The device in use: `cpu` or `cuda:N`."""
         return self._session.device
-
-    def tensors(self) -> dict[str, list[dict[str, Any]]]:
-        """Return each tensor's name, dtype and shape, under the keys `inputs` and `outputs`."""
-        sides = {"inputs": self.session.inputs, "outputs": self.session.outputs}
-        return {
-            side: [
-                {"name": t.name, "dtype": t.type[7:-1], "shape": t.shape} for t in found.values()
-            ]
-            for side, found in sides.items()
-        }
 
     def close(self) -> None:
         """Release the session; the graph cannot be used afterwards."""
@@ -285,7 +279,7 @@ class Decoder(Graph):
         inputs: dict[str, NDArray[Any]] = {"z": latents}
         if self.takes_label:
             inputs["label"] = label_rows(label, len(latents), len(self.spec.classes))
-        return run_batched(self.session, inputs, self._outputs[dtype], self._batch_size)[0]
+        return run_batched(self.session, inputs, self._outputs[dtype], self.batch_size)[0]
 
 
 class Encoder(Graph):
@@ -317,7 +311,7 @@ class Encoder(Graph):
         output = Output(self.spec.latent_shape, np.dtype(np.float32))
         names = ["z"] if self.spec.family == "ae" else ["mu", "log_var"]
         outputs = dict.fromkeys(names, output)
-        mu, *log_var = run_batched(self.session, inputs, outputs, self._batch_size)
+        mu, *log_var = run_batched(self.session, inputs, outputs, self.batch_size)
         return mu, log_var[0] if log_var else None
 
 
@@ -331,14 +325,16 @@ def check_dtype(dtype: str) -> None:
         raise UsageError(f"dtype is {dtype!r}, expected 'float32' or 'uint8'")
 
 
-def check_tensors(session: Session, spec: ModelSpec, role: str, variant: str, where: str) -> None:
-    """Check a graph's inputs and outputs, as onnxruntime reports them, against its spec.
+def check_tensors(
+    graph: Session | GraphContents, spec: ModelSpec, role: str, variant: str, where: str
+) -> None:
+    """Check a graph's inputs and outputs, as onnxruntime or the file states them, against its spec.
 
     Raises:
         InputError: a name, dtype or shape differs.
     """
-    expected = expected_tensors(spec, role, variant, labelled="label" in session.inputs)
-    for side, found in zip(expected, (session.inputs, session.outputs), strict=True):
+    expected = expected_tensors(spec, role, variant, labelled="label" in graph.inputs)
+    for side, found in zip(expected, (graph.inputs, graph.outputs), strict=True):
         wanted = [(t.name, _ORT[t.dtype], list(t.shape[1:])) for t in side]
         given = [(t.name, t.type, list(t.shape[1:])) for t in found.values()]
         free = all(t.shape and not isinstance(t.shape[0], int) for t in found.values())

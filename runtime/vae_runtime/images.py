@@ -6,6 +6,7 @@ The content of a file, not its name, decides its format. Truncated files are ref
 from __future__ import annotations
 
 import io
+import re
 import struct
 import warnings
 import zlib
@@ -40,6 +41,10 @@ _QUALITY: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95}, "WEBP": {"lossle
 _PNG_END = b"IEND\xaeB`\x82"  # Pillow accepts a file without it if all pixels are present
 _OPAQUE = ("JPEG", "BMP")  # formats without alpha
 _MAX_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "GIF": 65_535}  # pixels, by format
+_MAX_SCANS = 64  # per JPEG; encoders write about ten, and a scan of MAX_PIXELS takes 0.07 s
+# 0xFF and a marker, except padding, stuffed bytes, and markers that have no content.
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]", re.DOTALL)
+_JPEG_END, _JPEG_SCAN = 0xD9, 0xDA
 # Exceptions that Pillow's readers raise on damaged files.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, OverflowError,
             struct.error, zlib.error)  # fmt: skip
@@ -111,7 +116,7 @@ def decode_image(
         NotFound: the file does not exist.
         FileError: the file cannot be read.
         InputError: the file is damaged or is not in one of `FORMATS`.
-        LimitError: the image has more than `max_pixels` pixels.
+        LimitError: the image has more than `max_pixels` pixels, or a JPEG more than 64 scans.
     """
     name = "image" if isinstance(source, bytes) else source
     raw = source if isinstance(source, bytes) else read_bytes(Path(source), max_bytes=MAX_BYTES)
@@ -188,6 +193,8 @@ def _open(
             if image.width * image.height > max_pixels:
                 shape = f"{image.height}x{image.width}"
                 raise LimitError(f"{name}: {shape} pixels, limit {max_pixels}. Make it smaller.")
+            if image.format in ("JPEG", "MPO") and _scans(raw) > _MAX_SCANS:
+                raise LimitError(f"{name}: a JPEG of over {_MAX_SCANS} scans. Save it again.")
             if image.format == "PNG" and _PNG_END not in raw:
                 raise InputError(f"{name}: truncated: the end of the PNG is missing")
             frames = getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
@@ -203,6 +210,19 @@ def _open(
         raise InputError(f"{name}: not an image. Expected {', '.join(FORMATS)}") from error
     except _DAMAGED as error:
         raise InputError(f"{name}: damaged or unreadable image") from error
+
+
+def _scans(raw: bytes) -> int:
+    """Count the scans of a JPEG: each goes over all pixels, even if it holds no data."""
+    at = scans = 0
+    while found := _JPEG_MARKER.search(raw, at):
+        marker, at = raw[found.end() - 1], found.end()
+        if marker == _JPEG_END:
+            break
+        scans += marker == _JPEG_SCAN
+        # A scan's compressed data, after its header, contains no markers but restarts.
+        at += int.from_bytes(raw[at : at + 2])
+    return scans
 
 
 def _flatten(

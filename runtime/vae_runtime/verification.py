@@ -2,24 +2,33 @@
 
 Golden vectors are inputs for each graph, stored in the bundle with the outputs that torch computed
 for them. Reading and comparing them needs no torch.
+
+`compare_in_subprocess` is for bundles of unknown origin: a graph that crashes, never finishes or
+exhausts memory then harms another process.
 """
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from .bundle.reader import Bundle
+from . import errors
+from .bundle.reader import Bundle, open_files
 from .bundle.spec import GraphSpec, ModelSpec, TensorSpec
-from .errors import InputError
+from .errors import InputError, VaeError
 from .files.npz import read_npz
 from .graph_checks import check_graph
-from .graph_checks.smoke_test import smoke_test
 from .graphs import Graph
 from .images import to_uint8
+from .inference.batching import Output, run_batched
+from .inference.devices import cuda_driver
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,6 +40,8 @@ MAX_TOLERANCE = 0.01
 # uint8 allows one level, because even a tiny error can move a pixel across a rounding boundary.
 TOLERANCES = {"fp32": TOLERANCE, "fp16": 0.02, "int8": 0.25, "uint8": 1.01 / 255}
 _DTYPES = ("float32", "int64", "uint8")
+TIMEOUT_S = 300.0
+_MAX_MEMORY = 8 << 30  # bytes of address space, most of which onnxruntime reserves but never uses
 
 
 @dataclass(frozen=True)
@@ -69,18 +80,6 @@ class Match:
         return {**asdict(self), "ok": self.ok}
 
 
-def smoke_test_bundle(bundle: Bundle) -> None:
-    """Check every graph and run it once in a subprocess, before this process runs it.
-
-    Raises:
-        InputError: a graph is refused, or crashes the process that runs it.
-    """
-    graphs = {f"{bundle.name}/{g.file.file}": bundle.read(g.file) for g in bundle.manifest.graphs}
-    for where, raw in graphs.items():
-        check_graph(raw, where)
-    smoke_test(graphs)
-
-
 def compare(bundle: Bundle, *, tolerance: float | None = None, **options: Any) -> Iterator[Match]:
     """Run every graph of a bundle on its golden vectors.
 
@@ -101,7 +100,8 @@ def compare(bundle: Bundle, *, tolerance: float | None = None, **options: Any) -
         inputs = {t.name: arrays[f"{spec.role}.in.{t.name}"] for t in spec.inputs}
         expected = {t.name: arrays[f"{spec.role}.out.{t.name}"] for t in spec.outputs}
         with Graph(bundle.read(spec.file), known=(bundle, spec), **options) as graph:
-            found = graph.session.run(list(expected), **inputs)
+            outputs = {t.name: _output(t) for t in spec.outputs}
+            found = run_batched(graph.session, inputs, outputs, graph.batch_size)
             for (name, theirs), ours in zip(expected.items(), found, strict=True):
                 allowed = _tolerance(spec, name, arrays) if tolerance is None else tolerance
                 yield _match(spec, name, ours, theirs, allowed, graph.device)
@@ -160,6 +160,10 @@ def _check_tolerance(arrays: dict[str, NDArray[Any]], name: str, where: str) -> 
         )
 
 
+def _output(tensor: TensorSpec) -> Output:
+    return Output(tuple(int(n) for n in tensor.shape[1:]), np.dtype(tensor.dtype))
+
+
 def _check_fits(array: NDArray[Any], tensor: TensorSpec, spec: ModelSpec, where: str) -> None:
     dtype = "int64" if tensor.dtype == "int64" else "float32"
     if array.dtype.name != dtype or array.shape[1:] != tensor.shape[1:] or not array.ndim:
@@ -178,10 +182,6 @@ def _match(
     tolerance: float,
     device: str,
 ) -> Match:
-    if ours.shape != theirs.shape:
-        raise InputError(
-            f"{spec.file.file}: {name} has shape {list(ours.shape)}, expected {list(theirs.shape)}"
-        )
     levels = pixels = None
     if name == "image":
         levels, pixels = int((to_uint8(ours) != to_uint8(theirs)).sum()), ours.size
@@ -194,3 +194,108 @@ def _match(
         spec.file.file, name, len(ours), largest, float(error.mean()), tolerance, levels, pixels,
         device,
     )  # fmt: skip
+
+
+# Comparing in a subprocess
+
+
+def compare_in_subprocess(
+    bundle: Bundle, *, timeout: float = TIMEOUT_S, **options: Any
+) -> list[Match]:
+    """Check every graph of a bundle, then do what `compare` does in a subprocess.
+
+    It passes if the graphs harm nothing on the golden vectors. A graph may still do harm for other
+    inputs.
+
+    Args:
+        bundle: an open bundle.
+        timeout: seconds for all graphs.
+        options: as for `compare`.
+
+    Raises:
+        InputError: a graph is refused; or the subprocess crashed or took too long.
+        VaeError: as for `compare`.
+    """
+    files = bundle.read_all()
+    for graph in bundle.manifest.graphs:
+        check_graph(files[graph.file.file], f"{bundle.name}/{graph.file.file}")
+    if getattr(sys, "frozen", False):  # a frozen program has no interpreter to start
+        return list(compare(bundle, **options))
+    header = {
+        "name": bundle.name,
+        "options": options,
+        "sizes": {k: len(v) for k, v in files.items()},
+    }
+    message = b"".join([json.dumps(header).encode(), b"\n", *files.values()])
+    # -P prevents imports from the current folder, which may contain untrusted files.
+    command = [sys.executable, "-P", "-m", __name__]
+    try:
+        done = subprocess.run(
+            command, input=message, capture_output=True, timeout=timeout, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise InputError(
+            f"{bundle.name}: refused: running the golden vectors took over {timeout:g} seconds. "
+            "For a large model, raise --timeout."
+        ) from error
+    return _read_answers(done.stdout.decode(), done.returncode, bundle)
+
+
+def _read_answers(text: str, code: int, bundle: Bundle) -> list[Match]:
+    """Parse what the subprocess wrote: matches, warnings, and at most one error."""
+    matches = []
+    for line in text.split("\n")[:-1]:  # without what a crash cut off
+        kind, *content = json.loads(line)
+        if kind == "match":
+            matches.append(Match(**content[0]))
+        elif kind == "warning":
+            warnings.warn(content[0], RuntimeWarning, stacklevel=3)
+        else:
+            raise getattr(errors, kind)(content[0])
+    expected = [graph.file.file for graph in bundle.manifest.graphs for _ in graph.outputs]
+    if code or len(matches) < len(expected):
+        where = expected[min(len(matches), len(expected) - 1)]
+        how = f"signal {-code}" if code < 0 else "an error or lack of memory"
+        raise InputError(
+            f"{bundle.name}/{where}: refused: running its golden vectors in a subprocess ended by "
+            f"{how}"
+        )
+    return matches
+
+
+def _answer(source: BinaryIO) -> None:
+    """In the subprocess: read a bundle, compare, and print one JSON list per line."""
+    header = json.loads(source.readline())
+    # CUDA reserves far more addresses than it uses memory.
+    if header["options"].get("device") == "cpu" or not cuda_driver().devices:
+        _limit_memory()
+    files = {name: source.read(size) for name, size in header["sizes"].items()}
+
+    def say(*content: Any) -> None:
+        print(json.dumps(content), flush=True)
+
+    warnings.showwarning = lambda message, *_, **__: say("warning", str(message))
+    try:
+        for match in compare(open_files(files, header["name"]), **header["options"]):
+            say("match", asdict(match))
+    except VaeError as error:
+        say(type(error).__name__, str(error))
+
+
+def _limit_memory() -> None:
+    """Limit this process's memory, where the system can."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    for which, wanted in ((resource.RLIMIT_AS, _MAX_MEMORY), (resource.RLIMIT_CORE, 0)):
+        hard = resource.getrlimit(which)[1]
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(which, (allowed, hard))
+
+
+if __name__ == "__main__":
+    from .console import reserve_stdout
+
+    reserve_stdout()
+    _answer(sys.stdin.buffer)

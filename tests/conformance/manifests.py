@@ -74,7 +74,8 @@ def type_cases() -> Iterator[Case]:
         "latent_shape": ("2", 2, [2.5], ["2"], [True]),
         "classes": ([1, 2], {}, "ab", ["cat", None]), "likelihood": ({},), "image": ([], 1),
         "prior": ([], "normal"), "graphs": ({}, [1], [[]], "x"), "golden": ([], "golden.npz"),
-        "training": ([], "x"), "parity": ([], 1), "producer": ([],), "checkpoint_sha256": (0,),
+        "training": ([], "x", {"metrics": [1]}, {"metrics": None}), "parity": ([], 1),
+        "producer": ([],), "checkpoint_sha256": (0,),
     }  # fmt: skip
     for key, values in wrong.items():
         for value in values:
@@ -209,7 +210,13 @@ def graph_cases() -> Iterator[Case]:
     for name in ("../x.onnx", "/etc/passwd", "a/b.onnx", "C:\\x.onnx", ".hidden", "", "x\n",
                  "é.onnx", "x" * 101, "-x", "a b.onnx"):  # fmt: skip
         yield manifest_case("M5", f"the file {name[:12]!r}", put("graphs", 0, "file", to=name))
-    for key, value in (("bytes", 0), ("bytes", -1), ("sha256", "A" * 64), ("sha256", "0" * 63)):
+    for key, value in (
+        ("bytes", 0),
+        ("bytes", -1),
+        ("bytes", (1 << 31) + 1),
+        ("sha256", "A" * 64),
+        ("sha256", "0" * 63),
+    ):
         entry = {"file": "none.onnx", "bytes": 1, "sha256": "0" * 64, key: value}
         yield manifest_case("M5", f"{key} {value}", put("golden", to=entry))
     yield manifest_case("M5", "another role", put("graphs", 0, "role", to="judge"))

@@ -6,9 +6,8 @@ import importlib.util
 import shutil
 from pathlib import Path
 
-import onnxruntime
-
 from vae_export.targets.c_code import GENERATOR, write_c
+from vae_runtime.inference.session import onnxruntime
 
 from .host import EXAMPLES, Missing, Row, Vectors, call, folder_size, start_time
 
@@ -55,7 +54,7 @@ def library_path() -> Path:
     Raises:
         Missing: the package contains none for this platform.
     """
-    found = sorted((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so*"))
+    found = sorted((Path(onnxruntime().__file__ or "").parent / "capi").glob("libonnxruntime.so*"))
     if not found:
         raise Missing("this onnxruntime package contains no libonnxruntime.so")
     return found[0]

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
+
+from vae_runtime.inference.session import onnxruntime
 
 from .timing import Row, Table, Times, rounded
 
@@ -69,7 +70,7 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "onnxruntime": onnxruntime.__version__,
+        "onnxruntime": onnxruntime().__version__,
         "torch": str(torch.__version__),
     }
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import onnxruntime
 import sklearn
 import torch
 
@@ -27,6 +26,7 @@ from tests.quality.rows import ROWS, Bench, Figure, Row
 from vae_models import PRESETS
 from vae_runtime.datasets import load_dataset
 from vae_runtime.files.atomic import write_atomic
+from vae_runtime.inference.session import onnxruntime
 from vae_train import load_checkpoint
 
 Record = dict[str, Any]
@@ -66,7 +66,7 @@ def measure_row(row: Row, seed: int, preset: str, checkpoint: Path, bench: Bench
         "judge": bench.judge.accuracy,
         "versions": {
             "torch": str(torch.__version__),
-            "onnxruntime": onnxruntime.__version__,
+            "onnxruntime": onnxruntime().__version__,
             "scikit-learn": sklearn.__version__,
         },
         "found": found,

@@ -25,6 +25,7 @@ from vae_runtime.bundle.manifest import NAME, Manifest
 from vae_runtime.bundle.reader import open_bundle
 from vae_runtime.bundle.spec import GraphSpec, ImageSpec, ModelSpec, TensorSpec
 from vae_runtime.graph_checks import operators as ops
+from vae_runtime.inference.batching import rows_per_batch
 from vae_runtime.prior import Prior
 from vae_runtime.rng import normals, random_words
 from vae_runtime.verification import compare
@@ -102,7 +103,8 @@ def test_the_metadata_of_a_graph_has_the_keys_of_the_page() -> None:
 
 
 def test_operators_and_bounds_match_the_checks() -> None:
-    assert set(block("text operators").split()) == ops.ALLOWED
+    assert set(block("text operators").split()) == ops.names()
+    assert ops.opsets() == (18, 23)
     rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| (-?[\d^]+) \| (-?[\d^]+) \|$", PAGE, re.M)
 
     def number(text: str) -> int:
@@ -116,7 +118,8 @@ def test_operators_and_bounds_match_the_checks() -> None:
     }
     assert found == ops.BOUNDS
     assert (number("-2^31"), number("2^31")) == ops.OTHER
-    assert ops.MAX_ELEMENTS == 2**28
+    assert (ops.MAX_ELEMENTS, ops.MAX_BYTES) == (2**28, 2**32)
+    assert [rows_per_batch(n) for n in (1, 784, 785, 10**9)] == [256, 256, 255, 1]
 
 
 def test_the_checksums_of_a_manifest_a_graph_and_a_zip() -> None:

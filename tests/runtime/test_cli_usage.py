@@ -65,15 +65,15 @@ def test_device(run: Run, cvae_path: Path) -> None:
 
 
 def test_cuda_without_cuda(run: Run, cvae_path: Path) -> None:
-    from vae_runtime.inference.devices import cuda_devices, why_not_cuda
+    from vae_runtime.inference.devices import cuda_driver, obstacle
     from vae_runtime.inference.session import onnxruntime
 
-    if cuda_devices():
+    if cuda_driver().devices:
         pytest.skip("there is CUDA here")
     done = run("sample", "-b", cvae_path, "--device", "cuda")
     assert (done.code, done.error) == (
         7,
-        f"error: device cuda:0: not available: {why_not_cuda(onnxruntime())}. "
+        f"error: device cuda:0: not available: {obstacle(onnxruntime())}. "
         "Run vae-run doctor, or use --device cpu.",
     )
 

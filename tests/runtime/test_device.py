@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,13 +41,18 @@ class Ort:
 
     def preload_dlls(self) -> None:
         self.preloaded += 1
-        print("libcublas could not be loaded")
 
     def SessionOptions(self) -> Any:  # noqa: N802
         entries: dict[str, str] = {}
         return SimpleNamespace(add_session_config_entry=entries.__setitem__, entries=entries)
 
-    def InferenceSession(self, model: bytes, options: Any, providers: list[Any]) -> Any:  # noqa: N802
+    def InferenceSession(  # noqa: N802
+        self, model: bytes, options: Any, providers: list[Any], **given: Any
+    ) -> Any:
+        assert given == {
+            "disabled_optimizers": ("ConstantFolding",), "enable_fallback": 0,
+            "read_config_from_model": 0,
+        }  # fmt: skip
         asked = providers[0][0] if isinstance(providers[0], tuple) else providers[0]
         if self.broken or (asked == CUDA and self.works is None):
             raise RuntimeError("no kernel image")
@@ -62,6 +71,7 @@ class Ort:
 @pytest.fixture
 def pretend(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(session, "_cuda_failed", False)
+    monkeypatch.setattr(session, "obstacle", lambda *_: None)
 
     def use(ort: Any) -> Any:
         monkeypatch.setattr(session, "onnxruntime", lambda: ort)
@@ -89,7 +99,7 @@ def test_wrong_device_names_are_refused(text: str) -> None:
 
 
 def test_cuda_is_set_up_for_the_same_pixels(
-    pretend: Any, capsys: pytest.CaptureFixture[str]
+    pretend: Any,
 ) -> None:
     ort = pretend(Ort())
     assert Session(b"", device="cuda:1").device == "cuda:1"
@@ -98,7 +108,6 @@ def test_cuda_is_set_up_for_the_same_pixels(
         (CUDA, {"device_id": 1, "use_tf32": 0, "cudnn_conv_algo_search": "HEURISTIC"}), CPU,
     ]  # fmt: skip
     assert ort.preloaded == 1
-    assert capsys.readouterr().out == "", "what preload_dlls prints is not the caller's output"
     Session(b"", device="cuda", tf32=True)
     assert ort.made[1]["providers"][0][1]["use_tf32"] == 1
 
@@ -108,37 +117,48 @@ def test_auto_selects_cuda_if_it_works(pretend: Any) -> None:
     assert Session(b"").device == "cuda:0"
 
 
-@pytest.mark.parametrize("works", [False, None], ids=["silently the CPU", "raises"])
-def test_auto_falls_back_with_one_warning(
-    pretend: Any, works: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+REASONS = {
+    False: "onnxruntime could not start CUDA",
+    None: "onnxruntime could not start CUDA: no kernel image",
+}
+
+
+@pytest.mark.parametrize("works", REASONS, ids=["silently the CPU", "raises"])
+def test_auto_falls_back_with_one_warning(pretend: Any, works: Any) -> None:
     ort = pretend(Ort(works=works))
-    monkeypatch.setattr(session, "why_not_cuda", lambda _: "no driver")
     with pytest.warns(RuntimeWarning) as caught:
         first = Session(b"")
     assert first.device == "cpu"
     assert Session(b"").device == "cpu"
     assert [str(w.message) for w in caught] == [
-        "CUDA did not start (no driver); running on the CPU"
+        f"CUDA did not start ({REASONS[works]}); running on the CPU"
     ]
+    assert caught[0].filename == __file__, "the warning shows the line of the caller"
     assert ort.preloaded == 1, "the second graph goes to the CPU at once"
 
 
-@pytest.mark.parametrize("works", [False, None], ids=["silently the CPU", "raises"])
-def test_requested_cuda_is_used_or_refused(
-    pretend: Any, works: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_driver_cuda_is_not_tried(pretend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ort = pretend(Ort())
+    monkeypatch.setattr(session, "obstacle", lambda *_: "no driver")
+    with pytest.warns(RuntimeWarning, match=r"^CUDA did not start \(no driver\); running on the"):
+        assert Session(b"").device == "cpu"
+    assert ort.preloaded == 0
+    assert [made["providers"] for made in ort.made] == [[CPU]]
+
+
+@pytest.mark.parametrize("works", REASONS, ids=["silently the CPU", "raises"])
+def test_requested_cuda_is_used_or_refused(pretend: Any, works: Any) -> None:
     pretend(Ort(works=works))
-    monkeypatch.setattr(session, "why_not_cuda", lambda *_: "no driver")
     with pytest.raises(DeviceError) as caught:
         Session(b"", device="cuda:2")
     assert str(caught.value) == (
-        "device cuda:2: not available: no driver. Run vae-run doctor, or use --device cpu."
+        f"device cuda:2: not available: {REASONS[works]}. Run vae-run doctor, or use --device cpu."
     )
 
 
-def test_cuda_with_a_build_for_the_cpu(pretend: Any) -> None:
+def test_cuda_with_a_build_for_the_cpu(pretend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     ort = pretend(Ort(built=False))
+    monkeypatch.setattr(session, "obstacle", device.obstacle)
     with pytest.raises(DeviceError, match=r"this onnxruntime 9.9 is built for the CPU only"):
         Session(b"", device="cuda")
     assert Session(b"").device == "cpu"
@@ -171,6 +191,8 @@ def test_less_than_one_thread_is_refused() -> None:
 class OnDevice:
     """A session that records its calls."""
 
+    name = "x.onnx"
+
     def __init__(self, where: str) -> None:
         self.device = where
         self.threads = 1
@@ -201,20 +223,55 @@ def test_batches_are_padded_only_on_cuda(where: str, n: int, batches: list[int])
     assert np.array_equal(out, 2 * x)
 
 
-def test_why_not_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_obstacles_to_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     ort: Any = Ort()
+    one = device.Driver(found=True, devices=1, version=(12, 8))
     reasons: list[Any] = [
-        (None, [], "no NVIDIA driver here (libcuda does not load)"),
-        (0, [], "the driver finds 0 CUDA devices"),
-        (1, ["libcudnn.so.9"], "these libraries do not load: libcudnn.so.9"),
-        (1, [], "onnxruntime could not start CUDA; the driver may be too old for it"),
-    ]
-    for devices, missing, expected in reasons:
-        monkeypatch.setattr(device, "cuda_devices", lambda d=devices: d)
+        (device.Driver(found=False), [], "no NVIDIA driver here (libcuda does not load)"),
+        (device.Driver(found=True), [], "the driver finds 0 CUDA devices"),
+        (device.Driver(found=True, fault="the driver is broken"), [], "the driver is broken"),
+        (device.Driver(found=True, devices=1, version=(11, 4)), [],
+         "the NVIDIA driver is too old: it supports CUDA 11.4, this onnxruntime needs CUDA 12"),
+        (one, ["libcudnn.so.9"], "these libraries do not load: libcudnn.so.9"),
+        (one, [], None),
+    ]  # fmt: skip
+    for driver, missing, expected in reasons:
+        monkeypatch.setattr(device, "cuda_driver", lambda d=driver: d)
         monkeypatch.setattr(device, "missing_libraries", lambda _, m=missing: m)
-        assert device.why_not_cuda(ort) == expected
-    monkeypatch.setattr(device, "cuda_devices", lambda: 1)
-    assert device.why_not_cuda(ort, 1) == "the driver finds 1 CUDA device"
+        assert device.obstacle(ort) == expected
+    assert device.obstacle(ort, 1) == "the driver finds 1 CUDA device"
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not shutil.which("gcc"), reason="needs gcc on Linux")
+@pytest.mark.parametrize(
+    ("code", "devices", "expected"),
+    [
+        (0, 2, device.Driver(found=True, devices=2, version=(12, 2))),
+        (100, 0, device.Driver(found=True)),
+        (803, 1, device.Driver(
+            found=True, fault="the NVIDIA driver is too old or mismatched (CUDA error 803)")),
+        (999, 1, device.Driver(
+            found=True, fault="the NVIDIA driver is not working (CUDA error 999)")),
+    ],
+)  # fmt: skip
+def test_what_a_driver_says(
+    code: int, devices: int, expected: device.Driver, tmp_path: Path
+) -> None:
+    source = tmp_path / "libcuda.c"
+    source.write_text(
+        f"int cuInit(unsigned f) {{ return {code}; }}\n"
+        f"int cuDeviceGetCount(int *n) {{ *n = {devices}; return {code}; }}\n"
+        "int cuDriverGetVersion(int *v) { *v = 12020; return 0; }\n"
+    )
+    library = tmp_path / "libcuda.so.1"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source], check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", "from vae_runtime.inference.devices import cuda_driver; "
+         "print(cuda_driver())"],
+        env=os.environ | {"LD_LIBRARY_PATH": str(tmp_path)}, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    assert done.stdout == f"{expected}\n"
 
 
 def test_library_versions_follow_the_build() -> None:
@@ -226,7 +283,7 @@ def test_library_versions_follow_the_build() -> None:
 
 
 def no_cuda_here() -> bool:
-    return not device.cuda_devices()
+    return not device.cuda_driver().devices
 
 
 @pytest.mark.skipif(not no_cuda_here(), reason="there is CUDA here")
@@ -244,3 +301,47 @@ def test_cuda_gives_the_pixels_of_the_cpu(any_bundle: Path) -> None:
     with vae.load(any_bundle, device="cpu") as a, vae.load(any_bundle, device="cuda") as b:
         assert b.device == "cuda:0"
         np.testing.assert_allclose(b.sample(300, seed=0), a.sample(300, seed=0), atol=1e-5)
+
+
+class Returns(OnDevice):
+    """A session that returns the same array, whatever it is given."""
+
+    def __init__(self, result: Any) -> None:
+        super().__init__("cpu")
+        self.result = result
+
+    def run(self, outputs: Any, x: Any) -> Any:
+        return [self.result]
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (np.zeros((1, 2), np.float32),
+         "x.onnx: returned y float32[1, 2], expected [3, 2]. "
+         "Check the bundle with vae-run verify."),
+        (np.zeros((6, 2), np.float32),
+         "x.onnx: returned y float32[6, 2], expected [3, 2]. "
+         "Check the bundle with vae-run verify."),
+        (np.zeros((3, 2, 1), np.float32), "x.onnx: returned y float32[3, 2, 1], expected [3, 2]. "
+         "Check the bundle with vae-run verify."),
+        (np.array([[0, 0], [0, np.nan], [0, 0]], np.float32), "x.onnx: computed NaN or infinity in "
+         "y, row 1. Check its inputs, and the bundle with vae-run verify."),
+        (np.array([[0, 0], [0, 0], [-np.inf, 0]], np.float32), "x.onnx: computed NaN or infinity "
+         "in y, row 2. Check its inputs, and the bundle with vae-run verify."),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("batch_size", [3, 256])
+def test_what_a_graph_returns_is_checked(result: Any, message: str, batch_size: int) -> None:
+    fake: Any = Returns(result)
+    x = np.zeros((3, 1), np.float32)
+    with pytest.raises(InputError) as caught:
+        run_batched(fake, {"x": x}, {"y": Output((2,), x.dtype)}, batch_size)
+    assert str(caught.value) == message
+
+
+def test_large_finite_numbers_are_returned() -> None:
+    large: Any = Returns(np.full((3, 2), 3e38, np.float32))
+    x = np.zeros((3, 1), np.float32)
+    (found,) = run_batched(large, {"x": x}, {"y": Output((2,), x.dtype)})
+    assert (found == np.float32(3e38)).all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,25 @@ def test_reading_does_not_allocate_the_limit(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/zero").is_char_device(), reason="no /dev/zero")
-def test_a_device_is_read_up_to_the_limit() -> None:
-    assert read_bytes(Path("/dev/null")) == b""
-    with pytest.raises(LimitError, match=r"/dev/zero: over 1 MB$"):
-        read_bytes(Path("/dev/zero"), max_bytes=1 << 20)
+def test_a_device_is_refused() -> None:
+    for name in ("/dev/zero", "/dev/null"):
+        with pytest.raises(InputError, match=f"^{name}: a device, expected a file$"):
+            read_bytes(Path(name))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes")
+def test_a_pipe_is_read_up_to_the_limit(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    for size, fits in ((1000, True), (1001, False)):
+        writer = threading.Thread(target=path.write_bytes, args=(bytes(size),))
+        writer.start()
+        if fits:
+            assert read_bytes(path, max_bytes=1000) == bytes(size)
+        else:
+            with pytest.raises(LimitError, match=r"pipe: over 0 MB$"):
+                read_bytes(path, max_bytes=1000)
+        writer.join()
 
 
 def test_bytes_are_written_and_no_other_file_is_left(tmp_path: Path) -> None:

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 import vae_runtime as vae
+from tests.security.build import SOUND as OTHER_GRAPH
 from vae_runtime.bundle.checksums import graph_with_checksum
 from vae_runtime.bundle.reader import open_bundle
 from vae_runtime.bundle.spec import ImageSpec, ModelSpec
 from vae_runtime.errors import InputError, NotFound, UsageError
+from vae_runtime.graph_checks import check_graph
 from vae_runtime.graph_source import read_graph
 from vae_runtime.graphs import Graph, check_tensors
-from vae_runtime.inference.diagnosis import _PROBE as OTHER_GRAPH
 from vae_runtime.inference.session import onnxruntime
 from vae_runtime.prior import Prior
 
@@ -60,14 +61,20 @@ def test_an_encoder_alone_equals_the_encoder_of_the_model(any_bundle: Path) -> N
 def test_the_tensors_of_every_graph_match_its_spec(any_bundle: Path) -> None:
     bundle = open_bundle(any_bundle)
     for spec in bundle.manifest.graphs:
+        contents = check_graph(bundle.read(spec.file), "x")
         with Graph(bundle.read(spec.file)) as graph:
             assert (graph.role, graph.variant) == (spec.role, spec.variant)
-            for side in ("inputs", "outputs"):
-                for given, found in zip(getattr(spec, side), graph.tensors()[side], strict=True):
-                    assert given.name == found["name"]
-                    assert list(given.shape) == found["shape"]
-                    dtype = {"float": "float32"}.get(found["dtype"], found["dtype"])
-                    assert given.dtype == dtype
+            for read, loaded, given in (
+                (contents.inputs, graph.session.inputs, spec.inputs),
+                (contents.outputs, graph.session.outputs, spec.outputs),
+            ):
+                types = {"float32": "tensor(float)"}
+                expected = [
+                    (t.name, types.get(t.dtype, f"tensor({t.dtype})"), list(t.shape)) for t in given
+                ]
+                for found in (read, loaded):
+                    tensors: Any = found.values()
+                    assert [(t.name, t.type, list(t.shape)) for t in tensors] == expected
 
 
 def test_without_a_label_a_conditional_decoder_uses_the_null_label(cvae_path: Path) -> None:

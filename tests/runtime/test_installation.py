@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,10 +11,10 @@ import pytest
 
 from vae_runtime.dependencies import install_command
 from vae_runtime.errors import DeviceError, InputError, MissingExtra
+from vae_runtime.inference import devices
 from vae_runtime.inference import diagnosis as installation
-from vae_runtime.inference.devices import CPU, CUDA
+from vae_runtime.inference.devices import CPU, CUDA, Driver
 from vae_runtime.inference.diagnosis import Diagnosis, diagnose
-from vae_runtime.inference.session import BROKEN_INSTALL
 
 pytestmark = pytest.mark.torch_free
 
@@ -38,7 +39,12 @@ def on_cpu(device: str) -> str:
 
 @pytest.fixture(autouse=True)
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(installation, "cuda_devices", lambda: None)
+    use_driver(monkeypatch, Driver(found=False))
+
+
+def use_driver(monkeypatch: pytest.MonkeyPatch, driver: Driver) -> None:
+    for module in (installation, devices):
+        monkeypatch.setattr(module, "cuda_driver", lambda: driver)
 
 
 Doctor = Callable[..., Diagnosis]
@@ -79,10 +85,18 @@ def test_two_packages_at_once(doctor: Doctor) -> None:
 
 
 def test_an_empty_module(doctor: Doctor) -> None:
-    found = doctor(HERE, raising(MissingExtra(BROKEN_INSTALL)))
-    assert found.problems == ["the module onnxruntime is empty: a package's files were removed"]
+    broken = MissingExtra(
+        "onnxruntime is installed but does not import: its files are missing, as after removing "
+        "one of two packages. Run vae-run doctor."
+    )
+    found = doctor(HERE, raising(broken))
+    assert found.problems == [
+        "onnxruntime is installed but does not import: its files are missing, as after removing "
+        "one of two packages"
+    ]
     assert found.fixes == ["pip uninstall -y onnxruntime", install_command("cpu")]
     assert found.device is None
+    assert doctor(GPU, raising(broken)).fixes[1] == install_command("gpu"), "gpu stays gpu"
 
 
 def test_nothing_installed(doctor: Doctor) -> None:
@@ -92,11 +106,10 @@ def test_nothing_installed(doctor: Doctor) -> None:
 
 
 def test_a_package_that_cannot_be_imported(doctor: Doctor) -> None:
-    found = doctor(HERE, raising(MissingExtra("libstdc++ is too old")))
-    assert found.problems == [
-        "onnxruntime is installed but cannot be imported: libstdc++ is too old"
-    ]
-    assert found.fixes == ["pip install --force-reinstall onnxruntime"]
+    message = "onnxruntime is installed but does not import: libstdc++ is too old"
+    found = doctor(HERE, raising(MissingExtra(f"{message}. Run vae-run doctor.")))
+    assert found.problems == [message]
+    assert found.fixes == ["pip uninstall -y onnxruntime", install_command("cpu")]
 
 
 def test_an_old_version(doctor: Doctor) -> None:
@@ -108,7 +121,7 @@ def test_an_old_version(doctor: Doctor) -> None:
 def test_no_graph_runs(doctor: Doctor) -> None:
     found = doctor(HERE, CPU_ONLY, raising(InputError("illegal instruction")))
     assert found.problems == ["no graph runs: illegal instruction"]
-    assert found.fixes == ["pip install --force-reinstall onnxruntime"]
+    assert found.fixes == ["pip uninstall -y onnxruntime", install_command("cpu")]
 
 
 def test_cuda_works(doctor: Doctor) -> None:
@@ -117,23 +130,53 @@ def test_cuda_works(doctor: Doctor) -> None:
 
 
 def test_cuda_listed_but_not_available(monkeypatch: pytest.MonkeyPatch, doctor: Doctor) -> None:
-    monkeypatch.setattr(installation, "why_not_cuda", lambda _: "no NVIDIA driver here")
     found = doctor(GPU, WITH_CUDA, on_cpu)
-    assert (found.ok, found.cuda, found.device) == (True, "no NVIDIA driver here", "cpu")
+    expected = "no NVIDIA driver here (libcuda does not load)"
+    assert (found.ok, found.cuda, found.device) == (True, expected, "cpu")
     assert found.fixes == []
 
 
 def test_missing_libraries(monkeypatch: pytest.MonkeyPatch, doctor: Doctor) -> None:
-    monkeypatch.setattr(installation, "cuda_devices", lambda: 1)
-    monkeypatch.setattr(installation, "why_not_cuda", lambda _: "…")
-    monkeypatch.setattr(installation, "missing_libraries", lambda _: ["libcublas.so.12"])
+    use_driver(monkeypatch, Driver(found=True, devices=1, version=(12, 8)))
+    for module in (installation, devices):
+        monkeypatch.setattr(module, "missing_libraries", lambda _: ["libcublas.so.12"])
     found = doctor(GPU, WITH_CUDA, on_cpu)
     assert found.missing == ["libcublas.so.12"]
-    assert found.fixes == ['pip install -U "onnxruntime-gpu[cuda,cudnn]"']
+    assert found.cuda == "these libraries do not load: libcublas.so.12"
+    assert found.fixes == [install_command("gpu")]
+
+
+@pytest.mark.parametrize(
+    ("driver", "problem"),
+    [
+        (Driver(found=True, fault="the NVIDIA driver is too old or mismatched (CUDA error 803)"),
+         "the NVIDIA driver is too old or mismatched (CUDA error 803). "
+         "Update the driver, then restart the machine"),
+        (Driver(found=True, devices=1, version=(11, 4)),
+         "the NVIDIA driver is too old: it supports CUDA 11.4, this onnxruntime needs CUDA 12. "
+         "Update the driver, then restart the machine"),
+    ],
+)  # fmt: skip
+def test_a_driver_that_is_too_old_is_a_fault(
+    monkeypatch: pytest.MonkeyPatch, doctor: Doctor, driver: Driver, problem: str
+) -> None:
+    use_driver(monkeypatch, driver)
+    found = doctor(GPU, WITH_CUDA, on_cpu)
+    assert not found.ok
+    assert found.problems == [problem]
+    assert found.device == "cpu"
+    assert found.fixes == []
+
+
+def test_another_package_is_kept_too(doctor: Doctor) -> None:
+    found = doctor(HERE | {"onnxruntime-openvino": "1.24.1"}, CPU_ONLY, on_cpu)
+    assert found.fixes == [
+        "pip uninstall -y onnxruntime onnxruntime-openvino", "pip install onnxruntime-openvino",
+    ]  # fmt: skip
 
 
 def test_a_gpu_and_a_package_for_the_cpu(monkeypatch: pytest.MonkeyPatch, doctor: Doctor) -> None:
-    monkeypatch.setattr(installation, "cuda_devices", lambda: 1)
+    use_driver(monkeypatch, Driver(found=True, devices=1, version=(12, 8)))
     found = doctor(HERE, CPU_ONLY, on_cpu)
     assert found.ok, "it works, only slower than it could"
     assert found.cuda == "this onnxruntime 1.32.0 is built for the CPU only"
@@ -145,7 +188,9 @@ def test_the_error_for_a_missing_module_names_the_extra(monkeypatch: pytest.Monk
 
     from vae_runtime.inference.session import onnxruntime
 
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.setattr(sys, "path_importer_cache", {})
     with pytest.raises(MissingExtra) as caught:
         onnxruntime()
     assert str(caught.value) == (
@@ -153,5 +198,32 @@ def test_the_error_for_a_missing_module_names_the_extra(monkeypatch: pytest.Monk
         "(or with gpu in place of cpu, for CUDA; never both)"
     )
     monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace())
-    with pytest.raises(MissingExtra, match=r"^onnxruntime is broken"):
+    with pytest.raises(MissingExtra) as caught:
         onnxruntime()
+    assert str(caught.value) == (
+        "onnxruntime is installed but does not import: its files are missing, as after removing "
+        "one of two packages. Run vae-run doctor."
+    )
+
+
+def test_the_error_for_a_broken_module_names_the_cause(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import sys
+
+    from vae_runtime.inference.session import onnxruntime
+
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    for cause in (
+        'raise ImportError("libc.so.6: version GLIBC_2.38 not found")',
+        'raise ModuleNotFoundError("No module named \'flatbuffers\'", name="flatbuffers")',
+        'raise AttributeError("_ARRAY_API not found")',
+    ):
+        (tmp_path / "onnxruntime.py").write_text(cause)
+        with pytest.raises(MissingExtra) as caught:
+            onnxruntime()
+        reason = cause.split('"')[1]
+        assert str(caught.value) == (
+            f"onnxruntime is installed but does not import: {reason}. Run vae-run doctor."
+        )

@@ -86,8 +86,9 @@ def test_the_metadata_of_a_graph() -> None:
     data = SPEC.to_json() | {"role": "decoder", "variant": "fp32"}
     assert parse_spec(json.dumps(data), "x")[1:] == ("decoder", "fp32")
     for text, message in (
-        ("{", "x: its metadata is not valid JSON"),
-        ("[" * 100_000, "x: its metadata is not valid JSON"),
+        ("{", "x: its metadata: not valid JSON. Expecting property name enclosed in double quotes "
+         "in line 1. The file is damaged or was edited."),
+        ("[" * 100_000, "x: its metadata: not valid JSON. It is nested more than 64 deep."),
         ("[]", "x: expected a JSON object, got list"),
         (json.dumps(SPEC.to_json()), "x: 'role' is missing"),
         (json.dumps(data | {"variant": None}), "x: 'variant' is NoneType, expected str"),
@@ -187,8 +188,23 @@ def test_a_manifest_matches_its_checksum() -> None:
          f"x: damaged or edited: it does not begin with its own sha256. {again}"),
         (manifest_with_checksum(b'{"format": "2.0"}'), InputError,
          "x: bundle format 2.0, this runtime reads 1.0. Upgrade: pip install -U vae-onnx"),
-        (b"{", InputError, "x: not valid JSON. The bundle is damaged or was edited."),
-        (b"[" * 100_000, InputError, "x: not valid JSON. The bundle is damaged or was edited."),
+        (b'{"a": 1,\n "b" 2}', InputError, "x: not valid JSON. Expecting ':' delimiter in line 2. "
+         "The file is damaged or was edited."),
+        (b"\xff{}", InputError,
+         "x: not valid JSON. Byte 0 is not UTF-8. The file is damaged or was edited."),
+        (b"[" * 100_000, InputError, "x: not valid JSON. It is nested more than 64 deep."),
+        (b"[" * 65 + b"]" * 65, InputError, "x: not valid JSON. It is nested more than 64 deep."),
+        (b'{"a": 1, "b": 2, "a": 3}', InputError,
+         "x: not valid JSON. The key 'a' occurs twice in one object."),
+        (b'{"a": NaN}', InputError, "x: not valid JSON. NaN is not a number in JSON."),
+        (b'{"a": 1e999}', InputError,
+         "x: not valid JSON. A number is outside the range of float64."),
+        (b'{"a": ' + b"9" * 400 + b"}", InputError,
+         "x: not valid JSON. An integer of 400 digits is outside the range of float64."),
+        (b'{"a": ' + b"9" * 309 + b"}", InputError,
+         "x: not valid JSON. A number is outside the range of float64."),
+        (b'{"a": "\\ud800"}', InputError,
+         "x: not valid JSON. A string holds half a surrogate pair."),
     ):  # fmt: skip
         with pytest.raises(error) as caught:
             Manifest.from_bytes(wrong, "x")

@@ -137,7 +137,57 @@ def hostile() -> dict[str, tuple[bytes, str]]:
         "group": (model(inner, varint(99 << 3 | 3)), "unknown encoding"),
         "custom domain": (_with(node("Relu", "x", domain="com.microsoft")), "custom domain"),
         "custom operator": (_with(node("MyOp", "x")), "not allowed"),
-        "no outputs": (_with(field(1, "x") + field(4, "Relu")), "no outputs"),
+        "no outputs": (_with(field(1, "x") + field(4, "Relu")), "0 outputs, expected 1"),
+        "opset 17": (model(inner, opset=field(1, "") + field(2, 17)), "opset 17, expected 18"),
+        "opset 24": (model(inner, opset=field(1, "") + field(2, 24)), "opset 24, expected 18"),
+        "two operator sets": (model(inner, field(8, field(2, 18))), "several operator sets"),
+        "no type": (_with(node("Relu", "x"), more=field(11, field(1, "s"))), "has no type"),
+        "no shape": (
+            _with(
+                node("Relu", "x"), more=field(11, field(1, "s") + field(2, field(1, field(1, 1))))
+            ),
+            "has no shape",
+        ),
+        "shapes between": (_with(node("Relu", "x"), more=field(13, value("z", [1]))), "field 13"),
+        "two inputs of a name": (
+            _with(node("Relu", "x"), more=field(11, value("x", [1]))),
+            "two inputs or outputs named",
+        ),
+        "a free axis": (
+            _with(node("Relu", "x"), more=field(11, value("s", [1, "n"]))), "only the first axis",
+        ),
+        "an input that is a constant": (
+            _with(node("Relu", "x"), tensors=[reals("x", 1)]), "two values named",
+        ),
+        "two values of a name": (_with(node("Relu", "x"), node("Abs", "x")), "two values named"),
+        "a cycle": (_with(node("Add", "x y")), "which no node before it makes"),
+        "no origin": (_with(node("Relu", "x", "z")), "nothing makes the output"),
+        "constants": (_with(node("Add", "c c"), tensors=[reals("c", 1)]), "was not folded"),
+        "constants of constants": (
+            _with(node("Constant", "", "k", value=reals("", 1)), node("Relu", "k"),), "not folded",
+        ),
+        "a missing attribute": (_with(node("Concat", "x x")), "no attribute axis"),
+        "no input": (_with(node("Relu", "")), "0 inputs, expected 1"),
+        "an input without a name": (
+            _with(node("Sum", "x", more=field(1, "") + field(1, "x"))), "input 1 has no name",
+        ),
+        "a last input without a name": (
+            _with(node("Clip", "x", more=field(1, ""))), "the last input has no name",
+        ),
+        "an unknown word": (
+            _with(node("Gelu", "x", more=field(5, field(1, "approximate") + field(4, "ä") +
+                                               field(20, 3))),), "not allowed in opset 18",
+        ),
+        "an unknown mode": (
+            _with(node("DepthToSpace", "x", more=field(5, field(1, "mode") + field(4, "ä") +
+                                                       field(20, 3)), blocksize=2)),
+            "DepthToSpace.mode is 'ä', expected DCR, CRD",
+        ),
+        "one row for all": (
+            _with(node("ReduceSum", "x a"), tensors=[integers("a", 0)]), "for a batch of 256",
+        ),
+        "two rows for each": (_with(node("Concat", "x x", axis=0)), "the shape [2, 4] for a batch"),
+        "another type": (_with(node("Cast", "x", to=7)), "the output 'y'"),
         "sub-graph": (_with(node("If", "x")), "not allowed"),
         "sub-graph in Relu": (_with(node("Relu", "x", more=field(5, branch))), "a sub-graph"),
         "graphs": (
@@ -155,7 +205,7 @@ def hostile() -> dict[str, tuple[bytes, str]]:
         "same attribute twice": (
             _with(node("Conv", "x w", group=1, more=field(5, attribute("group", 0)))), "twice",
         ),
-        "tensor in a Relu": (_with(node("Relu", "x", a=conv)), "holds a tensor"),
+        "tensor in a Relu": (_with(node("Relu", "x", a=conv)), "no attribute 'a'"),
         "two tensors of a name": (
             _with(node("Conv", "x w"), tensors=[conv, conv]), "two tensors named",
         ),
@@ -216,17 +266,18 @@ def hostile() -> dict[str, tuple[bytes, str]]:
         "cast to text": (_with(node("Cast", "x", to=8)), "not allowed"),
         "long list": (_with(node("Transpose", "x", perm=[0] * 300)), "more than 256"),
         "wrong type of attribute": (
-            _with(node("Relu", "x", more=field(5, field(1, "group") + field(3, 1) + field(20, 7)))),
+            _with(
+                node("Conv", "x w", more=field(5, field(1, "group") + field(3, 1) + field(20, 7)))
+            ),
             "does not fit its value",
         ),
-        "division by zero": (_with(node("Div", "x c"), tensors=[integers("c", 1, 0)]), "by zero"),
-        "remainder by zero": (_with(node("Mod", "x c"), tensors=[integers("c", 0)]), "by zero"),
+        **{f"division: {name}": case for name, case in _divisions().items()},
         "deep nesting": (_nested(2000), "not ONNX"),
     }  # fmt: skip
     for op in ("Loop", "Scan", "SequenceMap", "RandomNormal", "Multinomial", "StringConcat",
                "Optional", "NonMaxSuppression", "ImageDecoder", "LSTM", "Dropout"):  # fmt: skip
         cases[op] = (_with(node(op, "x")), "not allowed")
-    for op in ("Conv", "ConvTranspose", "MaxPool", "AveragePool"):
+    for op in ("Conv", "ConvTranspose"):
         for name, bad in (("group", 0), ("group", -1), ("strides", [0, 1]), ("dilations", [1, 0]),
                           ("kernel_shape", [0, 1]), ("kernel_shape", [1 << 20, 1]),
                           ("pads", [0, 0, -1, 0]), ("strides", [1 << 30, 1])):  # fmt: skip
@@ -235,8 +286,26 @@ def hostile() -> dict[str, tuple[bytes, str]]:
             )  # fmt: skip
     for op, name in (("DepthToSpace", "blocksize"), ("SpaceToDepth", "blocksize"),
                      ("Split", "num_outputs"), ("GroupNormalization", "num_groups")):  # fmt: skip
-        cases[f"{op} {name} 0"] = (_with(node(op, "x", **{name: 0})), f"{name} is 0")
+        opset = field(1, "") + field(2, 21)
+        inputs = "x x x" if op == "GroupNormalization" else "x"
+        raw = model(graph([node(op, inputs, **{name: 0})]), opset=opset)
+        cases[f"{op} {name} 0"] = (raw, f"{name} is 0")
     return cases
+
+
+def _divisions() -> dict[str, tuple[bytes, str]]:
+    """Integer divisions, which trap for zero and for the smallest integer by -1."""
+    size, shape = node("Size", "x", "s"), node("Shape", "x", "d")
+    zero, minus = integers("c", 2, 0), integers("c", -1)
+    constant = "by what is not a constant"
+    return {
+        "Div by zero": (_with(shape, node("Div", "d c"), tensors=[zero]), "by zero or by -1"),
+        "Mod by zero": (_with(shape, node("Mod", "d c"), tensors=[zero]), "by zero or by -1"),
+        "Div by -1": (_with(size, node("Div", "s c"), tensors=[minus]), "by zero or by -1"),
+        "Mod by -1": (_with(size, node("Mod", "s c"), tensors=[minus]), "by zero or by -1"),
+        "Div by a size": (_with(shape, size, node("Div", "d s")), constant),
+        "Mod by a size": (_with(shape, size, node("Mod", "d s")), constant),
+    }
 
 
 def _nested(depth: int) -> bytes:
@@ -245,53 +314,3 @@ def _nested(depth: int) -> bytes:
     for _ in range(depth):
         raw = field(7, raw)
     return raw
-
-
-def bombs() -> dict[str, bytes]:
-    """Small files that would allocate gigabytes when they are loaded or run."""
-    big = integers("s", 1 << 20, 1 << 20)
-    constant = node("Constant", "", "s", value=big)
-    chain = [node("Shape", "x", "b"), node("Concat", "b s", "t", axis=0)]
-    product = node("Mul", "p q", "s")
-    return {
-        "ConstantOfShape": _with(node("ConstantOfShape", "s"), tensors=[big]),
-        "ConstantOfShape of a node": _with(constant, node("ConstantOfShape", "s")),
-        "ConstantOfShape of a list": _with(
-            node("Constant", "", "s", value_ints=[1 << 20, 1 << 20]), node("ConstantOfShape", "s")
-        ),
-        "ConstantOfShape of a chain": _with(*chain, node("ConstantOfShape", "t"), tensors=[big]),
-        "ConstantOfShape of a product": _with(
-            product, node("ConstantOfShape", "s"),
-            tensors=[integers("p", 1 << 20), integers("q", 1 << 20)],
-        ),
-        "Expand": _with(node("Expand", "x s"), tensors=[big]),
-        "Tile": _with(node("Tile", "x s"), tensors=[big]),
-        "Pad": _with(node("Pad", "x s"), tensors=[integers("s", 0, 0, 1 << 20, 1 << 20)]),
-        "Resize by scales": _with(
-            node("Resize", "x r s"), tensors=[reals("r"), reals("s", 1, 3e9)]
-        ),
-        "Resize by NaN": _with(
-            node("Resize", "x r s"), tensors=[reals("r"), reals("s", 1, float("nan"))]
-        ),
-        "Resize by sizes": _with(
-            node("Resize", "x r e s"),
-            tensors=[reals("r"), reals("e"), integers("s", *[1 << 15] * 2)],
-        ),
-        "Range": _with(
-            node("Range", "a s d"),
-            tensors=[integers("a", 0), integers("s", 1 << 40), integers("d", 1)],
-        ),
-        "OneHot": _with(
-            node("OneHot", "x s v"), tensors=[integers("s", 1 << 40), reals("v", 0, 1)]
-        ),
-        "Reshape": _with(node("Reshape", "x s"), tensors=[big]),
-        "negative sizes": _with(node("Expand", "x s"), tensors=[integers("s", -(1 << 40), 1)]),
-        "a tensor of listed numbers": _with(
-            node("ConstantOfShape", "s"),
-            tensors=[field(1, 1) + field(2, INT64) + field(8, "s") + field(7, 1 << 40)],
-        ),
-        "a tensor without bytes": _with(
-            node("Expand", "x s"), tensors=[tensor("s", [1 << 20, 1 << 20], b"", INT64)]
-        ),
-        "output_shape": _with(node("ConvTranspose", "x w", output_shape=[1 << 20, 1 << 20])),
-    }  # fmt: skip

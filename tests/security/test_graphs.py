@@ -10,17 +10,19 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import vae_runtime as vae
-from tests.security.build import SOUND, bombs, hostile, layers
+from tests.security.bombs import bombs
+from tests.security.build import SOUND, hostile, layers
 from vae_runtime.bundle.checksums import graph_with_checksum
 from vae_runtime.errors import InputError
 from vae_runtime.graph_checks import check_graph
 from vae_runtime.graph_checks.model import _GRAPH, _MODEL
-from vae_runtime.graph_checks.nodes import read_tensor
+from vae_runtime.graph_checks.nodes import _TENSOR
 from vae_runtime.graph_checks.protobuf import BYTES, message
-from vae_runtime.graph_checks.smoke_test import smoke_test
+from vae_runtime.inference.session import Session
 
 pytestmark = pytest.mark.torch_free
 
@@ -38,7 +40,8 @@ os.dup2(2, 1)  # onnxruntime prints there
 while size := source.read(4):
     raw = source.read(struct.unpack("<I", size)[0])
     try:
-        ort.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
+        ort.InferenceSession(raw, options, providers=["CPUExecutionProvider"],
+                             disabled_optimizers=["ConstantFolding"])
         answer = b"+"
     except Exception:
         answer = b"-"
@@ -55,9 +58,10 @@ def graphs() -> Iterator[tuple[str, bytes]]:
 
 
 def test_every_graph_of_the_test_bundles_passes() -> None:
-    found = [check_graph(raw, name) for name, raw in graphs()]
-    assert check_graph(SOUND, "sound") == check_graph(layers(), "layers") == {}
-    assert len(found) == 18
+    found = [check_graph(raw, name).metadata for name, raw in graphs()]
+    for raw in (SOUND, layers()):
+        assert check_graph(raw, "x").metadata == {}
+    assert len(found) == 26
     assert all(keys.keys() == {"vae_onnx", "vae_onnx_sha256"} for keys in found)
 
 
@@ -73,14 +77,16 @@ def test_a_hostile_graph_is_refused(name: str) -> None:
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_is_refused_quickly(name: str) -> None:
     began = time.perf_counter()
-    with pytest.raises(InputError, match=r"more than|impossible|shape says|output_shape"):
-        check_graph(BOMBS[name], "x.onnx")
+    raw, reason = BOMBS[name]
+    with pytest.raises(InputError) as caught:
+        check_graph(raw, "x.onnx")
+    assert reason in str(caught.value)
     assert time.perf_counter() - began < 1
 
 
 def test_a_hostile_graph_with_a_correct_checksum_is_refused(tmp_path: Path) -> None:
     count = 0
-    for raw in [raw for raw, _ in HOSTILE.values()] + list(BOMBS.values()):
+    for raw in [raw for raw, _ in (*HOSTILE.values(), *BOMBS.values())]:
         path = tmp_path / "d.onnx"
         path.write_bytes(graph_with_checksum(raw))
         with pytest.raises(InputError, match=r"d\.onnx: "):
@@ -90,7 +96,9 @@ def test_a_hostile_graph_with_a_correct_checksum_is_refused(tmp_path: Path) -> N
 
 
 def test_the_graph_with_risky_layers_runs() -> None:
-    smoke_test({"layers": layers()})
+    with Session(layers(), device="cpu") as session:
+        (y,) = session.run(["y"], x=np.zeros((3, 4), np.float32))
+    assert y.shape == (3, 36)
 
 
 class Loader:
@@ -130,8 +138,9 @@ def structure(raw: bytes) -> list[int]:
     whole = message(raw, (0, len(raw), BYTES), _MODEL, "")
     body = message(raw, whole[7][0], _GRAPH, "")
     free = bytearray(b"\1" * len(raw))
-    for span in [*(read_tensor(raw, part).span for part in body[5]), *whole.get(14, ())]:
-        if span is not None and span[1] - span[0] > 64:
+    contents = [message(raw, part, _TENSOR, "").get(9, [(0, 0, 0)])[0] for part in body[5]]
+    for span in [*contents, *whole.get(14, ())]:
+        if span[1] - span[0] > 64:
             free[span[0] : span[1]] = bytes(span[1] - span[0])
     return [i for i, one in enumerate(free) if one]
 

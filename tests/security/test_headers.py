@@ -113,7 +113,7 @@ def any_csv(path: Path, rows: list[list[str]], dim: int) -> None:
     kept = [row for row in rows if ",".join(row).strip()]
     good = {"0.5", "-1", "1e3", " 2"}
     fits = bool(kept) and all(len(row) == dim and good.issuperset(row) for row in kept)
-    outcome("csv", fits, lambda: read_latents(str(path), dim)[0], (len(kept), dim))
+    outcome("csv", fits, lambda: read_latents(str(path), (dim,))[0], (len(kept), dim))
 
 
 def test_a_member_smaller_than_its_stated_size_is_refused() -> None:

@@ -186,3 +186,34 @@ def test_files_that_torch_saves_are_read(dtype: torch.dtype) -> None:
     assert torch.equal(loaded["view"], plain["view"])
     with pytest.raises(InputError, match=r"^x\.pt: not a checkpoint"):
         load_untrusted(buffer.getvalue()[:-30], "x.pt")
+
+
+PRIME = (1 << 61) - 1  # Python's hash of an integer is its remainder
+KEYS: dict[str, Any] = {
+    "integers of equal hash": {i * PRIME: None for i in range(1, 3000)},
+    "a large integer": {1 << 40: None},
+    "floats": {0.5: None},
+    "tuples": {(1, 2): None},
+    "None": {None: 1},
+    "a truth": {True: 1},
+    "in a dictionary": {"a": {"b": [{PRIME: 1}]}},
+}
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_keys_whose_hashes_can_be_chosen_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="a dictionary key that is neither text nor a small"):
+        checkpoint_file._check_pickle(pickle.dumps({"a": 1, "c": KEYS[name]}, 2))
+
+
+def test_many_keys_of_equal_hash_take_no_time() -> None:
+    keys = b"".join(pickle.dumps(i * PRIME, 2)[2:-1] + b"N" for i in range(1, 200_000))
+    began = time.process_time()
+    with pytest.raises(InputError):
+        load_untrusted(archive(b"\x80\x02}(" + keys + b"u."), "x.pt")
+    assert time.process_time() - began < 10, "quadratic time would be minutes"
+
+
+def test_text_and_small_integers_are_keys() -> None:
+    keys = {"text": 1, 0: 2, 70_000: 3, -1: 4}
+    checkpoint_file._check_pickle(pickle.dumps({"a": keys, "b": [keys, {"text": keys}]}, 2))

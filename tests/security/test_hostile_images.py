@@ -52,6 +52,18 @@ def wrong_checksum() -> bytes:
     return bytes(raw)
 
 
+def scans(count: int, between: bytes = b"") -> bytes:
+    """A progressive JPEG whose last scan, which refines the pixels by nothing, is repeated."""
+    raw = encoded(ramp("L"), "JPEG", quality=95, progressive=True)
+    last = raw.rindex(b"\xff\xda")
+    return raw[:last] + (between + raw[last:-2]) * count + raw[-2:]
+
+
+def commented(text: bytes) -> bytes:
+    raw = encoded(ramp("L"), "JPEG", quality=95)
+    return raw[:2] + b"\xff\xfe" + (len(text) + 2).to_bytes(2) + text + raw[2:]
+
+
 def wide(level: int) -> bytes:
     return encoded(Image.fromarray(np.full((8, 8), level, np.uint16)), "PNG")
 
@@ -96,6 +108,14 @@ CASES: dict[str, tuple[bytes, Any, str]] = {
     "WebP bomb": (webp(16_383, 16_383), LimitError, "pixels"),
     "BMP bomb": (bmp(100_000, 100_000), LimitError, "pixels"),
     "JPEG bomb": (jpeg(65_500, 65_500), LimitError, "pixels"),
+    "JPEG of six scans, nearly": (
+        encoded(ramp("L"), "JPEG", quality=95, progressive=True), RAMP, ""
+    ),
+    "JPEG of 70 scans": (scans(70), LimitError, "a JPEG of over 64 scans. Save it again"),
+    "JPEG of 70 scans between padding": (
+        scans(70, b"\0\0\xff\xff"), LimitError, "a JPEG of over 64 scans"
+    ),
+    "JPEG with scans in its comment, nearly": (commented(b"\xff\xda\0\2" * 100), RAMP, ""),
     "pixels that never end": (png(8, 8, zeros(256 << 20)), np.zeros((8, 8)), ""),
     "text bomb": (
         png(8, 8, zeros(1 << 20), chunk(b"zTXt", b"a\0\0" + zeros(256 << 20))),

@@ -62,9 +62,8 @@ def weights(raw: bytes) -> dict[str, Real]:
     found = {}
     for part in message(raw, whole[7][0], _GRAPH, "")[5]:
         tensor = read_tensor(raw, part)
-        if tensor.span is not None and tensor.kind == 1:
-            values = np.frombuffer(raw[tensor.span[0] : tensor.span[1]], "<f4")
-            found[tensor.name] = values.astype(np.float64)
+        if tensor.value is not None and tensor.kind == 1:
+            found[tensor.name] = tensor.value.reshape(-1).astype(np.float64)
     return found
 
 

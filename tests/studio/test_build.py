@@ -20,8 +20,8 @@ from tests.runtime.conftest import Run
 from tests.runtime.conftest import run as run
 from vae_runtime.bundle.reader import EMBEDDED, open_bundle
 from vae_runtime.datasets import Dataset
-from vae_runtime.errors import InputError, StateError
-from vae_runtime.studio import fetch
+from vae_runtime.errors import FileError, InputError, StateError
+from vae_runtime.studio import build, fetch
 from vae_runtime.studio.build import (
     PageContent,
     encode_points,
@@ -265,3 +265,39 @@ def test_every_import_of_the_page_is_found(studio_folder: Path) -> None:
         assert modules[path].count(b'"studio:') == count, path
     ui = {path for path in files if path.startswith(("ui/", "engine/"))}
     assert ui <= modules.keys(), ui - modules.keys()
+
+
+def test_a_folder_is_replaced_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, files = (
+        tmp_path / "new" / "studio",
+        dict.fromkeys(
+            ("index.html", "page.json", "boot/a.js", "boot/b.js", "ui/c.js", "bundle.zip"), b"old"
+        ),
+    )
+    monkeypatch.setattr(build, "folder_files", lambda _: files)
+    write_folder(content_of(), folder)
+    (folder / "CNAME").write_text("digits.example")
+    (folder / ".git").mkdir()
+    (folder / ".git" / "HEAD").write_text("ref")
+
+    def found() -> dict[str, bytes]:
+        paths = (path for path in folder.rglob("*") if path.is_file())
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+    before, real = found(), Path.write_bytes
+    assert before == files | {"CNAME": b"digits.example", ".git/HEAD": b"ref"}
+    files = dict.fromkeys(files, b"new")
+
+    def fail_in_the_middle(path: Path, raw: bytes) -> int:
+        if path.name == "b.js":
+            raise OSError(28, "No space left on device")
+        return real(path, raw)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", fail_in_the_middle)
+        with pytest.raises(FileError, match=r"disk full, previous folder kept$"):
+            write_folder(content_of(), folder)
+    assert found() == before
+    assert [path.name for path in folder.parent.iterdir()] == ["studio"]
+    assert write_folder(content_of(), folder) == 3 * len(files)
+    assert found() == before | files, "other files are kept"

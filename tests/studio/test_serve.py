@@ -6,6 +6,8 @@ import http.client
 import os
 import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -15,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from vae_runtime.errors import FileError
+from vae_runtime.studio import serve
 from vae_runtime.studio.build import POLICY
 from vae_runtime.studio.serve import StudioServer
 
@@ -116,3 +119,27 @@ def test_the_command_serves_until_ctrl_c(studio_folder: Path) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130
         assert process.stderr.read() == "error: interrupted\n"
+
+
+def test_half_a_request_is_dropped(
+    server: StudioServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(serve._Handler, "timeout", 0.2)
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as half:
+        half.sendall(b"GET / HT")
+        assert half.recv(100) == b"", "the server closes the connection"
+    assert ask(server, "/")[0].status == 200
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_browser_that_leaves_is_not_reported(
+    server: StudioServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server.files["large"] = bytes(32 << 20)
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as gone:
+            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            gone.sendall(f"GET /large HTTP/1.1\r\nHost: {server.url[7:-1]}\r\n\r\n".encode())
+            assert gone.recv(10) == b"HTTP/1.0 2"
+    assert ask(server, "/")[0].status == 200
+    assert capfd.readouterr() == ("", "")

@@ -34,7 +34,7 @@ from vae_runtime.files.reading import read_bytes
 
 _ZIP_START = b"PK\x03\x04"
 _MAX_ENTRIES = 100_000
-_MAX_PICKLE_BYTES = 256 << 20
+_MAX_PICKLE_BYTES = 16 << 20  # tensors are stored beside it
 _MAX_VALUES = 5_000_000  # counts a value once per reference, as a JSON writer would
 _MAX_DEPTH = 100
 _MAX_DIMENSIONS = 16
@@ -48,6 +48,7 @@ _STORAGES = {
     "FloatStorage", "DoubleStorage", "HalfStorage", "BFloat16Storage", "LongStorage", "IntStorage",
     "ShortStorage", "CharStorage", "ByteStorage", "BoolStorage",
 }  # fmt: skip
+_KEYS = {"BINUNICODE", "BININT", "BININT1", "BININT2"}  # opcodes that make a dictionary's keys
 # Raised by zipfile, pickletools and torch for a malformed file, and by readers for unexpected
 # content.
 MALFORMED = (
@@ -149,7 +150,33 @@ def _check_pickle(program: bytes) -> None:
             if argument not in range(memo_size + 1):
                 raise ValueError("memo indices are not in order")
             memo_size += 1
+    _check_keys(program)
     _PickleChecker(io.BytesIO(program)).load()
+
+
+def _check_keys(program: bytes) -> None:
+    """Reject dictionary keys but text and 32-bit integers.
+
+    A dictionary takes quadratic time if the hashes of its keys are equal, which the writer of a
+    file can arrange for large integers, floats and tuples. This follows the kinds of the values on
+    the unpickler's stack without making the values.
+    """
+    stack: list[str] = []
+    memo: list[str] = []
+    for opcode, argument, _ in pickletools.genops(program):
+        name, taken = opcode.name, len(opcode.stack_before)
+        if pickletools.stackslice in opcode.stack_before:
+            mark = len(stack) - 1 - stack[::-1].index("MARK")
+            taken = taken - 2 + len(stack) - mark  # the mark, and the slice above it
+        keys = {"SETITEM": stack[-2:-1], "SETITEMS": stack[len(stack) - taken + 2 :: 2]}
+        if not _KEYS.issuperset(keys.get(name, ())):
+            raise ValueError("a dictionary key that is neither text nor a small integer")
+        if name.endswith("BINPUT"):
+            memo.append(stack[-1])
+            continue
+        del stack[len(stack) - taken :]
+        pushed = memo[int(argument or 0)] if name.endswith("BINGET") else name
+        stack += [pushed] * len(opcode.stack_after)
 
 
 class _PickleChecker(pickle.Unpickler):

@@ -15,19 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError, IntegrityError, LimitError, NotFound
-from ..files.reading import read_bytes
+from ..files.reading import read_bytes, read_part
 from .checksums import COMMENT_SIZE, verify_zip, zip_with_checksum
 
 Reader = Callable[[str, int], bytes]  # takes a file's name and the maximum bytes to return
 
-MAX_FILE = 2 << 30  # protobuf's own limit for one message
 _MAX_ZIP = 4 << 30  # the limit of the format without its 64-bit extension
 _MAX_FILES = 1000
 _DATE = (1980, 1, 1, 0, 0, 0)  # fixed, so that the same bundle gives the same bytes
 # A local header, a directory entry, and the end record (APPNOTE 4.3.7, 4.3.12 and 4.3.16).
 _LOCAL, _LOCAL_MARK = struct.Struct("<4s5H3L2H"), b"PK\x03\x04"
 _ENTRY, _ENTRY_MARK = struct.Struct("<4s6H3L5H2L"), b"PK\x01\x02"
-_END = struct.Struct("<4s4H2LH")
+_END, _END_MARK = struct.Struct("<4s4H2LH"), b"PK\x05\x06"
 # Types of files that users often pass instead of a bundle.
 _OTHERS = {
     ".pt": "a checkpoint, not a bundle. Run vae-export --ckpt on it first.",
@@ -77,11 +76,10 @@ def open_zip(path: Path) -> tuple[Reader, list[str]]:
         FileError: the zip cannot be read.
         LimitError: the zip is larger than 4 GiB.
     """
-    raw = read_bytes(path, max_bytes=_MAX_ZIP)
     if path.suffix in _OTHERS:
         raise InputError(f"{path}: {_OTHERS[path.suffix]}")
-    if not raw.startswith(_LOCAL_MARK):
-        raise InputError(f"{path}: not a zip and not a folder, so not a bundle")
+    _check_ends(path)
+    raw = read_bytes(path, max_bytes=_MAX_ZIP)
     try:
         members, directory = _read_directory(raw)
     except (_LayoutError, struct.error) as error:
@@ -101,6 +99,16 @@ def open_zip(path: Path) -> tuple[Reader, list[str]]:
         return raw[start : min(end, start + limit)]
 
     return read, list(spans)
+
+
+def _check_ends(path: Path) -> None:
+    """Refuse what is not a zip by its first and last bytes, before reading gigabytes."""
+    first = read_part(path, 0, len(_LOCAL_MARK))
+    if first != _LOCAL_MARK:
+        raise InputError(f"{path}: not a zip and not a folder, so not a bundle")
+    last = read_part(path, -(_END.size + COMMENT_SIZE), _END.size + COMMENT_SIZE)
+    if _END_MARK not in (last[-_END.size :][:4], last[:4]):
+        raise _damaged(path)
 
 
 def _contents(members: list[_Member]) -> list[tuple[int, int]]:
@@ -132,7 +140,7 @@ def _read_directory(raw: bytes) -> tuple[list[_Member], int]:
     comment = COMMENT_SIZE if raw[-COMMENT_SIZE:].startswith(b"sha256:") else 0
     end = len(raw) - comment - _END.size
     mark, disk, first, here, count, size, at, length = _END.unpack_from(raw, max(end, 0))
-    if mark != b"PK\x05\x06" or length != comment or at + size != end:
+    if mark != _END_MARK or length != comment or at + size != end:
         raise _LayoutError("no directory at the end")
     if disk or first or here != count:
         raise _LayoutError("one of several parts")

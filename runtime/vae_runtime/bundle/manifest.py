@@ -81,7 +81,7 @@ class Manifest:
             InputError: not JSON, or a value is missing, is invalid or contradicts another.
         """
         has_checksum = verify_manifest(raw, where)
-        data = parse_json(raw, f"{where}: not valid JSON. The bundle is damaged or was edited.")
+        data = parse_json(raw, where)
         check_format(take(data, "format", str, where), where)
         if not has_checksum:
             raise IntegrityError(
@@ -101,6 +101,8 @@ class Manifest:
         return manifest
 
     def _check(self, where: str) -> None:
+        if "metrics" in self.training:
+            take(self.training, "metrics", dict, f"{where}: training")
         names = [g.file.file for g in self.graphs] + [self.golden.file, NAME]
         keys = [(g.role, g.variant) for g in self.graphs]
         if len(set(names)) < len(names) or len(set(keys)) < len(keys):

@@ -23,9 +23,9 @@ from ..errors import (
     StateError,
     describe_os_error,
 )
-from .archive import MAX_FILE, Reader, open_zip
+from .archive import Reader, open_zip
 from .manifest import NAME, Manifest
-from .spec import FileSpec
+from .spec import MAX_FILE, FileSpec
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable

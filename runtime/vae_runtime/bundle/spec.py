@@ -19,6 +19,7 @@ LIKELIHOODS = ("bernoulli", "gaussian")
 ROLES = ("encoder", "decoder", "conditional_decoder", "sampler")
 VARIANTS = ("fp32", "fp16", "int8", "uint8")
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # Pillow's names of modes, by number of channels
+MAX_FILE = 2 << 30  # bytes; protobuf's own limit for one message
 _MAX_SIDE = 16384
 _MAX_AXES = 8
 _MAX_CLASSES = 1_000_000
@@ -178,7 +179,7 @@ class FileSpec:
             take(data, "sha256", str, where),
         )
         plain = _FILE_NAME.fullmatch(spec.file) and _SHA256.fullmatch(spec.sha256)
-        if not plain or spec.bytes < 1:
+        if not plain or not 1 <= spec.bytes <= MAX_FILE:
             raise InputError(f"{where}: file {spec.file!r}: expected a plain name, size and sha256")
         return spec
 
@@ -283,7 +284,7 @@ def parse_spec(text: str, where: str) -> tuple[ModelSpec, str, str]:
     Raises:
         InputError: see `ModelSpec.from_json`.
     """
-    data = parse_json(text, f"{where}: its metadata is not valid JSON")
+    data = parse_json(text, f"{where}: its metadata")
     spec = ModelSpec.from_json(data, where)
     return spec, take(data, "role", str, where), take(data, "variant", str, where)
 

@@ -36,8 +36,8 @@ def command(as_json: bool) -> None:
     else:
         click.echo("\n".join(_lines(found)))
     if not found.ok:
-        what = "; ".join(found.problems)
-        raise DeviceError(f"installation: {what}. Run: {' && '.join(found.fixes)}")
+        run = f" Run: {' && '.join(found.fixes)}" if found.fixes else ""
+        raise DeviceError(f"installation: {'; '.join(found.problems)}.{run}")
 
 
 def _lines(found: Diagnosis) -> list[str]:

@@ -54,21 +54,24 @@ def _bundle(name: str) -> tuple[Rows, dict[str, Any]]:
 
 
 def _graph(name: str) -> tuple[Rows, dict[str, Any]]:
-    """Describe one file: its metadata, and the inputs and outputs that onnxruntime reports."""
-    from ..graph_checks.smoke_test import smoke_test
+    """Describe one file: its metadata, and the inputs and outputs that it declares."""
+    from ..bundle.spec import METADATA_KEY, parse_spec
     from ..graph_source import read_graph
-    from ..graphs import Graph
+    from ..graphs import check_tensors
 
-    smoke_test({name: read_graph(name)})
-    with Graph(name, device="cpu") as graph:
-        tensors = graph.tensors()
-        summary = graph.spec.to_json() | {"role": graph.role, "variant": graph.variant, **tensors}
-        rows = [("role", graph.role), ("variant", graph.variant)]
-        for kind, found in tensors.items():
-            for one in found:
-                shape = ", ".join(map(str, one["shape"]))
-                rows.append((kind[:-1], f"{one['name']} {one['dtype']}[{shape}]"))
-        return rows + _spec_rows(graph.spec), summary
+    contents = read_graph(name)
+    spec, role, variant = parse_spec(contents.metadata[METADATA_KEY], name)
+    check_tensors(contents, spec, role, variant, name)
+    summary = spec.to_json() | {"role": role, "variant": variant}
+    rows = [("role", role), ("variant", variant)]
+    for side, found in (("inputs", contents.inputs), ("outputs", contents.outputs)):
+        summary[side] = [
+            {"name": t.name, "dtype": t.type[7:-1], "shape": list(t.shape)} for t in found.values()
+        ]
+        for one in summary[side]:
+            shape = ", ".join(map(str, one["shape"]))
+            rows.append((side[:-1], f"{one['name']} {one['dtype']}[{shape}]"))
+    return rows + _spec_rows(spec), summary
 
 
 def _spec_rows(spec: ModelSpec) -> Rows:
@@ -103,7 +106,7 @@ def _manifest_rows(manifest: Manifest) -> Rows:
         if training.get(key):
             value = training[key]
             rows.append((key, f"{value:,}" if isinstance(value, int) else str(value)))
-    for key, value in dict(training.get("metrics") or {}).items():
+    for key, value in training.get("metrics", {}).items():
         rows.append((key, f"{value:.4f}" if isinstance(value, float) else str(value)))
     for key, value in manifest.parity.items():
         if isinstance(value, dict):

@@ -20,23 +20,27 @@ Examples:
     help="Largest error allowed in any graph. "
     "[default: 1e-5; higher for reduced-precision variants]",
 )
+@options.number("--timeout", default=300, help="Seconds that all graphs may take. [default: 300]")
 @options.as_json
 @options.model(all_variants=True, as_argument=True)
-def command(tolerance: float | None, as_json: bool, model_options: options.ModelOptions) -> None:
+def command(
+    tolerance: float | None, timeout: float, as_json: bool, model_options: options.ModelOptions
+) -> None:
     """Compare this machine's results with torch's.
 
     Runs every graph on the golden vectors of the bundle, which are inputs and torch's outputs.
     Exits with 4 if an error exceeds its tolerance; the error of a latent is relative where its
-    magnitude exceeds 1.
+    magnitude exceeds 1. The graphs run in a process of their own, with limited time and memory.
     """
     from ..bundle.reader import open_bundle
     from ..errors import IntegrityError
-    from ..verification import compare, smoke_test_bundle
+    from ..verification import compare_in_subprocess
 
     bundle = open_bundle(model_options.bundle)
-    smoke_test_bundle(bundle)
-    matches = list(compare(bundle, tolerance=tolerance, device=model_options.device,
-                           threads=model_options.threads, tf32=model_options.tf32))  # fmt: skip
+    matches = compare_in_subprocess(
+        bundle, timeout=timeout, tolerance=tolerance, device=model_options.device,
+        threads=model_options.threads, tf32=model_options.tf32,
+    )  # fmt: skip
     wrong = [match for match in matches if not match.ok]
     device = matches[0].device
     if as_json:

@@ -72,7 +72,7 @@ def writing(path: Path, beside: Path | None = None) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def writing_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`, for plain files only.
+    """Yield a temporary folder beside `path`, for files and folders.
 
     It is renamed to `path` at the end. A previous folder is swapped with the new one (atomically
     where the system supports it) and then removed. If the block raises, the previous folder is
@@ -85,8 +85,11 @@ def writing_folder(path: Path) -> Iterator[Path]:
         target = path.resolve()
         with temporary(target, _make_folder) as temporary_path:
             yield temporary_path
-            for file in temporary_path.iterdir():
-                _sync(file, os.O_RDWR)
+            for entry in temporary_path.rglob("*"):
+                if entry.is_dir():
+                    _sync_folder(entry)
+                else:
+                    _sync(entry, os.O_RDWR)
             _sync_folder(temporary_path)
             if target.exists():
                 swap(temporary_path, target)

@@ -18,26 +18,49 @@ T = TypeVar("T")
 
 MAX_DEPTH = 64
 _LARGEST = sys.float_info.max
+_MAX_DIGITS = 309  # of an integer; the largest float64 has as many
+_TOO_DEEP = f"It is nested more than {MAX_DEPTH} deep"
 
 
-def parse_json(raw: bytes | str, message: str) -> Any:
+class _RefusedError(ValueError):
+    """JSON that the format forbids; the message says why."""
+
+
+def parse_json(raw: bytes | str, where: str) -> Any:
     """Parse JSON (RFC 8259) strictly; refuse text that other JSON parsers may read differently.
 
     Refused: an encoding other than UTF-8, a byte order mark, duplicate keys, nesting beyond
     `MAX_DEPTH`, NaN and Infinity, numbers outside the range of float64, and lone surrogates.
 
     Raises:
-        InputError: the text is refused; the error's text is `message`.
+        InputError: the text is refused; the message begins with `where` and names the reason.
     """
     try:
         text = raw if isinstance(raw, str) else raw.decode()
         value = json.loads(
-            text, parse_constant=_refuse_constant, object_pairs_hook=_object_without_duplicates
+            text,
+            parse_constant=_refuse_constant,
+            parse_int=_parse_int,
+            object_pairs_hook=_object_without_duplicates,
         )
         _check_values(value)
-    except (ValueError, RecursionError) as error:
-        raise InputError(message) from error
+    except RecursionError as error:
+        raise InputError(f"{where}: not valid JSON. {_TOO_DEEP}.") from error
+    except ValueError as error:
+        raise InputError(f"{where}: not valid JSON. {_reason(error)}.") from error
     return value
+
+
+def _reason(error: ValueError) -> str:
+    if isinstance(error, _RefusedError):
+        return str(error)
+    if isinstance(error, UnicodeEncodeError):
+        return "A string holds half a surrogate pair"
+    if isinstance(error, UnicodeDecodeError):
+        return f"Byte {error.start} is not UTF-8. The file is damaged or was edited"
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} in line {error.lineno}. The file is damaged or was edited"
+    return "The file is damaged or was edited"
 
 
 def finite(value: Any) -> Any:
@@ -108,12 +131,21 @@ def take_array(data: object, key: str, where: str) -> NDArray[np.float64]:
 def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a key occurs twice")
+        keys = [key for key, _ in pairs]
+        twice = next(key for i, key in enumerate(keys) if key in keys[:i])
+        raise _RefusedError(f"The key {twice[:80]!r} occurs twice in one object")
     return found
 
 
 def _refuse_constant(word: str) -> NoReturn:
-    raise ValueError(word)
+    raise _RefusedError(f"{word} is not a number in JSON")
+
+
+def _parse_int(digits: str) -> int:
+    """Python's own parser takes quadratic time, and refuses more than 4,300 digits."""
+    if len(digits) > _MAX_DIGITS + 1:
+        raise _RefusedError(f"An integer of {len(digits)} digits is outside the range of float64")
+    return int(digits)
 
 
 def _check_values(value: Any) -> None:
@@ -124,7 +156,7 @@ def _check_values(value: Any) -> None:
         for values in level:
             numbers = [item for item in values if isinstance(item, (int, float))]
             if max(map(abs, numbers), default=0) > _LARGEST:
-                raise ValueError("a number outside the range of float64")
+                raise _RefusedError("A number is outside the range of float64")
             if len(numbers) == len(values):  # the usual case for long arrays
                 continue
             for item in values:
@@ -137,7 +169,7 @@ def _check_values(value: Any) -> None:
         if not below:
             return
         level = below
-    raise ValueError("nested too deeply")
+    raise _RefusedError(_TOO_DEEP)
 
 
 def _holds_bool(values: list[Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from .model import check_graph
+from .check import check_graph
+from .model import GraphContents
 
-__all__ = ["check_graph"]
+__all__ = ["GraphContents", "check_graph"]

@@ -1,29 +1,17 @@
-"""The operators of `ai.onnx` that a graph may use, and the ranges of their attributes.
+"""The signatures of the operators that a graph may use, and the ranges of their attributes.
 
-These operators suffice for vae-export's graphs and for typical encoders and decoders of other
-projects. None has a sub-graph, draws random numbers, keeps state, or handles text, sequences, maps
-or files.
+The signatures are data, `operators.json`, which `scripts/operators` generates from ONNX's schemas.
 """
 
 from __future__ import annotations
 
-_WORDS = """
-    Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool BatchNormalization
-    BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Celu Clip Concat Constant
-    ConstantOfShape Conv ConvInteger ConvTranspose Cos Cosh CumSum DepthToSpace DequantizeLinear Det
-    Div DynamicQuantizeLinear Einsum Elu Equal Erf Exp Expand EyeLike Flatten Floor Gather
-    GatherElements GatherND Gelu Gemm GlobalAveragePool GlobalLpPool GlobalMaxPool Greater
-    GreaterOrEqual GridSample GroupNormalization HardSigmoid HardSwish Hardmax Identity
-    InstanceNormalization IsInf IsNaN LRN LayerNormalization LeakyRelu Less LessOrEqual Log
-    LogSoftmax LpNormalization LpPool MatMul MatMulInteger Max MaxPool Mean
-    MeanVarianceNormalization Min Mish Mod Mul Neg Not OneHot Or PRelu Pad Pow QLinearConv
-    QLinearMatMul QuantizeLinear RMSNormalization Range Reciprocal ReduceL1 ReduceL2 ReduceLogSum
-    ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape
-    Resize Round ScatterElements ScatterND Selu Shape Shrink Sigmoid Sign Sin Sinh Size Slice
-    Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Swish Tan Tanh ThresholdedRelu
-    Tile TopK Transpose Trilu Unsqueeze Where Xor
-"""
-ALLOWED = frozenset(_WORDS.split())
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_TABLE = Path(__file__).with_name("operators.json")
 
 # The smallest and largest integer of an attribute. For a group, block size or count of 0,
 # onnxruntime would divide by zero and crash the process.
@@ -42,29 +30,93 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "perm": (0, 15),
     "axis": (-16, 15),
     "axes": (-16, 15),
+    "start": (-16, 16),
+    "end": (-16, 16),
     "batch_dims": (0, 15),
-    "split": (0, 1 << 24),
-    "value_int": (-(1 << 31), 1 << 31),
-    "value_ints": (-(1 << 31), 1 << 31),
+    "block_size": (0, 1 << 24),
+    "p": (1, 2),
+    "training_mode": (0, 0),
 }
+_FLAGS = """
+    align_corners allowzero antialias ceil_mode count_include_pad detect_negative detect_positive
+    exclude_outside exclusive fmod keepdims largest noop_with_empty_axes reverse saturate
+    select_last_index sorted storage_order transA transB upper
+"""
+# onnxruntime takes any other number for true in some of them, for false in others.
+BOUNDS |= dict.fromkeys(_FLAGS.split(), (0, 1))
 OTHER = (-(1 << 31), 1 << 31)  # any other attribute
 
 # Element types and their sizes in bytes: float32, integers, bool, float16, float64, bfloat16.
 ITEM_SIZES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2}
-FLOAT, INT32, INT64 = 1, 6, 7
+TYPE_NAMES = {
+    1: "float", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool",
+    10: "float16", 11: "double", 12: "uint32", 13: "uint64", 16: "bfloat16",
+}  # fmt: skip
+FLOAT, UINT8 = 1, 2
+INTEGERS = frozenset({2, 3, 4, 5, 6, 7, 12, 13})
 
-# Inputs whose values determine the output's size.
-SIZES: dict[str, tuple[int, ...]] = {
-    "ConstantOfShape": (0,),
-    "Expand": (1,),
-    "OneHot": (1,),
-    "Pad": (1,),
-    "Range": (0, 1, 2),
-    "Reshape": (1,),
-    "Resize": (2, 3),
-    "Tile": (1,),
-}
-MAX_ELEMENTS = 1 << 28  # per tensor whose size is a constant: 1 GiB of float32
-# Operators that select elements of their first input; only that input can be a size.
-PICKS = frozenset({"Gather", "GatherElements", "GatherND", "Slice", "Squeeze", "Unsqueeze"})
-DIVIDES = frozenset({"Div", "Mod"})
+MAX_ELEMENTS = 1 << 28  # per tensor: 1 GiB of float32
+MAX_BYTES = 1 << 32  # of all tensors that are needed at the same time
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What one version of an operator accepts.
+
+    Attributes:
+        inputs, outputs: types in order: a type variable or the number of an element type, followed
+            by `?` if it is optional and by `*` if the last one may be repeated.
+        min_inputs: the smallest number of inputs.
+        types: the element types that each type variable allows.
+        attributes: the type of each attribute: `int`, `ints`, `float`, `tensor` and so on.
+        required: the attributes that must be given.
+        words: the values that a text attribute may have; empty if it may have any.
+    """
+
+    since: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    min_inputs: int
+    types: dict[str, frozenset[int]]
+    attributes: dict[str, str]
+    required: frozenset[str]
+    words: dict[str, tuple[str, ...]]
+
+
+@functools.cache
+def _table() -> tuple[tuple[int, int], dict[str, list[dict[str, Any]]]]:
+    data = json.loads(_TABLE.read_bytes())
+    return tuple(data["opsets"]), data["operators"]
+
+
+def opsets() -> tuple[int, int]:
+    """Return the oldest and the newest opset whose graphs are accepted."""
+    return _table()[0]
+
+
+def names() -> frozenset[str]:
+    """Return the operators that are allowed in any opset."""
+    return frozenset(_table()[1])
+
+
+@functools.cache
+def signature(op: str, opset: int) -> Signature | None:
+    """Return the signature of an operator in an opset; None if it is not allowed there."""
+    found = None
+    for version in _table()[1].get(op, ()):
+        if version["since"] <= opset:
+            found = version
+    return None if found is None else _parse(found)
+
+
+def _parse(version: dict[str, Any]) -> Signature:
+    return Signature(
+        version["since"],
+        tuple(version["inputs"]),
+        tuple(version["outputs"]),
+        version["min_inputs"],
+        {name: frozenset(kinds) for name, kinds in version["types"].items()},
+        version["attributes"],
+        frozenset(version["required"]),
+        {name: tuple(words) for name, words in version["words"].items()},
+    )

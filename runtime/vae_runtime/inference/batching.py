@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import to_float32
+from ..errors import InputError
 from .devices import bucket
 
 if TYPE_CHECKING:
@@ -62,9 +63,9 @@ def run_batched(
         outputs: the outputs to return, by name.
         batch_size: rows per run.
     """
-    n, names = len(next(iter(inputs.values()))), list(outputs)
+    n = len(next(iter(inputs.values())))
     if 0 < n <= batch_size:
-        found = _run(session, names, inputs, n)
+        found = _run(session, outputs, inputs, n)
         for i, output in enumerate(outputs.values()):
             if found[i].dtype != output.dtype:
                 pixels = np.empty(found[i].shape, output.dtype)
@@ -76,7 +77,7 @@ def run_batched(
     def run_one(start: int) -> None:
         stop = min(start + batch_size, n)
         rows = {name: values[start:stop] for name, values in inputs.items()}
-        found = _run(session, names, rows, stop - start)
+        found = _run(session, outputs, rows, stop - start)
         for values, target in zip(found, whole, strict=True):
             if values.dtype == target.dtype:
                 target[start:stop] = values
@@ -97,12 +98,35 @@ def run_batched(
     return whole
 
 
-def _run(session: Session, names: list[str], rows: Rows, n: int) -> list[NDArray[Any]]:
-    """Run one batch; on CUDA, pad it to a fixed size with copies of the last row."""
+def _run(session: Session, outputs: dict[str, Output], rows: Rows, n: int) -> list[NDArray[Any]]:
+    """Run one batch and check the results; on CUDA, pad it with copies of the last row."""
     if "image" in rows:
         rows = {**rows, "image": to_float32(rows["image"])}
-    if session.device == "cpu" or bucket(n) == n:
-        return session.run(names, **rows)
-    extra = bucket(n) - n
-    padded = {k: np.concatenate([v, np.repeat(v[-1:], extra, axis=0)]) for k, v in rows.items()}
-    return [values[:n] for values in session.run(names, **padded)]
+    extra = 0 if session.device == "cpu" else bucket(n) - n
+    if extra:
+        rows = {k: np.concatenate([v, np.repeat(v[-1:], extra, axis=0)]) for k, v in rows.items()}
+    found = session.run(list(outputs), **rows)
+    for (name, output), values in zip(outputs.items(), found, strict=True):
+        _check_output(session, name, values, (n + extra, *output.shape))
+    return [values[:n] for values in found] if extra else found
+
+
+def _check_output(
+    session: Session, name: str, values: NDArray[Any], shape: tuple[int, ...]
+) -> None:
+    """Check what a graph returned: its shape, and that its numbers are finite.
+
+    Raises:
+        InputError: the graph does not keep to its spec, or computed NaN or infinity.
+    """
+    if values.shape != shape:
+        raise InputError(
+            f"{session.name}: returned {name} {values.dtype}{list(values.shape)}, expected "
+            f"{list(shape)}. Check the bundle with vae-run verify."
+        )
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        row = int(np.argmin(np.isfinite(values.reshape(len(values), -1)).all(axis=1)))
+        raise InputError(
+            f"{session.name}: computed NaN or infinity in {name}, row {row}. Check its inputs, "
+            "and the bundle with vae-run verify."
+        )

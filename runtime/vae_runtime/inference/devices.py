@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import re
 import sys
+from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -13,6 +14,10 @@ from ..errors import UsageError
 
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
+
+# Codes of CUDA's driver that mean that there is no device, rather than that something is broken.
+_NO_DEVICE = 100
+_TOO_OLD = {35, 803, 804}
 
 # Batches are padded to these sizes, because cuDNN plans anew for each new size.
 BUCKETS = (1, 4, 16, 64, 256)
@@ -42,14 +47,6 @@ def providers(number: int, *, tf32: bool = False) -> list[Any]:
     return [(CUDA, settings), CPU]
 
 
-def preload(ort: ModuleType) -> None:
-    """Load the CUDA libraries that pip installed, if this onnxruntime can do so."""
-    if hasattr(ort, "preload_dlls"):
-        # onnxruntime prints missing libraries to standard output, which is reserved for results.
-        with contextlib.redirect_stdout(sys.stderr if sys.flags.dev_mode else None):
-            ort.preload_dlls()
-
-
 def device_of(session: Any) -> str:
     """Return the device that an onnxruntime session uses: `cpu` or `cuda:N`."""
     if session.get_providers()[0] != CUDA:
@@ -63,39 +60,88 @@ def bucket(n: int) -> int:
     return next((size for size in BUCKETS if size >= n), n)
 
 
-def why_not_cuda(ort: ModuleType, number: int = 0) -> str:
-    """Return the most likely reason why CUDA device `number` cannot be used."""
-    if CUDA not in ort.get_available_providers():
-        return f"this onnxruntime {ort.__version__} is built for the CPU only"
-    found = cuda_devices()
-    if found is None:
-        return "no NVIDIA driver here (libcuda does not load)"
-    if found <= number:
-        return f"the driver finds {found} CUDA device{'s' if found != 1 else ''}"
-    missing = missing_libraries(ort)
-    if missing:
-        return f"these libraries do not load: {', '.join(missing)}"
-    return "onnxruntime could not start CUDA; the driver may be too old for it"
+@dataclass(frozen=True)
+class Driver:
+    """What NVIDIA's driver says.
+
+    Attributes:
+        found: whether there is a driver (libcuda).
+        devices: number of CUDA devices.
+        version: the newest CUDA version that it supports, such as (12, 8); (0, 0) if unknown.
+        fault: why a driver that is there does not work; empty if it does.
+    """
+
+    found: bool
+    devices: int = 0
+    version: tuple[int, int] = (0, 0)
+    fault: str = ""
 
 
-def cuda_devices() -> int | None:
-    """Return the number of CUDA devices that the driver finds, or None if there is no driver."""
+def cuda_driver() -> Driver:
+    """Ask the driver for its devices; this writes nothing, unlike onnxruntime's attempt."""
     name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:
         driver = ctypes.CDLL(name)
     except OSError:
-        return None
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
-        return 0
-    return count.value
+        return Driver(found=False)
+    count, version = ctypes.c_int(0), ctypes.c_int(0)
+    code = driver.cuInit(0)
+    if code not in (0, _NO_DEVICE):
+        reason = "too old or mismatched" if code in _TOO_OLD else "not working"
+        return Driver(found=True, fault=f"the NVIDIA driver is {reason} (CUDA error {code})")
+    if code or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return Driver(found=True)
+    driver.cuDriverGetVersion(ctypes.byref(version))
+    major, minor = divmod(version.value, 1000)
+    return Driver(found=True, devices=count.value, version=(major, minor // 10))
+
+
+def obstacle(ort: ModuleType, number: int = 0) -> str | None:
+    """Return why CUDA device `number` cannot be used; None if an attempt is worthwhile."""
+    if CUDA not in ort.get_available_providers():
+        return f"this onnxruntime {ort.__version__} is built for the CPU only"
+    driver = cuda_driver()
+    if not driver.found:
+        return "no NVIDIA driver here (libcuda does not load)"
+    if fault := driver_fault(ort, driver):
+        return fault
+    if driver.devices <= number:
+        return f"the driver finds {driver.devices} CUDA device{'s' if driver.devices != 1 else ''}"
+    missing = missing_libraries(ort)
+    if missing:
+        return f"these libraries do not load: {', '.join(missing)}"
+    return None
+
+
+def driver_fault(ort: ModuleType, driver: Driver) -> str:
+    """Return why a driver that is installed cannot serve this onnxruntime; empty if it can."""
+    needed = int(_cuda_version(ort).split(".")[0])
+    if driver.fault or not driver.devices or driver.version[0] >= needed:
+        return driver.fault
+    supported = ".".join(map(str, driver.version))
+    return (
+        f"the NVIDIA driver is too old: it supports CUDA {supported}, this onnxruntime needs "
+        f"CUDA {needed}"
+    )
+
+
+def _cuda_version(ort: ModuleType) -> str:
+    return str(getattr(ort, "cuda_version", "") or "12")
+
+
+def preload(ort: ModuleType) -> None:
+    """Let onnxruntime load the CUDA libraries that pip installed.
+
+    It prints the names of libraries that do not load, so call this only without an `obstacle`.
+    """
+    if hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()
 
 
 def libraries(ort: ModuleType) -> tuple[str, ...]:
     """Return the file names of the CUDA libraries that this onnxruntime needs on Linux."""
     # These are the names in onnxruntime.preload_dlls; cuFFT's version is one less than CUDA's.
-    version = str(getattr(ort, "cuda_version", "") or "12")
-    major = int(version.split(".")[0])
+    major = int(_cuda_version(ort).split(".")[0])
     return (
         f"libcudart.so.{major}",
         f"libcublasLt.so.{major}",
@@ -107,16 +153,20 @@ def libraries(ort: ModuleType) -> tuple[str, ...]:
 
 
 def missing_libraries(ort: ModuleType) -> list[str]:
-    """Preload the libraries that pip installed, then return those that still do not load."""
+    """Return the libraries that load neither from pip's packages nor from the system."""
     if sys.platform != "linux":
         return []
-    preload(ort)
-    return [name for name in libraries(ort) if not _loads(name)]
+    packages = Path(ort.__file__ or "").parent.parent / "nvidia"
+    # pip's package of a library: nvidia/cublas/lib for CUDA 12, nvidia/cu13/lib from CUDA 13 on.
+    folders = sorted(packages.glob("*/lib"))
+    return [name for name in libraries(ort) if not _loads(name, folders)]
 
 
-def _loads(name: str) -> bool:
-    try:
-        ctypes.CDLL(name)
-    except OSError:
-        return False
-    return True
+def _loads(name: str, folders: list[Path]) -> bool:
+    for candidate in [*(str(folder / name) for folder in folders), name]:
+        try:
+            ctypes.CDLL(candidate)
+        except OSError:
+            continue
+        return True
+    return False

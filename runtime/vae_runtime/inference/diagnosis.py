@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import platform
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
@@ -12,19 +11,9 @@ from typing import Any
 from .._version import __version__
 from ..dependencies import install_command
 from ..errors import DeviceError, MissingExtra, VaeError
-from .devices import CUDA, cuda_devices, missing_libraries, why_not_cuda
-from .session import BROKEN_INSTALL, Session, onnxruntime
+from .devices import CUDA, cuda_driver, driver_fault, missing_libraries, obstacle
+from .session import Session, onnxruntime
 
-# Each of these installs a folder `onnxruntime`, overwriting files of the others.
-PACKAGES = (
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "onnxruntime-directml",
-    "onnxruntime-openvino",
-    "onnxruntime-training",
-    "ort-nightly",
-    "ort-nightly-gpu",
-)
 OLDEST = (1, 19)
 # A minimal graph to test devices with: y = x for one number.
 _PROBE = bytes.fromhex(
@@ -88,12 +77,12 @@ def diagnose() -> Diagnosis:
 
 
 def onnxruntime_packages() -> dict[str, str]:
-    """Return the versions of the installed packages that provide the module `onnxruntime`."""
-    found = {}
-    for name in PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+    """Return the versions of the installed packages that provide the module `onnxruntime`.
+
+    Many do, for other devices or systems; each overwrites the files of the others.
+    """
+    names = metadata.packages_distributions().get("onnxruntime", [])
+    return {name: metadata.version(name) for name in sorted(set(names))}
 
 
 def run_probe(device: str) -> str:
@@ -116,9 +105,9 @@ def run_probe(device: str) -> str:
 def _check_packages(found: Diagnosis, packages: dict[str, str]) -> None:
     if len(packages) > 1:
         both = " and ".join(packages)
-        keep = "gpu" if "onnxruntime-gpu" in packages else "cpu"
         found.problems.append(f"{both} are both installed and overwrote each other's files")
-        found.fixes += [f"pip uninstall -y {' '.join(packages)}", install_command(keep)]
+        found.fixes += _install_anew(packages)
+        return
     for name, version in packages.items():
         if _number(version) < OLDEST:
             wanted = ".".join(map(str, OLDEST))
@@ -126,19 +115,22 @@ def _check_packages(found: Diagnosis, packages: dict[str, str]) -> None:
             found.fixes.append(f'pip install -U "{name}>={wanted}"')
 
 
+def _install_anew(packages: dict[str, str]) -> list[str]:
+    """Return the commands that leave one package: the one for a GPU or other device, if any."""
+    special = [name for name in packages if name != "onnxruntime"]
+    keep = "onnxruntime-gpu" if "onnxruntime-gpu" in special else (special or ["onnxruntime"])[0]
+    extra = {"onnxruntime": "cpu", "onnxruntime-gpu": "gpu"}.get(keep)
+    install = install_command(extra) if extra else f"pip install {keep}"
+    return [f"pip uninstall -y {' '.join(packages)}", install]
+
+
 def _not_importable(found: Diagnosis, packages: dict[str, str], message: str) -> None:
-    if message == BROKEN_INSTALL:
-        found.problems.append("the module onnxruntime is empty: a package's files were removed")
-        names = " ".join(packages or ["onnxruntime", "onnxruntime-gpu"])
-        fixes = [f"pip uninstall -y {names}", install_command("cpu")]
-    elif packages:
-        found.problems.append(f"onnxruntime is installed but cannot be imported: {message}")
-        name = next(iter(packages))
-        fixes = [f"pip install --force-reinstall {name}"]
+    if packages:
+        found.problems.append(message.removesuffix(". Run vae-run doctor."))
+        found.fixes = found.fixes or _install_anew(packages)
     else:
         found.problems.append("onnxruntime is not installed")
-        fixes = [install_command("cpu")]
-    found.fixes = found.fixes or fixes
+        found.fixes = [install_command("cpu")]
 
 
 def _check_devices(found: Diagnosis, ort: ModuleType, packages: dict[str, str]) -> None:
@@ -146,24 +138,26 @@ def _check_devices(found: Diagnosis, ort: ModuleType, packages: dict[str, str]) 
         found.device = run_probe("auto")
     except VaeError as error:
         found.problems.append(f"no graph runs: {error}")
-        found.fixes.append(f"pip install --force-reinstall {next(iter(packages), 'onnxruntime')}")
+        found.fixes += [] if found.fixes else _install_anew(packages or {"onnxruntime": ""})
         return
-    try:
-        if CUDA in found.providers:
-            run_probe("cuda")
-            found.cuda = "works"
-            return
-    except DeviceError:
-        pass
-    found.cuda = why_not_cuda(ort)
-    devices = cuda_devices()
+    driver = cuda_driver()
     if CUDA not in found.providers:
-        if devices:
+        found.cuda = obstacle(ort) or ""
+        if driver.devices and "onnxruntime" in packages:
             found.fixes += [f"pip uninstall -y {' '.join(packages)}", install_command("gpu")]
         return
-    found.missing = missing_libraries(ort) if devices else []
-    if found.missing:
-        found.fixes.append('pip install -U "onnxruntime-gpu[cuda,cudnn]"')
+    try:
+        run_probe("cuda")
+        found.cuda = "works"
+        return
+    except DeviceError as error:
+        found.cuda = obstacle(ort) or f"onnxruntime could not start it: {error.__cause__ or error}"
+    if fault := driver_fault(ort, driver):
+        found.problems.append(f"{fault}. Update the driver, then restart the machine")
+    elif driver.devices:
+        found.missing = missing_libraries(ort)
+        if found.missing:
+            found.fixes.append(install_command("gpu"))
 
 
 def _number(version: str) -> tuple[int, ...]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import threading
 import warnings
 import weakref
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import DeviceError, InputError, LimitError, MissingExtra, StateError, UsageError
-from .devices import CPU, CUDA, device_of, parse_device, preload, providers, why_not_cuda
+from .devices import CPU, CUDA, device_of, obstacle, parse_device, preload, providers
 from .interrupt import listening, stoppable
 
 if TYPE_CHECKING:
@@ -20,14 +22,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+# A checked graph has nothing to fold. Folding would run operators while an unknown graph loads.
+_NOT_NEEDED = ("ConstantFolding",)
+
 _creating = threading.Lock()  # running sessions is thread-safe, creating them is not
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 _cuda_failed = False  # `auto` tries CUDA only once per process
-
-BROKEN_INSTALL = (
-    "onnxruntime is broken: its two packages overwrote each other. Run: pip uninstall -y "
-    "onnxruntime onnxruntime-gpu && pip install onnxruntime"
-)
 
 
 def onnxruntime() -> ModuleType:
@@ -41,23 +41,34 @@ def onnxruntime() -> ModuleType:
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     try:
         import onnxruntime as ort
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if error.name != "onnxruntime":
+            raise _broken(error) from error
         from ..dependencies import install_command
 
         raise MissingExtra(
             f"onnxruntime is not installed. Run: {install_command('cpu')} "
             "(or with gpu in place of cpu, for CUDA; never both)"
         ) from error
+    except Exception as error:  # a missing system library, a NumPy that is too old, …
+        raise _broken(error) from error
     if not hasattr(ort, "InferenceSession"):
-        raise MissingExtra(BROKEN_INSTALL)
+        raise _broken("its files are missing, as after removing one of two packages")
     module: ModuleType = ort
     return module
+
+
+def _broken(cause: object) -> MissingExtra:
+    return MissingExtra(
+        f"onnxruntime is installed but does not import: {cause}. Run vae-run doctor."
+    )
 
 
 class Session:
     """One graph, loaded on one device.
 
     Attributes:
+        name: what error messages call the graph.
         device: the device in use, `cpu` or `cuda:N`.
         threads: threads per run; `run_batched` also runs that many batches at a time.
         inherited: whether this process was forked after the session was created; it cannot run.
@@ -66,13 +77,20 @@ class Session:
     """
 
     def __init__(
-        self, model: bytes | Any, *, device: str = "auto", threads: int = 1, tf32: bool = False
+        self,
+        model: bytes | Any,
+        *,
+        name: str = "graph",
+        device: str = "auto",
+        threads: int = 1,
+        tf32: bool = False,
     ) -> None:
         """Load a graph.
 
         Args:
             model: the bytes of an `.onnx` file, or an existing `onnxruntime.InferenceSession`,
                 which keeps its own device and threads.
+            name: what error messages call the graph.
             device: `auto`, `cpu`, `cuda` or `cuda:N`.
             threads: threads per run; small graphs run fastest with one.
             tf32: let CUDA use TF32 (ten mantissa bits), which is faster but alters the pixels.
@@ -90,6 +108,7 @@ class Session:
             _create(self._ort, model, wanted, threads, tf32) if isinstance(model, bytes) else model
         )
         self.inherited = False
+        self.name = name
         self.threads = threads
         self.device = device_of(self._raw)
         self.metadata: Mapping[str, str] = self._raw.get_modelmeta().custom_metadata_map
@@ -157,33 +176,45 @@ def _create(
     available = CUDA in ort.get_available_providers()
     if name == "cpu" or (name == "auto" and (_cuda_failed or not available)):
         return _on_cpu(ort, model, threads)
-    if not available:
-        raise _no_cuda(ort, number)
-    preload(ort)
-    try:
-        with _creating:
-            session = ort.InferenceSession(
-                model, _options(ort, threads), providers=providers(number, tf32=tf32)
-            )
-        # onnxruntime silently uses the CPU if CUDA's libraries are missing.
-        if session.get_providers()[0] == CUDA:
-            return session
-    except Exception as error:
-        _on_cpu(ort, model, threads)  # raises InputError if the graph is at fault and not CUDA
-        if name == "cuda":
-            raise _no_cuda(ort, number) from error
+    # Ask the driver first: a failed attempt makes onnxruntime write to the standard streams.
+    reason = obstacle(ort, number)
+    if reason is None:
+        preload(ort)
+        try:
+            session = _start(ort, model, threads, providers(number, tf32=tf32))
+            # onnxruntime silently uses the CPU if CUDA's libraries are missing.
+            if session.get_providers()[0] == CUDA:
+                return session
+            reason = "onnxruntime could not start CUDA"
+        except Exception as error:  # noqa: BLE001 - whatever onnxruntime raises
+            _on_cpu(ort, model, threads)  # raises InputError if the graph is at fault and not CUDA
+            reason = f"onnxruntime could not start CUDA: {error}"
     if name == "cuda":
-        raise _no_cuda(ort, number)
-    _warn_of_fallback(ort)
+        raise DeviceError(
+            f"device cuda:{number}: not available: {reason}. "
+            "Run vae-run doctor, or use --device cpu."
+        )
+    _warn_of_fallback(reason)
     return _on_cpu(ort, model, threads)
 
 
 def _on_cpu(ort: ModuleType, model: bytes, threads: int) -> Any:
     try:
-        with _creating:
-            return ort.InferenceSession(model, _options(ort, threads), providers=[CPU])
+        return _start(ort, model, threads, [CPU])
     except Exception as error:
         raise InputError(f"onnxruntime refuses the graph: {error}") from error
+
+
+def _start(ort: ModuleType, model: bytes, threads: int, wanted: list[Any]) -> Any:
+    with _creating:
+        return ort.InferenceSession(
+            model,
+            _options(ort, threads),
+            providers=wanted,
+            disabled_optimizers=_NOT_NEEDED,
+            enable_fallback=0,  # which prints to standard output
+            read_config_from_model=0,
+        )
 
 
 def _options(ort: ModuleType, threads: int) -> Any:
@@ -196,21 +227,23 @@ def _options(ort: ModuleType, threads: int) -> Any:
     return options
 
 
-def _no_cuda(ort: ModuleType, number: int) -> DeviceError:
-    return DeviceError(
-        f"device cuda:{number}: not available: {why_not_cuda(ort, number)}. "
-        "Run vae-run doctor, or use --device cpu."
-    )
-
-
-def _warn_of_fallback(ort: ModuleType) -> None:
+def _warn_of_fallback(reason: str) -> None:
     global _cuda_failed
     _cuda_failed = True
     warnings.warn(
-        f"CUDA did not start ({why_not_cuda(ort)}); running on the CPU",
+        f"CUDA did not start ({reason}); running on the CPU",
         RuntimeWarning,
-        stacklevel=5,
+        stacklevel=_caller_level(),
     )
+
+
+def _caller_level() -> int:
+    """Return the `stacklevel` at which a warning shows the line that called this package."""
+    package = str(Path(__file__).parents[1]) + os.sep
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _abandon() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +16,7 @@ from ..bundle.archive import pack
 from ..bundle.reader import Bundle
 from ..datasets import Dataset
 from ..errors import FileError, InputError, MissingExtra, describe_os_error
-from ..files.atomic import write_atomic
+from ..files.atomic import writing_folder
 from .fetch import ASSETS, COMMAND, GIF, HERE, ORT, WASM, present
 
 if TYPE_CHECKING:
@@ -117,7 +118,9 @@ def with_policy(page: str, policy: str) -> str:
 
 
 def write_folder(content: PageContent, folder: Path) -> int:
-    """Write a page as a folder; an earlier studio in that folder is replaced.
+    """Write a page as a folder in one atomic step; an earlier studio in that folder is replaced.
+
+    Other files in that folder, such as a domain name for a web host, are copied to the new one.
 
     Returns:
         The number of bytes written.
@@ -129,15 +132,27 @@ def write_folder(content: PageContent, folder: Path) -> int:
     try:
         if folder.exists() and any(folder.iterdir()) and not (folder / "page.json").is_file():
             raise FileError(f"{folder}: exists and is not a studio. Choose another --out.")
-        for name, raw in files.items():
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(path, raw)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with writing_folder(folder) as new:
+            for name, raw in files.items():
+                path = new / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(raw)
+            for entry in folder.iterdir() if folder.exists() else ():
+                if not (new / entry.name).exists():
+                    _copy(entry, new / entry.name)
     except FileError:
         raise
     except OSError as error:
         raise FileError(f"{folder}: {describe_os_error(error)}") from error
     return sum(map(len, files.values()))
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir() and not source.is_symlink():
+        shutil.copytree(source, target, symlinks=True)
+    else:
+        shutil.copy2(source, target, follow_symlinks=False)
 
 
 def encode_points(bundle: Bundle, data: Dataset, limit: int = _MAX_POINTS) -> Points:

@@ -11,6 +11,7 @@ from ..errors import FileError, describe_os_error
 from .build import PAGE, POLICY
 
 HOST = "127.0.0.1"
+_TIMEOUT_S = 10  # for a browser to finish sending its request, or to take the next bytes
 _TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -32,6 +33,7 @@ HEADERS = {
 class _Handler(BaseHTTPRequestHandler):
     """Handler for GET and HEAD requests that serves the server's own files by exact path."""
 
+    timeout = _TIMEOUT_S
     server_version = "vae-run"
     sys_version = ""
 
@@ -93,8 +95,8 @@ class StudioServer(ThreadingHTTPServer):
             raise FileError(f"port {port}: {reason}. Use another --port.") from error
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore errors caused by a closed connection; report all others."""
-        if not isinstance(sys.exc_info()[1], ConnectionError):
+        """Ignore connections that were closed or time out; report all other errors."""
+        if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
             super().handle_error(request, client_address)
 
     @property

@@ -7,6 +7,7 @@ import { checkFormat, expectedTensors, readSpec } from "./spec.js";
 
 export const NAME = "manifest.json";
 const MAX_BYTES = 64 * 2 ** 20;
+const MAX_FILE = 2 ** 31;
 const ROLES = ["encoder", "decoder", "conditional_decoder", "sampler"];
 const VARIANTS = ["fp32", "fp16", "int8", "uint8"];
 const PLAIN = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$/;
@@ -55,6 +56,7 @@ export async function readManifest(raw, where) {
     data,
   };
   for (const key of ["training", "parity", "producer"]) take(data, key, "object", where);
+  if ("metrics" in data.training) take(data.training, "metrics", "object", `${where}: training`);
   take(data, "checkpoint_sha256", "string", where);
   check(manifest, where);
   return manifest;
@@ -78,7 +80,8 @@ function readFile(data, where) {
   const bytes = take(data, "bytes", "integer", where);
   const digest = take(data, "sha256", "string", where);
   // A plain name, never a path.
-  need(PLAIN.test(file) && SHA256.test(digest) && bytes >= 1, `${where}: file '${file}': expected a plain name, size and sha256`);
+  const sized = bytes >= 1 && bytes <= MAX_FILE;
+  need(PLAIN.test(file) && SHA256.test(digest) && sized, `${where}: file '${file}': expected a plain name, size and sha256`);
   return { file, bytes, sha256: digest };
 }
 

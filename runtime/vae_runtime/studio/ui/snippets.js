@@ -41,6 +41,7 @@ function javascript({ graph, z, shape, label, channels, height, width }) {
     ? ["P5", `image.data.subarray(0, ${height * width})`]
     : ["P6", `image.data.map((_, i, planes) => planes[(i % 3) * ${height * width} + Math.floor(i / 3)])`];
   return `// npm install onnxruntime-node; ${graph} is in the bundle
+// ORT_DISABLE_TELEMETRY=1 in the environment turns off the telemetry of onnxruntime
 import { writeFileSync } from "node:fs";
 import * as ort from "onnxruntime-node";
 
@@ -67,6 +68,7 @@ function c({ graph, z, shape, label, channels, height, width }) {
                                            ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64, &in[1]));`
     : "";
   return `// cc image.c -lonnxruntime -lm -o image && ./image > image.${channels < 3 ? "pgm" : "ppm"}; ${graph} is in the bundle
+// ORT_DISABLE_TELEMETRY=1 in the environment turns off the telemetry of onnxruntime
 #include <math.h>
 #include <onnxruntime_c_api.h>
 #include <stdio.h>
