@@ -62,13 +62,14 @@ def _graph(name: str) -> tuple[Rows, dict[str, Any]]:
     contents = read_graph(name)
     spec, role, variant = parse_spec(contents.metadata[METADATA_KEY], name)
     check_tensors(contents, spec, role, variant, name)
-    summary = spec.to_json() | {"role": role, "variant": variant}
+    summary: dict[str, Any] = spec.to_json() | {"role": role, "variant": variant}
     rows = [("role", role), ("variant", variant)]
     for side, found in (("inputs", contents.inputs), ("outputs", contents.outputs)):
-        summary[side] = [
+        tensors: list[dict[str, Any]] = [
             {"name": t.name, "dtype": t.type[7:-1], "shape": list(t.shape)} for t in found.values()
         ]
-        for one in summary[side]:
+        summary[side] = tensors
+        for one in tensors:
             shape = ", ".join(map(str, one["shape"]))
             rows.append((side[:-1], f"{one['name']} {one['dtype']}[{shape}]"))
     return rows + _spec_rows(spec), summary
