@@ -86,7 +86,7 @@ def test_the_same_seed_gives_the_same_graphs() -> None:
 def test_the_report_lists_every_operator() -> None:
     text = report(hunt(3, 0), 3, 0, 1.0)
     assert all(f"| {op} | " in text for op in OPERATORS)
-    assert "`python -m tests.fuzz.structured 3 0`" in text
+    assert "`python -m tests.fuzz.structured 3 0 REPORT`" in text
 
 
 def test_the_table_of_operators_is_generated() -> None:
