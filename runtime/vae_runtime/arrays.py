@@ -27,6 +27,7 @@ class ImageShape(Protocol):
     @property
     def shape(self) -> tuple[int, int, int]:
         """The shape (C, H, W) of one image."""
+        ...
 
 
 def check_images(images: ArrayLike, spec: ImageShape) -> NDArray[Any]:

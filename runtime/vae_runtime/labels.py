@@ -28,10 +28,12 @@ class Classes(Protocol):
     @property
     def family(self) -> str:
         """The model's family, for error messages."""
+        ...
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names; empty if the model takes no label."""
+        ...
 
 
 def check_labels(label: Labels, n: int | None, spec: Classes) -> Indices:

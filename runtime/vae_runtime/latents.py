@@ -89,7 +89,7 @@ def interpolation(
 def blend(first: NDArray[np.float32], last: NDArray[np.float32]) -> NDArray[np.float32]:
     """Fade from one sequence of images f32[steps, C, H, W] to another, in equal steps."""
     t = np.linspace(0, 1, len(first), dtype=np.float32)[:, None, None, None]
-    return (1 - t) * first + t * last
+    return np.asarray((1 - t) * first + t * last, np.float32)
 
 
 def _check_steps(steps: int) -> None:

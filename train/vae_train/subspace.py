@@ -93,7 +93,7 @@ def _principal(z: Floats, k: int, seed: int) -> tuple[Floats, Floats]:
 
     with threadpool_limits(1):  # the same bits on any number of cores
         pca = PCA(k, svd_solver="randomized", random_state=seed % 2**32).fit(z)
-    return pca.components_.astype(np.float64), pca.explained_variance_.astype(np.float64)
+    return np.asarray(pca.components_, float), np.asarray(pca.explained_variance_, float)
 
 
 def _with_residual(z: Floats, directions: Floats, variances: Floats, k: int) -> Subspace:
