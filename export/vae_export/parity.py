@@ -258,7 +258,8 @@ class _Comparison:
             torch_error=rounding.largest,
             tolerance=factor * (FACTOR * rounding.largest + FLOOR),
             typical=0.0,
-            typical_tolerance=factor * TYPICAL,
+            # With few rows, what torch itself does is known less well.
+            typical_tolerance=factor * TYPICAL * (1 + 1 / max(1, len(self.double))),
             difference=0.0,
             batch=0,
             index=(),
