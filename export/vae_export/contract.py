@@ -21,7 +21,7 @@ from vae_runtime.bundle.spec import (
     TensorSpec,
     expected_tensors,
 )
-from vae_runtime.errors import IntegrityError
+from vae_runtime.errors import InputError, IntegrityError
 from vae_runtime.graph_checks import check_graph
 
 from .graphs import Graph
@@ -71,7 +71,14 @@ def write_model(
     file = file_spec(f"{name}.onnx", raw)
     graph_spec = GraphSpec(graph.role, variant, file, opset, IR_VERSIONS[opset], *tensors)
     check_contract(model, name, graph_spec)
-    check_graph(raw, name)
+    try:
+        check_graph(raw, name)
+    except InputError as error:
+        reason = error.__cause__ or error
+        raise InputError(
+            f"{name}: the runtime would refuse this graph: {reason}. Write this part of the module "
+            "with other layers; docs/bundle-format.md lists the operators that a graph may use."
+        ) from error
     return raw, graph_spec
 
 

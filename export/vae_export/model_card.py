@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vae_runtime.bundle.spec import ModelSpec
 
 NAME = "README.md"
+_LARGE = 128 * 128  # pixels of an image; larger ones take seconds each
 PICTURE = ".samples.png"  # readers ignore files whose names begin with a dot, in folders
 MADE_BY = "<!-- written by vae-export; a later export replaces this file -->"
 _LICENCES = {
@@ -150,12 +151,18 @@ def _data_section(data: dict[str, Any]) -> str:
 
 
 def _samples(bundle: Bundle) -> bytes:
-    """Sample a picture: ten images per class for up to ten classes, else thirty."""
-    classes = bundle.manifest.spec.classes[:10]
-    labels = [name for name in classes for _ in range(10)] or None
+    """Sample a picture: ten images per class for up to ten classes, else thirty.
+
+    Of large images, it has one for each of up to four classes, or else four.
+    """
+    spec = bundle.manifest.spec
+    large = spec.image.height * spec.image.width > _LARGE
+    classes = spec.classes[: 4 if large else 10]
+    labels = [name for name in classes for _ in range(1 if large else 10)] or None
     graphs = GraphSet(bundle, "fp32", RunOptions("cpu"))
     decoder = graphs.decoder(conditional=labels is not None)
-    images = decoder.sample(len(labels) if labels else 30, labels, seed=0)
+    n = len(labels) if labels else 4 if large else 30
+    images = decoder.sample(n, labels, seed=0)
     graphs.close()
     if images.shape[1] in (2, 4):  # blend over black, as a hub's page may be white
         images = images[:, :-1] * images[:, -1:]

@@ -99,7 +99,8 @@ def test_a_small_error_in_every_element_is_refused_though_none_is_large(
         export_checkpoint(checkpoint_of("vae-mlp"), None)
     found = re.fullmatch(
         r"decoder\.image: the typical error is (\S+) times that of torch in float32, expected at "
-        r"most 3\.\d+, so the graph computes something else\. If you accept that, raise --tolerance\.",
+        r"most 3\.\d+, so the graph computes something else\. If you accept that, raise "
+        r"--tolerance\.",
         str(caught.value),
     )
     assert found
