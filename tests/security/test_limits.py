@@ -7,6 +7,7 @@ import os
 import struct
 import tracemalloc
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -103,8 +104,12 @@ def test_a_zip_of_over_four_gigabytes_is_not_written(monkeypatch: pytest.MonkeyP
 
 
 def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(_: Path) -> None:
-        raise PermissionError(13, "Permission denied")
+    real = Path.iterdir
+
+    def refused(path: Path) -> Iterator[Path]:
+        if path == tmp_path:
+            raise PermissionError(13, "Permission denied")
+        return real(path)
 
     monkeypatch.setattr(Path, "iterdir", refused)
     with pytest.raises(FileError, match=r": permission denied$"):
