@@ -28,7 +28,7 @@ Measured on {date} with {versions}.
 
 LARGE = """
 The autoencoder of Stable Diffusion was exported with images of 256×256 pixels in {minutes:.0f}
-minutes with one thread, with a peak of {gigabytes:.1f} GB of memory.
+minutes on two cores that were busy with other work, with a peak of {gigabytes:.1f} GB of memory.
 """
 
 
