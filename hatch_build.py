@@ -1,4 +1,4 @@
-"""Build hook: fetch onnxruntime-web for the studio with npm; if that fails, print the reason."""
+"""Build hook: add the JavaScript package's sources and, if npm can fetch it, onnxruntime-web."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 STUDIO = "runtime/vae_runtime/studio"
+JAVASCRIPT = "runtime/javascript/src"
 
 
 class StudioHook(BuildHookInterface[Any]):
-    """Add `studio/assets`, which git ignores, to the wheel."""
+    """Add the sources from which the studio is built, and `studio/assets`, which git ignores."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Fetch missing files; an editable install runs `vae_runtime.studio.fetch` instead."""
         if version == "editable":
             return
+        build_data["force_include"][JAVASCRIPT] = "vae_runtime/studio/engine"
         # Run the module by its path: importing the package would need its dependencies.
         fetch = runpy.run_path(str(Path(self.root) / STUDIO / "fetch.py"))
         try:

@@ -227,8 +227,10 @@ def test_every_file_begins_with_what_it_is() -> None:
     paths = [*SCRIPTS, *module_names().values()]
     texts = {path: path.read_text() for path in paths}
     assert not [p.name for p, text in texts.items() if text and not text.startswith('"""')]
-    for folder in ("engine", "ui", "boot"):
-        for path in (ROOT / "runtime/vae_runtime/studio" / folder).rglob("*.js"):
+    for folder in ("javascript/src", "vae_runtime/studio/ui", "vae_runtime/studio/boot"):
+        scripts = list((ROOT / "runtime" / folder).glob("*.js"))
+        assert scripts
+        for path in scripts:
             assert path.read_text().startswith(("/**", "//")), path
     for path in (ROOT / "scripts").iterdir():
         assert re.match(r"#!/usr/bin/env (bash|python3)\n(# |\"\"\")\w", path.read_text()), path
@@ -243,7 +245,7 @@ def figures(root: Path) -> Iterator[tuple[str, object]]:
     scripts = [
         path
         for path in (root / "runtime").rglob("*.js")
-        if "node_modules" not in path.parts and "assets" not in path.parts
+        if not {"node_modules", "assets", "dist"} & set(path.parts)
     ]
     yield "Python files", len(paths)
     yield "Python lines", sum(lines)

@@ -9,8 +9,8 @@
 
 import { lstatSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { readBundle } from "../../runtime/vae_runtime/studio/engine/bundle.js";
-import { readGolden } from "../../runtime/vae_runtime/studio/engine/golden.js";
+import { readBundle } from "../../runtime/javascript/src/bundle.js";
+import { readGolden } from "../../runtime/javascript/src/golden.js";
 
 /** The bytes of a zip, or of each file in a folder, as a page is given them. */
 function read(path) {

@@ -32,6 +32,17 @@ POLICY = (
     "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
+# The npm package's sources: a wheel holds them here, a checkout beside `vae_runtime`.
+ENGINE = next(
+    (path for path in (HERE / "engine", HERE.parents[1] / "javascript" / "src") if path.is_dir()),
+    HERE / "engine",
+)
+# A page has no package manager to resolve these names.
+_LINKS = {
+    b'"#platform"': b'"./platform.js"',
+    b'"onnxruntime-web/wasm"': f'"../assets/{ORT}"'.encode(),
+}
+_NODE_ONLY = "platform.node.js"
 _HEADER_ONLY = "; frame-ancestors"  # browsers ignore this rule inside a page
 _MAX_POINTS = 1000  # images: enough to see where each class lies
 
@@ -87,9 +98,23 @@ def page_files() -> dict[str, bytes]:
             "network)"
         )
     paths = [HERE / PAGE, HERE / STYLE, HERE / LICENCE, *(ASSETS / n for n in (ORT, WASM, GIF))]
-    for folder in ("boot", "engine", "ui"):
+    for folder in ("boot", "ui"):
         paths += sorted((HERE / folder).glob("*.js"))
-    return {path.relative_to(HERE).as_posix(): path.read_bytes() for path in paths}
+    files = {path.relative_to(HERE).as_posix(): path.read_bytes() for path in paths}
+    return files | _engine_files()
+
+
+def _engine_files() -> dict[str, bytes]:
+    """Return the npm package's modules with imports that a page can resolve, by path."""
+    files = {}
+    for path in sorted(ENGINE.glob("*.js")):
+        if path.name == _NODE_ONLY:
+            continue
+        raw = path.read_bytes()
+        for name, address in _LINKS.items():
+            raw = raw.replace(name, address)
+        files[f"engine/{path.name}"] = raw
+    return files
 
 
 def folder_files(content: PageContent) -> dict[str, bytes]:

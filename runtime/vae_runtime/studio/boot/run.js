@@ -1,7 +1,7 @@
 /** Start the page from its content; a folder and a single file share this code. */
 
-import * as ort from "../assets/ort.min.mjs";
-import { InputError, readNpz } from "../engine/index.js";
+import { InputError } from "../engine/errors.js";
+import { readNpz } from "../engine/npz.js";
 import { start } from "../ui/main.js";
 
 /**
@@ -16,11 +16,8 @@ import { start } from "../ui/main.js";
 export async function run(load) {
   try {
     const { wasm, bundle, points, name } = await load();
-    // Threads need headers that few hosts send, and one thread is fastest for models this small.
-    ort.env.wasm.numThreads = 1;
-    ort.env.wasm.wasmBinary = wasm;
     const found = await readPoints(points);
-    await start({ ort, name, bundle, points: found.n ? found : null });
+    await start({ wasm, name, bundle, points: found.n ? found : null });
   } catch (error) {
     const place = document.getElementById("notice") ?? document.body;
     place.textContent = `This page could not start: ${/** @type {Error} */ (error).message}`;

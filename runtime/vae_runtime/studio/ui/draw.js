@@ -96,7 +96,7 @@ async function understand(model, pixels) {
   const score = await model.score(repeat(pixels, n), { label: labels });
   const best = score.negativeElbo.indexOf(Math.min(...score.negativeElbo));
   const label = labels ? best : null;
-  const { mu, logVar } = await model.encode(pixels, label);
+  const { mu, logVar } = await model.posterior(pixels, label);
   const weights = Array.from(score.negativeElbo, (value) => Math.exp(score.negativeElbo[best] - value));
   const total = weights.reduce((sum, weight) => sum + weight);
   const guesses = labels

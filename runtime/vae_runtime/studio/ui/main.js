@@ -1,6 +1,6 @@
 /** The page: opens a bundle, builds the panels that fit its model, and shows errors in one line. */
 
-import { openBundle } from "../engine/index.js";
+import { load } from "../engine/index.js";
 import { h, messageOf } from "./dom.js";
 import { drawPanel } from "./draw.js";
 import { createFrames } from "./frames.js";
@@ -24,33 +24,35 @@ const LAYOUTS = [
 const root = document.getElementById("studio");
 const status = h("p", { class: "status", role: "status", "aria-live": "polite" });
 let current = null;
+let wasm = null;
 
 /**
- * @param assets  { ort, name, bundle: Uint8Array | null, points: { z, labels, n } | null }
+ * @param assets  { wasm, name, bundle: Uint8Array | null, points: { z, labels, n } | null }
  */
 export async function start(assets) {
   document.body.append(status);
-  takeDrops((files) => openFiles(assets.ort, files));
-  if (!assets.bundle) return welcome(assets.ort, null);
-  return show(assets.ort, assets.bundle, assets.name, assets.points);
+  takeDrops(openFiles);
+  wasm = assets.wasm;
+  if (!assets.bundle) return welcome(null);
+  return show(assets.bundle, assets.name, assets.points);
 }
 
 /** Open a bundle and build its page; the previous bundle is closed only after the new one has opened. */
-async function show(ort, source, name, points) {
+async function show(source, name, points = null) {
   let model;
   try {
-    model = await openBundle(source, { ort, name });
+    model = await load(source, { name, wasm });
     const activity = await model.activity();
     close();
-    current = build(ort, model, activity, points);
+    current = build(model, activity, points);
   } catch (error) {
     if (model !== current?.model) model?.close();
     if (current) showStatus(messageOf(error), true);
-    else welcome(ort, messageOf(error));
+    else welcome(messageOf(error));
   }
 }
 
-function build(ort, model, activity, points) {
+function build(model, activity, points) {
   const life = new AbortController();
   const spread = model.prior.spread();
   const { state, notice } = fromHash(location.hash, model);
@@ -68,7 +70,7 @@ function build(ort, model, activity, points) {
     stage: stagePanel(app), labels: labelsPanel(app), grid: gridPanel(app), map: mapPanel(app, cloudOf(model, points)),
     morph: morphPanel(app), draw: drawPanel(app), save: savePanel(app), sliders: slidersPanel(app),
   };
-  root.replaceChildren(header(app, (files) => openFiles(ort, files)), main, loupe(app, panels.stage), keysDialog(app));
+  root.replaceChildren(header(app, openFiles), main, loupe(app, panels.stage), keysDialog(app));
   arrange(main, panels, life.signal);
   followHash(app);
   document.title = `${model.name} · Latent studio`;
@@ -108,23 +110,19 @@ function close() {
 }
 
 /** Without a bundle, or after one was refused: give the reason, and offer to open another. */
-function welcome(ort, refusal) {
+function welcome(refusal) {
   root.replaceChildren(h(
     "div", { class: "welcome" }, h("h1", {}, "Latent studio"),
     refusal ? h("p", { class: "refusal", role: "alert", id: "refusal" }, refusal) : null,
     h("p", {}, "Drop a bundle here: a .zip, or all files of its folder. Nothing leaves this computer."),
-    opener((files) => openFiles(ort, files)),
+    opener(openFiles),
   ));
 }
 
-async function openFiles(ort, files) {
-  const bytes = async (file) => new Uint8Array(await file.arrayBuffer());
+async function openFiles(files) {
   const [first] = files;
   if (files.length === 1 && first.type.startsWith("image/")) return current?.app.openImage?.(first);
-  const source = files.length === 1 && /\.zip$/i.test(first.name)
-    ? await bytes(first)
-    : Object.fromEntries(await Promise.all(files.map(async (file) => [file.name, await bytes(file)])));
-  return show(ort, source, files.length === 1 ? first.name : "bundle", null);
+  return show(files, files.length === 1 ? first.name : "bundle");
 }
 
 function takeDrops(open) {

@@ -1,7 +1,7 @@
 /** A scatter plot of latents on two principal components or the grid's dimensions; hovering decodes. */
 
-import { pca } from "../engine/index.js";
 import { arrowOf, choice, field, h, panel, pointerIn } from "./dom.js";
+import { pca } from "./pca.js";
 import { sheetCanvas } from "./pixels.js";
 import { withDims } from "./store.js";
 

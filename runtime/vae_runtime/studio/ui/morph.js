@@ -1,6 +1,6 @@
 /** Interpolation between two pinned latents: a strip of images, a slider and a play button. */
 
-import { interpolate } from "../engine/index.js";
+import { interpolation } from "../engine/latents.js";
 import { button, choice, field, h, panel, pointerIn } from "./dom.js";
 import { sheetCanvas } from "./pixels.js";
 
@@ -57,7 +57,7 @@ export function morphPanel(app) {
 
 /** Latents from A to B, Float32Array[steps·D], or null while a pin is missing. */
 export function pathOf({ a, b, how }, steps) {
-  return a && b ? interpolate(a, b, steps, how) : null;
+  return a && b ? interpolation(a, b, steps, how) : null;
 }
 
 /** A button that pins the current latents and shows their image. */

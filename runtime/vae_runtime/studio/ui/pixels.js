@@ -1,8 +1,7 @@
 /** Paint float images in [0, 1] on canvases, and read canvases as images for the model. */
 
+import { toImageData } from "../engine/pictures.js";
 import { h } from "./dom.js";
-
-const OPAQUE = 0xff000000;
 
 /** A canvas with the size of the sheet that will be painted on it, so that the layout does not jump. */
 export function sheetCanvas({ height, width }, props = {}, [columns, rows, gap] = [1, 1, 0]) {
@@ -10,50 +9,11 @@ export function sheetCanvas({ height, width }, props = {}, [columns, rows, gap] 
   return h("canvas", { ...size, ...props });
 }
 
-/**
- * Draw n images as a sheet of `columns` columns with `gap` transparent pixels between them, at one canvas pixel per
- * pixel.
- *
- * @param images  Float32Array[n·C·H·W], channels first
- * @param shape   { channels, height, width }
- */
+/** Draw n images as a sheet of `columns` columns with `gap` transparent pixels between them. */
 export function paintSheet(canvas, images, shape, columns = 1, gap = 0) {
-  const { channels, height, width } = shape;
-  const size = channels * height * width;
-  const n = images.length / size;
-  const sheetWidth = columns * (width + gap) - gap;
-  const sheetHeight = Math.ceil(n / columns) * (height + gap) - gap;
-  if (canvas.width !== sheetWidth || canvas.height !== sheetHeight) {
-    canvas.width = sheetWidth;
-    canvas.height = sheetHeight;
-  }
-  const data = new ImageData(sheetWidth, sheetHeight);
-  const out = new Uint32Array(data.data.buffer);
-  const bytes = toBytes(images);
-  for (let tile = 0; tile < n; tile++) {
-    const corner = Math.floor(tile / columns) * (height + gap) * sheetWidth + (tile % columns) * (width + gap);
-    for (let row = 0; row < height; row++) {
-      let from = tile * size + row * width;
-      const start = corner + row * sheetWidth;
-      for (let to = start; to < start + width; to++, from++) out[to] = colour(bytes, from, channels, height * width);
-    }
-  }
+  const data = toImageData(images, shape, { columns, gap });
+  if (canvas.width !== data.width || canvas.height !== data.height) Object.assign(canvas, { width: data.width, height: data.height });
   canvas.getContext("2d").putImageData(data, 0, 0);
-}
-
-/** 0xAABBGGRR, the byte order of ImageData on little-endian machines. */
-function colour(bytes, at, channels, plane) {
-  const red = bytes[at];
-  const alpha = channels % 2 ? OPAQUE : bytes[at + (channels - 1) * plane] << 24;
-  if (channels < 3) return alpha | (red * 0x010101);
-  return alpha | (bytes[at + 2 * plane] << 16) | (bytes[at + plane] << 8) | red;
-}
-
-/** Round to 256 levels, halves to even, like Python's `to_uint8`: a clamped array rounds this way. */
-export function toBytes(images) {
-  const bytes = new Uint8ClampedArray(images.length);
-  for (let i = 0; i < bytes.length; i++) bytes[i] = Math.fround(images[i] * 255);
-  return bytes;
 }
 
 /**

@@ -1,10 +1,10 @@
 /** Save the image as PNG, the latents as JSON, the morph as GIF, the state as a link or a program. */
 
 import { GIFEncoder, applyPalette, quantize } from "../assets/gifenc.js";
+import { toBytes, toPNG } from "../engine/pictures.js";
 import { button, choice, download, field, h, panel } from "./dom.js";
 import { toHash } from "./link.js";
 import { pathOf } from "./morph.js";
-import { paintSheet, toBytes } from "./pixels.js";
 import { LANGUAGES, snippet } from "./snippets.js";
 
 const FRAMES = 25; // of the GIF in one direction
@@ -43,9 +43,8 @@ export function savePanel(app) {
 /** Save the model's own pixels, as `vae-run decode` does. */
 async function savePng({ model, store }) {
   const { z, label } = store.get();
-  const canvas = h("canvas");
-  paintSheet(canvas, await model.decode(z, label), model.image);
-  canvas.toBlob((blob) => download(blob, "image.png"));
+  const png = await toPNG(await model.decode(z, label), model.image);
+  download(new Blob([png], { type: "image/png" }), "image.png");
 }
 
 function saveJson({ model, store }) {

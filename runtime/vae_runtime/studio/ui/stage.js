@@ -1,6 +1,6 @@
 /** The current image, and the controls for sampling new latents: seed, temperature, prior. */
 
-import { freshSeed } from "../engine/index.js";
+import { freshSeed } from "../engine/rng.js";
 import { button, choice, field, h, panel } from "./dom.js";
 import { sheetCanvas } from "./pixels.js";
 

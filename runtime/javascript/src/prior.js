@@ -2,7 +2,7 @@
 
 import { UsageError } from "./errors.js";
 import { need, take } from "./json.js";
-import { normals, unit, wordsOf } from "./rng.js";
+import { normals, quantile, unit, wordsOf } from "./rng.js";
 
 const MIXTURES = ["gaussian", "gmm", "class_gmm"];
 const KINDS = ["normal", "uniform", ...MIXTURES];
@@ -12,7 +12,7 @@ const MAX_DIMENSIONS = 65536;
 const MAX_DIRECTIONS = 256;
 
 /**
- * @typedef {object} SampleOptions
+ * @typedef {object} PriorOptions
  * @property {number} [n]
  * @property {number | bigint | string} [seed] 0 to 2^64 - 1
  * @property {number | ArrayLike<number> | null} [label] one class index for all, n of them, or null for no label
@@ -97,7 +97,7 @@ export class Prior {
   /**
    * Sample latents `start` to `start + n` of the endless sequence of `seed`.
    *
-   * @param {SampleOptions} options @returns {Float32Array} n × D
+   * @param {PriorOptions} options @returns {Float32Array} n × D
    * @throws {UsageError} a number out of range
    */
   sample({ n = 1, seed = 0, label = null, temperature = 1, truncation = null, start = 0 } = {}) {
@@ -108,6 +108,26 @@ export class Prior {
       latents.set(this.#one(words, this.#row(label, i, n), temperature, truncation), i * d);
     });
     return latents;
+  }
+
+  /**
+   * The noise from which a sampler graph makes the latents that `sample` gives for the same options.
+   *
+   * @param {Omit<PriorOptions, "label">} options @returns {Float32Array} n × (D + 1)
+   * @throws {UsageError} a number out of range
+   */
+  noise({ n = 1, seed = 0, temperature = 1, truncation = null, start = 0 } = {}) {
+    const key = checkOptions(n, seed, temperature, truncation, start);
+    const d = this.latentDim;
+    const noise = new Float32Array(n * (d + 1));
+    wordsOf(key, start, n, d).forEach((words, i) => {
+      noise[i * (d + 1)] = quantile(unit(words[0]));
+      const eps = this.kind === "uniform"
+        ? Float64Array.from({ length: d }, (_, j) => quantile(0.5 + temperature * (unit(words[1 + j]) - 0.5)))
+        : normals(words.subarray(1), d, truncation).map((value) => temperature * value);
+      noise.set(eps, i * (d + 1) + 1);
+    });
+    return noise;
   }
 
   /**

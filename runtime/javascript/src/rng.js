@@ -8,6 +8,7 @@ const MASK = (1n << 64n) - 1n;
 const MULTIPLIERS = [0xd2e7470ee14c6c93n, 0xca5a826395121157n];
 const WEYL = [0x9e3779b97f4a7c15n, 0xbb67ae8584caa73bn];
 const ROUNDS = 10;
+const EDGE = 2 ** -53; // the smallest probability whose quantile is finite on both sides
 const MAX_REDRAWS = 64; // of a truncated normal, before it is clamped
 
 /**
@@ -90,6 +91,30 @@ function mix(words, attempt) {
     x = ((x ^ (x >> 27n)) * 0x94d049bb133111ebn) & MASK;
     return x ^ (x >> 31n);
   });
+}
+
+/**
+ * The number below which a standard normal lies with probability p, to seven digits: algorithm AS 241 (Wichura 1988).
+ * Outside (0, 1) it is that of the nearest p inside.
+ *
+ * @param {number} p @returns {number}
+ */
+export function quantile(p) {
+  const q = Math.min(1 - EDGE, Math.max(EDGE, p)) - 0.5;
+  if (Math.abs(q) <= 0.425) {
+    return q * ratio(0.180625 - q * q, [3.3871327179, 50.434271938, 159.29113202, 59.10937472], [1, 17.895169469, 78.757757664, 67.1875636]);
+  }
+  const r = Math.sqrt(-Math.log(0.5 - Math.abs(q)));
+  const tail = r <= 5
+    ? ratio(r - 1.6, [1.4234372777, 2.75681539, 1.3067284816, 0.17023821103], [1, 0.7370016425, 0.12021132975])
+    : ratio(r - 5, [6.657905115, 3.081226386, 0.42868294337, 0.017337203997], [1, 0.24197894225, 0.012258202635]);
+  return Math.sign(q) * tail;
+}
+
+/** A ratio of polynomials, the constant coefficients first. @param {number} x @param {number[]} above @param {number[]} below */
+function ratio(x, above, below) {
+  const [p, q] = [above, below].map((coefficients) => coefficients.reduceRight((sum, c) => sum * x + c, 0));
+  return p / q;
 }
 
 /** A random seed, short enough to write down. @returns {number} */

@@ -33,6 +33,7 @@ export function readSpec(data, where) {
   checkFormat(take(data, "format", "string", where), where);
   const image = take(data, "image", "object", where);
   const [channels, height, width] = ["channels", "height", "width"].map((key) => take(image, key, "integer", where));
+  /** @type {number[]} */
   const latentShape = take(data, "latent_shape", "array", where);
   const spec = {
     id: take(data, "id", "string", where),

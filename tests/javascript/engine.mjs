@@ -1,27 +1,15 @@
 /**
- * Runs the studio's engine under Node for the tests: reads a list of jobs as JSON from standard input, and writes the
+ * Runs the package under Node for the tests: reads a list of jobs as JSON from standard input, and writes the
  * list of their results to standard output.
  */
 
-import { readdirSync, readFileSync, statSync } from "node:fs";
-import { join } from "node:path";
-import { pathToFileURL } from "node:url";
-import { gunzipSync } from "node:zlib";
-
-const studio = process.argv[2];
-const ort = await import(pathToFileURL(join(studio, "assets/ort.min.mjs")).href);
-const engine = await import(pathToFileURL(join(studio, "engine/index.js")).href);
-const { parseJson } = await import(pathToFileURL(join(studio, "engine/json.js")).href);
-ort.env.wasm.numThreads = 1;
-ort.env.wasm.wasmBinary = gunzipSync(readFileSync(join(studio, "assets/ort-wasm.gz.bin")));
+import { readFileSync } from "node:fs";
+import { load, Sampler } from "../../runtime/javascript/src/index.js";
+import { parseJson } from "../../runtime/javascript/src/json.js";
+import { interpolation } from "../../runtime/javascript/src/latents.js";
+import { pca } from "../../runtime/vae_runtime/studio/ui/pca.js";
 
 const list = (array) => (array === null ? null : Array.from(array));
-
-function read(path) {
-  if (!statSync(path).isDirectory()) return new Uint8Array(readFileSync(path));
-  const names = readdirSync(path);
-  return Object.fromEntries(names.map((name) => [name, new Uint8Array(readFileSync(join(path, name)))]));
-}
 
 const jobs = {
   open: (model) => model.id,
@@ -37,11 +25,14 @@ const jobs = {
     const { order, effect, active } = await model.activity();
     return { order: list(order), effect: list(effect), active };
   },
+  traverse: async (model, { dim, options }) => list(await model.traverse(dim, options)),
+  morph: async (model, { a, b, options }) => list(await model.interpolate(Float32Array.from(a), Float32Array.from(b), options)),
+  reconstruct: async (model, { n, label }) => list(await model.reconstruct((await model.examples()).images.slice(0, n * model.image.size), label)),
   decode: async (model, { z, label }) => list(await model.decode(Float32Array.from(z), label)),
   encode: async (model, { n }) => {
     const { images, labels } = await model.examples();
     const part = images.slice(0, n * model.image.size);
-    const { mu, logVar } = await model.encode(part, labels && labels.slice(0, n));
+    const { mu, logVar } = await model.posterior(part, labels && labels.slice(0, n));
     return { mu: list(mu), logVar: list(logVar) };
   },
   score: async (model, { n, samples, seed }) => {
@@ -53,9 +44,9 @@ const jobs = {
 };
 const plain = {
   json: ({ text }) => parseJson(text, "x.json"),
-  interpolate: ({ a, b, steps, how }) => list(engine.interpolate(Float32Array.from(a), Float32Array.from(b), steps, how)),
+  interpolate: ({ a, b, steps, how }) => list(interpolation(Float32Array.from(a), Float32Array.from(b), steps, how)),
   pca: ({ z, dim }) => {
-    const found = engine.pca(Float32Array.from(z), dim);
+    const found = pca(Float32Array.from(z), dim);
     const plane = found.project(Float32Array.from(z));
     return { variance: found.variance, plane: list(plane), lifted: list(found.lift(plane[0], plane[1])) };
   },
@@ -66,7 +57,7 @@ async function work({ job, bundle, name, ...rest }) {
   let model = null;
   try {
     if (plain[job]) return { result: plain[job](rest) };
-    model = await engine.openBundle(read(bundle), { ort, name: name ?? "b" });
+    model = await load(bundle, { name: name ?? "b" });
     return { result: await jobs[job](model, rest) };
   } catch (error) {
     return { error: error.name, message: error.message };

@@ -1,4 +1,4 @@
-"""The JavaScript engine gives the same latents, pixels and scores as the Python runtime."""
+"""The JavaScript package gives the same latents, pixels and scores as the Python runtime."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import vae_runtime as vae
-from tests.studio.conftest import Engine
+from tests.javascript.conftest import Engine
 from vae_runtime import latents as latent
 from vae_runtime.bundle.reader import EMBEDDED, open_bundle
 from vae_runtime.latents import move

@@ -21,6 +21,17 @@ export function countRows(data, width, what) {
 }
 
 /**
+ * @param {Float32Array} images n·C·H·W @param {{size: number}} image
+ * @returns {number} n
+ * @throws {InputError} another length, or numbers outside [0, 1]
+ */
+export function checkImages(images, { size }) {
+  const n = countRows(images, size, "images");
+  if (!images.every((x) => x >= 0 && x <= 1)) throw new InputError("images: expected numbers in [0, 1]");
+  return n;
+}
+
+/**
  * Convert labels to n class indices; the index after the last class means "no label".
  *
  * @param {Label} label @param {number} n @param {import("./spec.js").ModelSpec} spec
@@ -37,7 +48,7 @@ export function asLabels(label, n, { classes, family }) {
 }
 
 /** @param {number | string} label @param {string[]} classes @returns {number} */
-function classIndex(label, classes) {
+export function classIndex(label, classes) {
   const named = classes.indexOf(/** @type {string} */ (label));
   if (named >= 0) return named;
   const index = /^\d+$/.test(String(label)) ? Number(label) : NaN;

@@ -1,39 +1,6 @@
-/** Interpolation of latents, as in `vae_runtime/latents.py`, and principal components. */
+/** The two principal components of latents, for the map. */
 
-import { UsageError } from "./errors.js";
-
-const MAX_STEPS = 10_000;
 const ROUNDS = 200; // of power iteration
-
-/**
- * Interpolate from latent vector a to b, including both. `spherical` turns the direction at a constant rate and
- * scales the length linearly (White 2016, arXiv 1609.04468).
- *
- * @param {Float32Array} a @param {Float32Array} b @param {number} steps
- * @param {"linear" | "spherical"} how
- * @returns {Float32Array} steps × D
- */
-export function interpolate(a, b, steps, how = "linear") {
-  if (!(steps >= 2 && steps <= MAX_STEPS)) throw new UsageError(`steps is ${steps}, expected 2 to ${MAX_STEPS}`);
-  if (how !== "linear" && how !== "spherical") throw new UsageError(`how is '${how}', expected 'linear' or 'spherical'`);
-  const lengths = [Math.hypot(...a), Math.hypot(...b)];
-  const dot = a.reduce((sum, value, i) => sum + value * b[i], 0);
-  const angle = Math.acos(Math.min(1, Math.max(-1, dot / Math.max(lengths[0] * lengths[1], 1e-12))));
-  // Parallel or opposite vectors span no plane to turn in.
-  const turns = how === "spherical" && Math.sin(angle) > 1e-6;
-  const path = new Float32Array(steps * a.length);
-  for (let i = 0; i < steps; i += 1) {
-    const t = i / (steps - 1);
-    const length = (1 - t) * lengths[0] + t * lengths[1];
-    const [p, q] = turns
-      ? [Math.sin((1 - t) * angle) / lengths[0], Math.sin(t * angle) / lengths[1]].map((w) => (w * length) / Math.sin(angle))
-      : [1 - t, t];
-    a.forEach((value, k) => {
-      path[i * a.length + k] = p * value + q * b[k];
-    });
-  }
-  return path;
-}
 
 /**
  * Compute the two principal components of latents, for the map.

@@ -11,7 +11,7 @@ const MIN_EFFECT = 0.05; // relative to the largest effect; below it, a dimensio
  * KL(q(z | image) ‖ N(0, I)) and the negative ELBO in nats, with z sampled from q. For an AE, KL is 0 and the negative
  * ELBO is the negative log-likelihood.
  *
- * @param {import("./model.js").Model} model
+ * @param {import("./autoencoder.js").Autoencoder} model
  * @param {Float32Array} images
  * @param {{label?: import("./arrays.js").Label, samples?: number, seed?: number | bigint | string}} options
  * @returns {Promise<{error: Float64Array, kl: Float64Array, negativeElbo: Float64Array}>}
@@ -19,7 +19,7 @@ const MIN_EFFECT = 0.05; // relative to the largest effect; below it, a dimensio
 export async function score(model, images, { label = null, samples = 1, seed = 0 }) {
   const { latentDim: d, likelihood, sigma } = model;
   const { size } = model.image;
-  const { mu, logVar } = await model.encode(images, label);
+  const { mu, logVar } = await model.posterior(images, label);
   const n = mu.length / d;
   const row = (/** @type {Float32Array} */ all, /** @type {number} */ i, w = size) => all.subarray(i * w, (i + 1) * w);
   const decoded = await model.decode(mu, label);
@@ -40,7 +40,7 @@ export async function score(model, images, { label = null, samples = 1, seed = 0
  * Measure how much each coordinate of the latents changes the image: samples of the prior are decoded with it set to
  * its mean ± 2 standard deviations.
  *
- * @param {import("./model.js").Model} model @param {number | null} label
+ * @param {import("./autoencoder.js").Autoencoder} model @param {number | null} label
  * @returns {Promise<{order: Int32Array, effect: Float64Array, active: boolean[]}>} `effect`: mean absolute
  *     difference of the two images, per pixel; `order`: coordinates, the largest effect first
  */

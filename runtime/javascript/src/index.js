@@ -1,0 +1,6 @@
+/** The public interface of the package `vae-onnx`. */
+
+export { load, Autoencoder } from "./autoencoder.js";
+export { Decoder, Encoder, Sampler } from "./graph.js";
+export { toCanvas, toImageData, toPNG } from "./pictures.js";
+export { InputError, IntegrityError, LimitError, NotFound, UsageError, VaeError } from "./errors.js";
