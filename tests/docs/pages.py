@@ -17,6 +17,7 @@ PAGES = (
     *sorted(ROOT.glob("*.md")),
     *sorted(ROOT.glob("docs/*.md")),
     *sorted(ROOT.glob("examples/*/README.md")),
+    ROOT / "runtime" / "javascript" / "README.md",
 )
 SHELL = ("sh", "console")
 COMMANDS = (
@@ -58,7 +59,7 @@ RULES = (
     Rule("docs/training.md", r"python: ", "tests/train/test_python_api.py"),
     Rule("*", r"python: ", PYTHON),
     Rule("README.md", r"sh: python3 -m venv .*vae-run sample", "tests/test_wheel.py"),
-    Rule("*", r"sh: (\S+=\S+ )?(pip install|npm ci|npm run engine)", _REGISTRY),
+    Rule("*", r"sh: (\S+=\S+ )?(pip install|npm ci)", _REGISTRY),
     Rule("*", r"sh: python -m vae_runtime\.studio\.fetch", "tests/studio/test_build.py"),
     Rule("*", r"sh: scripts/test", "runs this test"),
     Rule("docs/commands.md", r"sh: eval ", "changes the shell that runs it"),
@@ -70,7 +71,6 @@ RULES = (
     Rule("docs/scale.md", r"sh: pytest -m slow tests/arrow", "is a test"),
     Rule("docs/embedding.md", r"sh: pyinstaller ", "tests/embedding/test_frozen.py"),
     Rule("docs/server.md", r"sh: curl ", "tests/runtime/test_server.py"),
-    Rule("docs/studio.md", r"js: ", "tests/studio/test_engine.py"),
     Rule("docs/training.md", r"toml: ", "tests/train/test_docs.py"),
     Rule("examples/notebook/*", r"sh: jupyter ", "tests/train/test_python_api.py"),
     Rule("docs/data.md", r"text: ", "tests/runtime/test_layouts.py"),
@@ -81,7 +81,8 @@ RULES = (
     Rule("examples/bare_onnxruntime/*", r"sh: ", "tests/embedding/test_python.py"),
     Rule("examples/pillow_script/*", r"sh: ", "tests/embedding/test_python.py"),
     Rule("examples/web_app/*", r"sh: ", "tests/embedding/test_python.py"),
-    Rule("examples/node/*", r"(sh|js): ", "tests/embedding/test_node.py"),
+    Rule("runtime/javascript/*", r"(html|js|ts): ", "tests/javascript/test_package.py"),
+    Rule("runtime/javascript/*", r"sh: npm ", _REGISTRY),
     Rule("examples/c/*", r"(sh|c): ", "tests/embedding/test_c.py"),
     Rule("examples/c_api/*", r"sh: ", "tests/embedding/test_c.py"),
     Rule("examples/mlserver/*", r"sh: ", "tests/embedding/test_servers.py"),

@@ -26,6 +26,7 @@ HOSTS: dict[str, Callable[[Vectors], Row]] = {
     "one-file": python.single_graph,
     "onnxruntime": python.onnxruntime_alone,
     "node": node.node,
+    "node-web": node.node_web,
     "c-api": c.c_api,
     "c": c.generated_c,
     "web-app": servers.web_app_row,

@@ -1,14 +1,14 @@
-// Decodes latents through the Node example, row by row, and prints the milliseconds of one decode.
+// Decodes latents through the npm package, row by row, and prints the milliseconds of one decode.
 //
-//     node drive.mjs HELPER.mjs GRAPH.onnx LATENTS.f32 LABELS.i64 IMAGES.f32 [SEED LABEL SAMPLED.f32]
+//     node drive.mjs GRAPH.onnx LATENTS.f32 LABELS.i64 IMAGES.f32 [SEED LABEL SAMPLED.f32]
 //
 // With a seed, it also writes 500 latents sampled with that seed.
 import { readFile, writeFile } from "node:fs/promises";
+import { Decoder } from "vae-onnx";
 
 const RUNS = 200;
-const [helper, graph, latents, labels, out, seed, label, sampled] = process.argv.slice(2);
-const { Decoder } = await import(helper);
-const decoder = await Decoder.open(graph);
+const [graph, latents, labels, out, seed, label, sampled] = process.argv.slice(2);
+const decoder = await Decoder.load(graph);
 const floats = async (path) => new Float32Array(new Uint8Array(await readFile(path)).buffer);
 const z = await floats(latents);
 const classes = new BigInt64Array(new Uint8Array(await readFile(labels)).buffer);

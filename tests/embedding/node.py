@@ -1,4 +1,4 @@
-"""Node as a host: the example with its packages, which are installed once."""
+"""Node as a host: the npm package, installed once from its tarball with each of its two runtimes."""
 
 from __future__ import annotations
 
@@ -6,16 +6,23 @@ import atexit
 import fcntl
 import hashlib
 import os
-import platform
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
-from .host import CACHE, EXAMPLES, ROOT, Missing, Row, Vectors, folder_size, start_time
+from tests.javascript.conftest import PACKAGE, npm_pack
+from vae_runtime.bundle.archive import pack
 
-ENGINE = ROOT / "runtime" / "vae_runtime" / "studio" / "engine"
+from .host import CACHE, Missing, Row, Vectors, folder_size, start_time
+
 HERE = Path(__file__).parent
+NODE, WEB = "onnxruntime-node", "onnxruntime-web"
+# Make one image, as the README does.
+THREE = """import { load, toPNG } from "vae-onnx";
+const model = await load("bundle.zip");
+await toPNG(await model.sample({ label: 3, seed: 0 }), model.image);
+"""
 
 
 def install_once(folder: Path, lock: Path, *commands: list[str]) -> None:
@@ -49,38 +56,42 @@ def _install(folder: Path, command: list[str]) -> None:
         raise Missing(f"{command[0]} could not install its packages: {reason}")
 
 
-def node_app() -> Path:
-    """Copy the example and its engine to a folder of this process, next to the shared packages."""
+def node_app(runtime: str) -> Path:
+    """Make a folder of this process next to the installed packages.
+
+    Args:
+        runtime: `onnxruntime-web`, on which the package depends, or `onnxruntime-node`.
+    """
     for tool in ("node", "npm"):
         if shutil.which(tool) is None:
             raise Missing(f"{tool} is not installed")
-    if not ENGINE.is_dir():
-        raise Missing("the JavaScript engine, vae_runtime/studio/engine, is not here")
-    base, source = CACHE / "node", EXAMPLES / "node"
-    base.mkdir(parents=True, exist_ok=True)
-    for name in ("package.json", "package-lock.json", ".npmrc"):
-        shutil.copy(source / name, base)
-    install_once(base, base / "package-lock.json", ["npm", "ci", "--no-fund", "--no-audit"])
+    if not (PACKAGE / "node_modules").is_dir():
+        raise Missing("no tools to pack the package: run npm ci --prefix runtime/javascript")
+    base = CACHE / runtime
+    packed = Path(tempfile.mkdtemp(prefix="pack-"))
+    atexit.register(shutil.rmtree, packed, ignore_errors=True)
+    tarball = npm_pack(packed)
+    add = [str(tarball), *([f"{NODE}@1.30.0"] if runtime == NODE else [])]
+    quiet = ["--no-fund", "--no-audit", "--ignore-scripts"]
+    install_once(base, tarball, ["npm", "install", "--prefix", str(base), *add, *quiet])
     folder = Path(tempfile.mkdtemp(prefix="app-", dir=base))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    skip = shutil.ignore_patterns("node_modules", "engine")
-    shutil.copytree(source, folder, dirs_exist_ok=True, ignore=skip)
-    shutil.copytree(ENGINE, folder / "engine")
+    shutil.copy(HERE / "drive.mjs", folder)
+    (folder / "three.mjs").write_text(THREE)
     return folder
 
 
-def node(vectors: Vectors) -> Row:
-    """Measure onnxruntime-node."""
-    folder = node_app()
-    driver = ["node", HERE / "drive.mjs", folder / "vae.mjs", vectors.graph]
-    error, ms = vectors.drive([*driver, *vectors.files])
-    start = start_time(["node", folder / "digits.mjs", vectors.graph, "/dev/null", "-n", "1"])
-    size = folder_size(*needed(folder.parent / "node_modules"), folder / "engine", vectors.graph)
-    return Row("Node, onnxruntime-node", "examples/node", size, start, ms, error)
+def node(vectors: Vectors, runtime: str = NODE) -> Row:
+    """Measure the npm package, as installed, with onnxruntime-node."""
+    folder = node_app(runtime)
+    error, ms = vectors.drive(["node", folder / "drive.mjs", vectors.graph, *vectors.files])
+    bundle = folder / "bundle.zip"
+    bundle.write_bytes(pack(vectors.bundle.read_all()))
+    start = start_time(["node", "three.mjs"], cwd=folder)
+    size = folder_size(folder.parent / "node_modules", bundle)
+    return Row(f"Node, {runtime}", "runtime/javascript", size, start, ms, error)
 
 
-def needed(modules: Path) -> list[Path]:
-    """Find the files that this platform needs: onnxruntime-node ships libraries for five."""
-    arch = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-    libraries = modules.glob(f"onnxruntime-node/bin/*/{platform.system().lower()}/{arch}")
-    return [*libraries, modules / "onnxruntime-node" / "dist", modules / "onnxruntime-common"]
+def node_web(vectors: Vectors) -> Row:
+    """Measure the npm package, as installed, with its only dependency."""
+    return node(vectors, WEB)

@@ -33,7 +33,7 @@ def test_every_example_has_a_page_and_a_row() -> None:
     scale = (ROOT / "docs" / "scale.md").read_text()
     assert all(f"examples/{name}" in scale for name in BATCH_EXAMPLES)
     folders = [name for name in folders if name not in BATCH_EXAMPLES]
-    assert folders == ["bare_onnxruntime", "c", "c_api", "mlserver", "node", "pillow_script",
+    assert folders == ["bare_onnxruntime", "c", "c_api", "mlserver", "pillow_script",
                        "triton", "web_app"]  # fmt: skip
     for name in folders:
         assert (EXAMPLES / name / "README.md").read_text().startswith("# ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 import subprocess
@@ -14,6 +15,17 @@ import pytest
 HERE = Path(__file__).parent
 PACKAGE = HERE.parents[1] / "runtime" / "javascript"
 Engine = Callable[..., list[dict[str, Any]]]
+
+
+def npm_pack(folder: Path) -> Path:
+    """Pack what `npm publish` would send; one process at a time, because packing builds it."""
+    with (PACKAGE / "node_modules" / ".packing").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        command = ["npm", "pack", "--pack-destination", folder]
+        done = subprocess.run(command, cwd=PACKAGE, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (found,) = folder.glob("*.tgz")
+    return found
 
 
 @pytest.fixture(scope="session")

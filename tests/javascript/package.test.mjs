@@ -1,0 +1,150 @@
+/** The package under Node: every kind of source, single graphs, pictures and errors. */
+
+import assert from "node:assert/strict";
+import { mkdtempSync, openAsBlob, readFileSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import test from "node:test";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { inflateSync } from "node:zlib";
+import * as vae from "../../runtime/javascript/src/index.js";
+import { readDirectory } from "../../runtime/javascript/src/zip.js";
+
+const DATA = fileURLToPath(new URL("../data/", import.meta.url));
+const CVAE = join(DATA, "cvae_conv.zip");
+const raw = readFileSync(CVAE);
+const files = Object.fromEntries(
+  readDirectory(new Uint8Array(raw)).members.map(({ name, start, size }) => [name, new Uint8Array(raw.subarray(start, start + size))]),
+);
+const folder = mkdtempSync(join(tmpdir(), "vae-"));
+for (const [name, bytes] of Object.entries(files)) writeFileSync(join(folder, name), bytes);
+const path = (name) => join(folder, name);
+
+/** Whether two arrays have the same length and differ by at most `tolerance`. */
+function close(a, b, tolerance = 1e-6) {
+  assert.equal(a.length, b.length);
+  a.forEach((value, i) => assert.ok(Math.abs(value - b[i]) <= tolerance, `${i}: ${value} and ${b[i]}`));
+}
+
+test("the public names are these", () => {
+  assert.deepEqual(Object.keys(vae).sort(), [
+    "Autoencoder", "Decoder", "Encoder", "InputError", "IntegrityError", "LimitError", "NotFound", "Sampler", "UsageError",
+    "VaeError", "load", "toCanvas", "toImageData", "toPNG",
+  ]);
+});
+
+test("every kind of source opens the same bundle", async () => {
+  const names = Object.keys(files);
+  const sources = {
+    path: CVAE,
+    "file address": pathToFileURL(CVAE),
+    folder,
+    Buffer: raw,
+    Uint8Array: new Uint8Array(raw),
+    ArrayBuffer: new Uint8Array(raw).buffer,
+    Blob: await openAsBlob(CVAE),
+    File: new File([raw], "mine.zip"),
+    "one chosen file": [new File([raw], "mine.zip")],
+    "chosen files": names.map((name) => new File([files[name]], name)),
+    "files by name": files,
+  };
+  const found = await Promise.all(Object.values(sources).map((source) => vae.load(source)));
+  assert.equal(new Set(found.map((model) => model.id)).size, 1);
+  assert.deepEqual(found.slice(6, 10).map((model) => model.name), ["bundle", "mine.zip", "mine.zip", "bundle"]);
+  assert.equal((await vae.load(raw, { name: "x" })).name, "x");
+});
+
+test("single graphs give the images of the bundle", async () => {
+  const model = await vae.load(folder);
+  const options = { n: 5, label: 3, seed: 7, temperature: 0.8 };
+  const images = await model.sample(options);
+  const decoder = await vae.Decoder.load(path("conditional_decoder.onnx"));
+  assert.deepEqual(await decoder.sample(options), images);
+  assert.deepEqual(await decoder.decode(model.sampleLatents(options), [3, 3, "3", 3, 3]), images);
+  const sampler = await vae.Sampler.load(path("sampler.onnx"));
+  close(await sampler.sample(options), images, 1e-5);
+  const encoder = await vae.Encoder.load(files["encoder.onnx"]);
+  assert.deepEqual(await encoder.encode(images, 3), await model.encode(images, 3));
+  assert.deepEqual(await model.reconstruct(images, 3), await model.decode(await model.encode(images, 3), 3));
+  for (const graph of [decoder, sampler, encoder, model]) await graph.close();
+});
+
+test("more rows than a batch give the same rows", async () => {
+  const model = await vae.load(folder);
+  const { size } = model.image;
+  const many = await model.sample({ n: 300, seed: 1, label: 2 });
+  assert.deepEqual(many.slice(0, 256 * size), await model.sample({ n: 256, seed: 1, label: 2 }));
+  close(many.slice(290 * size), await model.sample({ n: 10, seed: 1, label: 2, start: 290 }));
+  assert.equal((await model.sample({ n: 0 })).length, 0);
+});
+
+test("without a seed, each call gives other images", async () => {
+  const model = await vae.load(folder);
+  assert.notDeepEqual(await model.sample({ label: 1 }), await model.sample({ label: 1 }));
+});
+
+test("a morph between classes ends in the images of both", async () => {
+  const model = await vae.load(folder);
+  const [a, b] = [model.sampleLatents({ seed: 0, label: 1 }), model.sampleLatents({ seed: 1, label: 8 })];
+  const frames = await model.interpolate(a, b, { steps: 5, label: [1, 8] });
+  const { size } = model.image;
+  assert.equal(frames.length, 5 * size);
+  assert.deepEqual(frames.slice(0, size), await model.decode(a, 1));
+  assert.deepEqual(frames.slice(4 * size), await model.decode(b, 8));
+  const image = await model.decode(a, 1);
+  assert.equal((await model.interpolate(image, b, { label: 1 })).length, 9 * size);
+});
+
+test("a PNG holds the rounded pixels, scaled, in a grid", async () => {
+  const shape = { channels: 1, height: 2, width: 2 };
+  const images = Float32Array.of(0, 1, 0.5, 0.25, 1, 1, 0, 0);
+  const png = Buffer.from(await vae.toPNG(images, shape, { columns: 1, gap: 1, scale: 2 }));
+  const [width, height] = [png.readUInt32BE(16), png.readUInt32BE(20)];
+  assert.deepEqual([width, height], [4, 9]);
+  const length = png.readUInt32BE(33);
+  const rows = inflateSync(png.subarray(41, 41 + length));
+  const at = (x, y) => [...rows.subarray(y * 17 + 1 + 4 * x, y * 17 + 5 + 4 * x)];
+  assert.deepEqual(at(0, 0), [0, 0, 0, 255]);
+  assert.deepEqual(at(3, 1), [255, 255, 255, 255]);
+  assert.deepEqual(at(1, 3), [128, 128, 128, 255]); // 127.5 rounds to even
+  assert.deepEqual(at(2, 4), [0, 0, 0, 0]);
+  assert.deepEqual(at(0, 5), [255, 255, 255, 255]);
+  const rgba = Buffer.from(await vae.toPNG(Float32Array.of(1, 0.4, 0, 0.2), { channels: 4, height: 1, width: 1 }));
+  assert.deepEqual([...inflateSync(rgba.subarray(41, 41 + rgba.readUInt32BE(33)))], [0, 255, 102, 0, 51]);
+});
+
+test("mistakes are refused in one line", async () => {
+  const model = await vae.load(folder);
+  const image = new Float32Array(model.image.size);
+  const z = model.sampleLatents();
+  const cases = [
+    [() => vae.load("none.zip"), vae.NotFound, "none.zip: could not be read: ENOENT. Check the path."],
+    [() => vae.load(null), vae.UsageError, "the source is null, expected an address, bytes or files"],
+    [() => vae.load(path("encoder.onnx")), vae.InputError, /encoder\.onnx: not a zip and not a folder, so not a bundle$/],
+    [() => vae.Decoder.load(folder), vae.UsageError, /: a folder, expected one \.onnx file$/],
+    [() => vae.Decoder.load(path("encoder.onnx")), vae.InputError, /: the role of this graph is encoder, expected decoder or conditional_decoder$/],
+    [() => vae.Decoder.load(raw, { name: "b.zip" }), vae.InputError, /^b\.zip: not an? .*(ONNX|graph)/],
+    [() => model.decode(z.subarray(1)), vae.InputError, /^latents: /],
+    [() => model.decode(z, "eleven"), vae.UsageError, /^label: unknown class 'eleven', expected one of: 0, 1/],
+    [() => model.encode(image.fill(2)), vae.InputError, "images: expected numbers in [0, 1]"],
+    [() => model.traverse(model.latentDim), vae.UsageError, `dim is ${model.latentDim}, expected 0 to ${model.latentDim - 1}`],
+    [() => model.traverse(0, { steps: 1 }), vae.UsageError, "steps is 1, expected 2 to 10000"],
+    [() => model.interpolate(z, z, { how: "round" }), vae.UsageError, "how is 'round', expected 'linear' or 'spherical'"],
+    [() => vae.toPNG(image, model.image, { scale: 0 }), vae.UsageError, /^columns 1, gap 0, scale 0: expected whole numbers/],
+    [() => vae.toPNG(image.subarray(1), model.image), vae.UsageError, /^images: \d+ numbers do not fit 1×/],
+  ];
+  for (const [call, kind, message] of cases) {
+    await assert.rejects(call, (error) => {
+      assert.ok(error instanceof kind && error instanceof vae.VaeError, error.stack);
+      if (message instanceof RegExp) assert.match(error.message, message);
+      else assert.equal(error.message, message);
+      return true;
+    });
+  }
+});
+
+test("a changed byte is found", async () => {
+  const damaged = new Uint8Array(files["sampler.onnx"]);
+  damaged[damaged.length >> 1] ^= 1;
+  await assert.rejects(vae.Sampler.load(damaged), { name: "IntegrityError" });
+});
