@@ -127,6 +127,15 @@ def test_a_wheel_with_the_studio_s_engine(checkout: Path, tools: Path, tmp_path:
     assert wheel.stat().st_size <= MAX_WITH_STUDIO
     names = zipfile.ZipFile(wheel).namelist()
     assert f"vae_runtime/studio/assets/{fetch.ORT}" in names
+    assert not [name for name in names if "javascript" in name]
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    words = ["-m", "vae_runtime", "studio", "--out", "page.html"]
+    env = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
+    command(sys.executable, *words, cwd=tmp_path, env=env)
+    sources = sorted(path.name for path in (ROOT / "runtime" / "javascript" / "src").iterdir())
+    held = sorted(path.name for path in (tmp_path / "site/vae_runtime/studio/engine").iterdir())
+    assert held == sources
+    assert (tmp_path / "page.html").stat().st_size > 4_000_000
 
 
 def test_a_wheel_is_installed_and_used_where_nothing_else_is(built: Path, tmp_path: Path) -> None:
