@@ -1,4 +1,4 @@
-"""Node as a host: the npm package, installed once from its tarball with each of its two runtimes."""
+"""Node as a host: the npm package, installed once from its tarball, with each of its runtimes."""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ from collections import Counter
 from pathlib import Path
 
 from tests.conformance import contents
+from tests.javascript.conftest import Engine
 from tests.security.rechecksum import read_files, with_checksums
 from tests.security.test_bit_rot import rotten
-from tests.javascript.conftest import Engine
 
 DATA = Path(__file__).parents[1] / "data"
 

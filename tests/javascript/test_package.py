@@ -1,4 +1,4 @@
-"""The npm package: its tests under Node, and the README's programs from a tarball in empty folders."""
+"""The npm package: its tests under Node, and the README's programs where only it is installed."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_one_file_is_enough_under_node(node: str, installed: Path) -> None:
     blocks = re.findall(r"```js\n(.*?)```", README, re.S)
     for file, raw in vae.load(BUNDLE)._bundle.read_all().items():
         (installed / file).write_bytes(raw)
-    check = 'const apart = (a, b) => Math.max(...a.map((x, i) => Math.abs(x - b[i])));\n'
+    check = "const apart = (a, b) => Math.max(...a.map((x, i) => Math.abs(x - b[i])));\n"
     check += 'if (!(apart(again, images) === 0 && apart(same, images) < 1e-5)) throw "differs";\n'
     check += "if (z.length !== 16 * encoder.spec.latentDim) throw z.length;"
     (installed / "graphs.mjs").write_text(blocks[1] + check)
@@ -180,8 +180,9 @@ def test_a_page_from_two_files_draws_a_3_and_gives_torchs_outputs(
               const { load, toPNG } = await import("./vae-onnx.js");
               const zip = await (await fetch("cvae.zip")).arrayBuffer();
               const model = await load([new File([zip], "mine.zip")]);
-              const png = await toPNG(await model.sample({ label: 3, seed: 0 }), model.image, { scale: 8 });
-              const missing = await load("none.zip").catch((error) => `${error.name}: ${error.message}`);
+              const images = await model.sample({ label: 3, seed: 0 });
+              const png = await toPNG(images, model.image, { scale: 8 });
+              const missing = await load("none.zip").catch((e) => `${e.name}: ${e.message}`);
               return [await model.golden({ variants: true }), [...png], missing];
             })()"""
         )

@@ -105,6 +105,18 @@ def test_the_first_image_equals_pythons_and_the_badge_shows_parity(page: Browser
     page.wait(r"/^[\d.]+ ms$/.test(document.querySelector('#speed').textContent)")
 
 
+def test_pictures_are_there_before_the_engine(browser: Browser, site: dict[str, str]) -> None:
+    """The first paint is that of the page's own pictures, and the live image replaces the first."""
+    browser.open(site[CVAE])
+    painted, live = browser.eval(
+        "[performance.getEntriesByName('first-contentful-paint')[0].startTime,"
+        " performance.getEntriesByName('live')[0].startTime]"
+    )
+    print(f"\nfirst paint {painted / 1000:.2f} s, live {live / 1000:.2f} s")
+    assert painted < live
+    assert not browser.eval("document.querySelector('.first')")
+
+
 def test_a_slider_moves_its_dimension_and_resets_by_key_and_double_click(page: Browser) -> None:
     before, image = page.z(), page.pixels(".stage canvas")
     name = page.eval("document.querySelector('.slider input').id")

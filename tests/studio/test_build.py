@@ -10,14 +10,17 @@ import re
 import shutil
 import subprocess
 import sys
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+import vae_runtime as vae
 from tests.runtime.conftest import Run
 from tests.runtime.conftest import run as run
+from vae_runtime.autoencoder import Autoencoder
 from vae_runtime.bundle.reader import EMBEDDED, open_bundle
 from vae_runtime.datasets import Dataset
 from vae_runtime.errors import FileError, InputError, StateError
@@ -26,6 +29,7 @@ from vae_runtime.studio.build import (
     ENGINE,
     PageContent,
     encode_points,
+    first_pictures,
     folder_files,
     page_files,
     write_folder,
@@ -101,6 +105,36 @@ def test_a_single_file_is_complete_and_loads_nothing(studio_folder: Path) -> Non
             found[name] += rest[:part]
             rest = rest[part:]
     assert found == {n: bytearray(r) for n, r in open_bundle(path).read_all().items()}
+
+
+@pytest.mark.parametrize("name", ["cvae_mlp", "vae_conv"])
+def test_the_first_pictures_come_before_the_engine(studio_folder: Path, name: str) -> None:
+    """They are those of Python's seeds, and the page begins with the first of them."""
+    content = content_of(DATA / f"{name}.zip")
+    page = single_file(content).decode()
+    early = page[: page.index('id="wasm"')]
+    found = [
+        np.asarray(Image.open(io.BytesIO(b64decode(text))))
+        for text in re.findall(r'src="data:image/png;base64,([^"]+)"', early)
+    ]
+    with vae.load(DATA / f"{name}.zip", device="cpu") as model:
+        label = 3 if model.spec.classes else None
+        image = model.sample(1, label, seed=0, dtype="uint8")[0, 0]
+    np.testing.assert_array_equal(found[0], image)
+    assert len(found) == (12 if label else 2)
+    assert early.count("<main") == 1
+    assert folder_files(content)["index.html"].count(b"data:image/png") == len(found)
+    assert len(early) < 100_000
+
+
+def test_a_bundle_that_onnxruntime_refuses_has_no_first_pictures(
+    studio_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise InputError("refused")
+
+    monkeypatch.setattr(Autoencoder, "decode", refuse)
+    assert first_pictures(open_bundle(DATA / "cvae_mlp.zip")) == ""
 
 
 def test_the_policy_of_a_single_file_names_its_own_script_and_style(studio_folder: Path) -> None:

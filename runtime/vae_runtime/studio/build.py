@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import shutil
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,8 +17,9 @@ from ..autoencoder import Autoencoder
 from ..bundle.archive import pack
 from ..bundle.reader import Bundle
 from ..datasets import Dataset
-from ..errors import FileError, InputError, MissingExtra, describe_os_error
+from ..errors import FileError, InputError, MissingExtra, VaeError, describe_os_error
 from ..files.atomic import writing_folder
+from ..grids import grid
 from .fetch import ASSETS, COMMAND, GIF, HERE, ORT, WASM, present
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 PAGE = "index.html"
 STYLE = "style.css"
 LICENCE = "ATTRIBUTION.md"  # must accompany every copy of the npm packages
+PICTURES = "<!--pictures-->"  # replaced by what the page shows until its engine is ready
 CHARSET = '<meta charset="utf-8">'
 # Allows only what the page needs; servers should send this policy, as `vae-run studio` does.
 POLICY = (
@@ -44,6 +48,9 @@ _LINKS = {
 }
 _NODE_ONLY = "platform.node.js"
 _HEADER_ONLY = "; frame-ancestors"  # browsers ignore this rule inside a page
+_START_LABEL = 3  # where there are as many classes; ui/main.js begins with the same image
+_COLUMNS, _ROWS = 10, 6  # of the first pictures
+_MAX_QUICK = 3 * 64 * 64  # numbers per image; larger ones are slow to decode
 _MAX_POINTS = 1000  # images: enough to see where each class lies
 
 
@@ -131,9 +138,56 @@ def folder_files(content: PageContent) -> dict[str, bytes]:
         "page.json": json.dumps({"name": content.name}).encode(),
     }
     policy = POLICY.partition(_HEADER_ONLY)[0]
-    files[PAGE] = with_policy(files[PAGE].decode(), policy).encode()
+    page = files[PAGE].decode().replace(PICTURES, first_pictures(content.bundle))
+    files[PAGE] = with_policy(page, policy).encode()
     del files["boot/single.js"]
     return files
+
+
+def first_pictures(bundle: Bundle) -> str:
+    """Draw pictures that the page shows until its engine is ready, where its panels will be.
+
+    Returns:
+        HTML with the image that the page begins with and, unless images are large, the same latents
+        with each label and samples of the prior. Empty if onnxruntime is missing or refuses the
+        bundle: the page reports what is wrong with it.
+    """
+    try:
+        with Autoencoder(bundle, device="cpu") as model:
+            return _draw(model)
+    except VaeError:
+        return ""
+
+
+def _draw(model: Autoencoder) -> str:
+    spec = model.spec
+    classes = np.arange(min(len(spec.classes), _COLUMNS))
+    start = min(_START_LABEL, len(spec.classes) - 1) if spec.classes else None
+    z = model.sample_latents(1, start, seed=0)
+    panels = [_panel("Image", f'<div class="frame">{_picture(model.decode(z, start))}</div>'), ""]
+    if prod(spec.image.shape) <= _MAX_QUICK:
+        labels = np.tile(classes, _ROWS) if spec.classes else None
+        count = _ROWS * (len(classes) or _COLUMNS)
+        samples = _picture(model.sample(count, labels, seed=1), len(classes) or _COLUMNS)
+        if spec.classes:
+            tiles = model.decode(z.repeat(len(classes), 0), classes)
+            row = "".join(f'<span class="tile">{_picture(tile[None])}</span>' for tile in tiles)
+            panels[1] = _panel("Every label", f'<div class="tiles">{row}</div>')
+        panels[1] += _panel("Samples", samples)
+    return '<main class="first">' + "".join(f"<div>{panel}</div>" for panel in panels) + "</main>"
+
+
+def _panel(title: str, content: str) -> str:
+    return f'<section class="panel"><h2>{title}</h2>{content}</section>'
+
+
+def _picture(images: NDArray[np.float32], columns: int = 1) -> str:
+    """Return an `<img>` that holds images f32[n, C, H, W] as one PNG."""
+    buffer = io.BytesIO()
+    grid(images, columns=columns, scale=1).save(buffer, "PNG", optimize=True)
+    return (
+        f'<img alt="" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+    )
 
 
 def with_policy(page: str, policy: str) -> str:

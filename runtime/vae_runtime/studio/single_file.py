@@ -15,7 +15,16 @@ import re
 import numpy as np
 
 from ..errors import StateError
-from .build import LICENCE, PAGE, STYLE, PageContent, page_files, with_policy
+from .build import (
+    LICENCE,
+    PAGE,
+    PICTURES,
+    STYLE,
+    PageContent,
+    first_pictures,
+    page_files,
+    with_policy,
+)
 from .fetch import WASM
 
 # The two lines of the page that the style and the scripts replace.
@@ -47,6 +56,7 @@ def single_file(content: PageContent) -> bytes:
         f"style-src '{_checksum(style)}'; img-src blob: data:; base-uri 'none'; form-action 'none'"
     )
     head, foot = files[PAGE].decode().split(_SCRIPT_LINE)
+    head = head.replace(PICTURES, first_pictures(content.bundle), 1)
     head = with_policy(head, policy).replace(_STYLE_LINE, f"<style>{style}</style>", 1)
     if policy not in head or style not in head:
         raise StateError(f"studio: {PAGE} lacks a line that a single file needs")

@@ -73,6 +73,7 @@ function build(model, activity, points) {
   root.replaceChildren(header(app, openFiles), main, loupe(app, panels.stage), keysDialog(app));
   arrange(main, panels, life.signal);
   followHash(app);
+  performance.mark("live"); // when the page answers to its controls
   document.title = `${model.name} · Latent studio`;
   showStatus(notice ?? "");
   return { model, app, end: () => { life.abort(); frames.stop(); } };
