@@ -219,6 +219,85 @@ def test_a_drawing_is_encoded_reconstructed_and_scored(page: Browser) -> None:
     assert abs(error - model.score(image, label=label).mse[0]) < 2e-3
 
 
+def test_a_pin_keeps_its_label_and_the_morph_blends_both_classes(page: Browser) -> None:
+    page.keys("1", "a")
+    a = page.latents()
+    page.keys("s", "8", "b", "5")
+    b = page.latents()
+    page.settle()
+    assert page.text("#pin-a") == "A: 1"
+    assert page.text("#pin-b") == "B: 8"
+    slide = "document.querySelector('#morph-t')"
+    path = load(CVAE).interpolate(a, b, 5, label=(1, 8), dtype="uint8")
+    for at, image in enumerate(path):
+        page.eval(f"{slide}.value = {at / 4}; {slide}.dispatchEvent(new Event('input')); null")
+        page.settle()
+        assert off_by(page.pixels(".stage canvas"), image.ravel().tolist()) <= 1
+        assert page.eval("document.querySelector('input[name=label]:checked').value") == (
+            "1" if at < 2 else "8"
+        )
+    page.eval(f"{slide}.value = 0.25; {slide}.dispatchEvent(new Event('input')); null")
+    page.wait("location.hash.includes('mix=8%2C0.25')")
+    page.eval(CATCH)
+    page.click("#save-json")
+    record = json.loads(base64.b64decode(page.eval("window.caught")))
+    assert record["mix"] == {"label": 8, "share": 0.25}
+    assert record["origin"]["by"] == "morphed"
+    assert [record["origin"][pin]["label"] for pin in "ab"] == [1, 8]
+    link = page.eval("location.href")
+    page.open(link)
+    assert off_by(page.pixels(".stage canvas"), path[1].ravel().tolist()) <= 1
+    assert page.text("#pin-b") == "B: 8"
+
+
+def test_json_says_how_the_latents_came_about(page: Browser) -> None:
+    def origin() -> dict[str, Any]:
+        page.eval(CATCH)
+        page.click("#save-json")
+        found: dict[str, Any] = json.loads(base64.b64decode(page.eval("window.caught")))["origin"]
+        return found
+
+    sampled = {"by": "sampled", "label": 3, "temperature": 1, "prior": "fitted"}
+    assert origin() == sampled | {"seed": 0}
+    page.keys("r")
+    assert origin() == {"by": "edited"}
+    page.keys("s")
+    assert origin() == sampled | {"seed": int(page.eval("document.querySelector('.seed').value"))}
+    page.click("#plot", at=[0.4, 0.4])
+    assert origin() == {"by": "map"}
+    page.click("#example")
+    page.wait("!document.querySelector('.result').hidden")
+    page.settle()
+    assert origin() == {"by": "drawn"}
+
+
+def test_a_seed_that_cannot_be_used_is_refused_in_its_field(page: Browser) -> None:
+    seed = "document.querySelector('.seed')"
+    before = page.z()
+    for wrong in ("-1", "1.5", "1e300", ""):
+        page.eval(f"{seed}.value = '{wrong}'; {seed}.dispatchEvent(new Event('change')); null")
+        message = page.eval(f"{seed}.validationMessage")
+        assert message == "A whole number from 0 to 9007199254740991"
+        assert page.z() == before
+    page.eval(f"{seed}.value = '7'; {seed}.dispatchEvent(new Event('change')); null")
+    assert page.eval(f"{seed}.checkValidity()")
+    np.testing.assert_array_equal(page.latents(), load(CVAE).sample_latents(1, 3, seed=7)[0])
+
+
+def test_strips_show_that_they_are_stale(page: Browser) -> None:
+    page.eval(
+        """window.stale = 0; new MutationObserver(() => {
+          window.stale = Math.max(window.stale, document.querySelectorAll(".film.stale").length);
+        }).observe(document.body, { subtree: true, attributeFilter: ["class"] }); null"""
+    )
+    assert page.eval("document.querySelectorAll('.rows .film.stale').length") == 0
+    page.keys("s")
+    page.eval("scrollTo(0, 0)")
+    page.settle()
+    assert page.eval("window.stale") > 0
+    assert page.eval("document.querySelectorAll('.rows .film.stale').length") == 0
+
+
 def test_an_image_file_is_read(page: Browser, tmp_path: Path) -> None:
     pixels = np.zeros((8, 8), np.uint8)
     pixels[1:7, 3:5] = 255

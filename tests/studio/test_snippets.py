@@ -18,7 +18,9 @@ from vae_runtime.bundle.reader import open_bundle
 from vae_runtime.studio.fetch import HERE
 
 DATA = Path(__file__).parent.parent / "data"
-CASES = [("cvae_mlp", 3), ("cvae_mlp", None), ("vae_conv", None)]
+CASES = [("cvae_mlp", 3), ("cvae_mlp", None), ("vae_conv", None), ("cvae_mlp", "morph")]
+LABELS, SHARE = (1, 8), 0.25  # of the morph: three quarters of the 1, one of the 8
+Case = tuple[str, int | str | None, Path]
 # onnxruntime-web replaces onnxruntime-node: it has the same API and is already here.
 WEB = """import {{ readFileSync as read }} from "node:fs";
 import {{ gunzipSync }} from "node:zlib";
@@ -29,7 +31,7 @@ ort.env.wasm.wasmBinary = gunzipSync(read({wasm}));
 
 
 @pytest.fixture(params=CASES, ids=str)
-def case(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, int | None, Path]:
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
     """A bundle, a label, and a folder with the bundle's graphs."""
     name, label = request.param
     bundle = open_bundle(str(DATA / f"{name}.zip"))
@@ -45,7 +47,7 @@ def latents(name: str) -> np.ndarray:
     return z
 
 
-def program(studio: Path, language: str, name: str, label: int | None) -> str:
+def program(studio: Path, language: str, name: str, label: int | str | None) -> str:
     """Let `ui/snippets.js` write a program."""
     node = shutil.which("node")
     if node is None:
@@ -53,12 +55,15 @@ def program(studio: Path, language: str, name: str, label: int | None) -> str:
     path = DATA / f"{name}.zip"
     spec = vae.load(str(path)).spec
     image = {"channels": 1, "height": spec.image.height, "width": spec.image.width}
-    model = {"name": str(path), "latentShape": list(spec.latent_shape), "image": image}
-    given = json.dumps([language, model, latents(name).tolist(), label])
+    model = {"name": str(path), "latentShape": list(spec.latent_shape), "image": image,
+             "classes": spec.classes}  # fmt: skip
+    mix = {"label": LABELS[1], "share": SHARE} if label == "morph" else None
+    chosen = LABELS[0] if label == "morph" else label
+    given = json.dumps([language, model, latents(name).tolist(), chosen, mix])
     script = f"""
         import {{ snippet }} from {json.dumps((studio / "ui" / "snippets.js").as_uri())};
-        const [language, model, z, label] = {given};
-        process.stdout.write(snippet(language, model, {{ z: Float32Array.from(z), label }}));
+        const [language, model, z, label, mix] = {given};
+        process.stdout.write(snippet(language, model, {{ z: Float32Array.from(z), label, mix }}));
     """
     done = subprocess.run(
         [node, "--no-warnings", "--input-type=module", "-e", script],
@@ -67,23 +72,28 @@ def program(studio: Path, language: str, name: str, label: int | None) -> str:
     return done.stdout
 
 
-def check(path: Path, name: str, label: int | None) -> None:
+def check(path: Path, name: str, label: int | str | None) -> None:
     """Compare an image with Python's; another kernel may round a pixel to the next level."""
-    expected = vae.load(str(DATA / f"{name}.zip")).decode(latents(name), label=label, dtype="uint8")
+    model, z = vae.load(str(DATA / f"{name}.zip")), latents(name)
+    if label == "morph":
+        first, other = (model.decode(z, label=index) for index in LABELS)
+        expected = np.rint(255 * ((1 - SHARE) * first + SHARE * other)).astype(np.uint8)
+    else:
+        expected = model.decode(z, label=label, dtype="uint8")
     with Image.open(path) as image:
         found = np.asarray(image)
     assert found.shape == expected[0, 0].shape
     assert np.abs(found.astype(int) - expected[0, 0].astype(int)).max() <= 1
 
 
-def test_python(case: tuple[str, int | None, Path]) -> None:
+def test_python(case: Case) -> None:
     name, label, folder = case
     text = program(HERE, "python", name, label)
     subprocess.run([sys.executable, "-c", text], cwd=folder, check=True)
     check(folder / "image.png", name, label)
 
 
-def test_javascript(studio_folder: Path, case: tuple[str, int | None, Path]) -> None:
+def test_javascript(studio_folder: Path, case: Case) -> None:
     name, label, folder = case
     text = program(studio_folder, "javascript", name, label)
     line = 'import * as ort from "onnxruntime-node";\n'
@@ -98,7 +108,7 @@ def test_javascript(studio_folder: Path, case: tuple[str, int | None, Path]) -> 
     check(folder / "image.pgm", name, label)
 
 
-def test_c(case: tuple[str, int | None, Path]) -> None:
+def test_c(case: Case) -> None:
     name, label, folder = case
     compiler, config = shutil.which("cc"), shutil.which("pkg-config")
     if compiler is None or config is None:

@@ -44,7 +44,7 @@ export function drawPanel(app) {
       scores.replaceChildren(...found.scores.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
       guess.replaceChildren(...found.guesses.map(([name, probability]) => bar(name, probability)));
       chart.show(found);
-      store.set({ z: found.mu, label: found.label });
+      store.set({ z: found.mu, label: found.label, origin: { by: "drawn" } });
     } catch (error) {
       showStatus(messageOf(error));
     }

@@ -60,13 +60,17 @@ export function createFrames(model, store, tell) {
     const z = job.z.subarray(job.done * dim, (job.done + count) * dim);
     const labels = job.labels instanceof Int32Array ? job.labels.subarray(job.done, job.done + count) : job.labels;
     const began = performance.now();
-    const images = await model.decode(z, labels);
+    const first = job.done;
+    const images = job.mix
+      ? await model.morph(z, labels, job.mix.label, (row) => (job.mix.shares ? job.mix.shares[first + row] : job.mix.share))
+      : await model.decode(z, labels);
     measure(performance.now() - began, count);
     job.images.set(images, job.done * model.image.size);
     job.done += count;
     if (job.done < job.n) return;
     view.job = null;
     view.last = job;
+    if (!view.stale) view.element.classList.remove("stale");
     view.painted = performance.now();
     if (view.paint) view.paint(job.images);
     else paintSheet(view.canvas, job.images, model.image, view.columns, view.gap);
@@ -75,10 +79,12 @@ export function createFrames(model, store, tell) {
   /** Make the view's next job; null if there is nothing to decode or it already shows that. */
   function ask(view) {
     view.stale = false;
-    const { z, labels = null } = view.latents(store.get()) ?? {};
-    if (!z || (view.last && same(view.last.z, z) && same(view.last.labels, labels))) return null;
+    const { z, labels = null, mix = null } = view.latents(store.get()) ?? {};
+    const shown = view.last && same(view.last.z, z) && same(view.last.labels, labels) && view.last.mix === mix;
+    if (shown) view.element.classList.remove("stale");
+    if (!z || shown) return null;
     const n = z.length / model.latentDim;
-    return { z, labels, n, done: 0, images: new Float32Array(n * model.image.size) };
+    return { z, labels, mix, n, done: 0, images: new Float32Array(n * model.image.size) };
   }
 
   function measure(elapsed, count) {
@@ -94,19 +100,20 @@ export function createFrames(model, store, tell) {
      * Show images on a canvas; by default the current image.
      *
      * @param view  { canvas, columns, gap: layout of the sheet of images,
-     *   reads: keys of the state that the images depend on, latents(state) → { z: Float32Array[n·D], labels } or null,
+     *   reads: keys of the state that the images depend on, latents(state) → { z: Float32Array[n·D], labels, mix: { label, share or one per row } } or null,
      *   rank: 0 for the current image, 1 by default, 2 for the last,
      *   element: the view is decoded only while this is near the screen, paint(images): replaces painting a sheet }
      */
     add(view) {
       const own = {
-        element: view.canvas, reads: ["z", "label"], latents: ({ z, label }) => ({ z, labels: label }), rank: 1,
+        element: view.canvas, reads: ["z", "label", "mix"], latents: ({ z, label, mix }) => ({ z, labels: label, mix }), rank: 1,
         painted: 0, seen: false, stale: true, job: null, last: null, ...view,
       };
       views.push(own);
       watcher.observe(own.element);
       store.on(own.reads, () => {
         own.stale = true;
+        own.element.classList.toggle("stale", own.rank === 2);
         wake();
       });
     },

@@ -3,7 +3,7 @@
 const WHOLE = { seed: [0, 2 ** 53 - 1], x: [0, Infinity], y: [0, Infinity], label: [0, Infinity] };
 const REAL = { temperature: [0, 10], t: [0, 1] };
 const WORDS = { prior: ["fitted", "normal"], how: ["linear", "spherical"], plane: ["pca", "grid"] };
-const LATENTS = ["z", "a", "b"];
+const PINS = ["a", "b"];
 
 /** Encode the state as the text after `#`. Latents are exact: little-endian float32 in base64url. */
 export function toHash(state, model) {
@@ -11,7 +11,13 @@ export function toHash(state, model) {
   for (const key of [...Object.keys(WHOLE), ...Object.keys(REAL), ...Object.keys(WORDS)]) {
     if (state[key] !== null) params.set(key, state[key]);
   }
-  for (const key of LATENTS) if (state[key]) params.set(key, pack(state[key]));
+  params.set("z", pack(state.z));
+  for (const key of PINS) {
+    if (!state[key]) continue;
+    params.set(key, pack(state[key].z));
+    if (state[key].label !== null) params.set(`${key}-label`, state[key].label);
+  }
+  if (state.mix) params.set("mix", `${state.mix.label ?? "none"},${state.mix.share}`);
   return params.toString();
 }
 
@@ -35,12 +41,15 @@ export function fromHash(hash, model) {
   for (const [key, words] of Object.entries(WORDS)) {
     if (words.includes(params.get(key))) state[key] = params.get(key);
   }
-  for (const key of LATENTS) {
-    const latents = unpack(params.get(key) ?? "", model.latentDim);
-    if (latents) state[key] = latents;
+  const labelOf = (text) => (/^\d+$/.test(text) && Number(text) < model.classes.length ? Number(text) : null);
+  for (const key of ["z", ...PINS]) {
+    const z = unpack(params.get(key) ?? "", model.latentDim);
+    if (z) state[key] = key === "z" ? z : { z, label: labelOf(params.get(`${key}-label`) ?? "") };
   }
+  const [other, share] = (params.get("mix") ?? "").split(",");
+  if (share > 0 && share < 1) state.mix = { label: labelOf(other), share: Number(share) };
   if (model.classes.length && !params.has("label")) state.label = null;
-  return { state, notice: null };
+  return { state: { ...state, origin: { by: "link" } }, notice: null };
 }
 
 function pack(latents) {
@@ -62,7 +71,7 @@ function unpack(text, dim) {
 export function followHash({ model, store, showStatus, signal }) {
   let written = location.hash;
   let timer = 0;
-  store.on(["z", "label", "seed", "temperature", "prior", "x", "y", "a", "b", "how", "t", "plane"], () => {
+  store.on(["z", "label", "mix", "seed", "temperature", "prior", "x", "y", "a", "b", "how", "t", "plane"], () => {
     clearTimeout(timer);
     timer = setTimeout(() => {
       if (signal.aborted) return;

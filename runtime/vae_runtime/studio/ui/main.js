@@ -83,9 +83,10 @@ function build(model, activity, points) {
 function initialState(model, activity) {
   const label = model.classes.length ? Math.min(3, model.classes.length - 1) : null;
   const [x, y = x] = activity.order;
+  const options = { seed: 0, label, temperature: 1, prior: "fitted" };
   return {
-    z: model.sampleLatents({ seed: 0, label }), label, seed: 0, temperature: 1, prior: "fitted",
-    x, y, a: null, b: null, how: "linear", t: 0, plane: "pca", language: "python", hover: null,
+    ...options, z: model.sampleLatents(options), origin: { by: "sampled", ...options },
+    x, y, mix: null, a: null, b: null, how: "linear", t: 0, plane: "pca", language: "python", hover: null,
   };
 }
 

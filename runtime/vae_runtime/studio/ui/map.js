@@ -53,7 +53,7 @@ export function mapPanel(app, cloud) {
     const { z, a, b, hover } = store.get();
     for (const [name, pinned] of [["A", a], ["B", b]]) {
       if (!pinned) continue;
-      const [x, y] = place(pinned);
+      const [x, y] = place(pinned.z);
       dot(x, y, 8, style.getPropertyValue(`--pin-${name.toLowerCase()}`));
       Object.assign(context, { fillStyle: "white", font: "600 10px system-ui", textAlign: "center", textBaseline: "middle" });
       context.fillText(name, x, y + 0.5);
@@ -84,7 +84,7 @@ export function mapPanel(app, cloud) {
   }
   const take = () => {
     const { hover } = store.get();
-    if (hover) store.set({ z: hover.z, label: hover.label });
+    if (hover) store.set({ z: hover.z, label: hover.label, origin: { by: "map" } });
   };
   const hoverAt = (event) => {
     const [u, v] = pointerIn(plot, event);

@@ -25,8 +25,14 @@ export function morphPanel(app) {
   const moveTo = (t) => {
     const path = pathOf(store.get(), FINE + 1);
     if (!path) return;
-    const at = Math.round(t * FINE) * model.latentDim;
-    store.set({ t, z: path.slice(at, at + model.latentDim) });
+    const at = Math.round(t * FINE);
+    const { a, b } = store.get();
+    const [near, far] = 2 * at < FINE ? [a, b] : [b, a];
+    const share = Math.min(at, FINE - at) / FINE;
+    store.set({
+      t, origin: { by: "morphed", t, how: store.get().how, a: plain(a), b: plain(b) }, z: path.slice(at * model.latentDim, (at + 1) * model.latentDim), label: near.label,
+      mix: share && near.label !== far.label ? { label: far.label, share } : null,
+    });
   };
   const player = playerOf(play, store, moveTo);
   app.signal.addEventListener("abort", player.stop);
@@ -35,8 +41,8 @@ export function morphPanel(app) {
     canvas: strip,
     columns: TILES,
     gap: 1,
-    reads: ["a", "b", "how", "label"],
-    latents: (state) => ({ z: pathOf(state, TILES), labels: state.label }),
+    reads: ["a", "b", "how"],
+    latents: (state) => ({ z: pathOf(state, TILES), labels: state.a?.label, mix: mixOf(state) }),
   });
   strip.addEventListener("pointerdown", (event) => {
     moveTo(Math.min(1, Math.max(0, pointerIn(strip, event)[0] * TILES - 0.5) / (TILES - 1)));
@@ -49,7 +55,7 @@ export function morphPanel(app) {
     slider.value = t;
   });
   return panel(
-    "morph", "Morph", "Pin two images, then move from one to the other.",
+    "morph", "Morph", "Pin two images, also of two labels, then move from one to the other.",
     h("div", { class: "row" }, pin(app, "a"), pin(app, "b"), field("Path", how)),
     strip, slider, h("div", { class: "row" }, play, gif),
   );
@@ -57,21 +63,41 @@ export function morphPanel(app) {
 
 /** Latents from A to B, Float32Array[steps·D], or null while a pin is missing. */
 export function pathOf({ a, b, how }, steps) {
-  return a && b ? interpolation(a, b, steps, how) : null;
+  return a && b ? interpolation(a.z, b.z, steps, how) : null;
 }
 
-/** A button that pins the current latents and shows their image. */
+/** A pin for JSON. */
+function plain({ z, label }) {
+  return { z: [...z], label };
+}
+
+/** How much of B's label the images of the strip have; null if both labels are the same. */
+function mixOf({ a, b }) {
+  if (!a || !b || a.label === b.label) return null;
+  return { label: b.label, shares: Float32Array.from({ length: TILES }, (_, i) => i / (TILES - 1)) };
+}
+
+/** A button that pins the current latents with their label, and shows their image. */
 function pin(app, key) {
   const { model, store, frames } = app;
   const name = key.toUpperCase();
   const canvas = sheetCanvas(model.image, { "aria-hidden": "true" });
-  const node = h("button", { type: "button", class: `pin pin-${key}`, id: `pin-${key}`, title: `Pin the current latents as ${name} (${name})`, onclick: () => store.set({ [key]: store.get().z }) }, canvas, h("span", {}, `Pin ${name}`));
-  store.on([key], (state) => { canvas.hidden = !state[key]; });
+  const caption = h("span", {});
+  const take = () => {
+    const { z, label } = store.get();
+    store.set({ [key]: { z, label }, mix: null });
+  };
+  const node = h("button", { type: "button", class: `pin pin-${key}`, id: `pin-${key}`, title: `Pin the current latents and their label as ${name} (${name})`, onclick: take }, canvas, caption);
+  store.on([key], (state) => {
+    canvas.hidden = !state[key];
+    const { label = null } = state[key] ?? {};
+    caption.textContent = label === null ? `Pin ${name}` : `${name}: ${model.classes[label]}`;
+  });
   frames.add({
     canvas,
     element: node,
-    reads: [key, "label"],
-    latents: (state) => state[key] && { z: state[key], labels: state.label },
+    reads: [key],
+    latents: (state) => state[key] && { z: state[key].z, labels: state[key].label },
   });
   return node;
 }

@@ -6,6 +6,7 @@ import { button, choice, download, field, h, panel } from "./dom.js";
 import { toHash } from "./link.js";
 import { pathOf } from "./morph.js";
 import { LANGUAGES, snippet } from "./snippets.js";
+import { imageOf } from "./store.js";
 
 const FRAMES = 25; // of the GIF in one direction
 const GREYS = Array.from({ length: 256 }, (_, level) => [level, level, level]);
@@ -13,7 +14,7 @@ const GREYS = Array.from({ length: 256 }, (_, level) => [level, level, level]);
 export function savePanel(app) {
   const { model, store, showStatus } = app;
   const listing = h("pre", { tabindex: 0, id: "listing", "aria-label": "A program that makes this image" });
-  store.on(["z", "label", "language"], (state) => { listing.textContent = snippet(state.language, model, state); });
+  store.on(["z", "label", "mix", "language"], (state) => { listing.textContent = snippet(state.language, model, state); });
 
   const copy = async (text, what) => {
     try {
@@ -42,15 +43,14 @@ export function savePanel(app) {
 
 /** Save the model's own pixels, as `vae-run decode` does. */
 async function savePng({ model, store }) {
-  const { z, label } = store.get();
-  const png = await toPNG(await model.decode(z, label), model.image);
+  const png = await toPNG(await imageOf(model, store.get()), model.image);
   download(new Blob([png], { type: "image/png" }), "image.png");
 }
 
 function saveJson({ model, store }) {
-  const { z, label, seed, temperature, prior } = store.get();
+  const { z, label, mix, origin } = store.get();
   const name = label === null ? null : model.classes[label];
-  const record = { bundle: model.id, z: [...z], label, class: name, sampled: { seed, temperature, prior } };
+  const record = { bundle: model.id, z: [...z], label, class: name, mix, origin };
   download(new Blob([JSON.stringify(record, null, 1)], { type: "application/json" }), "latents.json");
 }
 
@@ -59,7 +59,8 @@ async function saveMorph({ model, store, showStatus }) {
   const path = pathOf(store.get(), FRAMES);
   if (!path) return;
   const { size } = model.image;
-  const images = await model.decode(path, store.get().label);
+  const { a, b } = store.get();
+  const images = await model.morph(path, a.label, b.label);
   const frames = Array.from({ length: 2 * FRAMES - 2 }, (_, i) => {
     const at = i < FRAMES ? i : 2 * FRAMES - 2 - i;
     return images.subarray(at * size, (at + 1) * size);

@@ -20,7 +20,13 @@ function sampling(app) {
   const { model, store } = app;
   const seed = h("input", {
     type: "number", min: 0, max: Number.MAX_SAFE_INTEGER, step: 1, class: "seed",
-    onchange: () => Number.isSafeInteger(seed.valueAsNumber) && seed.valueAsNumber >= 0 && sample(app, { seed: seed.valueAsNumber }),
+    oninput: () => seed.setCustomValidity(""),
+    onchange: () => {
+      const usable = Number.isSafeInteger(seed.valueAsNumber) && seed.valueAsNumber >= 0;
+      seed.setCustomValidity(usable ? "" : `A whole number from 0 to ${Number.MAX_SAFE_INTEGER}`);
+      if (usable) sample(app, { seed: seed.valueAsNumber });
+      else seed.reportValidity();
+    },
   });
   const warm = h("input", {
     type: "range", min: 0, max: 2, step: 0.05,
@@ -32,6 +38,7 @@ function sampling(app) {
   const prior = choice(store, "prior", priors, { id: "prior", title }, (value) => sample(app, { prior: value }));
   store.on(["seed", "temperature"], (state) => {
     seed.value = state.seed;
+    seed.setCustomValidity("");
     warm.value = state.temperature;
     degrees.value = state.temperature.toFixed(2);
   });
@@ -49,7 +56,8 @@ function sampling(app) {
 /** Sample the same latents as `model.sample_latents(1, label, seed, …)` in Python. */
 function sample({ model, store }, changes) {
   const { seed, temperature, prior, label } = { ...store.get(), ...changes };
-  store.set({ ...changes, z: model.sampleLatents({ n: 1, seed, label, temperature, prior }) });
+  const options = { seed, label, temperature, prior };
+  store.set({ ...changes, z: model.sampleLatents(options), origin: { by: "sampled", ...options } });
 }
 
 /** A small copy of the image in a corner, shown while the large one is off screen. */

@@ -6,7 +6,9 @@
  *   label        class index, or null for none
  *   seed, temperature, prior    how the latents were last sampled
  *   x, y         the two coordinates of the grid
- *   a, b         pinned latents, or null
+ *   mix          { label, share } of a morph between classes: the share of another label's image; else null
+ *   origin       how the latents came about: { by: "sampled", … }, "edited", "drawn", "map", "morphed" or "link"
+ *   a, b         pinned { z, label }, or null
  *   how, t       the morph: "linear" or "spherical", and the position, 0 to 1
  *   language     language of the program shown
  *   plane        the map's axes: "pca" or "grid"
@@ -18,8 +20,10 @@ export function createStore(initial) {
   return {
     get: () => state,
 
-    /** Replace some keys. Listeners get (state, Set of the keys that changed). */
-    set(patch) {
+    /** Replace some keys. New latents or another label end a mix; latents are edited unless `given` says otherwise. Listeners get (state, Set of the keys that changed). */
+    set(given) {
+      const edited = "z" in given ? { mix: null, origin: { by: "edited" } } : "label" in given ? { mix: null } : {};
+      const patch = { ...edited, ...given };
       const changed = new Set(Object.keys(patch).filter((key) => patch[key] !== state[key]));
       if (!changed.size) return;
       state = Object.freeze({ ...state, ...patch });
@@ -34,6 +38,11 @@ export function createStore(initial) {
       listener(state, new Set(keys));
     },
   };
+}
+
+/** The current image of a state { z, label, mix }: Float32Array[C·H·W]. */
+export function imageOf(model, { z, label, mix }) {
+  return mix ? model.morph(z, label, mix.label, () => mix.share) : model.decode(z, label);
 }
 
 /** z with some coordinates of the prior set: [[coordinate, value], …]. */
