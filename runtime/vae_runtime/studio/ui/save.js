@@ -8,6 +8,8 @@ import { pathOf } from "./morph.js";
 import { LANGUAGES, snippet } from "./snippets.js";
 import { imageOf } from "./store.js";
 
+const MIN_SCALE = 8; // of a PNG
+const MIN_SIDE = 512; // pixels of its longer side
 const FRAMES = 25; // of the GIF in one direction
 const GREYS = Array.from({ length: 256 }, (_, level) => [level, level, level]);
 
@@ -16,18 +18,19 @@ export function savePanel(app) {
   const listing = h("pre", { tabindex: 0, id: "listing", "aria-label": "A program that makes this image" });
   store.on(["z", "label", "mix", "language"], (state) => { listing.textContent = snippet(state.language, model, state); });
 
-  const copy = async (text, what) => {
+  const copy = async (text, what, hint = "") => {
     try {
       await navigator.clipboard.writeText(text);
-      showStatus(`${what} copied`);
+      showStatus(`${what} copied.${hint}`);
     } catch {
       window.getSelection().selectAllChildren(listing);
-      showStatus(`This browser does not let the page copy. ${what === "Program" ? "The program is selected: press Ctrl+C." : "Copy the address above."}`);
+      showStatus(`This browser does not let the page copy. ${what === "Program" ? "The program is selected: press Ctrl+C." : "Copy the address above."}${hint}`);
     }
   };
   const copyLink = () => {
     history.replaceState(null, "", `#${toHash(store.get(), model)}`);
-    copy(location.href, "Link");
+    const local = location.protocol === "file:" || ["localhost", "127.0.0.1"].includes(location.hostname);
+    copy(location.href, "Link", local ? " It opens on this computer only: elsewhere, put its part from # on after the address of the page there." : "");
   };
   app.saveMorph = () => saveMorph(app);
   return panel(
@@ -41,9 +44,10 @@ export function savePanel(app) {
   );
 }
 
-/** Save the model's own pixels, as `vae-run decode` does. */
+/** Save the image enlarged, each of its pixels as a square of at least eight. */
 async function savePng({ model, store }) {
-  const png = await toPNG(await imageOf(model, store.get()), model.image);
+  const scale = Math.max(MIN_SCALE, Math.ceil(MIN_SIDE / Math.max(model.image.height, model.image.width)));
+  const png = await toPNG(await imageOf(model, store.get()), model.image, { scale });
   download(new Blob([png], { type: "image/png" }), "image.png");
 }
 
