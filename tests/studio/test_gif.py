@@ -11,16 +11,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vae_runtime.studio.build import page_files
+
 
 def test_a_colour_gif_has_the_colours_of_its_frames(studio_folder: Path, tmp_path: Path) -> None:
     node = shutil.which("node")
     if node is None:
         pytest.skip("no Node.js")
+    for name, raw in page_files().items():  # a page's modules, as its imports expect them
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(raw)
+    (tmp_path / "package.json").write_text('{"type": "module"}')
     x, y = np.meshgrid(np.linspace(0, 1, 20), np.linspace(0, 1, 16))
     frames = np.stack([[x, y, np.full_like(x, blue)] for blue in (0, 1)])
     given = json.dumps([frame.ravel().tolist() for frame in frames])
     script = f"""
-        import {{ encodeGif }} from {json.dumps((studio_folder / "ui" / "save.js").as_uri())};
+        import {{ encodeGif }} from {json.dumps((tmp_path / "ui" / "save.js").as_uri())};
         const frames = {given}.map((frame) => Float32Array.from(frame));
         process.stdout.write(encodeGif(frames, {{ channels: 3, height: 16, width: 20 }}));
     """
