@@ -209,6 +209,32 @@ def test_interpolation_agrees_with_python(engine: Engine) -> None:
         np.testing.assert_allclose(found["result"], ours.ravel(), atol=1e-6)
 
 
+@pytest.mark.parametrize(("name", "label"), [("cvae_mlp", 3), ("vae_conv", None)])
+def test_traversals_morphs_and_reconstructions_agree_with_python(
+    engine: Engine, name: str, label: int | None
+) -> None:
+    path = DATA / f"{name}.zip"
+    ends = None if label is None else [1, 8]
+    with vae.load(path, device="cpu") as model:
+        a, b = (model.sample_latents(1, seed=seed)[0] for seed in (1, 2))
+        images = read_golden(open_bundle(path))["encoder.in.image"][:3]
+        ours = [
+            model.traverse(1, 5, label, seed=4, span=2),
+            model.interpolate(a, b, 4, None if ends is None else (1, 8), how="spherical"),
+            model.reconstruct(images, label),
+        ]
+    bundle = {"bundle": str(path)}
+    found = engine(
+        bundle | {"job": "traverse", "dim": 1,
+                  "options": {"steps": 5, "label": label, "seed": 4, "span": 2}},
+        bundle | {"job": "morph", "a": a.tolist(), "b": b.tolist(),
+                  "options": {"steps": 4, "label": ends, "how": "spherical"}},
+        bundle | {"job": "reconstruct", "n": 3, "label": label},
+    )  # fmt: skip
+    for expected, one in zip(ours, found, strict=True):
+        np.testing.assert_allclose(one["result"], expected.ravel(), atol=1e-5)
+
+
 def test_pca_finds_the_two_largest_components(engine: Engine) -> None:
     rng = np.random.default_rng(1)
     z = (rng.normal(size=(300, 6)) * [0.1, 3, 0.2, 0.1, 1.5, 0.3] + 2).astype(np.float32)
