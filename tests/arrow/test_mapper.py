@@ -143,7 +143,7 @@ GOOD = np.full((1, 8, 8), 7, np.uint8)
         (pa.array([encode_image(GOOD), None]), "image: missing"),
         (
             pa.array([encode_image(GOOD), b"no image"]),
-            "image: not an image. Expected PNG, JPEG, WEBP, BMP",
+            "image: not an image. Expected PNG, JPEG, WEBP, BMP, GIF, TIFF, PPM",
         ),
         (
             pa.array([encode_image(GOOD), encode_image(GOOD)[:45]]),
@@ -151,7 +151,7 @@ GOOD = np.full((1, 8, 8), 7, np.uint8)
         ),
         (
             pa.array([encode_image(GOOD), encode_image(np.zeros((1, 5000, 5000), np.uint8))]),
-            "image: 5000x5000 pixels, limit 16000000. Resize it.",
+            "image: 5000x5000 pixels, limit 16000000. Make it smaller.",
         ),
         (
             pa.array([encode_image(GOOD), encode_image(GOOD[:, :7])]),

@@ -124,7 +124,7 @@ def on_dask(
     """
     dask = _distributed()
     waiting = iter(items)
-    running = dask.as_completed(loop=client.loop)
+    running, watch = dask.as_completed(loop=client.loop), _Watch(client, say)
     max_tasks = 0
     try:
         while True:
@@ -136,8 +136,8 @@ def on_dask(
                 running.update(client.map(function, tasks, pure=False) if tasks else [])
             if not running.count():
                 return
-            for future in _next_finished(client, running, say):
-                yield future.result()
+            for future in watch.finished(running):
+                yield watch.result(future)
     except dask.KilledWorker as error:
         raise LimitError(
             f"a part killed several workers, the last at {error.last_worker.address}: they may be "
@@ -149,20 +149,40 @@ def on_dask(
         raise _scheduler_gone(client) from error
 
 
-def _next_finished(client: Any, running: Any, say: Say) -> list[Any]:
-    """Wait for finished tasks; meanwhile report a cluster without workers or a scheduler."""
-    looked, warned = time.monotonic(), False
-    while not (finished := list(running.next_batch(block=False))):
-        time.sleep(_PAUSE_S)
-        if client.status != "running":
-            raise _scheduler_gone(client)
-        if time.monotonic() - looked > _WATCH_S:
-            looked = time.monotonic()
-            if not warned and not client.nthreads():
-                warned = True
-                say("no workers are left; waiting for new ones. Ctrl-C ends the job, and --resume "
-                    "keeps the finished parts.")  # fmt: skip
-    return finished
+class _Watch:
+    """Reports a cluster that has lost its workers, and one that has lost its scheduler."""
+
+    def __init__(self, client: Any, say: Say) -> None:
+        self.client, self.say = client, say
+        self.looked, self.warned = time.monotonic(), False
+
+    def look(self) -> None:
+        """Look at the cluster; raise `FileError` if the scheduler is gone."""
+        if self.client.status != "running":
+            raise _scheduler_gone(self.client)
+        if time.monotonic() - self.looked < _WATCH_S:
+            return
+        self.looked = time.monotonic()
+        workers = bool(self.client.nthreads())
+        if not workers and not self.warned:
+            self.say("no workers are left; waiting for new ones. Ctrl-C ends the job, and --resume "
+                     "keeps the finished parts.")  # fmt: skip
+        self.warned = not workers
+
+    def finished(self, running: Any) -> list[Any]:
+        """Wait for finished tasks."""
+        while not (found := list(running.next_batch(block=False))):
+            time.sleep(_PAUSE_S)
+            self.look()
+        return found
+
+    def result(self, future: Any) -> Any:
+        """Wait for the result of a finished task, which is lost if its worker dies first."""
+        while True:
+            try:
+                return future.result(timeout=_WATCH_S)
+            except TimeoutError:
+                self.look()
 
 
 def _scheduler_gone(client: Any) -> FileError:
