@@ -12,7 +12,6 @@ import logging
 import traceback
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ from vae_runtime.errors import InputError
 
 from .graphs import Graph
 from .options import DEFAULT_OPSET, IR_VERSIONS
-from .user_code import user_line
+from .user_code import innermost, user_line
 
 
 def trace(graph: Graph, example: dict[str, Tensor], opset: int = DEFAULT_OPSET) -> onnx.ModelProto:
@@ -271,9 +270,4 @@ def _origin(module: nn.Module, arguments: tuple[Tensor, ...], target: Any, ordin
     """
     with torch.no_grad(), _StackRecorder(target, ordinal) as recorder:
         module(*arguments)
-    inside = (str(Path(torch.__file__).parent), __file__)
-    frames = [frame for frame in recorder.stack if not frame.filename.startswith(inside)]
-    if not frames:
-        return "an unknown line"
-    frame = frames[-1]
-    return f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}: {frame.line}"
+    return innermost(recorder.stack) or "an unknown line"

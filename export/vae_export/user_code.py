@@ -51,11 +51,14 @@ def user_line(error: BaseException) -> str:
     """Return the error's message, and the innermost line of the user's own code that led to it."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     message = one_line(lines[0] if lines else type(error).__name__).rstrip(".")
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith((*_NOT_THEIRS, "<"))]
+    place = innermost(traceback.extract_tb(error.__traceback__))
+    return f"{message} (at {place})" if place else message
+
+
+def innermost(stack: list[traceback.FrameSummary]) -> str | None:
+    """Return the innermost line of the user's own code: `model.py:12 in encode: mu = …`."""
+    own = [frame for frame in stack if not frame.filename.startswith((*_NOT_THEIRS, "<"))]
     if not own:
-        return message
+        return None
     frame = own[-1]
-    return (
-        f"{message} (at {Path(frame.filename).name}:{frame.lineno} in {frame.name}: {frame.line})"
-    )
+    return f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}: {frame.line}"

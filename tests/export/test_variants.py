@@ -177,12 +177,12 @@ def test_an_unknown_variant_is_refused(checkpoint_of: Any) -> None:
 
 
 def test_the_line_shows_size_quality_and_speed() -> None:
-    measured = VariantResult("decoder.int8", 500, 2000, 51.234, 0.1, 6, 0.25, 0.75)
+    measured = VariantResult("decoder.int8", 500, 2000, 51.234, 0.1, 6, 0.25, 0.75, 64)
     assert measured.line() == (
         "decoder.int8: 500 bytes (25% of fp32), 51.2 dB, 10.00% of pixels differ by at most 6 of "
         "255, 3.00× as fast (0.250 ms per batch of 64)"
     )
-    exact = VariantResult("decoder.uint8", 2000, 2000, np.inf, 0.0, 0, 0.5, 0.5)
+    exact = VariantResult("decoder.uint8", 2000, 2000, np.inf, 0.0, 0, 0.5, 0.5, 64)
     assert exact.line() == (
         "decoder.uint8: 2,000 bytes (100% of fp32), the same pixels, 1.00× as fast "
         "(0.500 ms per batch of 64)"

@@ -70,21 +70,33 @@ def rows_of(case: Case, batch: int) -> dict[str, NDArray[Any]]:
     for row, sigma in enumerate((0, 6, -6)):
         for start in range(row, batch, 9):
             z[start] = mean * bool(sigma) + sigma * std
+    noise = np.random.default_rng(4).standard_normal((batch, z.shape[1] + 1)).astype(np.float32)
     images = np.resize(case.test.images, (batch, *case.test.image_shape))
-    return {"image": images.astype(np.float32) / np.float32(255), "z": z, "label": label}
+    return {
+        "image": images.astype(np.float32) / np.float32(255),
+        "z": z,
+        "label": label,
+        "noise": noise,
+    }
 
 
 @torch.no_grad()
 def by_torch(case: Case, role: str, rows: dict[str, NDArray[Any]]) -> Iterator[NDArray[Any]]:
     model = case.checkpoint.build()
+    if role == "sampler":
+        per_class = case.checkpoint.prior.kind == "class_gmm"
+        prior_label = rows["label"] if per_class else None
+        rows = rows | {"z": case.checkpoint.prior.transform(rows["noise"], prior_label)}
     image, z, label = (torch.from_numpy(rows[name]) for name in ("image", "z", "label"))
     if role == "encoder":
         found = model.encode(image, label) if isinstance(model, CVAE) else model.encode(image)
         yield from (t.numpy() for t in (found if isinstance(found, tuple) else (found,)))
-    elif role == "decoder":
+    elif role == "decoder" or not isinstance(model, CVAE):
         yield model.decode(z).numpy()
     else:
-        yield model.decode(z, label).numpy()  # type: ignore[call-arg]
+        yield model.decode(z, label).numpy()
+    if role == "sampler":
+        yield z.numpy()
 
 
 @pytest.mark.parametrize("name", MODELS)

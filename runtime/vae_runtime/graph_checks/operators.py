@@ -8,10 +8,8 @@ from __future__ import annotations
 import functools
 import json
 from dataclasses import dataclass
-from pathlib import Path
+from importlib.resources import files
 from typing import Any
-
-_TABLE = Path(__file__).with_name("operators.json")
 
 # The smallest and largest integer of an attribute. For a group, block size or count of 0,
 # onnxruntime would divide by zero and crash the process.
@@ -85,7 +83,7 @@ class Signature:
 
 @functools.cache
 def _table() -> tuple[tuple[int, int], dict[str, list[dict[str, Any]]]]:
-    data = json.loads(_TABLE.read_bytes())
+    data = json.loads(files(__package__).joinpath("operators.json").read_bytes())
     return tuple(data["opsets"]), data["operators"]
 
 
