@@ -21,9 +21,11 @@ def npm_pack(folder: Path) -> Path:
     """Pack what `npm publish` would send; one process at a time, because packing builds it."""
     with (PACKAGE / "node_modules" / ".packing").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        command = ["npm", "pack", "--pack-destination", folder]
-        done = subprocess.run(command, cwd=PACKAGE, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+        # Said twice: some configurations of npm run no scripts when packing.
+        for words in (["run", "build"], ["pack", "--pack-destination", folder]):
+            command = ["npm", *words]
+            done = subprocess.run(command, cwd=PACKAGE, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
     (found,) = folder.glob("*.tgz")
     return found
 

@@ -118,13 +118,12 @@ def test_a_process_reads_only_its_own_images(tmp_path: Path) -> None:
     assert not [name for each in recorded for name in each["threads"] if "gloo" in name]
     read = [each["rows"] for each in recorded]
     assert len(data) == 1500
-    # 64 examples, 150 of the 300 held-out images, and 600 of the 1,200 training images.
-    assert sorted(map(len, read[1])) == [64, 150, 600]
+    # One image for the shape, 64 examples, 150 of the 300 held-out images, and 600 of the 1,200
+    # training images. All of so few images are looked at to choose the objective.
+    assert sorted(map(len, read[1])) == [1, 64, 150, 600, 1500]
     # The first process also reads all images, in batches, for the fingerprint.
-    others = [rows for rows in read[0] if len(rows) < 1500]
-    assert len(read[0]) == len(others) + 1
-    assert sorted(map(len, others)) == [64, 150, 600]
-    own = [{row for rows in part if len(rows) > 64 for row in rows} for part in (others, read[1])]
+    assert sorted(map(len, read[0])) == [1, 64, 150, 600, 1500, 1500]
+    own = [{row for rows in part if 64 < len(rows) < 1500 for row in rows} for part in read]
     assert [len(rows) for rows in own] == [750, 750]
     assert not own[0] & own[1]
 
