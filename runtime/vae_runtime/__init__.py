@@ -19,9 +19,8 @@ from .errors import VaeError
 
 if TYPE_CHECKING:
     from .autoencoder import Autoencoder, load
-    from .graphs import Decoder, Encoder
+    from .graphs import Decoder, Encoder, Sampler
     from .grids import grid, save
-    from .metrics import Scores
     from .prior import Prior
 
 __all__ = [
@@ -31,8 +30,8 @@ __all__ = [
     "Autoencoder",
     "Decoder",
     "Encoder",
+    "Sampler",
     "Prior",
-    "Scores",
     "VaeError",
     "__version__",
 ]
@@ -42,9 +41,9 @@ _HOME = {
     "grid": "grids",
     "save": "grids",
     "Autoencoder": "autoencoder",
-    "Scores": "metrics",
     "Decoder": "graphs",
     "Encoder": "graphs",
+    "Sampler": "graphs",
     "Prior": "prior",
 }
 

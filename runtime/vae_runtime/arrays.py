@@ -60,10 +60,11 @@ def to_float32(images: NDArray[Any]) -> NDArray[np.float32]:
     return floats
 
 
-def as_latents(z: ArrayLike, latent_shape: tuple[int, ...]) -> NDArray[np.float32]:
+def as_latents(z: ArrayLike, latent_shape: tuple[int, ...], what: str = "z") -> NDArray[np.float32]:
     """Check latents and return them as contiguous f32[N, *latent_shape].
 
-    Accepts f32[N, *latent_shape], f32[*latent_shape] and, flattened, f32[N, D].
+    Accepts f32[N, *latent_shape], f32[*latent_shape] and, flattened, f32[N, D]; errors call them
+    `what`.
 
     Raises:
         InputError: wrong dtype, byte order or shape, or a number that is not finite.
@@ -78,15 +79,15 @@ def as_latents(z: ArrayLike, latent_shape: tuple[int, ...]) -> NDArray[np.float3
     ):
         return z
     # Lists have no dtype, so they are converted; an array of another dtype is a mistake.
-    array = as_array(z, "z", None if hasattr(z, "dtype") else np.float32)
-    _check_float32(array, "z")
+    array = as_array(z, what, None if hasattr(z, "dtype") else np.float32)
+    _check_float32(array, what)
     if array.shape == latent_shape:
         array = array[None]
     elif array.ndim == 2 and array.shape[1] == prod(latent_shape):
         array = array.reshape(-1, *latent_shape)
     if array.shape[1:] != latent_shape:
         sizes = ", ".join(map(str, latent_shape))
-        raise InputError(f"z: shape {list(array.shape)}, expected [N, {sizes}]")
+        raise InputError(f"{what}: shape {list(array.shape)}, expected [N, {sizes}]")
     return np.ascontiguousarray(array)
 
 

@@ -61,7 +61,7 @@ class RunOptions:
 
 
 class Graph:
-    """The base class of `Encoder` and `Decoder`: a session and the spec stored in the file.
+    """The base class of the graphs of a bundle: a session and the spec stored in the file.
 
     Threads may share an instance. Inputs of any length run in batches; the results are bit for bit
     the same for every batch size and number of threads. A process forked from this one loads the
@@ -69,7 +69,7 @@ class Graph:
 
     Attributes:
         spec: family, image shape, number of latent dimensions, classes and prior.
-        role: `encoder`, `decoder` or `conditional_decoder`.
+        role: `encoder`, `decoder`, `conditional_decoder` or `sampler`.
         variant: precision or output type; `fp32` is the unconverted graph.
         takes_label: whether the graph has a `label` input.
         batch_size: rows per run.
@@ -280,6 +280,42 @@ class Decoder(Graph):
         if self.takes_label:
             inputs["label"] = label_rows(label, len(latents), len(self.spec.classes))
         return run_batched(self.session, inputs, self._outputs[dtype], self.batch_size)[0]
+
+
+class Sampler(Graph):
+    """A graph from standard normals to images: the prior and the decoder in one."""
+
+    roles = ("sampler",)
+
+    def __call__(
+        self, noise: ArrayLike, label: Labels = None, *, dtype: str = "float32"
+    ) -> NDArray[Any]:
+        """Turn noise into images.
+
+        Args:
+            noise: independent standard normals, f32[N, D + 1] or f32[D + 1]. The first number of a
+                row picks the component of a mixture; scaling the others scales the spread.
+            label: as for `Decoder`.
+            dtype: `float32` in [0, 1], or `uint8`, 0 to 255.
+
+        Returns:
+            [N, C, H, W].
+
+        Raises:
+            InputError: the noise has the wrong dtype, byte order or shape, or is not finite; or a
+                label is out of range.
+            UsageError: the model takes no label, or a class or dtype is unknown.
+        """
+        rows = as_latents(noise, (self.spec.latent_dim + 1,), "noise")
+        check_dtype(dtype)
+        if dtype != "uint8" and self.variant == "uint8":
+            raise UsageError("this sampler returns uint8 only. Pass dtype='uint8'.")
+        inputs: dict[str, NDArray[Any]] = {"noise": rows}
+        index = check_labels(label, len(rows), self.spec)
+        if self.takes_label:
+            inputs["label"] = label_rows(index, len(rows), len(self.spec.classes))
+        output = {"image": Output(self.spec.image.shape, np.dtype(dtype))}
+        return run_batched(self.session, inputs, output, self._batch_size)[0]
 
 
 class Encoder(Graph):

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.torch_free
 
 def test_public_names_are_pinned() -> None:
     assert vae.__all__ == [
-        "load", "grid", "save", "Autoencoder", "Decoder", "Encoder", "Prior", "Scores", "VaeError",
+        "load", "grid", "save", "Autoencoder", "Decoder", "Encoder", "Sampler", "Prior", "VaeError",
         "__version__",
     ]  # fmt: skip
     assert len(vae.__all__) <= 10

@@ -18,8 +18,11 @@ from vae_runtime.errors import InputError, NotFound, UsageError
 from vae_runtime.graph_checks import check_graph
 from vae_runtime.graph_source import read_graph
 from vae_runtime.graphs import Graph, check_tensors
+from vae_runtime.images import to_uint8
 from vae_runtime.inference.session import onnxruntime
 from vae_runtime.prior import Prior
+
+from .conftest import DATA, unpack
 
 pytestmark = pytest.mark.torch_free
 
@@ -220,3 +223,27 @@ def test_a_half_precision_variant_gives_almost_the_same_images(variants_path: Pa
             "the encoder is the same"
         )
         assert half.sample(2, seed=0, dtype="uint8").dtype == np.uint8
+
+
+@pytest.mark.parametrize("name", ["cvae_conv", "vae_mlp", "ae_conv"])
+def test_a_sampler_turns_noise_into_images(name: str, tmp_path: Path) -> None:
+    unpack(DATA / f"{name}.zip", tmp_path)
+    with (
+        vae.Sampler(tmp_path / "sampler.onnx", device="cpu") as sampler,
+        vae.load(tmp_path, device="cpu") as model,
+    ):
+        size = model.spec.latent_dim + 1
+        noise = np.random.default_rng(0).standard_normal((300, size), np.float32)
+        label = "3" if model.spec.classes else None
+        images = sampler(noise, label)
+        index = 3 if model.spec.classes else None
+        expected = model.decode(model.spec.prior.transform(noise, index), label)
+        np.testing.assert_allclose(images, expected, atol=1e-5)
+        assert np.array_equal(sampler(noise[0], label), images[:1])
+        pixels = sampler(noise, label, dtype="uint8")
+        assert pixels.dtype == np.uint8
+        assert np.array_equal(pixels, to_uint8(images))
+        with pytest.raises(InputError, match=r"^noise: shape \[300, \d+\], expected \[N, \d+\]$"):
+            sampler(noise[:, 1:], label)
+        with pytest.raises(InputError, match="the role of this graph is sampler, expected decoder"):
+            vae.Decoder(tmp_path / "sampler.onnx", device="cpu")
