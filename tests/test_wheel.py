@@ -82,8 +82,8 @@ def wheel_in(folder: Path) -> Path:
 
 
 def test_the_checkers_find_nothing(built: Path, tools: Path) -> None:
-    # W002, duplicates: an attribution is beside its file and where licences are looked for. W004: the
-    # hook for PyInstaller has the name that PyInstaller looks for.
+    # W002, duplicates: an attribution is beside its file and where licences are looked for.
+    # W004: the hook for PyInstaller has the name that PyInstaller looks for.
     words = ["--ignore", "W002,W004", "--toplevel", ",".join(PACKAGES)]
     command(tools / "check-wheel-contents", *words, wheel_in(built))
     found = command(tools / "twine", "check", "--strict", *built.iterdir())

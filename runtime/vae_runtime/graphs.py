@@ -315,7 +315,7 @@ class Sampler(Graph):
         if self.takes_label:
             inputs["label"] = label_rows(index, len(rows), len(self.spec.classes))
         output = {"image": Output(self.spec.image.shape, np.dtype(dtype))}
-        return run_batched(self.session, inputs, output, self._batch_size)[0]
+        return run_batched(self.session, inputs, output, self.batch_size)[0]
 
 
 class Encoder(Graph):
