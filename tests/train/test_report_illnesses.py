@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,12 +37,6 @@ def noise(split: str) -> Dataset:
     """Random pixels: whatever is learned of the training images is memorized."""
     rng = np.random.default_rng(split == "test")
     return Dataset("noise", rng.integers(0, 256, (64, 1, 8, 8), np.uint8))
-
-
-def equal(split: str) -> Dataset:
-    """Test images that are all the same; such training images are refused."""
-    data = squares(split)
-    return data if split == "train" else replace(data, images=np.full_like(data.images, 99))
 
 
 def problems(
@@ -119,7 +112,6 @@ def problems(
             {"held_out": False, "validation": 0.1},
             "--validation 0.1, or a data set with a test split.",
         ),
-        ("equal_images", {"data": equal}, {"data": squares}, "other data"),
     ],
 )
 def test_a_finding_is_reported_for_the_run_that_has_it(

@@ -14,7 +14,6 @@ from .trained_model import TrainedModel
 _MIN_IMAGES = 10  # needed for a meaningful variance
 _COLLAPSED = 0.5  # nats of KL per image, below which latents carry almost no information
 _USELESS = 0.9  # squared error relative to that of the mean image, above which nothing was learned
-_EQUAL = 1e-6  # squared error of the mean image, below which all images are equal
 _HIGH_RATE = 0.02  # a learning rate that is rarely right with Adam
 _FEW_STEPS = 1_000
 _GAP = 0.1  # allowed gap between held-out and training loss, relative to the training loss
@@ -56,19 +55,6 @@ def find_problems(measured: Measurements, trained: TrainedModel) -> list[Finding
             return [found, *filter(None, [nothing_held_out(measured, trained)])]
     findings = [f for rule in RULES if (f := rule(measured, trained)) is not None]
     return sorted(findings, key=lambda f: f.level != "warning")
-
-
-def equal_images(measured: Measurements, trained: TrainedModel) -> Finding | None:
-    """Detect data without variance, on which no other finding means anything."""
-    if measured.mean_mse > _EQUAL:
-        return None
-    return Finding(
-        "equal_images",
-        "warning",
-        f"All {measured.images:,} {measured.split} images are equal.",
-        "There is nothing to learn from equal images, and nothing else can be measured on them.",
-        "other data; look at a few of the images first.",
-    )
 
 
 def posterior_collapse(measured: Measurements, trained: TrainedModel) -> Finding | None:
@@ -311,7 +297,7 @@ def _is_conditional(trained: TrainedModel) -> bool:
 
 
 Rule = Callable[[Measurements, TrainedModel], Finding | None]
-ROOT_CAUSES: tuple[Rule, ...] = (equal_images, posterior_collapse, nothing_learned)
+ROOT_CAUSES: tuple[Rule, ...] = (posterior_collapse, nothing_learned)
 RULES: tuple[Rule, ...] = (
     inactive_units,
     worse_than_pca,
