@@ -83,7 +83,7 @@ class Signature:
 
 @functools.cache
 def _table() -> tuple[tuple[int, int], dict[str, list[dict[str, Any]]]]:
-    data = json.loads(files(__package__).joinpath("operators.json").read_bytes())
+    data = json.loads(files("vae_runtime.graph_checks").joinpath("operators.json").read_bytes())
     return tuple(data["opsets"]), data["operators"]
 
 
