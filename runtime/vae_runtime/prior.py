@@ -246,11 +246,21 @@ class Prior:
         return self.center, self.directions, self.residual
 
     @cached_property
-    def _cumulative(self) -> Floats:
+    def cumulative_weights(self) -> Floats:
         """The cumulative weights f64[R, M], normalised because the stored weights are rounded."""
         assert self.weights is not None
         total = np.cumsum(self.weights, axis=1, dtype=np.float64)
         return total / total[:, -1:]
+
+    @property
+    def factors(self) -> Floats:
+        """The Cholesky factors, unpacked: lower triangles f64[R, M, K, K]."""
+        assert self.cholesky is not None
+        k = self.coordinates
+        unpacked = np.zeros((*self.cholesky.shape[:2], k, k))
+        rows, columns = np.tril_indices(k)
+        unpacked[..., rows, columns] = self.cholesky
+        return unpacked
 
     def _in_box(self, signed: Floats) -> Floats:
         """Scale numbers from [-1, 1] to the box."""
@@ -262,7 +272,7 @@ class Prior:
         """Turn normals f64[n, D] into latents; `first` f64[n, 1] in [0, 1) picks the component."""
         if self.weights is None:
             return eps
-        component = (first >= self._cumulative[rows]).sum(axis=1)
+        component = (first >= self.cumulative_weights[rows]).sum(axis=1)
         if self._low_rank is None:
             return self._place(eps, rows, component)
         center, _, residual = self._low_rank
@@ -303,14 +313,10 @@ class Prior:
         """Compute the covariance of one mixture, f64[K, K]."""
         assert self.weights is not None
         assert self.mean is not None
-        assert self.cholesky is not None
-        k = self.coordinates
-        total = np.zeros((k, k))
+        total = np.zeros((self.coordinates, self.coordinates))
         mean = self.weights[row] @ self.mean[row]
-        components = zip(self.weights[row], self.mean[row], self.cholesky[row], strict=True)
-        for weight, own, packed in components:
-            factor = np.zeros((k, k))
-            factor[np.tril_indices(k)] = packed
+        components = zip(self.weights[row], self.mean[row], self.factors[row], strict=True)
+        for weight, own, factor in components:
             total += weight * (factor @ factor.T + np.outer(own - mean, own - mean))
         return total
 

@@ -71,9 +71,9 @@ def fit_subspace(z: Floats, seed: int = 0) -> Subspace | None:
         None if N(0, I) explains held-out latents better, as it may if there are few latents.
     """
     n, d = z.shape
-    order = np.random.default_rng(seed).permutation(n)[: max(2, _MAX_LATENTS // d)]
     if n < _MIN_LATENTS:
         return None
+    order = np.random.default_rng(seed).permutation(n)[: max(2, _MAX_LATENTS // d)]
     latents = z[order]
     held_out = max(1, int(len(latents) * _HELD_OUT))
     training, test = latents[held_out:], latents[:held_out]
@@ -81,9 +81,10 @@ def fit_subspace(z: Floats, seed: int = 0) -> Subspace | None:
     sizes = [k for k in _CANDIDATES if k <= most]
     widest = _principal(training, sizes[-1], seed)
     found = [_with_residual(training, *widest, k) for k in sizes]
-    best = max(found, key=lambda subspace: subspace.log_likelihood(test))
+    likelihoods = [subspace.log_likelihood(test) for subspace in found]
     standard = -0.5 * (np.square(test).sum(1).mean() + d * np.log(2 * np.pi))
-    return best if best.log_likelihood(test) > standard else None
+    best = int(np.argmax(likelihoods))
+    return found[best] if likelihoods[best] > standard else None
 
 
 def _principal(z: Floats, k: int, seed: int) -> tuple[Floats, Floats]:

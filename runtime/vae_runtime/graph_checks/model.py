@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from .call import elements
 from .nodes import MAX_RANK, Node, Tensor, read_node, read_tensor
@@ -94,8 +96,11 @@ def read_model(raw: bytes) -> GraphContents:
         raise Malformed("the graph holds sparse tensors")
     if len(graph.get(1, ())) > _MAX_NODES or len(graph.get(5, ())) > _MAX_NODES:
         raise Malformed(f"the graph holds more than {_MAX_NODES} nodes or tensors")
-    tensors = _read_tensors(raw, graph.get(5, []))
-    inputs, outputs = (_read_values(raw, graph.get(number, [])) for number in (11, 12))
+    tensors = _by_name((read_tensor(raw, span) for span in graph.get(5, ())), "tensors")
+    inputs, outputs = (
+        _by_name((_read_value(raw, span) for span in graph.get(number, ())), "inputs or outputs")
+        for number in (11, 12)
+    )
     nodes = [read_node(raw, part, opset) for part in graph.get(1, ())]
     return GraphContents(nodes, tensors, inputs, outputs, _read_metadata(raw, model.get(14, [])))
 
@@ -111,13 +116,15 @@ def _read_metadata(raw: bytes, spans: list[Span]) -> dict[str, str]:
     return found
 
 
-def _read_tensors(raw: bytes, spans: list[Span]) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
-    for span in spans:
-        tensor = read_tensor(raw, span)
-        if tensor.name in found:
-            raise Malformed(f"two tensors named {tensor.name[:80]!r}")
-        found[tensor.name] = tensor
+N = TypeVar("N", Tensor, Value)
+
+
+def _by_name(parts: Iterable[N], what: str) -> dict[str, N]:
+    found: dict[str, N] = {}
+    for part in parts:
+        if part.name in found:
+            raise Malformed(f"two {what} named {part.name[:80]!r}")
+        found[part.name] = part
     return found
 
 
@@ -132,16 +139,6 @@ def _read_opset(raw: bytes, spans: list[Span]) -> int:
     if not oldest <= version <= newest:
         raise Malformed(f"opset {version}, expected {oldest} to {newest}")
     return version
-
-
-def _read_values(raw: bytes, spans: list[Span]) -> dict[str, Value]:
-    found: dict[str, Value] = {}
-    for span in spans:
-        value = _read_value(raw, span)
-        if value.name in found:
-            raise Malformed(f"two inputs or outputs named {value.name[:80]!r}")
-        found[value.name] = value
-    return found
 
 
 def _read_value(raw: bytes, span: Span) -> Value:
