@@ -52,8 +52,9 @@ USES: dict[str, list[list[str]]] = {
     "bench": [["--batch", "1", "--seconds", "0.01"]],
     "studio": [["--out", "out/studio.html"], ["--out", "out/studio"]],
     "batch": [["sample", "3", "out/parquet"]],
-    "unpack": [["out/files"]],
+    "unpack": [[str(BUNDLE), "out/files"]],
 }  # fmt: skip
+MODEL = {"doctor": [], "info": [str(BUNDLE)], "unpack": []}  # the others take --bundle
 SERVERS = {"serve"}  # listens until it is stopped; tests/runtime/test_server.py shows where
 NEEDS = {  # a package that the command needs and that is missing here, or None
     "studio": None if fetch.present() else "onnxruntime-web",
@@ -161,7 +162,7 @@ def test_every_command_is_contained(place: Path) -> None:
         if NEEDS.get(command):
             print(f"\n{command}: left out, no {NEEDS[command]} here")
             continue
-        model = {"doctor": [], "info": [str(BUNDLE)]}.get(command, ["-b", str(BUNDLE)])
+        model = MODEL.get(command, ["-b", str(BUNDLE)])
         for arguments in uses:
             paths += contained(watch(place, "vae_runtime", command, *arguments, *model), place)
             count += 1
