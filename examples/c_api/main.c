@@ -1,4 +1,5 @@
-/* vae_ort GRAPH.onnx LABEL LATENTS.f32 OUT.pgm: decode one latent vector of native float32. */
+/* vae_ort GRAPH.onnx LABEL LATENTS.f32 OUT: decode the latents of one image, native float32.
+ * OUT is a PGM, PPM or, of images with transparency, a PAM. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +17,12 @@ static int write_image(const char *path, const float *image, const int64_t *shap
     FILE *file = fopen(path, "wb");
     if (!file)
         return fail(path, "cannot be written");
-    fprintf(file, "P%d\n%d %d\n255\n", shape[0] == 1 ? 5 : 6, (int)shape[2], (int)shape[1]);
+    const int channels = (int)shape[0], height = (int)shape[1], width = (int)shape[2];
+    if (channels == 1 || channels == 3)
+        fprintf(file, "P%d\n%d %d\n255\n", channels == 1 ? 5 : 6, width, height);
+    else
+        fprintf(file, "P7\nWIDTH %d\nHEIGHT %d\nDEPTH %d\nMAXVAL 255\nTUPLTYPE %s\nENDHDR\n",
+                width, height, channels, channels == 2 ? "GRAYSCALE_ALPHA" : "RGB_ALPHA");
     const int64_t plane = shape[1] * shape[2];
     for (int64_t i = 0; i < plane; i++)
         for (int64_t c = 0; c < shape[0]; c++)
@@ -27,7 +33,7 @@ static int write_image(const char *path, const float *image, const int64_t *shap
 int main(int argc, char **argv)
 {
     if (argc != 5) {
-        fprintf(stderr, "usage: %s GRAPH.onnx LABEL LATENTS.f32 OUT.pgm\n", argv[0]);
+        fprintf(stderr, "usage: %s GRAPH.onnx LABEL LATENTS.f32 OUT\n", argv[0]);
         return 2;
     }
     char *end;
@@ -42,7 +48,7 @@ int main(int argc, char **argv)
     FILE *latents = fopen(argv[3], "rb");
     int status = 0;
     if (!z || !image || !latents || fread(z, sizeof *z, dim, latents) != dim)
-        status = fail(argv[3], "cannot be read as one latent vector");
+        status = fail(argv[3], "cannot be read as the latents of one image");
     else if (vae_ort_decode(model, z, label, image))
         status = fail(argv[1], vae_ort_error());
     else

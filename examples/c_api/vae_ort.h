@@ -1,6 +1,6 @@
 /* Run a decoder graph with onnxruntime, which is loaded when the first graph is opened.
  *
- * Each call decodes one latent vector. Do not use a model from two threads at once.
+ * Each call decodes the latents of one image. Do not use a model from two threads at once.
  */
 #ifndef VAE_ORT_H
 #define VAE_ORT_H
@@ -15,12 +15,12 @@ typedef struct vae_ort vae_ort;
 vae_ort *vae_ort_open(const char *graph);
 void vae_ort_close(vae_ort *model);
 
-size_t vae_ort_latent_dim(const vae_ort *model);
+size_t vae_ort_latent_dim(const vae_ort *model);      /* D: the numbers in one image's latents */
 size_t vae_ort_pixels(const vae_ort *model);          /* C·H·W */
 const int64_t *vae_ort_shape(const vae_ort *model);   /* {C, H, W} */
 int vae_ort_takes_label(const vae_ort *model);
 
-/* Decode z[D] to image[C][H][W] in [0, 1]. `label` is a class index, or the number of classes for
+/* Decode z[D], in the order of its axes, to image[C][H][W] in [0, 1]. `label` is a class index, or the number of classes for
  * "no label"; it is ignored if the graph takes none. Returns 0 on success. */
 int vae_ort_decode(vae_ort *model, const float *z, int64_t label, float *image);
 

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 import vae_runtime as vae
 from vae_export.targets import c_code
@@ -229,6 +231,34 @@ def test_the_c_api_gives_the_pixels_of_torch(open_vectors: Open, tmp_path: Path,
     call(command, library)
     found = read_pgm((tmp_path / "o.pgm").read_bytes())[0]
     assert np.abs(found - 255 * vectors.image[0, 0]).max() <= 0.51
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_the_c_api_takes_latents_of_several_axes(tmp_path: Path, channels: int) -> None:
+    """The graph only reshapes, so each pixel tells which number of the latents it was."""
+    folder = skip_if_missing(build_c_api, tmp_path / "c_api")
+    library = {"VAE_ORT_LIBRARY": str(skip_if_missing(library_path))}
+    z = np.arange(channels * 6, dtype=np.float32).reshape(3, channels, 2) / 255
+    shape = [0, channels, 2, 3]
+    target = helper.make_tensor("shape", TensorProto.INT64, [4], shape)
+    graph = helper.make_graph(
+        [helper.make_node("Reshape", ["z", "shape"], ["image"])], "g",
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, ["N", *z.shape])],
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", *shape[1:]])], [target],
+    )  # fmt: skip
+    opset = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), tmp_path / "d.onnx")
+    z.tofile(tmp_path / "z.f32")
+    call(
+        [folder / "vae_ort", tmp_path / "d.onnx", "0", tmp_path / "z.f32", tmp_path / "o"], library
+    )
+    head, pixels = (
+        (tmp_path / "o").read_bytes()[: -z.size],
+        (tmp_path / "o").read_bytes()[-z.size :],
+    )
+    assert head[:2] == {1: b"P5", 3: b"P6"}.get(channels, b"P7")
+    expected = np.rint(255 * z.reshape(shape[1:]).transpose(1, 2, 0)).astype(np.uint8)
+    assert pixels == expected.tobytes()
 
 
 def test_the_c_api_refuses_in_one_line(open_vectors: Open, tmp_path: Path) -> None:
