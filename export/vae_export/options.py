@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from vae_runtime.errors import UsageError
+from vae_runtime.errors import UsageError, suggest
 
 DEFAULT_OPSET = 18
 # The lowest IR version that supports each opset, so that old runtimes can read the graph:
@@ -99,6 +99,20 @@ class CustomModuleOptions:
     likelihood: str = "bernoulli"
     prior: str = "auto"
     seed: int = 0
+
+    @classmethod
+    def from_keywords(cls, **options: Any) -> CustomModuleOptions:
+        """Build the options from keyword arguments of `vae_export.export`.
+
+        Raises:
+            UsageError: an option is unknown, or one of its values is.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in options:
+            if name not in known:
+                hint = suggest(name, known)
+                raise UsageError(f"{name}: vae_export.export has no such option.{hint}")
+        return cls(**options)
 
     def __post_init__(self) -> None:
         _check_choice("spread", self.spread, SPREADS)

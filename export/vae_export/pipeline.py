@@ -14,7 +14,7 @@ import torch
 from vae_runtime import __version__
 from vae_runtime.bundle.manifest import Manifest
 from vae_runtime.bundle.spec import GraphSpec, ModelSpec
-from vae_runtime.datasets import Dataset
+from vae_runtime.datasets import Dataset, ReadOptions, read_split
 from vae_runtime.inference.session import onnxruntime
 from vae_train import Checkpoint
 
@@ -99,7 +99,7 @@ def export_checkpoint(
 def export(
     module: Modules,
     out: Path | str | None,
-    data: Dataset,
+    data: Dataset | Path | str,
     *,
     opset: int = DEFAULT_OPSET,
     variants: Sequence[str] = (),
@@ -118,7 +118,8 @@ def export(
             `decoder`, or a pair of modules. It is copied, not changed.
         out: a folder, or a path that ends in `.zip`; a previous bundle there is replaced. None
             writes nothing.
-        data: the module's training images, for the parity check and for fitting the prior.
+        data: the module's training images, for the parity check and for fitting the prior; or what
+            `--data` accepts, of which the training split is read.
         opset: version of the `ai.onnx` operator set, 18 to 23.
         variants: variants of the decoders to write as well: any of `fp16`, `int8`, `uint8`.
         allow_lossy: accept a variant with a PSNR below 45 dB.
@@ -130,19 +131,21 @@ def export(
         custom: fields of `vae_export.options.CustomModuleOptions`.
 
     Example:
-        ``export(model, "bundle", load_dataset("photos/"), activation="sigmoid")``
+        ``export(model, "bundle", "photos/", activation="sigmoid")``
 
     Raises:
-        UsageError: an option is invalid, or the module does not fit the data.
-        InputError: the module cannot be traced, or its outputs are random.
+        UsageError: an option is unknown or invalid, or the module does not fit the data.
+        NotFound: the data does not exist.
+        InputError: the data is malformed, or the module cannot be traced or is random.
         IntegrityError: a graph violates the contract or differs from torch, or `forward` gives
             different reconstructions; `out` is unchanged.
         FileError: `out` cannot be written, or exists but is not a bundle.
     """
     options = ExportOptions(opset, variants, allow_lossy, log, tolerance, sampler)
-    source = from_custom_module(
-        module, data, CustomModuleOptions(**custom), sha256, compare=compare_forward, log=log
-    )
+    described = CustomModuleOptions.from_keywords(**custom)
+    if isinstance(data, Path | str):
+        data = read_split(data, "train", ReadOptions(alpha=True))
+    source = from_custom_module(module, data, described, sha256, compare=compare_forward, log=log)
     return export_source(source, None if out is None else Path(out), options)
 
 

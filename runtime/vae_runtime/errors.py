@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Iterable
 
 # C0 and C1 controls, Unicode line breaks and directional marks: malicious file names must not move
 # the cursor, recolour the terminal or fake a second line.
@@ -113,3 +114,11 @@ def describe_os_error(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "disk full"
     return (error.strerror or str(error)).lower()
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return ` Did you mean epochs?` for the known name closest to `name`; empty if none is."""
+    from difflib import get_close_matches  # rarely needed, and slow to import
+
+    near = get_close_matches(name, known, 1)
+    return f" Did you mean {near[0]}?" if near else ""

@@ -16,7 +16,7 @@ from tests.export.conftest import run_cli
 from vae_export import export
 from vae_export.unpacking import unpack_image, unpack_latents
 from vae_runtime.datasets import Dataset, load_dataset
-from vae_runtime.errors import InputError, IntegrityError, UsageError, VaeError
+from vae_runtime.errors import InputError, IntegrityError, NotFound, UsageError, VaeError
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -68,6 +68,21 @@ def test_the_module_itself_is_not_changed(digits: Dataset) -> None:
     assert module.training
     assert all(torch.equal(before[name], t) for name, t in module.state_dict().items())
     assert all(p.requires_grad for p in module.parameters())
+
+
+def test_the_data_may_be_a_name_or_a_path(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    for data in ("digits", str(tmp_path / "images.npy"), tmp_path / "images.npy"):
+        exported = export(custom_modules.Upsampler(), None, data)
+        assert exported.manifest.spec.image.shape[1:] == (8, 8)
+    with pytest.raises(NotFound, match="no-such-folder"):
+        export(custom_modules.Upsampler(), None, "no-such-folder/")
+
+
+def test_an_unknown_option_is_refused_with_the_closest_one() -> None:
+    with pytest.raises(UsageError, match="no such option. Did you mean image_range"):
+        export(custom_modules.Upsampler(), None, "digits", image_rang="signed")
 
 
 def test_labels_reach_the_decoder(digits: Dataset, tmp_path: Path) -> None:

@@ -10,13 +10,19 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import click
 
-from vae_runtime.errors import FileError, InputError, NotFound, UsageError, describe_os_error
+from vae_runtime.errors import (
+    FileError,
+    InputError,
+    NotFound,
+    UsageError,
+    describe_os_error,
+    suggest,
+)
 
 _NOT_IN_FILES = ("config", "resume", "help", "version")
 
@@ -64,8 +70,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _closest(key: str, names: list[str | None]) -> str:
     known = sorted(name.replace("_", "-") for name in names if name)
-    near = get_close_matches(key.replace("_", "-"), known, 1)
-    return f". Did you mean {near[0]}?" if near else f", expected one of {', '.join(known)}"
+    hint = suggest(key.replace("_", "-"), known)
+    return f".{hint}" if hint else f", expected one of {', '.join(known)}"
 
 
 def _as_typed(path: Path, key: str, value: Any, option: click.Parameter) -> Any:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vae_runtime.console import is_small_integer, parse_size
-from vae_runtime.errors import UsageError
+from vae_runtime.errors import UsageError, suggest
 
 from .config import TrainConfig
 from .config_file import to_toml
@@ -106,8 +105,7 @@ class TrainOptions:
         known = {field.name: field for field in fields(cls)}
         for name, value in options.items():
             if name not in known:
-                near = get_close_matches(name, known, 1)
-                hint = f" Did you mean {near[0]}?" if near else ""
+                hint = suggest(name, known)
                 raise UsageError(f"{name}: vae_train.train has no such option.{hint}")
             if name == "size" and isinstance(value, str):
                 options[name] = parse_size(value)

@@ -11,6 +11,7 @@ import click
 
 from .._version import __version__
 from ..console import exit_now, print_status, quiet_option, reserve_stdout, run
+from ..errors import suggest
 from ..inference.interrupt import listen
 
 COMMANDS = (
@@ -66,11 +67,8 @@ class LazyGroup(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            from difflib import get_close_matches
-
-            for name in get_close_matches(args[0], COMMANDS, 1):
-                raise click.UsageError(f"{error.message} Did you mean {name}?", ctx) from None
-            raise
+            hint = suggest(args[0], COMMANDS)
+            raise click.UsageError(f"{error.message}{hint}", ctx) from None
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; print each warning as one line on standard error."""
