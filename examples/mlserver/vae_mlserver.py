@@ -1,8 +1,10 @@
-"""A custom MLServer runtime that serves a bundle's decoder with the Open Inference Protocol.
+"""A custom MLServer runtime that decodes and samples with the Open Inference Protocol.
 
-`parameters.extra.bundle` in model-settings.json names the bundle. Inputs: `z` FP32 [N, D] and, for
-a model with classes, `label` as INT64 [N] or as class names BYTES [N]. Output: `image` FP32
-[N, C, H, W] in [0, 1].
+`parameters.extra.bundle` in model-settings.json names the bundle. A request has one of two inputs:
+latents `z` FP32 [N, *latent_shape], which are decoded, or `noise` FP32 [N, D + 1], standard normals
+that the prior turns into latents, as `sampler.onnx` does. For a model with classes, it may add
+`label` as INT64 [N] or as class names BYTES [N]. Output: `image` FP32 [N, C, H, W] in [0, 1], and
+for noise the latents `z` as well.
 """
 
 from __future__ import annotations
@@ -28,12 +30,12 @@ class VaeRuntime(MLModel):
         extra = (self.settings.parameters and self.settings.parameters.extra) or {}
         self._model = vae.load(extra.get("bundle", "mnist"), device="cpu")
         spec = self._model.spec
-        self.inputs = [MetadataTensor(name="z", datatype="FP32", shape=[-1, *spec.latent_shape])]
-        if spec.classes:
-            self.inputs += [MetadataTensor(name="label", datatype="INT64", shape=[-1])]
-        self.outputs = [
-            MetadataTensor(name="image", datatype="FP32", shape=[-1, *spec.image.shape])
-        ]
+        z = MetadataTensor(name="z", datatype="FP32", shape=[-1, *spec.latent_shape])
+        noise = MetadataTensor(name="noise", datatype="FP32", shape=[-1, spec.latent_dim + 1])
+        label = MetadataTensor(name="label", datatype="INT64", shape=[-1])
+        image = MetadataTensor(name="image", datatype="FP32", shape=[-1, *spec.image.shape])
+        self.inputs = [z, noise, label] if spec.classes else [z, noise]
+        self.outputs = [image, z]
         self._model.decode(np.zeros(spec.latent_shape, np.float32), 0 if spec.classes else None)
         return True
 
@@ -43,25 +45,37 @@ class VaeRuntime(MLModel):
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
-        """Decode. A wrong request is answered with status 400 and one line."""
+        """Decode or sample. A wrong request is answered with status 400 and one line."""
         given = {tensor.name: tensor for tensor in payload.inputs}
         known = {tensor.name for tensor in self.inputs or []}
-        if len(given) < len(payload.inputs) or not {"z"} <= set(given) <= known:
+        source = given.keys() & {"z", "noise"}
+        if len(given) < len(payload.inputs) or len(source) != 1 or not given.keys() <= known:
             names = ", ".join(sorted(tensor.name for tensor in payload.inputs))
-            raise InferenceError(f"inputs: {names or 'none'}, expected z of {sorted(known)}")
-        z = _array(given["z"], "FP32")
-        if z.ndim != 2 or len(z) > MAX_ROWS:
-            raise InferenceError(f"z: shape {list(z.shape)}, expected at most [{MAX_ROWS}, D]")
+            expected = "z or noise" + (", and label" if "label" in known else "")
+            raise InferenceError(f"inputs: {names or 'none'}, expected {expected}")
+        (name,) = source
+        rows = _array(given[name], "FP32")
+        if rows.ndim < 2 or len(rows) > MAX_ROWS:
+            raise InferenceError(f"{name}: {list(rows.shape)}, expected at most {MAX_ROWS} rows")
         try:
             label = _labels(given["label"]) if "label" in given else None
-            images = await asyncio.to_thread(self._model.decode, z, label)
+            outputs = await asyncio.to_thread(self._run, name, rows, label)
         except vae.VaeError as error:
             raise InferenceError(str(error)) from error
         return InferenceResponse(
             model_name=self.name,
             model_version=self.version,
-            outputs=[NumpyCodec.encode_output("image", images)],
+            outputs=[NumpyCodec.encode_output(name, rows) for name, rows in outputs.items()],
         )
+
+    def _run(
+        self, name: str, rows: np.ndarray, label: np.ndarray | list[str] | None
+    ) -> dict[str, np.ndarray]:
+        if name == "z":
+            return {"image": self._model.decode(rows, label)}
+        spec = self._model.spec
+        z = spec.prior.transform(rows, label).reshape(-1, *spec.latent_shape)
+        return {"image": self._model.decode(z, label), "z": z}
 
 
 def _array(tensor: RequestInput, datatype: str) -> np.ndarray:

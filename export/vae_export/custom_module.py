@@ -184,14 +184,14 @@ def from_custom_module(
     batch_labels = None if labels is None else labels[:_BATCH]
     convention = find_calling_convention(module, options, batch, batch_labels)
     encoder = CustomEncoder(convention).eval()
-    with _user_code("encode", data):
+    with _user_code(f"encode failed on images of {data.image_shape}"):
         cost = row_cost(encoder, batch, batch_labels)
         images = data.images[: cost.rows(min(len(data), _PRIOR_IMAGES))]
         encoding = _Encoding(encoder, images, cost, track)
         latents = encoding.run(labels if convention.labelled_encoder else None)
     decoder = CustomDecoder(convention, data.image_shape).eval()
     mean = latents[0] if isinstance(latents, tuple) else latents
-    with _user_code("decode", data):
+    with _user_code(_decode_failed(mean)):
         costs = cost, row_cost(decoder, mean, batch_labels)
     few = min(min(cost.batch(_BATCH), cost.rows(_BATCH, RUNS)) for cost in costs)
     batch, batch_labels = batch[:few], None if labels is None else labels[:few]
@@ -222,17 +222,19 @@ def from_custom_module(
 
 
 @contextmanager
-def _user_code(method: str, data: Dataset) -> Iterator[None]:
-    """Report exceptions from the user's code as usage errors."""
+def _user_code(failed: str) -> Iterator[None]:
+    """Report exceptions from the user's code as usage errors that begin with `failed`."""
     try:
         yield
     except (VaeError, MemoryError):
         raise
     except Exception as error:
-        raise UsageError(
-            f"{method} failed on images of {data.image_shape}: "
-            f"{user_line(error)}. Was the module trained on such images?"
-        ) from error
+        raise UsageError(f"{failed}: {user_line(error)}") from error
+
+
+def _decode_failed(z: Tensor) -> str:
+    shape = tuple(z.shape[1:])
+    return f"decode failed on latents of {shape}, the shape that encode gives them"
 
 
 @dataclass(frozen=True)
@@ -333,7 +335,7 @@ def _check_images(
     Raises:
         UsageError: the images do not match the data, or are outside [0, 1].
     """
-    with _user_code("decode", data):
+    with _user_code(_decode_failed(z)):
         raw = decoder.raw(z, labels)
     if tuple(raw.shape[1:]) != data.image_shape:
         raise UsageError(

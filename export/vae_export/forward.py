@@ -7,6 +7,8 @@ between them or a layer outside a trunk. Its own `forward` omits nothing.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +28,7 @@ from .calling_convention import (
 from .unpacking import unpack_image
 from .user_code import user_line
 
+_ADD = "add methods encode and decode that include this"
 TOLERANCE = 1e-4  # largest difference of a pixel in [0, 1]; torch computes both in float32
 
 
@@ -114,16 +117,17 @@ def compare_forward(
     # Libraries such as pythae pass batches as dictionaries.
     for given in (arguments, [{"data": arguments[0]}]):
         try:
-            with OneFloat(torch.float32), _NoNoise():
+            with OneFloat(torch.float32), _NoNoise(), _seen_modules(whole) as by_forward:
                 returned = unpack_image(whole(*given))
             break
         except Exception as error:  # noqa: BLE001 - the user's code may raise anything
             errors.append(error)
     else:
         return ForwardComparison(n, None, f"forward failed: {user_line(errors[0])}")
-    latents = encoder(images, labels) if labels is not None else encoder(images)
-    mean = latents[0] if isinstance(latents, tuple) else latents
-    ours = decoder(mean, labels) if labels is not None else decoder(mean)
+    with _seen_modules(whole) as by_us:
+        latents = encoder(images, labels) if labels is not None else encoder(images)
+        mean = latents[0] if isinstance(latents, tuple) else latents
+        ours = decoder(mean, labels) if labels is not None else decoder(mean)
     if returned.numel() != ours.numel():
         return ForwardComparison(n, None, f"forward returns {list(returned.shape)}")
     theirs = returned.reshape(ours.shape)
@@ -134,34 +138,36 @@ def compare_forward(
     if not difference <= TOLERANCE:
         raise IntegrityError(
             f"forward: its images differ from decoder(encoder(image)) by up to {difference:.3g} of "
-            f"a pixel. {_likely_cause(convention, whole)} "
+            f"a pixel. {_likely_cause(convention, by_forward - by_us)} "
             "Leave the comparison out with compare_forward=False (--no-compare-forward)."
         )
     return ForwardComparison(n, difference)
 
 
-def _likely_cause(convention: CallingConvention, whole: nn.Module) -> str:
-    """Describe the likely cause, such as layers that neither encoder nor decoder uses."""
-    used = {
-        id(part)
-        for call in (convention.encode, convention.decode)
-        if not call.method
-        for part in call.modules()
-    }
-    methods = convention.encode.method or convention.decode.method
-    unused = [
-        name
-        for name, child in whole.named_children()
-        if id(child) not in used and any(True for _ in child.parameters())
-    ]
-    if unused and not methods:
-        names, verb = ", ".join(unused[:4]), "are" if len(unused) > 1 else "is"
-        return (
-            f"{names} {verb} outside of encoder and decoder: add methods encode and decode that "
-            "include this."
-        )
+@contextmanager
+def _seen_modules(whole: nn.Module) -> Iterator[set[str]]:
+    """Collect the names of the submodules that run in this block."""
+    seen: set[str] = set()
+
+    def note(name: str) -> Callable[..., None]:
+        return lambda module, inputs: seen.add(name)
+
+    hooks = [m.register_forward_pre_hook(note(name)) for name, m in whole.named_modules() if name]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _likely_cause(convention: CallingConvention, left_out: set[str]) -> str:
+    """Describe the likely cause, such as submodules that only `forward` runs."""
+    outer = sorted(name for name in left_out if name.rpartition(".")[0] not in left_out)
+    if outer:
+        names, verb = ", ".join(outer[:4]), "run" if len(outer) > 1 else "runs"
+        methods = convention.encode.method or convention.decode.method
+        remedy = "include this in encode or decode" if methods else _ADD
+        return f"{names} {verb} in forward, but neither in encoding nor in decoding: {remedy}."
     if isinstance(convention.encode.module, HeadsOutside):
         return "Something is between the heads and the decoder: add methods encode and decode."
-    if any("quant" in name.lower() for name, _ in whole.named_modules()):
-        return "A quantiser is probably outside of decode: move it into encode or decode."
     return "forward probably rescales or adds something that encode and decode leave out."

@@ -70,6 +70,7 @@ RULES = (
     Rule("docs/embedding.md", r"sh: python -m tests\.embedding", "tests/embedding/test_table.py"),
     Rule("docs/scale.md", r"sh: pytest -m slow tests/arrow", "is a test"),
     Rule("docs/embedding.md", r"sh: pyinstaller ", "tests/embedding/test_frozen.py"),
+    Rule("docs/embedding.md", r"(csharp|rust): ", "the page says that it is not run"),
     Rule("docs/server.md", r"sh: curl ", "tests/runtime/test_server.py"),
     Rule("docs/training.md", r"toml: ", "tests/train/test_docs.py"),
     Rule("examples/notebook/*", r"sh: jupyter ", "tests/train/test_python_api.py"),

@@ -72,6 +72,16 @@ class Client:
         assert image["datatype"] == "FP32"
         return np.array(image["data"], np.float32).reshape(image["shape"])
 
+    def sample(self, noise: NDArray[np.float32], label: NDArray[np.int64]) -> dict[str, Any]:
+        """Turn standard normals f32[N, D + 1] into images and latents, by name."""
+        given = tensor("label", "INT64", label.reshape(self.label_shape(len(label))))
+        answer = self.infer(tensor("noise", "FP32", noise), given)
+        assert answer.status == 200, answer
+        return {
+            o["name"]: np.array(o["data"], np.float32).reshape(o["shape"])
+            for o in answer.body["outputs"]
+        }
+
     def metadata(self) -> dict[str, Any]:
         """Get the model's name, inputs and outputs."""
         answer = self.get(f"/v2/models/{self.model}")
@@ -118,7 +128,7 @@ def check_health(client: Client) -> None:
     assert found["name"] == client.model
     names = [t["name"] for t in found["inputs"]]
     assert names[0] == "z"
-    assert set(names) <= {"z", "label"}
+    assert set(names) <= {"z", "noise", "label"}
     image = found["outputs"][0]
     assert (image["name"], image["datatype"], image["shape"][0]) == ("image", "FP32", -1)
     assert client.get("/v2/models/no-such-model").status in (400, 404)
@@ -155,6 +165,11 @@ def send_wrong_requests(client: Client, max_rows: int) -> Iterator[tuple[str, An
     yield "an unknown input", client.infer(z, three | {"name": "lable"})
     yield "an input twice", client.infer(z, z, three)
     yield "no z", client.infer(three)
+    if "noise" in shapes:
+        noise = tensor("noise", "FP32", np.zeros((1, d + 1), np.float32))
+        short = tensor("noise", "FP32", np.zeros((1, d), np.float32))
+        yield "noise with too few numbers", client.infer(short, three)
+        yield "latents and noise", client.infer(z, noise, three)
     yield "no inputs", client.infer()
     yield "too many rows", client.infer(rows, label(3, n=max_rows + 1))
     yield "an unknown model", client.post(json.dumps({"inputs": [z]}).encode(), "no-such-model")

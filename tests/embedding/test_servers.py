@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import vae_runtime as vae
 from vae_export.targets.triton import write_triton
 from vae_runtime.verification import TOLERANCE
 
@@ -55,6 +56,21 @@ def test_a_server_gives_the_pixels_of_torch(running: Running) -> None:
     labelled = vectors.labelled
     found = running.client.decode(vectors.z[labelled], vectors.label[labelled])
     assert vectors.error(found, labelled) <= TOLERANCE
+
+
+def test_a_server_samples_as_the_sampler_graph_does(running: Running) -> None:
+    vectors = running.vectors
+    names = [tensor["name"] for tensor in running.client.metadata()["inputs"]]
+    if "noise" not in names:
+        pytest.skip("Triton serves the sampler as a model of its own")
+    noise = np.random.default_rng(0).standard_normal((4, vectors.z.shape[1] + 1), np.float32)
+    label = np.array([0, 3, 7, 9])
+    with vae.Sampler(vectors.folder / "sampler.onnx") as sampler:
+        expected = sampler(noise, label)
+    found = running.client.sample(noise, label)
+    np.testing.assert_allclose(found["image"], expected, rtol=0, atol=TOLERANCE)
+    z = vectors.spec.prior.transform(noise, label)
+    np.testing.assert_allclose(found["z"].reshape(z.shape), z, rtol=0, atol=1e-6)
 
 
 def test_a_server_refuses_wrong_requests_and_keeps_running(running: Running) -> None:
