@@ -24,6 +24,7 @@ class Call(nn.Module):
         label: the name of the parameter that takes the label; None if there is none.
         one_hot: whether labels are passed as one-hot rows.
         saw_one_hot: whether the module itself turned labels into one-hot rows.
+        absent: parameters for a label of a model without labels, which are passed None.
         unknown: other parameters without a default.
     """
 
@@ -36,6 +37,7 @@ class Call(nn.Module):
         self.first: str | None = None
         self.one_hot = False
         self.saw_one_hot = False
+        self.absent: list[str] = []
         self.unknown: list[str] = []
         self.classes = 0
 
@@ -53,9 +55,9 @@ class Call(nn.Module):
             self.label = required[1]
         rest = [p.name for p in parameters if p.name != self.label]
         self.first = rest[0] if rest and self.label is not None else None
-        self.unknown = (
-            [name for name in required if name not in (rest[0], self.label)] if rest else []
-        )
+        others = [name for name in required if name not in (*rest[:1], self.label)]
+        self.absent = [name for name in others if not labelled and _LABEL.match(name)]
+        self.unknown = [name for name in others if name not in self.absent]
 
     def forward(self, first: Tensor, label: Tensor | None = None) -> Any:
         """Call with f32[N, …] and any label that is taken, i64[N] in [0, K]; K means "no label".
@@ -65,8 +67,8 @@ class Call(nn.Module):
         function = getattr(self.module, self.name) if self.method else self.module
         if self.label is None or self.first is None or label is None:
             with OneFloat(first.dtype):
-                return function(first)
-        with OneFloat(first.dtype), _NullOneHot(self.classes) as mode:
+                return function(first, **dict.fromkeys(self.absent))
+        with OneFloat(first.dtype), _NullOneHot(self.classes, label) as mode:
             if self.one_hot:
                 label = F.one_hot(label, self.classes).to(first.dtype)
             returned = function(**{self.first: first, self.label: label})
@@ -101,23 +103,66 @@ class OneFloat(TorchFunctionMode):
 
 
 class _NullOneHot(TorchFunctionMode):
-    """Mode in which `one_hot` has a row for label K ("no label"): an equal mix of all classes.
+    """Mode in which one-hot rows have one for label K ("no label"): an equal mix of all classes.
 
-    The linear layer that follows maps it to the mean over all classes.
+    The linear layer that follows maps it to the mean over all classes. One-hot rows are recognized
+    where the module calls `F.one_hot`, scatters ones into rows of zeros, indexes `torch.eye(K)`, or
+    compares labels with `torch.arange(K)`.
     """
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, label: Tensor) -> None:
         super().__init__()
         self.classes = classes
+        self.label = label
         self.used = False
+        self._eyes: list[Tensor] = []
+        self._ranges: list[Tensor] = []
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        size = args[1] if len(args) > 1 else kwargs.get("num_classes", -1)
-        if func is F.one_hot and size in (-1, self.classes):
-            self.used, k = True, self.classes
-            rows = torch.cat([torch.eye(k), torch.full((1, k), 1 / k)])
-            return rows[args[0] if args else kwargs["tensor"]]
-        return func(*args, **kwargs)
+        if func in _EXTREMES and len(args) == 1 and args[0] is self.label and not kwargs:
+            # Checks of the labels' range would not be traceable. The runtime checks labels.
+            return torch.tensor(0 if func in _EXTREMES[:2] else self.classes - 1)
+        index = self._index(func, args, kwargs)
+        if index is None:
+            result = func(*args, **kwargs)
+            self._remember(func, result)
+            return result
+        self.used, k = True, self.classes
+        rows = torch.cat([torch.eye(k), torch.full((1, k), 1 / k)])[index.reshape(-1)]
+        if func is Tensor.scatter_:
+            return args[0].copy_(rows)
+        return rows if index.dim() < 2 or func in _EQUALS else rows.reshape(*index.shape, k)
+
+    def _index(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+        """Return the labels of which this call makes one-hot rows; None if it does not."""
+        k = self.classes
+        if func is F.one_hot:
+            size = args[1] if len(args) > 1 else kwargs.get("num_classes", -1)
+            return (args[0] if args else kwargs["tensor"]) if size in (-1, k) else None
+        if func in _SCATTERS and len(args) == 4:
+            target, dim, index, value = args
+            fits = target.shape[1:] == (k,) and index.shape[1:] == (1,)
+            one = not isinstance(value, Tensor) and value == 1
+            return index if dim in (1, -1) and fits and one else None
+        if func is Tensor.__getitem__ and any(args[0] is eye for eye in self._eyes):
+            return args[1] if isinstance(args[1], Tensor) and args[1].dtype == torch.int64 else None
+        if func in _EQUALS and len(args) == 2:
+            for labels, other in (args, args[::-1]):
+                known = any(other is r for r in self._ranges)
+                if known and isinstance(labels, Tensor) and labels.shape[1:] == (1,):
+                    return labels
+        return None
+
+    def _remember(self, func: Any, result: Any) -> None:
+        if func is torch.eye and result.shape == (self.classes, self.classes):
+            self._eyes.append(result)
+        elif func is torch.arange and result.shape == (self.classes,):
+            self._ranges.append(result)
+
+
+_EXTREMES = (torch.min, Tensor.min, torch.max, Tensor.max)
+_SCATTERS = (Tensor.scatter_, Tensor.scatter, torch.scatter)
+_EQUALS = (torch.eq, Tensor.eq, Tensor.__eq__)

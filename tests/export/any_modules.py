@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -223,6 +224,51 @@ class Indices(OneHot):
 
     def forward(self, x: Tensor, y: Tensor) -> Any:
         return self.decode(y, self.encode(x, digit_class=y)[0])
+
+
+def scattered(label: Tensor) -> Tensor:
+    """One-hot rows as people write them by hand, with a check that cannot be traced."""
+    assert torch.max(label).item() < K
+    rows = torch.zeros(label.size(0), K)
+    rows.scatter_(1, label.unsqueeze(1), 1)
+    return rows
+
+
+def from_identity(label: Tensor) -> Tensor:
+    return torch.eye(K)[label]
+
+
+def compared(label: Tensor) -> Tensor:
+    return (label.unsqueeze(1) == torch.arange(K)).float()
+
+
+class ByHand(OneHot):
+    """Takes labels as indices and makes the rows without `F.one_hot`."""
+
+    def __init__(self, rows: Callable[[Tensor], Tensor] = scattered) -> None:
+        super().__init__()
+        self.rows = rows
+
+    def encode(self, x: Tensor, c: Tensor) -> Any:
+        return super().encode(x, self.rows(c))
+
+    def decode(self, z: Tensor, c: Tensor) -> Any:
+        return super().decode(z, self.rows(c))
+
+
+class Unlabelled(Plain):
+    """A model without labels whose methods have a parameter for them all the same."""
+
+    def encode(self, x: Tensor, c: Tensor | None) -> Any:
+        assert c is None
+        return super().encode(x)
+
+    def decode(self, z: Tensor, c: Tensor | None) -> Any:
+        assert c is None
+        return super().decode(z)
+
+    def forward(self, x: Tensor, c: Tensor | None = None) -> Any:
+        return self.decode(self.encode(x, c)[0], c)
 
 
 class Wrapper(nn.Module):

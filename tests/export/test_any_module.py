@@ -59,6 +59,12 @@ WORKS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "one-hot, said": (theirs.OneHot, {"classes": CLASSES, "one_hot": True}, "cvae"),
     "one-hot, found": (theirs.OneHot, {"classes": CLASSES}, "cvae"),
     "indices, by keyword": (theirs.Indices, {"classes": CLASSES}, "cvae"),
+    "rows by hand: scatter": (theirs.ByHand, {"classes": CLASSES}, "cvae"),
+    "rows by hand: eye": (
+        lambda: theirs.ByHand(theirs.from_identity), {"classes": CLASSES}, "cvae",
+    ),
+    "rows by hand: arange": (lambda: theirs.ByHand(theirs.compared), {"classes": CLASSES}, "cvae"),
+    "a label that is None": (theirs.Unlabelled, {}, "vae"),
 }  # fmt: skip
 
 
@@ -99,9 +105,12 @@ def itself(
             image = module.dec(module.enc(x)[:, :2])
         elif isinstance(module, theirs.Flattened):
             image = module(x)[0].view(-1, 1, 8, 8)
+        elif isinstance(module, theirs.Unlabelled):
+            image = module(x)
         elif label is not None:
             y = torch.from_numpy(label)
-            y = y if isinstance(module, theirs.Indices) else torch.eye(theirs.K)[y]
+            indices = isinstance(module, theirs.Indices | theirs.ByHand)
+            y = y if indices else torch.eye(theirs.K)[y]
             image = module(x, y)
         else:
             image = module.decode(module.encode(x)[0])
@@ -110,7 +119,8 @@ def itself(
 
 def test_no_label_is_an_equal_mix_of_one_hot_rows(digits: Dataset, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    for module in (theirs.OneHot(), theirs.Indices()):
+    by_hand = map(theirs.ByHand, (theirs.scattered, theirs.from_identity, theirs.compared))
+    for module in (theirs.OneHot(), theirs.Indices(), *by_hand):
         export(module, tmp_path / "b", digits, classes=CLASSES)
         with vae.load(tmp_path / "b") as model:
             z = model.sample_latents(4, seed=1)

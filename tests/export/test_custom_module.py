@@ -81,7 +81,7 @@ def test_the_data_may_be_a_name_or_a_path(tmp_path: Path) -> None:
 
 
 def test_an_unknown_option_is_refused_with_the_closest_one() -> None:
-    with pytest.raises(UsageError, match="no such option. Did you mean image_range"):
+    with pytest.raises(UsageError, match=r"no such option\. Did you mean image_range"):
         export(custom_modules.Upsampler(), None, "digits", image_rang="signed")
 
 
