@@ -26,7 +26,8 @@ FOLDERS = {
 }
 MAY_IMPORT = {
     "vae_runtime": {"numpy", "onnxruntime", "PIL", "click", "sklearn", "pyarrow", "fsspec"}
-    | {"distributed", "fastapi", "starlette", "pydantic", "uvicorn", "PyInstaller"},
+    | {"matplotlib", "scipy", "distributed", "fastapi", "starlette", "pydantic", "uvicorn"}
+    | {"PyInstaller"},
     "vae_models": {"torch"},
     "vae_train": {"torch", "numpy", "click", "rich", "sklearn", "matplotlib", "threadpoolctl"}
     | {"vae_models", "vae_runtime"},

@@ -40,6 +40,7 @@ from .source import Source, from_checkpoint
 from .trace import trace
 from .writer import check_target, try_bundle, write_bundle
 
+NORMALITY = "normality.npz"
 _SAMPLER_ROWS = 256  # maximum number of rows to check a sampler with
 _SAMPLES = 1000  # maximum number of latents for calibrating or measuring a variant
 
@@ -233,8 +234,8 @@ def _export_graphs(
         parity["sampler"] = samplers.errors
         golden |= sampler_golden(decoder, spec, rows, golden)
     files["golden.npz"] = pack_golden(golden)
-    if measured:
-        parity["variants"] = {m.graph: m.to_json() for m in measured}
+    files |= {NORMALITY: source.normality} if source.normality else {}
+    parity |= {"variants": {m.graph: m.to_json() for m in measured}} if measured else {}
     if source.forward:
         parity["forward"] = source.forward
     manifest = Manifest(
@@ -245,6 +246,7 @@ def _export_graphs(
         parity=parity,
         producer=_producer(),
         checkpoint_sha256=source.sha256,
+        normality=file_spec(NORMALITY, files[NORMALITY]) if source.normality else None,
     )
     return Exported(manifest, files, results, measured)
 

@@ -13,6 +13,7 @@ from vae_runtime.bundle.spec import ImageSpec, ModelSpec
 from vae_runtime.datasets import Dataset, load_dataset
 from vae_runtime.datasets.downloads import has_download
 from vae_runtime.datasets.known import DOWNLOADS
+from vae_runtime.detection import Normality
 from vae_runtime.errors import MissingExtra, UsageError
 from vae_train import Checkpoint
 
@@ -35,6 +36,7 @@ class Source:
         sha256: checksum of the checkpoint or weights file; may be empty.
         forward: result of the comparison with a custom module's own `forward`, for the manifest;
             may be empty.
+        normality: the content of `normality.npz`; empty if it is not known what is normal.
     """
 
     spec: ModelSpec
@@ -44,6 +46,7 @@ class Source:
     training: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
     forward: dict[str, Any] = field(default_factory=dict)
+    normality: bytes = b""
 
 
 def from_checkpoint(checkpoint: Checkpoint, data: Dataset | None = None) -> Source:
@@ -56,6 +59,7 @@ def from_checkpoint(checkpoint: Checkpoint, data: Dataset | None = None) -> Sour
 
     Raises:
         UsageError: the images of `data` do not have the model's shape.
+        InputError: what the checkpoint says is normal is malformed.
     """
     config = checkpoint.model
     spec = ModelSpec(
@@ -84,9 +88,14 @@ def from_checkpoint(checkpoint: Checkpoint, data: Dataset | None = None) -> Sour
             )
         images = to_float32(data.images[:MAX_IMAGES])
         labels = matching_labels(data, checkpoint.classes)
+    if checkpoint.normality:
+        Normality.from_bytes(checkpoint.normality, "checkpoint")  # raises if it is malformed
     recipe = {"recipe": checkpoint.train.to_dict(), "model": config.to_dict()}
     graphs = graphs_of(checkpoint.build())
-    return Source(spec, graphs, images, labels, checkpoint.metadata | recipe, checkpoint.sha256)
+    return Source(
+        spec, graphs, images, labels, checkpoint.metadata | recipe, checkpoint.sha256,
+        normality=checkpoint.normality,
+    )  # fmt: skip
 
 
 def _offline_data(checkpoint: Checkpoint) -> Dataset | None:

@@ -18,9 +18,10 @@ from ._version import __version__
 from .errors import VaeError
 
 if TYPE_CHECKING:
-    from .autoencoder import Autoencoder, load
+    from .autoencoder import Autoencoder
     from .graphs import Decoder, Encoder, Sampler
     from .grids import grid, save
+    from .loading import load
     from .prior import Prior
 
 __all__ = [
@@ -37,7 +38,7 @@ __all__ = [
 ]
 
 _HOME = {
-    "load": "autoencoder",
+    "load": "loading",
     "grid": "grids",
     "save": "grids",
     "Autoencoder": "autoencoder",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from .arrays import as_latents, check_images
 from .bundle.manifest import Manifest
-from .bundle.reader import Bundle, open_bundle
+from .bundle.reader import Bundle
 from .bundle.spec import ModelSpec
 from .errors import InputError, UsageError
 from .graph_set import DEFAULT_VARIANT, GraphSet
@@ -28,41 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-DEFAULT_BUNDLE = "mnist"
-
-
-def load(
-    source: str | Path = DEFAULT_BUNDLE,
-    *,
-    device: str = "auto",
-    threads: int = 1,
-    variant: str = DEFAULT_VARIANT,
-    tf32: bool = False,
-    preload: bool = False,
-) -> Autoencoder:
-    """Open a bundle; every argument is checked here, not at the first call of a method.
-
-    Args:
-        source: a folder or `.zip` that vae-export wrote, or an embedded bundle's name (`mnist`).
-        device: `auto` (CUDA if it works, else the CPU), `cpu`, `cuda` or `cuda:N`.
-        threads: threads per run; small models run fastest with one.
-        variant: precision of the graphs: `fp32`, or `fp16` or `int8` if the bundle has them.
-        tf32: let CUDA use TF32 (ten mantissa bits), which is faster but alters the pixels.
-        preload: load every graph now. By default, a graph is loaded on first use.
-
-    Raises:
-        NotFound: there is no such bundle.
-        InputError: the source is not a bundle, or its format is too new.
-        UsageError: the device or `threads` is invalid, or the bundle has no such variant.
-        IntegrityError: a file is damaged; without `preload`, a graph is only checked on first use.
-        DeviceError: CUDA was requested but is not available.
-    """
-    model = Autoencoder(
-        open_bundle(source), device=device, threads=threads, variant=variant, tf32=tf32
-    )
-    if preload:
-        model.preload()
-    return model
+    from .detection import Detection, Normality
 
 
 class Autoencoder:
@@ -312,6 +278,59 @@ class Autoencoder:
         """
         pixels = check_images(images, self.spec.image)
         return score(self._codec, pixels, self._labels(label, len(pixels)), samples, seed, start)
+
+    @cached_property
+    def normality(self) -> Normality | None:
+        """What is normal for this model; None if the bundle does not say."""
+        from .detection import Normality
+
+        if (spec := self.manifest.normality) is None:
+            return None
+        return Normality.from_bytes(self._bundle.read(spec), f"{self._bundle.name}/{spec.file}")
+
+    def learn_normality(self, images: ArrayLike) -> Normality:
+        """Learn what is normal from normal images that the model was not trained on.
+
+        If the bundle says what is normal, they replace its held-out images. Otherwise, every second
+        one is held out.
+
+        Raises:
+            InputError: there are fewer than 20 held-out images, or they have the wrong shape.
+        """
+        from .detection import fit_normality
+
+        pixels = check_images(images, self.spec.image)
+        if self.normality is not None:
+            return self.normality.recalibrated(pixels, self.reconstruct)
+        return fit_normality(pixels[::2], pixels[1::2], self.reconstruct)
+
+    def detect(
+        self,
+        images: ArrayLike,
+        *,
+        normality: Normality | None = None,
+        false_alarms: float | None = None,
+    ) -> Detection:
+        """Find the images that are unlike normal ones, and where they are.
+
+        Args:
+            images: the images to judge. Labels are not used.
+            normality: what is normal, from `learn_normality`; by default, what the bundle says.
+            false_alarms: the fraction of normal images that may be called anomalous; by default,
+                1%, or what the N held-out images allow: 1 / (N + 1).
+
+        Raises:
+            InputError: the images have the wrong shape, or the bundle does not say what is normal.
+            UsageError: too few held-out images are known for this rate of false alarms.
+        """
+        from .detection import detect
+
+        if (known := normality or self.normality) is None:
+            raise InputError(
+                f"{self._bundle.name}: does not say what is normal. Learn it from normal images: "
+                "model.learn_normality(images), or vae-run detect --normal DIR."
+            )
+        return detect(check_images(images, self.spec.image), self.reconstruct, known, false_alarms)
 
     def evaluate(
         self,

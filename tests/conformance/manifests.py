@@ -240,6 +240,7 @@ def graph_list_cases() -> Iterator[Case]:
         "the same file": put("graphs", 1, "file", to="encoder.onnx"),
         "golden is a graph": put("golden", "file", to="encoder.onnx"),
         "golden is the manifest": put("golden", "file", to=NAME),
+        "normality is a graph": lambda m: m.update(normality=m["graphs"][0]),
         "a graph is the manifest": put("graphs", 0, "file", to=NAME),
     }.items():
         yield manifest_case("M10", name, change)
@@ -247,6 +248,12 @@ def graph_list_cases() -> Iterator[Case]:
     more = GOOD | {"again.onnx": GOOD["decoder.onnx"]}
     yield manifest_case("M10", "the same role and variant", again, good=more)
     yield manifest_case("M13", "reversed", lambda m: m["graphs"].reverse(), "accept")
+    for value in ([], "normality.npz", None, {}):
+        yield manifest_case("M4", f"normality = {value!r}", put("normality", to=value))
+    entry = json.loads(GOOD[NAME])["golden"] | {"file": "normality.npz"}
+    known = GOOD | {"normality.npz": GOOD["golden.npz"]}
+    yield manifest_case("M13", "normality", put("normality", to=entry), "accept", good=known)
+    yield manifest_case("F2", "no normality.npz", put("normality", to=entry), "NotFound")
     for name in ("A-1_b.bin", "x" * 100, "0"):
         renamed = without("golden.npz") | {name: GOOD["golden.npz"]}
         change = put("golden", "file", to=name)

@@ -39,9 +39,9 @@ def test_public_names_are_pinned() -> None:
 
 def test_public_methods_are_pinned() -> None:
     assert sorted(n for n in vars(vae.Autoencoder) if not n.startswith("_")) == [
-        "close", "decode", "decoder", "device", "encode", "encoder", "evaluate", "interpolate",
-        "manifest", "posterior", "preload", "reconstruct", "sample", "sample_latents", "score",
-        "spec", "stream", "traverse",
+        "close", "decode", "decoder", "detect", "device", "encode", "encoder", "evaluate",
+        "interpolate", "learn_normality", "manifest", "normality", "posterior", "preload",
+        "reconstruct", "sample", "sample_latents", "score", "spec", "stream", "traverse",
     ]  # fmt: skip
 
 

@@ -87,7 +87,7 @@ def test_the_tables_of_keys_match_the_dataclasses() -> None:
     assert keys("each input and output") == graph["inputs"][0].keys() == fields(TensorSpec)
     assert keys("`prior`") == fields(Prior) - {"classes"}
     # Manifests are written with these keys, and rule M4 tests that each is read.
-    assert json.loads(GOOD[NAME]).keys() | {"sigma"} == data.keys()
+    assert json.loads(GOOD[NAME]).keys() | {"sigma", "normality"} == data.keys()
 
 
 def test_the_metadata_of_a_graph_has_the_keys_of_the_page() -> None:

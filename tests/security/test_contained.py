@@ -45,6 +45,7 @@ USES: dict[str, list[list[str]]] = {
     "encode": [["in/", "-o", "out/c.csv"]],
     "decode": [["in/z.npy", "-o", "out/d.jpg"]],
     "score": [["in/", "-o", "out/scores.csv"]],
+    "detect": [["in/", "--normal", "in/", "-o", "out/d.csv", "--maps", "out/maps"]],
     "evaluate": [["in/", "--samples", "2"]],
     "info": [[]],
     "verify": [[]],
@@ -80,7 +81,7 @@ def place(tmp_path: Path) -> Path:
     for name in ("home", "in", "out"):
         (tmp_path / name).mkdir()
     rng = np.random.default_rng(0)
-    for name in "ab":
+    for name in [*"ab", *(f"c{i}" for i in range(40))]:
         pixels = rng.random((1, 8, 8), np.float32)
         (tmp_path / "in" / f"{name}.png").write_bytes(encode_image(pixels))
     np.save(tmp_path / "in" / "z.npy", rng.normal(size=(3, 8)).astype(np.float32))

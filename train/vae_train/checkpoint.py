@@ -39,6 +39,8 @@ class Checkpoint:
         example_labels: labels of the examples, i64[≤64]; None if there are no labels.
         sigma: standard deviation of the decoder's Gaussian likelihood, for pixels in [0, 1]; None
             unless the objective is `gaussian`.
+        normality: the content of a bundle's `normality.npz`; empty if too few images were held out
+            to say what is normal.
         sha256: checksum of the file that the checkpoint was read from; empty if it was not read
             from a file.
     """
@@ -52,6 +54,7 @@ class Checkpoint:
     classes: tuple[str, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
     sigma: float | None = None
+    normality: bytes = b""
     sha256: str = ""
 
     def build(self) -> Model:
@@ -81,6 +84,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> str:
     }
     if checkpoint.sigma is not None:
         content["sigma"] = checkpoint.sigma
+    if checkpoint.normality:
+        content["normality"] = torch.tensor(list(checkpoint.normality), dtype=torch.uint8)
     return write_checkpoint_file(content, path)
 
 
@@ -109,6 +114,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             tuple(data["classes"]),
             data["metadata"],
             data.get("sigma"),
+            data["normality"].numpy().tobytes() if "normality" in data else b"",
             sha256,
         )
         consistent = _is_consistent(checkpoint)

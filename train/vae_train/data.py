@@ -20,6 +20,7 @@ from .distributed import ProcessGroup
 from .objective import Batch
 
 _EVALUATION_LATENTS = 256  # images to decode per batch
+_FEWEST_HELD_OUT = 20
 _NEARLY_BLACK = 16  # of 255: what white becomes if 12 bits are read as 16
 
 
@@ -126,7 +127,7 @@ def _labels(data: Dataset, device: torch.device, *, labelled: bool) -> Tensor | 
 
 
 def split(data: Dataset, validation: float, seed: int) -> tuple[Dataset, Dataset | None]:
-    """Hold out a random fraction of the images for validation.
+    """Hold out a random fraction of the images for validation, but 20 if these are at most a tenth.
 
     Returns:
         The training images and the held-out images. The latter are None if the fraction amounts to
@@ -135,7 +136,9 @@ def split(data: Dataset, validation: float, seed: int) -> tuple[Dataset, Dataset
     Raises:
         UsageError: no images would be left to train on.
     """
-    held_out = round(len(data) * validation)
+    n = len(data)
+    # Of small data, a fraction of 5% is too few images to measure anything on.
+    held_out = max(round(n * validation), min(_FEWEST_HELD_OUT, n // 10)) if validation else 0
     if held_out == len(data):
         raise UsageError(
             f"validation is {validation} of {len(data)} images: none is left to train on"

@@ -14,11 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from vae_models import CVAE, ModelConfig, build
 from vae_models.autoencoder import scale_logits
 from vae_runtime import __version__
 from vae_runtime.datasets import Dataset
+from vae_runtime.detection.normality import MAX_FIT, MIN_HELD_OUT, Normality, fit_normality
 from vae_runtime.errors import UsageError
 from vae_runtime.prior import Prior
 
@@ -28,6 +31,7 @@ from .data import ImageSource, ShardedData, fingerprint
 from .device import pick_device, pick_precision, use_threads
 from .distributed import ProcessGroup
 from .loop import Callback, Diverged, Step, check_finite, evaluate, fit, steps_per_epoch
+from .objective import Model
 from .prior_fit import FittedPrior, check_prior, fit_prior
 from .run_folder import ResumableRun, RunFolder
 from .state import Epoch, State, best_epoch
@@ -110,17 +114,18 @@ def train_model(
         diverged = _fit(run, state, sharded, config, callbacks, interruptible=interruptible)
         _apply_guidance_and_contrast(state, sharded, config, group)
 
-        def finish() -> tuple[FittedPrior, dict[str, Any]]:
+        def finish() -> tuple[FittedPrior, dict[str, Any], Normality | None]:
             images, spread = sharded.all_training(), config.prior_spread
             fitted = fit_prior(state.model, images, prior, components, config.seed, spread, log=log)
             test_images = None if test is None else sharded.whole(test)
             best = bool(config.patience or diverged)
-            return fitted, _final_metrics(state, config, test_images, best=best)
+            normal = _measure_normality(state.model, images, sharded.own_validation)
+            return fitted, _final_metrics(state, config, test_images, best=best), normal
 
-        fitted, measured = group.run_on_first(finish)
+        fitted, measured, normal = group.run_on_first(finish)
     metadata = _provenance(data, test, len(sharded.training), run) | measured
     metadata["prior_held_out_log_likelihood"] = fitted.held_out_log_likelihood
-    checkpoint = _checkpoint(state, config, fitted.prior, data if test is None else test, metadata)
+    checkpoint = _checkpoint(state, config, fitted.prior, normal, test or data, metadata)
     if diverged:
         raise Diverged(f"{diverged}{run.keep_last_good(checkpoint)}", checkpoint)
     return checkpoint
@@ -296,6 +301,42 @@ def _final_metrics(
     return metadata | ({"best_epoch": kept + 1} if best else {})
 
 
+def _measure_normality(
+    model: Model, training: ImageSource, held_out: ImageSource | None
+) -> Normality | None:
+    """Measure the errors of reconstructions without labels.
+
+    Args:
+        model: a trained model.
+        training: its training images, of which at most 5,000 are used.
+        held_out: images that it was not trained on.
+
+    Returns:
+        None if fewer than 20 images were held out.
+    """
+    if held_out is None or len(held_out) < MIN_HELD_OUT:
+        return None
+    device = training.device
+
+    @torch.no_grad()
+    def reconstruct(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        encoded = model.encode(torch.from_numpy(images).to(device))
+        mean = encoded[0] if isinstance(encoded, tuple) else encoded
+        decoded: Tensor = model.decode(mean)
+        pixels: NDArray[np.float32] = decoded.float().cpu().numpy()
+        return pixels
+
+    model.eval()
+    return fit_normality(_pixels(training, MAX_FIT), _pixels(held_out), reconstruct)
+
+
+def _pixels(data: ImageSource, limit: int | None = None) -> NDArray[np.uint8]:
+    """Return the images u8[N, C, H, W], at most `limit` of them, evenly spaced."""
+    n = len(data)
+    step = 1 if limit is None else -(-n // limit)
+    return data.select(torch.arange(0, n, step, device=data.device)).pixels.cpu().numpy()
+
+
 def _provenance(
     data: Dataset, test: Dataset | None, training: int, run: ResumableRun
 ) -> dict[str, Any]:
@@ -314,7 +355,12 @@ def _provenance(
 
 
 def _checkpoint(
-    state: State, config: TrainConfig, prior: Prior, data: Dataset, metadata: dict[str, Any]
+    state: State,
+    config: TrainConfig,
+    prior: Prior,
+    normality: Normality | None,
+    data: Dataset,
+    metadata: dict[str, Any],
 ) -> Checkpoint:
     """Assemble the checkpoint; its examples are the first images of `data`."""
     labelled = state.model.config.family == "cvae"
@@ -329,4 +375,5 @@ def _checkpoint(
         tuple(metadata["data"]["classes"]) if labelled else (),
         metadata,
         math.sqrt(state.variance) if config.objective == "gaussian" else None,
+        b"" if normality is None else normality.to_bytes(),
     )

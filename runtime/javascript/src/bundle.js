@@ -41,6 +41,7 @@ export async function readBundle(source, name) {
   if (!raw) throw new InputError(`${name}: no ${NAME} inside, so not a bundle. Expected what vae-export wrote.`);
   const manifest = await readManifest(raw, `${name}/${NAME}`);
   const listed = [...manifest.graphs.map((graph) => graph.file), manifest.golden];
+  if (manifest.normality) listed.push(manifest.normality);
   const known = new Set([NAME, ...IGNORED, ...listed.map((file) => file.file)]);
   const extra = [...files.keys()].find((file) => !known.has(file));
   if (extra !== undefined) {

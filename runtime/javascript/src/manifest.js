@@ -29,6 +29,7 @@ const CHECKSUM_SIZE = CHECKSUM.length + 66;
  * @property {import("./spec.js").ModelSpec} spec
  * @property {GraphSpec[]} graphs
  * @property {FileSpec} golden
+ * @property {FileSpec} [normality] what is normal, for Python's `detect`
  * @property {any} data the parsed JSON, with the information for people: training, parity, producer
  */
 
@@ -53,6 +54,7 @@ export async function readManifest(raw, where) {
     spec: readSpec(data, where),
     graphs: take(data, "graphs", "array", where).map((/** @type {any} */ graph) => readGraph(graph, where)),
     golden: readFile(take(data, "golden", "object", where), where),
+    normality: "normality" in data ? readFile(take(data, "normality", "object", where), where) : undefined,
     data,
   };
   for (const key of ["training", "parity", "producer"]) take(data, key, "object", where);
@@ -109,8 +111,9 @@ function readTensors(data, side, where) {
 }
 
 /** @param {Manifest} manifest @param {string} where */
-function check({ spec, graphs, golden }, where) {
+function check({ spec, graphs, golden, normality }, where) {
   const names = [...graphs.map((graph) => graph.file.file), golden.file, NAME];
+  if (normality) names.push(normality.file);
   const keys = graphs.map((graph) => `${graph.role} ${graph.variant}`);
   const once = new Set(names).size === names.length && new Set(keys).size === keys.length;
   need(once, `${where}: a file or a graph is listed twice`);

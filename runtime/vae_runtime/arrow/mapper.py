@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from ..autoencoder import DEFAULT_BUNDLE, Autoencoder
+from ..autoencoder import Autoencoder
 from ..bundle.reader import Bundle, open_bundle
 from ..errors import IntegrityError, UsageError
 from ..graph_set import DEFAULT_VARIANT
 from ..labels import as_labels
+from ..loading import DEFAULT_BUNDLE
 from ..metrics import Scores
 from ..prior import check_sampling, choose_prior
 from .columns import RowErrors, read_images, read_integers, read_labels, to_lists, to_png

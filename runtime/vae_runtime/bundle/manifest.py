@@ -30,6 +30,7 @@ class Manifest:
         spec: the model, which all graphs share.
         graphs: every `.onnx` file.
         golden: the file of golden vectors, for `vae-run verify`.
+        normality: the file that says what is normal, for `vae-run detect`; None if there is none.
         training: free-form information for people, such as data set, command and metrics.
         parity: tolerances, and the errors measured at export.
         producer: names and versions of the programs that wrote the bundle.
@@ -43,13 +44,15 @@ class Manifest:
     parity: dict[str, Any] = field(default_factory=dict)
     producer: dict[str, Any] = field(default_factory=dict)
     checkpoint_sha256: str = ""
+    normality: FileSpec | None = None
 
     def __repr__(self) -> str:
         return f"<Manifest of {self.spec!r}: {', '.join(self.files())}>"
 
     def files(self) -> dict[str, FileSpec]:
         """Return all files of the bundle by name, except the manifest."""
-        return {spec.file: spec for spec in (*(g.file for g in self.graphs), self.golden)}
+        others = (self.golden,) if self.normality is None else (self.golden, self.normality)
+        return {spec.file: spec for spec in (*(g.file for g in self.graphs), *others)}
 
     def graph(self, role: str, variant: str = "fp32") -> GraphSpec | None:
         """Return the graph with this role and variant, or None if it does not exist."""
@@ -66,6 +69,8 @@ class Manifest:
             "producer": finite(self.producer),
             "checkpoint_sha256": self.checkpoint_sha256,
         }
+        if self.normality is not None:
+            data["normality"] = asdict(self.normality)
         prior = data.pop("prior")
         # The arrays of the prior are long, so they share one line; the rest is indented for people.
         head = json.dumps(data, indent=1, ensure_ascii=False)
@@ -96,6 +101,9 @@ class Manifest:
             take(data, "parity", dict, where),
             take(data, "producer", dict, where),
             take(data, "checkpoint_sha256", str, where),
+            FileSpec.from_json(take(data, "normality", dict, where), where)
+            if "normality" in data
+            else None,
         )
         manifest._check(where)
         return manifest
@@ -104,6 +112,7 @@ class Manifest:
         if "metrics" in self.training:
             take(self.training, "metrics", dict, f"{where}: training")
         names = [g.file.file for g in self.graphs] + [self.golden.file, NAME]
+        names += [] if self.normality is None else [self.normality.file]
         keys = [(g.role, g.variant) for g in self.graphs]
         if len(set(names)) < len(names) or len(set(keys)) < len(keys):
             raise InputError(f"{where}: a file or a graph is listed twice")

@@ -22,6 +22,7 @@ COMMANDS = (
     "encode",
     "decode",
     "score",
+    "detect",
     "evaluate",
     "batch",
     "info",

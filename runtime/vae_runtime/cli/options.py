@@ -44,7 +44,7 @@ class ModelOptions:
 
     def load(self) -> Autoencoder:
         """Load the bundle."""
-        from ..autoencoder import load
+        from ..loading import load
 
         return load(
             self.bundle,

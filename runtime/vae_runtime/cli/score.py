@@ -84,7 +84,7 @@ def command(
         device = model.device
     rows = _rows(found, scores, bound, by)
     if output.path is not None:
-        write_bytes(_csv(rows), output)
+        write_bytes(as_csv(rows), output)
     _report(output, rows, bound, by, device)
 
 
@@ -139,7 +139,8 @@ def _rows(
     return rows
 
 
-def _csv(rows: list[dict[str, object]]) -> list[bytes]:
+def as_csv(rows: list[dict[str, object]]) -> list[bytes]:
+    """Format rows of the same keys as a table, with six digits of each number."""
     import csv
     import io
 

@@ -19,8 +19,9 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from .._version import __version__
-from ..autoencoder import Autoencoder, load
+from ..autoencoder import Autoencoder
 from ..errors import InputError, LimitError, UsageError, VaeError, one_line
+from ..loading import load
 from ..rng import fresh_seed
 from . import formats
 from .formats import JSON, NPY, PICTURES, Label

@@ -1,0 +1,44 @@
+"""The way from photographs to decisions, as docs/uses.md describes it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tests.uses.__main__ import Row, page
+from tests.uses.textures import DEFECTS, write_photographs
+from vae_export.cli import cli as export
+from vae_runtime.cli import cli as run
+from vae_train.cli import cli as train
+
+
+@pytest.mark.slow
+def test_three_commands_lead_from_photographs_to_decisions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_photographs(Path("cloth"), 200, 10)
+    runner = CliRunner()
+    small = ["--backbone", "mlp", "--epochs", "40", "--latent-dim", "8", "--no-report"]
+    for cli, args in (
+        (train, ["vae", "--data", "cloth/train/good", "--size", "32x32", "-o", "c.pt", *small]),
+        (export, ["--ckpt", "c.pt", "--zip", "--no-sampler"]),
+    ):
+        done = runner.invoke(cli, args)
+        assert done.exit_code == 0, done.output
+    done = runner.invoke(run, ["detect", "cloth", "-b", "c.zip", "--resize", "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["n"] == 10 * (1 + len(DEFECTS))
+    assert found["false_alarms"] == pytest.approx(1 / 21)
+    assert found["quality"]["auroc"] > 0.8
+    assert found["quality"]["pixel_auroc"] > 0.85
+
+
+def test_the_page_has_the_mean_of_each_data_set() -> None:
+    rows = [Row("mnist", "3", 0, 0.9, 0.8, 0.04), Row("mnist", "4", 0, 1.0, 0.9, 0.06)]
+    text = page(rows, "2026-01-01")
+    assert "| mnist | 2 | 1 | 0.950 | 0.850 | 5.0% | – | – |" in text
