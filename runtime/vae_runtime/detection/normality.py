@@ -128,8 +128,8 @@ class Normality:
         width = max(images.shape[2:]) * _SMOOTHING
         squared = np.square(reconstructions - images).mean(axis=1)
         expected = self._expected_of(reconstructions).mean(axis=1).astype(np.float32)
-        ratio: Floats = smooth(squared, width) / (smooth(expected, width) + np.float32(_FLOOR))
-        return ratio
+        ratio = smooth(squared, width) / (smooth(expected, width) + np.float32(_FLOOR))
+        return np.asarray(ratio, np.float32)
 
     def recalibrated(self, images: NDArray[Any], reconstruct: Reconstruct) -> Normality:
         """Return a copy whose held-out images are these: u8 or f32 [N, C, H, W].

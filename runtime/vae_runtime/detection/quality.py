@@ -96,7 +96,7 @@ def measure_quality(
     return Quality(
         len(truth) - count, count, float(roc_auc_score(truth, scores)), float(low), float(high),
         float(average_precision_score(truth, scores)),
-        float(f1_score(truth, called, zero_division=0.0)), confusion,
+        float(f1_score(truth, called)) if called.any() else 0.0, confusion,
     )  # fmt: skip
 
 
@@ -120,7 +120,8 @@ def measure_maps(
     bounds = normal[np.minimum((rates * len(normal)).astype(int), len(normal) - 1)]
     overlaps = []
     for values, mask in zip(maps, masks, strict=True):
-        regions, count = label(mask)
+        labelled: Any = label(mask)
+        regions, count = labelled
         for region in range(1, count + 1):
             inside = np.sort(values[regions == region])
             overlaps.append(1 - np.searchsorted(inside, bounds, "right") / len(inside))
