@@ -244,6 +244,9 @@ FLOATS = struct.pack("<5f", *range(5))
 CONSTANTS = {
     "no numbers, a negative size": (tensor("c", [0, -1], b""), "an impossible shape"),
     "no numbers, a huge size": (tensor("c", [1 << 40, 0], b""), "an impossible shape"),
+    "no numbers, huge sizes after 0": (
+        tensor("c", [0, 1 << 30, 1 << 30, 1 << 30], b""), "an impossible shape",
+    ),
     "type of another encoding": (
         field(1, 1) + field(2, b"\1") + field(8, "c"), "has the wrong encoding",
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -123,11 +124,10 @@ def read_tensor(data: bytes, span: Span) -> Tensor:
     if kind not in ITEM_SIZES:
         raise Malformed(f"{shown} has the element type {kind}")
     shape = tuple(integers(data, found, 1, MAX_RANK))
-    count = 1
-    for size in shape:
-        count *= size
-        if size < 0 or count >> 31:
-            raise Malformed(f"{shown} has an impossible shape")
+    # NumPy refuses large sizes also beside a size of 0.
+    if min(shape, default=0) < 0 or math.prod(size or 1 for size in shape) >> 31:
+        raise Malformed(f"{shown} has an impossible shape")
+    count = math.prod(shape)
     dtype = DTYPES.get(kind)
     if 9 in found:
         start, end, _ = found[9][0]
