@@ -24,6 +24,7 @@ from vae_runtime.bundle.manifest import NAME, Manifest
 from vae_runtime.bundle.spec import parse_spec
 from vae_runtime.cli import inputs
 from vae_runtime.datasets import idx
+from vae_runtime.detection.normality import LEVELS, Normality
 from vae_runtime.errors import VaeError
 from vae_runtime.files import npz
 from vae_runtime.graph_checks import check_graph
@@ -159,6 +160,13 @@ def _pickle(raw: bytes) -> None:
     _checkpoint(_zipped(raw))
 
 
+def _normalities() -> Iterator[bytes]:
+    scores = np.arange(30.0)
+    parts = np.array([[1.0, 2], [3, 4]])
+    yield Normality(np.linspace(0, 1, LEVELS), parts, scores, 30).to_bytes()
+    yield Normality(np.zeros(LEVELS), parts, scores[:1], 9000).to_bytes()
+
+
 def _pickles() -> Iterator[bytes]:
     from tests.security.pickles import tensor
 
@@ -190,6 +198,7 @@ TARGETS = {
     "checksum": Target(lambda raw: verify_graph(raw, "x.onnx"), _graphs),
     "npz": Target(lambda raw: npz.read_npz(raw, "x", npz.NUMBERS + npz.TEXT, 64 << 20), _npzs),
     "npy": Target(lambda raw: npz.read_npy(raw, "x.npy"), _npys),
+    "normality": Target(lambda raw: Normality.from_bytes(raw, "x"), _normalities),
     "idx": Target(_idx, _idxs),
     "image": Target(images.read_image, _images),
     "csv": Target(lambda raw: inputs._parse_csv(raw, "x.csv"), _csvs),

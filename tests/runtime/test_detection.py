@@ -161,6 +161,8 @@ def test_a_model_learns_what_is_normal() -> None:
         assert found.false_alarms == pytest.approx(1 / 31)
         assert found.maps.shape == (60, 8, 8)
         assert found.anomalous.sum() <= 2
+    assert repr(known) == "<Normality of 30 held-out images>"
+    assert repr(found).endswith(f"of 60 images above {found.threshold:.3g}>")
 
 
 def parts(folder: Path) -> Path:

@@ -46,7 +46,7 @@ _SMOOTHING = 1 / 30  # standard deviation of the blur, relative to the longer si
 _FLOOR = 1e-6  # of an expected error, against division by zero
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Normality:
     """The errors of reconstructions of normal images.
 
@@ -64,6 +64,9 @@ class Normality:
     parts: Doubles
     scores: Doubles
     held_out: int
+
+    def __repr__(self) -> str:
+        return f"<Normality of {self.held_out:,} held-out images>"
 
     def score(self, images: Floats, reconstructions: Floats) -> Doubles:
         """Return the scores f64[N] of images f32[N, C, H, W]: 0 on average for normal ones."""
@@ -209,6 +212,10 @@ class Detection(NamedTuple):
     threshold: float
     false_alarms: float
     maps: Floats
+
+    def __repr__(self) -> str:
+        n, found = len(self.scores), int(self.anomalous.sum())
+        return f"<Detection: {found} of {n} images above {self.threshold:.3g}>"
 
 
 def detect(
