@@ -102,6 +102,9 @@ def execute(run: Run, folder: Path, line: str, monkeypatch: pytest.MonkeyPatch) 
         pytest.skip(f"no onnxruntime-web: run {fetch.COMMAND}")
     if line.startswith("vae-run batch"):
         pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra arrow")
+    if "--curves" in line:
+        for package in ("sklearn", "matplotlib"):
+            pytest.importorskip(package, reason=f"{package} is not installed: the extra detect")
     if line.startswith("vae-run serve"):
         pytest.importorskip("fastapi", reason="fastapi is not installed: the extra serve")
         line = re.sub(r" --port \d+|$", " --port 0", line, count=1)

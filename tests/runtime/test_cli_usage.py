@@ -133,12 +133,12 @@ def test_hostile_names_do_not_reach_the_terminal(run: Run) -> None:
 def test_a_bug_is_reported_as_a_bug(
     run: Run, cvae_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import vae_runtime.autoencoder
+    import vae_runtime.loading
 
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr(vae_runtime.autoencoder, "load", broken)
+    monkeypatch.setattr(vae_runtime.loading, "load", broken)
     monkeypatch.delenv("VAE_DEBUG", raising=False)
     done = run("sample", "-b", cvae_path)
     assert (done.code, done.error) == (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..console import PATH, check_output_file, pluralize, print_status
+from ..dependencies import require
 from ..errors import MissingExtra, UsageError
 from . import options
 
@@ -95,6 +96,8 @@ def command(
     quality of the detection is reported as well. INPUTS are image files, any data that vae-train
     reads (its test split), or - for standard input.
     """
+    from ..detection.pictures import draw_curves
+    from ..files.atomic import write_atomic
     from .inputs import read_images
     from .output import write_bytes
     from .score import as_csv
@@ -105,20 +108,27 @@ def command(
         output.check(".csv", inputs=(*source.inputs, *normal, model_options.bundle))
     if curves is not None:
         check_output_file(curves, (".png",))
+        require("--curves", "matplotlib", "sklearn", extra="cpu,detect")
     with model_options.load() as model:
         found = read_images(source.inputs, model.spec.image, source.limit, resize=source.resize)
+        truth = _truth(found, normal_class)
+        if curves is not None and truth is None:
+            raise UsageError(
+                "--curves: the classes of INPUTS do not say what is normal. "
+                "Name it: --normal-class."
+            )
         known = None
         if normal:
             held_out = read_images(normal, model.spec.image, resize=source.resize)
             known = model.learn_normality(held_out.images)
         result = model.detect(found.images, normality=known, false_alarms=false_alarms)
         device = model.device
-    truth = _truth(found, normal_class)
     quality = None if truth is None else _quality(found, result, truth)
     if maps is not None:
         _write_maps(found, result, maps)
-    if curves is not None:
-        _draw_curves(curves, result, truth, quality)
+    if curves is not None and truth is not None and quality is not None:
+        curve = draw_curves(result.scores, truth, result.threshold, quality.auroc)
+        write_atomic(curves, curve)
     rows = _rows(found, result)
     if output.path is not None:
         write_bytes(as_csv(rows), output)
@@ -169,19 +179,6 @@ def _write_maps(found: InputImages, result: Detection, folder: Path) -> None:
     order = np.argsort(-result.scores, kind="stable")
     pairs = np.concatenate([colour, drawn], axis=3)[order]
     save(pairs, folder, labels=[f"{result.scores[i]:.1f}" for i in order])
-
-
-def _draw_curves(
-    path: Path, result: Detection, truth: NDArray[np.bool_] | None, quality: Quality | None
-) -> None:
-    from ..detection.pictures import draw_curves
-    from ..files.atomic import write_atomic
-
-    if truth is None or quality is None:
-        raise UsageError(
-            "--curves: the classes of INPUTS do not say what is normal. Name it: --normal-class."
-        )
-    write_atomic(path, draw_curves(result.scores, truth, result.threshold, quality.auroc))
 
 
 def _rows(found: InputImages, result: Detection) -> list[dict[str, object]]:
