@@ -35,6 +35,10 @@ const jobs = {
     const { mu, logVar } = await model.posterior(part, labels && labels.slice(0, n));
     return { mu: list(mu), logVar: list(logVar) };
   },
+  detect: async (model, { images, falseAlarms }) => {
+    const found = await model.detect(Float32Array.from(images), { falseAlarms });
+    return { ...found, scores: list(found.scores), rarity: list(found.rarity), maps: list(found.maps) };
+  },
   score: async (model, { n, samples, seed }) => {
     const { images, labels } = await model.examples();
     const part = images.slice(0, n * model.image.size);

@@ -11,6 +11,7 @@ import pytest
 
 import vae_runtime as vae
 from tests.javascript.conftest import Engine
+from tests.normality import with_normality
 from vae_runtime import latents as latent
 from vae_runtime.bundle.reader import EMBEDDED, open_bundle
 from vae_runtime.latents import move
@@ -185,6 +186,36 @@ def test_spread_encode_and_score_agree_with_python(engine: Engine) -> None:
             theirs = next(results)["result"]
             ours = model.score(images, label, samples=2, seed=5)
             np.testing.assert_allclose(theirs, ours, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["vae_conv", "ae_mlp", "cvae_mlp"])
+def test_detection_agrees_with_python(engine: Engine, name: str, tmp_path: Path) -> None:
+    path = with_normality(DATA / f"{name}.zip", tmp_path / "b.zip")
+    with vae.load(path, device="cpu") as model:
+        images = model.sample(30, seed=9)
+        images[:5, :, 2:4, 2:4] = 1 - images[:5, :, 2:4, 2:4]
+        ours = model.detect(images, false_alarms=0.1)
+    job = {"job": "detect", "bundle": str(path), "images": images.ravel().tolist()}
+    theirs, default, few, unknown = engine(
+        job | {"falseAlarms": 0.1}, job, job | {"falseAlarms": 1e-4},
+        job | {"bundle": str(DATA / f"{name}.zip")},
+    )  # fmt: skip
+    found = theirs["result"]
+    np.testing.assert_allclose(found["scores"], ours.scores, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found["maps"], ours.maps.ravel(), rtol=1e-3, atol=1e-4)
+    assert found["anomalous"] == ours.anomalous.tolist()
+    assert sum(found["anomalous"]) >= 3
+    assert found["threshold"] == pytest.approx(ours.threshold)
+    np.testing.assert_allclose(found["rarity"], ours.rarity, atol=0.01)
+    assert default["result"]["falseAlarms"] == 0.01
+    assert (few["error"], few["message"][:40]) == (
+        "UsageError",
+        "falseAlarms is 0.0001, expected 0.0050 o",
+    )
+    assert (unknown["error"], "does not say what is normal" in unknown["message"]) == (
+        "InputError",
+        True,
+    )
 
 
 def test_dimensions_are_ordered_by_effect(engine: Engine) -> None:

@@ -21,6 +21,7 @@ import pytest
 from PIL import Image
 
 import vae_runtime as vae
+from tests.normality import with_normality
 from vae_runtime.images import encode_image
 
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
@@ -33,6 +34,7 @@ from vae_runtime.server.limits import LimitRequests, Limits, RequestError
 
 pytestmark = pytest.mark.torch_free
 
+DATA = Path(__file__).parents[1] / "data"
 LIMITS = Limits(bytes=100_000, images=20, pixels=10_000, seconds=0.2)
 
 
@@ -69,7 +71,7 @@ def test_the_interface_is_described_as_openapi_requires(client: TestClient) -> N
     description = client.get("/openapi.json").json()
     validator.validate(description)
     assert set(description["paths"]) == {
-        "/health", "/spec", "/sample", "/decode", "/encode", "/reconstruct", "/score",
+        "/health", "/spec", "/sample", "/decode", "/encode", "/reconstruct", "/score", "/detect",
     }  # fmt: skip
     assert all(
         "requestBody" in path["post"] for path in description["paths"].values() if "post" in path
@@ -126,6 +128,31 @@ def test_images_in_every_format(client: TestClient, cvae: vae.Autoencoder, kind:
     expected_scores = cvae.score(image, 2, samples=3, seed=1)
     for name, values in expected_scores._asdict().items():
         np.testing.assert_allclose(scores[name], values, rtol=1e-4)
+
+
+def test_anomalies_in_every_format(client: TestClient, tmp_path: Path) -> None:
+    unknown = client.post("/detect", content=png_of(8, 8))
+    assert unknown.status_code == 422
+    assert "does not say what is normal" in unknown.json()["error"]
+    path = with_normality(DATA / "vae_mlp.zip", tmp_path / "b.zip")
+    with (
+        vae.load(path, device="cpu") as model,
+        TestClient(create_app(model, LIMITS), base_url="http://localhost") as client,
+    ):
+        images = model.sample(6, seed=3)
+        images[0, :, 2:4, 2:4] = 1 - images[0, :, 2:4, 2:4]
+        found = model.detect(images, false_alarms=0.1)
+        body = npy(images)
+        answer = client.post("/detect?false_alarms=0.1", content=body).json()
+        np.testing.assert_allclose(answer["scores"], found.scores, rtol=1e-4)
+        assert answer["anomalous"] == found.anomalous.tolist()
+        assert (answer["threshold"], answer["false_alarms"]) == (found.threshold, 0.1)
+        maps = client.post("/detect", content=body, headers={"Accept": NPY})
+        np.testing.assert_allclose(load_npy(maps.content), found.maps, rtol=1e-4)
+        picture = client.post("/detect", content=body, headers={"Accept": "image/png"})
+        assert Image.open(io.BytesIO(picture.content)).mode == "RGB"
+        few = client.post("/detect?false_alarms=0.001", content=body)
+        assert (few.status_code, "held-out" in few.json()["error"]) == (422, True)
 
 
 def test_latents_in_every_format(client: TestClient, cvae: vae.Autoencoder) -> None:

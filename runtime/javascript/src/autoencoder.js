@@ -7,6 +7,7 @@ import { compareGraph, readGolden } from "./golden.js";
 import { Decoder, Encoder, Host, Sampler } from "./graph.js";
 import { interpolation, sampleLatents, traversal } from "./latents.js";
 import { activity, score } from "./metrics.js";
+import { detect, readNormality } from "./normality.js";
 import { readSource } from "./source.js";
 
 /**
@@ -169,6 +170,19 @@ export class Autoencoder {
    */
   score(images, options = {}) {
     return score(this, images, options);
+  }
+
+  /**
+   * Find the images that are unlike normal ones, and where they are; scores and decisions are those of Python.
+   *
+   * @param {Float32Array} images n·C·H·W in [0, 1]
+   * @param {{falseAlarms?: number}} [options] the fraction of normal images that may be called anomalous; by default 1%
+   * @returns {Promise<import("./normality.js").Detection>}
+   * @throws {InputError} the bundle does not say what is normal
+   */
+  async detect(images, { falseAlarms } = {}) {
+    const normality = await readNormality(this.#bundle);
+    return detect(normality, this.image, images, await this.reconstruct(images), falseAlarms);
   }
 
   /** Measure how much each dimension changes the image. @param {number | null} [label] */

@@ -29,7 +29,7 @@ const CHECKSUM_SIZE = CHECKSUM.length + 66;
  * @property {import("./spec.js").ModelSpec} spec
  * @property {GraphSpec[]} graphs
  * @property {FileSpec} golden
- * @property {FileSpec} [normality] what is normal, for Python's `detect`
+ * @property {FileSpec} [normality] what is normal, for `detect`
  * @property {any} data the parsed JSON, with the information for people: training, parity, producer
  */
 

@@ -6,11 +6,11 @@ import { BadZip, readDirectory, unpack } from "./zip.js";
 const MAX_BYTES = 2 ** 30;
 const HEADER = /^\{'descr': '([<|][a-z]\d)', 'fortran_order': False, 'shape': \(((?:\d+, ?)*\d*)\), \}\s*$/;
 /** @type {Record<string, any>} */
-const KINDS = { "<f4": Float32Array, "<i8": BigInt64Array, "|u1": Uint8Array };
+const KINDS = { "<f4": Float32Array, "<f8": Float64Array, "<i8": BigInt64Array, "|u1": Uint8Array };
 
 /**
  * @typedef {object} NpyArray
- * @property {Float32Array | BigInt64Array | Uint8Array} data in C order
+ * @property {Float32Array | Float64Array | BigInt64Array | Uint8Array} data in C order
  * @property {number[]} shape
  */
 
@@ -47,7 +47,7 @@ function readNpy(raw) {
   const [begin, length] = major === 1 ? [10, view.getUint16(8, true)] : [12, view.getUint32(8, true)];
   const found = HEADER.exec(new TextDecoder("latin1").decode(raw.subarray(begin, begin + length)));
   const Kind = found && KINDS[found[1]];
-  if (!found || !Kind) throw new BadZip("expected float32, int64 or uint8 in C order");
+  if (!found || !Kind) throw new BadZip("expected float32, float64, int64 or uint8 in C order");
   const shape = (found[2].match(/\d+/g) ?? []).map(Number);
   const count = shape.reduce((product, n) => product * n, 1);
   const bytes = raw.slice(begin + length).buffer;

@@ -173,9 +173,8 @@ def _write_maps(found: InputImages, result: Detection, folder: Path) -> None:
     from ..grids import save
 
     images = to_float32(found.images)
-    high = max(2.0, float(np.quantile(result.maps, 0.999)))
     colour = np.broadcast_to(images[:, :3], (len(images), 3, *images.shape[2:]))
-    drawn = heat(images, result.maps, high)
+    drawn = heat(images, result.maps)
     order = np.argsort(-result.scores, kind="stable")
     pairs = np.concatenate([colour, drawn], axis=3)[order]
     save(pairs, folder, labels=[f"{result.scores[i]:.1f}" for i in order])

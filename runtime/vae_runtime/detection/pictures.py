@@ -18,19 +18,18 @@ _HEAT = np.array(
 ) / np.float32(255)
 
 
-def heat(
-    images: NDArray[np.float32], maps: NDArray[np.float32], high: float
-) -> NDArray[np.float32]:
+def heat(images: NDArray[np.float32], maps: NDArray[np.float32]) -> NDArray[np.float32]:
     """Draw maps over their images.
 
     Args:
         images: f32[N, C, H, W] in [0, 1].
         maps: f32[N, H, W]; pixels of 1 or less, which are as expected, keep the grey of the image.
-        high: the value of the brightest colour, above 1.
+            The brightest colour is for the highest thousandth of all pixels, and for 2 or more.
 
     Returns:
         f32[N, 3, H, W] in [0, 1].
     """
+    high = max(2.0, float(np.quantile(maps, 0.999))) if maps.size else 2.0
     strength = ((maps - 1) / (high - 1)).clip(0, 1)
     place = strength * (len(_HEAT) - 1)
     colour = np.stack([np.interp(place, range(len(_HEAT)), _HEAT[:, c]) for c in range(3)], axis=1)

@@ -1,4 +1,4 @@
-"""The HTTP interface of one model: health, spec, sample, decode, encode, reconstruct and score."""
+"""The HTTP interface of one model: health, spec, sample, decode, encode, reconstruct, score, detect."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
+import numpy as np
 from fastapi import Depends, FastAPI, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
@@ -19,7 +20,9 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from .._version import __version__
+from ..arrays import to_float32
 from ..autoencoder import Autoencoder
+from ..detection.pictures import heat
 from ..errors import InputError, LimitError, UsageError, VaeError, one_line
 from ..loading import load
 from ..rng import fresh_seed
@@ -196,6 +199,28 @@ def _add_inference(app: FastAPI, service: _Service) -> None:
             return Response(formats.to_npy(z), media_type=NPY)
         more = {} if log_var is None else {"log_var": log_var.tolist()}
         return Response(_json(z=z.tolist(), **more), media_type=JSON)
+
+    @app.post("/detect", responses=_image_responses(), openapi_extra=images_body)
+    async def detect(
+        request: Request,
+        accept: Annotated[str, Header()] = JSON,
+        resize: ResizeQuery = False,
+        false_alarms: Annotated[float | None, Query(gt=0, lt=1)] = None,
+        scale: ScaleQuery = 1,
+    ) -> Response:
+        """Find anomalies: in JSON, scores and decisions; as .npy, maps; as a picture, heat maps."""
+        kind = formats.negotiate(accept, (JSON, *PICTURES, NPY))
+        rows = await service.images(request, None, resize=resize)
+        found = await service.run(lambda: model.detect(rows.values, false_alarms=false_alarms))
+        if kind in PICTURES:
+            maps = heat(to_float32(rows.values), found.maps)
+            return Response(formats.to_picture(maps, kind, scale), media_type=kind)
+        if kind == NPY:
+            return Response(formats.to_npy(found.maps), media_type=NPY)
+        values = found._asdict()
+        del values["maps"]
+        lists = {n: v.tolist() if isinstance(v, np.ndarray) else v for n, v in values.items()}
+        return Response(_json(**lists), media_type=JSON)
 
     @app.post("/score", responses=_responses(JSON), openapi_extra=images_body)
     async def score(

@@ -10,6 +10,7 @@ _FOLDERS = {
 }  # fmt: skip
 _LIMITS = ["security/test_limits.py", "security/test_graph_limits.py"]
 _GRAPHS = [*_LIMITS, "security/test_graphs.py", "security/test_bit_rot.py"]
+_CHECKS = [*_GRAPHS, "fuzz/test_structured.py", "security/test_lying_bundles.py"]
 _BUNDLES = [*_LIMITS, "conformance/test_conformance.py", "security/test_bit_rot.py",
             "runtime/test_manifest.py"]  # fmt: skip
 _FILES = ["runtime/test_files.py", "runtime/test_abandoned.py", "security/test_limits.py",
@@ -34,12 +35,15 @@ _EXPORT = ["export/test_contract.py", "export/test_parity_check.py", "export/tes
            "export/test_variants.py", "export/test_targets.py"]  # fmt: skip
 _TESTS: dict[str, list[str]] = {
     "vae_runtime.graph_checks.protobuf": _GRAPHS,
-    "vae_runtime.graph_checks.nodes": _GRAPHS,
-    "vae_runtime.graph_checks.model": _GRAPHS,
+    "vae_runtime.graph_checks.nodes": _CHECKS,
+    "vae_runtime.graph_checks.model": _CHECKS,
     "vae_runtime.bundle.checksums": _GRAPHS,
-    "vae_runtime.graph_checks.check": _GRAPHS,
-    "vae_runtime.graph_checks.shapes": [*_GRAPHS, "fuzz/test_structured.py"],
-    "vae_runtime.graph_checks.layers": [*_GRAPHS, "fuzz/test_structured.py"],
+    "vae_runtime.graph_checks.check": _CHECKS,
+    "vae_runtime.graph_checks.shapes": _CHECKS,
+    "vae_runtime.graph_checks.layers": _CHECKS,
+    "vae_runtime.graph_checks.call": _CHECKS,
+    "vae_runtime.graph_checks.values": _CHECKS,
+    "vae_runtime.graph_checks.operators": _CHECKS,
     "vae_runtime.bundle.archive": _BUNDLES,
     "vae_runtime.bundle.reader": _BUNDLES,
     "vae_runtime.files.json_fields": _BUNDLES,
@@ -47,6 +51,8 @@ _TESTS: dict[str, list[str]] = {
     "vae_runtime.bundle.manifest": _BUNDLES,
     "vae_runtime.prior": ["runtime/test_prior.py", "runtime/test_prior_forms.py",
                           "conformance/test_conformance.py"],
+    "vae_runtime.detection.normality": ["runtime/test_detection.py"],
+    "vae_runtime.detection.quality": ["runtime/test_detection.py"],
     "vae_runtime.verification": ["runtime/test_golden.py", "security/test_verify.py", *_BUNDLES],
     "vae_runtime.graphs": ["runtime/test_graphs.py", "security/test_limits.py",
                            "runtime/test_api.py", "security/test_bit_rot.py"],
@@ -59,6 +65,8 @@ _TESTS: dict[str, list[str]] = {
     "vae_runtime.datasets.downloads": _DATA,
     "vae_runtime.datasets.folder": _DATA,
     "vae_runtime.datasets.idx": _DATA,
+    "vae_runtime.datasets.known": _DATA,
+    "vae_runtime.datasets.layout": _DATA,
     "vae_runtime.datasets.load": _DATA,
     "vae_runtime.datasets.pixels": _DATA,
     "vae_runtime.files.atomic": _FILES,
@@ -72,6 +80,8 @@ _TESTS: dict[str, list[str]] = {
     "vae_runtime.arrow.plan": _ARROW,
     "vae_runtime.datasets.parquet": _ARROW,
     "vae_runtime.studio.serve": ["studio/test_serve.py"],
+    "vae_runtime.loading": ["runtime/test_api.py", "runtime/test_device.py",
+                            "runtime/test_process.py"],
     "vae_models.config": ["models/test_config.py", *_POINTS],
     "vae_train.config": ["train/test_config.py", *_POINTS],
     "vae_train.config_file": ["train/test_config_file.py"],
