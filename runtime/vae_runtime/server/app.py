@@ -1,4 +1,4 @@
-"""The HTTP interface of one model: health, spec, sample, decode, encode, reconstruct, score, detect."""
+"""The HTTP interface of one model: facts, sample, decode, encode, reconstruct, score, detect."""
 
 from __future__ import annotations
 
