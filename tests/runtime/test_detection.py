@@ -18,8 +18,8 @@ import vae_runtime as vae
 from vae_runtime.cli import cli
 from vae_runtime.detection import Normality, detect, fit_normality
 from vae_runtime.detection.normality import LEVELS, smooth
-from vae_runtime.detection.quality import read_masks
-from vae_runtime.errors import InputError, UsageError
+from vae_runtime.detection.quality import measure_maps, measure_quality, read_masks
+from vae_runtime.errors import InputError, MissingExtra, UsageError
 
 pytestmark = pytest.mark.torch_free
 BUNDLE = Path(__file__).parents[1] / "data" / "vae_mlp.zip"  # of 8×8 images
@@ -118,14 +118,16 @@ def test_it_survives_the_file_and_refuses_others(normality: Normality) -> None:
     ("name", "value"),
     [
         ("expected", np.full(LEVELS, -1.0)), ("expected", np.zeros(3)),
-        ("parts", np.zeros((2, 2))), ("parts", np.full((2, 2), np.nan)),
+        ("expected", np.full(LEVELS, np.inf)), ("expected", np.zeros(LEVELS, np.float32)),
+        ("parts", np.zeros((2, 2))), ("parts", np.full((2, 2), np.nan)), ("parts", np.ones((3, 2))),
+        ("scores", np.zeros((2, 2))),
         ("scores", np.array([2.0, 1.0])), ("scores", np.zeros(0)),
         ("scores", np.zeros(300)), ("held_out", np.array([1, 2])),
     ],
 )  # fmt: skip
 def test_wrong_values_are_refused(normality: Normality, name: str, value: Any) -> None:
     arrays = {n: getattr(normality, n) for n in ("expected", "parts", "scores", "held_out")}
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=r"^n: "):
         Normality.from_bytes(npz(arrays | {name: value}), "n")
     assert Normality.from_bytes(npz(arrays), "n").held_out == 199
 
@@ -226,6 +228,22 @@ def test_the_command_measures_its_quality(tmp_path: Path) -> None:
     confusion = quality["confusion"]
     assert confusion["true_alarms"] + confusion["missed"] == 6
     assert confusion["false_alarms"] + confusion["passed"] == 12
+
+
+@needs_sklearn
+@pytest.mark.parametrize("truth", [np.zeros(3, bool), np.ones(3, bool)])
+def test_quality_needs_images_of_both_kinds(truth: NDArray[np.bool_]) -> None:
+    with pytest.raises(InputError, match="of 3 images are anomalous, expected some of both kinds"):
+        measure_quality(np.arange(3.0), truth, 1.0)
+
+
+def test_quality_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    truth = np.array([False, True])
+    with pytest.raises(MissingExtra, match=r"needs sklearn, not installed here\. Run: pip"):
+        measure_quality(np.zeros(2), truth, 1.0)
+    with pytest.raises(MissingExtra, match=r"needs sklearn, not installed here\. Run: pip"):
+        measure_maps(np.zeros((2, 1, 1), np.float32), truth.reshape(2, 1, 1))
 
 
 @needs_sklearn

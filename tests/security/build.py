@@ -104,15 +104,17 @@ def layers() -> bytes:
         ),
         node("Conv", "b v", "c", group=2, strides=[1, 1], pads=[1, 1, 1, 1], kernel_shape=[3, 3]),
         node("Split", "c", "d e", axis=1, num_outputs=2),
-        node("Concat", "d e", "f", axis=1),
+        node("Concat", "d e", "f", axis=-3),
         node("DepthToSpace", "f", "g", blocksize=2),
         node("MaxPool", "g", "h", kernel_shape=[2, 2], strides=[2, 2], pads=[0, 0, 0, 0]),
         node("AveragePool", "h", "i", kernel_shape=[2, 2], strides=[1, 1]),
         node("Resize", "i none scales", "j"),
-        node("Flatten", "j", "y", axis=1),
+        node("Clip", "j", "k", more=field(1, "") + field(1, "most")),
+        node("Flatten", "k", "y", axis=1),
     ]  # fmt: skip
     tensors = [
         integers("square", -1, 1, 2, 2), reals("none"), reals("scales", 1, 1, 2, 2),
+        tensor("most", [], b"\0\0\0="),
         tensor("w", [1, 4, 3, 3], b"\0\0\0=" * 36), tensor("v", [4, 2, 3, 3], b"\0\0\0=" * 72),
     ]  # fmt: skip
     return model(graph(nodes, tensors))
@@ -271,6 +273,7 @@ def hostile() -> dict[str, tuple[bytes, str]]:
             ),
             "does not fit its value",
         ),
+        **_sizes_and_types(),
         **{f"division: {name}": case for name, case in _divisions().items()},
         "deep nesting": (_nested(2000), "not ONNX"),
     }  # fmt: skip
@@ -291,6 +294,42 @@ def hostile() -> dict[str, tuple[bytes, str]]:
         raw = model(graph([node(op, inputs, **{name: 0})]), opset=opset)
         cases[f"{op} {name} 0"] = (raw, f"{name} is 0")
     return cases
+
+
+def _sizes_and_types() -> dict[str, tuple[bytes, str]]:
+    """Inputs, outputs and tensors that have the wrong size, type or number."""
+    sound, shape = node("Relu", "x"), node("Shape", "x", "d")
+    two_values = field(1, "axis") + field(3, 1) + field(8, 1) + field(20, 2)
+    return {
+        "a scalar input": (
+            _with(sound, more=field(11, value("s", []))), "only the first axis of an input",
+        ),
+        "an input of many axes": (
+            _with(sound, more=field(11, value("s", [1] * 17))), "an impossible shape",
+        ),
+        "an output of another rank": (
+            _with(node("Reshape", "x s"), tensors=[integers("s", -1, 2, 2)]),
+            "the output 'y' has the shape [1, 2, 2]",
+        ),
+        "a type that does not fit": (
+            _with(shape, node("Sigmoid", "d")), "Sigmoid: input 0 has the element type 7",
+        ),
+        "two types": (_with(shape, node("Add", "x d")), "Add: input 1 has the element type 7"),
+        "an empty input": (
+            _with(node("Mul", "x e"), tensors=[reals("e")]), "an input without elements",
+        ),
+        "nothing is left": (
+            _with(node("Slice", "x a a b"), tensors=[integers("a", 0), integers("b", 1)]),
+            "a result without elements",
+        ),
+        "two negative sizes": (
+            _with(sound, tensors=[tensor("w", [-1, -1], b"\0" * 4)]), "an impossible shape",
+        ),
+        "an input too many": (_with(node("Relu", "x x")), "2 inputs, expected 1"),
+        "two values in an attribute": (
+            _with(node("Flatten", "x", more=field(5, two_values))), "does not fit its value",
+        ),
+    }  # fmt: skip
 
 
 def _divisions() -> dict[str, tuple[bytes, str]]:

@@ -47,9 +47,7 @@ def check_graph(raw: bytes, where: str) -> GraphContents:
             constants, or numbers and sizes that would crash onnxruntime or exhaust memory.
     """
     try:
-        graph = read_model(raw)
-        _check_names(graph)
-        _check_folded(graph)
+        graph = _read(raw)
         for rows in sorted({1, _largest_batch(graph)}):
             _Run(graph, rows).check()
     except Malformed as error:
@@ -63,12 +61,17 @@ def infer_shapes(raw: bytes, rows: int) -> dict[str, Array]:
     Raises:
         Malformed: the graph is refused.
     """
+    run = _Run(_read(raw), rows)
+    run.check()
+    return run.arrays
+
+
+def _read(raw: bytes) -> GraphContents:
+    """Read a graph, and check everything that does not depend on sizes."""
     graph = read_model(raw)
     _check_names(graph)
     _check_folded(graph)
-    run = _Run(graph, rows)
-    run.check()
-    return run.arrays
+    return graph
 
 
 def _check_names(graph: GraphContents) -> None:
@@ -176,9 +179,9 @@ class _Run:
                 call.check(index in allowed, "an input without elements")
         if node.op in _DIVISIONS and call.array(0).kind in INTEGERS:
             divisor = call.array(1)
-            safe = divisor.constant and divisor.value is not None
-            call.check(safe, "integers are divided by what is not a constant")
-            unsafe = divisor.value is not None and np.isin(divisor.value, (0, -1)).any()
+            call.check(divisor.constant, "integers are divided by what is not a constant")
+            assert divisor.value is not None  # a stored integer always has one
+            unsafe = np.isin(divisor.value, (0, -1)).any()
             call.check(not unsafe, "integers are divided by zero or by -1")
 
 

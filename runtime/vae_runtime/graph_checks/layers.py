@@ -186,8 +186,7 @@ def _channels(call: Call) -> list[Shape]:
 def _group_norm(call: Call) -> list[Shape]:
     shape, groups = call.shape(), call.attribute("num_groups")
     call.check(len(shape) >= 3 and shape[1] % groups == 0, f"channels in {groups} groups")
-    wanted = (groups,) if call.node.signature.since < 21 else shape[1:2]
-    call.check(call.shape(1) == call.shape(2) == wanted, "the parameters do not fit")
+    call.check(call.shape(1) == call.shape(2) == shape[1:2], "the parameters do not fit")
     return [shape]
 
 

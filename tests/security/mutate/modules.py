@@ -10,7 +10,7 @@ _FOLDERS = {
 }  # fmt: skip
 _LIMITS = ["security/test_limits.py", "security/test_graph_limits.py"]
 _GRAPHS = [*_LIMITS, "security/test_graphs.py", "security/test_bit_rot.py"]
-_CHECKS = [*_GRAPHS, "fuzz/test_structured.py", "security/test_lying_bundles.py"]
+_CHECKS = [*_GRAPHS, "security/test_operator_rules.py", "security/test_lying_bundles.py"]
 _BUNDLES = [*_LIMITS, "conformance/test_conformance.py", "security/test_bit_rot.py",
             "runtime/test_manifest.py"]  # fmt: skip
 _FILES = ["runtime/test_files.py", "runtime/test_abandoned.py", "security/test_limits.py",
