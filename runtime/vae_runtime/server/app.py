@@ -74,6 +74,7 @@ def create_app(model: Autoencoder, limits: Limits | None = None, *, local: bool 
     _add_facts(app, model)
     _add_generation(app, service)
     _add_inference(app, service)
+    _add_judgement(app, service)
     return app
 
 
@@ -168,7 +169,7 @@ def _add_generation(app: FastAPI, service: _Service) -> None:
 
 
 def _add_inference(app: FastAPI, service: _Service) -> None:
-    model, images_body = service.model, _body(formats.ImagesBody, NPY, *_IMAGE_FILES)
+    model, images_body = service.model, _IMAGES_BODY
 
     @app.post("/reconstruct", responses=_image_responses(), openapi_extra=images_body)
     async def reconstruct(
@@ -199,6 +200,10 @@ def _add_inference(app: FastAPI, service: _Service) -> None:
             return Response(formats.to_npy(z), media_type=NPY)
         more = {} if log_var is None else {"log_var": log_var.tolist()}
         return Response(_json(z=z.tolist(), **more), media_type=JSON)
+
+
+def _add_judgement(app: FastAPI, service: _Service) -> None:
+    model, images_body = service.model, _IMAGES_BODY
 
     @app.post("/detect", responses=_image_responses(), openapi_extra=images_body)
     async def detect(
@@ -290,6 +295,9 @@ def _body(kind: type[BaseModel], *others: str) -> dict[str, Any]:
     """Describe the body of a request for OpenAPI: JSON, or one of the other media types."""
     content: dict[str, Any] = {JSON: {"schema": kind.model_json_schema()}}
     return {"requestBody": {"content": content | dict.fromkeys(others, _BINARY)}}
+
+
+_IMAGES_BODY = _body(formats.ImagesBody, NPY, *_IMAGE_FILES)
 
 
 def _responses(*kinds: str) -> dict[int | str, dict[str, Any]]:
