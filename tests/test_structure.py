@@ -27,7 +27,7 @@ FOLDERS = {
 MAY_IMPORT = {
     "vae_runtime": {"numpy", "onnxruntime", "PIL", "click", "sklearn", "pyarrow", "fsspec"}
     | {"matplotlib", "scipy", "distributed", "fastapi", "starlette", "pydantic", "uvicorn"}
-    | {"PyInstaller"},
+    | {"PyInstaller", "constriction"},
     "vae_models": {"torch"},
     "vae_train": {"torch", "numpy", "click", "rich", "sklearn", "matplotlib", "threadpoolctl"}
     | {"vae_models", "vae_runtime"},

@@ -286,7 +286,8 @@ class Autoencoder:
 
         if (spec := self.manifest.normality) is None:
             return None
-        return Normality.from_bytes(self._bundle.read(spec), f"{self._bundle.name}/{spec.file}")
+        where = f"{self._bundle.name}/{spec.file}"
+        return Normality.from_bytes(self._bundle.read(spec), where, self.spec.latent_dim)
 
     def learn_normality(self, images: ArrayLike) -> Normality:
         """Learn what is normal from normal images that the model was not trained on.
@@ -301,8 +302,8 @@ class Autoencoder:
 
         pixels = check_images(images, self.spec.image)
         if self.normality is not None:
-            return self.normality.recalibrated(pixels, self.reconstruct)
-        return fit_normality(pixels[::2], pixels[1::2], self.reconstruct)
+            return self.normality.recalibrated(pixels, self._codec)
+        return fit_normality(pixels[::2], pixels[1::2], self._codec)
 
     def detect(
         self,
@@ -330,7 +331,7 @@ class Autoencoder:
                 f"{self._bundle.name}: does not say what is normal. Learn it from normal images: "
                 "model.learn_normality(images), or vae-run detect --normal DIR."
             )
-        return detect(check_images(images, self.spec.image), self.reconstruct, known, false_alarms)
+        return detect(check_images(images, self.spec.image), self._codec, known, false_alarms)
 
     def evaluate(
         self,

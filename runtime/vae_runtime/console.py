@@ -282,6 +282,23 @@ def given_options() -> dict[str, str]:
     }
 
 
+class Percent(click.ParamType[float]):
+    """A fraction, such as `0.01` or `1%`."""
+
+    name = "fraction"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """Parse the fraction."""
+        text = str(value)
+        try:
+            found = float(text.rstrip("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            found = 0.0
+        if not 0 < found < 1:
+            self.fail(f"{text!r}: expected a fraction such as 1% or 0.01", param, ctx)
+        return found
+
+
 def parse_size(text: str | None) -> tuple[int, int] | None:
     """Parse HxW, height first: `64x48` → (64, 48).
 

@@ -24,6 +24,13 @@ from vae_runtime.datasets import Dataset
 from vae_runtime.images import encode_image, read_image
 from vae_runtime.studio import fetch
 
+# What a line needs: a word of it, a package and the extra that installs it.
+NEEDS = (
+    ("vae-run batch", "pyarrow", "arrow"), ("vae-run serve", "fastapi", "serve"),
+    ("--curves", "sklearn", "detect"), ("--curves", "matplotlib", "detect"),
+    ("--probe", "sklearn", "detect"), ("compress", "constriction", "compress"),
+)  # fmt: skip
+
 
 @pytest.fixture
 def examples(
@@ -63,6 +70,7 @@ def examples(
     (folder / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx))
 
     write_parts(folder / "bottle")
+    (folder / "scans").symlink_to(folder / "digits")
     (folder / "good").symlink_to(folder / "bottle" / "train" / "good")
     with vae.load(vae_path) as model:
         good = [read_image(path) for path in sorted((folder / "good").iterdir())]
@@ -100,16 +108,15 @@ def execute(run: Run, folder: Path, line: str, monkeypatch: pytest.MonkeyPatch) 
     """Run a shell line in `folder`: commands, pipes and an output redirection."""
     if line.startswith("vae-run studio") and not fetch.present():
         pytest.skip(f"no onnxruntime-web: run {fetch.COMMAND}")
-    if line.startswith("vae-run batch"):
-        pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra arrow")
-    if "--curves" in line:
-        for package in ("sklearn", "matplotlib"):
-            pytest.importorskip(package, reason=f"{package} is not installed: the extra detect")
+    for option, package, extra in NEEDS:
+        if option in line:
+            pytest.importorskip(package, reason=f"{package} is not installed: the extra {extra}")
     if line.startswith("vae-run serve"):
-        pytest.importorskip("fastapi", reason="fastapi is not installed: the extra serve")
         line = re.sub(r" --port \d+|$", " --port 0", line, count=1)
     monkeypatch.chdir(folder)
     _make_bundles(folder, line)
+    if "decompress" in line:
+        run("compress", "digits/", "-o", "digits.vaez")
     # Use threads, because processes take seconds to start, and keep measurements short.
     line = line.replace("--workers 2", "--threads 2")
     line = line.replace("vae-run bench", "vae-run bench --seconds 0.01")

@@ -137,17 +137,6 @@ def test_reconstruct_shows_originals_results_and_error(
     assert pixels("reconstruction.png").shape == (38, 38)
 
 
-def test_reconstruct_removes_noise(run: Run, cvae_path: Path, digits: Path) -> None:
-    args = ("reconstruct", digits, "-b", cvae_path, "--noise", 0.4, "--scale", 1)
-    done = run(*args, "-o", "a.png")
-    assert "(of the noisy images 0." in done.err
-    assert pixels("a.png").shape == (38, 78)
-    run(*args, "-o", "b.png")
-    assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
-    run(*args, "--seed", 1, "-o", "b.png")
-    assert Path("a.png").read_bytes() != Path("b.png").read_bytes()
-
-
 def test_an_exact_enlargement_is_reduced(run: Run, cvae_path: Path) -> None:
     run("sample", "-b", cvae_path, "--seed", 0, "-o", "large.png")
     run("sample", "-b", cvae_path, "--seed", 0, "--scale", 1, "-o", "small.png")

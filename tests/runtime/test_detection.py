@@ -17,9 +17,10 @@ from PIL import Image
 import vae_runtime as vae
 from vae_runtime.cli import cli
 from vae_runtime.detection import Normality, detect, fit_normality
-from vae_runtime.detection.normality import LEVELS, smooth
+from vae_runtime.detection.normality import LEVELS, MAX_DIRECTIONS, Encoded, _whiten, smooth
 from vae_runtime.detection.quality import measure_maps, measure_quality, read_masks
 from vae_runtime.errors import InputError, MissingExtra, UsageError
+from vae_runtime.metrics import Codec
 
 pytestmark = pytest.mark.torch_free
 BUNDLE = Path(__file__).parents[1] / "data" / "vae_mlp.zip"  # of 8×8 images
@@ -30,8 +31,15 @@ needs_sklearn = pytest.mark.skipif(
 
 
 def blurred(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Stand in for a model: what it reconstructs is smooth."""
     return smooth(images[:, 0], 1.0)[:, None]
+
+
+# Stands in for a model: the latents are the pixels, and what it reconstructs is smooth.
+CODEC = Codec(
+    lambda images, _: (images.reshape(len(images), -1), None),
+    lambda z, _: blurred(z.reshape(-1, 1, 16, 16)),
+    "bernoulli",
+)
 
 
 def normal_images(n: int, seed: int = 0) -> NDArray[np.float32]:
@@ -50,12 +58,12 @@ def spotted(n: int, seed: int = 1) -> NDArray[np.float32]:
 
 @pytest.fixture(scope="module")
 def normality() -> Normality:
-    return fit_normality(normal_images(300), normal_images(199, 5), blurred)
+    return fit_normality(normal_images(300), normal_images(199, 5), CODEC)
 
 
 def test_the_expected_error_is_the_mean_of_each_level() -> None:
     images = normal_images(50)
-    found = fit_normality(images, normal_images(40, 2), blurred)
+    found = fit_normality(images, normal_images(40, 2), CODEC)
     again = blurred(images)
     level = np.minimum((again * LEVELS).astype(int), LEVELS - 1)
     k = 7
@@ -64,8 +72,8 @@ def test_the_expected_error_is_the_mean_of_each_level() -> None:
 
 
 def test_defects_score_higher_and_the_map_shows_where(normality: Normality) -> None:
-    normal = detect(normal_images(100, 7), blurred, normality, 0.05)
-    found = detect(spotted(100), blurred, normality, 0.05)
+    normal = detect(normal_images(100, 7), CODEC, normality, 0.05)
+    found = detect(spotted(100), CODEC, normality, 0.05)
     assert np.quantile(found.scores, 0.05) > np.quantile(normal.scores, 0.95)
     assert found.anomalous.mean() > 0.9
     peaks = found.maps.reshape(100, -1).argmax(axis=1)
@@ -78,8 +86,8 @@ def test_the_rate_of_false_alarms_is_the_one_asked_for(normality: Normality, rat
     """Over many draws of the held-out images, as the guarantee says."""
     alarms = []
     for seed in range(60):
-        known = normality.recalibrated(normal_images(199, 100 + seed), blurred)
-        fresh = detect(normal_images(300, 1000 + seed), blurred, known, rate)
+        known = normality.recalibrated(normal_images(199, 100 + seed), CODEC)
+        fresh = detect(normal_images(300, 1000 + seed), CODEC, known, rate)
         alarms.append(fresh.anomalous.mean())
     # Between two draws, the rate varies by sqrt(rate / 199); the mean over 60 by an eighth of it.
     assert np.mean(alarms) == pytest.approx(rate, abs=3 * np.sqrt(rate / 199 / 60) + 0.002)
@@ -97,6 +105,34 @@ def test_the_threshold_is_the_score_of_the_right_rank(normality: Normality) -> N
             normality.threshold(wrong)
 
 
+def test_another_number_of_latents_is_refused(normality: Normality) -> None:
+    assert len(Normality.from_bytes(normality.to_bytes(), "n", 256).center) == 256
+    with pytest.raises(InputError, match=r"^n: an array has the wrong dtype, shape or values"):
+        Normality.from_bytes(normality.to_bytes(), "n", 16)
+
+
+def test_whitened_latents_have_the_covariance_1() -> None:
+    rng = np.random.default_rng(0)
+    mixing = np.linalg.qr(rng.normal(size=(4, 4)))[0] * [1, 2, 3, 4]
+    for n, low in ((3000, 0.97), (30, 0.4)):  # few latents underestimate the smallest variances
+        latents = rng.normal(size=(n, 4)) @ mixing.T + 5
+        center, whitening = _whiten(latents)
+        white = (latents - center) @ whitening
+        assert white.mean(axis=0) == pytest.approx([0] * 4, abs=1e-9)
+        covariance = np.cov(white.T, bias=True)
+        variances = np.diag(covariance)
+        assert covariance - np.diag(variances) == pytest.approx(np.zeros((4, 4)), abs=1e-9)
+        assert low < variances.min() <= variances.max() < 1.15
+    center, whitening = _whiten(rng.normal(size=(50, 500)))
+    assert whitening.shape == (500, MAX_DIRECTIONS)
+
+
+def test_latents_that_no_normal_image_has_are_anomalous(normality: Normality) -> None:
+    """Smooth images are reconstructed well, but not all of them are like the normal ones."""
+    dark = np.full((5, 1, 16, 16), 0.02, np.float32)
+    assert detect(dark, CODEC, normality, 0.05).anomalous.all()
+
+
 def test_rarity_is_the_fraction_of_lower_scores(normality: Normality) -> None:
     scores = normality.scores
     np.testing.assert_array_equal(normality.rarity(np.array([-99.0, scores[50], 99.0])),
@@ -106,9 +142,8 @@ def test_rarity_is_the_fraction_of_lower_scores(normality: Normality) -> None:
 def test_it_survives_the_file_and_refuses_others(normality: Normality) -> None:
     again = Normality.from_bytes(normality.to_bytes(), "n")
     images = spotted(5)
-    np.testing.assert_array_equal(
-        again.score(images, blurred(images)), normality.score(images, blurred(images))
-    )
+    one = Encoded(images, images.reshape(5, -1), blurred(images))
+    np.testing.assert_array_equal(again.score(one), normality.score(one))
     assert normality.to_bytes() == again.to_bytes()
     with pytest.raises(InputError, match=r"^n: "):
         Normality.from_bytes(b"PK", "n")
@@ -119,14 +154,18 @@ def test_it_survives_the_file_and_refuses_others(normality: Normality) -> None:
     [
         ("expected", np.full(LEVELS, -1.0)), ("expected", np.zeros(3)),
         ("expected", np.full(LEVELS, np.inf)), ("expected", np.zeros(LEVELS, np.float32)),
-        ("parts", np.zeros((2, 2))), ("parts", np.full((2, 2), np.nan)), ("parts", np.ones((3, 2))),
+        ("parts", np.zeros((3, 2))), ("parts", np.full((3, 2), np.nan)), ("parts", np.ones((2, 2))),
+        ("center", np.zeros((256, 1))), ("center", np.zeros(255)), ("center", np.full(256, np.inf)),
+        ("whitening", np.zeros(256)), ("whitening", np.zeros((256, 33))),
+        ("whitening", np.zeros((255, 3))),
         ("scores", np.zeros((2, 2))),
         ("scores", np.array([2.0, 1.0])), ("scores", np.zeros(0)),
         ("scores", np.zeros(300)), ("held_out", np.array([1, 2])),
     ],
 )  # fmt: skip
 def test_wrong_values_are_refused(normality: Normality, name: str, value: Any) -> None:
-    arrays = {n: getattr(normality, n) for n in ("expected", "parts", "scores", "held_out")}
+    names = ("center", "whitening", "expected", "parts", "scores", "held_out")
+    arrays = {n: getattr(normality, n) for n in names}
     with pytest.raises(InputError, match=r"^n: "):
         Normality.from_bytes(npz(arrays | {name: value}), "n")
     assert Normality.from_bytes(npz(arrays), "n").held_out == 199
@@ -162,7 +201,7 @@ def test_a_model_learns_what_is_normal() -> None:
         assert known.held_out == 30
         assert found.false_alarms == pytest.approx(1 / 31)
         assert found.maps.shape == (60, 8, 8)
-        assert found.anomalous.sum() <= 2
+        assert found.anomalous.sum() <= 4
     assert repr(known) == "<Normality of 30 held-out images>"
     assert repr(found).endswith(f"of 60 images above {found.threshold:.3g}>")
 

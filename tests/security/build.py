@@ -315,6 +315,10 @@ def _sizes_and_types() -> dict[str, tuple[bytes, str]]:
             _with(shape, node("Sigmoid", "d")), "Sigmoid: input 0 has the element type 7",
         ),
         "two types": (_with(shape, node("Add", "x d")), "Add: input 1 has the element type 7"),
+        "an output that is not computed": (
+            _with(node("BatchNormalization", "x a a a a", "y m v"), tensors=[reals("a", *[1] * 4)]),
+            "an output that is not supported",
+        ),
         "an empty input": (
             _with(node("Mul", "x e"), tensors=[reals("e")]), "an input without elements",
         ),

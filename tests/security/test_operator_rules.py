@@ -56,6 +56,8 @@ REFUSED: list[tuple[str, Call, str]] = [
     ("sizes with a fraction", call("Reshape", (4,), np.array([2.0, 2.0])), "must be integers"),
     ("two numbers for one", call("CumSum", (4,), [0, 1]), "a single integer"),
     ("shapes that do not broadcast", call("Add", (2, 3), (2, 4)), "the shapes do not fit"),
+    ("an axis that is not there", call("Softmax", (2,), axis=1), "axis 1 does not exist"),
+    ("an axis before the first", call("Softmax", (2,), axis=-2), "axis -2 does not exist"),
     ("an axis twice", call("ReduceSum", (2, 3), [0, -2]), "an axis occurs twice"),
     ("a bound per element", call("Clip", (4,), (4,)), "a bound is not a scalar"),
     ("an upper bound per element", call("Clip", (4,), NO, (1,)), "a bound is not a scalar"),
@@ -89,6 +91,7 @@ REFUSED: list[tuple[str, Call, str]] = [
     ("an index beyond the end", call("Gather", (4,), [4]), "an index"),
     ("an index before the start", call("Gather", (4,), [-5]), "an index"),
     ("indices of another rank", call("GatherElements", (2, 3), (3,), axis=1), "do not fit"),
+    ("indices of fewer axes", call("GatherElements", (2, 3), (1,), axis=1), "do not fit"),
     ("indices of more rows", call("GatherElements", (2, 3), (3, 1), axis=1), "do not fit"),
     ("an index of three numbers", call("GatherND", (2, 3), (1, 3)), "do not fit"),
     ("an index of no number", call("GatherND", (2, 3), (1, 0)), "do not fit"),
@@ -126,6 +129,8 @@ REFUSED: list[tuple[str, Call, str]] = [
     ("no kernel", call("MaxPool", (1, 4, 4), kernel_shape=()), "a kernel of 0 axes"),
     ("a transposed list", call("ConvTranspose", (1, 1), (1, 1)), "expected N×C×… twice"),
     ("strides of one axis", call("Conv", IMAGE, _KERNEL, strides=(1,)), "do not fit the axes"),
+    ("strides and dilations of one axis",
+     call("Conv", IMAGE, _KERNEL, strides=(1,), dilations=(1,)), "do not fit the axes"),
     ("dilations of one axis", call("Conv", IMAGE, _KERNEL, dilations=(1,)), "do not fit the axes"),
     ("pads of one axis", call("Conv", IMAGE, _KERNEL, pads=(1, 1)), "do not fit the axes"),
     ("two kinds of pads", call("Conv", IMAGE, _KERNEL, auto_pad="SAME_UPPER", pads=(1, 1, 1, 1)),
@@ -234,6 +239,7 @@ def test_what_does_not_fit_is_refused(one: Call, words: str) -> None:
         (call("Slice", (5,), [4], [-6], [0], [-1]), (5,)),
         (call("Slice", (5,), [4], [-5], [0], [-1]), (4,)),
         (call("Slice", (5,), [-9], [-1]), (4,)),
+        (call("Slice", (5,), [0], [-9]), (0,)),
         (call("Slice", (5, 4), [1], [3], [-1]), (5, 2)),
         (call("GatherElements", (2, 3), (2, 1), axis=0), (2, 1)),
         (call("GatherND", (2, 3, 4), (2, 5, 1), batch_dims=1), (2, 5, 4)),
@@ -272,6 +278,7 @@ def test_only_small_values_of_known_inputs_are_computed() -> None:
     np.testing.assert_array_equal(compute(small, INT64, (2,)), [4, 6])
     assert compute(call("Add", [1, 2], UNKNOWN), INT64, (2,)) is None
     assert compute(call("Sum", [1, 2], [3, 4]), INT64, (2,)) is None
+    assert compute(call("Slice", [1, 2, 3], [0], [2], NO, [1]), INT64, (2,)) is None
     large = [0] * 2000
     assert compute(call("ReduceSum", large, [0], keepdims=0), INT64, ()) is None
     assert compute(call("Mul", [1 << 20], [1 << 20]), INT64, (1,)) is None

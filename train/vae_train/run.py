@@ -23,6 +23,7 @@ from vae_runtime import __version__
 from vae_runtime.datasets import Dataset
 from vae_runtime.detection.normality import MAX_FIT, MIN_HELD_OUT, Normality, fit_normality
 from vae_runtime.errors import UsageError
+from vae_runtime.metrics import Codec
 from vae_runtime.prior import Prior
 
 from .checkpoint import Checkpoint
@@ -304,7 +305,7 @@ def _final_metrics(
 def _measure_normality(
     model: Model, training: ImageSource, held_out: ImageSource | None
 ) -> Normality | None:
-    """Measure the errors of reconstructions without labels.
+    """Measure latents and errors of reconstructions without labels.
 
     Args:
         model: a trained model.
@@ -319,15 +320,21 @@ def _measure_normality(
     device = training.device
 
     @torch.no_grad()
-    def reconstruct(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    def posterior(images: NDArray[np.float32], _: object) -> tuple[NDArray[np.float32], None]:
         encoded = model.encode(torch.from_numpy(images).to(device))
         mean = encoded[0] if isinstance(encoded, tuple) else encoded
-        decoded: Tensor = model.decode(mean)
+        latents: NDArray[np.float32] = mean.float().cpu().numpy()
+        return latents, None
+
+    @torch.no_grad()
+    def decode(latents: NDArray[np.float32], _: object) -> NDArray[np.float32]:
+        decoded: Tensor = model.decode(torch.from_numpy(latents).to(device))
         pixels: NDArray[np.float32] = decoded.float().cpu().numpy()
         return pixels
 
     model.eval()
-    return fit_normality(_pixels(training, MAX_FIT), _pixels(held_out), reconstruct)
+    codec = Codec(posterior, decode, "bernoulli")
+    return fit_normality(_pixels(training, MAX_FIT), _pixels(held_out), codec)
 
 
 def _pixels(data: ImageSource, limit: int | None = None) -> NDArray[np.uint8]:

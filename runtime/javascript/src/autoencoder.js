@@ -182,7 +182,8 @@ export class Autoencoder {
    */
   async detect(images, { falseAlarms } = {}) {
     const normality = await readNormality(this.#bundle);
-    return detect(normality, this.image, images, await this.reconstruct(images), falseAlarms);
+    const z = await this.encode(images);
+    return detect(normality, this.image, images, z, await this.decode(z), falseAlarms);
   }
 
   /** Measure how much each dimension changes the image. @param {number | null} [label] */

@@ -9,17 +9,19 @@ const LEVELS = 16; // of a reconstructed pixel, each with an expected error
 const MAX_SCORES = 2000;
 const SMOOTHING = 1 / 30; // standard deviation of the blur, relative to the longer side
 const FLOOR = 1e-6;
-const SHAPES = { expected: String(LEVELS), parts: "2,2", held_out: "" };
+const MAX_DIRECTIONS = 32;
 
 /**
  * @typedef {object} Normality
+ * @property {Float64Array} center D, the mean of the latents
+ * @property {Float64Array} whitening D·K; latents minus the center times it have the covariance 1
  * @property {Float64Array} expected the mean squared error of a pixel by the level of its reconstruction
- * @property {Float64Array} parts mean and standard deviation of the excess, then of the peak
+ * @property {Float64Array} parts of excess, peak and distance: the median, and how far the 99% quantile is from it
  * @property {Float64Array} scores of held-out normal images, ascending; quantiles where there were many
  * @property {number} heldOut the number of held-out images
  *
  * @typedef {object} Detection
- * @property {Float64Array} scores 0 on average for normal images, higher for others
+ * @property {Float64Array} scores about 0 for normal images, higher for others
  * @property {Float64Array} rarity the fraction of held-out normal images with a lower score
  * @property {boolean[]} anomalous whether the score is above the threshold
  * @property {number} threshold
@@ -34,20 +36,28 @@ const SHAPES = { expected: String(LEVELS), parts: "2,2", held_out: "" };
  */
 export async function readNormality({ name, manifest, files }) {
   if (!manifest.normality) throw new InputError(`${name}: does not say what is normal. vae-train records it.`);
+  const { latentDim: d } = manifest.spec;
   const where = `${name}/${manifest.normality.file}`;
   const arrays = await readNpz(/** @type {Uint8Array} */ (files.get(manifest.normality.file)), where);
-  const [expected, parts, scores] = ["expected", "parts", "scores"].map((key) => arrays.get(key)?.data);
   const count = arrays.get("held_out")?.data;
-  const shaped = Object.entries(SHAPES).every(([key, shape]) => arrays.get(key)?.shape.join() === shape);
+  const heldOut = count instanceof BigInt64Array && count.length === 1 ? Number(count[0]) : 0;
+  const k = arrays.get("whitening")?.shape[1] ?? 0;
+  const q = arrays.get("scores")?.shape[0] ?? 0;
+  const shapes = { center: [d], whitening: [d, k], expected: [LEVELS], parts: [3, 2], scores: [q] };
+  /** @type {Record<string, Float64Array>} */
+  const found = {};
+  for (const [key, shape] of Object.entries(shapes)) {
+    const { data, shape: given } = arrays.get(key) ?? { data: null, shape: [] };
+    const fits = data instanceof Float64Array && given.join() === shape.join() && data.every(Number.isFinite);
+    need(fits, `${where}: ${key} is missing, or has the wrong dtype, shape or values`);
+    found[key] = /** @type {Float64Array} */ (data);
+  }
+  const { expected, parts, scores } = found;
   const fits =
-    shaped && count instanceof BigInt64Array && expected instanceof Float64Array && parts instanceof Float64Array &&
-    scores instanceof Float64Array && arrays.get("scores")?.shape.length === 1 &&
-    [expected, parts, scores].every((values) => values.every(Number.isFinite)) &&
-    expected.every((value) => value >= 0) && parts[1] > 0 && parts[3] > 0 &&
-    scores.length >= 1 && scores.length <= Math.min(MAX_SCORES, Number(count[0])) &&
-    scores.every((value, i) => i === 0 || scores[i - 1] <= value);
-  need(fits, `${where}: an array has the wrong dtype, shape or values`);
-  return /** @type {any} */ ({ expected, parts, scores, heldOut: Number(/** @type {any} */ (count)[0]) });
+    k <= MAX_DIRECTIONS && q >= 1 && q <= Math.min(MAX_SCORES, heldOut) && expected.every((value) => value >= 0) &&
+    [1, 3, 5].every((i) => parts[i] > 0) && scores.every((value, i) => i === 0 || scores[i - 1] <= value);
+  need(fits, `${where}: a value is out of range`);
+  return /** @type {any} */ ({ ...found, heldOut });
 }
 
 /**
@@ -56,12 +66,13 @@ export async function readNormality({ name, manifest, files }) {
  * @param {Normality} known
  * @param {import("./spec.js").ModelSpec["image"]} image the shape of the images
  * @param {Float32Array} images n·C·H·W in [0, 1]
+ * @param {Float32Array} latents n·D, of the images
  * @param {Float32Array} reconstructions of the images
  * @param {number} [rate] of false alarms; by default 1%, or the lowest that the held-out images can tell from 0
  * @returns {Detection}
  * @throws {UsageError} a rate that is no fraction, or lower than that
  */
-export function detect(known, image, images, reconstructions, rate) {
+export function detect(known, image, images, latents, reconstructions, rate) {
   const falseAlarms = rate ?? Math.max(0.01, 1 / (known.heldOut + 1));
   const threshold = thresholdOf(known, falseAlarms);
   const { size, height, width } = image;
@@ -71,16 +82,30 @@ export function detect(known, image, images, reconstructions, rate) {
     const x = images.subarray(i * size, (i + 1) * size);
     const y = reconstructions.subarray(i * size, (i + 1) * size);
     const map = maps.subarray(i * height * width, (i + 1) * height * width);
-    return scoreOne(known, image, x, y, map);
+    const d = known.center.length;
+    const { excess, peak } = errorsOf(known, image, x, y, map);
+    const far = distance(known, latents.subarray(i * d, (i + 1) * d));
+    const scaled = [excess, peak, far].map((value, k) => (value - known.parts[2 * k]) / known.parts[2 * k + 1]);
+    return Math.max((scaled[0] + scaled[2]) / Math.SQRT2, scaled[1]);
   });
   const rarity = scores.map((score) => lowerThan(known.scores, score) / known.scores.length);
   const anomalous = Array.from(scores, (score) => score > threshold);
   return { scores, rarity, anomalous, threshold, falseAlarms, maps };
 }
 
-/** Score an image, and fill its map. @param {Normality} known @param {import("./spec.js").ModelSpec["image"]} image
+/** How far latents are from those of normal images. @param {Normality} known @param {Float32Array} z D */
+function distance({ center, whitening }, z) {
+  const k = whitening.length / center.length;
+  let sum = 0;
+  for (let j = 0; j < k; j += 1) {
+    sum += z.reduce((total, value, i) => total + (value - center[i]) * whitening[i * k + j], 0) ** 2;
+  }
+  return Math.sqrt(sum);
+}
+
+/** Excess and peak of an image; fills its map. @param {Normality} known @param {import("./spec.js").ModelSpec["image"]} image
  * @param {Float32Array} x @param {Float32Array} y @param {Float32Array} map */
-function scoreOne({ expected, parts }, image, x, y, map) {
+function errorsOf({ expected }, image, x, y, map) {
   const { channels, height, width } = image;
   const [squared, usual] = [new Float32Array(map.length), new Float32Array(map.length)];
   let excess = 0;
@@ -95,7 +120,7 @@ function scoreOne({ expected, parts }, image, x, y, map) {
   const [above, below] = [smooth(squared, height, width, blur), smooth(usual, height, width, blur)];
   map.set(above.map((value, i) => value / (below[i] + FLOOR)));
   const peak = Math.log(map.reduce((a, b) => Math.max(a, b)) + FLOOR);
-  return Math.max((excess - parts[0]) / parts[1], (peak - parts[2]) / parts[3]);
+  return { excess, peak };
 }
 
 /** @param {Normality} known @param {number} falseAlarms */

@@ -17,10 +17,13 @@ from ..inference.interrupt import listen
 COMMANDS = (
     "sample",
     "reconstruct",
+    "denoise",
     "traverse",
     "interpolate",
     "encode",
     "decode",
+    "compress",
+    "decompress",
     "score",
     "detect",
     "evaluate",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from ..console import PATH, check_output_file, pluralize, print_status
+from ..console import PATH, Percent, check_output_file, pluralize, print_status
 from ..dependencies import require
 from ..errors import MissingExtra, UsageError
 from . import options
@@ -29,23 +29,6 @@ Examples:
   vae-run detect new/ -b parts.zip --json
 """
 NORMAL_NAMES = ("good", "normal", "ok", "nominal")
-
-
-class Percent(click.ParamType[float]):
-    """A fraction, such as `0.01` or `1%`."""
-
-    name = "fraction"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> float:
-        """Parse the fraction."""
-        text = str(value)
-        try:
-            found = float(text.rstrip("%")) / (100 if text.endswith("%") else 1)
-        except ValueError:
-            found = 0.0
-        if not 0 < found < 1:
-            self.fail(f"{text!r}: expected a fraction such as 1% or 0.01", param, ctx)
-        return found
 
 
 @click.command(epilog=EPILOG)

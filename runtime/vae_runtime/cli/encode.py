@@ -23,7 +23,7 @@ Examples:
   vae-run encode digits/ -o latents.npz
   vae-run encode digit.png -o - -f csv
   vae-run encode t10k-images-idx3-ubyte.gz -o features.csv
-  vae-run encode digits/ --probe -o latents.npz
+  vae-run encode bottle/ --probe -b bottle.zip
 """
 
 

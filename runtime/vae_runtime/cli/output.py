@@ -6,7 +6,7 @@ import io
 import sys
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from ..console import pluralize, print_json, print_status, write_stdout
 from ..errors import InputError, LimitError
 from ..files.atomic import write_large, writing, writing_many
-from ..grids import GAP, file_name, grid, grid_columns, grid_scale, tile
+from ..grids import GAP, file_name, grid, grid_columns, grid_scale, interleave, tile
 from ..images import encode_animation, encode_image, encode_pil, is_image, to_uint8
 from .options import ANIMATIONS, FOLDER, PICTURES, OutputOptions
 from .terminal import render
@@ -185,6 +185,34 @@ def write_bytes(chunks: Iterable[bytes | memoryview], output: OutputOptions) -> 
         return
     with writing(Path(str(output.path))) as temporary:
         write_large(temporary, chunks)
+
+
+def write_layers(
+    layers: dict[str, NDArray[Any]],
+    output: OutputOptions,
+    results: NDArray[Any] | None = None,
+    extra: dict[str, Column] | None = None,
+) -> None:
+    """Write sets of images that belong together, such as originals and reconstructions.
+
+    A picture shows them in alternating rows, with their names. Other formats hold only the results.
+
+    Args:
+        layers: f32[N, C, H, W] each, by name.
+        output: the options, already checked.
+        results: the images to write as numbers; by default, the last layer.
+        extra: further arrays for `.npz`.
+    """
+    numbers = output.path is not None and output.extension not in PICTURES
+    if output.show or not numbers:
+        sheet, columns = interleave([*layers.values()], output.columns or 16)
+        names = [name for name in layers for _ in range(columns)]
+        on_screen = output.without_file() if numbers else output
+        write_images(Column.of(sheet), replace(on_screen, columns=columns),
+                     labels=names * (len(sheet) // len(names)))  # fmt: skip
+    if numbers:
+        chosen = [*layers.values()][-1] if results is None else results
+        write_images(Column.of(chosen), replace(output, show=False), extra)
 
 
 def show_images(images: NDArray[Any], output: OutputOptions, columns: int) -> None:

@@ -26,7 +26,7 @@ def _window(call: Call, kernel: tuple[int, ...]) -> tuple[list[int], list[int], 
     strides = list(call.integers("strides") or [1] * rank)
     dilations = list(call.integers("dilations") or [1] * rank)
     pads = list(call.integers("pads") or [0] * 2 * rank)
-    fits = 1 <= rank <= 3 and len(strides) == len(dilations) == rank and len(pads) == 2 * rank
+    fits = rank <= 3 and len(strides) == len(dilations) == rank and len(pads) == 2 * rank
     call.check(fits, "kernel, strides, dilations or pads do not fit the axes")
     plain = call.word("auto_pad", "NOTSET") == "NOTSET"
     call.check(plain or (not any(pads) and set(dilations) == {1}), "auto_pad and pads or dilations")
