@@ -1,10 +1,9 @@
 """Measure what models are used for, and write docs/uses-results.md.
 
-    python -m tests.uses [--data mnist] [--classes 0 1 …] [--seeds 0 1 …] [--out docs]
+    python -m tests.uses [anomalies denoising compression] [--data mnist …] [--seeds 0 1 …]
 
-One model per class and seed is trained with default options on the images of that class alone; the
-test split of all classes is then searched for the others. Textures are drawn by `textures.py`.
-Checkpoints are kept in build/uses, so that a run goes on where it was stopped.
+Models are trained with default options; checkpoints are kept in build/uses, so that a run goes on
+where it was stopped. Rows of earlier runs are kept in docs/uses-results.json.
 """
 
 from __future__ import annotations
@@ -13,172 +12,100 @@ import argparse
 import datetime
 import json
 import platform
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from tests.uses.textures import write_photographs
+from tests.uses import anomalies, compression, denoising
 from vae_runtime.datasets import Dataset, load_dataset
-from vae_runtime.detection import Normality, detect
-from vae_runtime.detection.quality import measure_maps, measure_quality, read_masks
-from vae_train import Checkpoint, load_checkpoint, train
 
 ROOT = Path(__file__).parents[2]
-FALSE_ALARMS = 0.05
-NAMED = {"mnist": ROOT.parent / "shared" / "data" / "mnist"}
+SHARED = ROOT.parent / "shared" / "data"
+# Where a copy of a data set may lie; otherwise its name is enough.
+COPIES = {
+    "mnist": SHARED / "mnist", "cifar10": SHARED / "cifar10",
+    "fashion": Path("/usr/share/datasets/fashion-mnist"),
+}  # fmt: skip
+USES = ("anomalies", "denoising", "compression")
+ROWS = {
+    "anomalies": anomalies.Row, "denoising": denoising.Denoised, "compression": compression.Rate,
+}  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Row:
-    """One detector: which data and seed, how well it ranks, and how its decisions come out.
-
-    Attributes:
-        data, normal, seed: the data set, the normal class, and the seed of the training.
-        auroc: of the score.
-        mse_auroc: of the plain squared error, to compare with.
-        false_alarms: the part of normal test images above the threshold for `FALSE_ALARMS`.
-        pixel_auroc, aupro: of the maps, where the data has masks.
-    """
-
-    data: str
-    normal: str
-    seed: int
-    auroc: float
-    mse_auroc: float
-    false_alarms: float
-    pixel_auroc: float | None = None
-    aupro: float | None = None
+def read(name: str, split: str) -> Dataset:
+    """Read a split of a data set, from a copy if there is one."""
+    copy = COPIES.get(name)
+    return load_dataset(copy if copy is not None and copy.exists() else name, split)
 
 
-def one_class(name: str, classes: list[str], seeds: list[int], work: Path) -> Iterator[Row]:
-    """Train on one class at a time and search the test split for the others."""
-    source = NAMED[name] if name in NAMED and NAMED[name].exists() else name
-    training, test = load_dataset(source, "train"), load_dataset(source, "test")
-    assert training.labels is not None
-    assert test.labels is not None
-    for seed in seeds:
-        for label in classes or training.classes:
-            k = training.classes.index(label)
-            own = training.take(np.flatnonzero(training.labels == k))
-            data = Dataset(f"{name} {label}", np.ascontiguousarray(own.images))
-            checkpoint = trained(data, work / f"{name}-{label}-{seed}.pt", seed)
-            yield measure(checkpoint, test, test.labels != k, Row(name, label, seed, 0, 0, 0))
+def measure(use: str, name: str, seeds: list[int], work: Path) -> Any:
+    """Yield the rows of one use and one data set."""
+    if use == "anomalies" and name == "textures":
+        return anomalies.textures(seeds, work)
+    if use == "anomalies":
+        return anomalies.one_class(name, read(name, "train"), read(name, "test"), seeds, work)
+    if use == "denoising":
+        return denoising.denoise(name, read(name, "train"), read(name, "test"), seeds, work)
+    return compression.rates(name, read(name, "test"), name)
 
 
-def textures(seeds: list[int], work: Path) -> Iterator[Row]:
-    """Train on good photographs of a texture, and search for defects."""
-    for seed in seeds:
-        folder = work / f"textures-{seed}"
-        if not folder.exists():
-            write_photographs(folder, 300, 40, seed)
-        test = load_dataset(folder, "test")
-        assert test.labels is not None
-        truth = np.array([test.classes[label] != "good" for label in test.labels])
-        checkpoint = trained(load_dataset(folder, "train"), work / f"textures-{seed}.pt", seed)
-        yield measure(checkpoint, test, truth, Row("textures", "good", seed, 0, 0, 0))
-
-
-def trained(data: Dataset, path: Path, seed: int) -> Checkpoint:
-    """Train with default options, unless the checkpoint exists."""
-    if path.exists():
-        return load_checkpoint(path)
-    held_out = 0.2 if len(data) < 1000 else None
-    options = {} if held_out is None else {"validation": held_out}
-    return train("vae", data, path, seed=seed, no_report=True, resume=True, **options)
-
-
-def measure(checkpoint: Checkpoint, test: Dataset, truth: NDArray[np.bool_], row: Row) -> Row:
-    """Search the test images with the normality that the checkpoint holds."""
-    model, normality = checkpoint.build(), Normality.from_bytes(checkpoint.normality, "checkpoint")
-
-    @torch.no_grad()
-    def reconstruct(images: NDArray[np.float32]) -> NDArray[np.float32]:
-        pixels: NDArray[np.float32] = model.decode(
-            model.encode(torch.from_numpy(images))[0]
-        ).numpy()
-        return pixels
-
-    found = detect(test.images, reconstruct, normality, FALSE_ALARMS)
-    errors = np.concatenate([
-        np.square(reconstruct(x := batch.astype(np.float32) / 255) - x).mean(axis=(1, 2, 3))
-        for batch in test.batches(1000)
-    ])  # fmt: skip
-    masks = read_masks(test.files or (), truth, test.image_shape[1:]) if test.files else None
-    maps = (None, None) if masks is None else measure_maps(found.maps, masks)
-    return Row(
-        row.data, row.normal, row.seed,
-        measure_quality(found.scores, truth, found.threshold).auroc,
-        measure_quality(errors, truth, 0).auroc, float(found.anomalous[~truth].mean()), *maps,
-    )  # fmt: skip
-
-
-def page(rows: list[Row], date: str) -> str:
+def page(rows: dict[str, list[Any]], date: str) -> str:
     """Render the results as a page."""
-    lines = []
-    for name in dict.fromkeys(row.data for row in rows):
-        own = [row for row in rows if row.data == name]
-        mean = {
-            k: np.mean([getattr(r, k) for r in own]) for k in ("auroc", "mse_auroc", "false_alarms")
-        }
-        pixels = [(r.pixel_auroc, r.aupro) for r in own if r.pixel_auroc is not None]
-        maps = [f"{value:.3f}" for value in np.mean(pixels, axis=0)] if pixels else ["–", "–"]
-        seeds = len({row.seed for row in own})
-        lines.append(
-            f"| {name} | {len(own)} | {seeds} | {mean['auroc']:.3f} | {mean['mse_auroc']:.3f} | "
-            f"{mean['false_alarms']:.1%} | {' | '.join(maps)} |"
-        )
-    each = "\n".join(
-        f"| {r.data} | {r.normal} | {r.seed} | {r.auroc:.3f} | {r.mse_auroc:.3f} | "
-        f"{r.false_alarms:.1%} |"
-        for r in rows
-    )
-    head = (
-        "data | models | seeds | AUROC | of squared error | "
-        f"false alarms, {FALSE_ALARMS:.0%} asked | AUROC of pixels | AUPRO"
-    )
-    return f"""# Results of detecting anomalies
+    parts = [
+        "# Results of the uses",
+        f"Written by `python -m tests.uses` on {date}, with Python {platform.python_version()}, "
+        f"torch {torch.__version__} and NumPy {np.__version__}. [Uses](uses.md) explains the "
+        "columns.",
+    ]
+    for use, own in rows.items():
+        if not own:
+            continue
+        parts.append(f"## {use.capitalize()}")
+        if use == "anomalies":
+            parts.append(anomalies.table(own))
+            continue
+        for name in dict.fromkeys(row.data for row in own):
+            render: Any = denoising.table if use == "denoising" else compression.table
+            parts.append(render([row for row in own if row.data == name]))
+    return "\n\n".join(parts) + "\n"
 
-Written by `python -m tests.uses` on {date}, with Python {platform.python_version()}, torch
-{torch.__version__} and NumPy {np.__version__}. [Uses](uses.md) explains the columns.
 
-| {head} |
-| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
-{chr(10).join(lines)}
-
-## Each model
-
-| data | normal | seed | AUROC | of squared error | false alarms |
-| --- | --- | ---: | ---: | ---: | ---: |
-{each}
-"""
+def key(row: Any) -> tuple[Any, ...]:
+    """Return what identifies a row: its fields that are no measured floats."""
+    fields = asdict(row)
+    names = ("data", "normal", "seed", "noise", "method", "setting")
+    return tuple(fields.get(name) for name in names)
 
 
 def main() -> None:
-    """Measure the chosen data sets and write the page."""
+    """Measure the chosen uses and data sets, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", nargs="*", default=["mnist", "textures"])
-    parser.add_argument("--classes", nargs="*", default=[])
+    parser.add_argument("uses", nargs="*", default=USES, metavar="USE", help=", ".join(USES))
+    parser.add_argument("--data", nargs="*", default=["mnist"])
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     parser.add_argument("--out", type=Path, default=ROOT / "docs")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "uses")
     chosen = parser.parse_args()
     chosen.work.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = []
-    for name in chosen.data:
-        made = (
-            textures(chosen.seeds, chosen.work)
-            if name == "textures"
-            else one_class(name, chosen.classes, chosen.seeds, chosen.work)
-        )
-        for row in made:
-            print(json.dumps(asdict(row)), flush=True)
-            rows.append(row)
+    path = chosen.out / "uses-results.json"
+    stored = json.loads(path.read_text()) if path.exists() else {}
+    rows = {use: {key(r): r for r in (ROWS[use](**d) for d in stored.get(use, []))} for use in USES}
+    for use in chosen.uses:
+        for name in chosen.data:
+            for row in measure(use, name, chosen.seeds, chosen.work):
+                print(json.dumps(asdict(row)), flush=True)
+                rows[use][key(row)] = row
+                text = {use: [asdict(one) for one in own.values()] for use, own in rows.items()}
+                path.write_text(json.dumps(text, indent=1, ensure_ascii=False) + "\n")
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
-    (chosen.out / "uses-results.md").write_text(page(rows, date))
+    lists = {use: list(own.values()) for use, own in rows.items()}
+    (chosen.out / "uses-results.md").write_text(page(lists, date))
+    mnist = [row for row in lists["compression"] if row.data == "mnist"]
+    if mnist:
+        compression.draw(mnist, chosen.out / "pictures" / "compression.png")
 
 
 if __name__ == "__main__":

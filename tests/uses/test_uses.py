@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tests.uses.__main__ import Row, page
+from tests.uses.__main__ import key, page
+from tests.uses.anomalies import Row
+from tests.uses.compression import Rate
+from tests.uses.denoising import Denoised
 from tests.uses.textures import DEFECTS, write_photographs
 from vae_export.cli import cli as export
 from vae_runtime.cli import cli as run
@@ -38,7 +41,20 @@ def test_three_commands_lead_from_photographs_to_decisions(
     assert found["quality"]["pixel_auroc"] > 0.85
 
 
-def test_the_page_has_the_mean_of_each_data_set() -> None:
-    rows = [Row("mnist", "3", 0, 0.9, 0.8, 0.04), Row("mnist", "4", 0, 1.0, 0.9, 0.06)]
+def test_the_page_has_the_means_of_each_data_set() -> None:
+    rows = {
+        "anomalies": [Row("mnist", "3", 0, 0.9, 0.8, 0.04), Row("mnist", "4", 0, 1.0, 0.9, 0.06)],
+        "denoising": [
+            Denoised("mnist", "σ = .1", "median", seed, 20.0 + seed, 0.5) for seed in (0, 1)
+        ],
+        "compression": [
+            Rate("mnist", "b", "vae", 0.05, 9.1, 22.7, 0.9),
+            Rate("mnist", "b", "png", 100, 269, 99, 1),
+        ],
+    }  # fmt: skip
     text = page(rows, "2026-01-01")
     assert "| mnist | 2 | 1 | 0.950 | 0.850 | 5.0% | – | – |" in text
+    assert "| median | 20.5 / 0.500 |" in text
+    assert "| vae | 0.05 | 9.1 | 22.7 | 0.900 |" in text
+    assert "| png | – | 269.0 | ∞ | 1 |" in text
+    assert len({key(row) for own in rows.values() for row in own}) == 6
