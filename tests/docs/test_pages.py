@@ -63,8 +63,9 @@ def test_vae_run(run: Run, examples: Path, line: str, monkeypatch: pytest.Monkey
 def test_python(page: str, examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the blocks of one page in order, as a reader would paste them."""
     blocks = [e for e in EXAMPLES if e.page == page and e.rule and e.rule.how == PYTHON]
-    if any("pyarrow" in block.text for block in blocks):
-        pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra arrow")
+    for package, extra in (("pyarrow", "arrow"), ("sklearn", "detect")):
+        if any(package in block.text for block in blocks):
+            pytest.importorskip(package, reason=f"{package} is not installed: the extra {extra}")
     monkeypatch.chdir(examples)
     scope: dict[str, Any] = {}
     for block in blocks:

@@ -116,7 +116,8 @@ def execute(run: Run, folder: Path, line: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(folder)
     _make_bundles(folder, line)
     if "decompress" in line:
-        run("compress", "digits/", "-o", "digits.vaez")
+        bundle_options = re.findall(r"-b \S+", line)
+        run("compress", "digits/", "-o", "digits.vaez", *" ".join(bundle_options).split())
     # Use threads, because processes take seconds to start, and keep measurements short.
     line = line.replace("--workers 2", "--threads 2")
     line = line.replace("vae-run bench", "vae-run bench --seconds 0.01")
