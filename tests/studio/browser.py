@@ -46,11 +46,16 @@ class Browser:
         assert "error" not in answer, answer["error"]
         return answer["result"]
 
-    def open(self, url: str, **given: Any) -> None:
-        """Open a studio; wait until the first image is painted and the badge has its number."""
-        self.step("open", url=url, **given)
+    def open(self, url: str, *, moving: bool = False, **given: Any) -> None:
+        """Open a studio; wait until the first image is painted and the badge has its number.
+
+        Unless `moving`, the large image does not move on its own, so that the page settles.
+        """
+        calm = {} if moving else {"prefers-reduced-motion": "reduce"}
+        self.step("open", url=url, media=calm | given.pop("media", {}), **given)
         self.wait("document.querySelector('#badge.good, #badge.bad, #refusal')")
-        self.settle()
+        if not moving:
+            self.settle()
 
     def eval(self, js: str) -> Any:
         return self.step("eval", js=js)

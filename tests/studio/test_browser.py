@@ -267,7 +267,7 @@ def test_json_says_how_the_latents_came_about(page: Browser) -> None:
     assert origin() == sampled | {"seed": 0}
     page.keys("r")
     assert origin() == {"by": "edited"}
-    page.keys("s")
+    page.keys("n")
     assert origin() == sampled | {"seed": int(page.eval("document.querySelector('.seed').value"))}
     page.click("#plot", at=[0.4, 0.4])
     assert origin() == {"by": "map"}
@@ -317,9 +317,10 @@ def test_an_image_file_is_read(page: Browser, tmp_path: Path) -> None:
 
 
 def test_pins_and_the_morph_between_them(page: Browser) -> None:
-    assert page.eval("document.querySelector('#play').disabled")
+    assert (page.text("#pin-a"), page.text("#pin-b")) == ("A: 1", "B: 8")  # never empty
+    assert not page.eval("document.querySelector('#play').disabled")
     a = page.z()
-    page.keys("a", "s")
+    page.keys("a", "n")
     b = page.z()
     assert a != b
     page.keys("b")
@@ -380,7 +381,16 @@ def test_the_map_decodes_on_hover_and_selects_on_click(page: Browser) -> None:
 
 def test_surprise_samples_as_python_does_and_reset_is_the_priors_mean(page: Browser) -> None:
     model = load(CVAE)
-    page.keys("s")
+    labels = set()
+    for _ in range(12):
+        page.keys("s")
+        seed = int(page.eval("document.querySelector('.seed').value"))
+        label = int(page.eval("document.querySelector('[name=label]:checked').value"))
+        labels.add(label)
+        ours = model.sample_latents(1, label=label, seed=seed)[0]
+        np.testing.assert_array_equal(page.latents(), ours)
+    assert len(labels) > 3
+    page.keys("3", "n")
     seed = int(page.eval("document.querySelector('.seed').value"))
     np.testing.assert_array_equal(page.latents(), model.sample_latents(1, label=3, seed=seed)[0])
     warm = "document.querySelector('.sampling input[type=range]')"
@@ -390,6 +400,41 @@ def test_surprise_samples_as_python_does_and_reset_is_the_priors_mean(page: Brow
     page.keys("r")
     centre = model.spec.prior.spread()[0].astype(np.float32)
     np.testing.assert_array_equal(page.latents(), centre)
+
+
+def test_undo_and_redo_return_to_what_stood_still(page: Browser) -> None:
+    seen = [page.z()]
+    assert page.eval("[undo.disabled, redo.disabled]") == [True, True]
+    for key in ("n", "n", "r"):
+        page.keys(key)
+        page.wait("new Promise((done) => setTimeout(() => done(true), 400))")
+        seen.append(page.z())
+    for z in seen[2::-1]:
+        page.click("#undo")
+        assert page.z() == z
+    assert page.eval("[undo.disabled, redo.disabled]") == [True, False]
+    for z in seen[1:]:
+        page.click("#redo")
+        assert page.z() == z
+    page.click("#undo")
+    page.keys("n")  # a new state ends what could be redone
+    page.wait("redo.disabled && !undo.disabled")
+
+
+def test_the_large_image_moves_until_the_visitor_does_something(
+    browser: Browser, site: dict[str, str]
+) -> None:
+    browser.open(site[CVAE], moving=True)
+    image = "document.querySelector('.stage canvas').toDataURL()"
+    browser.eval(f"window.first = {image}; null")
+    browser.wait(f"{image} !== window.first")
+    z = browser.z()
+    browser.keys("Shift")
+    browser.settle()
+    assert browser.z() == z
+    shown = browser.pixels(".stage canvas")
+    assert off_by(shown, expected(CVAE, z, 3)) <= 1
+    assert browser.errors() == []
 
 
 def test_a_link_carries_the_whole_state(page: Browser) -> None:
@@ -456,6 +501,16 @@ def test_a_phone_needs_no_sideways_scrolling_and_tab_reaches_every_control(
     root = "document.documentElement"
     assert browser.eval(f"{root}.scrollWidth - {root}.clientWidth") == 0
     assert browser.eval("document.querySelector('main').dataset.columns") == "1"
+    assert browser.eval(f"{root}.scrollHeight") <= 2500
+    small = browser.eval(
+        """[...document.querySelectorAll('main button, main select, summary, .tile')]
+        .filter((node) => node.checkVisibility() && node.getBoundingClientRect().height < 44)
+        .map((node) => node.outerHTML.slice(0, 80))"""
+    )
+    assert small == []
+    browser.eval("for (const fold of document.querySelectorAll('.fold')) fold.open = true; null")
+    browser.settle()
+    assert browser.eval(f"{root}.scrollWidth - {root}.clientWidth") == 0
     browser.eval("document.activeElement.blur(); scrollTo(0, 1e6); null")
     browser.settle()
     assert not browser.eval("document.querySelector('.loupe').hidden")

@@ -1,6 +1,7 @@
 /** The name of the model, and two measurements made in this page: parity with torch, and the time of one decode. */
 
 import { button, h, messageOf } from "./dom.js";
+import { createHistory } from "./history.js";
 
 const FAMILIES = { ae: "autoencoder", vae: "VAE", cvae: "conditional VAE" };
 const THEMES = ["auto", "light", "dark"];
@@ -17,7 +18,7 @@ export function header(app, openBundle) {
     h("div", {}, h("h1", {}, "Latent studio"),
       h("p", {}, h("b", {}, model.name), ` · ${parts.filter(Boolean).join(" · ")}`)),
     badge(app),
-    h("div", { class: "row tools" }, opener(openBundle), theme(app),
+    h("div", { class: "row tools" }, createHistory(app.store, app.signal), opener(openBundle), theme(app),
       button("Keys", () => app.showKeys(), { id: "keys-button", title: "Keyboard shortcuts (?)" })),
   );
 }

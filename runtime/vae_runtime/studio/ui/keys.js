@@ -4,6 +4,7 @@ import { button, h } from "./dom.js";
 
 const KEYS = [
   ["S", "surprise me", "surprise"],
+  ["N", "another of the same label", "another"],
   ["R", "reset every dimension", "reset"],
   ["A", "pin A", "pin-a"],
   ["B", "pin B", "pin-b"],
@@ -11,6 +12,7 @@ const KEYS = [
   ["L", "copy a link to this state", "copy-link"],
 ];
 const OTHERS = [
+  ["Ctrl+Z", "undo; with Shift, redo"],
   ["0 … 9", "label"],
   ["Delete", "reset a slider"],
   ["arrows", "move a slider, the grid or the map"],
@@ -20,7 +22,7 @@ const OTHERS = [
 
 export function keysDialog(app) {
   const { model, store, signal } = app;
-  const pairs = [...KEYS, ...OTHERS].filter(([key]) => model.classes.length || !key.startsWith("0"));
+  const pairs = [...KEYS, ...OTHERS].filter(([key]) => model.classes.length || !/^[0N]/.test(key));
   const list = h("dl", {}, ...pairs.flatMap(([key, what]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, what)]));
   const dialog = h("dialog", { id: "keys", "aria-label": "Keyboard shortcuts" }, list, button("Close", () => dialog.close()));
   app.showKeys = () => dialog.showModal();

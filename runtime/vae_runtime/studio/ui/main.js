@@ -7,6 +7,7 @@ import { createFrames } from "./frames.js";
 import { gridPanel } from "./grid.js";
 import { header, opener } from "./header.js";
 import { keysDialog } from "./keys.js";
+import { playHero } from "./hero.js";
 import { labelsPanel } from "./labels.js";
 import { followHash, fromHash } from "./link.js";
 import { cloudOf, mapPanel } from "./map.js";
@@ -19,8 +20,9 @@ import { createStore } from "./store.js";
 const LAYOUTS = [
   ["(min-width: 1180px)", [["stage", "draw"], ["labels", "grid", "morph", "save"], ["sliders", "map"]]],
   ["(min-width: 760px)", [["stage", "draw", "sliders"], ["labels", "grid", "morph", "map", "save"]]],
-  ["all", [["stage", "labels", "sliders", "grid", "draw", "map", "morph", "save"]]],
+  ["all", [["stage", "labels", "draw", "morph", "sliders", "grid", "map", "save"]]],
 ];
+const FOLDED = ["sliders", "grid", "map", "save"]; // in one column, as on a phone
 const root = document.getElementById("studio");
 const status = h("p", { class: "status", role: "status", "aria-live": "polite" });
 let current = null;
@@ -73,6 +75,7 @@ function build(model, activity, points) {
   root.replaceChildren(header(app, openFiles), main, loupe(app, panels.stage), keysDialog(app));
   arrange(main, panels, life.signal);
   followHash(app);
+  if (!state.z) playHero(app);
   performance.mark("live"); // when the page answers to its controls
   document.title = `${model.name} · Latent studio`;
   showStatus(notice ?? "");
@@ -83,10 +86,15 @@ function build(model, activity, points) {
 function initialState(model, activity) {
   const label = model.classes.length ? Math.min(3, model.classes.length - 1) : null;
   const [x, y = x] = activity.order;
+  const last = model.classes.length - 2; // of ten digits, from a 1 to an 8
+  const [a, b] = [1, Math.max(last, 0)].map((k, i) => {
+    const pinned = model.classes.length ? Math.min(k, model.classes.length - 1) : null;
+    return { z: model.sampleLatents({ seed: i + 1, label: pinned }), label: pinned };
+  });
   const options = { seed: 0, label, temperature: 1, prior: "fitted" };
   return {
     ...options, z: model.sampleLatents(options), origin: { by: "sampled", ...options },
-    x, y, mix: null, a: null, b: null, how: "linear", t: 0, plane: "pca", language: "python", hover: null,
+    x, y, mix: null, a, b, hero: null, how: "linear", t: 0, plane: "pca", language: "python", hover: null,
   };
 }
 
@@ -99,10 +107,18 @@ function arrange(main, panels, signal) {
   const place = () => {
     const columns = LAYOUTS[queries.findIndex((query) => query.matches)][1];
     main.dataset.columns = String(columns.length);
-    main.replaceChildren(...columns.map((names) => h("div", {}, ...names.map((name) => panels[name]))));
+    const put = (name) => (columns.length === 1 && FOLDED.includes(name) ? folded(panels[name]) : panels[name]);
+    main.replaceChildren(...columns.map((names) => h("div", {}, ...names.map(put))));
   };
   for (const query of queries) query.addEventListener("change", place, { signal });
   place();
+}
+
+/** A panel behind its title, which opens it; it stays open once it was. */
+function folded(panel) {
+  const fold = h("details", { class: "fold", open: Boolean(panel.dataset.open) }, h("summary", {}, panel.querySelector("h2").textContent), panel);
+  fold.addEventListener("toggle", () => { panel.dataset.open = fold.open ? "yes" : ""; });
+  return fold;
 }
 
 function close() {

@@ -2,10 +2,11 @@
 
 import { arrowOf, choice, field, h, panel, pointerIn } from "./dom.js";
 import { pca } from "./pca.js";
-import { sheetCanvas } from "./pixels.js";
+import { paintSheet, sheetCanvas } from "./pixels.js";
 import { withDims } from "./store.js";
 
 const NEAR = 12; // CSS pixels within which the pointer selects a point rather than a position
+const MAX_LEGEND = 20;
 const STEP = 8; // CSS pixels per arrow key
 
 export function mapPanel(app, cloud) {
@@ -128,7 +129,31 @@ export function mapPanel(app, cloud) {
   app.repaintMap = paint;
 
   const planes = [["pca", "principal components"], ["grid", "the grid's dimensions"]];
-  return panel("map", "Map", cloud.caption, field("Axes", choice(store, "plane", planes, { id: "plane" })), plot);
+  return panel("map", "Map", cloud.caption, field("Axes", choice(store, "plane", planes, { id: "plane" })), plot, legend(app, cloud));
+}
+
+/** The colour of each class, with the image at the centre of its points. */
+function legend({ model, frames }, { z, labels, n }) {
+  const { length: classes } = model.classes;
+  if (!classes || !labels || classes > MAX_LEGEND) return null;
+  const d = model.latentDim;
+  const centres = new Float32Array(classes * d);
+  const counts = new Float32Array(classes);
+  for (let i = 0; i < n; i++) counts[labels[i]] += 1;
+  for (let i = 0; i < n; i++) for (let j = 0; j < d; j++) centres[labels[i] * d + j] += z[i * d + j] / counts[labels[i]];
+  const items = model.classes.map((name, k) => {
+    const canvas = sheetCanvas(model.image, { "aria-hidden": "true" });
+    canvas.style.borderColor = hue(k, classes);
+    return { canvas, node: h("li", {}, canvas, h("span", {}, name)) };
+  });
+  const list = h("ul", { class: "legend", "aria-label": "Colours of the labels" }, ...items.map(({ node }) => node));
+  frames.add({
+    element: list, reads: [], latents: () => ({ z: centres, labels: Int32Array.from(model.classes.keys()) }),
+    paint: (images) => items.forEach(({ canvas }, k) => {
+      paintSheet(canvas, images.subarray(k * model.image.size, (k + 1) * model.image.size), model.image);
+    }),
+  });
+  return list;
 }
 
 /** One hue per class, evenly around the colour wheel; without classes, the accent colour. */

@@ -7,7 +7,10 @@ import { sheetCanvas } from "./pixels.js";
 export function stagePanel(app) {
   const { model, store, frames } = app;
   const canvas = sheetCanvas(model.image, { class: "image", role: "img", "aria-label": "The current image" });
-  frames.add({ canvas, rank: 0 });
+  frames.add({
+    canvas, rank: 0, reads: ["z", "label", "mix", "hero"],
+    latents: ({ hero, ...state }) => { const { z, label, mix } = hero ?? state; return { z, labels: label, mix }; },
+  });
   store.on(["label"], ({ label }) => {
     const what = label === null ? "" : `, label ${model.classes[label]}`;
     canvas.setAttribute("aria-label", `The current image${what}`);
@@ -45,12 +48,18 @@ function sampling(app) {
   return h(
     "div", { class: "sampling" },
     h("div", { class: "row" },
-      button("Surprise me", () => sample(app, { seed: freshSeed() }), { class: "primary", id: "surprise", title: "Sample new latents (S)" }),
+      button("Surprise me", () => sample(app, surprise(model)), { class: "primary", id: "surprise", title: model.classes.length ? "New latents and a new label (S)" : "New latents (S)" }),
+      model.classes.length ? button("Another", () => sample(app, { seed: freshSeed() }), { id: "another", title: "New latents, the same label (N)" }) : null,
       button("Reset", () => store.set({ z: Float32Array.from(app.centre) }), { id: "reset", title: "Set every dimension to the prior's mean (R)" })),
     field("Seed", seed),
     field("Temperature", warm, degrees),
     field("Prior", prior),
   );
+}
+
+/** A new seed and, where there are labels, any of them. */
+function surprise({ classes }) {
+  return { seed: freshSeed(), ...(classes.length ? { label: Math.floor(Math.random() * classes.length) } : {}) };
 }
 
 /** Sample the same latents as `model.sample_latents(1, label, seed, …)` in Python. */

@@ -12,6 +12,7 @@
  *   how, t       the morph: "linear" or "spherical", and the position, 0 to 1
  *   language     language of the program shown
  *   plane        the map's axes: "pca" or "grid"
+ *   hero         { z, label, mix } that the large image shows until the visitor does something, or null
  *   hover        { z, label, at } under the pointer on the map, or null
  */
 export function createStore(initial) {
