@@ -286,8 +286,8 @@ class Autoencoder:
 
         if (spec := self.manifest.normality) is None:
             return None
-        where = f"{self._bundle.name}/{spec.file}"
-        return Normality.from_bytes(self._bundle.read(spec), where, self.spec.latent_dim)
+        raw, where = self._bundle.read(spec), f"{self._bundle.name}/{spec.file}"
+        return Normality.from_bytes(raw, where, self.spec.latent_dim)
 
     def learn_normality(self, images: ArrayLike) -> Normality:
         """Learn what is normal from normal images that the model was not trained on.
@@ -300,9 +300,9 @@ class Autoencoder:
         """
         from .detection import fit_normality
 
-        pixels = check_images(images, self.spec.image)
-        if self.normality is not None:
-            return self.normality.recalibrated(pixels, self._codec)
+        pixels, known = check_images(images, self.spec.image), self.normality
+        if known is not None:
+            return known.recalibrated(pixels, self._codec)
         return fit_normality(pixels[::2], pixels[1::2], self._codec)
 
     def detect(
@@ -317,12 +317,11 @@ class Autoencoder:
         Args:
             images: the images to judge. Labels are not used.
             normality: what is normal, from `learn_normality`; by default, what the bundle says.
-            false_alarms: the fraction of normal images that may be called anomalous; by default,
-                1%, or what the N held-out images allow: 1 / (N + 1).
+            false_alarms: the accepted rate of them; by default 1%, or 1 / (held out + 1) if more.
 
         Raises:
-            InputError: the images have the wrong shape, or the bundle does not say what is normal.
-            UsageError: too few held-out images are known for this rate of false alarms.
+            InputError: wrong images, or the bundle does not say what is normal.
+            UsageError: too few held-out images for this rate.
         """
         from .detection import detect
 

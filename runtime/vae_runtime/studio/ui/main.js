@@ -114,7 +114,7 @@ function arrange(main, panels, signal) {
   place();
 }
 
-/** A panel behind its title, which opens it; it stays open once it was. */
+/** A panel that its title opens and closes; it is remembered when the columns change. */
 function folded(panel) {
   const fold = h("details", { class: "fold", open: Boolean(panel.dataset.open) }, h("summary", {}, panel.querySelector("h2").textContent), panel);
   fold.addEventListener("toggle", () => { panel.dataset.open = fold.open ? "yes" : ""; });
