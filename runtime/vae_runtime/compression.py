@@ -195,17 +195,15 @@ def _encode(
     model: Autoencoder, levels: NDArray[np.int32], step: NDArray[np.float64],
     labels: NDArray[np.int64] | None,
 ) -> tuple[Header, bytes]:  # fmt: skip
-    import constriction
-
-    coder = constriction.stream.queue.RangeEncoder()
+    coder = _stream().queue.RangeEncoder()
     mean = levels.mean(axis=0).round(3)
     std = np.maximum(levels.std(axis=0), 0.1).round(3)
     bound = int(max(1, np.abs(levels).max()))
-    family = constriction.stream.model.QuantizedGaussian(-bound, bound)
+    family = _stream().model.QuantizedGaussian(-bound, bound)
     n = len(levels)
     coder.encode(levels.ravel(), family, np.tile(mean, n), np.tile(std, n))
     if labels is not None:
-        uniform = constriction.stream.model.Uniform(max(2, len(model.spec.classes) + 1))
+        uniform = _stream().model.Uniform(max(2, len(model.spec.classes) + 1))
         coder.encode(labels.astype(np.int32), uniform)
     payload = coder.get_compressed().astype("<u4").tobytes()
     digest = hashlib.sha256(payload).hexdigest()
@@ -220,13 +218,19 @@ def _decode(
     header: Header, payload: bytes, n_classes: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int64] | None]:
     """Return the quantised latents i32[N, D], and the labels i64[N] if there are any."""
-    import constriction
-
-    coder = constriction.stream.queue.RangeDecoder(np.frombuffer(payload, "<u4").astype(np.uint32))
-    family = constriction.stream.model.QuantizedGaussian(-header.bound, header.bound)
+    coder = _stream().queue.RangeDecoder(np.frombuffer(payload, "<u4").astype(np.uint32))
+    family = _stream().model.QuantizedGaussian(-header.bound, header.bound)
     mean, std = (np.tile(values, header.n) for values in (header.mean, header.std))
     levels = coder.decode(family, mean, std).reshape(header.n, -1)
     if not header.labelled:
         return levels, None
-    uniform = constriction.stream.model.Uniform(max(2, n_classes + 1))
+    uniform = _stream().model.Uniform(max(2, n_classes + 1))
     return levels, coder.decode(uniform, header.n).astype(np.int64)
+
+
+def _stream() -> Any:
+    """Return the module with the range coder; type checkers do not see it in a compiled package."""
+    import constriction
+
+    package: Any = constriction
+    return package.stream
