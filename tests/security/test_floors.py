@@ -12,7 +12,7 @@ pytestmark = pytest.mark.torch_free
 
 ROOT = Path(__file__).parents[2]
 PROJECT = ROOT / "pyproject.toml"
-EXTRAS = ("cpu", "train", "serve", "arrow")
+EXTRAS = ("cpu", "train", "serve", "arrow", "detect", "compress")
 # The first release without known vulnerabilities, and the vulnerabilities before it.
 SAFE = {
     "pillow": (12, 3),  # memory safety and bombs in 12.2, CVE-2026-42309 in 12.1
