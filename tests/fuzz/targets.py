@@ -162,9 +162,9 @@ def _pickle(raw: bytes) -> None:
 
 def _normalities() -> Iterator[bytes]:
     scores = np.arange(30.0)
-    parts = np.array([[1.0, 2], [3, 4]])
-    yield Normality(np.linspace(0, 1, LEVELS), parts, scores, 30).to_bytes()
-    yield Normality(np.zeros(LEVELS), parts, scores[:1], 9000).to_bytes()
+    parts = np.array([[1.0, 2], [3, 4], [5, 6]])
+    yield Normality(np.zeros(2), np.eye(2), np.linspace(0, 1, LEVELS), parts, scores, 30).to_bytes()
+    yield Normality(np.zeros(1), np.eye(1), np.zeros(LEVELS), parts, scores[:1], 9000).to_bytes()
 
 
 def _pickles() -> Iterator[bytes]:

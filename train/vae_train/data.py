@@ -138,7 +138,8 @@ def split(data: Dataset, validation: float, seed: int) -> tuple[Dataset, Dataset
     """
     n = len(data)
     # Of small data, a fraction of 5% is too few images to measure anything on.
-    held_out = max(round(n * validation), min(_FEWEST_HELD_OUT, n // 10)) if validation else 0
+    held_out = round(n * validation)
+    held_out = max(held_out, min(_FEWEST_HELD_OUT, n // 10)) if held_out else 0
     if held_out == len(data):
         raise UsageError(
             f"validation is {validation} of {len(data)} images: none is left to train on"

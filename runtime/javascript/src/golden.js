@@ -32,6 +32,7 @@ export async function readGolden({ name, manifest, files }) {
   for (const [key, { data }] of arrays) {
     const finite = !(data instanceof Float32Array) || data.every(Number.isFinite);
     need(data.length > 0 && finite, `${name}/${file}: ${key} is empty or not finite`);
+    need(!(data instanceof Float64Array), `${name}/${file}: ${key} is float64, expected float32, int64 or uint8`);
   }
   const classes = BigInt(manifest.spec.classes.length); // also the index that means "no label"
   for (const { role, inputs } of manifest.graphs) {
