@@ -223,9 +223,12 @@ def _try_encode(
                 return attempt.call_encode(images, labels), attempt
             except Exception as error:  # noqa: BLE001 - the user's code may raise anything
                 errors.append(error)
+    reason = user_line(errors[0])
+    unlabelled = labels is None and "NoneType" in reason
+    advice = "If it takes labels, pass classes" if unlabelled else "Was it trained on such images"
     raise UsageError(
-        f"{found.encode.name} failed on images of {tuple(images.shape[1:])}: "
-        f"{user_line(errors[0])}. Was the module trained on such images?"
+        f"{found.encode.name} failed on images of {tuple(images.shape[1:])}: {reason}. {advice}"
+        f"{'.' if unlabelled else '?'}"
     )
 
 
