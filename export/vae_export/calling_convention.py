@@ -225,7 +225,11 @@ def _try_encode(
                 errors.append(error)
     reason = user_line(errors[0])
     unlabelled = labels is None and "NoneType" in reason
-    advice = "If it takes labels, pass classes" if unlabelled else "Was it trained on such images"
+    advice = (
+        "If it takes labels, pass classes"
+        if unlabelled
+        else "Was the module trained on such images"
+    )
     raise UsageError(
         f"{found.encode.name} failed on images of {tuple(images.shape[1:])}: {reason}. {advice}"
         f"{'.' if unlabelled else '?'}"
