@@ -207,13 +207,8 @@ def _try_encode(
     found: CallingConvention, images: Tensor, labels: Tensor | None
 ) -> tuple[Any, CallingConvention]:
     """Try each form in which the module may take images and labels, the plainest first."""
-    extra = found.encode.unknown
-    if extra:
-        raise UsageError(
-            f"{found.encode.name}: also takes {', '.join(extra)}, which no graph of a bundle has. "
-            "Wrap the module so that encode and decode pass fixed values, or pass classes if these "
-            "are labels."
-        )
+    if found.encode.unknown:
+        raise _unknown_parameters(found.encode, found.encode.unknown)
     errors: list[Exception] = []
     forms = dict.fromkeys((found.options.one_hot, True)) if found.labelled_encoder else (False,)
     for flat in (False, True):
@@ -223,16 +218,19 @@ def _try_encode(
                 return attempt.call_encode(images, labels), attempt
             except Exception as error:  # noqa: BLE001 - the user's code may raise anything
                 errors.append(error)
-    reason = user_line(errors[0])
-    unlabelled = labels is None and "NoneType" in reason
-    advice = (
-        "If it takes labels, pass classes"
-        if unlabelled
-        else "Was the module trained on such images"
-    )
+    if found.encode.absent:  # it does need the labels that were left out
+        raise _unknown_parameters(found.encode, found.encode.absent) from errors[0]
     raise UsageError(
-        f"{found.encode.name} failed on images of {tuple(images.shape[1:])}: {reason}. {advice}"
-        f"{'.' if unlabelled else '?'}"
+        f"{found.encode.name} failed on images of {tuple(images.shape[1:])}: "
+        f"{user_line(errors[0])}. Was the module trained on such images?"
+    )
+
+
+def _unknown_parameters(call: Call, names: list[str]) -> UsageError:
+    return UsageError(
+        f"{call.name}: also takes {', '.join(names)}, which no graph of a bundle has. "
+        "Wrap the module so that encode and decode pass fixed values, or pass classes if these "
+        "are labels."
     )
 
 

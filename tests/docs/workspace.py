@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import importlib.util
 import re
 import shlex
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import vae_runtime as vae
+from tests.normality import with_normality
 from tests.runtime.conftest import DATA, Run
 from tests.runtime.test_detection import parts as write_parts
 from vae_runtime.bundle import reader as bundle
-from vae_runtime.bundle.archive import pack
-from vae_runtime.bundle.spec import FileSpec
 from vae_runtime.datasets import Dataset
 from vae_runtime.images import encode_image, read_image
 from vae_runtime.studio import fetch
@@ -72,15 +69,9 @@ def examples(
     write_parts(folder / "bottle")
     (folder / "scans").symlink_to(folder / "digits")
     (folder / "good").symlink_to(folder / "bottle" / "train" / "good")
-    with vae.load(vae_path) as model:
-        good = [read_image(path) for path in sorted((folder / "good").iterdir())]
-        raw = model.learn_normality(np.stack(good)).to_bytes()
-    opened = bundle.open_bundle(vae_path)
-    entry = FileSpec("normality.npz", len(raw), hashlib.sha256(raw).hexdigest())
-    manifest = replace(opened.manifest, normality=entry).to_bytes()
-    files = opened.read_all() | {"manifest.json": manifest, "normality.npz": raw}
+    good = np.stack([read_image(path) for path in sorted((folder / "good").iterdir())])
     for name in ("parts.zip", "bottle.zip"):
-        (folder / name).write_bytes(pack(files))
+        with_normality(vae_path, folder / name, good)
 
     if importlib.util.find_spec("pyarrow"):
         from vae_runtime.datasets.parquet import write_dataset

@@ -159,13 +159,16 @@ def test_streamed_images_equal_images_in_memory() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "named"),
+    ("n", "changes", "named"),
     [
-        ({"batch_size": 51}, "batch_size is 51, expected a multiple of 4 processes"),
+        (1500, {"batch_size": 51}, "batch_size is 51, expected a multiple of 4 processes"),
+        (20, {"validation": 0.1}, "digits: 2 validation images for 4 processes"),
     ],
 )
-def test_data_that_cannot_be_sharded_is_refused(changes: dict[str, Any], named: str) -> None:
-    data = load_dataset("digits")
+def test_data_that_cannot_be_sharded_is_refused(
+    n: int, changes: dict[str, Any], named: str
+) -> None:
+    data = load_dataset("digits").take(np.arange(n))
     model = preset("default", "ae", data.image_shape, backbone="mlp")
     config = TrainConfig(**({"batch_size": 52} | changes))
     with pytest.raises(UsageError, match=named):

@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from tests.uses.textures import write_photographs
+from vae_runtime.arrays import to_float32
 from vae_runtime.datasets import Dataset, load_dataset
 from vae_runtime.detection import Normality, detect
 from vae_runtime.detection.quality import measure_maps, measure_quality, read_masks
-from vae_runtime.metrics import Codec
 from vae_train import Checkpoint, load_checkpoint, train
+from vae_train.run import codec_of
 
 FALSE_ALARMS = 0.05
 
@@ -83,21 +84,11 @@ def measure(checkpoint: Checkpoint, test: Dataset, truth: NDArray[np.bool_], row
     """Search the test images with the normality that the checkpoint holds."""
     model, normality = checkpoint.build(), Normality.from_bytes(checkpoint.normality, "checkpoint")
 
-    @torch.no_grad()
-    def posterior(images: NDArray[np.float32], _: object) -> tuple[NDArray[np.float32], None]:
-        return model.encode(torch.from_numpy(images))[0].numpy(), None
-
-    @torch.no_grad()
-    def decode(latents: NDArray[np.float32], _: object) -> NDArray[np.float32]:
-        pixels: NDArray[np.float32] = model.decode(torch.from_numpy(latents)).numpy()
-        return pixels
-
-    codec = Codec(posterior, decode, "bernoulli")
+    codec = codec_of(model, torch.device("cpu"))
     found = detect(test.images, codec, normality, FALSE_ALARMS)
     errors = np.concatenate([
-        np.square(decode(posterior(x := batch.astype(np.float32) / 255, None)[0], None) - x)
-        .mean(axis=(1, 2, 3))
-        for batch in test.batches(1000)
+        np.square(codec.decode(codec.encode(x, None)[0], None) - x).mean(axis=(1, 2, 3))
+        for x in map(to_float32, test.batches(1000))
     ])  # fmt: skip
     masks = read_masks(test.files or (), truth, test.image_shape[1:]) if test.files else None
     maps = (None, None) if masks is None else measure_maps(found.maps, masks)

@@ -17,6 +17,7 @@ from skimage.restoration import denoise_nl_means
 from vae_runtime.datasets import Dataset
 from vae_runtime.fidelity import add_noise, psnr, ssim
 from vae_train import Checkpoint, load_checkpoint, train
+from vae_train.run import codec_of
 
 LEVELS = {"σ = .1": (0.1, 0.0), "σ = .3": (0.3, 0.0), "σ = .5": (0.5, 0.0), "salt 10%": (0.0, 0.1)}
 IMAGES = 500
@@ -93,14 +94,8 @@ def denoise(
 
 def model_of(checkpoint: Checkpoint) -> Filter:
     """Return the reconstruction of a checkpoint as a filter."""
-    model = checkpoint.build()
-
-    @torch.no_grad()
-    def remove(images: Floats) -> Floats:
-        pixels: Floats = model.decode(model.encode(torch.from_numpy(images))).numpy()
-        return pixels
-
-    return remove
+    codec = codec_of(checkpoint.build(), torch.device("cpu"))
+    return lambda images: codec.decode(codec.encode(images, None)[0], None)
 
 
 def table(rows: list[Denoised]) -> str:

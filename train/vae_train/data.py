@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vae_models import ModelConfig
 from vae_runtime.datasets import Dataset
+from vae_runtime.detection.normality import MIN_HELD_OUT
 from vae_runtime.errors import InputError, UsageError
 
 from .config import TrainConfig
@@ -20,7 +21,6 @@ from .distributed import ProcessGroup
 from .objective import Batch
 
 _EVALUATION_LATENTS = 256  # images to decode per batch
-_FEWEST_HELD_OUT = 20
 _NEARLY_BLACK = 16  # of 255: what white becomes if 12 bits are read as 16
 
 
@@ -139,7 +139,7 @@ def split(data: Dataset, validation: float, seed: int) -> tuple[Dataset, Dataset
     n = len(data)
     # Of small data, a fraction of 5% is too few images to measure anything on.
     held_out = round(n * validation)
-    held_out = max(held_out, min(_FEWEST_HELD_OUT, n // 10)) if held_out else 0
+    held_out = max(held_out, min(MIN_HELD_OUT, n // 10)) if held_out else 0
     if held_out == len(data):
         raise UsageError(
             f"validation is {validation} of {len(data)} images: none is left to train on"

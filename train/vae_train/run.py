@@ -317,7 +317,13 @@ def _measure_normality(
     """
     if held_out is None or len(held_out) < MIN_HELD_OUT:
         return None
-    device = training.device
+    model.eval()
+    codec = codec_of(model, training.device)
+    return fit_normality(_pixels(training, MAX_FIT), _pixels(held_out), codec)
+
+
+def codec_of(model: Model, device: torch.device) -> Codec:
+    """Wrap a model on `device`, without labels, for the functions that take a `Codec`."""
 
     @torch.no_grad()
     def posterior(images: NDArray[np.float32], _: object) -> tuple[NDArray[np.float32], None]:
@@ -332,9 +338,7 @@ def _measure_normality(
         pixels: NDArray[np.float32] = decoded.float().cpu().numpy()
         return pixels
 
-    model.eval()
-    codec = Codec(posterior, decode, "bernoulli")
-    return fit_normality(_pixels(training, MAX_FIT), _pixels(held_out), codec)
+    return Codec(posterior, decode, "bernoulli")
 
 
 def _pixels(data: ImageSource, limit: int | None = None) -> NDArray[np.uint8]:

@@ -36,6 +36,8 @@ export async function load(source, options = {}) {
 export class Autoencoder {
   /** @type {Map<string, Promise<any>>} */
   #graphs = new Map();
+  /** @type {Promise<import("./normality.js").Normality> | null} */
+  #normality = null;
   #bundle;
   #host;
 
@@ -181,7 +183,8 @@ export class Autoencoder {
    * @throws {InputError} the bundle does not say what is normal
    */
   async detect(images, { falseAlarms } = {}) {
-    const normality = await readNormality(this.#bundle);
+    this.#normality ??= readNormality(this.#bundle);
+    const normality = await this.#normality;
     const z = await this.encode(images);
     return detect(normality, this.image, images, z, await this.decode(z), falseAlarms);
   }

@@ -79,8 +79,6 @@ def command(
     quality of the detection is reported as well. INPUTS are image files, any data that vae-train
     reads (its test split), or - for standard input.
     """
-    from ..detection.pictures import draw_curves
-    from ..files.atomic import write_atomic
     from .inputs import read_images
     from .output import write_bytes
     from .score import as_csv
@@ -110,6 +108,9 @@ def command(
     if maps is not None:
         _write_maps(found, result, maps)
     if curves is not None and truth is not None and quality is not None:
+        from ..detection.pictures import draw_curves
+        from ..files.atomic import write_atomic
+
         curve = draw_curves(result.scores, truth, result.threshold, quality.auroc)
         write_atomic(curves, curve)
     rows = _rows(found, result)

@@ -56,15 +56,13 @@ def command(
 
     if probed:
         require("--probe", "sklearn", extra="cpu,detect")
-
     output.check(*options.TABLES, inputs=(*source.inputs, model_options.bundle))
     with model_options.load() as model:
         spec = model.spec
         found, label = read_inputs(source, spec)
         z, log_var = model.posterior(found.images, label)
         device = model.device
-    if probed and found.labels is None:
-        raise UsageError("--probe: the images have no labels. Use a folder with one per class.")
+    worth = _probe(z, found, spec) if probed else {}
     arrays: dict[str, NDArray[Any] | None] = {"log_var": log_var, "labels": found.indices(spec)}
     extra = {name: Column.of(array) for name, array in arrays.items() if array is not None}
     write_table(Column.of(z), output, extra, name="z")
@@ -75,7 +73,6 @@ def command(
         f"{pluralize(len(z), 'latent')} of {pluralize(spec.latent_dim, 'number')}{output.to_path}: "
         f"{image_bytes:,} bytes of pixels to {latent_bytes:,} per image, ratio {ratio:.1f}"
     )
-    worth = _probe(z, found, spec) if probed else {}
     measured = {name: accuracy._asdict() for name, accuracy in worth.items()} or None
     report(text, output, n=len(z), latent_dim=spec.latent_dim, image_bytes=image_bytes,
            latent_bytes=latent_bytes, ratio=ratio, probe=measured, device=device)  # fmt: skip
@@ -88,13 +85,15 @@ def _probe(z: NDArray[Any], found: InputImages, spec: ModelSpec) -> dict[str, Ac
     """Measure what the latents are worth, beside pixels and as many principal components."""
     from ..probe import principal_components, probe
 
+    if found.labels is None:
+        raise UsageError("--probe: the images have no labels. Use a folder with one per class.")
     if spec.classes:
         print_status(
             "note: the latents of a conditional model leave out what the label says. "
             "For features, train a VAE."
         )
     pca = principal_components(found.images, spec.latent_dim)
-    return probe({"latents": z, "PCA": pca, "pixels": found.images}, found.labels or ())
+    return probe({"latents": z, "PCA": pca, "pixels": found.images}, found.labels)
 
 
 def _describe(name: str, accuracy: Accuracy) -> str:

@@ -85,20 +85,21 @@ class Normality:
 
     def score(self, encoded: Encoded) -> Doubles:
         """Return the scores f64[N] of images: about 0 for normal ones."""
-        return self._combine(self._parts(encoded))
+        return self._combine(self._measure(encoded)[0])
 
     def _combine(self, values: Doubles) -> Doubles:
         excess, peak, distance = (values - self.parts[:, :1]) / self.parts[:, 1:]
         return np.asarray(np.maximum((excess + distance) / np.sqrt(2), peak))
 
-    def _parts(self, encoded: Encoded) -> Doubles:
-        """Return excess, peak and distance before they are scaled, f64[3, N]."""
+    def _measure(self, encoded: Encoded) -> tuple[Doubles, Floats]:
+        """Return excess, peak and distance before they are scaled, f64[3, N], and the maps."""
         images, latents, reconstructions = encoded
         error = np.square(reconstructions - images, dtype=np.float64)
         excess = (error - self._expected_of(reconstructions)).sum(axis=(1, 2, 3))
-        peak = self.maps(images, reconstructions).max(axis=(1, 2))
+        maps = self.maps(images, reconstructions)
+        peak = maps.max(axis=(1, 2))
         distance = np.linalg.norm((latents - self.center) @ self.whitening, axis=1)
-        return np.stack([excess, np.log(peak + _FLOOR), distance])
+        return np.stack([excess, np.log(peak + _FLOOR), distance]), maps
 
     def _expected_of(self, reconstructions: Floats) -> Doubles:
         level = (reconstructions * LEVELS).astype(np.int64).clip(0, LEVELS - 1)
@@ -162,7 +163,7 @@ class Normality:
             raise InputError(
                 f"{len(images)} held-out normal images, expected {MIN_HELD_OUT} or more"
             )
-        values = np.concatenate([self._parts(one) for one in _encode(images, codec)], axis=1)
+        values = np.concatenate([self._measure(one)[0] for one in _encode(images, codec)], axis=1)
         middle, high = np.quantile(values, [0.5, 0.99], axis=1)
         parts = np.stack([middle, high - middle + _FLOOR], axis=1)
         scaled = replace(self, parts=parts, held_out=len(images))
@@ -264,8 +265,9 @@ def detect(
     threshold = normality.threshold(rate)
     scores, maps = [np.zeros(0)], [np.zeros((0, *images.shape[2:]), np.float32)]
     for one in _encode(images, codec):
-        scores.append(normality.score(one))
-        maps.append(normality.maps(one.images, one.reconstructions))
+        values, map_ = normality._measure(one)
+        scores.append(normality._combine(values))
+        maps.append(map_)
     whole = np.concatenate(scores)
     rarity, everywhere = normality.rarity(whole), np.concatenate(maps)
     return Detection(whole, rarity, whole > threshold, threshold, rate, everywhere)

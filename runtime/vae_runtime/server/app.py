@@ -208,7 +208,7 @@ def _add_judgement(app: FastAPI, service: _Service) -> None:
     @app.post("/detect", responses=_image_responses(), openapi_extra=images_body)
     async def detect(
         request: Request,
-        accept: Annotated[str, Header()] = JSON,
+        accept: Accept = None,
         resize: ResizeQuery = False,
         false_alarms: Annotated[float | None, Query(gt=0, lt=1)] = None,
         scale: ScaleQuery = 1,

@@ -1,8 +1,10 @@
 /** Until the visitor does something, the large image moves on its own from class to class. */
 
+import { labelsAt } from "./store.js";
+
 const LEG = 2600; // ms from one image to the next, of which it stands still for a part
 const PAUSE = 0.3;
-const ACTIONS = ["pointerdown", "keydown", "input", "dragenter"];
+const ACTIONS = ["pointerdown", "keydown", "input", "dragenter", "hashchange"];
 
 export function playHero({ model, store, signal }) {
   if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
@@ -34,7 +36,5 @@ export function playHero({ model, store, signal }) {
 
 /** The image a part of the way from one { z, label } to another; between classes, images are blended. */
 function between(a, b, t) {
-  const z = a.z.map((value, i) => value + t * (b.z[i] - value));
-  const [near, far, share] = t < 0.5 ? [a, b, t] : [b, a, 1 - t];
-  return { z, label: near.label, mix: share && near.label !== far.label ? { label: far.label, share } : null };
+  return { z: a.z.map((value, i) => value + t * (b.z[i] - value)), ...labelsAt(a, b, t) };
 }

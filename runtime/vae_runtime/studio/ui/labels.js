@@ -1,7 +1,7 @@
 /** Shows the same latents with every label; clicking a tile chooses the label. */
 
 import { h, panel } from "./dom.js";
-import { paintSheet, sheetCanvas } from "./pixels.js";
+import { paintEach, sheetCanvas } from "./pixels.js";
 import { repeat } from "./store.js";
 
 /** Returns null for a model without labels. */
@@ -16,15 +16,12 @@ export function labelsPanel({ model, store, frames }) {
     return { canvas, node: h("label", { class: "tile" }, radio, canvas, h("span", {}, name)) };
   });
   const strip = h("div", { class: "tiles", role: "radiogroup", "aria-label": "Label" }, ...tiles.map((tile) => tile.node));
-  const { size } = model.image;
 
   frames.add({
     element: strip,
     reads: ["z"],
     latents: ({ z }) => ({ z: repeat(z, model.classes.length), labels: Int32Array.from(model.classes.keys()) }),
-    paint: (images) => tiles.slice(0, -1).forEach(({ canvas }, i) => {
-      paintSheet(canvas, images.subarray(i * size, (i + 1) * size), model.image);
-    }),
+    paint: (images) => paintEach(tiles.slice(0, -1).map(({ canvas }) => canvas), images, model.image),
   });
   // Decoding without a label uses another graph.
   frames.add({ canvas: tiles.at(-1).canvas, reads: ["z"], latents: ({ z }) => ({ z, labels: null }) });

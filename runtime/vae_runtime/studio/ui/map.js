@@ -2,7 +2,7 @@
 
 import { arrowOf, choice, field, h, panel, pointerIn } from "./dom.js";
 import { pca } from "./pca.js";
-import { paintSheet, sheetCanvas } from "./pixels.js";
+import { paintEach, sheetCanvas } from "./pixels.js";
 import { withDims } from "./store.js";
 
 const NEAR = 12; // CSS pixels within which the pointer selects a point rather than a position
@@ -149,9 +149,7 @@ function legend({ model, frames }, { z, labels, n }) {
   const list = h("ul", { class: "legend", "aria-label": "Colours of the labels" }, ...items.map(({ node }) => node));
   frames.add({
     element: list, reads: [], latents: () => ({ z: centres, labels: Int32Array.from(model.classes.keys()) }),
-    paint: (images) => items.forEach(({ canvas }, k) => {
-      paintSheet(canvas, images.subarray(k * model.image.size, (k + 1) * model.image.size), model.image);
-    }),
+    paint: (images) => paintEach(items.map(({ canvas }) => canvas), images, model.image),
   });
   return list;
 }

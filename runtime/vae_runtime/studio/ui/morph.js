@@ -3,6 +3,7 @@
 import { interpolation } from "../engine/latents.js";
 import { button, choice, field, h, panel, pointerIn } from "./dom.js";
 import { sheetCanvas } from "./pixels.js";
+import { labelsAt } from "./store.js";
 
 const TILES = 11;
 const FINE = 240; // steps of the slider, enough to look continuous
@@ -26,12 +27,10 @@ export function morphPanel(app) {
     const path = pathOf(store.get(), FINE + 1);
     if (!path) return;
     const at = Math.round(t * FINE);
-    const { a, b } = store.get();
-    const [near, far] = 2 * at < FINE ? [a, b] : [b, a];
-    const share = Math.min(at, FINE - at) / FINE;
+    const { a, b, how } = store.get();
     store.set({
-      t, origin: { by: "morphed", t, how: store.get().how, a: plain(a), b: plain(b) }, z: path.slice(at * model.latentDim, (at + 1) * model.latentDim), label: near.label,
-      mix: share && near.label !== far.label ? { label: far.label, share } : null,
+      t, origin: { by: "morphed", t, how, a: plain(a), b: plain(b) }, ...labelsAt(a, b, at / FINE),
+      z: path.slice(at * model.latentDim, (at + 1) * model.latentDim),
     });
   };
   const player = playerOf(play, store, moveTo);

@@ -16,6 +16,11 @@ export function paintSheet(canvas, images, shape, columns = 1, gap = 0) {
   canvas.getContext("2d").putImageData(data, 0, 0);
 }
 
+/** Draw one of the images on each canvas. */
+export function paintEach(canvases, images, shape) {
+  canvases.forEach((canvas, i) => paintSheet(canvas, images.subarray(i * shape.size, (i + 1) * shape.size), shape));
+}
+
 /**
  * Read a drawing at the model's resolution: the mean of each square of scale×scale canvas pixels.
  * Grey is 0.299 R + 0.587 G + 0.114 B.

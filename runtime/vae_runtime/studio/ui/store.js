@@ -41,6 +41,12 @@ export function createStore(initial) {
   };
 }
 
+/** Whose image is shown a part of the way from `a` to `b`: the nearer label, and how much of the other is mixed in. */
+export function labelsAt(a, b, t) {
+  const [near, far, share] = t < 0.5 ? [a, b, t] : [b, a, 1 - t];
+  return { label: near.label, mix: share && near.label !== far.label ? { label: far.label, share } : null };
+}
+
 /** The current image of a state { z, label, mix }: Float32Array[C·H·W]. */
 export function imageOf(model, { z, label, mix }) {
   return mix ? model.morph(z, label, mix.label, () => mix.share) : model.decode(z, label);
