@@ -120,7 +120,8 @@ def train_model(
             fitted = fit_prior(state.model, images, prior, components, config.seed, spread, log=log)
             test_images = None if test is None else sharded.whole(test)
             best = bool(config.patience or diverged)
-            normal = _measure_normality(state.model, images, sharded.own_validation)
+            # The first process's own part is enough, and already in memory.
+            normal = _measure_normality(state.model, sharded.own_training, sharded.own_validation)
             return fitted, _final_metrics(state, config, test_images, best=best), normal
 
         fitted, measured, normal = group.run_on_first(finish)
