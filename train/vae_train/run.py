@@ -120,8 +120,7 @@ def train_model(
             fitted = fit_prior(state.model, images, prior, components, config.seed, spread, log=log)
             test_images = None if test is None else sharded.whole(test)
             best = bool(config.patience or diverged)
-            # The first process's own part is enough, and already in memory.
-            normal = _measure_normality(state.model, sharded.own_training, sharded.own_validation)
+            normal = _measure_normality(state.model, sharded)
             return fitted, _final_metrics(state, config, test_images, best=best), normal
 
         fitted, measured, normal = group.run_on_first(finish)
@@ -303,24 +302,21 @@ def _final_metrics(
     return metadata | ({"best_epoch": kept + 1} if best else {})
 
 
-def _measure_normality(
-    model: Model, training: ImageSource, held_out: ImageSource | None
-) -> Normality | None:
+def _measure_normality(model: Model, data: ShardedData) -> Normality | None:
     """Measure latents and errors of reconstructions without labels.
 
-    Args:
-        model: a trained model.
-        training: its training images, of which at most 5,000 are used.
-        held_out: images that it was not trained on.
+    The images are those of this process, which are in memory: at most 5,000 of its training images,
+    and those that are held out.
 
     Returns:
-        None if fewer than 20 images were held out.
+        None if fewer than 20 images are held out.
     """
+    held_out = data.own_validation
     if held_out is None or len(held_out) < MIN_HELD_OUT:
         return None
     model.eval()
-    codec = codec_of(model, training.device)
-    return fit_normality(_pixels(training, MAX_FIT), _pixels(held_out), codec)
+    codec = codec_of(model, data.device)
+    return fit_normality(_pixels(data.own_training, MAX_FIT), _pixels(held_out), codec)
 
 
 def codec_of(model: Model, device: torch.device) -> Codec:
