@@ -25,6 +25,23 @@ const place = async (selector, [x, y]) => {
   return [box.x + x * box.width, box.y + y * box.height];
 };
 
+/** Emulate media features; puppeteer cannot in Firefox, where only scripts see them, not styles. */
+const emulate = async (media) => {
+  if (browserName === "chrome") {
+    await page.emulateMediaFeatures(Object.entries(media).map(([name, value]) => ({ name, value })));
+    return;
+  }
+  await page.evaluateOnNewDocument((given) => {
+    const real = window.matchMedia.bind(window);
+    window.matchMedia = (query) => {
+      const name = Object.keys(given).find((key) => query.includes(key));
+      const found = real(query);
+      if (name) Object.defineProperty(found, "matches", { value: query.includes(`${name}: ${given[name]}`) });
+      return found;
+    };
+  }, media);
+};
+
 const steps = {
   /** Open a fresh page; every console error, exception and violation of the policy is recorded. */
   async open({ url, width = 1440, height = 1000, media = {} }) {
@@ -40,8 +57,7 @@ const steps = {
       });
     });
     await page.setViewport({ width, height });
-    const features = Object.entries(media).map(([name, value]) => ({ name, value }));
-    if (features.length) await page.emulateMediaFeatures(features);
+    await emulate(media);
     await page.goto(url);
   },
   eval: ({ js }) => page.evaluate(js),

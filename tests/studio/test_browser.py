@@ -27,6 +27,7 @@ from vae_runtime.studio.single_file import single_file
 pytestmark = pytest.mark.slow
 
 DATA = Path(__file__).parent.parent / "data"
+AXE = Path(__file__).parent / "node_modules" / "axe-core"
 CVAE, VAE, AE = "cvae_mlp", "vae_mlp", "ae_conv"
 
 # Catches the bytes of the next download as base64; evaluated before the click.
@@ -536,6 +537,26 @@ def test_a_phone_needs_no_sideways_scrolling_and_tab_reaches_every_control(
     )
     assert unnamed == []
     assert browser.errors() == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("name", "width"), [(CVAE, 1440), (CVAE, 360), (VAE, 1440)])
+def test_axe_finds_nothing(
+    browser: Browser, site: dict[str, str], name: str, width: int, scheme: str
+) -> None:
+    """With every fold open: https://github.com/dequelabs/axe-core, all rules but experiments."""
+    if browser.kind != "chrome" and scheme == "dark":
+        pytest.skip("puppeteer changes the colour scheme of styles in Chromium alone")
+    browser.open(site[name], width=width, height=900, media={"prefers-color-scheme": scheme})
+    browser.eval("for (const fold of document.querySelectorAll('details')) fold.open = true; null")
+    browser.settle()
+    browser.eval((AXE / "axe.min.js").read_text() + "; null")
+    found = browser.eval(
+        """axe.run().then(({ violations, passes }) => [passes.length, violations.flatMap(
+        ({ id, nodes }) => nodes.map((node) => `${id}: ${node.html.slice(0, 120)}`))])"""
+    )
+    assert found[0] > 15
+    assert found[1] == []
 
 
 def test_a_bad_bundle_is_refused_in_one_line_and_the_page_stays(
