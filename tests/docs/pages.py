@@ -49,6 +49,7 @@ _LONG = "takes minutes to hours; its own test runs a small case"
 RULES = (
     Rule("docs/tutorial.md", r"(sh|python|text): ", "scripts/pictures tutorial runs the page"),
     Rule("docs/gallery.md", r"(sh|python|text): ", "scripts/pictures gallery runs the page"),
+    Rule("docs/troubleshooting.md", r"text: ", "tests/docs/test_troubleshooting.py"),
     Rule("docs/bucket.md", r"(sh|python): ", "tests/arrow/test_object_store.py"),
     Rule("*", r"sh: vae-run batch .*--scheduler", "needs a running cluster"),
     Rule("docs/uses.md", r"sh: vae-(train|export) ", "tests/uses/test_uses.py"),
