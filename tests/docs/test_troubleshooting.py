@@ -47,4 +47,4 @@ def test_quoted_messages_exist() -> None:
 
 
 def test_values_of_an_f_string_become_dots() -> None:
-    assert list(texts('f"{name}: no such file"'))[0] == "…: no such file"
+    assert next(iter(texts('f"{name}: no such file"'))) == "…: no such file"

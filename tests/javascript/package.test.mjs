@@ -54,6 +54,14 @@ test("every kind of source opens the same bundle", async () => {
   assert.equal((await vae.load(raw, { name: "x" })).name, "x");
 });
 
+test("a bundle becomes the zip that Python writes", async () => {
+  for (const source of [raw, folder, Object.fromEntries(Object.entries(files).reverse())]) {
+    const zip = await (await vae.load(source)).toZip();
+    assert.equal((await vae.load(zip)).id, (await vae.load(raw)).id);
+    if (source === raw) assert.deepEqual(Buffer.from(zip), Buffer.from(raw));
+  }
+});
+
 test("single graphs give the images of the bundle", async () => {
   const model = await vae.load(folder);
   const options = { n: 5, label: 3, seed: 7, temperature: 0.8 };

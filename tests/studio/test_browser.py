@@ -353,6 +353,29 @@ def test_pins_and_the_morph_between_them(page: Browser) -> None:
     assert off_by(frame.ravel().tolist(), expected(CVAE, a, 3)) <= 1
 
 
+def caught(page: Browser, selector: str) -> bytes:
+    """Click a button that saves a file, and return the file."""
+    page.eval(CATCH)
+    page.click(selector)
+    return base64.b64decode(page.eval("window.caught"))
+
+
+def test_a_sheet_a_video_and_the_model_are_saved(page: Browser, tmp_path: Path) -> None:
+    shown = np.array(page.pixels("#pad canvas"))
+    side = round(shown.size**0.5)
+    with Image.open(io.BytesIO(caught(page, "#save-sheet"))) as sheet:
+        scale = sheet.width // side
+        assert (sheet.format, sheet.size) == ("PNG", (scale * side, scale * side))
+        assert sheet.width >= 1200
+        drawn = np.asarray(sheet.convert("RGBA"))[::scale, ::scale, 0]
+    assert off_by(drawn.ravel().tolist(), shown.tolist()) <= 1
+    video = caught(page, "#save-webm")
+    assert video.startswith(b"\x1a\x45\xdf\xa3")  # EBML, of which WebM is a kind
+    assert len(video) > 5_000
+    model = caught(page, "#save-model")
+    assert model == (DATA / f"{CVAE}.zip").read_bytes()
+
+
 def test_the_map_decodes_on_hover_and_selects_on_click(page: Browser) -> None:
     assert "40 encoded test images" in page.text("#map .hint")
     before = page.z()

@@ -26,7 +26,7 @@ def test_a_colour_gif_has_the_colours_of_its_frames(studio_folder: Path, tmp_pat
     frames = np.stack([[x, y, np.full_like(x, blue)] for blue in (0, 1)])
     given = json.dumps([frame.ravel().tolist() for frame in frames])
     script = f"""
-        import {{ encodeGif }} from {json.dumps((tmp_path / "ui" / "save.js").as_uri())};
+        import {{ encodeGif }} from {json.dumps((tmp_path / "ui" / "recording.js").as_uri())};
         const frames = {given}.map((frame) => Float32Array.from(frame));
         process.stdout.write(encodeGif(frames, {{ channels: 3, height: 16, width: 20 }}));
     """

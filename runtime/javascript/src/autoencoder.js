@@ -6,9 +6,11 @@ import { InputError, UsageError } from "./errors.js";
 import { compareGraph, readGolden } from "./golden.js";
 import { Decoder, Encoder, Host, Sampler } from "./graph.js";
 import { interpolation, sampleLatents, traversal } from "./latents.js";
+import { NAME } from "./manifest.js";
 import { activity, score } from "./metrics.js";
 import { detect, readNormality } from "./normality.js";
 import { readSource } from "./source.js";
+import { writeZip } from "./zip.js";
 
 /**
  * @typedef {import("./arrays.js").Label} Label
@@ -250,6 +252,16 @@ export class Autoencoder {
     const n = checkImages(image, this.image);
     if (n !== 1) throw new InputError(`image: ${n} images, expected one`);
     return this.encode(image, label);
+  }
+
+  /**
+   * The bundle as one `.zip`, with the bytes of `vae-export --zip`.
+   *
+   * @returns {Promise<Uint8Array<ArrayBuffer>>}
+   */
+  toZip() {
+    const { files } = this.#bundle;
+    return writeZip([...files].sort(([a], [b]) => Number(b === NAME) - Number(a === NAME)));
   }
 
   /** @param {string} role @param {string} [variant] @returns {Promise<any>} */

@@ -1,6 +1,12 @@
-/** Hash (with WebCrypto), join and decode bytes. */
+/** Hash (with WebCrypto), sum, join and decode bytes. */
 
 import { UsageError } from "./errors.js";
+
+const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
+  let crc = byte;
+  for (let bit = 0; bit < 8; bit += 1) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0);
+  return crc;
+});
 
 /**
  * @param {Uint8Array} raw
@@ -33,4 +39,11 @@ export function concat(parts) {
 /** @param {Uint8Array} raw @returns {string} @throws {TypeError} not UTF-8 */
 export function decodeUtf8(raw) {
   return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(raw);
+}
+
+/** The checksum of zip and PNG files (CRC-32, ISO 3309). @param {Uint8Array} raw @returns {number} */
+export function crc32(raw) {
+  let crc = ~0;
+  for (const byte of raw) crc = (crc >>> 8) ^ TABLE[(crc ^ byte) & 0xff];
+  return ~crc >>> 0;
 }

@@ -1,6 +1,6 @@
 /** Images as pictures: RGBA pixels, canvases and PNG files. */
 
-import { concat } from "./bytes.js";
+import { concat, crc32 } from "./bytes.js";
 import { UsageError } from "./errors.js";
 
 const PNG = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
@@ -120,14 +120,4 @@ function chunk(type, body) {
   raw.set(body, 8);
   view.setUint32(8 + body.length, crc32(raw.subarray(4, 8 + body.length)));
   return raw;
-}
-
-/** @param {Uint8Array} raw @returns {number} */
-function crc32(raw) {
-  let crc = ~0;
-  for (const byte of raw) {
-    crc ^= byte;
-    for (let bit = 0; bit < 8; bit += 1) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0);
-  }
-  return ~crc >>> 0;
 }

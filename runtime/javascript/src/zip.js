@@ -1,4 +1,6 @@
-/** Read untrusted zip files in place. */
+/** Read untrusted zip files in place, and write those of bundles. */
+
+import { concat, crc32, sha256 } from "./bytes.js";
 
 const END = 22; // bytes of the end record without its comment
 const ENTRY = 46;
@@ -111,4 +113,36 @@ export async function unpack(raw, { stored, deflated, start, packed, size }) {
   }
   if (at !== size) throw new BadZip("a file does not unpack to its size");
   return whole;
+}
+
+/**
+ * Write the zip that Python writes of the same files: stored, dated 1980-01-01, and with a checksum of all bytes but
+ * their contents as the comment.
+ *
+ * @param {Iterable<[string, Uint8Array]>} files names in ASCII, and contents
+ * @returns {Promise<Uint8Array<ArrayBuffer>>}
+ */
+export async function writeZip(files) {
+  const parts = [];
+  const directory = [];
+  let at = 0;
+  for (const [file, raw] of files) {
+    const name = new TextEncoder().encode(file);
+    const common = [[20, 2], [0, 6], [0x21, 2], [crc32(raw), 4], [raw.length, 4], [raw.length, 4], [name.length, 2], [0, 2]];
+    const header = concat([fields([0x04034b50, 4], ...common), name]);
+    directory.push(fields([0x02014b50, 4], [0x0314, 2], ...common, [0, 6], [0x01800000, 4], [at, 4]), name);
+    parts.push({ header, raw });
+    at += header.length + raw.length;
+  }
+  const entries = concat(directory);
+  const comment = new TextEncoder().encode("sha256:");
+  const end = fields([0x06054b50, 4], [0, 4], [parts.length, 2], [parts.length, 2], [entries.length, 4], [at, 4], [comment.length + 64, 2]);
+  const tail = concat([entries, end, comment]);
+  const digest = await sha256(concat([...parts.map(({ header }) => header), tail]));
+  return concat([...parts.flatMap(({ header, raw }) => [header, raw]), tail, new TextEncoder().encode(digest)]);
+}
+
+/** Little-endian numbers, each of which is [value, bytes]. @param {number[][]} pairs */
+function fields(...pairs) {
+  return Uint8Array.from(pairs.flatMap(([value, size]) => Array.from({ length: size }, (_, i) => Math.floor(value / 256 ** i) & 0xff)));
 }

@@ -1,10 +1,12 @@
 /** A sheet of 10×10 images that vary in two dimensions; dragging on it sets both. */
 
-import { arrowOf, choice, field, h, panel, pointerIn } from "./dom.js";
+import { toPNG } from "../engine/pictures.js";
+import { arrowOf, button, choice, download, field, h, panel, pointerIn } from "./dom.js";
 import { sheetCanvas } from "./pixels.js";
 import { repeat, withDims } from "./store.js";
 
 const SIDE = 10;
+const MIN_WIDTH = 1200; // of the PNG, in pixels
 
 export function gridPanel(app) {
   const { model, store, frames, range, showStatus } = app;
@@ -22,8 +24,17 @@ export function gridPanel(app) {
     columns: SIDE,
     gap: gap(model.image),
     reads: ["z", "label", "x", "y"],
-    latents: ({ z, label, x, y }) => ({ z: sheet(prior, z, [x, range(x)], [y, range(y)]), labels: label }),
+    latents: (state) => ({ z: sheet(prior, range, state), labels: state.label }),
   });
+
+  /** Save the sheet, each pixel of an image as a square. */
+  const save = async () => {
+    const state = store.get();
+    const images = await model.decode(sheet(prior, range, state), state.label);
+    const scale = Math.ceil(MIN_WIDTH / (SIDE * model.image.width));
+    const png = await toPNG(images, model.image, { columns: SIDE, gap: scale * gap(model.image), scale });
+    download(new Blob([png], { type: "image/png" }), "traversal.png");
+  };
 
   /** Go to a position on the pad (u right, v down; 0 to 1). Both ranges end at the centres of the outer tiles. */
   const go = (u, v) => {
@@ -62,7 +73,7 @@ export function gridPanel(app) {
   });
   return panel(
     "grid", "Traversal", "Two dimensions across the prior. Drag, or use the arrow keys.",
-    h("div", { class: "row" }, axis(app, "x", "Across"), axis(app, "y", "Up")), pad,
+    h("div", { class: "row" }, axis(app, "x", "Across"), axis(app, "y", "Up"), button("PNG of the sheet", save, { id: "save-sheet" })), pad,
   );
 }
 
@@ -72,7 +83,8 @@ function axis({ store, activity }, key, text) {
 }
 
 /** The latents of the sheet, row by row from the top. */
-function sheet(prior, z, [x, right], [y, up]) {
+function sheet(prior, range, { z, x, y }) {
+  const [right, up] = [range(x), range(y)];
   const place = ({ low, high }, i) => low + ((high - low) * i) / (SIDE - 1);
   return repeat(z, SIDE * SIDE, (row, tile) =>
     withDims(prior, row, [y, place(up, SIDE - 1 - Math.floor(tile / SIDE))], [x, place(right, tile % SIDE)]),

@@ -1,9 +1,9 @@
 /** Interpolation between two pinned latents: a strip of images, a slider and a play button. */
 
-import { interpolation } from "../engine/latents.js";
 import { button, choice, field, h, panel, pointerIn } from "./dom.js";
 import { sheetCanvas } from "./pixels.js";
-import { labelsAt } from "./store.js";
+import { canRecord, saveGif, saveVideo } from "./recording.js";
+import { labelsAt, pathOf } from "./store.js";
 
 const TILES = 11;
 const FINE = 240; // steps of the slider, enough to look continuous
@@ -17,7 +17,10 @@ export function morphPanel(app) {
     oninput: () => moveTo(slider.valueAsNumber),
   });
   const play = button("Play", () => (player.timer ? player.stop() : player.start()), { id: "play", title: "Play (P)" });
-  const gif = button("GIF of the morph", () => app.saveMorph(), { id: "save-gif" });
+  const saves = [
+    button("GIF of the morph", () => saveGif(app), { id: "save-gif" }),
+    button("WebM", () => saveVideo(app), { id: "save-webm", hidden: !canRecord, title: "Record the morph as a video" }),
+  ];
   const how = choice(store, "how", [["linear", "linear"], ["spherical", "spherical"]], { id: "how" }, (value) => {
     store.set({ how: value });
     moveTo(store.get().t);
@@ -48,7 +51,7 @@ export function morphPanel(app) {
   });
   store.on(["a", "b", "t"], ({ a, b, t }) => {
     const whole = Boolean(a && b);
-    for (const control of [slider, play, gif]) control.disabled = !whole;
+    for (const control of [slider, play, ...saves]) control.disabled = !whole;
     strip.hidden = !whole;
     if (!whole) player.stop();
     slider.value = t;
@@ -56,13 +59,8 @@ export function morphPanel(app) {
   return panel(
     "morph", "Morph", "Pin two images, also of two labels, then move from one to the other.",
     h("div", { class: "row" }, pin(app, "a"), pin(app, "b"), field("Path", how)),
-    strip, slider, h("div", { class: "row" }, play, gif),
+    strip, slider, h("div", { class: "row" }, play, ...saves),
   );
-}
-
-/** Latents from A to B, Float32Array[steps·D], or null while a pin is missing. */
-export function pathOf({ a, b, how }, steps) {
-  return a && b ? interpolation(a.z, b.z, steps, how) : null;
 }
 
 /** A pin for JSON. */

@@ -1,5 +1,7 @@
 /** The page's state: one frozen object that is replaced as a whole. Listeners learn which keys changed. */
 
+import { interpolation } from "../engine/latents.js";
+
 /**
  * State:
  *   z            Float32Array[D], the latents that all panels show
@@ -45,6 +47,11 @@ export function createStore(initial) {
 export function labelsAt(a, b, t) {
   const [near, far, share] = t < 0.5 ? [a, b, t] : [b, a, 1 - t];
   return { label: near.label, mix: share && near.label !== far.label ? { label: far.label, share } : null };
+}
+
+/** Latents from A to B, Float32Array[steps·D], or null while a pin is missing. */
+export function pathOf({ a, b, how }, steps) {
+  return a && b ? interpolation(a.z, b.z, steps, how) : null;
 }
 
 /** The current image of a state { z, label, mix }: Float32Array[C·H·W]. */
