@@ -89,6 +89,12 @@ def problems(
             "more --epochs: the model was trained for only 295 steps.",
         ),
         (
+            "few_dimensions",
+            {"latent_dim": 2, "epochs": 60, "batch_size": 16},
+            {"latent_dim": 12, "epochs": 60, "batch_size": 16},
+            "a larger --latent-dim, such as 8.",
+        ),
+        (
             "label_in_latents",
             {"family": "cvae", "prior": "normal", "beta": 0.1, "encoder_join": "none"},
             {"family": "cvae", "prior": "normal", "beta": 2.0, "encoder_join": "film"},

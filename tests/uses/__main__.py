@@ -103,9 +103,17 @@ def main() -> None:
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     lists = {use: list(own.values()) for use, own in rows.items()}
     (chosen.out / "uses-results.md").write_text(page(lists, date))
-    mnist = [row for row in lists["compression"] if row.data == "mnist"]
-    if mnist:
-        compression.draw(mnist, chosen.out / "pictures" / "compression.png")
+    draw(chosen.uses, lists["compression"], chosen.work, chosen.out / "pictures")
+
+
+def draw(uses: list[str], rates: list[compression.Rate], work: Path, folder: Path) -> None:
+    """Draw the pictures of docs/uses.md whose models are there."""
+    if rates:
+        compression.draw(rates, folder / "compression.png")
+    if "anomalies" in uses and (work / "textures-0.pt").exists():
+        anomalies.draw(work, folder / "heat-maps.png")
+    if "denoising" in uses and (work / "denoise-mnist-0.pt").exists():
+        denoising.draw("mnist", read("mnist", "test"), work, folder / "denoising.png")
 
 
 if __name__ == "__main__":

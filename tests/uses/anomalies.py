@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+import vae_runtime as vae
 from tests.uses.textures import write_photographs
 from vae_runtime.arrays import to_float32
 from vae_runtime.datasets import Dataset, load_dataset
 from vae_runtime.detection import Normality, detect
+from vae_runtime.detection.pictures import heat
 from vae_runtime.detection.quality import measure_maps, measure_quality, read_masks
 from vae_train import Checkpoint, load_checkpoint, train
 from vae_train.run import codec_of
@@ -69,6 +71,18 @@ def textures(seeds: list[int], work: Path) -> Iterator[Row]:
         truth = np.array([test.classes[label] != "good" for label in test.labels])
         checkpoint = trained(load_dataset(folder, "train"), work / f"textures-{seed}.pt", seed)
         yield measure(checkpoint, test, truth, Row("textures", "good", seed, 0, 0, 0))
+
+
+def draw(work: Path, path: Path) -> None:
+    """Draw heat maps of twelve textures of seed 0 beside their images, the highest score first."""
+    checkpoint = load_checkpoint(work / "textures-0.pt")
+    normality = Normality.from_bytes(checkpoint.normality, "checkpoint")
+    test = load_dataset(work / "textures-0", "test")
+    codec = codec_of(checkpoint.build(), torch.device("cpu"))
+    found = detect(test.images, codec, normality, FALSE_ALARMS)
+    chosen = np.argsort(-found.scores)[np.linspace(0, len(test) - 1, 12).astype(int)]
+    images = to_float32(np.asarray(test.images)[chosen])
+    vae.save(np.concatenate([images, heat(images, found.maps[chosen])], axis=3), path, columns=4)
 
 
 def trained(data: Dataset, path: Path, seed: int) -> Checkpoint:

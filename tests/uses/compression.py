@@ -100,20 +100,24 @@ def table(rows: list[Rate]) -> str:
 
 
 def draw(rows: list[Rate], path: Path) -> None:
-    """Draw bytes per image against PSNR."""
+    """Draw bytes per image against PSNR, a plot for each data set."""
     from matplotlib.figure import Figure
 
-    figure = Figure((7, 4.2), layout="constrained")
-    axes = figure.subplots()
+    names = list(dict.fromkeys(row.data for row in rows))
+    figure = Figure((1 + 4 * len(names), 4.2), layout="constrained")
     styles = {"vae": ("#b63679", "vae-run compress"), "jpeg": ("#3b7dd8", "JPEG"),
               "webp": ("#2a9d6f", "WebP")}  # fmt: skip
-    for method, (colour, label) in styles.items():
-        own = [row for row in rows if row.method == method]
-        axes.plot([r.bytes for r in own], [r.psnr for r in own], "o-", color=colour, label=label)
-    (png,) = [row.bytes for row in rows if row.method == "png"]
-    axes.axvline(png, color="#999", ls=":", label="PNG, lossless")
-    axes.set(xscale="log", xlabel="bytes per image", ylabel="PSNR in dB")
-    axes.set_xticks([5, 10, 20, 50, 100, 200, 500, 1000], minor=False)
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.legend(frameon=False)
+    plots = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for axes, name in zip(plots, names, strict=True):
+        for method, (colour, label) in styles.items():
+            own = [row for row in rows if (row.data, row.method) == (name, method)]
+            points = [row.bytes for row in own], [row.psnr for row in own]
+            axes.plot(*points, "o-", color=colour, label=label)
+        (png,) = [row.bytes for row in rows if (row.data, row.method) == (name, "png")]
+        axes.axvline(png, color="#999", ls=":", label="PNG, lossless")
+        axes.set(title=name, xscale="log", xlabel="bytes per image")
+        axes.set_xticks([5, 20, 100, 500, 2000], minor=False)
+        axes.xaxis.set_major_formatter("{x:g}")
+    plots[0].set_ylabel("PSNR in dB")
+    plots[0].legend(frameon=False)
     figure.savefig(path, dpi=120, metadata={"Software": None})

@@ -14,6 +14,7 @@ from scipy.ndimage import median_filter
 from scipy.signal import wiener
 from skimage.restoration import denoise_nl_means
 
+import vae_runtime as vae
 from vae_runtime.datasets import Dataset
 from vae_runtime.fidelity import add_noise, psnr, ssim
 from vae_train import Checkpoint, load_checkpoint, train
@@ -96,6 +97,20 @@ def model_of(checkpoint: Checkpoint) -> Filter:
     """Return the reconstruction of a checkpoint as a filter."""
     codec = codec_of(checkpoint.build(), torch.device("cpu"))
     return lambda images: codec.decode(codec.encode(images, None)[0], None)
+
+
+def draw(name: str, test: Dataset, work: Path, path: Path) -> None:
+    """Draw twelve test images, the same with noise of σ = .3, and what each method makes of them."""
+    images = next(test.batches(12)).astype(np.float32) / 255
+    noisy = add_noise(images, np.random.default_rng(0), 0.3)
+    model = model_of(load_checkpoint(work / f"denoise-{name}-0.pt"))
+    rows = {"original": images, "noisy": noisy}
+    for method, settings in (FILTERS | {"the model": [model]}).items():
+        results = [remove(noisy) for remove in settings]
+        rows[method] = max(results, key=lambda found: psnr(found, images).mean())
+    del rows["nothing"]
+    labels = [row for row in rows for _ in images]
+    vae.save(np.concatenate(list(rows.values())), path, labels, columns=len(images))
 
 
 def table(rows: list[Denoised]) -> str:

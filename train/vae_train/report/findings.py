@@ -14,6 +14,8 @@ from .trained_model import TrainedModel
 _MIN_IMAGES = 10  # needed for a meaningful variance
 _COLLAPSED = 0.5  # nats of KL per image, below which latents carry almost no information
 _USELESS = 0.9  # squared error relative to that of the mean image, above which nothing was learned
+_LOST = 0.2  # part of the variance of the images that reconstructions miss, above which it shows
+_FULL = 2.0  # nats of KL of a latent dimension that has no room left
 _HIGH_RATE = 0.02  # a learning rate that is rarely right with Adam
 _FEW_STEPS = 1_000
 _GAP = 0.1  # allowed gap between held-out and training loss, relative to the training loss
@@ -141,6 +143,22 @@ def worse_than_pca(measured: Measurements, trained: TrainedModel) -> Finding | N
         f"{measured.pca_mse:.4f}.",
         explanation,
         _remedy(trained) or otherwise,
+    )
+
+
+def few_dimensions(measured: Measurements, trained: TrainedModel) -> Finding | None:
+    """Detect latents that are full, although much of the images is lost."""
+    lost = measured.mse / measured.mean_mse if measured.mean_mse else 0.0
+    least = min(measured.kl or [0.0])
+    if lost < _LOST or least < _FULL or _remedy(trained):
+        return None
+    return Finding(
+        "few_dimensions",
+        "note",
+        f"The reconstructions miss {lost:.0%} of the variance of the images, and each of the "
+        f"{measured.latent_dim} latent dimensions carries {least:.1f} nats or more.",
+        "The latents are full, so details of the images are lost.",
+        f"a larger --latent-dim, such as {4 * measured.latent_dim}.",
     )
 
 
@@ -301,6 +319,7 @@ ROOT_CAUSES: tuple[Rule, ...] = (posterior_collapse, nothing_learned)
 RULES: tuple[Rule, ...] = (
     inactive_units,
     worse_than_pca,
+    few_dimensions,
     label_in_latents,
     overfit,
     samples_off,
