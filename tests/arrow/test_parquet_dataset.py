@@ -134,6 +134,51 @@ def test_images_may_be_floats_files_and_colour(tmp_path: Path) -> None:
     assert found.classes == ("0", "1", "2", "3", "4")
 
 
+def forms(images: Any) -> dict[str, Column]:
+    """Columns of the same images u8[N, C, H, W], in every form without files."""
+    last = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+    tensor = pa.FixedShapeTensorArray.from_numpy_ndarray
+    size = images[0].size
+    return {
+        "tensors C×H×W": tensor(images),
+        "tensors H×W×C": tensor(last),
+        "nested lists C×H×W": pa.array(images.tolist()),
+        "nested lists H×W×C": pa.array(last.tolist()),
+        "float64": pa.array((last / 255).tolist()),
+        "float16": pa.array((images.reshape(-1, size) / 255).astype("f2").tolist(),
+                            pa.list_(pa.float16(), size)),
+        "bytes": pa.array([row.tobytes() for row in images], pa.binary(size)),
+        "structs": pa.array([{"data": row.ravel().tolist(), "shape": list(row.shape)}
+                             for row in images]),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(3, 6, 5), (1, 6, 5)])
+@pytest.mark.parametrize("form", forms(np.zeros((1, 1, 1, 1), np.uint8)))
+def test_images_have_the_forms_that_batch_jobs_read(
+    tmp_path: Path, form: str, shape: tuple[int, int, int]
+) -> None:
+    images = made(4, shape).images
+    size = {"size": shape[1:]} if form in ("float16", "bytes") else {}  # their shape is unknown
+    for labels in (pa.array([3.0, 1.0, 3.0, 0.0]), pa.array([3, 1, 3, 0], pa.decimal128(4, 0))):
+        path = write(tmp_path / "rows.parquet", forms(images)[form], label=labels)
+        found = load_dataset(path, **size)
+        np.testing.assert_array_equal(found.images, images)
+        assert found.labels is not None
+        assert [found.classes[k] for k in found.labels] == ["3", "1", "3", "0"]
+
+
+def test_grey_images_may_have_no_axis_of_channels(tmp_path: Path) -> None:
+    images = made(4, (1, 6, 5)).images
+    columns = (pa.array(images[:, 0].tolist()), pa.array((images[:, 0] > 99).tolist()))
+    for column, white in zip(columns, (images, 255 * (images > 99)), strict=True):
+        found = load_dataset(write(tmp_path / "rows.parquet", column))
+        np.testing.assert_array_equal(found.images, white)
+    flat = write(tmp_path / "wide.parquet", pa.array(np.zeros((2, 5, 6, 7), np.uint8).tolist()))
+    with pytest.raises(InputError, match="images of shape 5×6×7, expected H×W, H×W×C or C×H×W"):
+        load_dataset(flat)
+
+
 @pytest.mark.parametrize(
     ("columns", "options", "error", "message"),
     [
@@ -151,7 +196,9 @@ def test_images_may_be_floats_files_and_colour(tmp_path: Path) -> None:
         ({"image": lists(made(2).images), "label": pa.array(["a", None])}, {}, InputError,
          "1 missing labels"),
         ({"image": lists(made(2).images), "label": pa.array([0.5, 1])}, {}, InputError,
-         "label column type double"),
+         "row 0: label: 0.5, expected a whole number"),
+        ({"image": lists(made(2).images), "label": pa.array([[1], [2]])}, {}, InputError,
+         "label: column type list.*, expected integers or names"),
         ({"image": pa.array([[1] * 16])[:0]}, {}, InputError, "no rows"),
     ],
 )  # fmt: skip

@@ -232,6 +232,15 @@ def hugging_face(root: Path) -> None:
         pq.write_table(table, root / "data" / f"{split}-00000-of-00001.parquet")
 
 
+def parquet_of_numbers(root: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    labels = pa.array(LABELS.astype(float))
+    table = pa.table({"image": pa.array(BYTES[:, None].tolist()), "label": labels})
+    pq.write_table(table, root / "rows.parquet")
+
+
 def other(name: str) -> Make:
     def make(root: Path) -> Path:
         (root / name).write_bytes(b"something")

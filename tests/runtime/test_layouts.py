@@ -204,6 +204,8 @@ CASES: dict[str, tuple[Make, Read | Refused]] = {
         made.hugging_face,
         Read(12, "cat dog emu", 4, "left out: 3 in validation-00000-of-00001.parquet", (3, 10, 10)),
     ),
+    "Parquet with numbers: tensors or nested lists of C×H×W, H×W×C or H×W, lists or bytes of C·H·W":
+        (made.parquet_of_numbers, Read(12, "0 1 2")),
     # Other files
     "`.zip`, `.tar`": (made.other("x.zip"), Refused(InputError, "Unpack it")),
     "`.csv`": (made.other("x.csv"), Refused(InputError, r"numpy\.loadtxt.*savez")),

@@ -100,7 +100,7 @@ def model_of(checkpoint: Checkpoint) -> Filter:
 
 
 def draw(name: str, test: Dataset, work: Path, path: Path) -> None:
-    """Draw twelve test images, the same with noise of σ = .3, and what each method makes of them."""
+    """Draw twelve test images, the same with noise of σ = .3, and the result of each method."""
     images = next(test.batches(12)).astype(np.float32) / 255
     noisy = add_noise(images, np.random.default_rng(0), 0.3)
     model = model_of(load_checkpoint(work / f"denoise-{name}-0.pt"))

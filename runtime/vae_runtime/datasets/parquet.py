@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..arrow import storage
-from ..arrow.columns import RowErrors, read_images, to_array
+from ..arrow.columns import RowErrors, read_images, read_integers, tensor_layout, to_array
 from ..arrow.reader import read_batches
 from ..bundle.spec import MODES, ImageSpec
 from ..errors import InputError, NotFound
@@ -69,7 +69,7 @@ def load_parquet(source: str, split: str, options: ReadOptions) -> Dataset:
     images = _find_column(files[0], _IMAGES)
     if images is None:
         raise InputError(f"{files[0]}: no column 'image', found {', '.join(_names(files[0]))}")
-    spec, encoded = _spec(_column(*groups[0][:2], images), source, options)
+    spec, encoded = _spec(*_column(*groups[0][:2], images), source, options)
     starts = np.cumsum([0, *(rows for *_, rows in groups)])
     resize = encoded and options.size is not None
     stored = _Stored([group[:2] for group in groups], starts, spec, images, resize=resize)
@@ -192,25 +192,31 @@ def _row_groups(file: str) -> list[int]:
         return [footer.row_group(k).num_rows for k in range(footer.num_row_groups)]
 
 
-def _column(file: str, group: int, name: str) -> Any:
-    """Read one column of one row group."""
+def _column(file: str, group: int, name: str) -> tuple[Any, Any]:
+    """Read one column of one row group; return it with its `pyarrow.Field`."""
     with _open(file) as opened:
         names = opened.schema_arrow.names
         if name not in names:
             raise InputError(f"{file}: no column {name!r}, found {', '.join(names) or 'none'}")
         try:
-            return opened.read_row_group(group, columns=[name])[name]
+            table = opened.read_row_group(group, columns=[name])
+            return table[name], table.schema.field(name)
         except (pa.ArrowInvalid, OSError) as error:
             raise InputError(f"{file}: row group {group} is damaged") from error
 
 
-def _spec(column: Any, source: str, options: ReadOptions) -> tuple[ImageSpec, bool]:
+def _spec(column: Any, field: Any, source: str, options: ReadOptions) -> tuple[ImageSpec, bool]:
     """Infer the shape of all images from the first ones, and whether they are encoded files."""
+    shape, axes = tensor_layout(column.type, field)
     array = to_array(column)
     rows = array.slice(0, _FIRST).to_pylist()
-    rows = [row.get("bytes") if isinstance(row, dict) else row for row in rows]
+    if rows and isinstance(rows[0], dict) and "shape" in rows[0]:  # tensors of any shape
+        shape, axes = rows[0]["shape"], list(range(len(rows[0]["shape"] or ())))
+    rows = [row.get("bytes", row.get("data")) if isinstance(row, dict) else row for row in rows]
     first = rows[0]
-    if isinstance(first, bytes):
+    if isinstance(first, bytes) and shape is None:
+        if pa.types.is_fixed_size_binary(array.type):  # raw pixels; files differ in length
+            return _spec_of_list(len(first), source, options.size, options.mode), False
         images = [read_image(row, mode=options.mode) for row in rows if isinstance(row, bytes)]
         height, width = options.size or images[0].shape[1:]
         return ImageSpec(max(map(len, images)), height, width), True
@@ -218,7 +224,29 @@ def _spec(column: Any, source: str, options: ReadOptions) -> tuple[ImageSpec, bo
         raise InputError(
             f"{source}: the first image is {array.type}, expected numbers or an image file"
         )
+    sizes = _sizes_of(first) if shape is None else tuple(shape[axis] for axis in axes)
+    if len(sizes) > 1:
+        return _spec_of_shape(sizes, source), False
     return _spec_of_list(len(first), source, options.size, options.mode), False
+
+
+def _sizes_of(nested: list[Any]) -> tuple[int, ...]:
+    """Return the lengths of nested lists, judging by the first of each."""
+    inner = nested[0] if nested else None
+    return (len(nested), *(_sizes_of(inner) if isinstance(inner, list) else ()))
+
+
+def _spec_of_shape(sizes: tuple[int, ...], source: str) -> ImageSpec:
+    if len(sizes) == 2:
+        return ImageSpec(1, *sizes)
+    if len(sizes) == 3 and (sizes[0] in MODES or sizes[2] in MODES):
+        # H×W×C, unless only the first axis can be the channels.
+        c, h, w = (sizes[2], *sizes[:2]) if sizes[2] in MODES else sizes
+        return ImageSpec(c, h, w)
+    raise InputError(
+        f"{source}: images of shape {'×'.join(map(str, sizes))}, expected H×W, H×W×C or C×H×W of "
+        "1 to 4 channels"
+    )
 
 
 def _spec_of_list(
@@ -238,18 +266,23 @@ def _spec_of_list(
 
 def _labels(file: str, name: str, source: str) -> NDArray[Any]:
     """Read a column of labels as integers or text [N]."""
-    columns = [_column(file, k, name) for k, rows in enumerate(_row_groups(file)) if rows]
+    columns = [_column(file, k, name)[0] for k, rows in enumerate(_row_groups(file)) if rows]
     if not columns:
         return np.empty(0, np.int64)
     array = to_array(pa.chunked_array([chunk for part in columns for chunk in part.chunks]))
     if array.null_count:
         raise InputError(f"{source}: {array.null_count} missing labels")
-    if pa.types.is_integer(array.type) or pa.types.is_boolean(array.type):
-        numbers: NDArray[np.int64] = array.cast(pa.int64()).to_numpy()
-        return numbers
-    if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
-        raise InputError(f"{source}: label column type {array.type}, expected integers or names")
-    return np.array(array.to_pylist(), np.str_)
+    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+        return np.array(array.to_pylist(), np.str_)
+    errors = RowErrors(len(array))
+    try:
+        labels = read_integers(array, name, errors, "integers or names")
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
+    if errors.reasons:
+        row, reason = min(errors.reasons.items())
+        raise InputError(f"{source}: row {row}: {reason}")
+    return labels
 
 
 def _class_names(file: str, column: str) -> tuple[str, ...]:
