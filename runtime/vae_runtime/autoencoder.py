@@ -82,7 +82,7 @@ class Autoencoder:
 
     @property
     def device(self) -> str:
-        """The device in use: `cpu` or `cuda:N`. Loads a graph if none is loaded yet."""
+        """The device in use, such as `cpu` or `cuda:0`. Loads a graph if none is loaded yet."""
         return self._graphs.device
 
     def sample(

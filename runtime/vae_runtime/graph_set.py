@@ -24,18 +24,18 @@ class GraphSet:
     """
 
     def __init__(self, bundle: Bundle, variant: str, options: RunOptions) -> None:
-        """Check that the variant exists and that CUDA works if the options require it.
+        """Check that the variant exists and that the device works, unless it is `auto`.
 
         Raises:
             UsageError: the bundle has no graphs of this variant.
-            DeviceError: CUDA was requested but is not available.
+            DeviceError: the device is not available.
         """
         known = sorted({graph.variant for graph in bundle.manifest.graphs})
         if variant not in known:
             raise UsageError(
                 f"{bundle.name}: has no variant {variant!r}, expected one of: {', '.join(known)}"
             )
-        if options.device.startswith("cuda"):
+        if options.device not in ("auto", "cpu"):
             from .inference.diagnosis import run_probe
 
             run_probe(options.device)

@@ -42,7 +42,7 @@ class RunOptions:
     """How to run graphs.
 
     Attributes:
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        device: see `load`.
         threads: threads per run.
         tf32: let CUDA use TF32.
 
@@ -90,7 +90,7 @@ class Graph:
 
         Args:
             source: the path of an `.onnx` file, its bytes, or an existing onnxruntime session.
-            device: `auto`, `cpu`, `cuda` or `cuda:N`.
+            device: see `load`.
             threads: threads per run.
             tf32: let CUDA use TF32 (ten mantissa bits), which is faster but alters the pixels.
             known: for bytes from an open bundle, that bundle and the graph's entry in its manifest.
@@ -152,7 +152,7 @@ class Graph:
 
     @property
     def device(self) -> str:
-        """The device in use: `cpu` or `cuda:N`."""
+        """The device in use, such as `cpu` or `cuda:0`."""
         return self._session.device
 
     def close(self) -> None:

@@ -24,7 +24,8 @@ def load(
 
     Args:
         source: a folder or `.zip` that vae-export wrote, or an embedded bundle's name (`mnist`).
-        device: `auto` (CUDA if it works, else the CPU), `cpu`, `cuda` or `cuda:N`.
+        device: `auto` (CUDA if it works, else the CPU), `cpu`, `cuda`, `cuda:N`, or another
+            execution provider that onnxruntime was built with, such as `openvino` or `directml`.
         threads: threads per run; small models run fastest with one.
         variant: precision of the graphs: `fp32`, or `fp16` or `int8` if the bundle has them.
         tf32: let CUDA use TF32 (ten mantissa bits), which is faster but alters the pixels.

@@ -2,14 +2,16 @@
 
 Prints for each bundle: label fidelity (1,000 samples per class), the Fréchet distance and its floor
 (10,000 training digits against the test digits), precision and recall (k = 3, 3,000 images on each
-side), as means over five seeds and for the first seed; then the same for the bundle's
-reconstructions of test digits. The classifier is trained first unless its file exists.
+side), as means over five seeds and for the first seed; the same for `sampler.onnx`, which is given
+normals of NumPy's generator; then the same for the bundle's reconstructions of test digits. The
+classifier is trained first unless its file exists.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 import numpy as np
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 import vae_runtime as vae
 from tests.quality.classifier import load_or_train
 from tests.quality.judge import SAMPLES_PER_CLASS, Judge, pixels
+from vae_runtime.bundle.reader import open_bundle
 from vae_runtime.datasets import Dataset, load_dataset
 
 
@@ -35,12 +38,12 @@ def main(bundles: tuple[str, ...], data: str, path: Path, temperature: float) ->
     print(json.dumps({"classifier accuracy": judge.accuracy}))
     for name in bundles:
         with vae.load(name) as bundle:
-            for images, found in measure(bundle, judge, test, temperature).items():
+            for images, found in measure(name, bundle, judge, test, temperature).items():
                 print(json.dumps({"bundle": name, "images": images} | found), flush=True)
 
 
 def measure(
-    bundle: vae.Autoencoder, judge: Judge, test: Dataset, temperature: float
+    name: str, bundle: vae.Autoencoder, judge: Judge, test: Dataset, temperature: float
 ) -> dict[str, dict[str, float]]:
     """Judge a bundle's samples and its reconstructions of the test digits."""
     conditional = bool(bundle.spec.classes)
@@ -49,9 +52,21 @@ def measure(
     def sample(seed: int) -> NDArray[np.floating]:
         return bundle.sample(10 * SAMPLES_PER_CLASS, labels, seed, temperature=temperature)
 
+    def through_sampler(seed: int) -> NDArray[np.floating]:
+        normals = np.random.default_rng(seed).standard_normal(
+            (10 * SAMPLES_PER_CLASS, bundle.spec.latent_dim + 1), np.float32
+        )
+        return sampler(normals, labels)
+
     reconstructions = bundle.reconstruct(pixels(test), test.labels if conditional else None)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "sampler.onnx"
+        path.write_bytes(open_bundle(name).read_all()[path.name])
+        with vae.Sampler(path) as sampler:
+            through = judge.measure_seeds(through_sampler, labels)
     return {
         "samples": judge.measure_seeds(sample, labels),
+        "samples of sampler.onnx": through,
         "reconstructions": judge.measure(reconstructions, test.labels),
     }
 

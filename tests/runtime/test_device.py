@@ -82,20 +82,74 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("auto", ("auto", 0)), ("cpu", ("cpu", 0)), ("cuda", ("cuda", 0)), ("cuda:3", ("cuda", 3))],
-)
+    [("auto", ("auto", 0)), ("cpu", ("cpu", 0)), ("cuda", ("cuda", 0)), ("cuda:3", ("cuda", 3)),
+     ("openvino", ("openvino", 0)), ("directml:1", ("directml", 1))],
+)  # fmt: skip
 def test_device_names(text: str, expected: tuple[str, int]) -> None:
     assert device.parse_device(text) == expected
 
 
 @pytest.mark.parametrize(
-    "text", ["", "gpu", "cuda:", "cuda:x", "cpu:0", "cuda:-1", "CUDA", "cuda:²"]
+    "text", ["", "gpu", "cuda:", "cuda:x", "cpu:0", "cuda:-1", "CUDA", "cuda:²", "openvino:1"]
 )
 def test_wrong_device_names_are_refused(text: str) -> None:
     with pytest.raises(
-        UsageError, match=f"^device is {text!r}, expected auto, cpu, cuda or cuda:N$"
+        UsageError, match=f"^device is {text!r}, expected auto, cpu, cuda or cuda:N, or another"
     ):
         device.parse_device(text)
+
+
+class OtherOrt(Ort):
+    """An onnxruntime that was built with one other provider."""
+
+    def __init__(self, name: str, works: bool = True, error: str = "") -> None:
+        super().__init__()
+        self.provider, self.works, self.error = device.PROVIDERS[name], works, error
+
+    def get_available_providers(self) -> list[str]:
+        return [self.provider, CPU]
+
+    def InferenceSession(  # noqa: N802
+        self, model: bytes, options: Any, providers: list[Any], **given: Any
+    ) -> Any:
+        if self.error and providers != [CPU]:
+            raise RuntimeError(self.error)
+        made = super().InferenceSession(model, options, providers, **given)
+        used = self.provider if self.works and providers != [CPU] else CPU
+        settings = providers[0][1] if used != CPU else {}
+        made.get_providers = lambda: [used, CPU]
+        made.get_provider_options = lambda: {used: {k: str(v) for k, v in settings.items()}}
+        return made
+
+
+@pytest.mark.parametrize(
+    ("name", "used", "settings"),
+    [("openvino", "openvino", {}), ("coreml", "coreml", {}), ("webgpu", "webgpu", {}),
+     ("directml:1", "directml:1", {"device_id": 1}), ("tensorrt", "tensorrt:0", {"device_id": 0})],
+)  # fmt: skip
+def test_any_provider_that_onnxruntime_has_can_be_chosen(
+    pretend: Any, name: str, used: str, settings: dict[str, int]
+) -> None:
+    ort = pretend(OtherOrt(name.partition(":")[0]))
+    assert Session(b"", device=name).device == used
+    assert ort.made[0]["providers"] == [(ort.provider, settings), CPU]
+    assert Session(b"", device="auto").device == "cpu"  # only CUDA is tried unasked
+
+
+def test_a_provider_that_is_missing_or_does_not_work_is_an_error(pretend: Any) -> None:
+    pretend(OtherOrt("openvino"))
+    with pytest.raises(
+        DeviceError, match=r"directml: this onnxruntime 9\.9 is built with OpenVINOEx"
+    ):
+        Session(b"", device="directml")
+    pretend(OtherOrt("qnn", works=False))
+    with pytest.raises(DeviceError, match="could not start QNNExecutionProvider: it gave the gra"):
+        Session(b"", device="qnn")
+    pretend(OtherOrt("rocm", error="no GPU"))
+    with pytest.raises(
+        DeviceError, match=r"start ROCMExecutionProvider: no GPU\. Use --device cpu"
+    ):
+        Session(b"", device="rocm")
 
 
 def test_cuda_is_set_up_for_the_same_pixels(

@@ -53,7 +53,7 @@ class Options:
         temperature: factor for the standard deviation of sampled latents.
         truncation: bound in standard deviations; noise values outside ± this bound are redrawn.
         variant: precision of the graphs; the bundle must have graphs of that precision.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        device: see `load`.
     """
 
     image: str = "image"

@@ -281,8 +281,10 @@ variant = click.option(
     help="Precision of the graphs; any other than fp32 must be in the bundle.",
 )
 device = click.option(
-    "--device", default="auto", help="Device to run on: auto, cpu, cuda or cuda:N."
-)
+    "--device", default="auto",
+    help="Device to run on: auto, cpu, cuda, cuda:N, or another execution provider of onnxruntime, "
+    "such as openvino.",
+)  # fmt: skip
 as_json = flag("--json", "as_json", help="Print a JSON summary.")
 resize = flag("--resize", help="Resize image files to the model's size.")
 max_images = integer(

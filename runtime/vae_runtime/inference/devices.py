@@ -1,4 +1,7 @@
-"""Select a device, and find out why CUDA cannot be used."""
+"""Select a device, and find out why CUDA cannot be used.
+
+A device is `cpu`, `cuda`, or another execution provider of onnxruntime by its usual name.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,16 @@ from ..errors import UsageError
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
 
+# The other execution providers that run whole graphs; an onnxruntime is built with some of them.
+PROVIDERS = {
+    "coreml": "CoreMLExecutionProvider", "directml": "DmlExecutionProvider",
+    "migraphx": "MIGraphXExecutionProvider", "openvino": "OpenVINOExecutionProvider",
+    "qnn": "QNNExecutionProvider", "rocm": "ROCMExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider", "webgpu": "WebGpuExecutionProvider",
+    "xnnpack": "XnnpackExecutionProvider",
+}  # fmt: skip
+_NUMBERED = ("cuda", "directml", "migraphx", "rocm", "tensorrt")
+
 # Codes of CUDA's driver that mean that there is no device, rather than that something is broken.
 _NO_DEVICE = 100
 _TOO_OLD = {35, 803, 804}
@@ -24,15 +37,19 @@ BUCKETS = (1, 4, 16, 64, 256)
 
 
 def parse_device(device: str) -> tuple[str, int]:
-    """Split `auto`, `cpu`, `cuda` or `cuda:N` into the name and N; N defaults to 0.
+    """Split a device such as `cuda:1` into its name and number, which defaults to 0.
 
     Raises:
-        UsageError: the text does not have this form.
+        UsageError: the name is unknown, or the device is not one of several and has a number.
     """
-    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,9})?", device):
-        raise UsageError(f"device is {device!r}, expected auto, cpu, cuda or cuda:N")
-    name, _, number = device.partition(":")
-    return name, int(number or 0)
+    name, colon, number = device.partition(":")
+    known = ("auto", "cpu", "cuda", *PROVIDERS)
+    if name in known and (not colon or (name in _NUMBERED and re.fullmatch("[0-9]{1,9}", number))):
+        return name, int(number or 0)
+    raise UsageError(
+        f"device is {device!r}, expected auto, cpu, cuda or cuda:N, or another execution provider: "
+        f"{', '.join(PROVIDERS)}"
+    )
 
 
 def providers(number: int, *, tf32: bool = False) -> list[Any]:
@@ -47,12 +64,19 @@ def providers(number: int, *, tf32: bool = False) -> list[Any]:
     return [(CUDA, settings), CPU]
 
 
+def provider_settings(name: str, number: int) -> list[Any]:
+    """Return onnxruntime's providers for a name in `PROVIDERS`, with the CPU for what it lacks."""
+    return [(PROVIDERS[name], {"device_id": number} if name in _NUMBERED else {}), CPU]
+
+
 def device_of(session: Any) -> str:
-    """Return the device that an onnxruntime session uses: `cpu` or `cuda:N`."""
-    if session.get_providers()[0] != CUDA:
-        return "cpu"
-    options = session.get_provider_options().get(CUDA, {})
-    return f"cuda:{options.get('device_id', 0)}"
+    """Return the device that an onnxruntime session uses, such as `cpu`, `cuda:0` or `openvino`."""
+    first = session.get_providers()[0]
+    names = {CUDA: "cuda"} | {provider: name for name, provider in PROVIDERS.items()}
+    name = names.get(first, "cpu")
+    if name not in _NUMBERED:
+        return name
+    return f"{name}:{session.get_provider_options().get(first, {}).get('device_id', 0)}"
 
 
 def bucket(n: int) -> int:

@@ -89,7 +89,7 @@ def run_probe(device: str) -> str:
     """Run a minimal graph and return the device that was used.
 
     Raises:
-        DeviceError: CUDA was requested and is not available.
+        DeviceError: the device is not available, unless it is `auto`.
     """
     import warnings
 

@@ -14,7 +14,17 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import DeviceError, InputError, LimitError, MissingExtra, StateError, UsageError
-from .devices import CPU, CUDA, device_of, obstacle, parse_device, preload, providers
+from .devices import (
+    CPU,
+    CUDA,
+    PROVIDERS,
+    device_of,
+    obstacle,
+    parse_device,
+    preload,
+    provider_settings,
+    providers,
+)
 from .interrupt import listening, stoppable
 
 if TYPE_CHECKING:
@@ -69,7 +79,7 @@ class Session:
 
     Attributes:
         name: what error messages call the graph.
-        device: the device in use, `cpu` or `cuda:N`.
+        device: the device in use, such as `cpu` or `cuda:0`.
         threads: threads per run; `run_batched` also runs that many batches at a time.
         inherited: whether this process was forked after the session was created; it cannot run.
         metadata: the metadata of the graph.
@@ -91,12 +101,12 @@ class Session:
             model: the bytes of an `.onnx` file, or an existing `onnxruntime.InferenceSession`,
                 which keeps its own device and threads.
             name: what error messages call the graph.
-            device: `auto`, `cpu`, `cuda` or `cuda:N`.
+            device: see `load`.
             threads: threads per run; small graphs run fastest with one.
             tf32: let CUDA use TF32 (ten mantissa bits), which is faster but alters the pixels.
 
         Raises:
-            DeviceError: CUDA was requested and is not available.
+            DeviceError: the device is not available, unless it is `auto`.
             InputError: onnxruntime refuses the graph.
             UsageError: the device is unknown, or `threads` is less than 1.
         """
@@ -173,6 +183,8 @@ def _create(
 ) -> Any:
     """Create a session on a device; `auto` falls back to the CPU if CUDA does not start."""
     name, number = wanted
+    if name in PROVIDERS:
+        return _on_provider(ort, model, threads, name, number)
     available = CUDA in ort.get_available_providers()
     if name == "cpu" or (name == "auto" and (_cuda_failed or not available)):
         return _on_cpu(ort, model, threads)
@@ -196,6 +208,28 @@ def _create(
         )
     _warn_of_fallback(reason)
     return _on_cpu(ort, model, threads)
+
+
+def _on_provider(ort: ModuleType, model: bytes, threads: int, name: str, number: int) -> Any:
+    """Create a session on a provider other than CUDA; there is no fallback."""
+    built = ort.get_available_providers()
+    if PROVIDERS[name] not in built:
+        raise DeviceError(
+            f"device {name}: this onnxruntime {ort.__version__} is built with {', '.join(built)}. "
+            f"Install an onnxruntime that has {PROVIDERS[name]}, or use --device cpu."
+        )
+    reason: object = "it gave the graph to the CPU"
+    try:
+        session = _start(ort, model, threads, provider_settings(name, number))
+        if session.get_providers()[0] == PROVIDERS[name]:
+            return session
+    except Exception as error:  # noqa: BLE001 - whatever onnxruntime raises
+        _on_cpu(ort, model, threads)  # raises InputError if the graph is at fault
+        reason = error
+    raise DeviceError(
+        f"device {name}: onnxruntime could not start {PROVIDERS[name]}: {reason}. "
+        "Use --device cpu."
+    )
 
 
 def _on_cpu(ort: ModuleType, model: bytes, threads: int) -> Any:
