@@ -106,7 +106,7 @@ _PATH = click.Path(path_type=Path)
               help=_CUSTOM + "its encoder alone expects pixels in [-1, 1].")
 @click.option("--compare-forward/--no-compare-forward", default=True, show_default=True,
               help=_CUSTOM + "compare reconstructions with those of the module's own forward.")
-@click.option("--likelihood", type=click.Choice(LIKELIHOODS), default="bernoulli",
+@click.option("--likelihood", type=click.Choice(["auto", *LIKELIHOODS]), default="auto",
               show_default=True, help=_CUSTOM + "how reconstructions are scored.")
 @click.option("--prior", type=click.Choice(["auto", *KINDS]), default="auto", show_default=True,
               help=_CUSTOM + "the distribution to fit to the latents of --data.")

@@ -25,6 +25,7 @@ from vae_runtime.console import pluralize
 from vae_runtime.datasets import Dataset
 from vae_runtime.errors import UsageError, VaeError
 from vae_runtime.prior import Prior
+from vae_train.objective import pick_objective
 from vae_train.prior_fit import fit_latents
 
 from .calling_convention import (
@@ -46,6 +47,7 @@ from .user_code import user_line
 NO_WIDTH = -20.0  # a log variance, for a standard deviation of 5e-5
 _PRIOR_IMAGES = 20_000  # maximum number of images whose latents the prior is fitted to
 _BATCH = 256
+_MIN_SIGMA = 1e-3  # of pixels; a quarter of a grey level
 _SLACK = 1e-4  # tolerance for pixels outside [0, 1]
 
 
@@ -195,7 +197,8 @@ def from_custom_module(
         costs = cost, row_cost(decoder, mean, batch_labels)
     few = min(min(cost.batch(_BATCH), cost.rows(_BATCH, RUNS)) for cost in costs)
     batch, batch_labels = batch[:few], None if labels is None else labels[:few]
-    _check_images(decoder, mean[:few], batch_labels, data, log)
+    decoded = _check_images(decoder, mean[:few], batch_labels, data, log)
+    likelihood, sigma = _likelihood(options.likelihood, data, decoded - batch, log)
     forward = None
     if compare:
         forward = compare_forward(convention, encoder, decoder, batch, batch_labels)
@@ -205,7 +208,7 @@ def from_custom_module(
     image, shape = ImageSpec(*data.image_shape), tuple(mean.shape[1:])
     name = options.name or type(module[0] if isinstance(module, tuple) else module).__name__
     return Source(
-        ModelSpec("", family, image, shape, options.classes, options.likelihood, prior),
+        ModelSpec("", family, image, shape, options.classes, likelihood, prior, sigma),
         make_graphs(
             encoder,
             decoder,
@@ -329,8 +332,8 @@ def _check_images(
     labels: Tensor | None,
     data: Dataset,
     log: Callable[[str], None],
-) -> None:
-    """Check the shape and the range of decoded images.
+) -> Tensor:
+    """Check the shape and the range of decoded images, and return them.
 
     Raises:
         UsageError: the images do not match the data, or are outside [0, 1].
@@ -354,6 +357,27 @@ def _check_images(
             f"warning: {bound:.0%} of all pixels are at a bound after clipping; the decoder "
             f"returns {float(raw.min()):.3g} to {float(raw.max()):.3g}"
         )
+    return image
+
+
+def _likelihood(
+    name: str, data: Dataset, errors: Tensor, log: Callable[[str], None]
+) -> tuple[str, float | None]:
+    """Choose the likelihood that suits the images, and the standard deviation of a Gaussian one.
+
+    The deviation is that of the reconstructions, which maximises the likelihood of these images.
+    """
+    reason = ""
+    if name == "auto":
+        objective, reason = pick_objective(data)
+        name = "bernoulli" if objective == "bce" else "gaussian"
+        reason = f", since {reason}; --likelihood chooses another"
+    sigma = None
+    if name == "gaussian":
+        sigma = max(float(errors.square().mean().sqrt()), _MIN_SIGMA)
+        name_and_sigma = f"gaussian, σ = {sigma:.3f}"
+    log(f"likelihood {name if sigma is None else name_and_sigma}{reason}")
+    return name, sigma
 
 
 def _range_advice(low: float, high: float) -> str:

@@ -62,8 +62,8 @@ def card_text(manifest: Manifest, *, picture: bool) -> str:
         "Each graph was compared with torch before it was written.",
         f"![Samples]({PICTURE})" if picture else "",
         "## Use it",
-        "Replace `bundle` by the path of this bundle. Python, without torch:",
-        _code("sh", 'pip install "vae-onnx[cpu]"'),
+        "Replace `bundle` by the path of this bundle. Python, without torch, after "
+        '`pip install ".[cpu]"` in a checkout of vae-onnx:',
         _code("python", "import vae_runtime as vae\n\n"
               'model = vae.load("bundle")\n'
               f"images = model.sample(16{label}, seed=0)  # float32 {_shape(spec, 16)} in [0, 1]\n"

@@ -80,7 +80,8 @@ class CustomModuleOptions:
             `sigmoid` for logits, `tanh` for outputs in [-1, 1], `clip` for outputs that may
             overshoot [0, 1].
         signed: whether the encoder, but not the decoder, uses pixels in [-1, 1].
-        likelihood: `bernoulli` or `gaussian`; determines how `score` measures a reconstruction.
+        likelihood: `bernoulli` or `gaussian`, which determines how `score` measures a
+            reconstruction; by default `bernoulli` if the images are nearly all black or white.
         prior: `auto` or one of `vae_runtime.prior.KINDS`; fitted to the latents of the data.
         seed: seed for the posterior samples and for the fit of the prior.
 
@@ -96,7 +97,7 @@ class CustomModuleOptions:
     image_range: str = "unit"
     activation: str = "none"
     signed: bool = False
-    likelihood: str = "bernoulli"
+    likelihood: str = "auto"
     prior: str = "auto"
     seed: int = 0
 

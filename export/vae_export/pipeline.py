@@ -11,10 +11,12 @@ from typing import Any
 import onnx
 import torch
 
+from vae_models import AE, CVAE, VAE
 from vae_runtime import __version__
 from vae_runtime.bundle.manifest import Manifest
 from vae_runtime.bundle.spec import GraphSpec, ModelSpec
 from vae_runtime.datasets import Dataset, ReadOptions, read_split
+from vae_runtime.errors import UsageError
 from vae_runtime.inference.session import onnxruntime
 from vae_train import Checkpoint
 
@@ -60,6 +62,10 @@ class Exported:
     files: dict[str, bytes]
     parity: list[ParityResult]
     variants: list[VariantResult]
+
+    def __repr__(self) -> str:
+        size = sum(map(len, self.files.values()))
+        return f"<Exported {self.manifest.spec.summary}: {len(self.files)} files, {size:,} bytes>"
 
 
 def export_checkpoint(
@@ -142,6 +148,11 @@ def export(
             different reconstructions; `out` is unchanged.
         FileError: `out` cannot be written, or exists but is not a bundle.
     """
+    if isinstance(module, Checkpoint | AE | VAE | CVAE):
+        raise UsageError(
+            f"module is a {type(module).__name__} of vae-train, whose checkpoint has all that a "
+            "bundle needs. Use vae_export.export_checkpoint(checkpoint, out)"
+        )
     options = ExportOptions(opset, variants, allow_lossy, log, tolerance, sampler)
     described = CustomModuleOptions.from_keywords(**custom)
     if isinstance(data, Path | str):

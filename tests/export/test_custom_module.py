@@ -333,3 +333,32 @@ def test_a_size_without_data_is_refused() -> None:
     assert str(run_cli("--ckpt", "none.pt", "--size", "5x5").exception) == (
         "--size: no effect without --data."
     )
+
+
+def test_the_likelihood_follows_the_images(digits: Dataset, tmp_path: Path) -> None:
+    said: list[str] = []
+    torch.manual_seed(0)
+    module = custom_modules.Upsampler()
+    exported = export(module, tmp_path / "shades", digits, log=said.append)
+    spec = exported.manifest.spec
+    assert spec.likelihood == "gaussian"
+    with vae_runtime.load(tmp_path / "shades", device="cpu") as model:
+        errors = model.reconstruct(digits.images[:256]) - digits.images[:256] / 255
+    assert spec.sigma == pytest.approx(np.sqrt(np.square(errors).mean()), rel=0.05)
+    (line,) = [line for line in said if line.startswith("likelihood ")]
+    assert re.match(r"likelihood gaussian, σ = 0\.\d+, since the pixels have shades .*--like", line)
+    ink = Dataset("ink", np.where(digits.images > 99, 255, 0).astype(np.uint8))
+    assert export(module, None, ink).manifest.spec.likelihood == "bernoulli"
+    given = export(module, None, digits, likelihood="bernoulli").manifest.spec
+    assert (given.likelihood, given.sigma) == ("bernoulli", None)
+    assert repr(exported).startswith("<Exported vae of 8×8 L images") or len(repr(exported)) < 200
+
+
+def test_a_model_of_vae_train_is_sent_to_its_own_function(digits: Dataset) -> None:
+    from vae_train import train
+
+    checkpoint = train("ae", digits, epochs=1, backbone="mlp", hidden=(8,))
+    for module in (checkpoint, checkpoint.build()):
+        with pytest.raises(UsageError, match=r"of vae-train, .* Use vae_export\.export_checkpoint"):
+            export(module, None, digits)
+    assert len(repr(checkpoint)) < 100

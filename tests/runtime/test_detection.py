@@ -247,7 +247,9 @@ def test_the_command_decides_and_draws(tmp_path: Path) -> None:
     assert [row["class"] for row in rows] == ["good"] * 12 + ["hole"] * 6
     assert all(row["anomalous"] == "1" for row in rows[12:])
     assert sum(row["anomalous"] == "1" for row in rows[:12]) <= 4
-    assert len(list((tmp_path / "maps").iterdir())) == 18
+    names = {path.name for path in (tmp_path / "maps").iterdir()}
+    assert {row["map"] for row in rows} == names == {f"{k:03d}.png" for k in range(18)}
+    assert max(rows, key=lambda row: float(row["score"]))["map"] == "000.png"
     with Image.open(min((tmp_path / "maps").iterdir())) as picture:
         assert (picture.size, picture.mode) == ((16, 8), "RGB")
 

@@ -100,10 +100,10 @@ def test_an_error_in_a_callback_reaches_the_caller_and_the_run_can_be_resumed(
 ) -> None:
     out, lines = tmp_path / "a.pt", []
     with pytest.raises(ZeroDivisionError):
-        train("vae", "digits", out, callbacks=[Fail()], save_every=0, **SMALL)
+        train("vae", "digits", out, callbacks=[Fail()], **SMALL)
     assert not out.exists()
     checkpoint = train("vae", "digits", out, resume=True, log=lines.append, **SMALL)
-    assert "resuming at epoch 1, after 3 steps" in lines
+    assert "resuming at epoch 2, after 4 steps" in lines  # the one that failed is saved as well
     assert any(line.startswith(f"wrote {out}") for line in lines)
     again = train("vae", "digits", tmp_path / "b.pt", **SMALL)
     assert (tmp_path / "b.pt").read_bytes() == out.read_bytes()
@@ -208,3 +208,28 @@ def test_the_cells_of_the_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert np.asarray(sheet).std() > 30
     assert len(scope["watch"].training) == scope["checkpoint"].metadata["epochs"]
     assert scope["watch"].validation[-1] < scope["watch"].validation[0]
+
+
+@pytest.mark.parametrize("method", ["on_step_end", "on_epoch_end"])
+def test_a_callback_that_raises_loses_no_work(method: str, tmp_path: Path) -> None:
+    class Stop(Callback):
+        """Raises at the end of the first step or epoch."""
+
+    def stop(*_: object) -> None:
+        raise RuntimeError("enough")
+
+    setattr(Stop, method, stop)
+    out, whole = tmp_path / "a.pt", tmp_path / "b.pt"
+    with pytest.raises(RuntimeError, match="enough"):
+        train("vae", "digits", out, callbacks=[Stop()], **SMALL)
+    said: list[str] = []
+    train("vae", "digits", out, resume=True, log=said.append, **SMALL)
+    assert not [line for line in said if "nothing to resume" in line]
+    train("vae", "digits", whole, **SMALL)
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_data_of_another_kind_is_refused_in_one_line() -> None:
+    data: Any = np.zeros((100, 1, 28, 28), np.float32)
+    with pytest.raises(UsageError, match=r"^data is a ndarray, expected a name, a path or a Data"):
+        train("vae", data)

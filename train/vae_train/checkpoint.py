@@ -57,6 +57,10 @@ class Checkpoint:
     normality: bytes = b""
     sha256: str = ""
 
+    def __repr__(self) -> str:
+        shape = "×".join(map(str, self.model.image_shape))
+        return f"<Checkpoint {self.model.family} of {shape} images, prior {self.prior.kind}>"
+
     def build(self) -> Model:
         """Build the trained module, in evaluation mode on the CPU."""
         model = build(self.model)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from signal import SIGINT
 from typing import NamedTuple
@@ -120,8 +121,8 @@ def fit(
         on_epoch: called after every epoch.
         state: the state of `model` to continue from; None starts a new run.
         group: the processes that train together.
-        save: called with the state after every step and at the end; the second argument is True in
-            the last call.
+        save: called with the state after every step, at the end, and if a callback raises an
+            exception; the second argument is True in the last call.
         stop_signal: called at every step; if it returns a signal number instead of 0, training
             stops after that step.
 
@@ -160,19 +161,31 @@ def fit(
                 state.learn_variance(losses.reconstruction, model.config.pixels)
             state.seconds = time.perf_counter() - start
             done = step * size * group.shards + images
-            on_step(Step(epoch, step + 1, steps, *losses, done / state.seconds))
+            with _saved_if_it_raises(save, state):
+                on_step(Step(epoch, step + 1, steps, *losses, done / state.seconds))
             save(state, stopping > 0)
             if stopping:
                 raise Stopped(stop_signal() or SIGINT)  # SIGINT if another process got the signal
         images = len(data) * group.world_size
         record = _end_of_epoch(state, epoch, images, validation, epoch_config, group)
         state.end_epoch(record, next_shuffle_state)
-        on_epoch(record)
+        with _saved_if_it_raises(save, state):
+            on_epoch(record)
     save(state, True)
     if group.means([float(stop_signal() > 0)])[0] > 0:  # signalled during the last validation
         raise Stopped(stop_signal() or SIGINT)
     state.finish(best=config.patience > 0)
     return state
+
+
+@contextmanager
+def _saved_if_it_raises(save: Callable[[State, bool], None], state: State) -> Iterator[None]:
+    """Run a callback between two steps; if it ends the training, no work is lost."""
+    try:
+        yield
+    except Exception:
+        save(state, True)
+        raise
 
 
 def steps_per_epoch(data: Images, config: TrainConfig, group: ProcessGroup) -> int:

@@ -64,6 +64,11 @@ def train(
         Diverged: the loss diverged; its `checkpoint` is the best model before that.
         Stopped: training was interrupted by Ctrl-C or SIGTERM; `resume=True` continues it.
     """
+    if not isinstance(data, str | Path | Dataset):
+        raise UsageError(
+            f"data is a {type(data).__name__}, expected a name, a path or a Dataset. Make one: "
+            "vae_runtime.datasets.Dataset(name, images), images uint8 [N, C, H, W]"
+        )
     given = (data, test) if isinstance(data, Dataset) else None
     if test is not None and given is None:
         raise UsageError(f"test is given with data {str(data)!r}, expected a Dataset as data too")

@@ -103,20 +103,21 @@ def command(
             held_out = read_images(normal, model.spec.image, resize=source.resize)
             known = model.learn_normality(held_out.images)
         result = model.detect(found.images, normality=known, false_alarms=false_alarms)
+        normality = known or model.normality
         device = model.device
     quality = None if truth is None else _quality(found, result, truth)
-    if maps is not None:
-        _write_maps(found, result, maps)
+    drawn = None if maps is None else _write_maps(found, result, maps)
     if curves is not None and truth is not None and quality is not None:
         from ..detection.pictures import draw_curves
         from ..files.atomic import write_atomic
 
         curve = draw_curves(result.scores, truth, result.threshold, quality.auroc)
         write_atomic(curves, curve)
-    rows = _rows(found, result)
+    rows = _rows(found, result, drawn)
     if output.path is not None:
         write_bytes(as_csv(rows), output)
-    _report(output, rows, result, quality, device)
+    judges = 0 if normality is None else normality.held_out
+    _report(output, rows, result, quality, device, judges)
 
 
 def _truth(found: InputImages, normal_class: str | None) -> NDArray[np.bool_] | None:
@@ -148,13 +149,17 @@ def _quality(found: InputImages, result: Detection, truth: NDArray[np.bool_]) ->
     return replace(quality, pixel_auroc=pixel_auroc, aupro=aupro)
 
 
-def _write_maps(found: InputImages, result: Detection, folder: Path) -> None:
-    """Write each image beside its heat map, all on one scale, the highest score first."""
+def _write_maps(found: InputImages, result: Detection, folder: Path) -> list[str]:
+    """Write each image beside its heat map, all on one scale, the highest score first.
+
+    Returns:
+        The name of each image's file in the folder.
+    """
     import numpy as np
 
     from ..arrays import to_float32
     from ..detection.pictures import heat
-    from ..grids import save
+    from ..grids import file_name, save
 
     images = to_float32(found.images)
     colour = np.broadcast_to(images[:, :3], (len(images), 3, *images.shape[2:]))
@@ -162,15 +167,18 @@ def _write_maps(found: InputImages, result: Detection, folder: Path) -> None:
     order = np.argsort(-result.scores, kind="stable")
     pairs = np.concatenate([colour, drawn], axis=3)[order]
     save(pairs, folder, labels=[f"{result.scores[i]:.1f}" for i in order])
+    ranks = np.argsort(order).tolist()
+    return [file_name(rank, len(ranks)) for rank in ranks]
 
 
-def _rows(found: InputImages, result: Detection) -> list[dict[str, object]]:
+def _rows(found: InputImages, result: Detection, maps: list[str] | None) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for i, name in enumerate(found.names):
         row: dict[str, object] = {"name": name}
         row |= {} if found.labels is None else {"class": found.labels[i]}
         row |= {"score": float(result.scores[i]), "rarity": float(result.rarity[i])}
-        rows.append(row | {"anomalous": int(result.anomalous[i])})
+        row |= {"anomalous": int(result.anomalous[i])}
+        rows.append(row | ({} if maps is None else {"map": maps[i]}))
     return rows
 
 
@@ -180,12 +188,14 @@ def _report(
     result: Detection,
     quality: Quality | None,
     device: str,
+    held_out: int,
 ) -> None:
     from .output import report
 
     count = int(result.anomalous.sum())
     text = f"{pluralize(len(rows), 'image')}, {count} anomalous: score above "
-    text += f"{result.threshold:.3g}, for {result.false_alarms:.1%} of false alarms"
+    text += f"{result.threshold:.3g}, for {result.false_alarms:.1%} of false alarms on average, "
+    text += f"by {pluralize(held_out, 'held-out image')}"
     if output.as_json:
         measured = None if quality is None else quality.to_json()
         report(

@@ -227,8 +227,7 @@ def _on_provider(ort: ModuleType, model: bytes, threads: int, name: str, number:
         _on_cpu(ort, model, threads)  # raises InputError if the graph is at fault
         reason = error
     raise DeviceError(
-        f"device {name}: onnxruntime could not start {PROVIDERS[name]}: {reason}. "
-        "Use --device cpu."
+        f"device {name}: onnxruntime could not start {PROVIDERS[name]}: {reason}. Use --device cpu."
     )
 
 

@@ -8,6 +8,7 @@ from html import escape
 from vae_runtime.console import pluralize
 from vae_runtime.html import data_uri, html_document, html_table
 
+from ..checkpoint import Checkpoint
 from .figures import Picture
 from .findings import Finding
 from .measure import Measurements
@@ -94,8 +95,7 @@ def _measurement_rows(measured: Measurements, trained: TrainedModel) -> list[tup
         ("KL divergence", _number(measured.total_kl, 2),
          "nats per image, of the posterior relative to N(0, I)"),
         ("linear probe accuracy", _number(measured.probe_accuracy, 3),
-         "for predicting the label from the latents; above "
-         f"{_number(measured.probe_limit, 2)}, the latents reveal the label"),
+         "for predicting the label from the latents; " + _probe_note(checkpoint, measured)),
         ("Fréchet distance of samples", _number(measured.sample_distance, 3),
          f"reconstructions: {_number(measured.reconstruction_distance, 3)}, "
          f"training images: {_number(measured.training_distance, 3)}"),
@@ -103,6 +103,13 @@ def _measurement_rows(measured: Measurements, trained: TrainedModel) -> list[tup
          f"nats per held-out latent vector, under the fitted prior ({checkpoint.prior.kind})"),
     ]  # fmt: skip
     return [row for row in rows if row[1] != "-"]
+
+
+def _probe_note(checkpoint: Checkpoint, measured: Measurements) -> str:
+    """Say what a high accuracy means: a fault of a CVAE, whose decoder is given the label."""
+    if checkpoint.model.family == "cvae":
+        return f"above {_number(measured.probe_limit, 2)}, the latents reveal the label"
+    return f"higher means more useful features; guessing has {_number(measured.chance_accuracy, 2)}"
 
 
 def _number(value: float | None, digits: int) -> str:
