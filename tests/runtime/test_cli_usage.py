@@ -60,7 +60,8 @@ def test_a_grid_that_is_too_large(run: Run, cvae_path: Path) -> None:
 def test_device(run: Run, cvae_path: Path) -> None:
     done = run("sample", "-b", cvae_path, "--device", "gpu")
     assert (done.code, done.error) == (
-        2, "error: device is 'gpu', expected auto, cpu, cuda or cuda:N",
+        2, "error: device is 'gpu', expected auto, cpu, cuda or cuda:N, or another execution "
+        "provider: coreml, directml, migraphx, openvino, qnn, rocm, tensorrt, webgpu, xnnpack",
     )  # fmt: skip
 
 
