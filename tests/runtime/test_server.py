@@ -207,7 +207,7 @@ def png_of(height: int, width: int) -> bytes:
         ("/decode", b'{"z": 3}', 422, "z: input should be a valid"),
         ("/score?samples=0", b"", 422, "samples: input should be greater than or equal to 1"),
         ("/encode", b"x" * 100_001, 413, "the body is larger than 100,000 bytes"),
-        ("/nowhere", b"", 404, "Not Found"),
+        ("/nowhere", b"", 404, "POST /nowhere: not found. GET /openapi.json lists what there is"),
     ],
 )  # fmt: skip
 def test_a_wrong_request_is_refused_in_one_line(

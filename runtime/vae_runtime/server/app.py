@@ -266,8 +266,12 @@ def _add_error_handlers(app: FastAPI) -> None:
         return refuse(422, f"{first['loc'][-1]}: {first['msg'].lower()}")
 
     @app.exception_handler(HTTPException)
-    async def other(_: Request, error: HTTPException) -> JSONResponse:
-        return refuse(error.status_code, error.detail)
+    async def other(request: Request, error: HTTPException) -> JSONResponse:
+        message = str(error.detail)
+        if error.status_code in (404, 405):
+            where = f"{request.method} {request.url.path}"
+            message = f"{where}: {message.lower()}. GET /openapi.json lists what there is"
+        return refuse(error.status_code, message)
 
 
 async def _refuse_unknown_query(request: Request) -> None:
