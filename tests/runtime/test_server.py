@@ -191,7 +191,7 @@ def png_of(height: int, width: int) -> bytes:
         ("/sample", b"[]", 422, "body: input should be an object"),
         ("/sample", b"{", 422, "body: invalid json"),
         ("/sample?label=3", b"", 422, "unknown parameter 'label' in the address, expected scale."),
-        ("/health?x=1", b"", 405, "Method Not Allowed"),
+        ("/health?x=1", b"", 405, "POST /health: method not allowed"),
         ("/sample?scale=65", b"", 422, "scale: input should be less than or equal to 64"),
         ("/encode", png_of(101, 100), 413, "image: 101x100 pixels, limit 10000"),
         ("/encode", png_of(9, 9), 422, "image: 9×9 pixels; the model takes 8×8. Use ?resize=true"),
