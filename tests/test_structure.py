@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import statistics
 import sys
@@ -14,6 +15,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+
+from vae_runtime import __version__
 
 pytestmark = pytest.mark.torch_free
 
@@ -269,3 +272,9 @@ if __name__ == "__main__":
         print(f"{name}: {len(value) if isinstance(value, list) else value}")
         if isinstance(value, list):
             print(*(f"    {item}" for item in value), sep="\n")
+
+
+def test_versions_are_in_step() -> None:
+    package = json.loads((ROOT / "runtime/javascript/package.json").read_text())
+    (newest, *_) = re.findall(r"^## \[(\d+\.\d+\.\d+)\]", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert package["version"] == newest == __version__
