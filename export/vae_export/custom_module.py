@@ -372,11 +372,11 @@ def _likelihood(
         objective, reason = pick_objective(data)
         name = "bernoulli" if objective == "bce" else "gaussian"
         reason = f", since {reason}; --likelihood chooses another"
-    sigma = None
+    sigma, said = None, name
     if name == "gaussian":
         sigma = max(float(errors.square().mean().sqrt()), _MIN_SIGMA)
-        name_and_sigma = f"gaussian, σ = {sigma:.3f}"
-    log(f"likelihood {name if sigma is None else name_and_sigma}{reason}")
+        said = f"gaussian, σ = {sigma:.3f}"
+    log(f"likelihood {said}{reason}")
     return name, sigma
 
 
