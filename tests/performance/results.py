@@ -112,7 +112,7 @@ def plot(rows: list[Row], folder: Path) -> None:
     axes.minorticks_off()
     axes.invert_yaxis()
     axes.margins(y=0.01)
-    axes.set_xlim(right=1.25 * max(1, *speeds.values()))
+    axes.set_xlim(right=1.25 * max([1.0, *speeds.values()]))
     axes.tick_params(axis="y", labelsize=7)
     axes.set_xlabel("times as fast; grey: slower than a bare lower bound")
     figure.savefig(folder / "performance.png", dpi=110)
