@@ -1,0 +1,199 @@
+"""Measure parity, memory and speed on a CUDA device, and write cuda-results.md.
+
+    python -m tests.performance.cuda [--dry-run] [--out docs]
+
+Every candidate hands its images to the CPU, as an app needs them. `--dry-run` does the same on the
+CPU with small sizes, to prove that the program runs; its figures mean nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import platform
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import vae_runtime as vae
+from vae_models import build, preset
+from vae_runtime.bundle.reader import open_bundle
+from vae_runtime.inference.session import onnxruntime
+from vae_runtime.verification import compare
+from vae_train.config import recipe
+from vae_train.data import Images
+from vae_train.loop import fit
+
+from .models import BenchmarkModel, cvae
+from .timing import Work, in_turns, rounded
+
+BATCHES = (1, 4, 16, 64, 256, 1024, 4096)
+LABEL = 3
+Row = tuple[str, ...]
+
+
+def parity(device: str) -> Iterator[Row]:
+    """Yield the errors of the embedded bundle's graphs, without and with TF32."""
+    for tf32 in (False, True) if device == "cuda" else (False,):
+        for match in compare(open_bundle("mnist"), device=device, tf32=tf32):
+            yield (
+                match.file, match.output, "TF32" if tf32 else "float32",
+                f"{match.max_error:.1e}", f"{match.tolerance:.0e}", "yes" if match.ok else "no",
+            )  # fmt: skip
+
+
+def memory(device: str, n: int) -> Iterator[Row]:
+    """Yield the time of sampling n images, and by how much the memory grew meanwhile."""
+    with vae.load("mnist", device=device) as model:
+        model.sample(512, label=LABEL, seed=0)
+        before, began, done = _used(device), time.perf_counter(), 0
+        for images in model.stream(n, label=LABEL, seed=0, dtype="uint8"):
+            done += len(images)
+        seconds = time.perf_counter() - began
+        yield f"{done:,}", f"{seconds:.1f} s", f"{max(0, _used(device) - before) / 1e6:.0f} MB"
+
+
+def _used(device: str) -> int:
+    if device != "cuda":
+        return 0
+    free, total = torch.cuda.mem_get_info()
+    return int(total - free)
+
+
+def speed(device: str, batches: tuple[int, ...], rounds: int) -> Iterator[Row]:
+    """Yield the microseconds per image of decoding and encoding, ours and torch's."""
+    made = cvae("conv")
+    module = made.torch.to(device)
+    with vae.load(made.path, device=device) as model, torch.inference_mode():
+        for n in batches:
+            for work, candidates in (
+                ("decode", _decoding(made, module, model, n, device)),
+                ("encode", _encoding(made, module, model, n, device)),
+            ):
+                times = in_turns(candidates, rounds)
+                row = [times[name].median / n * 1e6 if name in times else None for name in COLUMNS]
+                yield work, str(n), *("–" if one is None else rounded(one) for one in row)
+
+
+COLUMNS = ("ours", "torch eager", "torch.compile", "CUDA graph")
+
+
+def _decoding(
+    made: BenchmarkModel, module: Any, model: vae.Autoencoder, n: int, device: str
+) -> dict[str, Work]:
+    z = made.latents(n)
+    label = torch.full((n,), LABEL, device=device)
+    torch_s = _in_torch(lambda x: module.decode(x, label), z, device)
+    return {"ours": partial(model.decode, z, LABEL)} | torch_s
+
+
+def _encoding(
+    made: BenchmarkModel, module: Any, model: vae.Autoencoder, n: int, device: str
+) -> dict[str, Work]:
+    images = np.random.default_rng(0).random((n, *made.config.image_shape), np.float32)
+    label = torch.full((n,), LABEL, device=device)
+    torch_s = _in_torch(lambda x: module.encode(x, label)[0], images, device)
+    return {"ours": partial(model.encode, images, LABEL)} | torch_s
+
+
+def _in_torch(
+    run: Callable[[torch.Tensor], torch.Tensor], values: NDArray[np.float32], device: str
+) -> dict[str, Work]:
+    """Return torch's ways to compute it; those that do not work here are left out."""
+    source = torch.from_numpy(values)
+    found: dict[str, Work] = {"torch eager": lambda: run(source.to(device)).cpu().numpy()}
+    compiled = torch.compile(run)
+    try:
+        compiled(source.to(device))
+        found["torch.compile"] = lambda: compiled(source.to(device)).cpu().numpy()
+    except Exception as error:  # noqa: BLE001 - the compiler fails in many ways
+        print(f"torch.compile: left out: {str(error).splitlines()[0]}")
+    if device == "cuda":
+        held = source.to(device)
+        graph = torch.cuda.CUDAGraph()
+        run(held)
+        torch.cuda.synchronize()
+        with torch.cuda.graph(graph):
+            result = run(held)
+
+        def replay() -> object:
+            held.copy_(source)
+            graph.replay()
+            return result.cpu().numpy()
+
+        found["CUDA graph"] = replay
+    return found
+
+
+def training(device: str, n: int) -> Iterator[Row]:
+    """Yield the images per second of the presets, after a first epoch that prepares everything."""
+    rng = np.random.default_rng(0)
+    pixels = torch.from_numpy(rng.integers(0, 256, (n, 1, 28, 28), np.uint8)).to(device)
+    data = Images(pixels, (torch.arange(n) % 10).to(device))
+    for name in ("default", "best"):
+        model = build(preset(name, "cvae", (1, 28, 28), 10)).to(device)
+        for precision in ("float32", "bf16") if device == "cuda" else ("float32",):
+            config = recipe(name, "cvae", 784, epochs=2, validation=0.0, precision=precision)
+            seconds = fit(model, data, None, config).history[-1].seconds
+            yield name, precision, f"{n / seconds:,.0f} images/s"
+
+
+def page(device: str, sections: dict[str, tuple[Row, list[Row]]]) -> str:
+    """Format the results."""
+    name = torch.cuda.get_device_name() if device == "cuda" else "the CPU: a dry run"
+    date = datetime.datetime.now(datetime.UTC).date()
+    lines = [
+        "# CUDA results", "",
+        f"Written by `scripts/test-cuda` on {date}, on {name}, "
+        f"with Python {platform.python_version()}, torch {torch.__version__} and onnxruntime "
+        f"{onnxruntime().__version__}.",
+    ]  # fmt: skip
+    for title, (head, rows) in sections.items():
+        lines += [
+            "",
+            f"## {title}",
+            "",
+            _line(head),
+            _line(("---",) * len(head)),
+            *map(_line, rows),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Row) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Measure everything, print it, and write the page."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--dry-run", action="store_true", help="small sizes, on the CPU")
+    parser.add_argument("--out", type=Path, help="folder for cuda-results.md")
+    chosen = parser.parse_args()
+    device = "cpu" if chosen.dry_run else "cuda"
+    many, batches, rounds, images = 1_000_000, BATCHES, 30, 57_600
+    if chosen.dry_run:
+        many, batches, rounds, images = 1_000, (1, 4), 2, 256
+    errors = ("graph", "output", "precision", "largest error", "allowed", "within")
+    times = list(speed(device, batches, rounds))
+    sections: dict[str, tuple[Row, list[Row]]] = {
+        "Parity": (errors, list(parity(device))),
+        "A million samples": (("images", "time", "more memory"), list(memory(device, many))),
+        "Microseconds per image": (("work", "batch", *COLUMNS), times),
+        "Training": (("preset", "precision", "speed"), list(training(device, images))),
+    }
+    text = page(device, sections)
+    print(text)
+    if chosen.out:
+        chosen.out.mkdir(parents=True, exist_ok=True)
+        (chosen.out / "cuda-results.md").write_text(text)
+
+
+if __name__ == "__main__":
+    main()
