@@ -9,7 +9,10 @@ import pytest
 
 from tests.performance import cuda
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of torch.compile
+]
 
 
 def test_a_dry_run_writes_every_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
