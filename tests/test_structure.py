@@ -267,14 +267,14 @@ def figures(root: Path) -> Iterator[tuple[str, object]]:
     yield f"modules under {SMALL} lines with one caller", small_with_one_caller(graph, root)
 
 
+def test_versions_are_in_step() -> None:
+    package = json.loads((ROOT / "runtime/javascript/package.json").read_text())
+    (newest, *_) = re.findall(r"^## \[(\d+\.\d+\.\d+)\]", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert package["version"] == newest == __version__
+
+
 if __name__ == "__main__":
     for name, value in figures(Path(sys.argv[1] if len(sys.argv) > 1 else ROOT).resolve()):
         print(f"{name}: {len(value) if isinstance(value, list) else value}")
         if isinstance(value, list):
             print(*(f"    {item}" for item in value), sep="\n")
-
-
-def test_versions_are_in_step() -> None:
-    package = json.loads((ROOT / "runtime/javascript/package.json").read_text())
-    (newest, *_) = re.findall(r"^## \[(\d+\.\d+\.\d+)\]", (ROOT / "CHANGELOG.md").read_text(), re.M)
-    assert package["version"] == newest == __version__

@@ -9,8 +9,6 @@ CPU with small sizes, to prove that the program runs; its figures mean nothing.
 from __future__ import annotations
 
 import argparse
-import datetime
-import platform
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -24,13 +22,13 @@ from numpy.typing import NDArray
 import vae_runtime as vae
 from vae_models import build, preset
 from vae_runtime.bundle.reader import open_bundle
-from vae_runtime.inference.session import onnxruntime
 from vae_runtime.verification import compare
 from vae_train.config import recipe
 from vae_train.data import Images
 from vae_train.loop import fit
 
-from .models import BenchmarkModel, cvae
+from .models import BenchmarkModel, compiled, cvae
+from .results import machine
 from .timing import Work, in_turns, rounded
 
 BATCHES = (1, 4, 16, 64, 256, 1024, 4096)
@@ -72,10 +70,7 @@ def speed(device: str, batches: tuple[int, ...], rounds: int) -> Iterator[Row]:
     module = made.torch.to(device)
     with vae.load(made.path, device=device) as model, torch.inference_mode():
         for n in batches:
-            for work, candidates in (
-                ("decode", _decoding(made, module, model, n, device)),
-                ("encode", _encoding(made, module, model, n, device)),
-            ):
+            for work, candidates in _candidates(made, module, model, n, device).items():
                 times = in_turns(candidates, rounds)
                 row = [times[name].median / n * 1e6 if name in times else None for name in COLUMNS]
                 yield work, str(n), *("–" if one is None else rounded(one) for one in row)
@@ -84,22 +79,18 @@ def speed(device: str, batches: tuple[int, ...], rounds: int) -> Iterator[Row]:
 COLUMNS = ("ours", "torch eager", "torch.compile", "CUDA graph")
 
 
-def _decoding(
+def _candidates(
     made: BenchmarkModel, module: Any, model: vae.Autoencoder, n: int, device: str
-) -> dict[str, Work]:
-    z = made.latents(n)
-    label = torch.full((n,), LABEL, device=device)
-    torch_s = _in_torch(lambda x: module.decode(x, label), z, device)
-    return {"ours": partial(model.decode, z, LABEL)} | torch_s
-
-
-def _encoding(
-    made: BenchmarkModel, module: Any, model: vae.Autoencoder, n: int, device: str
-) -> dict[str, Work]:
+) -> dict[str, dict[str, Work]]:
+    """Return the ways to decode and to encode n images, by name."""
+    z, label = made.latents(n), torch.full((n,), LABEL, device=device)
     images = np.random.default_rng(0).random((n, *made.config.image_shape), np.float32)
-    label = torch.full((n,), LABEL, device=device)
-    torch_s = _in_torch(lambda x: module.encode(x, label)[0], images, device)
-    return {"ours": partial(model.encode, images, LABEL)} | torch_s
+    decode = _in_torch(lambda x: module.decode(x, label), z, device)
+    encode = _in_torch(lambda x: module.encode(x, label)[0], images, device)
+    return {
+        "decode": {"ours": partial(model.decode, z, LABEL)} | decode,
+        "encode": {"ours": partial(model.encode, images, LABEL)} | encode,
+    }
 
 
 def _in_torch(
@@ -108,12 +99,8 @@ def _in_torch(
     """Return torch's ways to compute it; those that do not work here are left out."""
     source = torch.from_numpy(values)
     found: dict[str, Work] = {"torch eager": lambda: run(source.to(device)).cpu().numpy()}
-    compiled = torch.compile(run)
-    try:
-        compiled(source.to(device))
-        found["torch.compile"] = lambda: compiled(source.to(device)).cpu().numpy()
-    except Exception as error:  # noqa: BLE001 - the compiler fails in many ways
-        print(f"torch.compile: left out: {str(error).splitlines()[0]}")
+    if (fast := compiled(run, source.to(device))) is not None:
+        found["torch.compile"] = lambda: fast(source.to(device)).cpu().numpy()
     if device == "cuda":
         held = source.to(device)
         graph = torch.cuda.CUDAGraph()
@@ -147,12 +134,10 @@ def training(device: str, n: int) -> Iterator[Row]:
 def page(device: str, sections: dict[str, tuple[Row, list[Row]]]) -> str:
     """Format the results."""
     name = torch.cuda.get_device_name() if device == "cuda" else "the CPU: a dry run"
-    date = datetime.datetime.now(datetime.UTC).date()
     lines = [
         "# CUDA results", "",
-        f"Written by `scripts/test-cuda` on {date}, on {name}, "
-        f"with Python {platform.python_version()}, torch {torch.__version__} and onnxruntime "
-        f"{onnxruntime().__version__}.",
+        "Written by `scripts/test-cuda` on {date}, on {name}, with Python {python}, torch {torch} "
+        "and onnxruntime {onnxruntime}.".format(name=name, **machine()),
     ]  # fmt: skip
     for title, (head, rows) in sections.items():
         lines += [

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .models import BenchmarkModel, cvae
+from .models import BenchmarkModel, compiled, cvae
 from .timing import Table, Work
 
 LABEL = 3
@@ -32,12 +32,12 @@ def _one(table: Table, mlp: BenchmarkModel) -> None:
     decoder.decode(z, LABEL)
     # Share our session: a second one would hold its own copy of the weights.
     bare = decoder.decoder(conditional=True).session.raw
-    compiled = _compiled(mlp, z)
+    in_compiled = _compiled(mlp, z)
     candidates: dict[str, Work] = {
         "ours": lambda: decoder.decode(z, LABEL),
         "bare session": lambda: bare.run(["image"], {"z": z, "label": label}),
         "torch eager": _in_torch(mlp, z),
-        **({"torch.compile": compiled} if compiled else {}),
+        **({"torch.compile": in_compiled} if in_compiled else {}),
     }
     targets: dict[str, tuple[str, float | None]] = {
         "torch eager": ("faster", 2.5), "torch.compile": ("faster", 1.0),
@@ -126,12 +126,6 @@ def _in_torch(mlp: BenchmarkModel, z: Any) -> Work:
 
 
 def _compiled(mlp: BenchmarkModel, z: Any) -> Work | None:
-    """Compile the decoder with torch.compile; return None if that fails, as without a compiler."""
     latents, label = torch.from_numpy(z), torch.full((len(z),), LABEL)
-    decode = torch.compile(mlp.torch.decode)
-    try:
-        decode(latents, label)
-    except Exception as error:  # noqa: BLE001 - the compiler fails in many ways
-        print(f"torch.compile: skipped: {str(error).splitlines()[0]}")
-        return None
-    return lambda: decode(latents, label).numpy()
+    decode = compiled(mlp.torch.decode, latents, label)
+    return decode and (lambda: decode(latents, label).numpy())

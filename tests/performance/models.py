@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -38,6 +39,17 @@ class BenchmarkModel:
         """Return the first n of a fixed sequence of latents from N(0, I), f32[n, D]."""
         z = np.random.default_rng(0).standard_normal((n, self.config.latent_dim))
         return z.astype(np.float32)
+
+
+def compiled(run: Callable[..., Any], *inputs: torch.Tensor) -> Callable[..., Any] | None:
+    """Compile a function with torch.compile; return None if that fails, as without a compiler."""
+    found = torch.compile(run)
+    try:
+        found(*inputs)
+    except Exception as error:  # noqa: BLE001 - the compiler fails in many ways
+        print(f"torch.compile: skipped: {str(error).splitlines()[0]}")
+        return None
+    return found
 
 
 @cache

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import click
 import numpy as np
@@ -59,11 +58,8 @@ def measure(
         return sampler(normals, labels)
 
     reconstructions = bundle.reconstruct(pixels(test), test.labels if conditional else None)
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "sampler.onnx"
-        path.write_bytes(open_bundle(name).read_all()[path.name])
-        with vae.Sampler(path) as sampler:
-            through = judge.measure_seeds(through_sampler, labels)
+    with vae.Sampler(open_bundle(name).read_all()["sampler.onnx"]) as sampler:
+        through = judge.measure_seeds(through_sampler, labels)
     return {
         "samples": judge.measure_seeds(sample, labels),
         "samples of sampler.onnx": through,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.runtime.environments import call, environment_with
 from vae_runtime.inference.devices import cuda_driver
 
 pytestmark = [
@@ -21,7 +21,6 @@ pytestmark = [
     ),
 ]
 
-RUNTIME = Path(__file__).parents[2] / "runtime"
 MAIN = "from vae_runtime.cli import main; main()"
 FALLBACK = "note: CUDA did not start ({}); running on the CPU\n"
 INSTALL = 'pip install "vae-onnx[gpu]"'
@@ -40,25 +39,7 @@ Program = Callable[..., tuple[int, str, str]]
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment of its own with onnxruntime-gpu, without the libraries of CUDA."""
-    folder = tmp_path_factory.mktemp("gpu")
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    found = folder / "bin" / "python"
-    install = [found, "-m", "pip", "install", "-q", "onnxruntime-gpu", "numpy", "pillow", "click"]
-    if subprocess.run(install, check=False).returncode:
-        pytest.skip("onnxruntime-gpu cannot be installed here")
-    return found
-
-
-def call(
-    python: Path, folder: Path, *args: str | Path, driver: Path | None = None
-) -> tuple[int, str, str]:
-    """Run Python as a user would, with a driver in LD_LIBRARY_PATH or none."""
-    env = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
-    env |= {"PYTHONPATH": str(RUNTIME), "LD_LIBRARY_PATH": str(driver or "")}
-    done = subprocess.run(
-        [python, *args], cwd=folder, env=env, capture_output=True, text=True, check=False
-    )
-    return done.returncode, done.stdout, done.stderr
+    return environment_with("onnxruntime-gpu", tmp_path_factory.mktemp("gpu"))
 
 
 def fake_driver(folder: Path, code: int, devices: int, version: int = 12020) -> Path:

@@ -97,6 +97,13 @@ def off_by(a: list[int], b: list[int]) -> int:
     return int(np.abs(np.array(a) - np.array(b)).max())
 
 
+def caught(page: Browser, selector: str) -> bytes:
+    """Click a button that saves a file, and return the file."""
+    page.eval(CATCH)
+    page.click(selector)
+    return base64.b64decode(page.eval("window.caught"))
+
+
 def test_the_first_image_equals_pythons_and_the_badge_shows_parity(page: Browser) -> None:
     first = load(CVAE).sample_latents(1, label=3, seed=0)[0]
     np.testing.assert_array_equal(page.latents(), first)
@@ -239,9 +246,7 @@ def test_a_pin_keeps_its_label_and_the_morph_blends_both_classes(page: Browser) 
         )
     page.eval(f"{slide}.value = 0.25; {slide}.dispatchEvent(new Event('input')); null")
     page.wait("location.hash.includes('mix=8%2C0.25')")
-    page.eval(CATCH)
-    page.click("#save-json")
-    record = json.loads(base64.b64decode(page.eval("window.caught")))
+    record = json.loads(caught(page, "#save-json"))
     assert record["mix"] == {"label": 8, "share": 0.25}
     assert record["origin"]["by"] == "morphed"
     assert [record["origin"][pin]["label"] for pin in "ab"] == [1, 8]
@@ -259,9 +264,7 @@ def test_a_link_to_this_computer_says_so(page: Browser) -> None:
 
 def test_json_says_how_the_latents_came_about(page: Browser) -> None:
     def origin() -> dict[str, Any]:
-        page.eval(CATCH)
-        page.click("#save-json")
-        found: dict[str, Any] = json.loads(base64.b64decode(page.eval("window.caught")))["origin"]
+        found: dict[str, Any] = json.loads(caught(page, "#save-json"))["origin"]
         return found
 
     sampled = {"by": "sampled", "label": 3, "temperature": 1, "prior": "fitted"}
@@ -345,22 +348,13 @@ def test_pins_and_the_morph_between_them(page: Browser) -> None:
     page.wait("Number(document.querySelector('#morph-t').value) > 0.7")
     page.keys("p")
     assert page.z() != before
-    page.eval(CATCH)
-    page.click("#save-gif")
-    with Image.open(io.BytesIO(base64.b64decode(page.eval("window.caught")))) as gif:
+    with Image.open(io.BytesIO(caught(page, "#save-gif"))) as gif:
         assert (gif.format, gif.n_frames) == ("GIF", 48)
         frame = np.asarray(gif.convert("L"))[::28, ::28]
     assert off_by(frame.ravel().tolist(), expected(CVAE, a, 3)) <= 1
 
 
-def caught(page: Browser, selector: str) -> bytes:
-    """Click a button that saves a file, and return the file."""
-    page.eval(CATCH)
-    page.click(selector)
-    return base64.b64decode(page.eval("window.caught"))
-
-
-def test_a_sheet_a_video_and_the_model_are_saved(page: Browser, tmp_path: Path) -> None:
+def test_a_sheet_a_video_and_the_model_are_saved(page: Browser) -> None:
     shown = np.array(page.pixels("#pad canvas"))
     side = round(shown.size**0.5)
     with Image.open(io.BytesIO(caught(page, "#save-sheet"))) as sheet:
@@ -488,17 +482,13 @@ def test_the_python_program_makes_the_pixels_shown(page: Browser, tmp_path: Path
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "image.png") as image:
         assert off_by(np.asarray(image).ravel().tolist(), page.pixels(".stage canvas")) <= 1
-    page.eval(CATCH)
-    page.click("#save-png")
-    with Image.open(io.BytesIO(base64.b64decode(page.eval("window.caught")))) as image:
+    with Image.open(io.BytesIO(caught(page, "#save-png"))) as image:
         assert image.size == (512, 512)  # of an image of 8×8
         saved = np.asarray(image.convert("L"))
     small = saved[::64, ::64]
     assert small.ravel().tolist() == page.pixels(".stage canvas")
     np.testing.assert_array_equal(small.repeat(64, axis=0).repeat(64, axis=1), saved)
-    page.eval(CATCH)
-    page.click("#save-json")
-    record: dict[str, Any] = json.loads(base64.b64decode(page.eval("window.caught")))
+    record: dict[str, Any] = json.loads(caught(page, "#save-json"))
     assert record["label"] == 3
     assert np.array(record["z"], np.float32).tolist() == page.latents().tolist()
 

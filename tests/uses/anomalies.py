@@ -14,9 +14,10 @@ import vae_runtime as vae
 from tests.uses.textures import write_photographs
 from vae_runtime.arrays import to_float32
 from vae_runtime.datasets import Dataset, load_dataset
-from vae_runtime.detection import Normality, detect
+from vae_runtime.detection import Detection, Normality, detect
 from vae_runtime.detection.pictures import heat
 from vae_runtime.detection.quality import measure_maps, measure_quality, read_masks
+from vae_runtime.metrics import Codec
 from vae_train import Checkpoint, load_checkpoint, train
 from vae_train.run import codec_of
 
@@ -75,11 +76,8 @@ def textures(seeds: list[int], work: Path) -> Iterator[Row]:
 
 def draw(work: Path, path: Path) -> None:
     """Draw heat maps of twelve textures of seed 0 beside their images, the highest score first."""
-    checkpoint = load_checkpoint(work / "textures-0.pt")
-    normality = Normality.from_bytes(checkpoint.normality, "checkpoint")
     test = load_dataset(work / "textures-0", "test")
-    codec = codec_of(checkpoint.build(), torch.device("cpu"))
-    found = detect(test.images, codec, normality, FALSE_ALARMS)
+    found, _ = search(load_checkpoint(work / "textures-0.pt"), test)
     chosen = np.argsort(-found.scores)[np.linspace(0, len(test) - 1, 12).astype(int)]
     images = to_float32(np.asarray(test.images)[chosen])
     vae.save(np.concatenate([images, heat(images, found.maps[chosen])], axis=3), path, columns=4)
@@ -94,12 +92,16 @@ def trained(data: Dataset, path: Path, seed: int) -> Checkpoint:
     return train("vae", data, path, seed=seed, no_report=True, resume=True, **options)
 
 
-def measure(checkpoint: Checkpoint, test: Dataset, truth: NDArray[np.bool_], row: Row) -> Row:
+def search(checkpoint: Checkpoint, test: Dataset) -> tuple[Detection, Codec]:
     """Search the test images with the normality that the checkpoint holds."""
-    model, normality = checkpoint.build(), Normality.from_bytes(checkpoint.normality, "checkpoint")
+    normality = Normality.from_bytes(checkpoint.normality, "checkpoint")
+    codec = codec_of(checkpoint.build(), torch.device("cpu"))
+    return detect(test.images, codec, normality, FALSE_ALARMS), codec
 
-    codec = codec_of(model, torch.device("cpu"))
-    found = detect(test.images, codec, normality, FALSE_ALARMS)
+
+def measure(checkpoint: Checkpoint, test: Dataset, truth: NDArray[np.bool_], row: Row) -> Row:
+    """Measure how well a model finds the test images that are anomalous in truth."""
+    found, codec = search(checkpoint, test)
     errors = np.concatenate([
         np.square(codec.decode(codec.encode(x, None)[0], None) - x).mean(axis=(1, 2, 3))
         for x in map(to_float32, test.batches(1000))

@@ -81,16 +81,22 @@ def denoise(
             else train("ae", training, path, seed=seed, no_report=True, resume=True, **OPTIONS)
         )
         images = next(test.batches(IMAGES)).astype(np.float32) / 255
-        methods = FILTERS | {"the model": [model_of(found)]}
         for level, (sigma, salt) in LEVELS.items():
             noisy = add_noise(images, np.random.default_rng(seed), sigma, salt)
-            for method, settings in methods.items():
-                results = [remove(noisy) for remove in settings]
-                result = max(results, key=lambda found: psnr(found, images).mean())
+            for method, result in results(noisy, images, found).items():
                 yield Denoised(
                     name, level, method, seed,
                     float(psnr(result, images).mean()), float(ssim(result, images).mean()),
                 )  # fmt: skip
+
+
+def results(noisy: Floats, images: Floats, checkpoint: Checkpoint) -> dict[str, Floats]:
+    """Remove noise by each method; a filter has the setting with the highest PSNR."""
+    found = {}
+    for method, settings in (FILTERS | {"the model": [model_of(checkpoint)]}).items():
+        each = [remove(noisy) for remove in settings]
+        found[method] = max(each, key=lambda one: psnr(one, images).mean())
+    return found
 
 
 def model_of(checkpoint: Checkpoint) -> Filter:
@@ -103,12 +109,8 @@ def draw(name: str, test: Dataset, work: Path, path: Path) -> None:
     """Draw twelve test images, the same with noise of σ = .3, and the result of each method."""
     images = next(test.batches(12)).astype(np.float32) / 255
     noisy = add_noise(images, np.random.default_rng(0), 0.3)
-    model = model_of(load_checkpoint(work / f"denoise-{name}-0.pt"))
-    rows = {"original": images, "noisy": noisy}
-    for method, settings in (FILTERS | {"the model": [model]}).items():
-        results = [remove(noisy) for remove in settings]
-        rows[method] = max(results, key=lambda found: psnr(found, images).mean())
-    del rows["nothing"]
+    found = results(noisy, images, load_checkpoint(work / f"denoise-{name}-0.pt"))
+    rows = {"original": images, "noisy": found.pop("nothing")} | found
     labels = [row for row in rows for _ in images]
     vae.save(np.concatenate(list(rows.values())), path, labels, columns=len(images))
 

@@ -46,6 +46,10 @@ class RowErrors:
         """Record a reason for one row, unless it already has one."""
         self.reasons.setdefault(row, reason)
 
+    def first(self) -> tuple[int, str] | None:
+        """Return the first bad row and its reason, or None if all rows are good."""
+        return min(self.reasons.items(), default=None)
+
     def mask(self) -> NDArray[np.bool_] | None:
         """Return bool[N], where True marks a bad row, or return None if all rows are good."""
         if not self.reasons:

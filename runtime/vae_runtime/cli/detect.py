@@ -98,12 +98,12 @@ def command(
                 "--curves: the classes of INPUTS do not say what is normal. "
                 "Name it: --normal-class."
             )
-        known = None
+        normality = model.normality
         if normal:
             held_out = read_images(normal, model.spec.image, resize=source.resize)
-            known = model.learn_normality(held_out.images)
-        result = model.detect(found.images, normality=known, false_alarms=false_alarms)
-        normality = known or model.normality
+            normality = model.learn_normality(held_out.images)
+        result = model.detect(found.images, normality=normality, false_alarms=false_alarms)
+        assert normality is not None  # without it, detect raises an error
         device = model.device
     quality = None if truth is None else _quality(found, result, truth)
     drawn = None if maps is None else _write_maps(found, result, maps)
@@ -116,8 +116,7 @@ def command(
     rows = _rows(found, result, drawn)
     if output.path is not None:
         write_bytes(as_csv(rows), output)
-    judges = 0 if normality is None else normality.held_out
-    _report(output, rows, result, quality, device, judges)
+    _report(output, rows, result, quality, device, normality.held_out)
 
 
 def _truth(found: InputImages, normal_class: str | None) -> NDArray[np.bool_] | None:

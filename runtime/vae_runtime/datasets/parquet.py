@@ -137,10 +137,9 @@ class _Stored:
             column, field = batch.column(self._name), batch.schema.field(self._name)
             errors = RowErrors(len(column))
             found = read_images(column, self._spec, errors, field, resize=self._resize)
-            if errors.reasons:
-                row, reason = min(errors.reasons.items())
-                number = self._starts[k] + start + row
-                raise InputError(f"{file}: row {number} of the data set: {reason}")
+            if (bad := errors.first()) is not None:
+                number = self._starts[k] + start + bad[0]
+                raise InputError(f"{file}: row {number} of the data set: {bad[1]}")
             images[start : start + len(found)] = (
                 found if found.dtype == np.uint8 else to_uint8(found)
             )
@@ -208,13 +207,14 @@ def _column(file: str, group: int, name: str) -> tuple[Any, Any]:
 def _spec(column: Any, field: Any, source: str, options: ReadOptions) -> tuple[ImageSpec, bool]:
     """Infer the shape of all images from the first ones, and whether they are encoded files."""
     shape, axes = tensor_layout(column.type, field)
+    sizes = None if shape is None else tuple(shape[axis] for axis in axes)
     array = to_array(column)
     rows = array.slice(0, _FIRST).to_pylist()
-    if rows and isinstance(rows[0], dict) and "shape" in rows[0]:  # tensors of any shape
-        shape, axes = rows[0]["shape"], list(range(len(rows[0]["shape"] or ())))
+    if isinstance(rows[0], dict) and rows[0].get("shape"):  # tensors that have a shape each
+        sizes = tuple(rows[0]["shape"])
     rows = [row.get("bytes", row.get("data")) if isinstance(row, dict) else row for row in rows]
     first = rows[0]
-    if isinstance(first, bytes) and shape is None:
+    if isinstance(first, bytes) and sizes is None:
         if pa.types.is_fixed_size_binary(array.type):  # raw pixels; files differ in length
             return _spec_of_list(len(first), source, options.size, options.mode), False
         images = [read_image(row, mode=options.mode) for row in rows if isinstance(row, bytes)]
@@ -224,7 +224,7 @@ def _spec(column: Any, field: Any, source: str, options: ReadOptions) -> tuple[I
         raise InputError(
             f"{source}: the first image is {array.type}, expected numbers or an image file"
         )
-    sizes = _sizes_of(first) if shape is None else tuple(shape[axis] for axis in axes)
+    sizes = sizes or _sizes_of(first)
     if len(sizes) > 1:
         return _spec_of_shape(sizes, source), False
     return _spec_of_list(len(first), source, options.size, options.mode), False
@@ -279,9 +279,8 @@ def _labels(file: str, name: str, source: str) -> NDArray[Any]:
         labels = read_integers(array, name, errors, "integers or names")
     except InputError as error:
         raise InputError(f"{source}: {error}") from error
-    if errors.reasons:
-        row, reason = min(errors.reasons.items())
-        raise InputError(f"{source}: row {row}: {reason}")
+    if (bad := errors.first()) is not None:
+        raise InputError(f"{source}: row {bad[0]}: {bad[1]}")
     return labels
 
 

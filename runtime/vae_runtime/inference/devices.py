@@ -18,9 +18,9 @@ from ..errors import UsageError
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
 
-# The other execution providers that run whole graphs; an onnxruntime is built with some of them.
+# The execution providers besides the CPU that run whole graphs; an onnxruntime has some of them.
 PROVIDERS = {
-    "coreml": "CoreMLExecutionProvider", "directml": "DmlExecutionProvider",
+    "cuda": CUDA, "coreml": "CoreMLExecutionProvider", "directml": "DmlExecutionProvider",
     "migraphx": "MIGraphXExecutionProvider", "openvino": "OpenVINOExecutionProvider",
     "qnn": "QNNExecutionProvider", "rocm": "ROCMExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider", "webgpu": "WebGpuExecutionProvider",
@@ -43,37 +43,30 @@ def parse_device(device: str) -> tuple[str, int]:
         UsageError: the name is unknown, or the device is not one of several and has a number.
     """
     name, colon, number = device.partition(":")
-    known = ("auto", "cpu", "cuda", *PROVIDERS)
+    known = ("auto", "cpu", *PROVIDERS)
     if name in known and (not colon or (name in _NUMBERED and re.fullmatch("[0-9]{1,9}", number))):
         return name, int(number or 0)
     raise UsageError(
         f"device is {device!r}, expected auto, cpu, cuda or cuda:N, or another execution provider: "
-        f"{', '.join(PROVIDERS)}"
+        f"{', '.join(sorted({*PROVIDERS} - {'cuda'}))}"
     )
 
 
-def providers(number: int, *, tf32: bool = False) -> list[Any]:
-    """Return onnxruntime's providers for CUDA device `number`, with the CPU as a fallback."""
-    settings = {
-        "device_id": number,
-        # TF32 keeps ten bits of the mantissa: it is faster, but the pixels differ from torch's.
-        "use_tf32": int(tf32),
-        # The default times every algorithm, which delays the first image by seconds.
-        "cudnn_conv_algo_search": "HEURISTIC",
-    }
-    return [(CUDA, settings), CPU]
-
-
-def provider_settings(name: str, number: int) -> list[Any]:
+def providers(name: str, number: int, *, tf32: bool = False) -> list[Any]:
     """Return onnxruntime's providers for a name in `PROVIDERS`, with the CPU for what it lacks."""
-    return [(PROVIDERS[name], {"device_id": number} if name in _NUMBERED else {}), CPU]
+    settings: dict[str, Any] = {"device_id": number} if name in _NUMBERED else {}
+    if name == "cuda":
+        # TF32 keeps ten bits of the mantissa: it is faster, but the pixels differ from torch's.
+        settings["use_tf32"] = int(tf32)
+        # The default times every algorithm, which delays the first image by seconds.
+        settings["cudnn_conv_algo_search"] = "HEURISTIC"
+    return [(PROVIDERS[name], settings), CPU]
 
 
 def device_of(session: Any) -> str:
     """Return the device that an onnxruntime session uses, such as `cpu`, `cuda:0` or `openvino`."""
     first = session.get_providers()[0]
-    names = {CUDA: "cuda"} | {provider: name for name, provider in PROVIDERS.items()}
-    name = names.get(first, "cpu")
+    name = next((name for name, provider in PROVIDERS.items() if provider == first), "cpu")
     if name not in _NUMBERED:
         return name
     return f"{name}:{session.get_provider_options().get(first, {}).get('device_id', 0)}"

@@ -14,17 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import DeviceError, InputError, LimitError, MissingExtra, StateError, UsageError
-from .devices import (
-    CPU,
-    CUDA,
-    PROVIDERS,
-    device_of,
-    obstacle,
-    parse_device,
-    preload,
-    provider_settings,
-    providers,
-)
+from .devices import CPU, CUDA, PROVIDERS, device_of, obstacle, parse_device, preload, providers
 from .interrupt import listening, stoppable
 
 if TYPE_CHECKING:
@@ -183,7 +173,7 @@ def _create(
 ) -> Any:
     """Create a session on a device; `auto` falls back to the CPU if CUDA does not start."""
     name, number = wanted
-    if name in PROVIDERS:
+    if name not in ("auto", "cpu", "cuda"):
         return _on_provider(ort, model, threads, name, number)
     available = CUDA in ort.get_available_providers()
     if name == "cpu" or (name == "auto" and (_cuda_failed or not available)):
@@ -192,15 +182,10 @@ def _create(
     reason = obstacle(ort, number)
     if reason is None:
         preload(ort)
-        try:
-            session = _start(ort, model, threads, providers(number, tf32=tf32))
-            # onnxruntime silently uses the CPU if CUDA's libraries are missing.
-            if session.get_providers()[0] == CUDA:
-                return session
-            reason = "onnxruntime could not start CUDA"
-        except Exception as error:  # noqa: BLE001 - whatever onnxruntime raises
-            _on_cpu(ort, model, threads)  # raises InputError if the graph is at fault and not CUDA
-            reason = f"onnxruntime could not start CUDA: {error}"
+        session, fault = _attempt(ort, model, threads, providers("cuda", number, tf32=tf32))
+        if session is not None:
+            return session
+        reason = "onnxruntime could not start CUDA" + (f": {fault}" if fault else "")
     if name == "cuda":
         raise DeviceError(
             f"device cuda:{number}: not available: {reason}. "
@@ -218,17 +203,28 @@ def _on_provider(ort: ModuleType, model: bytes, threads: int, name: str, number:
             f"device {name}: this onnxruntime {ort.__version__} is built with {', '.join(built)}. "
             f"Install an onnxruntime that has {PROVIDERS[name]}, or use --device cpu."
         )
-    reason: object = "it gave the graph to the CPU"
+    session, fault = _attempt(ort, model, threads, providers(name, number))
+    if session is None:
+        raise DeviceError(
+            f"device {name}: onnxruntime could not start {PROVIDERS[name]}: "
+            f"{fault or 'it gave the graph to the CPU'}. Use --device cpu."
+        )
+    return session
+
+
+def _attempt(
+    ort: ModuleType, model: bytes, threads: int, wanted: list[Any]
+) -> tuple[Any | None, str]:
+    """Create a session on the first of some providers; return None and the error if that fails.
+
+    There is no error if onnxruntime silently used the CPU, as it does without CUDA's libraries.
+    """
     try:
-        session = _start(ort, model, threads, provider_settings(name, number))
-        if session.get_providers()[0] == PROVIDERS[name]:
-            return session
+        session = _start(ort, model, threads, wanted)
     except Exception as error:  # noqa: BLE001 - whatever onnxruntime raises
-        _on_cpu(ort, model, threads)  # raises InputError if the graph is at fault
-        reason = error
-    raise DeviceError(
-        f"device {name}: onnxruntime could not start {PROVIDERS[name]}: {reason}. Use --device cpu."
-    )
+        _on_cpu(ort, model, threads)  # raises InputError if the graph is at fault, not the device
+        return None, str(error)
+    return (session if session.get_providers()[0] == wanted[0][0] else None), ""
 
 
 def _on_cpu(ort: ModuleType, model: bytes, threads: int) -> Any:

@@ -1,7 +1,7 @@
 /** Save the morph between the pins as a GIF or a video, forwards and then backwards. */
 
 import { GIFEncoder, applyPalette, quantize } from "../assets/gifenc.js";
-import { toBytes, toCanvas, toImageData } from "../engine/pictures.js";
+import { toCanvas, toImageData, toPixels } from "../engine/pictures.js";
 import { download } from "./dom.js";
 import { pathOf } from "./store.js";
 
@@ -58,18 +58,14 @@ export async function saveVideo(app) {
 }
 
 /** Encode frames as a GIF about 224 pixels high; each colour frame gets the 256 colours that fit it best. */
-export function encodeGif(frames, { channels, height, width }) {
+export function encodeGif(frames, shape) {
+  const { channels, height, width } = shape;
   const scale = Math.max(1, Math.round(224 / height));
   const gif = GIFEncoder();
   for (const frame of frames) {
-    let indices = toBytes(frame).subarray(0, (channels < 3 ? 1 : 3) * height * width); // a GIF has no partial alpha
-    let palette = GREYS;
-    if (channels >= 3) {
-      const planes = indices;
-      const rgba = new Uint8Array(4 * height * width).map((_, i) => planes[(i % 4) * height * width + (i >> 2)] ?? 255);
-      palette = quantize(rgba, 256);
-      indices = applyPalette(rgba, palette);
-    }
+    const { data } = toPixels(frame, shape);
+    const palette = channels < 3 ? GREYS : quantize(data, 256); // without the alpha: a GIF has no partial one
+    const indices = channels < 3 ? data.filter((_, i) => i % 4 === 0) : applyPalette(data, palette);
     const large = Uint8Array.from({ length: indices.length * scale ** 2 }, (_, i) => {
       const [x, y] = [i % (width * scale), Math.floor(i / (width * scale))];
       return indices[Math.floor(y / scale) * width + Math.floor(x / scale)];
