@@ -240,6 +240,7 @@ def test_a_pin_keeps_its_label_and_the_morph_blends_both_classes(page: Browser) 
     for at, image in enumerate(path):
         page.eval(f"{slide}.value = {at / 4}; {slide}.dispatchEvent(new Event('input')); null")
         page.settle()
+        assert float(page.eval(f"{slide}.value")) == at / 4  # its steps reach both ends
         assert off_by(page.pixels(".stage canvas"), image.ravel().tolist()) <= 1
         assert page.eval("document.querySelector('input[name=label]:checked').value") == (
             "1" if at < 2 else "8"

@@ -6,7 +6,7 @@ import { canRecord, saveGif, saveVideo } from "./recording.js";
 import { labelsAt, pathOf } from "./store.js";
 
 const TILES = 11;
-const FINE = 240; // steps of the slider, enough to look continuous
+const FINE = 256; // steps of the slider: a power of two, as in decimals 1 / 240 is inexact, and Firefox then stops short of 1
 const LAP = 4000; // ms from A to B when playing
 
 export function morphPanel(app) {
