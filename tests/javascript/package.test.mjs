@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { mkdtempSync, openAsBlob, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import test from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { inflateSync } from "node:zlib";
@@ -11,6 +11,7 @@ import * as vae from "../../runtime/javascript/src/index.js";
 import { readDirectory } from "../../runtime/javascript/src/zip.js";
 
 const DATA = fileURLToPath(new URL("../data/", import.meta.url));
+const TESTS = resolve(DATA, "..");
 const CVAE = join(DATA, "cvae_conv.zip");
 const raw = readFileSync(CVAE);
 const files = Object.fromEntries(
@@ -28,8 +29,8 @@ function close(a, b, tolerance = 1e-6) {
 
 test("the public names are these", () => {
   assert.deepEqual(Object.keys(vae).sort(), [
-    "Autoencoder", "Decoder", "Encoder", "InputError", "IntegrityError", "LimitError", "NotFound", "Sampler", "UsageError",
-    "VaeError", "load", "toCanvas", "toImageData", "toPNG",
+    "Autoencoder", "Decoder", "Encoder", "InputError", "IntegrityError", "LimitError", "NotFound", "Sampler", "StateError",
+    "UsageError", "VaeError", "load", "toCanvas", "toImageData", "toPNG",
   ]);
 });
 
@@ -125,8 +126,11 @@ test("mistakes are refused in one line", async () => {
   const model = await vae.load(folder);
   const image = new Float32Array(model.image.size);
   const z = model.sampleLatents();
+  const written = "Expected a .zip or .onnx file, or a folder that vae-export or vae-run unpack wrote.";
   const cases = [
-    [() => vae.load("none.zip"), vae.NotFound, "none.zip: could not be read: ENOENT. Check the path."],
+    [() => vae.load("none.zip"), vae.NotFound, `none.zip: no such file or folder at ${resolve("none.zip")}. ${written}`],
+    [() => vae.Decoder.load("/none.onnx"), vae.NotFound, `/none.onnx: no such file or folder. ${written}`],
+    [() => vae.load(TESTS), vae.NotFound, `${TESTS}: could not be read: EISDIR. ${written}`],
     [() => vae.load(null), vae.UsageError, "the source is null, expected an address, bytes or files"],
     [() => vae.load(path("encoder.onnx")), vae.InputError, /encoder\.onnx: not a zip and not a folder, so not a bundle$/],
     [() => vae.Decoder.load(folder), vae.UsageError, /: a folder, expected one \.onnx file$/],
@@ -135,8 +139,13 @@ test("mistakes are refused in one line", async () => {
     [() => model.decode(z.subarray(1)), vae.InputError, /^latents: /],
     [() => model.decode(z, "eleven"), vae.UsageError, /^label: unknown class 'eleven', expected one of: 0, 1/],
     [() => model.encode(image.fill(2)), vae.InputError, "images: expected numbers in [0, 1]"],
-    [() => model.traverse(model.latentDim), vae.UsageError, `dim is ${model.latentDim}, expected 0 to ${model.latentDim - 1}`],
-    [() => model.traverse(0, { steps: 1 }), vae.UsageError, "steps is 1, expected 2 to 10000"],
+    [() => model.traverse(model.latentDim), vae.UsageError, `dim is ${model.latentDim}, expected a whole number from 0 to ${model.latentDim - 1}`],
+    [() => model.traverse(0, { steps: 1 }), vae.UsageError, "steps is 1, expected a whole number from 2 to 10000"],
+    [() => model.sample({ n: "three", label: 3 }), vae.UsageError, "n is 'three', expected a whole number from 0 to 1000000"],
+    [() => model.sample({ temperature: "hot" }), vae.UsageError, "temperature is 'hot', expected a finite number, 0 or more"],
+    [() => model.traverse(0, { span: NaN }), vae.UsageError, "span is NaN, expected a finite number"],
+    [() => model.score(image.fill(0), { samples: 0 }), vae.UsageError, "samples is 0, expected a whole number from 1 to 1000000"],
+    [() => model.reconstruct(image, { label: 3 }), vae.UsageError, /^label is an object, expected a class index or name/],
     [() => model.interpolate(z, z, { how: "round" }), vae.UsageError, "how is 'round', expected 'linear' or 'spherical'"],
     [() => vae.toPNG(image, model.image, { scale: 0 }), vae.UsageError, /^columns 1, gap 0, scale 0: expected whole numbers/],
     [() => vae.toPNG(image.subarray(1), model.image), vae.UsageError, /^images: \d+ numbers do not fit 1×/],
@@ -150,6 +159,106 @@ test("mistakes are refused in one line", async () => {
     });
   }
 });
+
+test("what is no known option is refused, as Python refuses it", async () => {
+  const model = await vae.load(folder);
+  const sampler = await vae.Sampler.load(path("sampler.onnx"));
+  const [image, z] = [new Float32Array(model.image.size), model.sampleLatents()];
+  const sampling = "n, label, seed, prior, temperature, truncation, start";
+  const cases = [
+    [(options) => model.sample(options), sampling],
+    [(options) => model.sampleLatents(options), sampling],
+    [(options) => sampler.sample(options), sampling.replace("prior, ", "")],
+    [(options) => vae.load(folder, options), "name, wasm, ort, providers"],
+    [(options) => vae.Sampler.load(path("sampler.onnx"), options), "name, wasm, ort, providers"],
+    [(options) => model.traverse(0, options), "steps, label, seed, image, span"],
+    [(options) => model.interpolate(z, z, options), "steps, label, how"],
+    [(options) => model.score(image, options), "label, samples, seed"],
+    [(options) => model.detect(image, options), "falseAlarms"],
+    [(options) => model.golden(options), "variants"],
+    [(options) => vae.toPNG(image, model.image, options), "columns, gap, scale"],
+  ];
+  for (const [call, names] of cases) {
+    for (const [options, seen] of [[3, "3"], ["three", "'three'"], [null, "null"], [[3], "3"]]) {
+      const message = `the options are ${seen}, expected an object with any of: ${names}`;
+      await assert.rejects(async () => call(options), { name: "UsageError", message });
+    }
+    const message = `unknown option 'lable', expected any of: ${names}`;
+    await assert.rejects(async () => call({ lable: 3 }), { name: "UsageError", message });
+  }
+  const named = { n: undefined, label: undefined, seed: 0 };
+  assert.deepEqual(await model.sample(named), await model.sample({ seed: 0 })); // as without them
+});
+
+test("a closed model has released its sessions, and every call says so", async () => {
+  const sessions = { open: 0 };
+  const model = await vae.load(raw, { ort: counting(sessions), providers: ["fake"] });
+  const [image, z] = [new Float32Array(model.image.size), model.sampleLatents()];
+  const decoded = model.decode(z);
+  await model.encode(image);
+  assert.equal(sessions.open, 2);
+  await Promise.all([decoded, model.close()]); // the run that is under way ends first
+  assert.equal(sessions.open, 0);
+  const calls = [
+    () => model.sample(), () => model.sampleLatents(), () => model.decode(z), () => model.encode(image),
+    () => model.posterior(image), () => model.reconstruct(image), () => model.traverse(0), () => model.interpolate(z, z),
+    () => model.score(image), () => model.detect(image), () => model.golden(), () => model.examples(), () => model.activity(),
+    () => model.toZip(),
+  ];
+  const closed = { name: "StateError", message: "this model was closed. Load it again." };
+  for (const call of calls) await assert.rejects(async () => call(), closed);
+  await model.close();
+  const decoder = await vae.Decoder.load(path("decoder.onnx"));
+  await decoder.close();
+  const message = `${path("decoder.onnx")}: this graph was closed. Load it again.`;
+  for (const call of [() => decoder.sample(), () => decoder.decode(z), () => decoder.sampleLatents()]) {
+    await assert.rejects(async () => call(), { name: "StateError", message });
+  }
+});
+
+test("a graph that could not be loaded is tried again", async () => {
+  const sessions = { open: 0, failures: 1 };
+  const model = await vae.load(raw, { ort: counting(sessions), providers: ["fake"] });
+  await assert.rejects(model.sample(), { message: "bundle/decoder.onnx: onnxruntime refuses the graph: no memory" });
+  assert.equal((await model.sample({ n: 2 })).length, 2 * model.image.size);
+});
+
+/** A stand-in for onnxruntime whose graphs give zeros. It counts open sessions, and fails at first if told to. */
+function counting(sessions) {
+  const tensor = (name, ...sizes) => ({ name, type: "float32", shape: ["batch", ...sizes] });
+  const [image, label] = [tensor("image", 1, 8, 8), { ...tensor("label"), type: "int64" }];
+  const encoder = [[image, label], [tensor("mu", 6), tensor("log_var", 6)]];
+  const decoder = [[tensor("z", 6)], [image]];
+  class Tensor {
+    constructor(type, data, dims) {
+      Object.assign(this, { type, data, dims });
+    }
+  }
+  const create = async (bytes) => {
+    if (sessions.failures) {
+      sessions.failures -= 1;
+      throw new Error("no memory");
+    }
+    sessions.open += 1;
+    const [inputMetadata, outputMetadata] = Buffer.compare(bytes, files["encoder.onnx"]) ? decoder : encoder;
+    const [inputNames, outputNames] = [inputMetadata, outputMetadata].map((side) => side.map(({ name }) => name));
+    let released = false;
+    return {
+      inputNames, outputNames, inputMetadata, outputMetadata,
+      async run(feeds) {
+        assert.ok(!released);
+        const [rows] = Object.values(feeds)[0].dims;
+        const sizes = outputMetadata.map(({ shape }) => shape.slice(1).reduce((a, b) => a * b, rows));
+        return Object.fromEntries(outputNames.map((name, i) => [name, new Tensor("float32", new Float32Array(sizes[i]), [])]));
+      },
+      async release() {
+        released = true;
+        sessions.open -= 1;
+      },
+    };
+  };
+  return { Tensor, InferenceSession: { create } };
+}
 
 test("a changed byte is found", async () => {
   const damaged = new Uint8Array(files["sampler.onnx"]);

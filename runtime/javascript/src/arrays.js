@@ -1,4 +1,4 @@
-/** Check a caller's arrays and labels before they reach onnxruntime, as `vae_runtime/arrays.py` does. */
+/** Check a caller's options, arrays and labels before they reach onnxruntime, as `vae_runtime/arrays.py` does. */
 
 import { InputError, UsageError } from "./errors.js";
 
@@ -6,6 +6,39 @@ import { InputError, UsageError } from "./errors.js";
  * @typedef {number | string | ArrayLike<number | string> | null} Label one class index or name for all items, one per
  *     item, or null for no label
  */
+
+/**
+ * Complete a caller's options. JavaScript itself would ignore a misspelt name, or a number in place of the options.
+ *
+ * @template {object} T
+ * @param {T} given @param {Required<T>} defaults every option there is, with its value if it is not given
+ * @returns {Required<T>}
+ * @throws {UsageError} not an object of options, or an unknown option
+ */
+export function takeOptions(given, defaults) {
+  const names = Object.keys(defaults).join(", ");
+  if (Object.prototype.toString.call(given) !== "[object Object]") {
+    throw new UsageError(`the options are ${quoted(given)}, expected an object with any of: ${names}`);
+  }
+  const unknown = Object.keys(given).find((name) => !Object.hasOwn(defaults, name));
+  if (unknown !== undefined) throw new UsageError(`unknown option ${quoted(unknown)}, expected any of: ${names}`);
+  const known = Object.entries(given).filter(([, value]) => value !== undefined);
+  return { ...defaults, ...Object.fromEntries(known) };
+}
+
+/**
+ * @param {number} value @param {string} what @param {number} low @param {number} high
+ * @throws {UsageError} not a whole number from low to high
+ */
+export function checkWhole(value, what, low, high) {
+  if (Number.isSafeInteger(value) && value >= low && value <= high) return;
+  throw new UsageError(`${what} is ${quoted(value)}, expected a whole number from ${low} to ${high}`);
+}
+
+/** A value in an error message; text in quotes. @param {unknown} value */
+export function quoted(value) {
+  return typeof value === "string" ? `'${value}'` : String(value);
+}
 
 /**
  * @param {Float32Array} data rows of `width` numbers @param {number} width @param {string} what
@@ -42,6 +75,9 @@ export function checkImages(images, { size }) {
 export function asLabels(label, n, { classes, family }) {
   if (label === null) return new BigInt64Array(n).fill(BigInt(classes.length));
   if (!classes.length) throw new UsageError(`this ${family} takes no label`);
+  if (typeof label === "object" && !("length" in label)) {
+    throw new UsageError("label is an object, expected a class index or name, one per item, or null for no label");
+  }
   const all = typeof label === "object" ? Array.from(label) : Array.from({ length: n }, () => label);
   if (all.length !== n) throw new InputError(`label: ${all.length} labels for ${n} items`);
   return BigInt64Array.from(all, (one) => BigInt(classIndex(one, classes)));

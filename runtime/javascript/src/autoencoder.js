@@ -1,10 +1,10 @@
 /** `load()` and `Autoencoder`: a whole bundle as one object that samples, encodes, decodes and scores. */
 
-import { checkImages, classIndex, countRows } from "./arrays.js";
+import { checkImages, classIndex, countRows, takeOptions } from "./arrays.js";
 import { readBundle } from "./bundle.js";
-import { InputError, UsageError } from "./errors.js";
+import { InputError, StateError, UsageError } from "./errors.js";
 import { compareGraph, readGolden } from "./golden.js";
-import { Decoder, Encoder, Host, Sampler } from "./graph.js";
+import { Decoder, Encoder, hostOf, Sampler } from "./graph.js";
 import { interpolation, sampleLatents, traversal } from "./latents.js";
 import { NAME } from "./manifest.js";
 import { activity, score } from "./metrics.js";
@@ -30,8 +30,9 @@ const GRAPHS = { encoder: Encoder, decoder: Decoder, conditional_decoder: Decode
  * @throws {VaeError} the same class of error as in the Python runtime
  */
 export async function load(source, options = {}) {
+  const host = await hostOf(options);
   const { data, name } = await readSource(source, options.name);
-  return new Autoencoder(await readBundle(data, name), await Host.of(options));
+  return new Autoencoder(await readBundle(data, name), host);
 }
 
 /** Images are Float32Array n·C·H·W in [0, 1], latents Float32Array n·D. */
@@ -40,10 +41,11 @@ export class Autoencoder {
   #graphs = new Map();
   /** @type {Promise<import("./normality.js").Normality> | null} */
   #normality = null;
+  /** @type {import("./bundle.js").Bundle | null} */
   #bundle;
   #host;
 
-  /** @param {import("./bundle.js").Bundle} bundle @param {Host} host */
+  /** @param {import("./bundle.js").Bundle} bundle @param {import("./graph.js").Host} host */
   constructor(bundle, host) {
     const { spec, data, graphs } = bundle.manifest;
     this.#bundle = bundle;
@@ -80,6 +82,7 @@ export class Autoencoder {
    * @returns {Float32Array} n·D
    */
   sampleLatents(options = {}) {
+    this.#opened();
     return sampleLatents(this.spec, options);
   }
 
@@ -122,12 +125,13 @@ export class Autoencoder {
    * Vary one latent dimension, or principal direction, and keep the others fixed.
    *
    * @param {number} dim 0 to D - 1; for a low-rank prior, the direction, 0 to K - 1
-   * @param {{steps?: number, label?: OneLabel, seed?: SampleOptions["seed"], image?: Float32Array, span?: number}} [options]
+   * @param {{steps?: number, label?: OneLabel, seed?: SampleOptions["seed"], image?: Float32Array | null, span?: number}} [options]
    *     seed: of the latents to start from; image: start from its encoding instead; span: how far to go to either side,
    *     in standard deviations
    * @returns {Promise<Float32Array>} steps·C·H·W
    */
-  async traverse(dim, { steps = 11, label = null, seed = 0, image, span = 3 } = {}) {
+  async traverse(dim, options = {}) {
+    const { steps, label, seed, image, span } = takeOptions(options, { steps: 11, label: null, seed: 0, image: null, span: 3 });
     const start = image ? await this.#encodeOne(image, label) : this.sampleLatents({ label, seed });
     const row = label === null ? null : classIndex(label, this.classes);
     return this.decode(traversal(this.prior, start, dim, steps, span, row), label);
@@ -142,7 +146,8 @@ export class Autoencoder {
    *     gives along the path
    * @returns {Promise<Float32Array>} steps·C·H·W
    */
-  async interpolate(a, b, { steps = 9, label = null, how = "linear" } = {}) {
+  async interpolate(a, b, options = {}) {
+    const { steps, label, how } = takeOptions(options, { steps: 9, label: null, how: "linear" });
     const [first, last] = Array.isArray(label) ? label : [label, label];
     const path = interpolation(await this.#latentsOf(a, first), await this.#latentsOf(b, last), steps, how);
     return this.morph(path, first, last);
@@ -180,12 +185,13 @@ export class Autoencoder {
    * Find the images that are unlike normal ones, and where they are; scores and decisions are those of Python.
    *
    * @param {Float32Array} images n·C·H·W in [0, 1]
-   * @param {{falseAlarms?: number}} [options] the fraction of normal images that may be called anomalous; by default 1%
+   * @param {{falseAlarms?: number | null}} [options] the fraction of normal images that may be called anomalous; by default 1%
    * @returns {Promise<import("./normality.js").Detection>}
    * @throws {InputError} the bundle does not say what is normal
    */
-  async detect(images, { falseAlarms } = {}) {
-    this.#normality ??= readNormality(this.#bundle);
+  async detect(images, options = {}) {
+    const { falseAlarms } = takeOptions(options, { falseAlarms: null });
+    this.#normality ??= readNormality(this.#opened());
     const normality = await this.#normality;
     const z = await this.encode(images);
     return detect(normality, this.image, images, z, await this.decode(z), falseAlarms);
@@ -203,10 +209,12 @@ export class Autoencoder {
    * @returns {Promise<{maxAbsError: number, tolerance: number, ok: boolean, rows: number, graphs: import("./golden.js").Match[]}>}
    *     maxAbsError: the largest error of the float32 graphs; the error of a latent above 1 is relative
    */
-  async golden({ variants = false } = {}) {
-    const arrays = await readGolden(this.#bundle);
+  async golden(options = {}) {
+    const { variants } = takeOptions(options, { variants: false });
+    const bundle = this.#opened();
+    const arrays = await readGolden(bundle);
     const graphs = [];
-    for (const spec of this.#bundle.manifest.graphs) {
+    for (const spec of bundle.manifest.graphs) {
       if (spec.variant !== "fp32" && !variants) continue;
       graphs.push(...(await compareGraph(await this.#graph(spec.role, spec.variant), spec, arrays)));
     }
@@ -226,18 +234,25 @@ export class Autoencoder {
    * @returns {Promise<{images: Float32Array, labels: Int32Array | null, n: number}>} labels if the encoder takes them
    */
   async examples() {
-    const arrays = await readGolden(this.#bundle);
+    const arrays = await readGolden(this.#opened());
     const images = /** @type {Float32Array} */ (arrays.get("encoder.in.image")?.data ?? new Float32Array());
     const labels = arrays.get("encoder.in.label")?.data;
     return { images, labels: labels ? Int32Array.from(labels, Number) : null, n: images.length / this.image.size };
   }
 
-  /** Free all memory; the model cannot be used afterwards. */
+  /** Free all memory after the runs that are under way; the model cannot be used afterwards. */
   async close() {
+    this.#bundle = null;
     for (const found of await Promise.allSettled(this.#graphs.values())) {
       if (found.status === "fulfilled") await found.value.close();
     }
     this.#graphs.clear();
+  }
+
+  /** @throws {StateError} */
+  #opened() {
+    if (!this.#bundle) throw new StateError("this model was closed. Load it again.");
+    return this.#bundle;
   }
 
   /** @param {Float32Array} item latents or an image @param {OneLabel} label @returns {Promise<Float32Array>} D */
@@ -259,22 +274,23 @@ export class Autoencoder {
    *
    * @returns {Promise<Uint8Array<ArrayBuffer>>}
    */
-  toZip() {
-    const { files } = this.#bundle;
+  async toZip() {
+    const { files } = this.#opened();
     return writeZip([...files].sort(([a], [b]) => Number(b === NAME) - Number(a === NAME)));
   }
 
   /** @param {string} role @param {string} [variant] @returns {Promise<any>} */
-  #graph(role, variant = "fp32") {
+  async #graph(role, variant = "fp32") {
+    const bundle = this.#opened();
     const key = `${role} ${variant}`;
-    const loading = this.#graphs.get(key) ?? this.#load(role, variant);
+    const loading = this.#graphs.get(key) ?? this.#load(bundle, role, variant);
     this.#graphs.set(key, loading);
+    loading.catch(() => this.#graphs.delete(key)); // the next call tries again
     return loading;
   }
 
-  /** @param {string} role @param {string} variant */
-  async #load(role, variant) {
-    const { manifest, files, name } = this.#bundle;
+  /** @param {import("./bundle.js").Bundle} bundle @param {string} role @param {string} variant */
+  async #load({ manifest, files, name }, role, variant) {
     const found = manifest.graphs.find((graph) => graph.role === role && graph.variant === variant);
     if (!found) throw new InputError(`${name}: has no ${role}`);
     const { file } = found.file;

@@ -46,8 +46,13 @@ export class LimitError extends VaeError {
   exitCode = 5;
 }
 
-/** A file that the manifest lists is missing. */
+/** A file is missing. */
 export class NotFound extends VaeError {
   name = "NotFound";
   exitCode = 6;
+}
+
+/** The object was closed. */
+export class StateError extends VaeError {
+  name = "StateError";
 }

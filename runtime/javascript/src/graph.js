@@ -1,53 +1,47 @@
 /** `Encoder`, `Decoder` and `Sampler`: one graph, from a bundle or from a single `.onnx` file. */
 
 import { onnxruntime } from "#platform";
-import { asLabels, checkImages, countRows } from "./arrays.js";
-import { InputError, LimitError, UsageError } from "./errors.js";
+import { asLabels, checkImages, countRows, takeOptions } from "./arrays.js";
+import { InputError, LimitError, StateError, UsageError } from "./errors.js";
 import { parseJson, take } from "./json.js";
-import { sampleLatents } from "./latents.js";
+import { SAMPLING, sampleLatents } from "./latents.js";
 import { readMetadata, SPEC_KEY, verifyChecksum } from "./onnx.js";
 import { freshSeed } from "./rng.js";
 import { readSource } from "./source.js";
 import { expectedTensors, readSpec } from "./spec.js";
 
 const BATCH = 256; // rows per run; results do not depend on it
+/** @type {Required<LoadOptions>} */
+const LOADING = { name: null, wasm: null, ort: null, providers: null };
 
 /**
  * @typedef {import("./arrays.js").Label} Label
  * @typedef {import("./latents.js").SampleOptions} SampleOptions
  * @typedef {object} LoadOptions
- * @property {string} [name] begins every error message
- * @property {string | URL | ArrayBuffer} [wasm] address or content of `ort-wasm-simd-threaded.wasm`, by default beside
+ * @property {string | null} [name] begins every error message
+ * @property {string | URL | ArrayBuffer | null} [wasm] address or content of `ort-wasm-simd-threaded.wasm`, by default beside
  *     the script
  * @property {any} [ort] another onnxruntime, such as `onnxruntime-web/webgpu`
- * @property {string[]} [providers] its execution providers
+ * @property {string[] | null} [providers] its execution providers
+ * @typedef {{ort: any, providers: string[]}} Host an onnxruntime, with the execution providers that run a graph
  * @typedef {{data: Float32Array | BigInt64Array, row: readonly number[]}} Rows values and the shape of one row
  */
 
 /** onnxruntime-web has one thread and must not be re-entered: its work queues up here. @type {Promise<unknown>} */
 let last = Promise.resolve();
 
-/** An onnxruntime with the providers that run a graph. */
-export class Host {
-  /** @param {any} ort @param {string[]} providers */
-  constructor(ort, providers) {
-    this.ort = ort;
-    this.providers = providers;
-  }
+/** Run `work` after all work queued before it. @template T @param {() => Promise<T>} work @returns {Promise<T>} */
+function takeTurn(work) {
+  const mine = last.then(work);
+  last = mine.catch(() => {});
+  return mine;
+}
 
-  /** @param {LoadOptions} options @returns {Promise<Host>} */
-  static async of({ ort, providers, wasm }) {
-    const found = ort ? { ort, providers: ["wasm"] } : await onnxruntime(wasm);
-    return new Host(found.ort, providers ?? found.providers);
-  }
-
-  /** Run `work` after all work queued before it. @template T @param {() => Promise<T>} work @returns {Promise<T>} */
-  takeTurn(work) {
-    if (this.providers[0] === "cpu") return work();
-    const mine = last.then(work);
-    last = mine.catch(() => {});
-    return mine;
-  }
+/** @param {LoadOptions} options @returns {Promise<Host>} @throws {UsageError} an unknown option */
+export async function hostOf(options) {
+  const { ort, providers, wasm } = takeOptions(options, LOADING);
+  const found = ort ? { ort, providers: ["wasm"] } : await onnxruntime(wasm ?? undefined);
+  return { ort: found.ort, providers: providers ?? found.providers };
 }
 
 /** A graph with its spec. Images are Float32Array n·C·H·W in [0, 1], latents Float32Array n·D. */
@@ -84,6 +78,7 @@ export class Graph {
    * @throws {IntegrityError} the bytes differ from those that were exported
    */
   static async load(source, options = {}) {
+    const host = await hostOf(options);
     const { data: raw, name: where } = await readSource(source, options.name);
     if (!(raw instanceof Uint8Array)) throw new UsageError(`${where}: a folder, expected one .onnx file`);
     const properties = readMetadata(raw, where);
@@ -97,7 +92,7 @@ export class Graph {
     if (!this.roles.includes(role)) {
       throw new InputError(`${where}: the role of this graph is ${role}, expected ${this.roles.join(" or ")}`);
     }
-    return this.open(raw, readSpec(data, where), role, variant, await Host.of(options), where);
+    return this.open(raw, readSpec(data, where), role, variant, host, where);
   }
 
   /**
@@ -112,7 +107,7 @@ export class Graph {
    */
   static async open(raw, spec, role, variant, host, where) {
     const options = { executionProviders: host.providers, logSeverityLevel: 4, intraOpNumThreads: 1 };
-    const session = await host.takeTurn(() => host.ort.InferenceSession.create(raw, options)).catch((error) => {
+    const session = await takeTurn(() => host.ort.InferenceSession.create(raw, options)).catch((error) => {
       throw new InputError(`${where}: onnxruntime refuses the graph: ${error.message ?? error}`);
     });
     checkTensors(session, spec, role, variant, where);
@@ -126,6 +121,7 @@ export class Graph {
    * @returns {Promise<Record<string, Float32Array>>} n rows of each output; no outputs if n is 0
    * @throws {InputError} onnxruntime cannot run the graph
    * @throws {LimitError} out of memory
+   * @throws {StateError} the graph was closed
    */
   async run(n, inputs) {
     /** @type {Record<string, Float32Array>} */
@@ -138,9 +134,8 @@ export class Graph {
         const part = data.slice(start * width, (start + rows) * width);
         return [name, new (this.#host.ort.Tensor)(type, part, [rows, ...row])];
       });
-      const found = await this.#host.takeTurn(() => this.#run(Object.fromEntries(feeds)));
-      for (const name of this.#session.outputNames) {
-        const values = found[name].data;
+      const found = await takeTurn(() => this.#run(Object.fromEntries(feeds)));
+      for (const [name, { data: values }] of Object.entries(found)) {
         whole[name] ??= new Float32Array((values.length / rows) * n);
         whole[name].set(values instanceof Uint8Array ? Float32Array.from(values, (byte) => byte / 255) : values, (values.length / rows) * start);
       }
@@ -150,6 +145,7 @@ export class Graph {
 
   /** @param {Record<string, any>} feeds */
   async #run(feeds) {
+    this.checkOpen();
     try {
       return await this.#session.run(feeds);
     } catch (error) {
@@ -159,9 +155,16 @@ export class Graph {
     }
   }
 
-  /** Free its memory; the graph cannot be used afterwards. */
+  /** @protected @throws {StateError} */
+  checkOpen() {
+    if (!this.#session) throw new StateError(`${this.where}: this graph was closed. Load it again.`);
+  }
+
+  /** Free its memory after the runs that are under way; the graph cannot be used afterwards. */
   async close() {
-    await this.#host.takeTurn(() => this.#session.release());
+    const session = this.#session;
+    this.#session = null;
+    await takeTurn(async () => session?.release());
   }
 
   /**
@@ -197,6 +200,7 @@ export class Decoder extends Graph {
    * @returns {Float32Array} n·D
    */
   sampleLatents(options = {}) {
+    this.checkOpen();
     return sampleLatents(this.spec, options);
   }
 
@@ -250,8 +254,10 @@ export class Sampler extends Graph {
    * @param {Omit<SampleOptions, "prior">} [options]
    * @returns {Promise<Float32Array>} n·C·H·W
    */
-  async sample({ label = null, seed = null, ...options } = {}) {
-    return this.decode(this.spec.prior.noise({ ...options, seed: seed ?? freshSeed() }), label);
+  async sample(options = {}) {
+    const { prior: _, ...defaults } = SAMPLING;
+    const { label, seed, ...others } = takeOptions(options, defaults);
+    return this.decode(this.spec.prior.noise({ ...others, seed: seed ?? freshSeed() }), label);
   }
 
   /**

@@ -1,8 +1,8 @@
 /** Latents: samples, and paths between them, as in `vae_runtime/latents.py`. */
 
-import { asLabels } from "./arrays.js";
+import { asLabels, checkWhole, quoted, takeOptions } from "./arrays.js";
 import { UsageError } from "./errors.js";
-import { Prior } from "./prior.js";
+import { MAX_SAMPLES, Prior } from "./prior.js";
 import { freshSeed } from "./rng.js";
 
 const MAX_STEPS = 10_000;
@@ -18,16 +18,21 @@ const MAX_STEPS = 10_000;
  * @property {number} [start] index of the first sample in the seed's endless sequence
  */
 
+/** @type {Required<SampleOptions>} */
+export const SAMPLING = { n: 1, label: null, seed: null, prior: "fitted", temperature: 1, truncation: null, start: 0 };
+
 /**
  * @param {import("./spec.js").ModelSpec} spec @param {SampleOptions} options
  * @returns {Float32Array} n × D
- * @throws {UsageError} an option out of range
+ * @throws {UsageError} an unknown option, or one out of range
  */
-export function sampleLatents(spec, { prior = "fitted", label = null, n = 1, seed = null, ...options }) {
+export function sampleLatents(spec, options) {
+  const { n, label, seed, prior, ...others } = takeOptions(options, SAMPLING);
+  checkWhole(n, "n", 0, MAX_SAMPLES);
   if (prior !== "fitted" && prior !== "normal") throw new UsageError(`prior is '${prior}', expected 'fitted' or 'normal'`);
   const index = label === null ? null : Array.from(asLabels(label, n, spec), Number);
   const chosen = prior === "fitted" ? spec.prior : Prior.normal(spec.latentDim);
-  return chosen.sample({ ...options, label: index, n, seed: seed ?? freshSeed() });
+  return chosen.sample({ ...others, label: index, n, seed: seed ?? freshSeed() });
 }
 
 /**
@@ -39,7 +44,7 @@ export function sampleLatents(spec, { prior = "fitted", label = null, n = 1, see
  * @returns {Float32Array} steps × D
  */
 export function interpolation(a, b, steps, how = "linear") {
-  checkSteps(steps);
+  checkWhole(steps, "steps", 2, MAX_STEPS);
   if (how !== "linear" && how !== "spherical") throw new UsageError(`how is '${how}', expected 'linear' or 'spherical'`);
   const lengths = [Math.hypot(...a), Math.hypot(...b)];
   const dot = a.reduce((sum, value, i) => sum + value * b[i], 0);
@@ -68,21 +73,13 @@ export function interpolation(a, b, steps, how = "linear") {
  * @returns {Float32Array} steps × D
  */
 export function traversal(prior, z, dim, steps, span, label) {
-  if (!(Number.isInteger(dim) && dim >= 0 && dim < prior.coordinates)) {
-    throw new UsageError(`dim is ${dim}, expected 0 to ${prior.coordinates - 1}`);
-  }
-  checkSteps(steps);
+  checkWhole(dim, "dim", 0, prior.coordinates - 1);
+  checkWhole(steps, "steps", 2, MAX_STEPS);
+  if (!Number.isFinite(span)) throw new UsageError(`span is ${quoted(span)}, expected a finite number`);
   const { mean, std } = prior.spread(label);
   const path = new Float32Array(steps * z.length);
   for (let i = 0; i < steps; i += 1) {
     path.set(prior.move(z, dim, mean[dim] + span * std[dim] * ((2 * i) / (steps - 1) - 1)), i * z.length);
   }
   return path;
-}
-
-/** @param {number} steps */
-function checkSteps(steps) {
-  if (!(Number.isInteger(steps) && steps >= 2 && steps <= MAX_STEPS)) {
-    throw new UsageError(`steps is ${steps}, expected 2 to ${MAX_STEPS}`);
-  }
 }

@@ -1,6 +1,7 @@
 /** Scores of images, as in `vae_runtime/metrics.py`, and the effect of each latent dimension. */
 
-import { Prior } from "./prior.js";
+import { checkWhole, takeOptions } from "./arrays.js";
+import { MAX_SAMPLES, Prior } from "./prior.js";
 
 const BASES = 4; // latents in which each dimension is varied
 const MAX_MOVED = 1024; // dimensions to measure; nobody needs more sliders
@@ -16,7 +17,9 @@ const MIN_EFFECT = 0.05; // relative to the largest effect; below it, a dimensio
  * @param {{label?: import("./arrays.js").Label, samples?: number, seed?: number | bigint | string}} options
  * @returns {Promise<{error: Float64Array, kl: Float64Array, negativeElbo: Float64Array}>}
  */
-export async function score(model, images, { label = null, samples = 1, seed = 0 }) {
+export async function score(model, images, options) {
+  const { label, samples, seed } = takeOptions(options, { label: null, samples: 1, seed: 0 });
+  checkWhole(samples, "samples", 1, MAX_SAMPLES);
   const { latentDim: d, likelihood, sigma } = model;
   const { size } = model.image;
   const { mu, logVar } = await model.posterior(images, label);

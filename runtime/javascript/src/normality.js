@@ -68,7 +68,7 @@ export async function readNormality({ name, manifest, files }) {
  * @param {Float32Array} images n·C·H·W in [0, 1]
  * @param {Float32Array} latents n·D, of the images
  * @param {Float32Array} reconstructions of the images
- * @param {number} [rate] of false alarms; by default 1%, or the lowest that the held-out images can tell from 0
+ * @param {number | null} rate of false alarms; by default 1%, or the lowest that the held-out images can tell from 0
  * @returns {Detection}
  * @throws {UsageError} a rate that is no fraction, or lower than that
  */

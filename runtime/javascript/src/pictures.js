@@ -1,5 +1,6 @@
 /** Images as pictures: RGBA pixels, canvases and PNG files. */
 
+import { quoted, takeOptions } from "./arrays.js";
 import { concat, crc32 } from "./bytes.js";
 import { UsageError } from "./errors.js";
 
@@ -27,13 +28,13 @@ export function toPixels(images, shape, options = {}) {
   const { channels, height, width } = shape;
   const plane = height * width;
   const n = images.length / (channels * plane);
-  const { columns = Math.max(n, 1), gap = 0, scale = 1 } = options;
+  const { columns, gap, scale } = takeOptions(options, { columns: Math.max(n, 1), gap: 0, scale: 1 });
   if (!Number.isInteger(n)) throw new UsageError(`images: ${images.length} numbers do not fit ${channels}×${height}×${width}`);
   const whole = [columns, gap + 1, scale].every((value) => Number.isInteger(value) && value >= 1);
   const [cellWidth, cellHeight] = [width * scale + gap, height * scale + gap];
   const [across, down] = [columns * cellWidth - gap, Math.max(Math.ceil(n / columns), 1) * cellHeight - gap];
   if (!whole || across > MAX_SIDE || down > MAX_SIDE) {
-    throw new UsageError(`columns ${columns}, gap ${gap}, scale ${scale}: expected whole numbers for at most ${MAX_SIDE} pixels per side`);
+    throw new UsageError(`columns ${quoted(columns)}, gap ${quoted(gap)}, scale ${quoted(scale)}: expected whole numbers for at most ${MAX_SIDE} pixels per side`);
   }
   const data = new Uint8ClampedArray(4 * across * down);
   const words = new Uint32Array(data.buffer);

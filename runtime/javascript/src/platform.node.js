@@ -1,7 +1,7 @@
 /** onnxruntime and files for Node: onnxruntime-node if it is installed, else onnxruntime-web. */
 
 import { readdir, readFile, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { NotFound } from "./errors.js";
 import * as browser from "./platform.js";
@@ -35,7 +35,10 @@ export async function readPath(address) {
     const names = await readdir(path);
     return Object.fromEntries(await Promise.all(names.map(async (name) => [name, await bytes(join(path, name))])));
   } catch (error) {
-    throw new NotFound(`${path}: could not be read: ${/** @type {any} */ (error).code}. Check the path.`);
+    const { code } = /** @type {any} */ (error);
+    const place = resolve(path) === path ? "" : ` at ${resolve(path)}`;
+    const seen = code === "ENOENT" ? `no such file or folder${place}` : `could not be read${place}: ${code}`;
+    throw new NotFound(`${path}: ${seen}. Expected a .zip or .onnx file, or a folder that vae-export or vae-run unpack wrote.`);
   }
 }
 

@@ -1,5 +1,6 @@
 /** The prior that latents are sampled from. The samples are the same as in `vae_runtime/prior.py`. */
 
+import { checkWhole, quoted } from "./arrays.js";
 import { UsageError } from "./errors.js";
 import { need, take } from "./json.js";
 import { normals, quantile, unit, wordsOf } from "./rng.js";
@@ -8,6 +9,7 @@ const MIXTURES = ["gaussian", "gmm", "class_gmm"];
 const KINDS = ["normal", "uniform", ...MIXTURES];
 const LOW_RANK = ["center", "directions", "residual"];
 const ARRAYS = ["low", "high", "weights", "mean", "cholesky", ...LOW_RANK];
+export const MAX_SAMPLES = 1e6; // of one call
 const MAX_DIMENSIONS = 65536;
 const MAX_DIRECTIONS = 256;
 
@@ -235,13 +237,13 @@ export class Prior {
  * @param {number | null} truncation @param {number} start @returns {bigint} the seed
  */
 function checkOptions(n, seed, temperature, truncation, start) {
-  if (!Number.isInteger(n) || n < 0 || n > 1e6) throw new UsageError(`n is ${n}, expected 0 to 1000000`);
-  if (!Number.isSafeInteger(start) || start < 0) throw new UsageError(`start is ${start}, expected 0 or more`);
+  checkWhole(n, "n", 0, MAX_SAMPLES);
+  checkWhole(start, "start", 0, Number.MAX_SAFE_INTEGER);
   if (!(temperature >= 0 && temperature < Infinity)) {
-    throw new UsageError(`temperature is ${temperature}, expected a finite number, 0 or more`);
+    throw new UsageError(`temperature is ${quoted(temperature)}, expected a finite number, 0 or more`);
   }
   if (truncation !== null && !(truncation >= 0.1 && truncation < Infinity)) {
-    throw new UsageError(`truncation is ${truncation}, expected a number from 0.1 up`);
+    throw new UsageError(`truncation is ${quoted(truncation)}, expected a number from 0.1 up`);
   }
   const plain = typeof seed === "number" ? Number.isSafeInteger(seed) : /^\d{1,20}$/.test(String(seed));
   if (!plain || BigInt(seed) < 0n || BigInt(seed) >> 64n) {

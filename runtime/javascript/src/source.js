@@ -10,7 +10,7 @@ import { UsageError } from "./errors.js";
  */
 
 /**
- * @param {Source} source @param {string} [name] begins every error message; by default the address or the file's name
+ * @param {Source} source @param {string | null} [name] begins every error message; by default the address or the file's name
  * @returns {Promise<{data: Uint8Array | Record<string, Uint8Array>, name: string}>}
  * @throws {NotFound} nothing is at the address
  * @throws {UsageError} something else than a `Source`
