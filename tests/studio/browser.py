@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,21 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from vae_runtime.studio.build import PageContent, folder_files
+from vae_runtime.studio.serve import StudioServer
+
 HERE = Path(__file__).parent
 BROWSERS = {"chrome": ("chromium", "google-chrome"), "firefox": ("firefox-esr", "firefox")}
+
+
+@contextmanager
+def served(content: PageContent) -> Iterator[str]:
+    """Serve a page with the policy of `vae-run studio`; yield its address."""
+    server = StudioServer(folder_files(content))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.url
+    server.shutdown()
+    server.server_close()
 
 
 class Browser:

@@ -56,12 +56,23 @@ const steps = {
         window.violations.push(`${event.violatedDirective}: ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`);
       });
     });
-    await page.setViewport({ width, height });
+    // Along with the size puppeteer sends a command that Firefox before 142 does not know.
+    await page.setViewport({ width, height }).catch((error) => {
+      if (!String(error).includes("setScreenOrientationOverride")) throw error;
+    });
     await emulate(media);
     await page.goto(url);
   },
   eval: ({ js }) => page.evaluate(js),
-  wait: ({ js, timeout = 60_000 }) => page.waitForFunction(js, { timeout }).then(() => true),
+  /** Wait until an expression is true; puppeteer's own way fails in Firefox under Node 20. */
+  async wait({ js, timeout = 60_000 }) {
+    const end = performance.now() + timeout;
+    while (!(await page.evaluate(`(async () => Boolean(await (${js})))()`))) {
+      if (performance.now() > end) throw new Error(`not within ${timeout} ms: ${js}`);
+      await new Promise((done) => setTimeout(done, 30));
+    }
+    return true;
+  },
   click: async ({ selector, at = [0.5, 0.5], count = 1 }) => page.mouse.click(...(await place(selector, at)), { count }),
   move: async ({ selector, at }) => page.mouse.move(...(await place(selector, at))),
   async drag({ selector, points }) {
@@ -71,6 +82,22 @@ const steps = {
     await page.mouse.down();
     for (const spot of places.slice(1)) await page.mouse.move(...spot, { steps: 6 });
     await page.mouse.up();
+  },
+  /** Drag a slider's thumb from side to side with the pointer for some seconds; return the page's CPU seconds (Chromium only). */
+  async sweep({ selector, seconds }) {
+    await place(selector, [0.5, 0.5]);
+    const { x, y, width, height } = await (await page.$(selector)).boundingBox();
+    const at = (turn) => [x + width * (0.5 + 0.45 * Math.sin(turn)), y + height / 2];
+    const client = await page.createCDPSession();
+    await client.send("Performance.enable", { timeDomain: "threadTicks" });
+    const cpu = async () => (await client.send("Performance.getMetrics")).metrics.find(({ name }) => name === "TaskDuration").value;
+    const before = await cpu();
+    await page.mouse.move(...at(0));
+    await page.mouse.down();
+    const began = performance.now();
+    for (let now = 0; now < seconds; now = (performance.now() - began) / 1000) await page.mouse.move(...at(3 * now));
+    await page.mouse.up();
+    return (await cpu()) - before;
   },
   async keys({ keys }) {
     for (const key of keys) await page.keyboard.press(key);

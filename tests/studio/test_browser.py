@@ -8,8 +8,8 @@ import json
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,9 @@ import pytest
 from PIL import Image
 
 import vae_runtime as vae
-from tests.studio.browser import BROWSERS, Browser
+from tests.studio.browser import BROWSERS, Browser, served
 from vae_runtime.bundle.reader import open_bundle
-from vae_runtime.studio.build import PageContent, Points, folder_files
-from vae_runtime.studio.serve import StudioServer
+from vae_runtime.studio.build import PageContent, Points
 from vae_runtime.studio.single_file import single_file
 
 pytestmark = pytest.mark.slow
@@ -66,14 +65,9 @@ def content_of(name: str) -> PageContent:
 
 @pytest.fixture(scope="module")
 def site(studio_folder: Path) -> Iterator[dict[str, str]]:
-    """The address of each bundle's page, served with the policy of `vae-run studio`."""
-    servers = {name: StudioServer(folder_files(content_of(name))) for name in (CVAE, VAE, AE)}
-    for server in servers.values():
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield {name: server.url for name, server in servers.items()}
-    for server in servers.values():
-        server.shutdown()
-        server.server_close()
+    """The address of each bundle's page."""
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(served(content_of(name))) for name in (CVAE, VAE, AE)}
 
 
 @pytest.fixture
@@ -518,7 +512,7 @@ def test_a_phone_needs_no_sideways_scrolling_and_tab_reaches_every_control(
     assert browser.eval("document.querySelector('main').dataset.columns") == "1"
     assert browser.eval(f"{root}.scrollHeight") <= 2500
     small = browser.eval(
-        """[...document.querySelectorAll('main button, main select, summary, .tile')]
+        """[...document.querySelectorAll('main button, main select, main .field, summary, .tile')]
         .filter((node) => node.checkVisibility() && node.getBoundingClientRect().height < 44)
         .map((node) => node.outerHTML.slice(0, 80))"""
     )
@@ -526,6 +520,12 @@ def test_a_phone_needs_no_sideways_scrolling_and_tab_reaches_every_control(
     browser.eval("for (const fold of document.querySelectorAll('.fold')) fold.open = true; null")
     browser.settle()
     assert browser.eval(f"{root}.scrollWidth - {root}.clientWidth") == 0
+    tall = "document.querySelector('.tiles').clientHeight"
+    before = browser.eval(tall)
+    browser.eval(
+        "document.querySelector('.tile span').textContent = 'a long name of a class'; null"
+    )
+    assert browser.eval(tall) == before
     browser.eval("document.activeElement.blur(); scrollTo(0, 1e6); null")
     browser.settle()
     assert not browser.eval("document.querySelector('.loupe').hidden")
@@ -542,6 +542,9 @@ def test_a_phone_needs_no_sideways_scrolling_and_tab_reaches_every_control(
     for _ in range(len(wanted) + 40):
         browser.keys("Tab")
         reached.add(browser.eval("document.activeElement.id"))
+        below = "document.activeElement.getBoundingClientRect().bottom > "
+        below += "document.querySelector('.bar').getBoundingClientRect().bottom"
+        assert browser.eval(f"document.activeElement === document.body || {below}")
     assert len(wanted) >= 15
     assert wanted <= reached
     unnamed = browser.eval(

@@ -84,7 +84,7 @@ export function drawPanel(app) {
     paper.node, chooser,
     h("div", { class: "row" },
       button("Clear", () => { paper.clear(); result.hidden = true; }, { id: "clear" }),
-      button("Choose an image", () => chooser.click()), button("An example", example, { id: "example" })),
+      button("Choose", () => chooser.click(), { title: "Choose an image file" }), button("An example", example, { id: "example" })),
     h("div", { class: "row" }, grey ? field("Centre it", centre) : null, field("Invert", invert)), result,
   );
 }

@@ -7,7 +7,7 @@
 
 import { paintSheet } from "./pixels.js";
 
-const BUDGET = 9; // ms of decoding in a row, which leaves a 60 Hz frame time to paint
+const BUDGET = 9; // ms of decoding per frame, which leaves a 60 Hz frame time for layout and paint
 const MAX_BATCH = 128; // images per decode
 
 /**
@@ -36,11 +36,12 @@ export function createFrames(model, store, tell) {
 
   async function pump() {
     try {
-      for (let began = performance.now(), view; (view = nextOf(views)); ) {
-        await advance(view);
-        if (performance.now() - began < BUDGET) continue;
+      for (let end = performance.now() + BUDGET, view; (view = nextOf(views)); ) {
+        // A batch that would end too late waits for the next frame, but one image per frame is always decoded.
+        await advance(view, end - performance.now());
+        if (performance.now() + timing.image < end) continue;
         await new Promise(requestAnimationFrame);
-        began = performance.now();
+        end = performance.now() + BUDGET;
       }
     } catch (error) {
       for (const view of views) view.stale = view.job = null;
@@ -50,13 +51,13 @@ export function createFrames(model, store, tell) {
     tell.busy(false);
   }
 
-  /** Decode the view's next batch; paint after the last one. */
-  async function advance(view) {
+  /** Decode as much of a view as takes `left` ms; paint after its last image. */
+  async function advance(view, left) {
     view.job ??= ask(view);
     const { job } = view;
     if (!job) return;
     const dim = model.latentDim;
-    const count = Math.min(job.n - job.done, Math.max(1, Math.min(MAX_BATCH, Math.round(BUDGET / timing.image))));
+    const count = Math.min(job.n - job.done, Math.max(1, Math.min(MAX_BATCH, Math.floor(left / timing.image))));
     const z = job.z.subarray(job.done * dim, (job.done + count) * dim);
     const labels = job.labels instanceof Int32Array ? job.labels.subarray(job.done, job.done + count) : job.labels;
     const began = performance.now();

@@ -11,11 +11,16 @@ export function labelsPanel({ model, store, frames }) {
   const tiles = names.map((name, index) => {
     const value = index < model.classes.length ? index : null;
     const radio = h("input", { type: "radio", name: "label", value: String(index), onchange: () => store.set({ label: value }) });
-    store.on(["label"], ({ label }) => { radio.checked = label === value; });
     const canvas = sheetCanvas(model.image, { "aria-hidden": "true" });
-    return { canvas, node: h("label", { class: "tile" }, radio, canvas, h("span", {}, name)) };
+    return { canvas, radio, value, node: h("label", { class: "tile", title: name }, radio, canvas, h("span", {}, name)) };
   });
   const strip = h("div", { class: "tiles", role: "radiogroup", "aria-label": "Label" }, ...tiles.map((tile) => tile.node));
+  strip.style.setProperty("--longest", String(Math.max(...names.map((name) => name.length))));
+  store.on(["label"], ({ label }) => {
+    const { radio, node } = tiles.find(({ value }) => value === label);
+    radio.checked = true;
+    strip.scrollTo({ left: node.offsetLeft - strip.clientWidth / 2 }); // the row may be wider than a phone
+  });
 
   frames.add({
     element: strip,

@@ -12,12 +12,15 @@ const STEP = 8; // CSS pixels per arrow key
 export function mapPanel(app, cloud) {
   const { model, store, frames, showStatus, signal } = app;
   const canvas = h("canvas", {});
+  const ring = h("i", { class: "ring here" });
+  const cursor = h("i", { class: "ring", hidden: true });
+  const pins = { a: h("b", { class: "mark pin-a" }, "A"), b: h("b", { class: "mark pin-b" }, "B") };
   const peek = sheetCanvas(model.image);
   const bubble = h("div", { class: "bubble", hidden: true, "aria-hidden": "true" }, peek, h("span", {}));
   const plot = h("div", {
     class: "plot", id: "plot", tabindex: 0, role: "application",
     "aria-label": "Map of latents. Arrow keys move the cursor, Enter takes the latents under it.",
-  }, canvas, bubble);
+  }, canvas, pins.a, pins.b, ring, cursor, bubble);
   const view = { axes: null, scale: null };
 
   /** The position of latents on the plot, in CSS pixels. */
@@ -33,8 +36,10 @@ export function mapPanel(app, cloud) {
     view.scale = scaleOf(view.axes.points, width, height);
     view.dots = Array.from({ length: cloud.n }, (_, i) => view.scale.to(view.axes.points[2 * i], view.axes.points[2 * i + 1]));
     paint();
+    mark();
   }
 
+  /** Paint the points; the marks on them are elements, which move without another paint. */
   function paint() {
     if (!view.scale) return;
     const context = canvas.getContext("2d");
@@ -42,32 +47,22 @@ export function mapPanel(app, cloud) {
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, canvas.width, canvas.height);
     const style = getComputedStyle(plot);
-    const dot = (x, y, r, colour) => {
-      context.fillStyle = colour;
-      context.beginPath();
-      context.arc(x, y, r, 0, 7);
-      context.fill();
-    };
     context.globalAlpha = 0.75;
-    view.dots.forEach(([x, y], i) => dot(x, y, 2.2, hue(cloud.labels?.[i], model.classes.length, style)));
-    context.globalAlpha = 1;
-    const { z, a, b, hover } = store.get();
-    for (const [name, pinned] of [["A", a], ["B", b]]) {
-      if (!pinned) continue;
-      const [x, y] = place(pinned.z);
-      dot(x, y, 8, style.getPropertyValue(`--pin-${name.toLowerCase()}`));
-      Object.assign(context, { fillStyle: "white", font: "600 10px system-ui", textAlign: "center", textBaseline: "middle" });
-      context.fillText(name, x, y + 0.5);
-    }
-    context.lineWidth = 2.5;
-    const ring = (at, colour) => {
-      context.strokeStyle = colour;
+    view.dots.forEach(([x, y], i) => {
+      context.fillStyle = hue(cloud.labels?.[i], model.classes.length, style);
       context.beginPath();
-      context.arc(...at, 6, 0, 7);
-      context.stroke();
-    };
-    ring(place(z), style.color);
-    if (hover) ring(hover.at, style.getPropertyValue("--accent"));
+      context.arc(x, y, 2.2, 0, 7);
+      context.fill();
+    });
+  }
+
+  function mark() {
+    if (!view.scale) return;
+    const { z, hover, ...state } = store.get();
+    const put = (node, [x, y]) => { node.style.translate = `${x}px ${y}px`; };
+    for (const [key, pin] of Object.entries(pins)) if (state[key]) put(pin, place(state[key].z));
+    put(ring, place(z));
+    if (hover) put(cursor, hover.at);
   }
 
   /** The latents at a position: those of the nearest point, or of the position itself in the plane. */
@@ -109,7 +104,7 @@ export function mapPanel(app, cloud) {
   });
 
   store.on(["hover"], ({ hover }) => {
-    bubble.hidden = !hover;
+    bubble.hidden = cursor.hidden = !hover;
     if (!hover) return;
     bubble.lastChild.textContent = hover.label === null ? "" : model.classes[hover.label];
     bubble.style.left = `${Math.min(hover.at[0] + 14, plot.clientWidth - 96)}px`;
@@ -121,7 +116,7 @@ export function mapPanel(app, cloud) {
     reads: ["hover"],
     latents: ({ hover }) => hover && { z: hover.z, labels: hover.label },
   });
-  store.on(["z", "a", "b", "hover"], paint);
+  store.on(["z", "a", "b", "hover"], mark);
   store.on(["plane"], layout);
   store.on(["x", "y"], ({ plane }) => plane === "grid" && layout());
   new ResizeObserver(layout).observe(plot);
@@ -144,9 +139,10 @@ function legend({ model, frames }, { z, labels, n }) {
   const items = model.classes.map((name, k) => {
     const canvas = sheetCanvas(model.image, { "aria-hidden": "true" });
     canvas.style.borderColor = hue(k, classes);
-    return { canvas, node: h("li", {}, canvas, h("span", {}, name)) };
+    return { canvas, node: h("li", { title: name }, canvas, h("span", {}, name)) };
   });
   const list = h("ul", { class: "legend", "aria-label": "Colours of the labels" }, ...items.map(({ node }) => node));
+  list.style.setProperty("--longest", String(Math.max(...model.classes.map((name) => name.length))));
   frames.add({
     element: list, reads: [], latents: () => ({ z: centres, labels: Int32Array.from(model.classes.keys()) }),
     paint: (images) => paintEach(items.map(({ canvas }) => canvas), images, model.image),

@@ -69,10 +69,12 @@ function sample({ model, store }, changes) {
   store.set({ ...changes, z: model.sampleLatents(options), origin: { by: "sampled", ...options } });
 }
 
-/** A small copy of the image in a corner, shown while the large one is off screen. */
-export function loupe({ model, frames }, stage) {
-  const canvas = sheetCanvas(model.image, { class: "loupe", "aria-hidden": "true" });
+/** A bar at the top with a small copy of the image, shown while the large one is off screen. */
+export function loupe({ model, frames, store }, stage) {
+  const canvas = sheetCanvas(model.image, { class: "loupe", hidden: true });
+  const caption = h("span", {});
   frames.add({ canvas, rank: 0 });
+  store.on(["label"], ({ label }) => { caption.textContent = label === null ? "" : model.classes[label]; });
   new IntersectionObserver(([{ isIntersecting }]) => { canvas.hidden = isIntersecting; }).observe(stage.querySelector("canvas"));
-  return canvas;
+  return h("div", { class: "bar", "aria-hidden": "true" }, canvas, caption);
 }
