@@ -2,7 +2,7 @@
 
 import { checkImages, classIndex, countRows, takeOptions } from "./arrays.js";
 import { readBundle } from "./bundle.js";
-import { InputError, StateError, UsageError } from "./errors.js";
+import { InputError, IntegrityError, StateError, UsageError } from "./errors.js";
 import { compareGraph, readGolden } from "./golden.js";
 import { Decoder, Encoder, hostOf, Sampler } from "./graph.js";
 import { interpolation, sampleLatents, traversal } from "./latents.js";
@@ -20,9 +20,11 @@ import { writeZip } from "./zip.js";
 
 /** @type {Record<string, typeof Encoder | typeof Decoder | typeof Sampler>} */
 const GRAPHS = { encoder: Encoder, decoder: Decoder, conditional_decoder: Decoder, sampler: Sampler };
+const CPU = ["wasm", "cpu"]; // providers whose results the tests of this package compare with torch's
 
 /**
- * Open a bundle. Every checksum is verified; the graphs are loaded when first needed.
+ * Open a bundle. Every checksum is verified; the graphs are loaded when first needed. Providers other than onnxruntime's
+ * own for the CPU, such as `webgpu`, are used only after the golden vectors have passed on them.
  *
  * @param {import("./source.js").Source} source
  * @param {import("./graph.js").LoadOptions} [options]
@@ -32,7 +34,16 @@ const GRAPHS = { encoder: Encoder, decoder: Decoder, conditional_decoder: Decode
 export async function load(source, options = {}) {
   const host = await hostOf(options);
   const { data, name } = await readSource(source, options.name);
-  return new Autoencoder(await readBundle(data, name), host);
+  const model = new Autoencoder(await readBundle(data, name), host);
+  if (!host.providers.every((provider) => CPU.includes(provider))) {
+    const { ok, maxAbsError, tolerance } = await model.golden();
+    if (!ok) {
+      await model.close();
+      const seen = `${host.providers.join(", ")} differs from torch by ${maxAbsError.toExponential(1)}`;
+      throw new IntegrityError(`${name}: ${seen}, expected at most ${tolerance.toExponential()}. Use the default providers.`);
+    }
+  }
+  return model;
 }
 
 /** Images are Float32Array n·C·H·W in [0, 1], latents Float32Array n·D. */
