@@ -53,7 +53,6 @@ export async function readBundle(source, name) {
   return bundle;
 }
 
-
 /** @param {Uint8Array} raw @param {string} where @returns {Promise<Files>} */
 async function readZip(raw, where) {
   checkSize(raw.length, where);

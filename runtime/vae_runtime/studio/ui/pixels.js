@@ -44,7 +44,6 @@ export function readPixels(context, { channels, height, width }, scale) {
   return image;
 }
 
-
 /**
  * Centre a grey drawing like the digits of MNIST (LeCun et al. 1998): scale the ink's bounding box to 20/28 of the
  * side and move its centre of mass to the middle, with bilinear interpolation. An empty drawing stays unchanged.
