@@ -2,8 +2,9 @@
 
     python -m tests.performance.cuda [--dry-run] [--out docs]
 
-Every candidate hands its images to the CPU, as an app needs them. `--dry-run` does the same on the
-CPU with small sizes, to prove that the program runs; its figures mean nothing.
+Every candidate hands its images to the CPU, as an app needs them. The page is written again after
+each section, because such a machine may be at hand for minutes only. `--dry-run` does the same on
+the CPU with small sizes, to prove that the program runs; its figures mean nothing.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from numpy.typing import NDArray
 import vae_runtime as vae
 from vae_models import build, preset
 from vae_runtime.bundle.reader import open_bundle
+from vae_runtime.inference.devices import providers
+from vae_runtime.inference.session import onnxruntime
 from vae_runtime.verification import compare
 from vae_train.config import recipe
 from vae_train.data import Images
@@ -65,18 +68,22 @@ def _used(device: str) -> int:
 
 
 def speed(device: str, batches: tuple[int, ...], rounds: int) -> Iterator[Row]:
-    """Yield the microseconds per image of decoding and encoding, ours and torch's."""
+    """Yield the microseconds per image of decoding and encoding, ours and that of other ways."""
     made = cvae("conv")
     module = made.torch.to(device)
     with vae.load(made.path, device=device) as model, torch.inference_mode():
         for n in batches:
+            # The functions to compile share their code, which is compiled for a few shapes only.
+            torch.compiler.reset()
             for work, candidates in _candidates(made, module, model, n, device).items():
                 times = in_turns(candidates, rounds)
                 row = [times[name].median / n * 1e6 if name in times else None for name in COLUMNS]
                 yield work, str(n), *("–" if one is None else rounded(one) for one in row)
 
 
-COLUMNS = ("ours", "torch eager", "torch.compile", "CUDA graph")
+COLUMNS = (
+    "ours", "onnxruntime", "onnxruntime, CUDA graph", "torch eager", "torch.compile", "CUDA graph",
+)  # fmt: skip
 
 
 def _candidates(
@@ -85,12 +92,59 @@ def _candidates(
     """Return the ways to decode and to encode n images, by name."""
     z, label = made.latents(n), torch.full((n,), LABEL, device=device)
     images = np.random.default_rng(0).random((n, *made.config.image_shape), np.float32)
-    decode = _in_torch(lambda x: module.decode(x, label), z, device)
-    encode = _in_torch(lambda x: module.encode(x, label)[0], images, device)
+    labels = np.full(n, LABEL, np.int64)
+    decoder = {"z": z, "label": labels}, "image"
+    encoder = {"image": images, "label": labels}, "mu"
     return {
-        "decode": {"ours": partial(model.decode, z, LABEL)} | decode,
-        "encode": {"ours": partial(model.encode, images, LABEL)} | encode,
+        "decode": {"ours": partial(model.decode, z, LABEL)}
+        | _in_onnxruntime(made, "conditional_decoder", *decoder, device)
+        | _in_torch(lambda x: module.decode(x, label), z, device),
+        "encode": {"ours": partial(model.encode, images, LABEL)}
+        | _in_onnxruntime(made, "encoder", *encoder, device)
+        | _in_torch(lambda x: module.encode(x, label)[0], images, device),
     }
+
+
+def _in_onnxruntime(
+    made: BenchmarkModel, graph: str, inputs: dict[str, Any], output: str, device: str
+) -> dict[str, Work]:
+    """Return two ways to run a graph without our runtime: as it is, and as a CUDA graph."""
+    ort = onnxruntime()
+    file = open_bundle(made.path).read_all()[f"{graph}.onnx"]
+    options = providers(device, 0) if device == "cuda" else ["CPUExecutionProvider"]
+    plain = ort.InferenceSession(file, providers=options)
+    found: dict[str, Work] = {"onnxruntime": partial(plain.run, [output], inputs)}
+    if device != "cuda":
+        return found
+    options[0][1]["enable_cuda_graph"] = 1
+    try:
+        found["onnxruntime, CUDA graph"] = _captured(
+            ort.InferenceSession(file, providers=options), inputs, output, plain
+        )
+    except Exception as error:  # noqa: BLE001 - a graph with a node on the CPU cannot be captured
+        print(f"onnxruntime, CUDA graph: skipped: {str(error).splitlines()[0]}")
+    return found
+
+
+def _captured(session: Any, inputs: dict[str, Any], output: str, plain: Any) -> Work:
+    """Capture a graph of onnxruntime, whose tensors then stay where they are on the device."""
+    value, (expected,) = onnxruntime().OrtValue, plain.run([output], inputs)
+    held = {name: value.ortvalue_from_numpy(x, "cuda", 0) for name, x in inputs.items()}
+    result = value.ortvalue_from_shape_and_type(expected.shape, np.float32, "cuda", 0)
+    binding = session.io_binding()
+    for name, tensor in held.items():
+        binding.bind_ortvalue_input(name, tensor)
+    binding.bind_ortvalue_output(output, result)
+
+    def replay() -> Any:
+        for name, tensor in held.items():
+            tensor.update_inplace(inputs[name])
+        session.run_with_iobinding(binding)
+        return result.numpy()
+
+    replay()  # captures
+    np.testing.assert_allclose(replay(), expected, atol=1e-4)
+    return replay
 
 
 def _in_torch(
@@ -166,18 +220,21 @@ def main() -> None:
     if chosen.dry_run:
         many, batches, rounds, images = 1_000, (1, 4), 2, 256
     errors = ("graph", "output", "precision", "largest error", "allowed", "within")
-    times = list(speed(device, batches, rounds))
-    sections: dict[str, tuple[Row, list[Row]]] = {
-        "Parity": (errors, list(parity(device))),
-        "A million samples": (("images", "time", "more memory"), list(memory(device, many))),
-        "Microseconds per image": (("work", "batch", *COLUMNS), times),
-        "Training": (("preset", "precision", "speed"), list(training(device, images))),
+    todo: dict[str, tuple[Row, Iterator[Row]]] = {
+        "Parity": (errors, parity(device)),
+        "A million samples": (("images", "time", "more memory"), memory(device, many)),
+        "Training": (("preset", "precision", "speed"), training(device, images)),
+        "Microseconds per image": (("work", "batch", *COLUMNS), speed(device, batches, rounds)),
     }
-    text = page(device, sections)
-    print(text)
-    if chosen.out:
-        chosen.out.mkdir(parents=True, exist_ok=True)
-        (chosen.out / "cuda-results.md").write_text(text)
+    done: dict[str, tuple[Row, list[Row]]] = {}
+    for title, (head, rows) in todo.items():
+        done[title] = head, []
+        for row in rows:
+            print(title, *row, sep=" | ", flush=True)
+            done[title][1].append(row)
+            if chosen.out:
+                chosen.out.mkdir(parents=True, exist_ok=True)
+                (chosen.out / "cuda-results.md").write_text(page(device, done))
 
 
 if __name__ == "__main__":

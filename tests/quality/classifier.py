@@ -88,6 +88,7 @@ def load_or_train(data: str, path: Path) -> Classifier:
 
 @torch.no_grad()
 def predict(model: Classifier, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Predict the class i64[N] and features f32[N, 128] of images f32[N, 1, 28, 28]."""
-    features = torch.cat([model.features(batch) for batch in images.split(500)])
-    return model.head(features).argmax(1), features
+    """Predict the class i64[N] and features f32[N, 128] of images f32[N, 1, 28, 28], on the CPU."""
+    device = model.head.weight.device
+    features = torch.cat([model.features(batch.to(device)) for batch in images.split(500)])
+    return model.head(features).argmax(1).cpu(), features.cpu()
