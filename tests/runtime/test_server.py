@@ -190,7 +190,8 @@ def png_of(height: int, width: int) -> bytes:
         ("/sample", b'{"digit": 3}', 422, "digit: extra inputs are not permitted"),
         ("/sample", b"[]", 422, "body: input should be an object"),
         ("/sample", b"{", 422, "body: invalid json"),
-        ("/sample?label=3", b"", 422, "unknown parameter 'label' in the address, expected scale."),
+        ("/sample?label=3", b"", 422,
+         "unknown parameter 'label' in the address, expected scale. Put it in the body"),
         ("/health?x=1", b"", 405, "POST /health: method not allowed"),
         ("/sample?scale=65", b"", 422, "scale: input should be less than or equal to 64"),
         ("/encode", png_of(101, 100), 413, "image: 101x100 pixels, limit 10000"),
@@ -219,6 +220,11 @@ def test_a_wrong_request_is_refused_in_one_line(
     assert "\n" not in answer.json()["error"]
 
 
+def test_only_fields_of_the_body_are_said_to_belong_there(client: TestClient) -> None:
+    error = client.post("/sample?format=png").json()["error"]
+    assert error == "unknown parameter 'format' in the address, expected scale"
+
+
 def test_a_body_in_chunks_is_limited_too(client: TestClient) -> None:
     answer = client.post("/encode", content=iter([b"x" * 60_000] * 2))
     assert answer.status_code == 413
@@ -237,6 +243,8 @@ def test_other_host_names_are_refused(cvae: vae.Autoencoder) -> None:
         (None, "image/png"), ("*/*", "image/png"), ("application/json", JSON),
         ("application/json;q=0.1, image/webp", "image/webp"), ("application/*", NPY),
         ("image/png;q=0, application/json", JSON), ("nonsense;q=x, application/json", JSON),
+        ("image/png;q=0, */*", "image/webp"), ("image/*;q=0, */*", NPY),
+        ("image/webp, image/*;q=0", "image/webp"),
     ],
 )  # fmt: skip
 def test_negotiation(accept: str | None, expected: str) -> None:

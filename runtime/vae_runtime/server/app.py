@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -162,7 +162,8 @@ def _add_generation(app: FastAPI, service: _Service) -> None:
         request: Request, accept: Accept = None, label: LabelQuery = None, scale: ScaleQuery = 1
     ) -> Response:
         """Decode latents to images."""
-        rows = formats.read_latents(await request.body(), _label(label), service.spec, limits)
+        raw, given = await request.body(), _label(label)
+        rows = await service.run(lambda: formats.read_latents(raw, given, service.spec, limits))
         return await service.respond(
             lambda dtype: model.decode(rows.values, rows.label, dtype=dtype), accept, scale
         )
@@ -195,11 +196,14 @@ def _add_inference(app: FastAPI, service: _Service) -> None:
         """Encode images to latents: z and, in JSON, a VAE's log_var."""
         kind = formats.negotiate(accept, (JSON, NPY))
         rows = await service.images(request, label, resize=resize)
-        z, log_var = await service.run(lambda: model.posterior(rows.values, rows.label))
-        if kind == NPY:
-            return Response(formats.to_npy(z), media_type=NPY)
-        more = {} if log_var is None else {"log_var": log_var.tolist()}
-        return Response(_json(z=z.tolist(), **more), media_type=JSON)
+
+        def encoded() -> bytes:
+            z, log_var = model.posterior(rows.values, rows.label)
+            if kind == NPY:
+                return formats.to_npy(z)
+            return _json(z=z.tolist(), **({} if log_var is None else {"log_var": log_var.tolist()}))
+
+        return Response(await service.run(encoded), media_type=kind)
 
 
 def _add_judgement(app: FastAPI, service: _Service) -> None:
@@ -216,16 +220,20 @@ def _add_judgement(app: FastAPI, service: _Service) -> None:
         """Find anomalies: in JSON, scores and decisions; as .npy, maps; as a picture, heat maps."""
         kind = formats.negotiate(accept, (JSON, *PICTURES, NPY))
         rows = await service.images(request, None, resize=resize)
-        found = await service.run(lambda: model.detect(rows.values, false_alarms=false_alarms))
-        if kind in PICTURES:
-            maps = heat(to_float32(rows.values), found.maps)
-            return Response(formats.to_picture(maps, kind, scale), media_type=kind)
-        if kind == NPY:
-            return Response(formats.to_npy(found.maps), media_type=NPY)
-        values = found._asdict()
-        del values["maps"]
-        lists = {n: v.tolist() if isinstance(v, np.ndarray) else v for n, v in values.items()}
-        return Response(_json(**lists), media_type=JSON)
+
+        def judged() -> bytes:
+            found = model.detect(rows.values, false_alarms=false_alarms)
+            if kind in PICTURES:
+                maps = heat(to_float32(rows.values), found.maps)
+                return formats.to_picture(maps, kind, scale)
+            if kind == NPY:
+                return formats.to_npy(found.maps)
+            values = found._asdict()
+            del values["maps"]
+            lists = {n: v.tolist() if isinstance(v, np.ndarray) else v for n, v in values.items()}
+            return _json(**lists)
+
+        return Response(await service.run(judged), media_type=kind)
 
     @app.post("/score", responses=_responses(JSON), openapi_extra=images_body)
     async def score(
@@ -237,11 +245,12 @@ def _add_judgement(app: FastAPI, service: _Service) -> None:
     ) -> Response:
         """Score images: squared error per pixel, KL and negative ELBO in nats."""
         rows = await service.images(request, label, resize=resize)
-        found = await service.run(
-            lambda: model.score(rows.values, rows.label, samples=samples, seed=seed)
-        )
-        scores = {name: values.tolist() for name, values in found._asdict().items()}
-        return Response(_json(**scores), media_type=JSON)
+
+        def scored() -> bytes:
+            found = model.score(rows.values, rows.label, samples=samples, seed=seed)
+            return _json(**{name: values.tolist() for name, values in found._asdict().items()})
+
+        return Response(await service.run(scored), media_type=JSON)
 
 
 def _add_error_handlers(app: FastAPI) -> None:
@@ -281,9 +290,16 @@ async def _refuse_unknown_query(request: Request) -> None:
     for name in request.query_params:
         if name not in known:
             expected = f"expected {', '.join(known)}" if known else "expected none"
+            advice = ". Put it in the body" if name in _body_fields(route) else ""
             raise RequestError(
-                422, f"unknown parameter {name!r} in the address, {expected}. Put it in the body."
+                422, f"unknown parameter {name!r} in the address, {expected}{advice}"
             )
+
+
+def _body_fields(route: APIRoute) -> Iterable[str]:
+    """Return the names of the fields that a route's JSON body may have."""
+    body = (route.openapi_extra or {}).get("requestBody")
+    return body["content"][JSON]["schema"]["properties"] if body else ()
 
 
 def _label(query: list[str] | None) -> Label:
