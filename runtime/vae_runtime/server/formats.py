@@ -155,12 +155,12 @@ def negotiate(accept: str | None, offered: Sequence[str]) -> str:
             ranked.append((-float(weight), place, wanted))
         except ValueError:
             continue
-    refused = {wanted for weight, _, wanted in ranked if not weight}  # q=0
-    for weight, _, wanted in sorted(ranked):
+    refused = {wanted for quality, _, wanted in ranked if not quality}  # q=0
+    for quality, _, wanted in sorted(ranked):
         for kind in offered:
             group = kind.partition("/")[0] + "/*"
             excluded = kind in refused or (group in refused and wanted == "*/*")
-            if weight < 0 and wanted in (kind, group, "*/*") and not excluded:
+            if quality < 0 and wanted in (kind, group, "*/*") and not excluded:
                 return kind
     raise RequestError(406, f"Accept: {(accept or '')[:80]}, expected {' or '.join(offered)}")
 
