@@ -132,7 +132,7 @@ class Graph:
             raise InputError(f"{where}: the role of this graph is {self.role}, expected {roles}")
         check_tensors(self._session, self.spec, self.role, self.variant, where)
         self.takes_label = "label" in self._session.inputs
-        self.batch_size = rows_per_batch(prod(self.spec.image.shape))
+        self.batch_size = rows_per_batch(prod(self.spec.image.shape), self._session.device)
 
     @property
     def session(self) -> Session:
@@ -222,14 +222,16 @@ class Decoder(Graph):
         dtype: str = "float32",
     ) -> NDArray[Any]:
         """Sample images [n, C, H, W] from the prior; see `Autoencoder.sample`."""
+        rows = max(BATCH_SIZE, self.batch_size)
         batches = self.stream(
-            n, label, seed, prior=prior, temperature=temperature, truncation=truncation, dtype=dtype
-        )
-        if 0 < n <= BATCH_SIZE:
+            n, label, seed, batch_size=rows, prior=prior, temperature=temperature,
+            truncation=truncation, dtype=dtype,
+        )  # fmt: skip
+        if 0 < n <= rows:
             return next(batches)
         images = np.empty((n, *self.spec.image.shape), dtype)
         for i, batch in enumerate(batches):
-            images[i * BATCH_SIZE : (i + 1) * BATCH_SIZE] = batch
+            images[i * rows : (i + 1) * rows] = batch
         return images
 
     def stream(

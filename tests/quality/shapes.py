@@ -1,6 +1,6 @@
 """Draw the frontier of decoder shapes: microseconds per image against the quality of the samples.
 
-    python -m tests.quality.shapes train --data FOLDER --classifier FILE [--device cuda] [--jobs N]
+    python -m tests.quality.shapes train --data FOLDER --classifier FILE [--device cuda] …
     python -m tests.quality.shapes time
 
 `train` trains the default CVAE on MNIST with each decoder and each seed, fits its prior and judges
@@ -185,13 +185,18 @@ def model_of(shape: Shape) -> CVAE:
     return model
 
 
-def train(name: str, seed: int, data: str, classifier: Path, device: str) -> dict[str, Any]:
+def train(
+    name: str, seed: int, data: str, classifier: Path, device: str, epochs: int | None
+) -> dict[str, Any]:
     """Train one shape with the default recipe, fit its prior and judge its images."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     target, began = torch.device(device), time.perf_counter()
     everything, test = load_dataset(data), load_dataset(data, "test")
-    config = recipe("default", "cvae", 784, images=len(everything), precision="float32", seed=seed)
+    config = recipe(
+        "default", "cvae", 784, images=len(everything), precision="float32", seed=seed,
+        epochs=epochs,
+    )  # fmt: skip
     training, held_out = (
         to_device(part, target, labelled=True)
         for part in split(everything, config.validation, seed)
@@ -229,7 +234,7 @@ def train(name: str, seed: int, data: str, classifier: Path, device: str) -> dic
         "reconstructions": judge.measure(reconstructed, test.labels)["ratio"],
         "error": float(np.square(reconstructed - images).mean()),
         "parameters": sum(p.numel() for p in model.decoder.parameters()),
-        "seconds": time.perf_counter() - began, "device": device,
+        "epochs": config.epochs, "seconds": time.perf_counter() - began, "device": device,
     }  # fmt: skip
 
 
@@ -284,9 +289,9 @@ def page(results: dict[str, Any]) -> str:
         "Written by `python -m tests.quality.shapes`; trained on {trained}, timed on {timed}. "
         "[Optimisations](optimisations.md#shapes-of-the-decoder) explains the table.".format(
             trained=results.get("trained", "–"), timed=results.get("timed", "–")), "",
-        "| shape | parameters | µs per image | seeds | fidelity | Fréchet distance, floors | "
-        "precision | recall | of reconstructions, floors | squared error |",
-        "| --- |" + " --- |" * 9,
+        "| shape | parameters | µs per image | epochs | seeds | fidelity | "
+        "Fréchet distance, floors | precision | recall | of reconstructions, floors | squared error |",
+        "| --- |" + " --- |" * 10,
     ]  # fmt: skip
     times = results.get("times", {})
     for name in sorted(SHAPES, key=lambda name: times.get(name, 0)):
@@ -296,7 +301,7 @@ def page(results: dict[str, Any]) -> str:
         means = {key: float(np.mean([row[key] for row in rows])) for key in MEASURED}
         lines.append(
             f"| {name} | {rows[0]['parameters']:,} | {times.get(name, float('nan')):.0f} | "
-            f"{len(rows)} | {means['fidelity']:.4f} | {means['ratio']:.2f} | "
+            f"{rows[0]['epochs']} | {len(rows)} | {means['fidelity']:.4f} | {means['ratio']:.2f} | "
             f"{means['precision']:.3f} | {means['recall']:.3f} | {means['reconstructions']:.2f} | "
             f"{means['error']:.4f} |"
         )
@@ -313,6 +318,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=list(SHAPES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, help="instead of the recipe's")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--out", type=Path, default=ROOT / "docs")
     chosen = parser.parse_args()
@@ -331,8 +337,9 @@ def main() -> None:
     todo = list(missing(results["rows"], chosen.shapes, chosen.seeds))
     load_or_train(chosen.data, chosen.classifier)
     run: Callable[..., Any] = partial(
-        train, data=chosen.data, classifier=chosen.classifier, device=chosen.device
-    )
+        train, data=chosen.data, classifier=chosen.classifier, device=chosen.device,
+        epochs=chosen.epochs,
+    )  # fmt: skip
     with ProcessPoolExecutor(chosen.jobs, mp_context=get_context("spawn")) as pool:
         for done in as_completed([pool.submit(run, name, seed) for name, seed in todo]):
             results["rows"].append(done.result())

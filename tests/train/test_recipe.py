@@ -244,3 +244,4 @@ def test_auto_precision_is_bf16_if_the_processor_supports_it(
     assert pick_precision("auto", cpu) == ("bf16" if native else "float32")
     assert pick_precision("float32", cpu) == "float32"
     assert pick_precision("bf16", cpu) == "bf16"
+    assert pick_precision("auto", torch.device("cuda")) == "float32"

@@ -85,8 +85,8 @@ class TrainConfig:
         ema: decay per step of an exponential moving average of the weights, which validation and
             the checkpoint use in place of the raw weights; 0 disables averaging.
         precision: `bf16` multiplies matrices in bfloat16 and keeps weights and losses in float32.
-            `auto` is resolved before training, to `bf16` if the device has bfloat16 instructions,
-            else to `float32`.
+            `auto` is resolved before training, to `bf16` on a CPU with bfloat16 instructions, else
+            to `float32`.
         seed: seed for the initial weights, the order of the images and all noise.
 
     Raises:

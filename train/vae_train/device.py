@@ -40,15 +40,17 @@ def pick_device(device: str) -> torch.device:
 
 
 def pick_precision(precision: Precision, device: torch.device) -> Precision:
-    """Resolve `auto` to `bf16` if the device has the instructions for it, else to `float32`."""
+    """Resolve `auto` to `bf16` on a CPU that has the instructions for it, else to `float32`.
+
+    A GPU is never busy with models of this size, so the casts cost more than the products save: on an
+    H200, both presets train at .8 times the speed with bf16.
+    """
     if precision != "auto":
         return precision
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-        native = any(features.get(name, False) for name in _BF16_FEATURES)
-    return "bf16" if native else "float32"
+    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
+        return "float32"
+    features = torch.cpu.get_capabilities()
+    return "bf16" if any(features.get(name, False) for name in _BF16_FEATURES) else "float32"
 
 
 @contextmanager

@@ -33,7 +33,7 @@ _NO_DEVICE = 100
 _TOO_OLD = {35, 803, 804}
 
 # Batches are padded to these sizes, because cuDNN plans anew for each new size.
-BUCKETS = (1, 4, 16, 64, 256)
+BUCKETS = (1, 4, 16, 64, 256, 1024)
 
 
 def parse_device(device: str) -> tuple[str, int]:
@@ -54,7 +54,8 @@ def parse_device(device: str) -> tuple[str, int]:
 
 def providers(name: str, number: int, *, tf32: bool = False) -> list[Any]:
     """Return onnxruntime's providers for a name in `PROVIDERS`, with the CPU for what it lacks."""
-    settings: dict[str, Any] = {"device_id": number} if name in _NUMBERED else {}
+    # Told the number of a device, onnxruntime 1.26 and newer warn about each session; 0 is implied.
+    settings: dict[str, Any] = {"device_id": number} if name in _NUMBERED and number else {}
     if name == "cuda":
         # TF32 keeps ten bits of the mantissa: it is faster, but the pixels differ from torch's.
         settings["use_tf32"] = int(tf32)
