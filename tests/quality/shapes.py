@@ -290,7 +290,8 @@ def page(results: dict[str, Any]) -> str:
         "[Optimisations](optimisations.md#shapes-of-the-decoder) explains the table.".format(
             trained=results.get("trained", "–"), timed=results.get("timed", "–")), "",
         "| shape | parameters | µs per image | epochs | seeds | fidelity | "
-        "Fréchet distance, floors | precision | recall | of reconstructions, floors | squared error |",
+        "Fréchet distance, floors | precision | recall | of reconstructions, floors | "
+        "squared error |",
         "| --- |" + " --- |" * 10,
     ]  # fmt: skip
     times = results.get("times", {})

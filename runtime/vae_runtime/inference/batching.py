@@ -33,7 +33,7 @@ class Output(NamedTuple):
 
 
 def rows_per_batch(pixels: int, device: str = "cpu") -> int:
-    """Return the batch size, from 1 to BATCH_SIZE on a CPU, for images with `pixels` numbers each."""
+    """Return the rows per batch, 1 to BATCH_SIZE on a CPU, for images of `pixels` numbers each."""
     factor = _ON_GPU if device.startswith("cuda") else 1
     return max(1, factor * min(BATCH_SIZE, _PIXELS // pixels))
 
