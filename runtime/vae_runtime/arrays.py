@@ -1,4 +1,4 @@
-"""Check the arrays that callers pass and convert them to the form that graphs take.
+"""Check the arrays and numbers that callers pass, and convert arrays to the form that graphs take.
 
 onnxruntime accepts some wrong arrays silently: big-endian floats give wrong pixels, and a negative
 label wraps around. Therefore every array is checked here before a session sees it.
@@ -6,13 +6,13 @@ label wraps around. Therefore every array is checked here before a session sees 
 
 from __future__ import annotations
 
-from math import isfinite, prod
+from math import inf, isfinite, prod
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from .errors import InputError
+from .errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -28,6 +28,29 @@ class ImageShape(Protocol):
     def shape(self) -> tuple[int, int, int]:
         """The shape (C, H, W) of one image."""
         ...
+
+
+def check_whole(name: str, value: object, low: int, high: int | None = None) -> None:
+    """Check that an argument is a whole number from `low` to `high`, if that is given.
+
+    Raises:
+        UsageError: it is not.
+    """
+    whole = isinstance(value, int | np.integer)
+    if not whole or value < low or (high is not None and value > high):  # type: ignore[operator]
+        limits = f"{low} or more" if high is None else f"{low} to {high}"
+        raise UsageError(f"{name} is {value!r}, expected a whole number, {limits}")
+
+
+def check_number(name: str, value: object, low: float = -inf) -> None:
+    """Check that an argument is a finite number of at least `low`.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not isinstance(value, int | float | np.integer | np.floating) or not low <= value < inf:
+        at_least = "" if low == -inf else f", {low:g} or more"
+        raise UsageError(f"{name} is {value!r}, expected a finite number{at_least}")
 
 
 def check_images(images: ArrayLike, spec: ImageShape) -> NDArray[Any]:

@@ -292,18 +292,18 @@ class Autoencoder:
     def learn_normality(self, images: ArrayLike) -> Normality:
         """Learn what is normal from normal images that the model was not trained on.
 
-        If the bundle says what is normal, they replace its held-out images. Otherwise, every second
-        one is held out.
+        If the bundle says what is normal, 20 or more replace its held-out images. Otherwise, every
+        second one is held out, and 40 are needed.
 
         Raises:
-            InputError: there are fewer than 20 held-out images, or they have the wrong shape.
+            InputError: there are too few images, or they have the wrong shape.
         """
-        from .detection import fit_normality
+        from .detection import split_normality
 
         pixels, known = check_images(images, self.spec.image), self.normality
         if known is not None:
             return known.recalibrated(pixels, self._codec)
-        return fit_normality(pixels[::2], pixels[1::2], self._codec)
+        return split_normality(pixels, self._codec)
 
     def detect(
         self,
@@ -320,7 +320,7 @@ class Autoencoder:
             false_alarms: the accepted rate of them; by default 1%, or 1 / (held out + 1) if more.
 
         Raises:
-            InputError: wrong images, or the bundle does not say what is normal.
+            InputError: wrong images or `normality`, or the bundle does not say what is normal.
             UsageError: too few held-out images for this rate.
         """
         from .detection import detect

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from .arrays import as_latents, check_images
+from .arrays import as_latents, check_images, check_whole
 from .bundle.spec import METADATA_KEY, ROLES, ModelSpec, expected_tensors, parse_spec, same_id
 from .errors import InputError, StateError, UsageError
 from .graph_source import GraphSource, check_bytes, not_ours
@@ -20,8 +20,8 @@ from .inference.batching import BATCH_SIZE, Output, rows_per_batch, run_batched
 from .inference.devices import parse_device
 from .inference.session import Session
 from .labels import Indices, Labels, check_labels, label_rows
-from .prior import check_sampling, choose_prior
-from .rng import fresh_seed
+from .prior import choose_prior
+from .rng import check_sampling, fresh_seed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,8 +56,7 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         parse_device(self.device)
-        if not isinstance(self.threads, int | np.integer) or self.threads < 1:
-            raise UsageError(f"threads is {self.threads!r}, expected a whole number, 1 or more")
+        check_whole("threads", self.threads, 1)
 
 
 class Graph:
@@ -250,10 +249,8 @@ class Decoder(Graph):
         """Sample images batch by batch, in constant memory; see `Autoencoder.stream`."""
         # Not a generator function, so that invalid arguments raise here, not at the first batch.
         check_sampling(0 if n is None else n, seed, temperature, truncation)
-        if batch_size < 1 or start < 0:
-            raise UsageError(
-                f"batch_size is {batch_size} and start {start}, expected at least 1 and 0"
-            )
+        check_whole("batch_size", batch_size, 1)
+        check_whole("start", start, 0)
         self._check_call(label, dtype)
         spec = self.spec
         labels, chosen = check_labels(label, n, spec), choose_prior(spec.prior, prior)

@@ -89,6 +89,8 @@ def save(
         UsageError: the extension is unknown; see also `grid`.
         FileError: the file cannot be written.
     """
+    if not isinstance(path, str | Path):
+        raise UsageError(f"path is a {type(path).__name__}, expected text: save(images, path)")
     path = Path(path)
     pixels, extension = _as_pixels(images), path.suffix.lower()
     if not extension:

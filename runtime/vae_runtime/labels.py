@@ -57,7 +57,11 @@ def check_labels(label: Labels, n: int | None, spec: Classes) -> Indices:
         raise UsageError("an endless stream takes a single label")
     items = _label_array(label, spec, n)
     if items.shape != (n,):
-        raise InputError(f"label: {len(items)} labels for {n} items")
+        advice = f". To sample one of each, pass n={len(items)}." if len(items) else ""
+        raise InputError(
+            f"label: {len(items)} labels for {n} item{'s' * (n != 1)}, expected one for all or one "
+            f"per item{advice}"
+        )
     return items
 
 
@@ -82,8 +86,13 @@ def _label_array(labels: Any, spec: Classes, n: int) -> NDArray[np.int64]:
     items = as_array(labels, "label")
     if items.dtype.kind == "U":
         items = np.array([class_index(str(name), classes) for name in items.ravel()], np.int64)
+    if not items.size and items.ndim == 1:
+        return np.zeros(0, np.int64)
     if items.dtype.kind not in "iu" or items.ndim != 1 or not items.dtype.isnative:
-        raise InputError(f"label: {items.dtype}{list(items.shape)}, expected int64[{n}]")
+        given = f"{items.dtype}{list(items.shape)}" if isinstance(labels, np.ndarray) else labels
+        raise InputError(
+            f"label: {str(given)[:80]}, expected a class index or name, or int64[{n}], one per item"
+        )
     if len(items) and (items.min() < 0 or items.max() >= len(classes)):
         wrong = items.min() if items.min() < 0 else items.max()
         raise _out_of_range(wrong, len(classes))
@@ -123,7 +132,8 @@ def class_index(name: str, classes: Sequence[str]) -> int:
             return int(name)
         raise _out_of_range(name if len(name) <= 20 else f"{name[:20]}…", len(classes))
     known = ", ".join(classes[:20]) + (", …" if len(classes) > 20 else "")
-    raise UsageError(f"label: unknown class {name!r}, expected one of: {known}")
+    several = ". For several, repeat --label, or pass a list in Python" if "," in name else ""
+    raise UsageError(f"label: unknown class {name!r}, expected one of: {known}{several}")
 
 
 @cache

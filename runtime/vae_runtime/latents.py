@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import check_number, check_whole
 from .errors import UsageError
 from .prior import Prior
 
@@ -35,9 +36,9 @@ def traversal(
     Raises:
         UsageError: `dim` or `steps` is out of range.
     """
-    if not 0 <= dim < prior.coordinates:
-        raise UsageError(f"dim is {dim}, expected 0 to {prior.coordinates - 1}")
-    _check_steps(steps)
+    check_whole("dim", dim, 0, prior.coordinates - 1)
+    check_whole("steps", steps, 2, _MAX_STEPS)
+    check_number("span", span)
     mean, std = (values[dim] for values in prior.spread_of_coordinates(label))
     return move(prior, start, dim, np.linspace(mean - span * std, mean + span * std, steps))
 
@@ -69,7 +70,7 @@ def interpolation(
     Raises:
         UsageError: `steps` is out of range, or `how` is unknown.
     """
-    _check_steps(steps)
+    check_whole("steps", steps, 2, _MAX_STEPS)
     if how not in ("linear", "spherical"):
         raise UsageError(f"how is {how!r}, expected 'linear' or 'spherical'")
     t = np.linspace(0, 1, steps)[:, None]
@@ -90,8 +91,3 @@ def blend(first: NDArray[np.float32], last: NDArray[np.float32]) -> NDArray[np.f
     """Fade from one sequence of images f32[steps, C, H, W] to another, in equal steps."""
     t = np.linspace(0, 1, len(first), dtype=np.float32)[:, None, None, None]
     return np.asarray((1 - t) * first + t * last, np.float32)
-
-
-def _check_steps(steps: int) -> None:
-    if not 2 <= steps <= _MAX_STEPS:
-        raise UsageError(f"steps is {steps}, expected 2 to {_MAX_STEPS}")

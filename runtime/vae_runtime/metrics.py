@@ -13,11 +13,11 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import to_float32
+from .arrays import check_whole, to_float32
 from .errors import UsageError
 from .inference.batching import BATCH_SIZE
 from .prior import Prior
-from .rng import Start, uniforms
+from .rng import Start, check_seed, check_start, uniforms
 
 BINARISE = ("sample", "threshold", "none")
 # A latent dimension is active if the variance of its mean exceeds this (Burda et al. 2015,
@@ -136,11 +136,12 @@ def score(
         start: index of the first image in its data set, or i64[N], the index of each image.
 
     Raises:
-        UsageError: `samples` is less than 1.
+        UsageError: `samples`, `seed` or `start` is not what it should be.
     """
-    if samples < 1:
-        raise UsageError(f"samples is {samples}, expected 1 or more")
     n = len(images)
+    check_whole("samples", samples, 1)
+    check_seed(seed)
+    check_start(start, n)
     scores = Scores(np.zeros(n), np.zeros(n), np.zeros(n))
     for first in range(0, n, BATCH_SIZE):
         rows = slice(first, min(first + BATCH_SIZE, n))
@@ -189,10 +190,10 @@ def evaluate(
         UsageError: there are no images or samples, or `binarise` does not fit the likelihood.
     """
     binarise = _binarisation(binarise, codec.likelihood)
-    if samples < 1 or not len(images):
-        raise UsageError(
-            f"{len(images)} images and {samples} samples, expected at least one of each"
-        )
+    check_whole("samples", samples, 1)
+    check_seed(seed)
+    if not len(images):
+        raise UsageError("0 images, expected 1 or more")
     n = len(images)
     squared_error, bounds, moments = 0.0, np.zeros(3), np.zeros((2, 1))
     plain = False

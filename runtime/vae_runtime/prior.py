@@ -20,7 +20,16 @@ from numpy.typing import NDArray
 from .errors import InputError, UsageError
 from .files.json_fields import take, take_array
 from .labels import Labels, class_index
-from .rng import Start, fresh_seed, normal_cdf, normals, random_words, uniforms
+from .rng import (
+    Start,
+    check_sampling,
+    check_start,
+    fresh_seed,
+    normal_cdf,
+    normals,
+    random_words,
+    uniforms,
+)
 
 KINDS = ("normal", "uniform", "gaussian", "gmm", "class_gmm")
 _BOX = ("low", "high")
@@ -160,8 +169,7 @@ class Prior:
                 nor n classes.
         """
         check_sampling(n, seed, temperature, truncation)
-        if np.min(start, initial=0) < 0:
-            raise UsageError(f"start is {np.min(start)}, expected 0 or more")
+        check_start(start, n)
         seed = fresh_seed() if seed is None else seed
         return self.sample_checked(n, label, seed, start, temperature, truncation)
 
@@ -381,24 +389,6 @@ def choose_prior(fitted: Prior, name: str) -> Prior:
     if name == "normal":
         return Prior.normal(fitted.latent_dim)
     raise UsageError(f"prior is {name!r}, expected 'fitted' or 'normal'")
-
-
-def check_sampling(
-    n: int, seed: int | None, temperature: float = 1.0, truncation: float | None = None
-) -> None:
-    """Check the ranges of sampling options.
-
-    Raises:
-        UsageError: a value is out of range.
-    """
-    if not isinstance(n, int | np.integer) or n < 0:
-        raise UsageError(f"n is {n!r}, expected a whole number, 0 or more")
-    if seed is not None and not (isinstance(seed, int | np.integer) and 0 <= seed < 2**64):
-        raise UsageError(f"seed is {seed!r}, expected a whole number from 0 to 2**64 - 1")
-    if not 0 <= temperature < float("inf"):
-        raise UsageError(f"temperature is {temperature}, expected a finite number, 0 or more")
-    if truncation is not None and not 0.1 <= truncation < float("inf"):
-        raise UsageError(f"truncation is {truncation}, expected a number of 0.1 or more")
 
 
 def _check_array(name: str, array: Floats, shape: tuple[int, ...]) -> None:

@@ -14,12 +14,56 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import check_number, check_whole
+from .errors import UsageError
+
 Start: TypeAlias = "int | NDArray[np.int64]"
 """The index of the first of n consecutive samples, or i64[n], the index of each sample."""
 
 _WORDS_PER_BLOCK = 4  # of Philox-4x64
 # Numbers still outside are then clamped: P < 1e-13 for a truncation of 0.5 or more.
 _MAX_REDRAWS = 64
+
+
+def check_seed(seed: int | None) -> None:
+    """Check a seed; None means a random one.
+
+    Raises:
+        UsageError: it is not a whole number of 64 bits.
+    """
+    if seed is not None and not (isinstance(seed, int | np.integer) and 0 <= seed < 2**64):
+        raise UsageError(f"seed is {seed!r}, expected a whole number from 0 to 2**64 - 1")
+
+
+def check_sampling(
+    n: int, seed: int | None, temperature: float = 1.0, truncation: float | None = None
+) -> None:
+    """Check the options of sampling: how many, from which seed, how far from the middle.
+
+    Raises:
+        UsageError: a value is out of range.
+    """
+    check_whole("n", n, 0)
+    check_seed(seed)
+    check_number("temperature", temperature, 0)
+    if truncation is not None:
+        check_number("truncation", truncation, 0.1)
+
+
+def check_start(start: Start, n: int) -> None:
+    """Check the index of the first of n samples, or the index of each, i64[n].
+
+    Raises:
+        UsageError: it is neither, or below 0.
+    """
+    if not isinstance(start, np.ndarray):
+        check_whole("start", start, 0)
+    elif start.shape != (n,) or start.dtype.kind not in "iu":
+        raise UsageError(
+            f"start is {start.dtype}{list(start.shape)}, expected one whole number or int64[{n}]"
+        )
+    elif np.min(start, initial=0) < 0:
+        raise UsageError(f"start is {np.min(start)}, expected 0 or more")
 
 
 def random_words(seed: int, start: Start, n: int, dim: int) -> NDArray[np.uint64]:

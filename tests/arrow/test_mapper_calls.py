@@ -58,7 +58,7 @@ def test_an_empty_table_is_accepted(cvae_path: Path, table: Any) -> None:
     [
         ({"verb": "draw"}, "verb is 'draw', expected one of: encode, reconstruct, score, sample"),
         ({"dtype": "int8"}, "dtype is 'int8', expected one of: uint8, float32, png"),
-        ({"samples": 0}, "samples is 0, expected 1 or more"),
+        ({"samples": 0}, "samples is 0, expected a whole number, 1 or more"),
         ({"seed": -1}, "seed is -1, expected a whole number from 0 to 2**64 - 1"),
         ({"prior": "best"}, "prior is 'best', expected 'fitted' or 'normal'"),
         ({"colour": 1}, "option 'colour', expected one of: image, label_column, label, row, dtype, "

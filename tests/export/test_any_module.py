@@ -212,7 +212,7 @@ def test_long_latents_get_a_low_rank_prior(kind: str, tmp_path: Path) -> None:
         drawn = model.sample_latents(400, seed=0).reshape(400, -1)
         np.testing.assert_allclose(drawn.std(0), std, rtol=0.4)
         assert model.traverse(0, 5).shape == (5, 1, 32, 32)
-        with pytest.raises(UsageError, match=r"^dim is 1000, expected 0 to"):
+        with pytest.raises(UsageError, match=r"^dim is 1000, expected a whole number, 0 to"):
             model.traverse(1000)
 
 

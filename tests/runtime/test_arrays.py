@@ -126,11 +126,23 @@ def test_latents_of_several_axes_may_be_flattened() -> None:
         ("10", InputError, "label: 10 is out of range, expected 0 to 9"),
         ("cat", UsageError,
          "label: unknown class 'cat', expected one of: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
-        ([1, 2, 3], InputError, "label: 3 labels for 2 items"),
-        ([1.0, 2.0], InputError, "label: float64[2], expected int64[2]"),
-        (np.zeros((2, 1), np.int64), InputError, "label: int64[2, 1], expected int64[2]"),
-        (np.zeros(2, ">i8"), InputError, "label: >i8[2], expected int64[2]"),
-        ([True, False], InputError, "label: bool[2], expected int64[2]"),
+        ("1,2", UsageError,
+         "label: unknown class '1,2', expected one of: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9. "
+         "For several, repeat --label, or pass a list in Python"),
+        ([1, 2, 3], InputError,
+         "label: 3 labels for 2 items, expected one for all or one per item. "
+         "To sample one of each, pass n=3."),
+        ([], InputError,
+         "label: 0 labels for 2 items, expected one for all or one per item"),
+        (3.0, InputError, "label: 3.0, expected a class index or name, or int64[2], one per item"),
+        ([1.0, 2.0], InputError,
+         "label: [1.0, 2.0], expected a class index or name, or int64[2], one per item"),
+        (np.zeros((2, 1), np.int64), InputError,
+         "label: int64[2, 1], expected a class index or name, or int64[2], one per item"),
+        (np.zeros(2, ">i8"), InputError,
+         "label: >i8[2], expected a class index or name, or int64[2], one per item"),
+        ([True, False], InputError,
+         "label: [True, False], expected a class index or name, or int64[2], one per item"),
     ],
 )  # fmt: skip
 def test_wrong_labels_are_refused(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -194,9 +195,13 @@ def test_a_model_learns_what_is_normal() -> None:
     with vae.load(BUNDLE, device="cpu") as model:
         with pytest.raises(InputError, match="does not say what is normal"):
             model.detect(images)
-        with pytest.raises(InputError, match="15 held-out normal images, expected 20"):
-            model.learn_normality(images[:30])
+        with pytest.raises(InputError, match="39 normal images, expected 40 or more: every"):
+            model.learn_normality(images[:39])
+        assert model.learn_normality(images[:40]).held_out == 20
         known = model.learn_normality(images)
+        other = replace(known, center=known.center[:-1])
+        with pytest.raises(InputError, match=r"^normality: of \d+ latent dimensions, this model"):
+            model.detect(images, normality=other)
         found = model.detect(images, normality=known)
         assert known.held_out == 30
         assert found.false_alarms == pytest.approx(1 / 31)

@@ -238,7 +238,7 @@ def test_a_bad_graph_is_not_a_device_error(pretend: Any, name: str) -> None:
 
 
 def test_less_than_one_thread_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"^threads is 0, expected 1 or more$"):
+    with pytest.raises(UsageError, match=r"^threads is 0, expected a whole number, 1 or more$"):
         Session(b"", threads=0)
 
 

@@ -112,10 +112,33 @@ def test_wrong_arguments_are_refused(cvae: vae.Autoencoder, ae_path: Path) -> No
         UsageError, match=r"^binarise is 'both', expected sample or threshold or none"
     ):
         cvae.evaluate(images, binarise="both")
-    with pytest.raises(
-        UsageError, match=r"^0 images and 16 samples, expected at least one of each$"
-    ):
+    with pytest.raises(UsageError, match=r"^0 images, expected 1 or more$"):
         cvae.evaluate(images[:0])
+    for call, message in (
+        (lambda: cvae.evaluate(images, seed=-1), "seed is -1, expected a whole number from 0"),
+        (lambda: cvae.score(images, samples=1.5), "samples is 1.5, expected a whole number, 1 or"),
+        (lambda: cvae.score(images, start=-1), "start is -1, expected a whole number, 0 or more"),
+        (
+            lambda: cvae.score(images, start=np.arange(3)),
+            r"start is int64\[3\], expected one whole",
+        ),
+        (lambda: cvae.sample_latents(2, start=np.zeros(2)), r"start is float64\[2\], expected one"),
+        (
+            lambda: next(cvae.stream(4, batch_size=2.5)),
+            "batch_size is 2.5, expected a whole number",
+        ),
+        (lambda: cvae.traverse(1.5), "dim is 1.5, expected a whole number, 0 to 5"),
+        (lambda: cvae.traverse(1, span="a"), "span is 'a', expected a finite number$"),
+        (lambda: cvae.interpolate(*images, steps=2.5), "steps is 2.5, expected a whole number, 2"),
+        (lambda: cvae.sample(1, temperature="1"), "temperature is '1', expected a finite number"),
+        (lambda: vae.load(None), "bundle is None, expected a name, or the path of one"),
+        (
+            lambda: vae.save("x.png", images),
+            r"path is a ndarray, expected text: save\(images, path",
+        ),
+    ):
+        with pytest.raises(UsageError, match=f"^{message}"):
+            call()
     with (
         vae.load(ae_path) as model,
         pytest.raises(UsageError, match=r"expected none for gaussian$"),

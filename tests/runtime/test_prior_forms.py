@@ -10,8 +10,8 @@ import pytest
 
 from tests.runtime.test_prior import PRIORS, box, factors
 from vae_runtime.errors import InputError, UsageError
-from vae_runtime.prior import KINDS, Prior, check_sampling
-from vae_runtime.rng import fresh_seed
+from vae_runtime.prior import KINDS, Prior
+from vae_runtime.rng import check_sampling, fresh_seed
 
 pytestmark = pytest.mark.torch_free
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from vae_runtime.console import is_small_integer, parse_size
@@ -168,9 +168,8 @@ class TrainOptions:
 
         Of the path of the data, only the last component is kept.
         """
-        words = ["vae-train", self.family, "--data", self.data]
-        if "/" in self.data:
-            words[-1] = Path(self.data).name
+        # It knows both separators, so that no path of any system is recorded.
+        words = ["vae-train", self.family, "--data", PureWindowsPath(self.data).name or self.data]
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name in _NOT_RECORDED or value == field.default:

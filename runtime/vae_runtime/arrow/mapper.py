@@ -19,7 +19,8 @@ from ..graph_set import DEFAULT_VARIANT
 from ..labels import as_labels
 from ..loading import DEFAULT_BUNDLE
 from ..metrics import Scores
-from ..prior import check_sampling, choose_prior
+from ..prior import choose_prior
+from ..rng import check_sampling
 from .columns import RowErrors, read_images, read_integers, read_labels, to_lists, to_png
 
 if TYPE_CHECKING:

@@ -21,6 +21,7 @@ from ..errors import (
     LimitError,
     NotFound,
     StateError,
+    UsageError,
     describe_os_error,
 )
 from .archive import Reader, open_zip
@@ -115,10 +116,13 @@ def open_bundle(source: str | Path) -> Bundle:
             same name takes precedence if it contains a bundle.
 
     Raises:
+        UsageError: `source` is neither text nor a path.
         NotFound: no file, folder or embedded bundle has that name.
         InputError: the folder or zip is not a bundle, or its manifest is not valid.
         IntegrityError: the zip or the manifest is damaged.
     """
+    if not isinstance(source, str | Path):
+        raise UsageError(f"bundle is {source!r:.80}, expected a name, or the path of one")
     path = Path(source)
     # A folder of data does not hide an embedded bundle of the same name.
     if str(source) in embedded_names() and not (path / NAME).is_file():

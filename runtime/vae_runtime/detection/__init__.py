@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .normality import Detection, Normality, detect, fit_normality
+from .normality import Detection, Normality, detect, fit_normality, split_normality
 
-__all__ = ["Detection", "Normality", "detect", "fit_normality"]
+__all__ = ["Detection", "Normality", "detect", "fit_normality", "split_normality"]

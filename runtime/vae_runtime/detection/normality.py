@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from ..arrays import to_float32
+from ..arrays import check_number, to_float32
 from ..errors import InputError, UsageError
 from ..files.npz import read_npz
 from ..inference.batching import BATCH_SIZE
@@ -94,6 +94,11 @@ class Normality:
     def _measure(self, encoded: Encoded) -> tuple[Doubles, Floats]:
         """Return excess, peak and distance before they are scaled, f64[3, N], and the maps."""
         images, latents, reconstructions = encoded
+        if latents.shape[1] != len(self.center):
+            raise InputError(
+                f"normality: of {len(self.center)} latent dimensions, this model has "
+                f"{latents.shape[1]}. Learn it with this model."
+            )
         error = np.square(reconstructions - images, dtype=np.float64)
         excess = (error - self._expected_of(reconstructions)).sum(axis=(1, 2, 3))
         maps = self.maps(images, reconstructions)
@@ -125,6 +130,7 @@ class Normality:
             UsageError: `false_alarms` is not between 0 and 1, or below 1 / (N + 1), which N images
                 cannot tell from 0.
         """
+        check_number("false_alarms", false_alarms)
         if not 0 < false_alarms < 1:
             raise UsageError(f"false_alarms is {false_alarms:g}, expected between 0 and 1")
         n = self.held_out
@@ -298,6 +304,20 @@ def fit_normality(images: NDArray[Any], held_out: NDArray[Any], codec: Codec) ->
     parts = np.array([[0.0, 1]] * 3)
     unscaled = Normality(center, whitening, expected, parts, np.zeros(1), 1)
     return unscaled.recalibrated(held_out, codec)
+
+
+def split_normality(images: NDArray[Any], codec: Codec) -> Normality:
+    """Measure normal images as `fit_normality` does, with every second one held out.
+
+    Raises:
+        InputError: fewer than twice `MIN_HELD_OUT` images.
+    """
+    if len(images) < 2 * MIN_HELD_OUT:
+        raise InputError(
+            f"{len(images)} normal images, expected {2 * MIN_HELD_OUT} or more: every second one "
+            "is held out"
+        )
+    return fit_normality(images[::2], images[1::2], codec)
 
 
 def _whiten(latents: Doubles) -> tuple[Doubles, Doubles]:

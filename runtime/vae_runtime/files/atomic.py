@@ -387,4 +387,5 @@ def _file_errors(path: Path, kept: str) -> Iterator[None]:
 
 
 def _file_error(path: Path, error: OSError, kept: str) -> FileError:
-    return FileError(f"{path}: {describe_os_error(error)}, {kept}")
+    reason = f"{path}: {describe_os_error(error)}"
+    return FileError(f"{reason}, {kept}" if path.exists() else reason)

@@ -42,7 +42,7 @@ def parse_device(device: str) -> tuple[str, int]:
     Raises:
         UsageError: the name is unknown, or the device is not one of several and has a number.
     """
-    name, colon, number = device.partition(":")
+    name, colon, number = str(device).partition(":")
     known = ("auto", "cpu", *PROVIDERS)
     if name in known and (not colon or (name in _NUMBERED and re.fullmatch("[0-9]{1,9}", number))):
         return name, int(number or 0)

@@ -13,7 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self
 
-from ..errors import DeviceError, InputError, LimitError, MissingExtra, StateError, UsageError
+from ..arrays import check_whole
+from ..errors import DeviceError, InputError, LimitError, MissingExtra, StateError
 from .devices import CPU, CUDA, PROVIDERS, device_of, obstacle, parse_device, preload, providers
 from .interrupt import listening, stoppable
 
@@ -102,8 +103,7 @@ class Session:
         """
         self._ort = onnxruntime()
         wanted = parse_device(device)
-        if threads < 1:
-            raise UsageError(f"threads is {threads}, expected 1 or more")
+        check_whole("threads", threads, 1)
         self._raw: Any = (
             _create(self._ort, model, wanted, threads, tf32) if isinstance(model, bytes) else model
         )
