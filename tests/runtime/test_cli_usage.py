@@ -102,7 +102,8 @@ def test_usage(run: Run, args: list[str], code: int, message: str) -> None:
     [
         (["sample", "--temperature", "-1"],
          "temperature is -1.0, expected a finite number, 0 or more"),
-        (["sample", "--truncation", "0"], "truncation is 0.0, expected a finite number, 0.1 or more"),
+        (["sample", "--truncation", "0"],
+         "truncation is 0.0, expected a finite number, 0.1 or more"),
         (["traverse", "--dim", "99"], "dim is 99, expected a whole number, 0 to 5"),
         (["traverse", "-l", "1", "-l", "2"], "2 labels, expected one --label"),
         (["score", "-", "--threshold", "much"],
