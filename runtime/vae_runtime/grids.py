@@ -94,16 +94,26 @@ def save(
     path = Path(path)
     pixels, extension = _as_pixels(images), path.suffix.lower()
     if not extension:
-        _make_folder(path)
-        with writing_many(path) as put:
-            for number, image in enumerate(pixels):
-                put(file_name(number, len(pixels)), encode_image(image, ".png", scale or 1))
+        save_folder(pixels, path, scale or 1)
     elif extension == ".gif":
         scale = scale or grid_scale(pixels.shape, 1)
         write_atomic(path, encode_animation(list(pixels), ".gif", scale=scale, ms=ms))
     else:
         picture = grid(pixels, labels, columns=columns, scale=scale)
         write_atomic(path, encode_pil(picture, extension))
+
+
+def save_folder(images: ArrayLike, folder: Path, scale: int = 1) -> None:
+    """Save images as numbered PNG files in a folder, which is created if it is missing.
+
+    Raises:
+        FileError: a file cannot be written.
+    """
+    pixels = _as_pixels(images)
+    _make_folder(folder)
+    with writing_many(folder) as put:
+        for number, image in enumerate(pixels):
+            put(file_name(number, len(pixels)), encode_image(image, ".png", scale))
 
 
 def file_name(number: int, total: int) -> str:

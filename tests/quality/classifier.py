@@ -17,7 +17,7 @@ from vae_train.data import Images, to_device
 
 
 class Classifier(nn.Module):
-    """Classify grayscale 28×28 images; the last hidden layer has 128 features."""
+    """Classify greyscale 28×28 images; the last hidden layer has 128 features."""
 
     def __init__(self) -> None:
         super().__init__()

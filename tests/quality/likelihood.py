@@ -1,7 +1,7 @@
 """Estimate log p(x) of a VAE, or log p(x | label) of a CVAE, by importance sampling, in nats.
 
 The protocol of the published figures: each pixel of the test set is binarised once, to 1 with its
-gray level's probability, and log p(x) is estimated with K posterior samples per image (Burda et al.
+grey level's probability, and log p(x) is estimated with K posterior samples per image (Burda et al.
 2015, arXiv 1509.00519, equation 8). The estimate is a lower bound that tightens as K grows.
 
 K = 5,000 for all test images costs 50 million decoded images. The paired estimate uses a small K
@@ -111,7 +111,7 @@ class Likelihood:
 
 
 def binarised(data: Images, seed: int) -> Images:
-    """Set each pixel to 0 or to 255, the latter with its gray level's probability."""
+    """Set each pixel to 0 or to 255, the latter with its grey level's probability."""
     noise = torch.Generator().manual_seed(seed)
     return Images(torch.bernoulli(data.pixels / 255, generator=noise).byte() * 255, data.labels)
 
@@ -176,7 +176,7 @@ def nll(
 
     Args:
         model: a VAE, or a CVAE with labelled data.
-        data: grayscale images; they are binarised with `seed`.
+        data: greyscale images; they are binarised with `seed`.
         densities: the log densities of the priors.
         few: posterior samples for every image.
         many: posterior samples for the images of the subset, a larger multiple of `few`.

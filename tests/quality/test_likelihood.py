@@ -180,12 +180,12 @@ def test_the_bound_rises_with_the_number_of_samples() -> None:
 
 
 def test_binarisation_follows_gray_levels_and_is_repeatable() -> None:
-    gray = Images(torch.full((400, 1, 4, 4), 64, dtype=torch.uint8), None)
-    binary = binarised(gray, 0)
+    grey = Images(torch.full((400, 1, 4, 4), 64, dtype=torch.uint8), None)
+    binary = binarised(grey, 0)
     assert set(binary.pixels.unique().tolist()) == {0, 255}
     assert float(binary.pixels.float().mean()) == pytest.approx(64, abs=3)
-    assert torch.equal(binary.pixels, binarised(gray, 0).pixels)
-    assert not torch.equal(binary.pixels, binarised(gray, 1).pixels)
+    assert torch.equal(binary.pixels, binarised(grey, 0).pixels)
+    assert not torch.equal(binary.pixels, binarised(grey, 1).pixels)
     ends = Images(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1), None)
     assert torch.equal(binarised(ends, 0).pixels, ends.pixels)
 

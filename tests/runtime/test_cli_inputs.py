@@ -82,7 +82,7 @@ def test_empty_input_is_refused_in_one_line(run: Run, cvae_path: Path) -> None:
     for words in (("decode", "z0.npy", "-o", "z.png"), ("sample", "--latents", "z0.npy")):
         done = run(*words, "-b", cvae_path)
         assert done.code == 3
-        assert done.error == "error: no latents to draw a picture of, expected at least one"
+        assert done.error == "error: no images to draw, expected at least one"
     assert run("decode", "z0.npy", "-o", "z.npy", "-b", cvae_path).code == 0
     assert len(np.load("z.npy")) == 0
 

@@ -206,7 +206,7 @@ def test_the_test_split_is_read_like_the_training_split(tmp_path: Path) -> None:
     """Gray test images must get the shape of color training images."""
     image_folder(tmp_path / "pets" / "train", ("cat", "dog"))
     (tmp_path / "pets" / "test" / "dog").mkdir(parents=True)
-    Image.new("L", (9, 8), 99).save(tmp_path / "pets" / "test" / "dog" / "gray.png")
+    Image.new("L", (9, 8), 99).save(tmp_path / "pets" / "test" / "dog" / "grey.png")
     out = tmp_path / "model.pt"
     done = invoke("cvae", "--data", tmp_path / "pets", "--epochs", "1", "--out", out, *SMALL)
     assert done.exit_code == 0, done.output

@@ -123,7 +123,7 @@ def test_the_default_recipe(family: str, dropout: float, objective: str) -> None
     assert config.contrast == (1.2 if family == "cvae" else 1)
     assert (
         recipe("default", family, 784, objective="gaussian").contrast == 1
-    )  # gray levels are not ink
+    )  # grey levels are not ink
     assert config.prior_spread == (0.5 if family == "cvae" else 0.75)
     assert recipe("reference", family, 784).prior_spread == config.prior_spread
     assert recipe("best", family, 784) == replace(config, epochs=30)

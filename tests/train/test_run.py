@@ -242,7 +242,7 @@ def test_sigma_is_measured_after_contrast_is_applied() -> None:
     how = config(objective="gaussian", epochs=40, learning_rate=1e-2)
     levels = 60 + 60 * (
         np.arange(60) % 3
-    )  # gray levels, which contrast pushes away from the middle
+    )  # grey levels, which contrast pushes away from the middle
     pixels = np.broadcast_to(levels[:, None, None, None], (60, 1, 6, 6)).astype(np.uint8)
     rows = dataset(images=pixels)
     plain, hard = (train_model(rows, model("vae"), replace(how, contrast=c)) for c in (1.0, 3.0))

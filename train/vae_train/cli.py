@@ -80,7 +80,7 @@ Examples:
     "--importance-samples",
     "-k",
     type=click.IntRange(1),
-    help="Latent samples per image; with 2 or more, optimize the importance-weighted bound (IWAE).",
+    help="Latent samples per image; with 2 or more, optimise the importance-weighted bound (IWAE).",
 )
 @click.option(
     "--importance-epochs",
@@ -139,7 +139,7 @@ Examples:
 @click.option(
     "--mode",
     type=click.Choice(["L", "RGB"]),
-    help="Convert image files to grayscale (L) or color (RGB).",
+    help="Convert image files to greyscale (L) or colour (RGB).",
 )
 @click.option(
     "--metrics",

@@ -60,7 +60,7 @@ class TrainConfig:
             epochs draw one. 0 means all epochs.
         noise: standard deviation, for pixels in [0, 1], of the noise added to the encoder's input
             but not to the target of the loss (Vincent et al. 2008).
-        binarise: at every step, replace each pixel by a random 0 or 1; its gray level is the
+        binarise: at every step, replace each pixel by a random 0 or 1; its grey level is the
             probability of 1.
         epochs: passes over the training data.
         batch_size: images per step.
@@ -132,7 +132,7 @@ class TrainConfig:
     def _check_together(self) -> None:
         if self.binarise and self.objective != "bce":
             raise UsageError(
-                f"binarise needs objective bce, this is {self.objective}, which models gray "
+                f"binarise needs objective bce, this is {self.objective}, which models grey "
                 "levels. Use bce, or do not binarise."
             )
         if self.free_bits and self.importance_samples > 1:
@@ -227,7 +227,7 @@ def recipe(
             # fit N(0, I) less well, but samples come from the fitted prior.
             guidance = 1.3 if overrides.get("label_dropout") != 0 else 1.0
             # Higher contrast suits ink on paper. In a photograph it would push every tone away from
-            # gray.
+            # grey.
             contrast = 1.2 if overrides.get("objective") in (None, "bce") else 1.0
             config = replace(
                 config, beta=0.5, label_dropout=0.1, guidance=guidance, contrast=contrast

@@ -41,7 +41,8 @@ NORMAL_NAMES = ("good", "normal", "ok", "nominal")
     type=PATH,
     metavar="INPUT",
     multiple=True,
-    help="Normal images that the model was not trained on. [default: what the bundle says]",
+    help="Normal images that the model was not trained on. May be repeated. [default: what the "
+    "bundle says]",
 )
 @click.option(
     "--normal-class",
@@ -52,8 +53,8 @@ NORMAL_NAMES = ("good", "normal", "ok", "nominal")
     "--false-alarms",
     type=Percent(),
     metavar="PERCENT",
-    help="The part of normal images that may be called anomalous. [default: 1%, or the lowest that "
-    "the held-out images allow]",
+    help="The share of normal images that may be flagged. [default: 1%, or the lowest that the "
+    "held-out images allow]",
 )
 @click.option("--maps", type=click.Path(path_type=Path), metavar="DIR", help="Write heat maps.")
 @click.option(
@@ -90,6 +91,8 @@ def command(
     if curves is not None:
         check_output_file(curves, (".png",))
         require("--curves", "matplotlib", "sklearn", extra="cpu,detect")
+    if maps is not None and maps.suffix.lower() in options.PICTURES:
+        raise UsageError(f"--maps {maps}: the name of a file, expected a folder")
     with model_options.load() as model:
         found = read_images(source.inputs, model.spec.image, source.limit, resize=source.resize)
         truth = _truth(found, normal_class)
@@ -158,14 +161,14 @@ def _write_maps(found: InputImages, result: Detection, folder: Path) -> list[str
 
     from ..arrays import to_float32
     from ..detection.pictures import heat
-    from ..grids import file_name, save
+    from ..grids import file_name, save_folder
 
     images = to_float32(found.images)
     colour = np.broadcast_to(images[:, :3], (len(images), 3, *images.shape[2:]))
     drawn = heat(images, result.maps)
     order = np.argsort(-result.scores, kind="stable")
     pairs = np.concatenate([colour, drawn], axis=3)[order]
-    save(pairs, folder, labels=[f"{result.scores[i]:.1f}" for i in order])
+    save_folder(pairs, folder)
     ranks = np.argsort(order).tolist()
     return [file_name(rank, len(ranks)) for rank in ranks]
 
@@ -192,9 +195,10 @@ def _report(
     from .output import report
 
     count = int(result.anomalous.sum())
-    text = f"{pluralize(len(rows), 'image')}, {count} anomalous: score above "
-    text += f"{result.threshold:.3g}, for {result.false_alarms:.1%} of false alarms on average, "
-    text += f"by {pluralize(held_out, 'held-out image')}"
+    text = f"{count} of {pluralize(len(rows), 'image')} {'is' if count == 1 else 'are'} anomalous "
+    text += f"(score above {result.threshold:.3g}; expected false-alarm rate "
+    text += f"{result.false_alarms:.1%}, calibrated on {pluralize(held_out, 'held-out image')})"
+    text += output.wrote
     if output.as_json:
         measured = None if quality is None else quality.to_json()
         report(
@@ -212,7 +216,7 @@ def _describe(q: Quality) -> str:
     text = (
         f"AUROC {q.auroc:.3f} ({q.auroc_low:.3f} to {q.auroc_high:.3f}), average precision "
         f"{q.average_precision:.3f}, F1 {q.f1:.3f}: {counts['true_alarms']} of {q.anomalous} "
-        f"anomalies found, {counts['false_alarms']} of {q.normal} normal images called anomalous"
+        f"anomalies found, {counts['false_alarms']} of {q.normal} normal images flagged"
     )
     if q.pixel_auroc is not None:
         text += f"; pixels: AUROC {q.pixel_auroc:.3f}, AUPRO {q.aupro:.3f}"

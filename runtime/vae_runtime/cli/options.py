@@ -121,6 +121,11 @@ class OutputOptions:
         names = {None: "", "-": " to standard output"}
         return names.get(self.path, f" to {self.path}")
 
+    @property
+    def wrote(self) -> str:
+        """The words `; wrote PATH` for the end of a status line; empty if no file is written."""
+        return "" if self.path in (None, "-") else f"; wrote {self.path}"
+
     def without_file(self) -> OutputOptions:
         """Return these options without an output file."""
         return replace(self, default=None, out=None)

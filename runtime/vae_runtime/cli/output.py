@@ -101,7 +101,7 @@ def write_images(
     if output.show or to_picture:
         n = images.shape[0]
         if not n:
-            raise InputError("no latents to draw a picture of, expected at least one")
+            raise InputError("no images to draw, expected at least one")
         columns = output.columns or columns or grid_columns(n)
         scale = output.scale or grid_scale(images.shape, min(columns, n))
         height, width = ((side + GAP) * scale for side in images.shape[2:])
@@ -233,7 +233,8 @@ def report(text: str, output: OutputOptions, **summary: Any) -> None:
 
 def describe_images(n: int, output: OutputOptions) -> str:
     """Describe the output for the final line, such as `4 images to grid.png`."""
-    return pluralize(n, "image") + output.to_path + ("/" if output.extension == FOLDER else "")
+    slash = "/" if output.extension == FOLDER and not str(output.path).endswith("/") else ""
+    return pluralize(n, "image") + output.to_path + slash
 
 
 def _check_pixels(output: OutputOptions, n: int, height: int, width: int) -> None:

@@ -105,7 +105,7 @@ def _report(
         used = {"threshold": bound, "by": by} if bound is not None else {}
         report(text, output, n=len(rows), device=device, **used, images=rows)
     else:
-        print_status(text)
+        print_status(text + output.wrote)
 
 
 def _parse_threshold(

@@ -56,8 +56,9 @@ def command(
 ) -> None:
     """Serve a bundle over HTTP until Ctrl-C or SIGTERM.
 
-    Samples, decodes, encodes, reconstructs and scores. Responds with PNG, WebP, .npy or JSON, as
-    the Accept header asks; /openapi.json describes the interface. Needs the extra `serve`.
+    Samples, decodes, encodes, reconstructs, scores and detects anomalies. Responds with PNG, WebP,
+    .npy or JSON, as the Accept header asks; /openapi.json describes the interface. Needs the extra
+    `serve`.
     """
     from ..dependencies import require
 
