@@ -27,7 +27,7 @@ BETTER = {
     r"\b(trial|trials)\b": "smoke test",
     r"\b[Pp]arity gate\b|\bthe gate\b": "parity check",
     r"\b(a code|codes of|the codes|mean code|mean codes|codes f32)\b": "latents",
-    r"\b(grayscale|gray|optimize(?!=)|optimizes|optimized|optimizing)\b": "greyscale, grey, optimise",
+    r"\b(grayscale|gray|optimize(?!=)|optimizes|optimized|optimizing)\b": "grey, optimise",
     r"--(codes|pixel-limit|draws)\b": "--latents, --max-pixels, --samples",
 }
 ENDINGS = {".py", ".md", ".js", ".mjs", ".c", ".h", ".html", ".css", ".toml", ""}

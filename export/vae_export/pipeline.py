@@ -70,7 +70,7 @@ class Exported:
 
 def export_checkpoint(
     checkpoint: Checkpoint,
-    out: Path | None,
+    out: Path | str | None,
     *,
     data: Dataset | None = None,
     opset: int = DEFAULT_OPSET,
@@ -100,7 +100,8 @@ def export_checkpoint(
         FileError: `out` cannot be written, or exists but is not a bundle.
     """
     options = ExportOptions(opset, variants, allow_lossy, log, tolerance, sampler)
-    return export_source(from_checkpoint(checkpoint, data), out, options)
+    folder = None if out is None else Path(out)
+    return export_source(from_checkpoint(checkpoint, data), folder, options)
 
 
 def export(

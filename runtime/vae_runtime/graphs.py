@@ -99,7 +99,7 @@ class Graph:
             InputError: the file was not written by vae-export, has the wrong role, belongs to
                 another bundle, or has harmful content (refused before onnxruntime reads it).
             IntegrityError: the bytes have changed since they were written.
-            DeviceError: CUDA was requested but is not available.
+            DeviceError: the requested device is not available.
         """
         self._options = RunOptions(device, threads, tf32)
         origin = GraphSource.of(source, known)
@@ -153,6 +153,16 @@ class Graph:
     def device(self) -> str:
         """The device in use, such as `cpu` or `cuda:0`."""
         return self._session.device
+
+    def _check_dtype(self, dtype: str) -> None:
+        """Check the dtype of the images to return.
+
+        Raises:
+            UsageError: it is unknown, or not the one that this variant returns.
+        """
+        check_dtype(dtype)
+        if dtype != "uint8" and self.variant == "uint8":
+            raise UsageError(f"this {self.role} returns uint8 only. Pass dtype='uint8'.")
 
     def close(self) -> None:
         """Release the session; the graph cannot be used afterwards."""
@@ -265,9 +275,7 @@ class Decoder(Graph):
         return map(sample_batch, count(0, batch_size) if n is None else range(0, n, batch_size))
 
     def _check_call(self, label: object, dtype: str) -> None:
-        check_dtype(dtype)
-        if dtype != "uint8" and self.variant == "uint8":
-            raise UsageError("this decoder returns uint8 only. Pass dtype='uint8'.")
+        self._check_dtype(dtype)
         if label is not None and self.spec.classes and not self.takes_label:
             raise UsageError(f"this {self.spec.family} {self.role} takes no label")
 
@@ -306,9 +314,7 @@ class Sampler(Graph):
             UsageError: the model takes no label, or a class or dtype is unknown.
         """
         rows = as_latents(noise, (self.spec.latent_dim + 1,), "noise")
-        check_dtype(dtype)
-        if dtype != "uint8" and self.variant == "uint8":
-            raise UsageError("this sampler returns uint8 only. Pass dtype='uint8'.")
+        self._check_dtype(dtype)
         inputs: dict[str, NDArray[Any]] = {"noise": rows}
         index = check_labels(label, len(rows), self.spec)
         if self.takes_label:

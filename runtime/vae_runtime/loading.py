@@ -34,9 +34,9 @@ def load(
     Raises:
         NotFound: there is no such bundle.
         InputError: the source is not a bundle, or its format is too new.
-        UsageError: the device or `threads` is invalid, or the bundle has no such variant.
+        UsageError: `source`, the device or `threads` is invalid, or there is no such variant.
         IntegrityError: a file is damaged; without `preload`, a graph is only checked on first use.
-        DeviceError: CUDA was requested but is not available.
+        DeviceError: the requested device is not available.
     """
     model = Autoencoder(
         open_bundle(source), device=device, threads=threads, variant=variant, tf32=tf32
