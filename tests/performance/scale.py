@@ -1,14 +1,14 @@
 """Measure batch work: rows per second against a bare loop, and where a scheduler saturates.
 
-    python tests/performance/scale.py --out docs/scale-results.json    # about five minutes
+    python tests/performance/scale.py --out docs/scale-results.json    # about ten minutes, 16 GB
     python tests/performance/scale.py --quick                          # to see that it runs
     python tests/performance/scale_report.py docs/scale-results.json   # write the page and the plot
 
 One run encodes 28×28 images in Parquet with the encoder of the reference recipe and with the
 embedded convolutional one. It compares a bare onnxruntime loop in one process, Python's
 multiprocessing, and `vae-run batch` in this process and on one and two Dask workers. Then it
-measures the overhead per task, and the efficiency of up to 512 workers that sleep instead of
-working.
+measures the overhead per task, the efficiency of up to 512 workers that sleep instead of working,
+and a job of ten million samples on two workers, from the command line to the finished folder.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ import json
 import multiprocessing
 import os
 import platform
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -44,12 +46,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=300_000, help="rows for the reference encoder")
     parser.add_argument("--conv-rows", type=int, default=40_000, help="rows for the embedded one")
+    parser.add_argument("--samples", type=int, default=10_000_000, help="rows of the long job")
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
     if chosen.quick:
         chosen.rows, chosen.conv_rows, chosen.repeat = 4 * GROUP, 2 * GROUP, 1
+        chosen.samples = 20 * GROUP
     found: dict[str, Any] = {"machine": machine(), "rows": {}, "simulation": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -58,6 +62,7 @@ def main() -> None:
             source = make_rows(folder, rows)
             key = "embedded conv" if bundle == "mnist" else "reference mlp"
             found["rows"][key] = measure(bundle, source, folder, chosen.repeat)
+        found["samples"] = sample(reference, chosen.samples, folder)
     found["overhead_ms"] = overhead(200 if chosen.quick else 1000)
     found["simulation"] = list(simulations(quick=chosen.quick))
     if chosen.out:
@@ -231,6 +236,32 @@ def measure(bundle: str | Path, source: Path, folder: Path, repeat: int) -> dict
         print(f"  {name:<20} {rate:>9,.0f} {rate / rates['bare loop']:>6.2f}")
     print(f"  two Dask workers: {rates['dask, 2 workers'] / rates['dask, 1 worker']:.2f}× one")
     return {"n": rows, "rows_per_second": rates}
+
+
+# A long job, as a user runs it
+
+
+def sample(bundle: Path, rows: int, folder: Path) -> dict[str, Any]:
+    """Sample `rows` images by `vae-run batch` on two Dask workers, then resume the finished job."""
+    command = [Path(sys.executable).parent / "vae-run", "batch", "sample", rows, folder / "samples",
+               "-b", bundle, "--workers", 2, "--part-rows", 100_000, "--dtype", "uint8",
+               "--seed", 0]  # fmt: skip
+    seconds = []
+    for more in ([], ["--resume"]):
+        start = time.perf_counter()
+        subprocess.run(list(map(str, [*command, *more])), check=True, capture_output=True)
+        seconds.append(time.perf_counter() - start)
+    parts = list((folder / "samples").iterdir())
+    found = {
+        "date": datetime.now(UTC).date().isoformat(), "rows": rows, "parts": len(parts),
+        "bytes": sum(part.stat().st_size for part in parts),
+        "seconds": seconds[0], "resumed_seconds": seconds[1],
+        "largest_process_mb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
+    }  # fmt: skip
+    whole, again = seconds
+    print(f"\n{rows:,} samples on two workers: {whole:.0f} s, {rows / whole:,.0f} rows/s; "
+          f"resumed in {again:.0f} s")  # fmt: skip
+    return found
 
 
 # The cost of a scheduler: tasks that do nothing, and workers that sleep instead of working

@@ -46,6 +46,7 @@ def page(found: dict[str, Any], name: str) -> str:
         "![Rows per second of each way, and efficiency by workers](pictures/scale.png)",
         "",
         *tables(found),
+        *long_job(found["samples"]),
         *saturation(found),
         *billion(found),
         "",
@@ -69,6 +70,23 @@ def tables(found: dict[str, Any]) -> list[str]:
         two = rate["dask, 2 workers"] / rate["dask, 1 worker"]
         lines += ["", f"Two Dask workers are {two:.2f}× as fast as one.", ""]
     return lines
+
+
+def long_job(found: dict[str, Any]) -> list[str]:
+    """Format the job of many samples."""
+    rate = found["rows"] / found["seconds"]
+    return [
+        f"## {found['rows']:,} samples", "",
+        "`vae-run batch sample` with the decoder of the reference recipe on two Dask workers, from "
+        "the command line to the finished folder: images of 28×28 bytes, in parts of 100,000, on "
+        f"{found['date']}.", "",
+        "| | |", "| --- | --- |",
+        f"| time | {found['seconds']:.0f} s, {rate:,.0f} rows/s |",
+        f"| written | {found['bytes'] / 1e9:.2f} GB in {found['parts']} parts |",
+        f"| largest process | {found['largest_process_mb']:,.0f} MB |",
+        f"| `--resume` of the finished job, which verifies every part | "
+        f"{found['resumed_seconds']:.0f} s |", "",
+    ]  # fmt: skip
 
 
 def saturation(found: dict[str, Any]) -> list[str]:
