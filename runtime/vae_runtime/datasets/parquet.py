@@ -69,7 +69,7 @@ def load_parquet(source: str, split: str, options: ReadOptions) -> Dataset:
     images = _find_column(files[0], _IMAGES)
     if images is None:
         raise InputError(f"{files[0]}: no column 'image', found {', '.join(_names(files[0]))}")
-    spec, encoded = _spec(*_column(*groups[0][:2], images), source, options)
+    spec, encoded = _spec(*_column(*groups[0][:2], images, _FIRST), source, options)
     starts = np.cumsum([0, *(rows for *_, rows in groups)])
     resize = encoded and options.size is not None
     stored = _Stored([group[:2] for group in groups], starts, spec, images, resize=resize)
@@ -191,14 +191,18 @@ def _row_groups(file: str) -> list[int]:
         return [footer.row_group(k).num_rows for k in range(footer.num_row_groups)]
 
 
-def _column(file: str, group: int, name: str) -> tuple[Any, Any]:
-    """Read one column of one row group; return it with its `pyarrow.Field`."""
+def _column(file: str, group: int, name: str, limit: int | None = None) -> tuple[Any, Any]:
+    """Read one column of one row group, or its first rows; return it with its `pyarrow.Field`."""
     with _open(file) as opened:
         names = opened.schema_arrow.names
         if name not in names:
             raise InputError(f"{file}: no column {name!r}, found {', '.join(names) or 'none'}")
         try:
-            table = opened.read_row_group(group, columns=[name])
+            if limit is None:
+                table = opened.read_row_group(group, columns=[name])
+            else:  # a row group may hold gigabytes
+                batches = opened.iter_batches(limit, row_groups=[group], columns=[name])
+                table = pa.Table.from_batches([next(batches)])
             return table[name], table.schema.field(name)
         except (pa.ArrowInvalid, OSError) as error:
             raise InputError(f"{file}: row group {group} is damaged") from error
@@ -209,7 +213,7 @@ def _spec(column: Any, field: Any, source: str, options: ReadOptions) -> tuple[I
     shape, axes = tensor_layout(column.type, field)
     sizes = None if shape is None else tuple(shape[axis] for axis in axes)
     array = to_array(column)
-    rows = array.slice(0, _FIRST).to_pylist()
+    rows = array.to_pylist()
     if isinstance(rows[0], dict) and rows[0].get("shape"):  # tensors that have a shape each
         sizes = tuple(rows[0]["shape"])
     rows = [row.get("bytes", row.get("data")) if isinstance(row, dict) else row for row in rows]
