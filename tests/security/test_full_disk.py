@@ -125,7 +125,7 @@ def test_the_error_for_a_full_disk(disk: Path) -> None:
 def test_a_folder_of_images_on_a_full_disk(disk: Path) -> None:
     images = Column.of(np.random.default_rng(0).random((64, 1, 28, 28), np.float32))
     leave(disk, 8 * PAGE)
-    with pytest.raises(FileError, match=r"008\.png: disk full, previous file kept$"):
+    with pytest.raises(FileError, match=r"008\.png: disk full$"):
         write_folder(images, disk / "out", 1)
     assert sorted(p.name for p in (disk / "out").iterdir()) == [f"{i:03}.png" for i in range(8)]
 

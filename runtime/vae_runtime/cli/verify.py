@@ -20,7 +20,7 @@ Examples:
     help="Largest error allowed in any graph. "
     "[default: 1e-5; higher for reduced-precision variants]",
 )
-@options.number("--timeout", default=300, min=1, help="Seconds that all graphs may take.")
+@options.number("--timeout", default=300, help="Seconds that all graphs may take.")
 @options.as_json
 @options.model(all_variants=True, as_argument=True)
 def command(
