@@ -1,15 +1,13 @@
-/** `load()` and `Autoencoder`: a whole bundle as one object that samples, encodes, decodes and scores. */
+/** `Autoencoder`: a whole bundle as one object that samples, encodes, decodes and scores. */
 
 import { checkImages, classIndex, countRows, takeOptions } from "./arrays.js";
-import { readBundle } from "./bundle.js";
-import { InputError, IntegrityError, StateError, UsageError } from "./errors.js";
+import { InputError, StateError, UsageError } from "./errors.js";
 import { compareGraph, readGolden } from "./golden.js";
-import { Decoder, Encoder, hostOf, Sampler } from "./graph.js";
+import { Decoder, Encoder, Sampler } from "./graph.js";
 import { interpolation, sampleLatents, traversal } from "./latents.js";
 import { NAME } from "./manifest.js";
 import { activity, score } from "./metrics.js";
 import { detect, readNormality } from "./normality.js";
-import { readSource } from "./source.js";
 import { writeZip } from "./zip.js";
 
 /**
@@ -20,31 +18,6 @@ import { writeZip } from "./zip.js";
 
 /** @type {Record<string, typeof Encoder | typeof Decoder | typeof Sampler>} */
 const GRAPHS = { encoder: Encoder, decoder: Decoder, conditional_decoder: Decoder, sampler: Sampler };
-const CPU = ["wasm", "cpu"]; // providers whose results the tests of this package compare with torch's
-
-/**
- * Open a bundle. Every checksum is verified; the graphs are loaded when first needed. Providers other than onnxruntime's
- * own for the CPU, such as `webgpu`, are used only after the golden vectors have passed on them.
- *
- * @param {import("./source.js").Source} source
- * @param {import("./graph.js").LoadOptions} [options]
- * @returns {Promise<Autoencoder>}
- * @throws {VaeError} the same class of error as in the Python runtime
- */
-export async function load(source, options = {}) {
-  const host = await hostOf(options);
-  const { data, name } = await readSource(source, options.name);
-  const model = new Autoencoder(await readBundle(data, name), host);
-  if (!host.providers.every((provider) => CPU.includes(provider))) {
-    const { ok, maxAbsError, tolerance } = await model.golden();
-    if (!ok) {
-      await model.close();
-      const seen = `${host.providers.join(", ")} differs from torch by ${maxAbsError.toExponential(1)}`;
-      throw new IntegrityError(`${name}: ${seen}, expected at most ${tolerance.toExponential()}. Use the default providers.`);
-    }
-  }
-  return model;
-}
 
 /** Images are Float32Array n·C·H·W in [0, 1], latents Float32Array n·D. */
 export class Autoencoder {
