@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from ..arrays import check_whole
 from ..autoencoder import Autoencoder
 from ..bundle.reader import Bundle, open_bundle
 from ..errors import IntegrityError, UsageError
@@ -80,8 +81,7 @@ class Options:
         """
         if self.dtype not in DTYPES:
             raise UsageError(f"dtype is {self.dtype!r}, expected one of: {', '.join(DTYPES)}")
-        if self.samples < 1:
-            raise UsageError(f"samples is {self.samples}, expected 1 or more")
+        check_whole("samples", self.samples, 1)
         if self.label is not None and self.label_column is not None:
             raise UsageError("label and label_column are both given, expected at most one of them")
         check_sampling(0, self.seed, self.temperature, self.truncation)
