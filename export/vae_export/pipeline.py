@@ -100,8 +100,7 @@ def export_checkpoint(
         FileError: `out` cannot be written, or exists but is not a bundle.
     """
     options = ExportOptions(opset, variants, allow_lossy, log, tolerance, sampler)
-    folder = None if out is None else Path(out)
-    return export_source(from_checkpoint(checkpoint, data), folder, options)
+    return export_source(from_checkpoint(checkpoint, data), out, options)
 
 
 def export(
@@ -159,10 +158,10 @@ def export(
     if isinstance(data, Path | str):
         data = read_split(data, "train", ReadOptions(alpha=True))
     source = from_custom_module(module, data, described, sha256, compare=compare_forward, log=log)
-    return export_source(source, None if out is None else Path(out), options)
+    return export_source(source, out, options)
 
 
-def export_source(source: Source, out: Path | None, options: ExportOptions) -> Exported:
+def export_source(source: Source, out: Path | str | None, options: ExportOptions) -> Exported:
     """Export a model; raise the same errors as `export_checkpoint`.
 
     Args:
@@ -171,6 +170,7 @@ def export_source(source: Source, out: Path | None, options: ExportOptions) -> E
         options: how graphs are exported.
     """
     if out is not None:
+        out = Path(out)
         check_target(out)
     models, references = [], {}
     for graph in source.graphs:

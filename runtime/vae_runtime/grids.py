@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +94,7 @@ def save(
     path = Path(path)
     pixels, extension = _as_pixels(images), path.suffix.lower()
     if not extension:
-        save_folder(pixels, path, scale or 1)
+        save_folder(pixels, len(pixels), path, scale or 1)
     elif extension == ".gif":
         scale = scale or grid_scale(pixels.shape, 1)
         write_atomic(path, encode_animation(list(pixels), ".gif", scale=scale, ms=ms))
@@ -103,17 +103,22 @@ def save(
         write_atomic(path, encode_pil(picture, extension))
 
 
-def save_folder(images: ArrayLike, folder: Path, scale: int = 1) -> None:
-    """Save images as numbered PNG files in a folder, which is created if it is missing.
+def save_folder(images: Iterable[NDArray[Any]], n: int, folder: Path, scale: int = 1) -> None:
+    """Save n images as numbered PNG files in a folder, which is created if it is missing.
+
+    Args:
+        images: u8, or f32 in [0, 1], each [C, H, W].
+        n: their number.
+        folder: the folder.
+        scale: output pixels per image pixel.
 
     Raises:
         FileError: a file cannot be written.
     """
-    pixels = _as_pixels(images)
     _make_folder(folder)
     with writing_many(folder) as put:
-        for number, image in enumerate(pixels):
-            put(file_name(number, len(pixels)), encode_image(image, ".png", scale))
+        for number, image in enumerate(images):
+            put(file_name(number, n), encode_image(image, ".png", scale))
 
 
 def file_name(number: int, total: int) -> str:

@@ -3,7 +3,7 @@
     python -m tests.performance.cuda [--dry-run] [--out docs]
 
 Every candidate hands its images to the CPU, as an app needs them. The page is written again after
-each section, because such a machine may be at hand for minutes only. `--dry-run` does the same on
+each row, because such a machine may be at hand for minutes only. `--dry-run` does the same on
 the CPU with small sizes, to prove that the program runs; its figures mean nothing.
 """
 
@@ -97,30 +97,29 @@ def _candidates(
     encoder = {"image": images, "label": labels}, "mu"
     return {
         "decode": {"ours": partial(model.decode, z, LABEL)}
-        | _in_onnxruntime(made, "conditional_decoder", *decoder, device)
+        | _in_onnxruntime(made, model.decoder(conditional=True), *decoder)
         | _in_torch(lambda x: module.decode(x, label), z, device),
         "encode": {"ours": partial(model.encode, images, LABEL)}
-        | _in_onnxruntime(made, "encoder", *encoder, device)
+        | _in_onnxruntime(made, model.encoder(), *encoder)
         | _in_torch(lambda x: module.encode(x, label)[0], images, device),
     }
 
 
 def _in_onnxruntime(
-    made: BenchmarkModel, graph: str, inputs: dict[str, Any], output: str, device: str
+    made: BenchmarkModel, graph: vae.Encoder | vae.Decoder, inputs: dict[str, Any], output: str
 ) -> dict[str, Work]:
-    """Return two ways to run a graph without our runtime: as it is, and as a CUDA graph."""
-    ort = onnxruntime()
-    file = open_bundle(made.path).read_all()[f"{graph}.onnx"]
-    options = providers(device, 0) if device == "cuda" else ["CPUExecutionProvider"]
-    plain = ort.InferenceSession(file, providers=options)
+    """Return two ways to run a graph without our runtime: in its session, and as a CUDA graph."""
+    # Share our session: a second one would hold its own copy of the weights.
+    plain = graph.session.raw
     found: dict[str, Work] = {"onnxruntime": partial(plain.run, [output], inputs)}
-    if device != "cuda":
+    if graph.device == "cpu":
         return found
+    file = open_bundle(made.path).read_all()[f"{graph.role}.onnx"]
+    options = providers("cuda", 0)
     options[0][1]["enable_cuda_graph"] = 1
     try:
-        found["onnxruntime, CUDA graph"] = _captured(
-            ort.InferenceSession(file, providers=options), inputs, output, plain
-        )
+        captured = onnxruntime().InferenceSession(file, providers=options)
+        found["onnxruntime, CUDA graph"] = _captured(captured, inputs, output, plain)
     except Exception as error:  # noqa: BLE001 - a graph with a node on the CPU cannot be captured
         print(f"onnxruntime, CUDA graph: skipped: {str(error).splitlines()[0]}")
     return found

@@ -42,7 +42,7 @@ from vae_runtime.inference.session import onnxruntime
 from vae_train.config import recipe
 from vae_train.data import split, to_device
 from vae_train.loop import fit
-from vae_train.prior_fit import fit_prior
+from vae_train.prior_fit import fit_prior, sample_latents
 
 ROOT = Path(__file__).parents[2]
 CLASSES, BATCH, COMPONENTS = 10, 64, 20
@@ -216,15 +216,8 @@ def train(
         return torch.cat([model.decode(a.to(target), b.to(target)).cpu() for a, b in pairs]).numpy()
 
     images = pixels(test)
-    with torch.no_grad():
-        mu = torch.cat([
-            model.encode(a.to(target), b.to(target))[0].cpu()
-            for a, b in zip(
-                torch.from_numpy(images).split(500), torch.from_numpy(test.labels).split(500),
-                strict=True,
-            )
-        ])  # fmt: skip
-    reconstructed = decode(mu.numpy(), test.labels)
+    mu = sample_latents(model, to_device(test, target, labelled=True), seed, spread=0)
+    reconstructed = decode(mu.astype(np.float32), test.labels)
     samples = judge.measure_seeds(
         lambda s: decode(prior.sample(len(labels), labels, s), labels), labels
     )

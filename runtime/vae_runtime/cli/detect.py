@@ -168,7 +168,7 @@ def _write_maps(found: InputImages, result: Detection, folder: Path) -> list[str
     drawn = heat(images, result.maps)
     order = np.argsort(-result.scores, kind="stable")
     pairs = np.concatenate([colour, drawn], axis=3)[order]
-    save_folder(pairs, folder)
+    save_folder(pairs, len(pairs), folder)
     ranks = np.argsort(order).tolist()
     return [file_name(rank, len(ranks)) for rank in ranks]
 

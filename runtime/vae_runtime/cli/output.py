@@ -15,9 +15,18 @@ import numpy as np
 
 from ..console import pluralize, print_json, print_status, write_stdout
 from ..errors import InputError, LimitError
-from ..files.atomic import write_large, writing, writing_many
-from ..grids import GAP, file_name, grid, grid_columns, grid_scale, interleave, tile
-from ..images import encode_animation, encode_image, encode_pil, is_image, to_uint8
+from ..files.atomic import write_large, writing
+from ..grids import (
+    GAP,
+    file_name,
+    grid,
+    grid_columns,
+    grid_scale,
+    interleave,
+    save_folder,
+    tile,
+)
+from ..images import encode_animation, encode_pil, is_image, to_uint8
 from .options import ANIMATIONS, FOLDER, PICTURES, OutputOptions
 from .terminal import render
 
@@ -136,12 +145,9 @@ def write_folder(images: Column, folder: Path, scale: int) -> None:
 
     Other images that the folder already holds are kept, and a note names the first of them.
     """
-    folder.mkdir(exist_ok=True)
-    with writing_many(folder) as put:
-        every = (image for batch in images.batches() for image in batch)
-        for number, image in enumerate(every):
-            put(file_name(number, images.shape[0]), encode_image(image, ".png", scale))
-    written = {file_name(number, images.shape[0]) for number in range(images.shape[0])}
+    n = images.shape[0]
+    save_folder((image for batch in images.batches() for image in batch), n, folder, scale)
+    written = {file_name(number, n) for number in range(n)}
     others = sorted(p.name for p in folder.iterdir() if is_image(p) and p.name not in written)
     if others:
         kept = pluralize(len(others), "other image")
