@@ -41,6 +41,7 @@ Examples:
   vae-export --ckpt cvae.pt --c cvae-c/           also write C code that needs only libm
   vae-export --ckpt cvae.pt --triton models/      also write a Triton model repository
   vae-export --ckpt cvae.pt --html studio.html    also write an HTML page that runs the model
+  vae-export --ckpt parts.pt --normal good/       learn from new images what is normal
   vae-export --bundle cvae/ --triton models/      write another target of a finished bundle
 
 \b
@@ -69,6 +70,9 @@ _PATH = click.Path(path_type=Path)
               help="Write one uncompressed .zip instead of a folder.")
 @click.option("--data", type=PATH, help="Images for the parity check: any data that vae-train "
               "reads. With --model, the latent prior is fitted to them as well.")
+@click.option("--normal", type=PATH, metavar="DATA",
+              help="Normal images that the model was not trained on. The bundle learns from them "
+              "what is anomalous, for vae-run detect.")
 @click.option("--size", help="Resize image files of --data to HxW, for example 64x64. "
               "[default: the model's image size]")
 @click.option("--opset", type=click.IntRange(18, 23), default=DEFAULT_OPSET, show_default=True,

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from vae_runtime.bundle.reader import open_bundle
 from vae_runtime.bundle.spec import ImageSpec
-from vae_runtime.console import check_output_file, print_status, track_images
+from vae_runtime.console import NORMAL_NAMES, check_output_file, print_status, track_images
 from vae_runtime.datasets import Dataset, ReadOptions, load_held_out, log_reading, read_split
 from vae_runtime.errors import FileError, UsageError
 from vae_runtime.files.atomic import write_atomic
@@ -48,6 +52,9 @@ def run_export(request: ExportRequest) -> None:
         source = _custom_source(request, request.model)
     else:
         source, held_out = _checkpoint_source(request)
+    if request.normal is not None:
+        normal = _normal_images(request, request.normal, source.spec.image)
+        source = replace(source, normal=normal)
     exported = export_source(source, out, request.graphs)
     if request.html is not None and request.model is not None:
         held_out = _held_out(request, exported.manifest.spec.image)
@@ -115,12 +122,22 @@ def _custom_source(request: ExportRequest, model: str) -> Source:
 
 def _held_out(request: ExportRequest, image: ImageSpec) -> Dataset | None:
     """Load --data at the model's image size: its test split, or all images if there is none."""
-    if request.data is None:
-        return None
+    return None if request.data is None else _read(request, request.data, image)
+
+
+def _normal_images(request: ExportRequest, source: str, image: ImageSpec) -> NDArray[Any]:
+    """Read normal images: those of the classes that say so, or else all of them."""
+    data = _read(request, source, image)
+    named = [k for k, name in enumerate(data.classes) if name in NORMAL_NAMES]
+    if data.labels is not None and named:
+        data = data.take(np.flatnonzero(np.isin(data.labels, named)))
+    return np.asarray(data.images)
+
+
+def _read(request: ExportRequest, source: str, image: ImageSpec) -> Dataset:
+    """Load the test split of a data set, or all of it if it has none, at the model's image size."""
     size = request.size or image.shape[1:]
-    return load_held_out(
-        request.data, print_status, ReadOptions(size, image.mode, track=track_images)
-    )
+    return load_held_out(source, print_status, ReadOptions(size, image.mode, track=track_images))
 
 
 def _write_targets(

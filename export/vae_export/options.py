@@ -132,7 +132,8 @@ class ExportRequest:
         out: path of the bundle; None derives it from `ckpt`.
         zipped: write a `.zip` instead of a folder.
         data: the data set for the parity check, and for the prior of a custom module.
-        size: (height, width) to which the image files of `data` are resized.
+        normal: normal images that the model was not trained on, for detecting anomalies.
+        size: (height, width) to which the image files of `data` and `normal` are resized.
         labelled: whether the custom module's decoder takes the labels of `data`.
         c_code, report, triton, html: paths of the other outputs; None skips an output. An empty
             `report` selects the default folder.
@@ -147,6 +148,7 @@ class ExportRequest:
     out: Path | None = None
     zipped: bool = False
     data: str | None = None
+    normal: str | None = None
     size: tuple[int, int] | None = None
     labelled: bool = False
     c_code: Path | None = None

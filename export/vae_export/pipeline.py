@@ -10,6 +10,7 @@ from typing import Any
 
 import onnx
 import torch
+from numpy.typing import NDArray
 
 from vae_models import AE, CVAE, VAE
 from vae_runtime import __version__
@@ -40,7 +41,7 @@ from .reference import Arrays, Reference, golden_arrays, pack_golden, run_refere
 from .sampler import MAX_DECODER, make_samplers, sampler_rows
 from .source import Source, from_checkpoint
 from .trace import trace
-from .writer import check_target, try_bundle, write_bundle
+from .writer import check_target, learn_normality, try_bundle, write_bundle
 
 NORMALITY = "normality.npz"
 _SAMPLER_ROWS = 256  # maximum number of rows to check a sampler with
@@ -79,6 +80,7 @@ def export_checkpoint(
     log: Callable[[str], None] = lambda line: None,
     tolerance: float = 1.0,
     sampler: bool | None = None,
+    normal: NDArray[Any] | None = None,
 ) -> Exported:
     """Export a checkpoint from vae-train.
 
@@ -93,14 +95,17 @@ def export_checkpoint(
         log: called with a one-line message for each graph that passed its checks.
         tolerance: multiplies the errors that the parity check allows.
         sampler: whether to write the sampler graph; None leaves it out if the decoder is large.
+        normal: normal images u8 or f32 [N, C, H, W] that the model was not trained on: the bundle
+            learns from them what is normal, in place of the images that vae-train held out.
 
     Raises:
         IntegrityError: a graph violates the contract or differs from torch; `out` is unchanged.
         UsageError: the images of `data` have the wrong shape, or a variant does not fit the model.
+        InputError: there are too few images in `normal`, or they have the wrong shape.
         FileError: `out` cannot be written, or exists but is not a bundle.
     """
     options = ExportOptions(opset, variants, allow_lossy, log, tolerance, sampler)
-    return export_source(from_checkpoint(checkpoint, data), out, options)
+    return export_source(replace(from_checkpoint(checkpoint, data), normal=normal), out, options)
 
 
 def export(
@@ -114,6 +119,7 @@ def export(
     log: Callable[[str], None] = lambda line: None,
     tolerance: float = 1.0,
     sampler: bool | None = None,
+    normal: NDArray[Any] | None = None,
     sha256: str = "",
     compare_forward: bool = True,
     **custom: Any,
@@ -133,6 +139,8 @@ def export(
         log: called with a one-line message for each graph that passed its checks.
         tolerance: multiplies the errors that the parity check allows.
         sampler: whether to write the sampler graph; None leaves it out if the decoder is large.
+        normal: at least 40 normal images u8 or f32 [N, C, H, W] that the module was not trained on,
+            so that the bundle can `detect` anomalies.
         sha256: checksum of the weights file, for the manifest.
         compare_forward: whether to compare reconstructions with those of the module's `forward`.
         custom: fields of `vae_export.options.CustomModuleOptions`.
@@ -158,7 +166,7 @@ def export(
     if isinstance(data, Path | str):
         data = read_split(data, "train", ReadOptions(alpha=True))
     source = from_custom_module(module, data, described, sha256, compare=compare_forward, log=log)
-    return export_source(source, out, options)
+    return export_source(replace(source, normal=normal), out, options)
 
 
 def export_source(source: Source, out: Path | str | None, options: ExportOptions) -> Exported:
@@ -194,6 +202,8 @@ def export_source(source: Source, out: Path | str | None, options: ExportOptions
             options.log(line)
     spec = replace(source.spec, id=bundle_id(models, source.spec))
     exported = _export_graphs(replace(source, spec=spec), models, references, options)
+    if source.normal is not None:
+        exported = _with_normality(exported, source.normal, options)
     try_bundle(exported.manifest, exported.files, source.images)
     if out is not None:
         write_bundle(exported.manifest, exported.files, out)
@@ -261,6 +271,15 @@ def _export_graphs(
         normality=file_spec(NORMALITY, files[NORMALITY]) if source.normality else None,
     )
     return Exported(manifest, files, results, measured)
+
+
+def _with_normality(exported: Exported, normal: NDArray[Any], options: ExportOptions) -> Exported:
+    """Let a finished bundle learn what is normal, and add that to it."""
+    known = learn_normality(exported.manifest, exported.files, normal)
+    options.log(f"normality: learned from {len(normal):,} images, {known.held_out:,} held out")
+    files = exported.files | {NORMALITY: known.to_bytes()}
+    manifest = replace(exported.manifest, normality=file_spec(NORMALITY, files[NORMALITY]))
+    return replace(exported, manifest=manifest, files=files)
 
 
 def _make_variants(

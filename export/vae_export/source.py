@@ -37,6 +37,8 @@ class Source:
         forward: result of the comparison with a custom module's own `forward`, for the manifest;
             may be empty.
         normality: the content of `normality.npz`; empty if it is not known what is normal.
+        normal: normal images u8 or f32 [N, C, H, W] that the model was not trained on, from which
+            the bundle learns what is normal; None learns nothing.
     """
 
     spec: ModelSpec
@@ -47,6 +49,7 @@ class Source:
     sha256: str = ""
     forward: dict[str, Any] = field(default_factory=dict)
     normality: bytes = b""
+    normal: NDArray[Any] | None = None
 
 
 def from_checkpoint(checkpoint: Checkpoint, data: Dataset | None = None) -> Source:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from vae_runtime.autoencoder import Autoencoder
 from vae_runtime.bundle.archive import pack
 from vae_runtime.bundle.manifest import NAME, Manifest
 from vae_runtime.bundle.reader import open_bundle, open_files
+from vae_runtime.detection import Normality
 from vae_runtime.errors import FileError, IntegrityError, VaeError, describe_os_error
 from vae_runtime.files.atomic import write_atomic, writing_folder
 from vae_runtime.verification import compare
@@ -59,6 +61,13 @@ def try_bundle(manifest: Manifest, files: dict[str, bytes], images: NDArray[np.f
     expected = manifest.spec.image.shape
     if any(shape[1:] != expected for shape in shapes):
         raise IntegrityError(f"the finished bundle gives images {shapes}, expected {expected}")
+
+
+def learn_normality(manifest: Manifest, files: dict[str, bytes], images: NDArray[Any]) -> Normality:
+    """Learn what is normal for a finished bundle; see `Autoencoder.learn_normality`."""
+    bundle = open_files({NAME: manifest.to_bytes(), **files}, "the bundle")
+    with Autoencoder(bundle, device="cpu") as model:
+        return model.learn_normality(images)
 
 
 def check_target(out: Path) -> None:

@@ -38,6 +38,9 @@ _PROGRESS_EVERY_S = 0.1
 
 _QUIET = "vae_runtime.quiet"  # a key of click's `Context.meta`
 
+# Classes of normal images, as data sets for anomaly detection name them.
+NORMAL_NAMES = ("good", "normal", "ok", "nominal")
+
 # Values that shells complete to names of files and folders; `-` is a stream.
 PATH = click.Path(allow_dash=True)
 size_option = click.option("--size", help="Resize image files to HxW, for example 64x64.")

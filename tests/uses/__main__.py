@@ -1,6 +1,6 @@
 """Measure what models are used for, and write docs/uses-results.md.
 
-    python -m tests.uses [anomalies denoising compression] [--data mnist …] [--seeds 0 1 …]
+    python -m tests.uses [anomalies features denoising compression] [--data mnist …] [--seeds 0 1 …]
 
 Models are trained with default options; checkpoints are kept in build/uses, so that a run goes on
 where it was stopped. Rows of earlier runs are kept in docs/uses-results.json.
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tests.uses import anomalies, compression, denoising
+from tests.uses import anomalies, compression, denoising, features
 from vae_runtime.datasets import Dataset, load_dataset
 
 ROOT = Path(__file__).parents[2]
@@ -29,9 +29,14 @@ COPIES = {
     "mnist": SHARED / "mnist", "cifar10": SHARED / "cifar10",
     "fashion": Path("/usr/share/datasets/fashion-mnist"),
 }  # fmt: skip
-USES = ("anomalies", "denoising", "compression")
+USES = ("anomalies", "features", "denoising", "compression")
 ROWS = {
-    "anomalies": anomalies.Row, "denoising": denoising.Denoised, "compression": compression.Rate,
+    "anomalies": anomalies.Row, "features": features.Worth, "denoising": denoising.Denoised,
+    "compression": compression.Rate,
+}  # fmt: skip
+# The tables of one data set; that of the anomalies has all data sets.
+TABLES: dict[str, Any] = {
+    "features": features.table, "denoising": denoising.table, "compression": compression.table,
 }  # fmt: skip
 
 
@@ -47,6 +52,8 @@ def measure(use: str, name: str, seeds: list[int], work: Path) -> Any:
         return anomalies.textures(seeds, work)
     if use == "anomalies":
         return anomalies.one_class(name, read(name, "train"), read(name, "test"), seeds, work)
+    if use == "features":
+        return features.worth(name, read(name, "train"), read(name, "test"), seeds, work)
     if use == "denoising":
         return denoising.denoise(name, read(name, "train"), read(name, "test"), seeds, work)
     return compression.rates(name, read(name, "test"), name)
@@ -68,15 +75,14 @@ def page(rows: dict[str, list[Any]], date: str) -> str:
             parts.append(anomalies.table(own))
             continue
         for name in dict.fromkeys(row.data for row in own):
-            render: Any = denoising.table if use == "denoising" else compression.table
-            parts.append(render([row for row in own if row.data == name]))
+            parts.append(TABLES[use]([row for row in own if row.data == name]))
     return "\n\n".join(parts) + "\n"
 
 
 def key(row: Any) -> tuple[Any, ...]:
     """Return what identifies a row: its fields that are no measured floats."""
     fields = asdict(row)
-    names = ("data", "normal", "seed", "noise", "method", "setting")
+    names = ("data", "normal", "seed", "features", "noise", "method", "setting")
     return tuple(fields.get(name) for name in names)
 
 

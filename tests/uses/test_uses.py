@@ -12,6 +12,7 @@ from tests.uses.__main__ import key, page
 from tests.uses.anomalies import Row
 from tests.uses.compression import Rate
 from tests.uses.denoising import Denoised
+from tests.uses.features import Worth
 from tests.uses.textures import DEFECTS, write_photographs
 from vae_export.cli import cli as export
 from vae_runtime.cli import cli as run
@@ -47,6 +48,11 @@ def test_the_page_has_the_means_of_each_data_set() -> None:
         "denoising": [
             Denoised("mnist", "σ = .1", "median", seed, 20.0 + seed, 0.5) for seed in (0, 1)
         ],
+        "features": [
+            Worth("mnist", "latents of a VAE", 0, 16, 0.9, 0.96),
+            Worth("mnist", "pixels", 0, 784, 0.91, 0.94),
+            Worth("mnist", "latents of a VAE", 1, 16, 0.92, 0.98),
+        ],
         "compression": [
             Rate("mnist", "b", "vae", 0.05, 9.1, 22.7, 0.9),
             Rate("mnist", "b", "png", 100, 269, 99, 1),
@@ -55,6 +61,8 @@ def test_the_page_has_the_means_of_each_data_set() -> None:
     text = page(rows, "2026-01-01")
     assert "| mnist | 2 | 1 | 0.950 | 0.850 | 5.0% | – | – |" in text
     assert "| median | 20.5 / 0.500 |" in text
+    assert "| latents of a VAE | 16 | 2 | 0.910 | 0.970 |" in text
+    assert "| pixels | 784 | – | 0.910 | 0.940 |" in text
     assert "| vae | 0.05 | 9.1 | 22.7 | 0.900 |" in text
     assert "| png | – | 269.0 | ∞ | 1 |" in text
-    assert len({key(row) for own in rows.values() for row in own}) == 6
+    assert len({key(row) for own in rows.values() for row in own}) == 9

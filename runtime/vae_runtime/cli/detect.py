@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..console import PATH, Percent, check_output_file, pluralize, print_status
+from ..console import NORMAL_NAMES, PATH, Percent, check_output_file, pluralize, print_status
 from ..dependencies import require
 from ..errors import MissingExtra, UsageError
 from . import options
@@ -28,7 +28,6 @@ Examples:
   vae-run detect bottle/ -b bottle.zip --maps maps/ --curves curves.png
   vae-run detect new/ -b parts.zip --json
 """
-NORMAL_NAMES = ("good", "normal", "ok", "nominal")
 
 
 @click.command(epilog=EPILOG)
@@ -104,7 +103,10 @@ def command(
         normality = model.normality
         if normal:
             held_out = read_images(normal, model.spec.image, resize=source.resize)
-            normality = model.learn_normality(held_out.images)
+            others = _truth(held_out, None)
+            normality = model.learn_normality(
+                held_out.images if others is None else held_out.images[~others]
+            )
         result = model.detect(found.images, normality=normality, false_alarms=false_alarms)
         assert normality is not None  # without it, detect raises an error
         device = model.device
