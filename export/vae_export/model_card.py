@@ -25,6 +25,7 @@ PICTURE = ".samples.png"  # readers ignore files whose names begin with a dot, i
 MADE_BY = "<!-- written by vae-export; a later export replaces this file -->"
 _LICENCES = {
     "mnist": "MNIST, by Yann LeCun, Corinna Cortes and Christopher J.C. Burges: CC BY-SA 3.0",
+    "fashion": "Fashion-MNIST, by Zalando SE: MIT",
     "digits": "Optical Recognition of Handwritten Digits, by E. Alpaydin and C. Kaynak: CC BY 4.0",
 }
 _METRICS = {

@@ -23,7 +23,8 @@ def load(
     """Open a bundle; every argument is checked here, not at the first call of a method.
 
     Args:
-        source: a folder or `.zip` that vae-export wrote, or an embedded bundle's name (`mnist`).
+        source: a folder or `.zip` that vae-export wrote, or an embedded bundle's name: `mnist`
+            or `fashion`.
         device: `auto` (CUDA if it works, else the CPU), `cpu`, `cuda`, `cuda:N`, or another
             execution provider that onnxruntime was built with, such as `openvino` or `directml`.
         threads: threads per run; small models run fastest with one.

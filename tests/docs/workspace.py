@@ -33,10 +33,11 @@ NEEDS = (
 def examples(
     cvae_path: Path, vae_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Path:
-    """Make a folder with the files that the examples use, and a small embedded bundle."""
+    """Make a folder with the files that the examples use, and the embedded bundles."""
     embedded = tmp_path / "embedded"
     embedded.mkdir()
     (embedded / "mnist.zip").write_bytes(cvae_path.read_bytes())
+    (embedded / "fashion.zip").write_bytes((bundle.EMBEDDED / "fashion.zip").read_bytes())
     monkeypatch.setattr(bundle, "EMBEDDED", embedded)
     folder = tmp_path / "work"
     folder.mkdir()

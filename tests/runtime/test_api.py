@@ -88,6 +88,13 @@ def test_embedded_bundle_is_a_cvae_on_mnist() -> None:
         assert model.sample(2, label=3, seed=0).shape == (2, 1, 28, 28)
 
 
+def test_the_other_embedded_bundle_draws_clothes() -> None:
+    with vae.load("fashion") as model:
+        assert model.sample(2, label="sneaker", seed=0).shape == (2, 1, 28, 28)
+        assert model.manifest.training["quality"]["fidelity"] > 0.8
+    assert all(path.stat().st_size < 5_000_000 for path in EMBEDDED.glob("*.zip"))
+
+
 def test_labels_may_be_an_index_a_name_a_list_or_an_array(cvae: vae.Autoencoder) -> None:
     expected = cvae.sample(3, label=7, seed=1)
     for label in ("7", [7, 7, 7], ["7", "7", "7"], np.array([7, 7, 7]), np.int64(7)):

@@ -112,8 +112,8 @@ def open_bundle(source: str | Path) -> Bundle:
     """Open a bundle and read its manifest.
 
     Args:
-        source: a folder, a `.zip`, or the name of an embedded bundle (`mnist`). A folder of the
-            same name takes precedence if it contains a bundle.
+        source: a folder, a `.zip`, or the name of an embedded bundle (`mnist`, `fashion`). A folder
+            of the same name takes precedence if it contains a bundle.
 
     Raises:
         UsageError: `source` is neither text nor a path.

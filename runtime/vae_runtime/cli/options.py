@@ -278,7 +278,7 @@ bundle = click.option(
     metavar="PATH",
     default="mnist",
     show_default="the embedded MNIST bundle",
-    help="Folder or .zip written by vae-export.",
+    help="Folder or .zip written by vae-export, or an embedded bundle: mnist or fashion.",
 )
 variant = click.option(
     "--variant",
