@@ -316,6 +316,8 @@ def test_what_cannot_be_done_is_said_in_one_line(tmp_path: Path) -> None:
          "the classes of INPUTS are good, hole"),
         ((folder, "--normal", folder / "train/good", "--false-alarms", "0.1%"),
          "only 30 held-out normal images are known"),
+        # Its test split has 12 good images; the holes among them are not taken for normal.
+        ((folder, "--normal", folder), "12 normal images, expected 40 or more"),
     ):  # fmt: skip
         done = run(*args)
         assert done.exit_code != 0
