@@ -145,7 +145,9 @@ def test_a_folder_contains_only_plain_files(tmp_path: Path) -> None:
 
 
 def test_no_such_bundle(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match=r"none: no such bundle\. .*an embedded one: fashion, mnist$"):
+    with pytest.raises(
+        NotFound, match=r"none: no such bundle\. .*an embedded one: fashion, mnist$"
+    ):
         bundle.open_bundle(tmp_path / "none")
 
 
