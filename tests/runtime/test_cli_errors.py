@@ -19,7 +19,8 @@ pytestmark = pytest.mark.torch_free
 
 def test_no_such_bundle(run: Run) -> None:
     done = run("sample", "-b", "nowhere")
-    known = f", or an embedded one: {', '.join(embedded_names())}"
+    names = ", ".join(embedded_names())
+    known = f", or an embedded one: {names}" if names else ""
     assert (done.code, done.error) == (
         6,
         "error: nowhere: no such bundle. Expected a folder or .zip that vae-export wrote" + known,

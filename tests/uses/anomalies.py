@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 import vae_runtime as vae
 from tests.uses.textures import write_photographs
+from tests.uses.training import trained
 from vae_runtime.arrays import to_float32
 from vae_runtime.datasets import Dataset, load_dataset
 from vae_runtime.detection import Detection, Normality, detect
 from vae_runtime.detection.pictures import heat
 from vae_runtime.detection.quality import measure_maps, measure_quality, read_masks
 from vae_runtime.metrics import Codec
-from vae_train import Checkpoint, load_checkpoint, train
+from vae_train import Checkpoint, load_checkpoint
 from vae_train.run import codec_of
 
 FALSE_ALARMS = 0.05
@@ -57,7 +58,7 @@ def one_class(
             k = training.classes.index(label)
             own = training.take(np.flatnonzero(training.labels == k))
             data = Dataset(f"{name} {label}", np.ascontiguousarray(own.images))
-            checkpoint = trained(data, work / f"{name}-{label}-{seed}.pt", seed)
+            checkpoint = train_normal(data, work / f"{name}-{label}-{seed}.pt", seed)
             yield measure(checkpoint, test, test.labels != k, Row(name, label, seed, 0, 0, 0))
 
 
@@ -70,7 +71,7 @@ def textures(seeds: list[int], work: Path) -> Iterator[Row]:
         test = load_dataset(folder, "test")
         assert test.labels is not None
         truth = np.array([test.classes[label] != "good" for label in test.labels])
-        checkpoint = trained(load_dataset(folder, "train"), work / f"textures-{seed}.pt", seed)
+        checkpoint = train_normal(load_dataset(folder, "train"), work / f"textures-{seed}.pt", seed)
         yield measure(checkpoint, test, truth, Row("textures", "good", seed, 0, 0, 0))
 
 
@@ -83,13 +84,10 @@ def draw(work: Path, path: Path) -> None:
     vae.save(np.concatenate([images, heat(images, found.maps[chosen])], axis=3), path, columns=4)
 
 
-def trained(data: Dataset, path: Path, seed: int) -> Checkpoint:
-    """Train with default options, unless the checkpoint exists."""
-    if path.exists():
-        return load_checkpoint(path)
-    held_out = 0.2 if len(data) < 1000 else None
-    options = {} if held_out is None else {"validation": held_out}
-    return train("vae", data, path, seed=seed, no_report=True, resume=True, **options)
+def train_normal(data: Dataset, path: Path, seed: int) -> Checkpoint:
+    """Train with default options, but hold out more of few images."""
+    options = {"validation": 0.2} if len(data) < 1000 else {}
+    return trained("vae", data, path, seed, **options)
 
 
 def search(checkpoint: Checkpoint, test: Dataset) -> tuple[Detection, Codec]:

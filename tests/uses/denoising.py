@@ -15,9 +15,10 @@ from scipy.signal import wiener
 from skimage.restoration import denoise_nl_means
 
 import vae_runtime as vae
+from tests.uses.training import trained
 from vae_runtime.datasets import Dataset
 from vae_runtime.fidelity import add_noise, psnr, ssim
-from vae_train import Checkpoint, load_checkpoint, train
+from vae_train import Checkpoint, load_checkpoint
 from vae_train.run import codec_of
 
 LEVELS = {"σ = .1": (0.1, 0.0), "σ = .3": (0.3, 0.0), "σ = .5": (0.5, 0.0), "salt 10%": (0.0, 0.1)}
@@ -74,12 +75,7 @@ def denoise(
 ) -> Iterator[Denoised]:
     """Train on all images with noise, and measure on test images with noise of each level."""
     for seed in seeds:
-        path = work / f"denoise-{name}-{seed}.pt"
-        found = (
-            load_checkpoint(path)
-            if path.exists()
-            else train("ae", training, path, seed=seed, no_report=True, resume=True, **OPTIONS)
-        )
+        found = trained("ae", training, work / f"denoise-{name}-{seed}.pt", seed, **OPTIONS)
         images = next(test.batches(IMAGES)).astype(np.float32) / 255
         for level, (sigma, salt) in LEVELS.items():
             noisy = add_noise(images, np.random.default_rng(seed), sigma, salt)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tests.uses.training import trained
 from vae_runtime.arrays import to_float32
 from vae_runtime.datasets import Dataset
-from vae_runtime.probe import MAX_IMAGES, Accuracy, principal_components, probe
-from vae_train import Checkpoint, load_checkpoint, train
+from vae_runtime.probe import Accuracy, principal_components, probe
+from vae_train import Checkpoint
 from vae_train.run import codec_of
 
-Family = Literal["vae", "cvae"]
-FAMILIES: tuple[Family, ...] = ("vae", "cvae")
+FAMILIES = ("vae", "cvae")
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Worth:
     """How well two simple classifiers predict labels from one kind of features.
 
     Attributes:
-        data, features, seed: the data set; "latents of a vae", "pixels" and so on; of the training.
+        data, features, seed: the data set; "latents of a VAE", "pixels" and so on; of the training.
         dimensions, linear, neighbours: see `vae_runtime.probe.Accuracy`.
     """
 
@@ -42,25 +43,14 @@ def worth(
     name: str, training: Dataset, test: Dataset, seeds: list[int], work: Path
 ) -> Iterator[Worth]:
     """Train with default options on all images; probe test images, the same ones for each model."""
-    assert test.labels is not None
-    rows = np.linspace(0, len(test) - 1, min(len(test), MAX_IMAGES)).astype(np.int64)
-    chosen = test.take(rows)
-    baselines = True
-    for family in FAMILIES:
-        for seed in seeds:
-            path = work / f"features-{name}-{family}-{seed}.pt"
-            found = (
-                load_checkpoint(path)
-                if path.exists()
-                else train(family, training, path, seed=seed, no_report=True, resume=True)
-            )
-            for features, accuracy in measure(found, chosen, baselines).items():
-                kind = f"latents of a {family.upper()}" if features == "latents" else features
-                yield Worth(name, kind, seed, *accuracy)
-            baselines = False
+    for i, (family, seed) in enumerate(product(FAMILIES, seeds)):
+        found = trained(family, training, work / f"features-{name}-{family}-{seed}.pt", seed)
+        for features, accuracy in measure(found, test, baselines=i == 0).items():
+            kind = f"latents of a {family.upper()}" if features == "latents" else features
+            yield Worth(name, kind, seed, *accuracy)
 
 
-def measure(checkpoint: Checkpoint, test: Dataset, baselines: bool) -> dict[str, Accuracy]:
+def measure(checkpoint: Checkpoint, test: Dataset, *, baselines: bool) -> dict[str, Accuracy]:
     """Probe the posterior means, encoded without labels, and perhaps components and pixels."""
     assert test.labels is not None
     codec = codec_of(checkpoint.build(), torch.device("cpu"))
