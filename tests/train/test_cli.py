@@ -90,7 +90,7 @@ def test_every_option_reaches_the_checkpoint(tmp_path: Path) -> None:
         *("--schedule", "constant", "--precision", "bf16", "--label-dropout", "0.2"),
         *("--validation", "0.1", "--prior", "gmm", "--components", "3", "--threads", "1"),
         *("--kl-warmup", "0.5", "--free-bits", "0.1", "--noise", "0.2", "--ema", "0.9"),
-        *("--patience", "4", "--no-binarise"),
+        *("--patience", "4", "--no-binarise", "--gradient-clip", "1.5"),
     )
     assert done.exit_code == 0, done.output
     checkpoint = load_checkpoint(out)
@@ -102,6 +102,7 @@ def test_every_option_reaches_the_checkpoint(tmp_path: Path) -> None:
     assert (train.label_dropout, train.validation) == (0.2, 0.1)
     assert (train.kl_warmup, train.free_bits, train.noise) == (0.5, 0.1, 0.2)
     assert (train.ema, train.patience, train.binarise) == (0.9, 4, False)
+    assert train.gradient_clip == 1.5
     assert checkpoint.metadata["best_epoch"] == 1
     assert checkpoint.prior.weights.shape == (1, 3)
     assert checkpoint.metadata["data"]["training"] == 1350

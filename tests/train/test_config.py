@@ -29,6 +29,7 @@ from vae_train.config import recipe
         {"learning_rate": float("nan")},
         {"learning_rate": 10},
         {"adam_eps": -1e-8},
+        {"gradient_clip": -0.5},
         {"label_dropout": 1},
         {"label_dropout": -0.1},
         {"guidance": -1},
@@ -121,9 +122,10 @@ def test_the_default_recipe(family: str, dropout: float, objective: str) -> None
     assert (config.beta, config.epochs) == (0.5 if family == "cvae" else 1, 16)
     assert config.guidance == (1.3 if family == "cvae" else 1)
     assert config.contrast == (1.2 if family == "cvae" else 1)
-    assert (
-        recipe("default", family, 784, objective="gaussian").contrast == 1
-    )  # grey levels are not ink
+    grey = recipe("default", family, 784, objective="gaussian")
+    assert grey.contrast == 1  # grey levels are not ink
+    assert (grey.gradient_clip, config.gradient_clip) == (2, 0)
+    assert recipe("reference", family, 784, objective="gaussian").gradient_clip == 0
     assert config.prior_spread == (0.5 if family == "cvae" else 0.75)
     assert recipe("reference", family, 784).prior_spread == config.prior_spread
     assert recipe("best", family, 784) == replace(config, epochs=30)

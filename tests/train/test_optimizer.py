@@ -1,4 +1,4 @@
-"""Our Adam takes the same steps as torch.optim.Adam, bit for bit."""
+"""Our Adam takes the same steps as torch.optim.Adam, bit for bit; it clips extreme gradients."""
 
 from __future__ import annotations
 
@@ -47,14 +47,42 @@ def test_every_step_equals_that_of_torch(eps: float) -> None:
         assert torch.equal(adam.exp_avg_sq[k], torchs.state[weight]["exp_avg_sq"])
 
 
+def norm(gradients: list[Tensor]) -> float:
+    return torch.cat([g.flatten() for g in gradients]).norm().item()
+
+
+def test_a_gradient_of_extreme_norm_is_scaled_down_to_a_multiple_of_the_average() -> None:
+    ours, theirs = weights(), weights()
+    adam, plain = Adam(ours, 1e-8, clip=2.0), Adam(theirs, 1e-8)
+    usual, average = gradients(1), norm(gradients(1))
+    extreme = [1e6 * g for g in usual]
+    for given, expected in [(usual, usual), (extreme, [2 * g for g in usual])]:
+        adam.step(given, 0.1)
+        plain.step(expected, 0.1)
+        for weight, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(weight, other, rtol=1e-5, atol=1e-6)
+    # The average counts the extreme norm as the highest one allowed.
+    assert adam.norm == pytest.approx(average * (0.98 + 0.02 * 2))
+    assert plain.norm is None
+
+
+def test_a_gradient_below_the_limit_is_left_alone() -> None:
+    ours, theirs = weights(), weights()
+    adam, plain = Adam(ours, 1e-8, clip=2.0), Adam(theirs, 1e-8)
+    for factor in (1.0, 1.9, 0.01):
+        for each in (adam, plain):
+            each.step([factor * g for g in gradients(1)], 0.1)
+    assert all(map(torch.equal, ours, theirs))
+
+
 def test_moments_can_be_loaded_into_another_optimizer() -> None:
     once, again = weights(), weights()
-    first, second = Adam(once, 1e-8), Adam(again, 1e-8)
+    first, second = Adam(once, 1e-8, clip=1.5), Adam(again, 1e-8, clip=1.5)
     first.step(gradients(1), 0.1)
     copy_each(again, once)
     second.load_dict(first.to_dict())
     for adam in (first, second):
-        adam.step(gradients(2), 0.1)
+        adam.step(gradients(2), 0.1)  # of a far higher norm, and thus clipped
     assert all(map(torch.equal, once, again))
 
 

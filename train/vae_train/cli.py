@@ -102,6 +102,11 @@ Examples:
     "--schedule", type=click.Choice(["constant", "one_cycle"]), help="Learning rate schedule."
 )
 @click.option(
+    "--gradient-clip",
+    type=float,
+    help="Clip gradients at this multiple of their average norm; 0 disables clipping.",
+)
+@click.option(
     "--precision",
     type=click.Choice(["auto", "float32", "bf16"]),
     help="Precision of matrix multiplications.",

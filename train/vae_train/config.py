@@ -29,6 +29,7 @@ _RANGES: dict[str, tuple[type, float, float, str]] = {
     "batch_size": (int, 1, inf, "1 or more"),
     "learning_rate": (float, 1e-12, 10, "above 0, below 10"),
     "adam_eps": (float, 0, inf, "0 or more"),
+    "gradient_clip": (float, 0, inf, "0 or more"),
     "label_dropout": (float, 0, 1, "0 or more, below 1"),
     "guidance": (float, 0, 10, "0 or more, below 10"),
     "contrast": (float, 0.1, 10, "0.1 or more, below 10"),
@@ -69,6 +70,8 @@ class TrainConfig:
         schedule: `constant`, or `one_cycle`, which rises over the first 15% of the steps and then
             falls to zero.
         adam_eps: Adam's epsilon.
+        gradient_clip: scale down a step's gradient if its norm exceeds this multiple of the average
+            norm of recent steps; 0 disables clipping.
         label_dropout: fraction of labels replaced by "no label"; requires a model with a null
             label.
         guidance: after training, the effect of each class on the decoder (compared with "no label")
@@ -106,6 +109,7 @@ class TrainConfig:
     learning_rate: float = 3e-3
     schedule: Schedule = "one_cycle"
     adam_eps: float = 1e-8
+    gradient_clip: float = 0.0
     label_dropout: float = 0.0
     guidance: float = 1.0
     contrast: float = 1.0
@@ -222,6 +226,10 @@ def recipe(
             config = _adapt(config, preset, images, overrides.get("batch_size"))
         if family == "ae":
             config = replace(config, objective="mse")
+        if overrides.get("objective") == "gaussian":
+            # As the learned deviation falls, the gradients grow, and single latents far out can
+            # throw the model back by dozens of epochs.
+            config = replace(config, gradient_clip=2.0)
         if family == "cvae":
             # A beta below 1 keeps more of the image in z and gives sharper digits. The latents then
             # fit N(0, I) less well, but samples come from the fitted prior.

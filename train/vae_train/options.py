@@ -72,6 +72,7 @@ class TrainOptions:
     batch_size: int | None = None
     learning_rate: float | None = None
     schedule: str | None = None
+    gradient_clip: float | None = None
     precision: str | None = None
     ema: float | None = None
     label_dropout: float | None = None

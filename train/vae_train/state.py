@@ -98,7 +98,7 @@ class State:
     def __init__(self, model: Model, config: TrainConfig) -> None:
         device = next(model.parameters()).device
         self.model = model
-        self.optimizer = Adam(model.parameters(), config.adam_eps)
+        self.optimizer = Adam(model.parameters(), config.adam_eps, config.gradient_clip)
         self.ema = config.ema
         self.ema_weights = [p.detach().clone() for p in model.parameters()] if config.ema else None
         self.variance = _INITIAL_VARIANCE
