@@ -30,6 +30,7 @@ from vae_train.config import recipe
         {"learning_rate": 10},
         {"adam_eps": -1e-8},
         {"gradient_clip": -0.5},
+        {"gradient_clip": 1.0},
         {"label_dropout": 1},
         {"label_dropout": -0.1},
         {"guidance": -1},

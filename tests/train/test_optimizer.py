@@ -75,6 +75,16 @@ def test_a_gradient_below_the_limit_is_left_alone() -> None:
     assert all(map(torch.equal, ours, theirs))
 
 
+def test_after_gradients_of_zeros_the_others_count() -> None:
+    ours, theirs = weights(), weights()
+    adam, plain = Adam(ours, 1e-8, clip=2.0), Adam(theirs, 1e-8)
+    for factor in (0.0, 1.0):
+        for each in (adam, plain):
+            each.step([factor * g for g in gradients(1)], 0.1)
+    assert all(map(torch.equal, ours, theirs))
+    assert adam.norm == pytest.approx(norm(gradients(1)))
+
+
 def test_moments_can_be_loaded_into_another_optimizer() -> None:
     once, again = weights(), weights()
     first, second = Adam(once, 1e-8, clip=1.5), Adam(again, 1e-8, clip=1.5)

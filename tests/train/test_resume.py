@@ -36,7 +36,7 @@ FULL = TrainConfig(
     epochs=EPOCHS, batch_size=16, validation=0.1, label_dropout=0.2, ema=0.9, patience=3,
     kl_warmup=1.5, noise=0.1, binarise=True,
 )  # fmt: skip
-GAUSSIAN = replace(FULL, objective="gaussian", binarise=False, gradient_clip=1.0)
+GAUSSIAN = replace(FULL, objective="gaussian", binarise=False, gradient_clip=1.01)
 SIMPLE = TrainConfig(epochs=EPOCHS, batch_size=16, validation=0.1)
 
 

@@ -104,7 +104,7 @@ Examples:
 @click.option(
     "--gradient-clip",
     type=float,
-    help="Clip gradients at this multiple of their average norm; 0 disables clipping.",
+    help="Clip gradients at this multiple (above 1) of their average norm; 0 disables clipping.",
 )
 @click.option(
     "--precision",

@@ -70,8 +70,8 @@ class TrainConfig:
         schedule: `constant`, or `one_cycle`, which rises over the first 15% of the steps and then
             falls to zero.
         adam_eps: Adam's epsilon.
-        gradient_clip: scale down a step's gradient if its norm exceeds this multiple of the average
-            norm of recent steps; 0 disables clipping.
+        gradient_clip: scale down a step's gradient if its norm exceeds this multiple (above 1) of
+            the average norm of recent steps; 0 disables clipping.
         label_dropout: fraction of labels replaced by "no label"; requires a model with a null
             label.
         guidance: after training, the effect of each class on the decoder (compared with "no label")
@@ -129,6 +129,11 @@ class TrainConfig:
             number = type(value) in (int, kind)  # accept an int as a float, but never a bool
             if not number or not low <= value < high:
                 raise UsageError(f"{name} is {value!r}, expected {text}")
+        if 0 < self.gradient_clip <= 1:
+            raise UsageError(
+                f"gradient_clip is {self.gradient_clip}, expected above 1, or 0 for no clipping: "
+                "otherwise the average that it multiplies could only fall"
+            )
         if type(self.binarise) is not bool:
             raise UsageError(f"binarise is {self.binarise!r}, expected True or False")
         self._check_together()

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 from torch.optim.adam import adam
 
 _NORM_DECAY = 0.98  # of the average gradient norm, over about 50 steps
@@ -34,8 +35,9 @@ class Adam:
         Args:
             weights: the parameters, on one device.
             eps: Adam's epsilon.
-            clip: scale down gradients whose norm exceeds this multiple of its moving average, as
-                in AutoClip (Seetharaman et al. 2020, arXiv 2007.14469); 0 disables clipping.
+            clip: scale down gradients whose norm exceeds this multiple (above 1) of its moving
+                average, as in AutoClip (Seetharaman et al. 2020, arXiv 2007.14469); 0 disables
+                clipping.
         """
         self.weights = list(weights)
         self.exp_avg = [torch.zeros_like(w) for w in self.weights]
@@ -69,8 +71,8 @@ class Adam:
 
     def _clipped(self, gradients: list[Tensor]) -> list[Tensor]:
         """Scale the gradients down to the highest norm allowed, and count their norm."""
-        norm = torch.stack([gradient.norm() for gradient in gradients]).norm().item()
-        if self.norm is None:
+        norm = get_total_norm(gradients).item()
+        if not self.norm:  # nothing counted yet, or only gradients of zeros
             self.norm = norm
         highest = self._clip * self.norm
         # One extreme step moves the average little, whatever its norm.
